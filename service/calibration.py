@@ -1,0 +1,105 @@
+"""From the score graph's terms to bounds, and from bounds to p-values and thresholds.
+
+Training calibrates with these functions and the service scores with them: one source for both.
+Shapes: B rows, K draws. Everything is in nats per item and computed in float64.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.contract import Statistic
+
+Doubles = NDArray[np.float64]
+
+
+class Bounds(NamedTuple):
+    """Lower bounds on log p(x) and their parts, each (B,) float64, in nats.
+
+    elbo = expected_log_likelihood - kl. `standard_error` is the Monte Carlo error of the elbo, NaN
+    for a single draw.
+    """
+
+    elbo: Doubles
+    standard_error: Doubles
+    expected_log_likelihood: Doubles
+    kl: Doubles
+    importance_bound: Doubles
+
+
+def bounds_from_terms(
+    log_likelihood: NDArray[Any], log_prior: NDArray[Any], log_posterior: NDArray[Any], kl: NDArray[Any]
+) -> Bounds:
+    """The bounds of B rows from the terms of their K draws.
+
+    log p(x) >= log (1/K) sum_k p(x|z_k) p(z_k) / q(z_k|x) >= E_q[log p(x|z)] - KL(q || p), both in
+    expectation (Jensen). Sources: Kingma and Welling 2014, arXiv:1312.6114, equation 3; Burda et al.
+    2016, arXiv:1509.00519, equation 8.
+
+    Args:
+        log_likelihood: (B, K) log p(x|z_k).
+        log_prior: (B, K) log p(z_k).
+        log_posterior: (B, K) log q(z_k|x).
+        kl: (B,) KL(q(z|x) || p(z)), analytic.
+    """
+    likelihood = log_likelihood.astype(np.float64)
+    draws = likelihood.shape[1]
+    expected = likelihood.mean(axis=1)
+    if draws > 1:
+        error = likelihood.std(axis=1, ddof=1) / math.sqrt(draws)
+    else:
+        error = np.full(len(likelihood), np.nan)
+    log_weights = likelihood + log_prior.astype(np.float64) - log_posterior.astype(np.float64)
+    divergence = kl.astype(np.float64)
+    return Bounds(expected - divergence, error, expected, divergence, _log_mean_exp(log_weights))
+
+
+def _log_mean_exp(values: Doubles) -> Doubles:
+    largest = values.max(axis=1, keepdims=True)
+    sums: Doubles = np.exp(values - largest).sum(axis=1)
+    return largest[:, 0] + np.log(sums) - math.log(values.shape[1])
+
+
+def surprise(bounds: Bounds, statistic: Statistic) -> Doubles:
+    """The chosen statistic with its sign turned: (B,) nats, higher = more anomalous."""
+    return -(bounds.elbo if statistic == "elbo" else bounds.importance_bound)
+
+
+class Calibration:
+    """The surprises of n held-out items, against which new ones are ranked.
+
+    Conformal p-values (Vovk et al. 2005; Bates et al. 2023, Annals of Statistics 51(1)): for an item
+    exchangeable with the calibration items, P(p_value <= alpha) <= alpha.
+    """
+
+    def __init__(self, surprises: NDArray[Any]) -> None:
+        """Takes the (n,) surprises in any order, n >= 1."""
+        self._ascending: Doubles = np.sort(surprises.astype(np.float64))
+
+    @property
+    def smallest_alpha(self) -> float:
+        """The smallest level at which anything can be flagged: 1 / (n + 1)."""
+        return 1.0 / (len(self._ascending) + 1)
+
+    def p_values(self, surprises: Doubles) -> Doubles:
+        """(1 + #{calibration items at least as surprising}) / (n + 1), (B,)."""
+        n = len(self._ascending)
+        at_least = n - np.searchsorted(self._ascending, surprises, side="left")
+        return (1.0 + at_least) / (n + 1)
+
+    def threshold(self, alpha: float) -> float:
+        """The surprise above which, strictly, an item's p-value is at most alpha, in nats.
+
+        Raises:
+            ValueError: alpha is below 1 / (n + 1), where no p-value can be.
+        """
+        n = len(self._ascending)
+        # the slack keeps alpha = k / (n + 1), written in decimals, on its own side of the floor
+        allowed = math.floor(alpha * (n + 1) + 1e-9) - 1
+        if allowed < 0:
+            raise ValueError(f"alpha is {alpha:g}; with {n} calibration items it is at least {1 / (n + 1):g}")
+        return float(self._ascending[n - 1 - min(allowed, n - 1)])

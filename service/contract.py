@@ -1,0 +1,252 @@
+"""What a published model version is, and how one is read, verified and published.
+
+A version is the folder `models/NAME/VERSION/`. It is written once, by rename, and never changed:
+`manifest.json` describes it, and every other file the manifest names is pinned by its SHA-256.
+Shapes use two free axes: "rows" (B) and "draws" (K).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from service.errors import InvalidVersion
+
+FORMAT = "pushforward-1"
+MANIFEST = "manifest.json"
+OPERATIONS_BY_GRAPHS: dict[str, tuple[str, ...]] = {
+    "sample": ("decode",),
+    "interpolate": ("decode",),
+    "decode": ("decode",),
+    "encode": ("encode",),
+    "reconstruct": ("encode", "decode"),
+    "score": ("score",),
+}
+"""The graphs each operation of the API needs; a version offers what its graphs allow."""
+
+GraphName = Literal["encode", "decode", "draw", "score"]
+Statistic = Literal["elbo", "importance_bound"]
+FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$")]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+ModelName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class FileSpec(_Frozen):
+    """A file of the version, pinned by its hash."""
+
+    file: FileName
+    sha256: Sha256
+
+
+class TensorSpec(_Frozen):
+    """One input or output of a graph; free axes are named "rows" or "draws"."""
+
+    name: str
+    dtype: Literal["float32"] = "float32"
+    shape: tuple[int | Literal["rows", "draws"], ...]
+
+
+class GraphSpec(FileSpec):
+    """An ONNX graph: inputs and outputs in order."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+
+class CalibratedStatistic(_Frozen):
+    """How a statistic was calibrated: on n items, with that many draws of that scoring seed."""
+
+    n: Annotated[int, Field(ge=1)]
+    draws: Annotated[int, Field(ge=1)]
+    seed: Annotated[int, Field(ge=0, lt=2**53)]
+
+
+class CalibrationSpec(FileSpec):
+    """An .npz with one ascending float64 array of surprises (nats) per statistic."""
+
+    statistics: dict[Statistic, CalibratedStatistic]
+
+
+class ScoreDefaults(_Frozen):
+    """What a score request gets when it does not say."""
+
+    statistic: Statistic
+    draws: Annotated[int, Field(ge=1)]
+    seed: Annotated[int, Field(ge=0, lt=2**53)]
+    alpha: Annotated[float, Field(gt=0, lt=1)]
+
+
+class Metric(_Frozen):
+    """A figure measured at publishing: its value, Monte Carlo or sampling error, unit, and how."""
+
+    value: float
+    standard_error: float | None = None
+    unit: str
+    note: str = ""
+
+
+class Parity(_Frozen):
+    """Largest |onnx - torch| / (1 + |torch|) seen over the batches, and what was allowed."""
+
+    largest_error: float
+    tolerance: float
+    batches: tuple[int, ...]
+
+
+class Provenance(_Frozen):
+    """Where the version came from; enough to train it again."""
+
+    recipe: dict[str, object]
+    commit: str
+    seed: int
+    libraries: dict[str, str]
+
+
+class Manifest(_Frozen):
+    """The self-description of one version; see DESIGN of the format in ARCHITECTURE.md."""
+
+    format: Literal["pushforward-1"] = "pushforward-1"
+    name: ModelName
+    version: Annotated[int, Field(ge=1)]
+    family: Literal["vae", "gan"]
+    description: str
+    item_shape: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1, max_length=3)]
+    support: Literal["binary", "unit_interval"]
+    value_range: tuple[float, float]
+    class_names: tuple[str, ...] = ()
+    latent_size: Annotated[int, Field(ge=1, le=4096)]
+    prior: Literal["standard_normal"]
+    likelihood: str | None
+    noise: Literal["philox4x64-boxmuller-1"]
+    graphs: dict[GraphName, GraphSpec]
+    calibration: CalibrationSpec | None = None
+    defaults: ScoreDefaults | None = None
+    metrics: dict[str, Metric]
+    provenance: Provenance
+    parity: dict[GraphName, Parity]
+    self_test: FileSpec
+    """An .npz of example inputs and expected outputs: arrays `GRAPH.inputs.NAME`, `GRAPH.outputs.NAME`."""
+
+    @property
+    def operations(self) -> tuple[str, ...]:
+        """The API operations this version's graphs allow."""
+        return tuple(name for name, needs in OPERATIONS_BY_GRAPHS.items() if set(needs) <= set(self.graphs))
+
+    @property
+    def files(self) -> Iterator[FileSpec]:
+        """Every file the version consists of, the manifest aside."""
+        yield from self.graphs.values()
+        yield self.self_test
+        if self.calibration is not None:
+            yield self.calibration
+
+    @property
+    def sha256(self) -> str:
+        """One hash for the whole version: that of its files' hashes, in order of their names."""
+        lines = sorted(f"{spec.file} {spec.sha256}" for spec in self.files)
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def sha256_of(path: Path) -> str:
+    """Hex SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Reads `manifest.json` of a version folder.
+
+    Raises:
+        InvalidVersion: it is missing, unreadable, or does not describe this very folder.
+    """
+    path = folder / MANIFEST
+    try:
+        manifest = Manifest.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise InvalidVersion(f"{path}: cannot be read ({error.strerror})") from error
+    except ValidationError as error:
+        flaw = error.errors(include_input=False, include_url=False)[0]
+        where = ".".join(str(part) for part in flaw["loc"]) or "the document"
+        raise InvalidVersion(f"{path}: {where}: {flaw['msg']}") from error
+    if (manifest.name, str(manifest.version)) != (folder.parent.name, folder.name):
+        raise InvalidVersion(
+            f"{path} describes {manifest.name}/{manifest.version}, but stands in "
+            f"{folder.parent.name}/{folder.name}"
+        )
+    return manifest
+
+
+def verify_files(folder: Path, manifest: Manifest) -> None:
+    """Checks that every file of the version is there, is a plain file, and has its hash.
+
+    Raises:
+        InvalidVersion: naming the first file that is not as the manifest says.
+    """
+    for spec in manifest.files:
+        path = folder / spec.file
+        if path.is_symlink() or not path.is_file():
+            raise InvalidVersion(f"{path}: missing, or not a plain file; publish the version again")
+        if sha256_of(path) != spec.sha256:
+            raise InvalidVersion(f"{path}: its SHA-256 is not the manifest's; publish the version again")
+
+
+def version_folders(model: Path) -> list[Path]:
+    """The version folders of a model, oldest first; anything not named like a version is ignored."""
+    names = [path.name for path in model.iterdir() if path.is_dir() and not path.is_symlink()]
+    versions = sorted(int(name) for name in names if name.isascii() and name.isdigit() and name[0] != "0")
+    return [model / str(version) for version in versions]
+
+
+def stage(models: Path, name: str) -> Path:
+    """Makes an empty folder beside the versions of a model, to be filled and given to `publish`."""
+    staging = models / name / f".partial-{secrets.token_hex(4)}"
+    staging.mkdir(parents=True)
+    return staging
+
+
+def publish(staging: Path, manifest: Manifest) -> Path:
+    """Turns a staged folder into the model's next version, by one rename, and returns its folder.
+
+    `manifest.version` is replaced by the next free number. Everything is flushed to disk first, so
+    that a crash leaves either no new version or a whole one.
+
+    Raises:
+        InvalidVersion: the staged files are not as the manifest says.
+    """
+    verify_files(staging, manifest)
+    model = staging.parent
+    while True:
+        existing = version_folders(model)
+        version = int(existing[-1].name) + 1 if existing else 1
+        numbered = manifest.model_copy(update={"version": version})
+        document = json.dumps(numbered.model_dump(mode="json"), indent=2, ensure_ascii=False)
+        (staging / MANIFEST).write_text(document + "\n", encoding="utf-8")
+        for path in (*staging.iterdir(), staging):
+            _flush(path)
+        try:
+            staging.rename(model / str(version))
+        except OSError:
+            if not (model / str(version)).exists():
+                raise
+            continue  # another publisher took the number between the look and the rename
+        _flush(model)
+        return model / str(version)
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
