@@ -1,0 +1,1 @@
+"""The HTTP service: loads published versions and answers requests. Never imports training code."""

@@ -59,9 +59,10 @@ def bounds_from_terms(
 
 
 def _log_mean_exp(values: Doubles) -> Doubles:
-    largest = values.max(axis=1, keepdims=True)
+    largest: Doubles = values.max(axis=1, keepdims=True)
     sums: Doubles = np.exp(values - largest).sum(axis=1)
-    return largest[:, 0] + np.log(sums) - math.log(values.shape[1])
+    log_mean: Doubles = largest[:, 0] + np.log(sums) - math.log(values.shape[1])
+    return log_mean
 
 
 def surprise(bounds: Bounds, statistic: Statistic) -> Doubles:

@@ -60,11 +60,12 @@ def scattered_words(seeds: NDArray[np.int64], stream: Stream, indices: NDArray[n
     Equal to `contiguous_words` wherever both can be asked; indices below 2^53, size below 8192.
     """
     blocks = blocks_per_item(size)
-    first = indices.astype(np.uint64)[:, None] * np.uint64(blocks)
-    x0 = first + np.arange(blocks, dtype=np.uint64)
-    x1, x2, x3 = (np.zeros_like(x0) for _ in range(3))
-    key0 = np.broadcast_to(seeds.astype(np.uint64)[:, None], x0.shape)
-    key1 = np.full_like(x0, int(stream))
+    first: Words = indices.astype(np.uint64)[:, None] * np.uint64(blocks)
+    offsets: Words = np.arange(blocks).astype(np.uint64)
+    x0: Words = first + offsets
+    x1, x2, x3 = np.zeros_like(x0), np.zeros_like(x0), np.zeros_like(x0)
+    key0: Words = np.broadcast_to(seeds.astype(np.uint64)[:, None], x0.shape)
+    key1: Words = np.full_like(x0, int(stream))
     for round_number in range(_ROUNDS):
         if round_number:
             key0, key1 = key0 + _WEYL[0], key1 + _WEYL[1]

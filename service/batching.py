@@ -1,0 +1,343 @@
+"""Turns concurrent calls of one computation into few larger ones.
+
+A batcher knows rows, turns and costs; neither models nor HTTP. Its promises, a test each:
+
+- Rows come back in the order sent, each to its own caller, whatever shared their batch.
+- A cancelled or failing call harms no batch-mate, and every call ends.
+- A batch is what has arrived when a lane is free; nothing ever waits for a batch to fill.
+- Large calls are sliced and take turns; short ones get up to half of every batch before them.
+- At most `max_waiting_rows` rows wait; a call beyond that is refused at once.
+- A lane that dies fails its waiters at once and is restarted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.errors import Draining, EngineFailed, Overloaded
+
+Arrays = tuple[NDArray[Any], ...]
+Compute = Callable[[Arrays], Arrays]
+
+RELAPSE_SECONDS = 60.0
+"""A lane that dies twice within this time makes the batcher unhealthy."""
+
+log = logging.getLogger(__name__)
+
+
+class Watcher(Protocol):
+    """Hears what a batcher does; the metrics implement it."""
+
+    def computed(self, rows: int, seconds: float) -> None:
+        """One batch of that many rows took that long."""
+
+    def waiting(self, rows: int) -> None:
+        """That many rows wait now."""
+
+
+@dataclass(slots=True)
+class Timing:
+    """Where a request's time went; a request may make several calls, which add up."""
+
+    queue_seconds: float = 0.0
+    compute_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a batch and the queue may hold.
+
+    A row's cost is 1, or the draws it carries; `max_batch_cost` bounds the cost of one computation,
+    and batches of cost up to `inline_cost` run in the event loop, where they save a thread hop.
+    """
+
+    max_batch_cost: int = 64
+    max_waiting_rows: int = 65_536
+    inline_cost: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class _Waiter:
+    inputs: Arrays
+    cost_per_row: int
+    answer: asyncio.Future[Arrays]
+    timing: Timing
+    arrived_at: float
+    next_row: int = 0
+    missing_rows: int = 0
+    outputs: list[NDArray[Any]] = field(default_factory=list)
+
+    @property
+    def rows(self) -> int:
+        return len(self.inputs[0])
+
+    @property
+    def untaken_rows(self) -> int:
+        return self.rows - self.next_row
+
+    def take(self, rows: int) -> _Slice:
+        if not self.next_row:
+            self.timing.queue_seconds += time.perf_counter() - self.arrived_at
+        start, self.next_row = self.next_row, self.next_row + rows
+        return _Slice(self, start, self.next_row)
+
+    def settle(self, start: int, outputs: Arrays) -> int:
+        """Stores the outputs of a slice; the last slice answers the call. Returns the rows it took."""
+        if self.answer.done():
+            return 0
+        rows = len(outputs[0])
+        self.missing_rows -= rows
+        if rows == self.rows:
+            self.answer.set_result(outputs)
+            return rows
+        if not self.outputs:
+            self.outputs = [np.empty((self.rows, *part.shape[1:]), part.dtype) for part in outputs]
+        for whole, part in zip(self.outputs, outputs, strict=True):
+            whole[start : start + rows] = part
+        if not self.missing_rows:
+            self.answer.set_result(tuple(self.outputs))
+        return rows
+
+    def fail(self, error: Exception) -> None:
+        if not self.answer.done():
+            self.answer.set_exception(error)
+
+
+@dataclass(frozen=True, slots=True)
+class _Slice:
+    waiter: _Waiter
+    start: int
+    stop: int
+
+    @property
+    def rows(self) -> int:
+        return self.stop - self.start
+
+    @property
+    def inputs(self) -> Arrays:
+        return tuple(array[self.start : self.stop] for array in self.waiter.inputs)
+
+
+class _Line:
+    """The calls that may share a batch: rows of one shape. Short ones pass long ones, up to half a batch."""
+
+    def __init__(self) -> None:
+        self._short: deque[_Waiter] = deque()
+        self._long: deque[_Waiter] = deque()
+
+    def add(self, waiter: _Waiter, max_batch_rows: int) -> None:
+        (self._short if waiter.rows * 4 <= max_batch_rows else self._long).append(waiter)
+
+    def take(self, max_batch_rows: int) -> list[_Slice]:
+        """The slices of the next batch: short calls first, then long ones by turns."""
+        half = max(1, max_batch_rows // 2)
+        batch = self._fill(self._short, half if self._long else max_batch_rows)
+        batch += self._fill(self._long, max_batch_rows - sum(part.rows for part in batch))
+        if self._short:
+            batch += self._fill(self._short, max_batch_rows - sum(part.rows for part in batch))
+        return batch
+
+    @staticmethod
+    def _fill(queue: deque[_Waiter], room: int) -> list[_Slice]:
+        batch: list[_Slice] = []
+        while queue and room > 0:
+            waiter = queue.popleft()
+            if waiter.answer.done():  # cancelled, or failed in an earlier slice
+                continue
+            part = waiter.take(min(room, waiter.untaken_rows))
+            room -= part.rows
+            batch.append(part)
+            if waiter.untaken_rows:
+                queue.append(waiter)
+        return batch
+
+
+class Batcher:
+    """Batches calls of one computation; see the module for what it promises.
+
+    `compute` takes arrays whose first axis is rows and returns arrays with the same number of rows.
+    It runs in `threads`, at most `lanes` calls at once, or, for small batches, in the event loop.
+    Shape groups are kept apart: calls share a batch only if their rows have equal shapes and dtypes.
+    """
+
+    def __init__(
+        self,
+        compute: Compute,
+        limits: Limits,
+        *,
+        lanes: int = 1,
+        threads: Executor | None = None,
+        watcher: Watcher | None = None,
+        name: str = "batcher",
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._compute = compute
+        self._limits = limits
+        self._lane_count = lanes
+        self._threads = threads
+        self._watcher = watcher
+        self._name = name
+        self._clock = clock
+        self._lines: OrderedDict[tuple[Any, ...], _Line] = OrderedDict()
+        self._unsettled: set[_Waiter] = set()
+        self._waiting_rows = 0
+        self._arrived = asyncio.Event()
+        self._lanes: list[asyncio.Task[None]] = []
+        self._closed = False
+        self._died_at: float | None = None
+        self.healthy = True
+
+    @property
+    def waiting_rows(self) -> int:
+        """Rows that were submitted and are not computed yet."""
+        return self._waiting_rows
+
+    def start(self) -> None:
+        """Starts the lanes; call it once, in the event loop."""
+        self._lanes = [asyncio.create_task(self._supervise()) for _ in range(self._lane_count)]
+
+    async def stop(self) -> None:
+        """Refuses new calls, fails the waiting ones and ends the lanes."""
+        self._closed = True
+        self._fail_all(Draining("the service is shutting down"))
+        for lane in self._lanes:
+            lane.cancel()
+        for lane in self._lanes:
+            with contextlib.suppress(asyncio.CancelledError):
+                await lane
+
+    async def submit(self, inputs: Arrays, timing: Timing | None = None, *, cost_per_row: int = 1) -> Arrays:
+        """Computes (n, ...) rows, n >= 1; the outputs have n rows in the same order.
+
+        Raises:
+            Overloaded: too many rows wait already; nothing was queued.
+            Draining: the batcher was stopped.
+            EngineFailed: the computation failed on these very rows, or the lane died.
+        """
+        rows = len(inputs[0])
+        assert rows, "a call has at least one row"
+        if self._closed:
+            raise Draining("the service is shutting down")
+        if self._waiting_rows + rows > self._limits.max_waiting_rows:
+            raise Overloaded(
+                f"{self._waiting_rows} rows are waiting and {rows} more would pass the limit of "
+                f"{self._limits.max_waiting_rows}; try again later or ask for less"
+            )
+        answer: asyncio.Future[Arrays] = asyncio.get_running_loop().create_future()
+        waiter = _Waiter(inputs, cost_per_row, answer, timing or Timing(), time.perf_counter(), 0, rows)
+        key = (cost_per_row, *((array.shape[1:], array.dtype.char) for array in inputs))
+        self._lines.setdefault(key, _Line()).add(waiter, self._batch_rows(cost_per_row))
+        self._unsettled.add(waiter)
+        self._count_waiting(rows)
+        self._arrived.set()
+        try:
+            return await answer
+        finally:
+            self._unsettled.discard(waiter)
+            self._count_waiting(-waiter.missing_rows)
+            waiter.missing_rows = 0
+
+    def _batch_rows(self, cost_per_row: int) -> int:
+        return max(1, self._limits.max_batch_cost // cost_per_row)
+
+    def _count_waiting(self, change: int) -> None:
+        self._waiting_rows += change
+        if self._watcher is not None:
+            self._watcher.waiting(self._waiting_rows)
+
+    def _next_batch(self) -> list[_Slice]:
+        while self._lines:
+            key, line = self._lines.popitem(last=False)
+            batch = line.take(self._batch_rows(key[0]))
+            if batch:
+                self._lines[key] = line  # to the end: shape groups take turns
+                return batch
+        self._arrived.clear()
+        return []
+
+    async def _supervise(self) -> None:
+        while not self._closed:
+            try:
+                await self._serve()
+            except asyncio.CancelledError:
+                raise
+            except BaseException:  # whatever killed the lane, its waiters must hear of it
+                log.exception("%s: a lane died; its waiters fail and it is restarted", self._name)
+                now = self._clock()
+                if self._died_at is not None and now - self._died_at < RELAPSE_SECONDS:
+                    self.healthy = False
+                self._died_at = now
+                self._fail_all(EngineFailed("the computation was interrupted; try again"))
+
+    async def _serve(self) -> None:
+        while True:
+            await self._arrived.wait()
+            batch = self._next_batch()
+            if batch:
+                await self._run(batch)
+                await asyncio.sleep(0)  # answers leave and requests arrive before the next batch
+
+    async def _run(self, batch: list[_Slice]) -> None:
+        started_at = time.perf_counter()
+        try:
+            outputs = await self._computed(batch)
+        except Exception as error:
+            await self._run_apart(batch, error)
+            return
+        seconds = time.perf_counter() - started_at
+        rows = sum(part.rows for part in batch)
+        if self._watcher is not None:
+            self._watcher.computed(rows, seconds)
+        first = 0
+        for part in batch:
+            part.waiter.timing.compute_seconds += seconds
+            mine = tuple(array[first : first + part.rows] for array in outputs)
+            self._count_waiting(-part.waiter.settle(part.start, mine))
+            first += part.rows
+
+    async def _run_apart(self, batch: list[_Slice], error: Exception) -> None:
+        """After a failed batch: each of its calls alone, so that only the culprit fails."""
+        if len(batch) > 1:
+            log.warning(
+                "%s: a batch of %d calls failed (%s); running each alone", self._name, len(batch), error
+            )
+            for part in batch:
+                await self._run([part])
+            return
+        log.error("%s: the computation failed", self._name, exc_info=error)
+        batch[0].waiter.fail(EngineFailed("the model could not compute these rows"))
+
+    async def _computed(self, batch: list[_Slice]) -> Arrays:
+        inputs = _joined([part.inputs for part in batch])
+        rows = len(inputs[0])
+        if self._threads is None or rows * batch[0].waiter.cost_per_row <= self._limits.inline_cost:
+            outputs = self._compute(inputs)
+        else:
+            outputs = await asyncio.get_running_loop().run_in_executor(self._threads, self._compute, inputs)
+        if any(len(array) != rows for array in outputs):
+            got = [len(array) for array in outputs]
+            raise EngineFailed(f"{rows} rows went in and {got} came out")
+        return outputs
+
+    def _fail_all(self, error: Exception) -> None:
+        for waiter in tuple(self._unsettled):
+            waiter.fail(error)
+        self._lines.clear()
+        self._arrived.clear()
+
+
+def _joined(parts: Sequence[Arrays]) -> Arrays:
+    if len(parts) == 1:
+        return tuple(np.ascontiguousarray(array) for array in parts[0])
+    return tuple(np.concatenate(arrays) for arrays in zip(*parts, strict=True))

@@ -1,0 +1,194 @@
+"""ONNX Runtime: execution providers, sessions, warm-up and the self-test of one model version."""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from service.contract import GraphSpec, Manifest
+from service.errors import EngineFailed, InvalidVersion, ProviderUnavailable
+
+Arrays = tuple[NDArray[Any], ...]
+Provider = Literal["cpu", "cuda"]
+
+_PROVIDERS: Final[dict[Provider, str]] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+_SELF_TEST_TOLERANCE: Final[dict[Provider, float]] = {"cpu": 1e-4, "cuda": 1e-3}
+_CUDA_OPTIONS: Final = {
+    "cudnn_conv_algo_search": "HEURISTIC",  # the default search costs seconds for every new shape
+    "arena_extend_strategy": "kSameAsRequested",
+    "use_tf32": "0",  # scores are compared with ones calibrated in full float32
+}
+
+log = logging.getLogger(__name__)
+
+
+def choose_provider(device: Literal["auto", "cpu", "cuda"], graph: Path) -> Provider:
+    """The provider that really runs `graph` here, for the device asked for.
+
+    ONNX Runtime lists CUDA wherever it was built with it, and makes a working CPU session when CUDA
+    cannot be loaded. Only a session that was made can tell, so one is made.
+
+    Raises:
+        ProviderUnavailable: `cuda` was asked for and this machine cannot provide it.
+    """
+    if device == "cpu":
+        return "cpu"
+    failure = _cuda_failure(graph)
+    if failure is None:
+        return "cuda"
+    if device == "cuda":
+        raise ProviderUnavailable(
+            f"the device asked for is cuda, but {failure}; install the extra `cuda` and a driver for it, "
+            "or start with --device cpu"
+        )
+    log.warning("running on the CPU: %s", failure)
+    return "cpu"
+
+
+def _cuda_failure(graph: Path) -> str | None:
+    """Why CUDA cannot run the graph here, or None if it can."""
+    if _PROVIDERS["cuda"] not in ort.get_available_providers():
+        return "this ONNX Runtime was built without CUDA"
+    if not Path("/dev/nvidiactl").exists() and not Path("/dev/dxg").exists():
+        return "there is no NVIDIA device on this machine"
+    ort.preload_dlls(directory="")
+    try:
+        session = _session(graph, "cuda")
+    except Exception as error:  # onnxruntime raises plain C++ status classes
+        return f"CUDA could not be started ({type(error).__name__})"
+    if _PROVIDERS["cuda"] not in session.get_providers():
+        return "ONNX Runtime fell back to the CPU: CUDA or cuDNN could not be loaded"
+    return None
+
+
+def _session(graph: Path, provider: Provider) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    # one thread a call: the calls themselves run side by side, in the lanes
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # batch sizes vary, so a pattern learnt from one does not fit the next
+    options.enable_mem_pattern = False
+    if provider == "cuda":
+        providers: list[Any] = [(_PROVIDERS["cuda"], _CUDA_OPTIONS), _PROVIDERS["cpu"]]
+    else:
+        providers = [_PROVIDERS["cpu"]]
+    # without enable_fallback=0 a failing run would rebuild the session on the CPU in mid-traffic
+    return ort.InferenceSession(str(graph), options, providers=providers, enable_fallback=0)
+
+
+class Engine:
+    """The sessions of one model version, one per graph, on one provider.
+
+    `run` is safe to call from several threads on the CPU. On CUDA, rows are padded to powers of two
+    so that the sizes met in traffic are those that were warmed.
+    """
+
+    def __init__(self, folder: Path, manifest: Manifest, provider: Provider, max_batch_rows: int) -> None:
+        self.provider = provider
+        self._manifest = manifest
+        self._max_batch_rows = max_batch_rows
+        self._pads = provider == "cuda"
+        self._sessions: dict[str, ort.InferenceSession] = {}
+        for name, graph in manifest.graphs.items():
+            try:
+                session = _session(folder / graph.file, provider)
+            except Exception as error:  # onnxruntime raises plain C++ status classes
+                raise InvalidVersion(
+                    f"{folder / graph.file}: ONNX Runtime cannot load it ({type(error).__name__})"
+                ) from error
+            if session.get_providers()[0] != _PROVIDERS[provider]:
+                raise ProviderUnavailable(f"{folder / graph.file} runs on {session.get_providers()[0]}")
+            _check_signature(folder / graph.file, session, graph)
+            self._sessions[name] = session
+
+    def run(self, graph: str, inputs: Arrays) -> Arrays:
+        """Computes one batch: inputs in the manifest's order, (B, ...) float32, outputs likewise.
+
+        Raises:
+            EngineFailed: ONNX Runtime refused the batch, or an output is not finite.
+        """
+        spec = self._manifest.graphs[graph]  # type: ignore[index]  # names come from the manifest
+        rows = len(inputs[0])
+        if self._pads:
+            inputs = tuple(_padded(array, _bucket(rows)) for array in inputs)
+        feeds = {tensor.name: array for tensor, array in zip(spec.inputs, inputs, strict=True)}
+        try:
+            outputs = self._sessions[graph].run(None, feeds)
+        except Exception as error:  # onnxruntime raises plain C++ status classes
+            raise EngineFailed(f"ONNX Runtime failed on {rows} rows of {graph}") from error
+        if not all(np.isfinite(array.sum(dtype=np.float64)) for array in outputs):
+            raise EngineFailed(f"{graph} gave a value that is not finite")
+        return tuple(array[:rows] for array in outputs)
+
+    def warm_up(self) -> dict[str, float]:
+        """Runs every batch size that will be padded to, or the smallest and the largest.
+
+        Returns:
+            Seconds of one row of cost 1, by graph, measured alone.
+        """
+        seconds = {}
+        for name, graph in self._manifest.graphs.items():
+            sizes = _buckets(self._max_batch_rows) if self._pads else [min(8, self._max_batch_rows), 1, 1]
+            for rows in sizes:
+                inputs = tuple(_example(tensor.shape, rows) for tensor in graph.inputs)
+                started_at = time.perf_counter()
+                self.run(name, inputs)
+                seconds[name] = (time.perf_counter() - started_at) / rows
+        return seconds
+
+    def self_test(self, folder: Path) -> None:
+        """Runs the example stored with the version and compares.
+
+        Raises:
+            InvalidVersion: an output is further from the stored one than the provider's tolerance.
+        """
+        with np.load(folder / self._manifest.self_test.file, allow_pickle=False) as stored:
+            example = dict(stored)
+        for name, graph in self._manifest.graphs.items():
+            try:
+                inputs = tuple(example[f"{name}.inputs.{tensor.name}"] for tensor in graph.inputs)
+                expected = tuple(example[f"{name}.outputs.{tensor.name}"] for tensor in graph.outputs)
+            except KeyError as error:
+                raise InvalidVersion(f"{folder}: the self-test lacks {error}") from error
+            for tensor, got, want in zip(graph.outputs, self.run(name, inputs), expected, strict=True):
+                gap = float(np.max(np.abs(got - want) / (1.0 + np.abs(want))))
+                if not gap <= _SELF_TEST_TOLERANCE[self.provider]:
+                    raise InvalidVersion(
+                        f"{folder}: {name}.{tensor.name} is off by {gap:.1e} of the stored example on "
+                        f"{self.provider}; at most {_SELF_TEST_TOLERANCE[self.provider]:.0e} is allowed"
+                    )
+
+
+def _check_signature(path: Path, session: ort.InferenceSession, graph: GraphSpec) -> None:
+    got = [tensor.name for tensor in session.get_inputs()], [tensor.name for tensor in session.get_outputs()]
+    want = [tensor.name for tensor in graph.inputs], [tensor.name for tensor in graph.outputs]
+    if got != want:
+        raise InvalidVersion(f"{path} maps {got[0]} to {got[1]}, the manifest says {want[0]} to {want[1]}")
+
+
+def _bucket(rows: int) -> int:
+    return 1 << (rows - 1).bit_length()
+
+
+def _buckets(max_rows: int) -> list[int]:
+    return [1 << power for power in range((max_rows - 1).bit_length(), -1, -1)]
+
+
+def _padded(array: NDArray[Any], rows: int) -> NDArray[Any]:
+    missing = rows - len(array)
+    return np.concatenate((array, np.repeat(array[-1:], missing, axis=0))) if missing else array
+
+
+def _example(shape: tuple[int | str, ...], rows: int) -> NDArray[np.float32]:
+    sizes = tuple(
+        {"rows": rows, "draws": 1}.get(axis, axis) if isinstance(axis, str) else axis for axis in shape
+    )
+    return np.full(sizes, 0.5, dtype=np.float32)  # inside every support

@@ -1,0 +1,112 @@
+"""Every Prometheus metric of the service, on a registry of its own.
+
+Labels come from closed sets: route templates, models and versions that were found, operations of the
+contract. Label sets are initialised when a model is loaded, so that rates and absences work from zero.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
+from prometheus_client.exposition import choose_encoder
+
+DURATION_BUCKETS = (
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+)  # fmt: skip
+ROW_BUCKETS = tuple(2.0**power for power in range(9))
+BYTE_BUCKETS = tuple(4.0**power for power in range(3, 14))
+REJECTIONS = ("queue_full", "deadline", "body", "draining", "client_gone")
+
+
+def release() -> str:
+    """The installed version of this distribution."""
+    try:
+        return version("pushforward")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+class Metrics:
+    """The counters, gauges and histograms, named as attributes."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"pushforward_{name}", text, labels, registry=self.registry)
+
+        def gauge(name: str, text: str, *labels: str) -> Gauge:
+            return Gauge(f"pushforward_{name}", text, labels, registry=self.registry)
+
+        def histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+            return Histogram(f"pushforward_{name}", text, labels, buckets=buckets, registry=self.registry)
+
+        self.http_requests = counter("http_requests", "HTTP answers.", "route", "method", "code")
+        self.request_seconds = histogram(
+            "request_duration_seconds", "Whole requests.", DURATION_BUCKETS, "operation", "model"
+        )
+        self.queue_seconds = histogram(
+            "queue_wait_seconds", "From a call's arrival to its first batch.", DURATION_BUCKETS, "model"
+        )
+        self.compute_seconds = histogram(
+            "compute_duration_seconds", "Batches.", DURATION_BUCKETS, "model", "stage", "provider"
+        )
+        self.batch_rows = histogram("batch_items", "Rows of a batch.", ROW_BUCKETS, "model", "stage")
+        self.body_bytes = histogram("request_body_bytes", "Request bodies.", BYTE_BUCKETS)
+        self.inflight = gauge("inflight_requests", "Requests being answered.")
+        self.waiting_rows = gauge("queue_items", "Rows waiting for a batch.", "model", "stage")
+        self.waiting_capacity = gauge("queue_capacity_items", "Rows that may wait.", "model", "stage")
+        self.model_loaded = gauge("model_loaded", "1 for a version that is served.", "model", "version")
+        self.model_info = gauge("model_info", "Always 1.", "model", "version", "family", "provider", "sha256")
+        self.provider_active = gauge("provider_active", "1 for the provider in use.", "provider")
+        self.load_failures = counter("model_load_failures", "Versions that could not be loaded.", "model")
+        self.draining = gauge("draining", "1 while shutting down.")
+        self.rejected = counter("rejected", "Requests refused or given up.", "reason")
+        self.rows = counter("rows", "Rows answered.", "model", "operation")
+        self.samples = counter("samples", "Samples answered.", "model")
+        self.anomalies = counter("anomalies_flagged", "Scored items that were flagged.", "model")
+        Info("pushforward_build", "The release.", registry=self.registry).info({"release": release()})
+        self.draining.set(0)
+        for reason in REJECTIONS:
+            self.rejected.labels(reason)
+
+    def initialise(self, model: str, operations: tuple[str, ...]) -> None:
+        """Sets the label sets of a model to zero."""
+        self.load_failures.labels(model)
+        self.queue_seconds.labels(model)
+        for operation in operations:
+            self.request_seconds.labels(operation, model)
+            self.rows.labels(model, operation)
+        if "sample" in operations:
+            self.samples.labels(model)
+        if "score" in operations:
+            self.anomalies.labels(model)
+
+    def watch(self, model: str, stage: str, provider: str, capacity_rows: int) -> StageWatcher:
+        """What a batcher of that model reports to."""
+        self.waiting_capacity.labels(model, stage).set(capacity_rows)
+        return StageWatcher(self, model, stage, provider)
+
+    def exposition(self, accept: str) -> tuple[bytes, str]:
+        """The metrics as text in the format `Accept` prefers, and its content type."""
+        encode, content_type = choose_encoder(accept)
+        return encode(self.registry), content_type
+
+
+class StageWatcher:
+    """Reports one graph of one model; its label sets are resolved once."""
+
+    def __init__(self, metrics: Metrics, model: str, stage: str, provider: str) -> None:
+        self._seconds = metrics.compute_seconds.labels(model, stage, provider)
+        self._rows = metrics.batch_rows.labels(model, stage)
+        self._waiting = metrics.waiting_rows.labels(model, stage)
+
+    def computed(self, rows: int, seconds: float) -> None:
+        """One batch of that many rows took that long."""
+        self._seconds.observe(seconds)
+        self._rows.observe(rows)
+
+    def waiting(self, rows: int) -> None:
+        """That many rows wait now."""
+        self._waiting.set(rows)

@@ -1,0 +1,122 @@
+"""The service's settings: `PUSHFORWARD_*` variables and the command line, read once, then frozen."""
+
+from __future__ import annotations
+
+import os
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+Device = Literal["auto", "cpu", "cuda"]
+Positive = Annotated[int, Field(ge=1)]
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+
+
+class Settings(BaseSettings):
+    """Serves the published models of a folder over HTTP.
+
+    Every option can also be set as an environment variable, `--max-body-bytes` as
+    PUSHFORWARD_MAX_BODY_BYTES; the command line wins.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="PUSHFORWARD_",
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        cli_prog_name="pushforward-serve",
+        cli_kebab_case=True,
+        cli_implicit_flags=True,
+        cli_hide_none_type=True,
+    )
+
+    models: Path = Path("models")
+    """Folder of published versions, NAME/VERSION/."""
+
+    host: str = "127.0.0.1"
+    """IP address to listen on; 0.0.0.0 for every interface."""
+
+    port: Annotated[int, Field(ge=0, le=65_535)] = 8000
+    """TCP port to listen on; 0 takes a free one and logs it."""
+
+    device: Device = "auto"
+    """Where models run: `cuda` refuses to start without a working GPU, `auto` falls back to the CPU and says so."""
+
+    lanes: Annotated[int, Field(ge=0, le=256)] = 0
+    """Batches computed at once on the CPU, in threads; 0 means as many as the cores granted."""
+
+    max_batch_rows: Annotated[int, Field(ge=1, le=65_536)] = 64
+    """Rows (times draws) of one call of ONNX Runtime; larger requests are sliced."""
+
+    max_waiting_rows: Positive = 65_536
+    """Rows that may wait for one graph of one model; beyond, requests are refused with 429."""
+
+    max_body_bytes: Positive = 32 * 2**20
+    """Bytes of a request body; beyond, 413."""
+
+    max_json_inputs: Positive = 1_024
+    """Inputs of one JSON request; send more as npy."""
+
+    max_draws: Positive = 5_000
+    """Draws (latent samples) per scored item."""
+
+    max_score_cost: Positive = 1_000_000
+    """Rows times draws of one score request."""
+
+    max_count: Positive = 1_000_000
+    """Samples of one npy request."""
+
+    max_json_count: Positive = 4_096
+    """Samples of one JSON or PNG request."""
+
+    max_steps: Annotated[int, Field(ge=2)] = 1_024
+    """Points on one interpolation path."""
+
+    deadline_seconds: Seconds = 60.0
+    """Longest a request may take; a client may ask for less by `x-request-timeout-seconds`. Streams are exempt."""
+
+    idle_seconds: Seconds = 30.0
+    """Longest a streaming client may go without reading, and any client without finishing its request."""
+
+    keep_alive_seconds: Annotated[int, Field(ge=1, le=3_600)] = 75
+    """How long an idle connection is kept; longer than the 60 s of common load balancers."""
+
+    max_header_bytes: Positive = 32 * 2**10
+    """Bytes of a request's line and headers; beyond, 431."""
+
+    drain_delay_seconds: Annotated[float, Field(ge=0, le=600)] = 0.0
+    """After SIGTERM: how long to go on serving, not ready, before new connections are refused."""
+
+    drain_seconds: Annotated[int, Field(ge=1, le=3_600)] = 30
+    """After that: the longest to wait for requests in flight."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least severe level that is logged."""
+
+    @field_validator("host")
+    @classmethod
+    def _is_an_address(cls, host: str) -> str:
+        ip_address(host)
+        return host
+
+    @property
+    def granted_lanes(self) -> int:
+        """`lanes`, or the cores this process may use."""
+        return self.lanes or granted_cores()
+
+
+def granted_cores() -> int:
+    """Whole cores this process may use: its affinity, cut by the cgroup's CPU quota; at least 1."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, int(min(cores, _cgroup_quota_cores())))
+
+
+def _cgroup_quota_cores() -> float:
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return float("inf") if quota == "max" else max(1.0, int(quota) / int(period))
+    except (OSError, ValueError):
+        return float("inf")
