@@ -28,7 +28,7 @@ _CUDA_OPTIONS: Final = {
 log = logging.getLogger(__name__)
 
 
-def choose_provider(device: Literal["auto", "cpu", "cuda"], graph: Path) -> Provider:
+def choose_provider(device: Literal["auto", "cpu", "cuda"], graph: Path | None) -> Provider:
     """The provider that really runs `graph` here, for the device asked for.
 
     ONNX Runtime lists CUDA wherever it was built with it, and makes a working CPU session when CUDA
@@ -51,8 +51,10 @@ def choose_provider(device: Literal["auto", "cpu", "cuda"], graph: Path) -> Prov
     return "cpu"
 
 
-def _cuda_failure(graph: Path) -> str | None:
+def _cuda_failure(graph: Path | None) -> str | None:
     """Why CUDA cannot run the graph here, or None if it can."""
+    if graph is None:
+        return "there is no model to try it on"
     if _PROVIDERS["cuda"] not in ort.get_available_providers():
         return "this ONNX Runtime was built without CUDA"
     if not Path("/dev/nvidiactl").exists() and not Path("/dev/dxg").exists():
@@ -134,7 +136,7 @@ class Engine:
         Returns:
             Seconds of one row of cost 1, by graph, measured alone.
         """
-        seconds = {}
+        seconds: dict[str, float] = {}
         for name, graph in self._manifest.graphs.items():
             sizes = _buckets(self._max_batch_rows) if self._pads else [min(8, self._max_batch_rows), 1, 1]
             for rows in sizes:
@@ -187,8 +189,7 @@ def _padded(array: NDArray[Any], rows: int) -> NDArray[Any]:
     return np.concatenate((array, np.repeat(array[-1:], missing, axis=0))) if missing else array
 
 
-def _example(shape: tuple[int | str, ...], rows: int) -> NDArray[np.float32]:
-    sizes = tuple(
-        {"rows": rows, "draws": 1}.get(axis, axis) if isinstance(axis, str) else axis for axis in shape
-    )
-    return np.full(sizes, 0.5, dtype=np.float32)  # inside every support
+def _example(shape: tuple[int | Literal["rows", "draws"], ...], rows: int) -> NDArray[np.float32]:
+    free = {"rows": rows, "draws": 1}
+    sizes = tuple(free[axis] if isinstance(axis, str) else axis for axis in shape)
+    return np.tile(np.float32(0.5), sizes)  # inside every support

@@ -43,7 +43,7 @@ class Settings(BaseSettings):
     """TCP port to listen on; 0 takes a free one and logs it."""
 
     device: Device = "auto"
-    """Where models run: `cuda` refuses to start without a working GPU, `auto` falls back to the CPU and says so."""
+    """Where models run: `cuda` refuses to start without a working GPU, `auto` falls back and says so."""
 
     lanes: Annotated[int, Field(ge=0, le=256)] = 0
     """Batches computed at once on the CPU, in threads; 0 means as many as the cores granted."""
@@ -58,7 +58,10 @@ class Settings(BaseSettings):
     """Bytes of a request body; beyond, 413."""
 
     max_json_inputs: Positive = 1_024
-    """Inputs of one JSON request; send more as npy."""
+    """Inputs (or latents) of one JSON request; send more as npy."""
+
+    max_npy_inputs: Positive = 16_384
+    """Inputs (or latents) of one npy request."""
 
     max_draws: Positive = 5_000
     """Draws (latent samples) per scored item."""
@@ -76,7 +79,7 @@ class Settings(BaseSettings):
     """Points on one interpolation path."""
 
     deadline_seconds: Seconds = 60.0
-    """Longest a request may take; a client may ask for less by `x-request-timeout-seconds`. Streams are exempt."""
+    """Longest a request may take, streams aside; `x-request-timeout-seconds` asks for less."""
 
     idle_seconds: Seconds = 30.0
     """Longest a streaming client may go without reading, and any client without finishing its request."""

@@ -1,0 +1,52 @@
+"""`pushforward-serve`, or `python -m service`: serves the published models of a folder."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import NoReturn
+
+from pydantic import ValidationError
+from pydantic_settings import CliApp, SettingsError
+
+from service.app import create_service
+from service.errors import ServiceError
+from service.server import server_for
+from service.settings import Settings
+
+EXIT_CANNOT_START = 2
+
+
+def main() -> None:
+    """Reads the settings, serves until told to stop, and exits 0; 2 when it cannot start."""
+    try:
+        settings = CliApp.run(Settings)
+    except (ValidationError, SettingsError) as error:
+        _give_up(_first_flaw(error))
+    logging.basicConfig(
+        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    try:
+        service = create_service(settings)
+    except ServiceError as error:
+        _give_up(error.detail)
+    server = server_for(service.app, service.lifecycle, settings)
+    server.run()
+    sys.exit(0 if server.started else EXIT_CANNOT_START)
+
+
+def _first_flaw(error: ValidationError | SettingsError) -> str:
+    if isinstance(error, SettingsError):
+        return str(error)
+    flaw = error.errors(include_url=False)[0]
+    name = "-".join(str(part) for part in flaw["loc"]).replace("_", "-")
+    return f"--{name}: {flaw['msg']}"
+
+
+def _give_up(reason: str) -> NoReturn:
+    sys.stderr.write(f"pushforward-serve: {reason}\n")
+    sys.exit(EXIT_CANNOT_START)
+
+
+if __name__ == "__main__":
+    main()

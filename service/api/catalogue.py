@@ -1,0 +1,97 @@
+"""Which models there are, and each one's manifest."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from pydantic import BaseModel
+
+from service.contract import Manifest
+from service.errors import UnknownVersion
+from service.registry import Entry, Registry, State
+
+
+class ModelSummary(BaseModel):
+    """One model: its newest ready version, and the versions there are."""
+
+    name: str
+    version: int
+    versions: list[int]
+    family: str | None
+    operations: list[str]
+    item_shape: list[int] | None
+    state: State
+    provider: str | None
+    reason: str | None
+    """Why the newest version is not served, if it failed."""
+
+
+class Catalogue(BaseModel):
+    """Every model under the models folder."""
+
+    models: list[ModelSummary]
+
+
+class ModelDetail(BaseModel):
+    """A version's manifest, and where it stands here."""
+
+    name: str
+    version: int
+    state: State
+    provider: str | None
+    reason: str | None
+    manifest: Manifest | None
+
+
+def catalogue_router(registry: Registry) -> APIRouter:
+    """The routes under `/v1/models`."""
+    router = APIRouter(prefix="/v1/models", tags=["catalogue"])
+
+    @router.get("", operation_id="list_models")
+    async def list_models() -> Catalogue:
+        """Lists the models."""
+        names = dict.fromkeys(entry.name for entry in registry.entries())
+        return Catalogue(models=[_summary(registry, name) for name in names])
+
+    @router.get("/{model}", operation_id="show_model")
+    async def show_model(model: str) -> ModelDetail:
+        """Shows the newest ready version of a model."""
+        return _detail(registry.entry(model))
+
+    @router.get("/{model}/versions/{version}", operation_id="show_version")
+    async def show_version(model: str, version: str) -> ModelDetail:
+        """Shows one version of a model."""
+        registry.entry(model)
+        if not (version.isascii() and version.isdigit() and len(version) < 10):
+            raise UnknownVersion(f"versions of {model} are numbers: 1, 2, ...")
+        return _detail(registry.entry(model, int(version)))
+
+    return router
+
+
+def _summary(registry: Registry, name: str) -> ModelSummary:
+    entry = registry.entry(name)
+    newest, *_ = versions = [each for each in registry.entries() if each.name == name]
+    served = entry.served
+    return ModelSummary(
+        name=name,
+        version=entry.version,
+        versions=[each.version for each in versions],
+        family=served.manifest.family if served else None,
+        operations=list(served.manifest.operations) if served else [],
+        item_shape=list(served.manifest.item_shape) if served else None,
+        state=entry.state,
+        provider=served.provider if served else None,
+        reason=newest.reason or None,
+    )
+
+
+def _detail(entry: Entry) -> ModelDetail:
+    served = entry.served
+    return ModelDetail(
+        name=entry.name,
+        version=entry.version,
+        state=entry.state,
+        provider=served.provider if served else None,
+        reason=entry.reason or None,
+        manifest=served.manifest if served else None,
+    )

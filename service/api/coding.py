@@ -1,0 +1,87 @@
+"""Encoding items, decoding latents, and both in turn."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from service.api.exchange import JSON, NPY, PNG, Answer, Body, Call, Floats, Operation, arrays_answer
+
+
+class EncodeOptions(Body):
+    """Encoding has no options."""
+
+
+class EncodeAnswer(Body):
+    """The posterior of each item, a diagonal Gaussian."""
+
+    model: str
+    version: int
+    mean: list[list[float]]
+    log_variance: list[list[float]]
+
+
+class DecodeOptions(Body):
+    """Decoding has no options."""
+
+
+class DecodeAnswer(Body):
+    """The items at the latents."""
+
+    model: str
+    version: int
+    shape: list[int]
+    samples: list[Any]
+
+
+class ReconstructOptions(Body):
+    """Reconstruction has no options."""
+
+
+class ReconstructAnswer(Body):
+    """The items decoded from the posterior means, and those means."""
+
+    model: str
+    version: int
+    shape: list[int]
+    reconstructions: list[Any]
+    latents: list[list[float]]
+
+
+async def encode(call: Call[EncodeOptions]) -> Answer:
+    """Answers the mean and log-variance of each item's posterior."""
+    mean, log_variance = await call.served.encode(_array(call), call.timing)
+    return await arrays_answer(call, call.identity, {"mean": mean, "log_variance": log_variance})
+
+
+async def decode(call: Call[DecodeOptions]) -> Answer:
+    """Answers the items at the given latents."""
+    samples = await call.served.decode(_array(call), call.timing)
+    return await arrays_answer(call, call.identity | {"shape": list(samples.shape)}, {"samples": samples})
+
+
+async def reconstruct(call: Call[ReconstructOptions]) -> Answer:
+    """Answers the items decoded from their own posterior means; deterministic."""
+    latents, _ = await call.served.encode(_array(call), call.timing)
+    reconstructions = await call.served.decode(latents, call.timing)
+    fields = call.identity | {"shape": list(reconstructions.shape)}
+    return await arrays_answer(call, fields, {"reconstructions": reconstructions, "latents": latents})
+
+
+def _array(call: Call[Any]) -> Floats:
+    assert call.array is not None, "the dispatcher reads an array for these operations"
+    return call.array
+
+
+ENCODE = Operation("encode", "Encode items", EncodeOptions, "inputs", (JSON,), encode, EncodeAnswer)
+DECODE = Operation(
+    "decode", "Decode latents", DecodeOptions, "latents", (JSON, NPY, PNG), decode, DecodeAnswer
+)
+RECONSTRUCT = Operation(
+    "reconstruct",
+    "Encode and decode items",
+    ReconstructOptions,
+    "inputs",
+    (JSON, NPY, PNG),
+    reconstruct,
+    ReconstructAnswer,
+)

@@ -1,0 +1,150 @@
+"""One HTTP connection's request and answer: its headers, id and status, and its time being up."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import uuid
+from collections.abc import AsyncIterator, Iterator
+
+from starlette.types import Message, Receive, Scope, Send
+
+from service.api import problems
+from service.api.exchange import Answer
+from service.batching import Timing
+from service.errors import DeadlineExceeded, ServiceError
+from service.metrics import Metrics
+from service.served import Served
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_PATIENCE_SECONDS = 0.05
+"""Requests that take longer are watched for a client that goes away."""
+
+
+class ClientGone(Exception):
+    """The client closed its connection before its answer was ready."""
+
+
+class Connection:
+    """One HTTP request and its answer: headers, request id, status, and what the metrics count."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, metrics: Metrics) -> None:
+        self.scope = scope
+        self.receive = receive
+        self.route = ""
+        self.status = 0
+        self._send = send
+        self._metrics = metrics
+        self._headers: dict[bytes, bytes] = dict(scope["headers"])
+        given = self.header(b"x-request-id")
+        self.request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        self._extra: problems.Headers = [
+            (b"x-request-id", self.request_id.encode()),
+            (b"x-content-type-options", b"nosniff"),
+        ]
+
+    def header(self, name: bytes) -> str:
+        """A request header, or the empty string."""
+        return self._headers.get(name, b"").decode("latin-1")
+
+    def identify(self, served: Served, timing: Timing) -> None:
+        """Adds the headers that name the version and where the time went."""
+        manifest = served.manifest
+        queue, compute = timing.queue_seconds * 1e3, timing.compute_seconds * 1e3
+        self._extra += [
+            (b"server-timing", f"queue;dur={queue:.3f}, compute;dur={compute:.3f}".encode()),
+            (b"x-pushforward-model", manifest.name.encode()),
+            (b"x-pushforward-version", str(manifest.version).encode()),
+        ]
+
+    def add(self, name: str, value: str) -> None:
+        """Adds a header to the answer."""
+        self._extra.append((name.encode(), value.encode()))
+
+    async def send(self, message: Message) -> None:
+        """Sends a message of the app's own answers, with the headers every answer has."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            message["headers"] = [*message.get("headers", ()), *self._extra]
+        await self._send(message)
+
+    async def answer(self, answer: Answer, idle_seconds: float) -> None:
+        """Sends an operation's answer; a stream is given up when its reader stops reading."""
+        headers = [(name.encode(), value.encode()) for name, value in answer.headers]
+        headers.append((b"content-type", answer.media_type.encode()))
+        headers.append((b"content-length", str(answer.length).encode()))
+        await self.send({"type": "http.response.start", "status": 200, "headers": headers})
+        if isinstance(answer.body, bytes):
+            await self._send({"type": "http.response.body", "body": answer.body})
+        else:
+            await self._stream(answer.body, idle_seconds)
+
+    async def _stream(self, pieces: AsyncIterator[bytes], idle_seconds: float) -> None:
+        with watched(self.receive, None):
+            async for piece in pieces:
+                try:
+                    async with asyncio.timeout(idle_seconds):
+                        await self._send({"type": "http.response.body", "body": piece, "more_body": True})
+                except TimeoutError:
+                    raise ClientGone from None
+            await self._send({"type": "http.response.body", "body": b""})
+
+    async def fail(self, error: Exception) -> None:
+        """Answers an error; once an answer has begun it can only be cut short."""
+        if isinstance(error, ServiceError):
+            for kind, reason in problems.REJECTION_REASONS.items():
+                if isinstance(error, kind):
+                    self._metrics.rejected.labels(reason).inc()
+        status, headers, body = problems.problem(error, self.request_id)
+        if self.status:
+            self.status = 500
+            return
+        headers.append((b"content-length", str(len(body)).encode()))
+        await self.send({"type": "http.response.start", "status": status, "headers": headers})
+        await self._send({"type": "http.response.body", "body": body})
+
+    def count(self) -> None:
+        """Counts the answer under its route template, never under the path that came."""
+        route = self.route or getattr(self.scope.get("route"), "path", "") or "unknown"
+        method = self.scope["method"] if self.scope["method"] in ("GET", "HEAD", "POST") else "other"
+        self._metrics.http_requests.labels(route, method, str(self.status)).inc()
+
+
+@contextlib.contextmanager
+def watched(receive: Receive, deadline_seconds: float | None) -> Iterator[None]:
+    """Cancels the block when its time is up or its client goes.
+
+    Quick blocks pay for one timer only: the watch begins after a moment's patience.
+
+    Raises:
+        DeadlineExceeded, ClientGone: inside the block's place.
+    """
+    task = asyncio.current_task()
+    assert task is not None, "requests are served in tasks"
+    loop = asyncio.get_running_loop()
+    patience = _PATIENCE_SECONDS if deadline_seconds is None else min(_PATIENCE_SECONDS, deadline_seconds)
+    reason: list[Exception] = []
+    watch: list[asyncio.Task[None]] = []
+
+    async def wait() -> None:
+        try:
+            async with asyncio.timeout(None if deadline_seconds is None else deadline_seconds - patience):
+                while (await receive())["type"] != "http.disconnect":
+                    pass
+            reason.append(ClientGone())
+        except TimeoutError:
+            reason.append(DeadlineExceeded(f"the answer was not ready within {deadline_seconds:g} s"))
+        task.cancel()
+
+    timer = loop.call_later(patience, lambda: watch.append(loop.create_task(wait())))
+    try:
+        yield
+    except asyncio.CancelledError:
+        if not reason or task.uncancel():
+            raise
+        raise reason[0] from None
+    finally:
+        timer.cancel()
+        for running in watch:
+            running.cancel()

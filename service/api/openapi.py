@@ -1,0 +1,115 @@
+"""The OpenAPI document: FastAPI's own routes, and the operations, from the very models that validate."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from service.api.dispatch import OPERATIONS
+from service.api.exchange import JPEG, JSON, NPY, PNG, Operation, request_model
+from service.api.problems import STATUS
+from service.api.sampling import SAMPLE
+
+_ITEM_RANK = 3
+_REF = "#/components/schemas/{model}"
+_PREFIXES = ("/v1/models/{model}", "/v1/models/{model}/versions/{version}")
+
+
+class ProblemFlaw(BaseModel):
+    """One thing wrong with the request."""
+
+    pointer: str
+    row: int | None
+    message: str
+
+
+class Problem(BaseModel):
+    """RFC 9457 problem details."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    request_id: str
+    errors: list[ProblemFlaw] | None = None
+    offered: list[str] | None = None
+
+
+def openapi_of(app: FastAPI) -> dict[str, Any]:
+    """The document for an app whose operations are answered by the dispatcher."""
+    document = get_openapi(
+        title=app.title,
+        version=app.version,
+        summary=app.summary,
+        description=app.description,
+        routes=app.routes,
+    )
+    requests = {operation.name: _request(operation) for operation in OPERATIONS.values()}
+    models: list[type[BaseModel]] = [*requests.values(), Problem]
+    models += [operation.answer_schema for operation in OPERATIONS.values()]
+    _, schemas = models_json_schema([(model, "validation") for model in models], ref_template=_REF)
+    components = document.setdefault("components", {}).setdefault("schemas", {})
+    components.update(schemas.get("$defs", {}))
+    for operation in OPERATIONS.values():
+        for prefix in _PREFIXES:
+            path = document["paths"].setdefault(f"{prefix}/{operation.name}", {})
+            path["post"] = _post(operation, requests[operation.name], prefix)
+            if operation is SAMPLE:
+                path["get"] = _get(operation, components["SampleRequest"]["properties"], prefix)
+    return document
+
+
+def _request(operation: Operation) -> type[BaseModel]:
+    return request_model(
+        operation.options, operation.array, 1 if operation.array == "latents" else _ITEM_RANK
+    )
+
+
+def _ref(model: type[BaseModel]) -> dict[str, str]:
+    return {"$ref": _REF.format(model=model.__name__)}
+
+
+def _base(operation: Operation, prefix: str, method: str) -> dict[str, Any]:
+    names = ["model", "version"] if "{version}" in prefix else ["model"]
+    content: dict[str, Any] = {JSON: {"schema": _ref(operation.answer_schema)}}
+    for media_type in operation.answers[1:]:
+        content[media_type] = {"schema": {"type": "string", "format": "binary"}}
+    problem = {"application/problem+json": {"schema": _ref(Problem)}}
+    errors = {
+        str(status): {"description": "A problem", "content": problem} for status in set(STATUS.values())
+    }
+    return {
+        "tags": ["operations"],
+        "operationId": "_".join((method, operation.name, *names[1:])),
+        "summary": operation.summary,
+        "parameters": [
+            {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names
+        ],
+        "responses": {
+            "200": {"description": "The answer", "content": content},
+            **dict(sorted(errors.items())),
+        },
+    }
+
+
+def _post(operation: Operation, request: type[BaseModel], prefix: str) -> dict[str, Any]:
+    content: dict[str, Any] = {JSON: {"schema": _ref(request)}}
+    if operation.array is not None:
+        for media_type in (NPY,) if operation.array == "latents" else (NPY, PNG, JPEG):
+            content[media_type] = {"schema": {"type": "string", "format": "binary"}}
+    body = {"required": operation.array is not None, "content": content}
+    return _base(operation, prefix, "post") | {"requestBody": body}
+
+
+def _get(operation: Operation, properties: dict[str, Any], prefix: str) -> dict[str, Any]:
+    described = _base(operation, prefix, "get")
+    described["parameters"] += [
+        {"name": name, "in": "query", "required": False, "schema": schema}
+        for name, schema in properties.items()
+    ]
+    return described

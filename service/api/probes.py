@@ -1,0 +1,63 @@
+"""Whether the process lives, whether it can take traffic, and what it counts."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel
+
+from service.metrics import Metrics
+from service.registry import Registry
+
+
+class Health(BaseModel):
+    """The answer of a probe."""
+
+    status: str
+    detail: str = ""
+
+
+class Lifecycle:
+    """Where the process stands in its life; set by the server, read by the probes."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self.draining = False
+
+    def drain(self) -> None:
+        """From now on the process is not ready, while it goes on serving."""
+        self.draining = True
+        self._metrics.draining.set(1)
+
+
+def probes_router(registry: Registry, metrics: Metrics, lifecycle: Lifecycle) -> APIRouter:
+    """The routes `/healthz`, `/readyz` and `/metrics`."""
+    router = APIRouter(tags=["probes"])
+
+    @router.get("/healthz", operation_id="healthz", responses={503: {"model": Health}})
+    async def healthz(response: Response) -> Health:
+        """Alive, unless a batcher keeps dying; then the process should be restarted."""
+        if registry.healthy:
+            return Health(status="ok")
+        response.status_code = 503
+        return Health(status="failing", detail="a batcher keeps dying; restart the process")
+
+    @router.get("/readyz", operation_id="readyz", responses={503: {"model": Health}})
+    async def readyz(response: Response) -> Health:
+        """Ready once every version is loaded, warm and tested, until the process is told to stop."""
+        if registry.ready and not lifecycle.draining:
+            return Health(status="ready")
+        response.status_code = 503
+        response.headers["retry-after"] = "1"
+        if lifecycle.draining:
+            return Health(status="draining")
+        if registry.entries():
+            return Health(status="loading", detail="see /v1/models")
+        return Health(status="empty", detail="there is no published version in the models folder")
+
+    @router.get("/metrics", operation_id="metrics", response_class=Response)
+    async def exposition(request: Request) -> Response:
+        """The metrics, as Prometheus reads them."""
+        text, content_type = metrics.exposition(request.headers.get("accept", ""))
+        return Response(text, headers={"content-type": content_type})
+
+    return router

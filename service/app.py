@@ -1,0 +1,116 @@
+"""`create_app`: the only place that wires the parts together."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi_offline import FastAPIOffline
+from starlette.exceptions import HTTPException
+from starlette.responses import RedirectResponse
+
+from service import errors
+from service.api.catalogue import catalogue_router
+from service.api.dispatch import Dispatcher
+from service.api.openapi import openapi_of
+from service.api.probes import Lifecycle, probes_router
+from service.metrics import Metrics, release
+from service.registry import Registry
+from service.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A wired service: the ASGI app, and what its server tells it."""
+
+    app: FastAPI
+    lifecycle: Lifecycle
+
+
+def create_service(settings: Settings) -> Service:
+    """Wires a service; its models are loaded once the app's lifespan begins.
+
+    Raises:
+        ProviderUnavailable: `--device cuda`, and CUDA cannot be used here.
+    """
+    metrics = Metrics()
+    lifecycle = Lifecycle(metrics)
+    registry = Registry(settings, metrics)
+    registry.find()
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        loading = asyncio.create_task(registry.load(), name="load models")
+        loading.add_done_callback(_log_failure)
+        yield
+        loading.cancel()
+        await registry.close()
+
+    app = FastAPIOffline(
+        title="Pushforward",
+        version=release(),
+        summary="Samples, interpolates, reconstructs and scores with published VAEs and GANs.",
+        lifespan=lifespan,
+        redoc_url=None,
+    )
+    app.include_router(catalogue_router(registry))
+    app.include_router(probes_router(registry, metrics, lifecycle))
+    app.add_api_route("/", _home, include_in_schema=False)
+    app.add_middleware(Dispatcher, registry=registry, metrics=metrics, settings=settings)
+    for kind in (errors.ServiceError, HTTPException, RequestValidationError):
+        app.add_exception_handler(kind, _raise_on)
+    app.openapi = _documented(app)  # type: ignore[method-assign]  # FastAPI's own way to replace it
+    return Service(app, lifecycle)
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The ASGI app of a service, for other servers than `pushforward-serve`."""
+    return create_service(settings).app
+
+
+async def _home() -> RedirectResponse:
+    return RedirectResponse("/docs")
+
+
+async def _raise_on(_: Request, error: Exception) -> Response:
+    """Hands FastAPI's own errors on to the dispatcher, whose border is the only one."""
+    if isinstance(error, HTTPException):
+        raise _translated(error) from error
+    if isinstance(error, RequestValidationError):
+        raise errors.Unfit("the request does not fit this path") from error
+    raise error
+
+
+def _translated(error: HTTPException) -> errors.ServiceError:
+    if error.status_code == 405:
+        allowed = tuple((error.headers or {}).get("Allow", "GET").split(", "))
+        return errors.MethodNotAllowed(f"this path takes {' and '.join(allowed)}", allowed=allowed)
+    if error.status_code == 404:
+        return errors.UnknownRoute("there is no such path; /docs lists them all")
+    if 400 <= error.status_code < 500:
+        return errors.Malformed("the request cannot be read")
+    return errors.ServiceError("the service failed on this request")
+
+
+def _documented(app: FastAPI) -> Any:
+    made: dict[str, Any] = {}
+
+    def document() -> dict[str, Any]:
+        if not made:
+            made.update(openapi_of(app))
+        return made
+
+    return document
+
+
+def _log_failure(loading: asyncio.Task[None]) -> None:
+    if not loading.cancelled() and (error := loading.exception()) is not None:
+        log.error("loading the models stopped", exc_info=error)

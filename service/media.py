@@ -1,0 +1,186 @@
+"""Between the wire and arrays: npy, PNG and JPEG in; npy and PNG out; values checked on the way in.
+
+Shapes: B rows of an item, whose shape the model's manifest gives. Arrays are float32, C order.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import warnings
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from typing import Any, Literal
+
+import numpy as np
+from numpy.lib import format as npy_format
+from numpy.typing import NDArray
+from PIL import Image
+
+from service.errors import Flaw, LimitExceeded, Malformed, NotAcceptable, Unfit
+
+Floats = NDArray[np.float32]
+Shape = tuple[int, ...]
+Support = Literal["binary", "unit_interval", "real"]
+
+_GRID_GAP_PIXELS = 2
+_GRID_GREY = 128
+_MOST_FLAWS = 16
+
+
+def from_lists(value: Sequence[Any], item_shape: Shape, name: str) -> Floats:
+    """Nested lists of numbers as (B, *item_shape).
+
+    Raises:
+        Unfit: ragged, empty, or of another shape; says which came and which fits.
+    """
+    try:
+        array = np.array(value, dtype=np.float32)
+    except ValueError as error:
+        raise Unfit(f"`{name}` is ragged; {_wanted(item_shape)}") from error
+    return _of_shape(array, item_shape, name)
+
+
+def from_npy(body: bytes, item_shape: Shape, max_rows: int, name: str) -> Floats:
+    """An npy document as (B, *item_shape); a single item without the row axis is taken as one row.
+
+    Any real number type is read and converted to float32 as it is, never rescaled.
+
+    Raises:
+        Malformed: not an npy document, or its length is not what its header promises.
+        Unfit: not real numbers, or another shape.
+        LimitExceeded: more than `max_rows` rows.
+    """
+    file = io.BytesIO(body)
+    try:
+        version = npy_format.read_magic(file)
+        read_header = {(1, 0): npy_format.read_array_header_1_0, (2, 0): npy_format.read_array_header_2_0}
+        shape, fortran_order, dtype = read_header[version](file)
+    except (ValueError, KeyError, SyntaxError, TypeError, RecursionError, MemoryError) as error:
+        raise Malformed("the body is not an npy document of version 1.0 or 2.0") from error
+    if dtype.kind not in "fiu" or dtype.hasobject:
+        raise Unfit(f"`{name}` holds {dtype}; send real numbers, best float32")
+    count = math.prod(shape)
+    if min(shape, default=1) < 0 or len(body) - file.tell() != count * dtype.itemsize:
+        raise Malformed(
+            f"the npy header promises {count * dtype.itemsize} bytes of data, {len(body) - file.tell()} came"
+        )
+    flat = np.frombuffer(body, dtype, count, file.tell())
+    array = flat.reshape(shape, order="F" if fortran_order else "C")
+    if shape == item_shape:
+        array = array[None]
+    if array.ndim and len(array) > max_rows:
+        raise LimitExceeded(f"{len(array)} rows came, at most {max_rows} are taken in one npy request")
+    with np.errstate(over="ignore"):  # what overflows float32 is refused below, as not finite
+        return _of_shape(np.ascontiguousarray(array, dtype=np.float32), item_shape, name)
+
+
+def from_picture(body: bytes, item_shape: Shape) -> Floats:
+    """One PNG or JPEG as (1, C, H, W) in [0, 1]: grey for one channel, RGB for three.
+
+    The size is read from the header and refused before a pixel is decoded.
+
+    Raises:
+        Malformed: not a picture, or a broken one.
+        Unfit: the model takes no pictures, or ones of another size.
+    """
+    if len(item_shape) != 3 or item_shape[0] not in (1, 3):
+        raise Unfit(f"this model takes no pictures; {_wanted(item_shape)}, in JSON or npy")
+    channels, height, width = item_shape
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            picture = Image.open(io.BytesIO(body), formats=("PNG", "JPEG"))
+        if picture.size != (width, height):
+            came = " x ".join(map(str, picture.size))
+            raise Unfit(f"the picture has {came} pixels (width x height), the model takes {width} x {height}")
+        pixels = np.asarray(picture.convert("L" if channels == 1 else "RGB"), dtype=np.float32)
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+        Image.DecompressionBombError,
+        Image.DecompressionBombWarning,
+    ) as error:
+        raise Malformed("the body is not a readable PNG or JPEG") from error
+    return np.ascontiguousarray(
+        pixels.reshape(height, width, channels).transpose(2, 0, 1)[None]
+    ) / np.float32(255)
+
+
+def check_support(array: Floats, support: Support, name: str) -> None:
+    """Refuses rows with values the model's likelihood gives no density to.
+
+    Raises:
+        Unfit: with one flaw per bad row (the first 16).
+    """
+    if support == "unit_interval":
+        fits = (array >= 0) & (array <= 1)
+        wanted = "numbers in [0, 1]"
+    elif support == "binary":
+        fits = (array == 0) | (array == 1)
+        wanted = "zeros and ones"
+    else:
+        fits = np.isfinite(array)
+        wanted = "finite numbers"
+    if fits.all():  # a NaN fits nowhere
+        return
+    bad = np.flatnonzero(~fits.reshape(len(array), -1).all(axis=1))
+    flaws = tuple(Flaw(f"/{name}/{row}", f"the model takes {wanted}", int(row)) for row in bad[:_MOST_FLAWS])
+    raise Unfit(f"{len(bad)} of {len(array)} rows of `{name}` are not {wanted}", flaws=flaws)
+
+
+def _of_shape(array: Floats, item_shape: Shape, name: str) -> Floats:
+    if array.shape[1:] != item_shape or not len(array):
+        raise Unfit(f"`{name}` has shape {list(array.shape)}; {_wanted(item_shape)}")
+    return array
+
+
+def _wanted(item_shape: Shape) -> str:
+    return f"wanted [rows, {', '.join(map(str, item_shape))}] with at least one row"
+
+
+@lru_cache(maxsize=1024)
+def npy_header(shape: Shape) -> bytes:
+    """The header of a float32 npy document of that shape, little-endian, C order."""
+    file = io.BytesIO()
+    npy_format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
+    return file.getvalue()
+
+
+def npy(array: Floats) -> bytes:
+    """A float32 array as one npy document."""
+    return npy_header(array.shape) + np.ascontiguousarray(array, dtype="<f4").tobytes()
+
+
+def png_grid(samples: Floats, columns: int | None = None) -> bytes:
+    """Images (B, C, H, W) in [0, 1] as one PNG, row by row, `columns` across (the square root of B).
+
+    Raises:
+        NotAcceptable: the items are no pictures of one or three channels.
+    """
+    if samples.ndim != 4 or samples.shape[1] not in (1, 3):
+        raise NotAcceptable(
+            "this model's items are no pictures; accept application/json or application/x-npy"
+        )
+    count, channels, height, width = samples.shape
+    across = columns or math.ceil(math.sqrt(count))
+    down = -(-count // across)
+    gap = _GRID_GAP_PIXELS if count > 1 else 0
+    canvas = np.full(
+        (down * (height + gap) + gap, across * (width + gap) + gap, channels), _GRID_GREY, dtype=np.uint8
+    )
+    pixels = np.rint(np.clip(samples, 0, 1) * 255).astype(np.uint8).transpose(0, 2, 3, 1)
+    for tile, (top, left) in zip(pixels, _places(across, height + gap, width + gap, gap), strict=False):
+        canvas[top : top + height, left : left + width] = tile
+    file = io.BytesIO()
+    Image.fromarray(canvas[..., 0] if channels == 1 else canvas).save(file, "PNG", compress_level=1)
+    return file.getvalue()
+
+
+def _places(across: int, row_step: int, column_step: int, gap: int) -> Iterator[tuple[int, int]]:
+    row = 0
+    while True:
+        for column in range(across):
+            yield gap + row * row_step, gap + column * column_step
+        row += 1
