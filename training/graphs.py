@@ -1,0 +1,205 @@
+"""ONNX graphs of a trained model: their shapes, their export, and the rules each must keep.
+
+Shapes: B rows (free, the axis "rows"), K draws (free, "draws"), D latent dimensions; items (B, C, H, W). Noise is
+always an input, so that a seed means the same wherever a graph runs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import onnx
+import torch
+from torch import Tensor, nn
+
+from service.contract import GraphName, TensorSpec
+from training.gan import Gan
+from training.vae import Vae, score_terms
+
+OPSET = 18
+ALLOWED_OPERATORS = frozenset({
+    "Abs", "Add", "Cast", "Clip", "Concat", "Constant", "Conv", "ConvTranspose", "Div", "Exp", "Expand", "Flatten", "Gemm",
+    "Greater", "Identity", "LeakyRelu", "Less", "Log", "MatMul", "Max", "Min", "Mul", "Neg", "Pow", "Reciprocal", "ReduceMean",
+    "ReduceSum", "Relu", "Reshape", "Shape", "Sigmoid", "Sign", "Slice", "Softplus", "Sqrt", "Squeeze", "Sub", "Tanh",
+    "Transpose", "Unsqueeze", "Where",
+})  # fmt: skip
+"""Operators a graph may use: deterministic, without control flow, each acting on every row by itself."""
+
+_ROWS = torch.export.Dim("rows", min=1)
+_DRAWS = torch.export.Dim("draws", min=1)
+
+
+class GraphError(RuntimeError):
+    """A graph breaks one of the rules; the message names the graph and the rule."""
+
+
+@dataclass(frozen=True)
+class Graph:
+    """One operation of a model as a function of tensors."""
+
+    name: GraphName
+    module: nn.Module
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+
+class _Operation(nn.Module):
+    """A function of a model's tensors, as a module that the exporter can trace."""
+
+    def __init__(self, model: nn.Module, function: Callable[..., Tensor | tuple[Tensor, ...]]) -> None:
+        super().__init__()
+        self.model = model
+        self._function = function
+
+    def forward(self, *tensors: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Apply the function."""
+        return self._function(*tensors)
+
+
+def graphs_of(model: Vae | Gan, item_shape: tuple[int, int, int]) -> list[Graph]:
+    """The graphs a model of that family offers."""
+    items = ("rows", *item_shape)
+    latents = _spec("latents", "rows", model.latent)
+    samples = _spec("samples", *items)
+    if isinstance(model, Gan):
+        return [Graph("decode", _Operation(model, model.decode), (latents,), (samples,))]
+    vae, inputs, per_draw = model, _spec("inputs", *items), ("rows", "draws")
+    return [
+        Graph(
+            "encode",
+            _Operation(vae, vae.encode),
+            (inputs,),
+            (_spec("mean", "rows", vae.latent), _spec("log_variance", "rows", vae.latent)),
+        ),
+        Graph(
+            "decode", _Operation(vae, lambda z: vae.likelihood.mean(vae.decode(z))), (latents,), (samples,)
+        ),
+        Graph(
+            "draw",
+            _Operation(vae, lambda z, u: vae.likelihood.draw(vae.decode(z), u)),
+            (latents, _spec("uniforms", *items)),
+            (samples,),
+        ),
+        Graph(
+            "score",
+            _Operation(vae, lambda x, eps: tuple(score_terms(vae, x, eps))),
+            (inputs, _spec("eps", *per_draw, vae.latent)),
+            (
+                _spec("log_likelihood", *per_draw),
+                _spec("log_prior", *per_draw),
+                _spec("log_posterior", *per_draw),
+                _spec("kl", "rows"),
+            ),
+        ),
+    ]
+
+
+def example_inputs(graph: Graph, rows: int, draws: int, binary: bool, seed: int = 0) -> tuple[Tensor, ...]:
+    """Random inputs that fit the graph: items and uniforms in (0, 1), everything else standard normal."""
+    generator = torch.Generator().manual_seed(seed)
+    tensors = []
+    for spec in graph.inputs:
+        shape = tuple({"rows": rows, "draws": draws}.get(str(axis), axis) for axis in spec.shape)
+        sizes = cast(tuple[int, ...], shape)
+        if spec.name in ("inputs", "uniforms"):
+            tensor = torch.rand(sizes, generator=generator).clamp(1e-6, 1 - 1e-6)
+            tensors.append(tensor.round() if binary and spec.name == "inputs" else tensor)
+        else:
+            tensors.append(torch.randn(sizes, generator=generator))
+    return tuple(tensors)
+
+
+def export_graph(graph: Graph, path: Path, binary: bool) -> None:
+    """Export a graph to `path` as ONNX and check it.
+
+    Raises:
+        GraphError: The exported graph breaks a rule.
+    """
+    axes = {"rows": _ROWS, "draws": _DRAWS}
+    shapes = tuple(
+        {index: axes[axis] for index, axis in enumerate(spec.shape) if isinstance(axis, str)} for spec in graph.inputs
+    )
+    # Example sizes 3 and 5: a size of 1 or two equal sizes would be taken for constants or for one axis.
+    with _quiet():
+        program = torch.onnx.export(
+            graph.module.eval(),
+            example_inputs(graph, 3, 5, binary),
+            dynamo=True,
+            dynamic_shapes=(shapes,),
+            input_names=[spec.name for spec in graph.inputs],
+            output_names=[spec.name for spec in graph.outputs],
+            opset_version=OPSET,
+            external_data=False,
+            verbose=False,
+        )
+    assert program is not None
+    model = _plain(program.model_proto)
+    check_graph(graph.name, model)
+    path.write_bytes(model.SerializeToString())
+
+
+def check_graph(name: str, model: onnx.ModelProto) -> None:
+    """Check that a graph is self-contained, deterministic, free of control flow, and valid.
+
+    Raises:
+        GraphError: Naming the graph and the rule it breaks.
+    """
+    if model.functions:
+        raise GraphError(f"graph {name} has local functions: {sorted(f.name for f in model.functions)}")
+    opsets = {opset.domain: opset.version for opset in model.opset_import}
+    if set(opsets) - {"", "ai.onnx"} or max(opsets.values()) < OPSET:
+        raise GraphError(f"graph {name} imports {opsets}; only the standard operators, opset {OPSET} or newer, fit")
+    for node in model.graph.node:
+        if node.op_type not in ALLOWED_OPERATORS:
+            raise GraphError(f"graph {name} uses {node.op_type}, which is not in the list of allowed operators")
+    for tensor in model.graph.initializer:
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            raise GraphError(f"graph {name} keeps {tensor.name} outside its file")
+        if tensor.data_type not in (onnx.TensorProto.FLOAT, onnx.TensorProto.INT64):
+            kind = onnx.TensorProto.DataType.Name(tensor.data_type)
+            raise GraphError(f"graph {name} holds {tensor.name} as {kind}; only FLOAT, and INT64 for shapes, fit")
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise GraphError(f"graph {name} is not valid ONNX: {error}") from error
+
+
+def _plain(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The graph without the exporter's notes: these hold stack traces with paths of the machine that trained."""
+    plain = onnx.ModelProto()
+    plain.CopyFrom(model)
+    plain.doc_string = ""
+    del plain.metadata_props[:]
+    graph = plain.graph
+    graph.doc_string = ""
+    for entry in (graph, *graph.node, *graph.initializer, *graph.input, *graph.output, *graph.value_info):
+        entry.doc_string = ""
+        del entry.metadata_props[:]
+    # Inferred shapes are inferred again by any reader; names of inner values stay.
+    del graph.value_info[:]
+    return plain
+
+
+def _spec(name: str, *shape: int | str) -> TensorSpec:
+    return TensorSpec.model_validate({"name": name, "shape": shape})
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Hold back the exporter's progress lines and its third-party deprecation warnings."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        try:
+            yield
+        finally:
+            logger.setLevel(level)

@@ -1,0 +1,150 @@
+"""Likelihoods p(x | parameters), per item, in nats.
+
+The decoder ends where the likelihood begins: it returns parameters, one per pixel, here always logits.
+Shapes: B rows; items and parameters (B, C, H, W), float32. Every function below `check_support` is free of
+data-dependent control flow, so it exports to ONNX as it stands.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+_SERIES_BELOW = 1.0
+"""|logit| below which Taylor series replace the closed forms, which there subtract nearly equal numbers."""
+_LINEAR_BELOW = 1.0 / 16
+"""The same for the inverse distribution function, whose series is shorter."""
+
+
+class SupportError(ValueError):
+    """Items lie outside the support of the likelihood that should score them."""
+
+
+class Likelihood(Protocol):
+    """What a VAE needs to know of p(x | parameters)."""
+
+    name: str
+    binary: bool
+    """Whether the support is {0, 1} (a probability mass) or [0, 1] (a density)."""
+
+    def check_support(self, items: Tensor) -> None:
+        """Raise SupportError if any value of `items` has no likelihood."""
+        ...
+
+    def log_prob(self, parameters: Tensor, items: Tensor) -> Tensor:
+        """log p(items | parameters) in nats per item, (B,)."""
+        ...
+
+    def mean(self, parameters: Tensor) -> Tensor:
+        """E[x | parameters], shaped like `parameters`."""
+        ...
+
+    def draw(self, parameters: Tensor, uniforms: Tensor) -> Tensor:
+        """Items drawn from p(x | parameters) by the inverse distribution function at `uniforms` in (0, 1)."""
+        ...
+
+
+class Bernoulli:
+    """Independent binary pixels; log_prob is minus the binary cross-entropy on logits."""
+
+    name = "bernoulli"
+    binary = True
+
+    def check_support(self, items: Tensor) -> None:
+        """Refuse anything but 0 and 1: the cross-entropy of a grey pixel is no log-likelihood.
+
+        Raises:
+            SupportError: Some value is neither 0 nor 1.
+        """
+        strange = items[(items != 0) & (items != 1)]
+        if strange.numel():
+            raise SupportError(
+                f"the Bernoulli likelihood scores pixels 0 and 1, but {strange.numel()} of {items.numel()} values are "
+                f"others, the first {strange[0].item():g}; binarise the data or use 'continuous-bernoulli'"
+            )
+
+    def log_prob(self, parameters: Tensor, items: Tensor) -> Tensor:
+        """(B,) nats: sum over pixels of x l - log(1 + e^l)."""
+        return (items * parameters - F.softplus(parameters)).flatten(1).sum(1)
+
+    def mean(self, parameters: Tensor) -> Tensor:
+        """Probability that each pixel is 1."""
+        return torch.sigmoid(parameters)
+
+    def draw(self, parameters: Tensor, uniforms: Tensor) -> Tensor:
+        """1 where the uniform lies below the probability of 1, else 0."""
+        return (uniforms < torch.sigmoid(parameters)).to(parameters.dtype)
+
+
+class ContinuousBernoulli:
+    """Independent pixels in [0, 1] with density l e^(l x) / (e^l - 1), l the logit: a true density.
+
+    Source: Loaiza-Ganem & Cunningham 2019, arXiv:1907.06845, section 3 (there lambda = sigmoid(l)). In the logit the
+    normaliser is an even function around l = 0 after centring x, log p = l (x - 1/2) - log(sinh(l/2) / (l/2)), which
+    neither overflows nor divides 0 by 0 once small |l| take a series.
+    """
+
+    name = "continuous-bernoulli"
+    binary = False
+
+    def check_support(self, items: Tensor) -> None:
+        """Refuse values outside [0, 1].
+
+        Raises:
+            SupportError: Some value lies outside [0, 1] or is not a number.
+        """
+        inside = (items >= 0) & (items <= 1)
+        if not bool(inside.all()):
+            strange = items[~inside]
+            raise SupportError(
+                f"the continuous Bernoulli likelihood scores pixels in [0, 1], but {strange.numel()} of "
+                f"{items.numel()} values lie outside, the first {strange[0].item():g}; scale the data"
+            )
+
+    def log_prob(self, parameters: Tensor, items: Tensor) -> Tensor:
+        """(B,) nats, a log density: it may be positive."""
+        return (parameters * (items - 0.5) - _log_sinhc_half(parameters)).flatten(1).sum(1)
+
+    def mean(self, parameters: Tensor) -> Tensor:
+        """1 / (1 - e^-l) - 1 / l, in (0, 1); 1/2 at l = 0."""
+        small = parameters.abs() < _SERIES_BELOW
+        square = parameters * parameters
+        series = parameters * (1 / 12 - square * (1 / 720 - square * (1 / 30240 - square / 1209600)))
+        safe = torch.where(small, _SERIES_BELOW, parameters)
+        # 1 / (1 - e^-l) = 1/2 + coth(l/2) / 2, where nothing overflows.
+        return 0.5 + torch.where(small, series, 0.5 / torch.tanh(0.5 * safe) - 1 / safe)
+
+    def draw(self, parameters: Tensor, uniforms: Tensor) -> Tensor:
+        """The inverse distribution function, log(1 + u (e^l - 1)) / l, at the uniforms."""
+        size, safe = _guarded(parameters, _LINEAR_BELOW)
+        # F(x; l) = 1 - F(1 - x; -l): work with -|l|, where no exponential overflows.
+        falling = torch.where(parameters > 0, 1 - uniforms, uniforms)
+        closed = -torch.log((1 - falling) + falling * torch.exp(-safe)) / safe
+        closed = torch.where(parameters > 0, 1 - closed, closed)
+        spread = uniforms * (1 - uniforms)
+        series = uniforms + parameters * spread * (0.5 + parameters * (1 - 2 * uniforms) / 6)
+        return torch.where(size < _LINEAR_BELOW, series, closed).clamp(0, 1)
+
+
+def make_likelihood(name: str) -> Likelihood:
+    """The likelihood of that name, `bernoulli` or `continuous-bernoulli`."""
+    known: dict[str, Likelihood] = {"bernoulli": Bernoulli(), "continuous-bernoulli": ContinuousBernoulli()}
+    return known[name]
+
+
+def _guarded(logits: Tensor, least: float) -> tuple[Tensor, Tensor]:
+    """|l|, and |l| raised to at least `least`, so that the branch not taken has finite values and gradients."""
+    size = logits.abs()
+    return size, size.clamp(min=least)
+
+
+def _log_sinhc_half(logits: Tensor) -> Tensor:
+    """log(sinh(l/2) / (l/2)), elementwise; even in l, 0 at 0."""
+    size, safe = _guarded(logits, _SERIES_BELOW)
+    square = logits * logits
+    series = square * (1 / 24 - square * (1 / 2880 - square * (1 / 181440 - square / 9676800)))
+    closed = 0.5 * safe + torch.log((1 - torch.exp(-safe)) / safe)
+    return torch.where(size < _SERIES_BELOW, series, closed)

@@ -1,0 +1,43 @@
+"""Networks: modules that map tensors to tensors and know neither loss nor likelihood.
+
+Shapes: B rows, C channels, H height, W width, D latent dimensions, F outputs.
+"""
+
+from __future__ import annotations
+
+import math
+
+from torch import nn
+
+from training.networks.convolutional import ConvolutionalDecoder, ConvolutionalEncoder
+from training.networks.dense import DenseDecoder, DenseEncoder
+from training.recipe import NetworkOptions
+
+__all__ = [
+    "ConvolutionalDecoder",
+    "ConvolutionalEncoder",
+    "DenseDecoder",
+    "DenseEncoder",
+    "make_decoder",
+    "make_encoder",
+    "parameter_count",
+]
+
+
+def make_encoder(options: NetworkOptions, item_shape: tuple[int, int, int], outputs: int) -> nn.Module:
+    """Make the network items (B, C, H, W) -> (B, outputs)."""
+    if options.kind == "convolutional":
+        return ConvolutionalEncoder(item_shape, options.channels, options.hidden, outputs)
+    return DenseEncoder(math.prod(item_shape), options.hidden, outputs)
+
+
+def make_decoder(options: NetworkOptions, item_shape: tuple[int, int, int]) -> nn.Module:
+    """Make the network latents (B, D) -> (B, C, H, W), unbounded; the mirror image of the encoder."""
+    if options.kind == "convolutional":
+        return ConvolutionalDecoder(options.latent, item_shape, options.channels, options.hidden)
+    return DenseDecoder(options.latent, item_shape, options.hidden)
+
+
+def parameter_count(network: nn.Module) -> int:
+    """Number of trainable parameters."""
+    return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)

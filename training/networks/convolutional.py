@@ -1,0 +1,66 @@
+"""Convolutional networks without normalisation layers, so that a row never depends on its batch-mates.
+
+Down and up go by 4x4 kernels with stride 2: the kernel is a multiple of the stride, hence no checkerboards.
+Source: Radford et al. 2016, arXiv:1511.06434, section 3; Odena et al. 2016, "Deconvolution and checkerboard artifacts".
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from training.networks.dense import SLOPE, dense_layers
+
+
+def _inner_size(item_shape: tuple[int, int, int], halvings: int) -> tuple[int, int]:
+    _, height, width = item_shape
+    if height % 2**halvings or width % 2**halvings:
+        raise ValueError(
+            f"{height}x{width} items cannot be halved {halvings} times; give network.channels fewer entries"
+        )
+    return height // 2**halvings, width // 2**halvings
+
+
+class ConvolutionalEncoder(nn.Module):
+    """Items (B, C, H, W) -> (B, F): stride-2 convolutions, then dense layers."""
+
+    def __init__(
+        self, item_shape: tuple[int, int, int], channels: Sequence[int], hidden: Sequence[int], outputs: int
+    ) -> None:
+        super().__init__()
+        height, width = _inner_size(item_shape, len(channels))
+        layers: list[nn.Module] = []
+        for before, after in itertools.pairwise((item_shape[0], *channels)):
+            layers += [nn.Conv2d(before, after, kernel_size=4, stride=2, padding=1), nn.LeakyReLU(SLOPE)]
+        widths = (channels[-1] * height * width, *hidden)
+        layers += [nn.Flatten(), *dense_layers(widths), nn.Linear(widths[-1], outputs)]
+        self.layers = nn.Sequential(*layers).to(memory_format=torch.channels_last)
+
+    def forward(self, items: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, F)."""
+        features: Tensor = self.layers(items)
+        return features
+
+
+class ConvolutionalDecoder(nn.Module):
+    """Latents (B, D) -> (B, C, H, W), unbounded: dense layers, then stride-2 transposed convolutions."""
+
+    def __init__(
+        self, latent: int, item_shape: tuple[int, int, int], channels: Sequence[int], hidden: Sequence[int]
+    ) -> None:
+        super().__init__()
+        height, width = _inner_size(item_shape, len(channels))
+        inner = (channels[-1], height, width)
+        layers = dense_layers((latent, *reversed(hidden), channels[-1] * height * width))
+        layers.append(nn.Unflatten(1, inner))
+        for before, after in itertools.pairwise((*reversed(channels), item_shape[0])):
+            layers += [nn.ConvTranspose2d(before, after, kernel_size=4, stride=2, padding=1), nn.LeakyReLU(SLOPE)]
+        self.layers = nn.Sequential(*layers[:-1]).to(memory_format=torch.channels_last)
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """(B, D) -> (B, C, H, W)."""
+        items: Tensor = self.layers(latents)
+        return items

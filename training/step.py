@@ -1,0 +1,87 @@
+"""What the loop knows of a model: phases, each with per-item terms, and nothing about losses.
+
+A training step runs the phases in order. Each phase updates some of the networks by the mean of its per-item loss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Terms:
+    """Per-item values, each (B,), in nats; the loop alone reduces them, by the mean."""
+
+    loss: Tensor
+    """What the phase minimises."""
+    report: Mapping[str, Tensor]
+    """What is written to the log, by name; no gradient is taken of these."""
+
+
+class Noise:
+    """The random numbers of one training step, a function of (seed, stream, step) alone.
+
+    Because nothing is carried from step to step, a resumed run sees what an uninterrupted one would have seen.
+    """
+
+    TRAINING, VALIDATION, WEIGHTS, ORDER = range(4)
+
+    def __init__(self, seed: int, stream: int, step: int) -> None:
+        (state,) = np.random.SeedSequence([seed, stream, step]).generate_state(1, np.uint64)
+        self._generator = torch.Generator().manual_seed(int(state >> np.uint64(1)))
+
+    def normal(self, *shape: int) -> Tensor:
+        """Standard normal float32 of that shape; each call goes on where the last one ended."""
+        return torch.randn(shape, generator=self._generator)
+
+    def uniform(self, *shape: int) -> Tensor:
+        """Uniform float32 in [0, 1) of that shape."""
+        return torch.rand(shape, generator=self._generator)
+
+    def permutation(self, length: int) -> Tensor:
+        """The numbers 0 .. length - 1 in random order, int64."""
+        return torch.randperm(length, generator=self._generator)
+
+    def seed_torch(self) -> None:
+        """Seed torch's global generator, which the initialisation of layers reads."""
+        torch.manual_seed(self._generator.initial_seed())
+
+
+Objective = Callable[[Tensor, Noise, int], Terms]
+"""(items (B, C, H, W), noise, step) -> terms."""
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One update within a step."""
+
+    name: str
+    trains: nn.Module
+    """The network whose parameters this phase updates."""
+    objective: Objective
+    learning_rate_ratio: float = 1.0
+    """This phase's learning rate over the recipe's."""
+
+
+class Step(Protocol):
+    """A model that can be trained."""
+
+    model: nn.Module
+
+    def phases(self) -> list[Phase]:
+        """The updates of one step, in order."""
+        ...
+
+    def validate(self, items: Tensor, noise: Noise) -> Mapping[str, Tensor]:
+        """Per-item figures (B,) to watch on held-out items, without gradients."""
+        ...
+
+    def sample(self, noise: Noise, rows: int) -> Tensor:
+        """(rows, C, H, W) items in [0, 1] from the prior."""
+        ...
