@@ -1,0 +1,146 @@
+"""The decoder that speed is measured on: random weights, fixed seed, published as `bench-decoder`.
+
+It maps latents [B, 32] to samples [B, 1, 28, 28] as a small trained decoder would: Gemm, Gemm,
+ConvTranspose, ConvTranspose, Conv, Sigmoid; 1.7 million parameters, 16.5 million floating-point
+operations a sample (two per multiplication and addition).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
+
+from service.contract import FileSpec, GraphSpec, Manifest, Provenance, TensorSpec, publish, sha256_of, stage
+from service.noise import NOISE, Stream, normals
+
+NAME: Final = "bench-decoder"
+LATENT_SIZE: Final = 32
+ITEM_SHAPE: Final = (1, 28, 28)
+WEIGHTS_SEED: Final = 0
+
+_GRAPH_FILE = "decode.onnx"
+_SELF_TEST_FILE = "self-test.npz"
+_OPSET = 18
+_IR_VERSION = 10
+_LATENTS = TensorSpec(name="latents", shape=("rows", LATENT_SIZE))
+_SAMPLES = TensorSpec(name="samples", shape=("rows", *ITEM_SHAPE))
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    """One operator with weights, and what follows it."""
+
+    operator: str
+    weights: tuple[int, ...]
+    inputs_per_output: int
+    bias: int
+    attributes: dict[str, Any]
+    then: str = "Relu"
+
+
+_UPSAMPLING: Final = {"kernel_shape": [4, 4], "strides": [2, 2], "pads": [1, 1, 1, 1]}
+_LAYERS: Final = (
+    _Layer("Gemm", (LATENT_SIZE, 512), LATENT_SIZE, 512, {}),
+    _Layer("Gemm", (512, 64 * 7 * 7), 512, 64 * 7 * 7, {}, then="Reshape"),
+    # strides of 2 leave 2 x 2 of the 4 x 4 kernel for every output pixel
+    _Layer("ConvTranspose", (64, 64, 4, 4), 64 * 4, 64, _UPSAMPLING),
+    _Layer("ConvTranspose", (64, 16, 4, 4), 64 * 4, 16, _UPSAMPLING),
+    _Layer("Conv", (1, 16, 3, 3), 16 * 9, 1, {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}, then="Sigmoid"),
+)
+
+
+def decoder_model() -> ModelProto:
+    """The decoder as a checked ONNX model; equal bytes for equal versions of numpy and onnx."""
+    generator = np.random.default_rng(WEIGHTS_SEED)
+    constants: dict[str, NDArray[Any]] = {"picture_shape": np.array([-1, 64, 7, 7], dtype=np.int64)}
+    nodes: list[NodeProto] = []
+    current = _LATENTS.name
+    for number, layer in enumerate(_LAYERS):
+        scale = np.float32(np.sqrt(2.0 / layer.inputs_per_output))  # keeps the variance through a Relu
+        weights, bias = f"weights_{number}", f"bias_{number}"
+        constants[weights] = generator.standard_normal(layer.weights, dtype=np.float32) * scale
+        constants[bias] = np.zeros(layer.bias, dtype=np.float32)
+        result = f"sums_{number}"
+        nodes.append(helper.make_node(layer.operator, [current, weights, bias], [result], **layer.attributes))
+        current = _append_activation(nodes, layer, result, number)
+    return _checked_model(nodes, constants)
+
+
+def _append_activation(nodes: list[NodeProto], layer: _Layer, source: str, number: int) -> str:
+    target = _SAMPLES.name if layer.then == "Sigmoid" else f"values_{number}"
+    if layer.then == "Reshape":
+        nodes.append(helper.make_node("Relu", [source], [f"rows_{number}"]))
+        nodes.append(helper.make_node("Reshape", [f"rows_{number}", "picture_shape"], [target]))
+    else:
+        nodes.append(helper.make_node(layer.then, [source], [target]))
+    return target
+
+
+def _checked_model(nodes: list[NodeProto], constants: dict[str, NDArray[Any]]) -> ModelProto:
+    graph = helper.make_graph(
+        nodes,
+        "decode",
+        [helper.make_tensor_value_info(_LATENTS.name, TensorProto.FLOAT, _LATENTS.shape)],
+        [helper.make_tensor_value_info(_SAMPLES.name, TensorProto.FLOAT, _SAMPLES.shape)],
+        [numpy_helper.from_array(array, name) for name, array in constants.items()],
+    )
+    model = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=_IR_VERSION, producer_name=NAME
+    )
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def publish_decoder(models: Path) -> Path:
+    """Publishes the decoder under `models` and returns the version's folder.
+
+    The self-test holds two rows, computed by onnx's reference evaluator, not by ONNX Runtime.
+    """
+    model = decoder_model()
+    staging = stage(models, NAME)
+    onnx.save(model, staging / _GRAPH_FILE)
+    latents = normals(1, Stream.LATENT, 0, 2, LATENT_SIZE)
+    (samples,) = ReferenceEvaluator(model).run(None, {_LATENTS.name: latents})
+    example = {"decode.inputs.latents": latents, "decode.outputs.samples": samples}
+    np.savez(staging / _SELF_TEST_FILE, allow_pickle=False, **example)
+    return publish(staging, _manifest(staging))
+
+
+def _manifest(staging: Path) -> Manifest:
+    return Manifest(
+        name=NAME,
+        version=1,
+        family="gan",
+        description="Random weights, made to measure speed; the samples mean nothing.",
+        item_shape=ITEM_SHAPE,
+        support="unit_interval",
+        value_range=(0.0, 1.0),
+        latent_size=LATENT_SIZE,
+        prior="standard_normal",
+        likelihood=None,
+        noise=NOISE,
+        graphs={
+            "decode": GraphSpec(
+                file=_GRAPH_FILE,
+                sha256=sha256_of(staging / _GRAPH_FILE),
+                inputs=(_LATENTS,),
+                outputs=(_SAMPLES,),
+            )
+        },
+        metrics={},
+        provenance=Provenance(
+            recipe={"weights": "random"},
+            commit="",
+            seed=WEIGHTS_SEED,
+            libraries={"numpy": np.__version__, "onnx": onnx.__version__},
+        ),
+        parity={},
+        self_test=FileSpec(file=_SELF_TEST_FILE, sha256=sha256_of(staging / _SELF_TEST_FILE)),
+    )
