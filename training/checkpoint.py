@@ -83,7 +83,9 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     """
     found = _checkpoints(folder)
     if not found:
-        raise CheckpointError(f"no checkpoint in {folder}; train first, or name the folder of another run by --runs")
+        raise CheckpointError(
+            f"no checkpoint in {folder}; train first, or name the folder of another run by --runs"
+        )
     newest = found[-1]
     try:
         state = json.loads((newest / _STATE).read_text(encoding="utf-8"))
@@ -91,7 +93,9 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     except (OSError, ValueError, SafetensorError) as error:
         raise CheckpointError(f"{newest} cannot be read: {error}; remove it to start anew") from error
     if state.get("format") != _FORMAT:
-        raise CheckpointError(f"{newest} has format {state.get('format')}, this program reads {_FORMAT}; train anew")
+        raise CheckpointError(
+            f"{newest} has format {state.get('format')}, this program reads {_FORMAT}; train anew"
+        )
     return Checkpoint(step=state["step"], tensors=tensors, state=state)
 
 

@@ -106,7 +106,9 @@ def _binarised(images: Images, split: Split, options: DataOptions) -> Images:
         return (images >= 0.5).astype(np.float32)
     if options.binarise == "dynamic" and split != "train":
         # Drawn once, so that figures on these splits are repeatable.
-        uniforms = np.random.default_rng([options.split_seed, len(split)]).random(images.shape, dtype=np.float32)
+        uniforms = np.random.default_rng([options.split_seed, len(split)]).random(
+            images.shape, dtype=np.float32
+        )
         return (uniforms < images).astype(np.float32)
     return images
 

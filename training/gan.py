@@ -110,7 +110,11 @@ class GanStep:
         """Both terms of V(G, D) on held-out items and as many generated ones."""
         generated = self.model.decode(noise.normal(len(items), self.model.latent))
         real, fake = value_function(self.model.discriminate(items), self.model.discriminate(generated))
-        return {"log_d_real": real, "log_one_minus_d_fake": fake, "jsd_bound": math.log(2) + (real + fake) / 2}
+        return {
+            "log_d_real": real,
+            "log_one_minus_d_fake": fake,
+            "jsd_bound": math.log(2) + (real + fake) / 2,
+        }
 
     def sample(self, noise: Noise, rows: int) -> Tensor:
         """Generated items."""

@@ -124,7 +124,8 @@ def export_graph(graph: Graph, path: Path, binary: bool) -> None:
     """
     axes = {"rows": _ROWS, "draws": _DRAWS}
     shapes = tuple(
-        {index: axes[axis] for index, axis in enumerate(spec.shape) if isinstance(axis, str)} for spec in graph.inputs
+        {index: axes[axis] for index, axis in enumerate(spec.shape) if isinstance(axis, str)}
+        for spec in graph.inputs
     )
     # Example sizes 3 and 5: a size of 1 or two equal sizes would be taken for constants or for one axis.
     with _quiet():
@@ -155,16 +156,22 @@ def check_graph(name: str, model: onnx.ModelProto) -> None:
         raise GraphError(f"graph {name} has local functions: {sorted(f.name for f in model.functions)}")
     opsets = {opset.domain: opset.version for opset in model.opset_import}
     if set(opsets) - {"", "ai.onnx"} or max(opsets.values()) < OPSET:
-        raise GraphError(f"graph {name} imports {opsets}; only the standard operators, opset {OPSET} or newer, fit")
+        raise GraphError(
+            f"graph {name} imports {opsets}; only the standard operators, opset {OPSET} or newer, fit"
+        )
     for node in model.graph.node:
         if node.op_type not in ALLOWED_OPERATORS:
-            raise GraphError(f"graph {name} uses {node.op_type}, which is not in the list of allowed operators")
+            raise GraphError(
+                f"graph {name} uses {node.op_type}, which is not in the list of allowed operators"
+            )
     for tensor in model.graph.initializer:
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
             raise GraphError(f"graph {name} keeps {tensor.name} outside its file")
         if tensor.data_type not in (onnx.TensorProto.FLOAT, onnx.TensorProto.INT64):
             kind = onnx.TensorProto.DataType.Name(tensor.data_type)
-            raise GraphError(f"graph {name} holds {tensor.name} as {kind}; only FLOAT, and INT64 for shapes, fit")
+            raise GraphError(
+                f"graph {name} holds {tensor.name} as {kind}; only FLOAT, and INT64 for shapes, fit"
+            )
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:

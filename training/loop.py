@@ -21,7 +21,14 @@ from typing import Any, TextIO
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from torch import Tensor, nn
 
 from training.checkpoint import (
@@ -69,7 +76,9 @@ def make_step(recipe: Recipe, item_shape: tuple[int, int, int]) -> Step:
         return GanStep(make_gan(recipe, item_shape), recipe.gan)
 
 
-def train(recipe: Recipe, dataset: Dataset, folder: Path, *, resume: bool = False, quiet: bool = False) -> Outcome:
+def train(
+    recipe: Recipe, dataset: Dataset, folder: Path, *, resume: bool = False, quiet: bool = False
+) -> Outcome:
     """Train a recipe's model, writing `metrics.jsonl`, `samples/` and `checkpoints/` into `folder`.
 
     SIGINT (Ctrl-C) ends the current step, saves a checkpoint and returns.
@@ -128,7 +137,10 @@ class _Run:
         self._phases = self._step.phases()
         self._optimisers = {
             phase.name: torch.optim.Adam(
-                phase.trains.parameters(), lr=self._options.learning_rate, betas=self._options.betas, fused=True
+                phase.trains.parameters(),
+                lr=self._options.learning_rate,
+                betas=self._options.betas,
+                fused=True,
             )
             for phase in self._phases
         }
@@ -168,7 +180,9 @@ class _Run:
 
     def save(self) -> None:
         """Write a checkpoint of exactly this state."""
-        tensors = _named("model", self._step.model.state_dict()) | _named("average", self._averaged.model.state_dict())
+        tensors = _named("model", self._step.model.state_dict()) | _named(
+            "average", self._averaged.model.state_dict()
+        )
         for name, optimiser in self._optimisers.items():
             tensors |= _named(f"optimiser.{name}", optimiser_tensors(optimiser))
         state = {"recipe": self._recipe.model_dump(mode="json"), "libraries": {"torch": torch.__version__}}
@@ -204,8 +218,9 @@ class _Run:
     def _average(self, n: int) -> None:
         """Exponential moving average of the weights, over all steps so far while those are few."""
         decay = min(self._options.ema_decay, (1 + n) / (10 + n))
-        averaged, current = list(self._averaged.model.parameters()), list(self._step.model.parameters())
-        torch._foreach_lerp_(averaged, [parameter.detach() for parameter in current], 1 - decay)
+        averaged: list[Tensor] = list(self._averaged.model.parameters())
+        current = [parameter.detach() for parameter in self._step.model.parameters()]
+        torch._foreach_lerp_(averaged, current, 1 - decay)
 
     def _add(self, values: Mapping[str, float]) -> None:
         for name, value in values.items():
@@ -218,11 +233,15 @@ class _Run:
         if n % options.log_every == 0 or last:
             seconds = time.monotonic() - self._interval_start
             means = {
-                name: value / self._sums[f"#{name}"] for name, value in self._sums.items() if not name.startswith("#")
+                name: value / self._sums[f"#{name}"]
+                for name, value in self._sums.items()
+                if not name.startswith("#")
             }
             speed = self._interval_steps * self._rows / max(seconds, 1e-9)
             self._log({"step": n, "learning_rate": rate, "images_per_second": round(speed, 1), **means})
-            self.latest = "  ".join(f"{name} {value:.4g}" for name, value in means.items() if "norm" not in name)
+            self.latest = "  ".join(
+                f"{name} {value:.4g}" for name, value in means.items() if "norm" not in name
+            )
             self._sums, self._interval_steps, self._interval_start = {}, 0, time.monotonic()
         if n % options.validate_every == 0 or last:
             self._validate()
@@ -236,7 +255,9 @@ class _Run:
             images = self._averaged.sample(noise, SAMPLE_ROWS).numpy()
             figures = self._averaged.validate(self._validation, noise)
         write_grid(self._folder / "samples" / f"step-{self.steps_done:08d}.png", images)
-        self._log({"step": self.steps_done, **{f"validation_{k}": v.mean().item() for k, v in figures.items()}})
+        self._log(
+            {"step": self.steps_done, **{f"validation_{k}": v.mean().item() for k, v in figures.items()}}
+        )
 
     def _log(self, line: Mapping[str, Any]) -> None:
         with (self._folder / "metrics.jsonl").open("a", encoding="utf-8") as file:

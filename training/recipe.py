@@ -201,7 +201,9 @@ def parse_recipe(table: Mapping[str, Any]) -> Recipe:
 def _override(table: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals:
-        raise RecipeError(f"override {override!r} has no '='; write it as table.key=value, e.g. loop.steps=200")
+        raise RecipeError(
+            f"override {override!r} has no '='; write it as table.key=value, e.g. loop.steps=200"
+        )
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
@@ -219,7 +221,9 @@ def _refuse_unknown_keys(model: type[BaseModel], table: Mapping[str, Any], prefi
         if key not in model.model_fields:
             near = difflib.get_close_matches(key, model.model_fields, n=1, cutoff=0.0)[0]
             known = ", ".join(model.model_fields)
-            raise RecipeError(f"unknown key {prefix + key!r}; did you mean {prefix + near!r}? Known here: {known}")
+            raise RecipeError(
+                f"unknown key {prefix + key!r}; did you mean {prefix + near!r}? Known here: {known}"
+            )
         inner = _table_of(model.model_fields[key].annotation)
         if inner is not None and isinstance(value, Mapping):
             _refuse_unknown_keys(inner, value, f"{prefix}{key}.")

@@ -1,6 +1,7 @@
 """What the loop knows of a model: phases, each with per-item terms, and nothing about losses.
 
-A training step runs the phases in order. Each phase updates some of the networks by the mean of its per-item loss.
+A training step runs the phases in order. Each phase updates some of the networks by the mean of its
+per-item loss.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ class Terms:
 class Noise:
     """The random numbers of one training step, a function of (seed, stream, step) alone.
 
-    Because nothing is carried from step to step, a resumed run sees what an uninterrupted one would have seen.
+    Nothing is carried from step to step, so a resumed run sees what an uninterrupted one would have seen.
     """
 
     TRAINING, VALIDATION, WEIGHTS, ORDER = range(4)
@@ -72,7 +73,10 @@ class Phase:
 class Step(Protocol):
     """A model that can be trained."""
 
-    model: nn.Module
+    @property
+    def model(self) -> nn.Module:
+        """All networks in one module."""
+        ...
 
     def phases(self) -> list[Phase]:
         """The updates of one step, in order."""

@@ -119,7 +119,7 @@ def _decoded_log_likelihood(
     K = eps.shape[1]
     flat_items = items.unsqueeze(1).expand(-1, K, -1, -1, -1).flatten(0, 1)
     log_likelihood = vae.likelihood.log_prob(vae.decode(latents.flatten(0, 1)), flat_items)
-    return latents, log_likelihood.unflatten(0, (-1, K))
+    return latents, log_likelihood.reshape(-1, K)
 
 
 class VaeStep:

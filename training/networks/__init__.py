@@ -39,5 +39,5 @@ def make_decoder(options: NetworkOptions, item_shape: tuple[int, int, int]) -> n
 
 
 def parameter_count(network: nn.Module) -> int:
-    """Number of trainable parameters."""
-    return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
+    """Number of parameters."""
+    return sum(parameter.numel() for parameter in network.parameters())

@@ -1,0 +1,170 @@
+"""The command line of training: `pushforward-train` or `python -m training`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from rich.console import Console
+
+from service.contract import Metric
+from service.errors import InvalidVersion
+from training.checkpoint import CheckpointError
+from training.data import DataError, Dataset, load_dataset
+from training.evaluation import evaluate, read_evaluation, write_evaluation
+from training.export import GraphError, ParityError, export, verify_version
+from training.likelihoods import SupportError
+from training.loop import DivergenceError, restore_averaged, train
+from training.recipe import Recipe, RecipeError, read_recipe
+
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, as shells report it."""
+_EXPECTED = (
+    CheckpointError, DataError, DivergenceError, GraphError, InvalidVersion, ParityError, RecipeError, SupportError,
+)  # fmt: skip
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="""Trains VAEs and GANs and publishes them as ONNX versions.
+
+    Start with `pushforward-train run training/recipes/digits-vae.toml`: it trains for less than a minute, measures,
+    exports, calibrates and publishes models/digits-vae/1. A recipe is a TOML file; any of its values can be replaced
+    with --set, e.g. `--set loop.steps=500 --set seed=3`. Ctrl-C saves a checkpoint, and --resume goes on from it.""",
+)
+
+RecipePath = Annotated[
+    Path, typer.Argument(metavar="RECIPE", help="A recipe, e.g. training/recipes/digits-vae.toml.")
+]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Replace a value, e.g. loop.steps=500.")
+]
+Runs = Annotated[Path, typer.Option(help="Where runs are kept: checkpoints, metrics.jsonl, sample grids.")]
+Models = Annotated[Path, typer.Option(help="Where versions are published: MODELS/NAME/VERSION.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on from the run's newest checkpoint.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bar.")]
+
+_console = Console(stderr=True)
+
+
+@app.command("run")
+def run_command(
+    recipe: RecipePath,
+    overrides: Overrides = None,
+    runs: Runs = Path("runs"),
+    models: Models = Path("models"),
+    resume: Resume = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train, evaluate, export, calibrate and publish in one go."""
+    parsed, dataset = _load(recipe, overrides)
+    folder = runs / parsed.name
+    _train(parsed, dataset, folder, resume, quiet, _again("run", recipe, overrides, runs, models))
+    _evaluate(parsed, dataset, folder)
+    _export(parsed, dataset, folder, models)
+
+
+@app.command("train")
+def train_command(
+    recipe: RecipePath,
+    overrides: Overrides = None,
+    runs: Runs = Path("runs"),
+    resume: Resume = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train only, into RUNS/NAME."""
+    parsed, dataset = _load(recipe, overrides)
+    _train(parsed, dataset, runs / parsed.name, resume, quiet, _again("train", recipe, overrides, runs, None))
+
+
+@app.command("evaluate")
+def evaluate_command(recipe: RecipePath, overrides: Overrides = None, runs: Runs = Path("runs")) -> None:
+    """Measure a run's newest checkpoint on the test split and keep the figures in RUNS/NAME/evaluation.json."""
+    parsed, dataset = _load(recipe, overrides)
+    _evaluate(parsed, dataset, runs / parsed.name)
+
+
+@app.command("export")
+def export_command(
+    recipe: RecipePath,
+    overrides: Overrides = None,
+    runs: Runs = Path("runs"),
+    models: Models = Path("models"),
+) -> None:
+    """Export, check, calibrate and publish a run's newest checkpoint as the next version."""
+    parsed, dataset = _load(recipe, overrides)
+    _export(parsed, dataset, runs / parsed.name, models)
+
+
+@app.command("verify")
+def verify_command(
+    versions: Annotated[
+        list[Path], typer.Argument(metavar="VERSION...", help="Folders, e.g. models/digits-vae/1.")
+    ],
+) -> None:
+    """Check published versions: manifest, hashes, rules for graphs, and the stored self-test."""
+    for folder in versions:
+        manifest = verify_version(folder)
+        _console.print(f"{folder}: sound; {manifest.name} offers {', '.join(manifest.operations)}")
+
+
+def main() -> None:
+    """Entry of `pushforward-train`: expected errors become one line and exit status 1."""
+    try:
+        app()
+    except _EXPECTED as error:
+        _console.print(f"[bold red]error:[/] {type(error).__name__}: ", end="")
+        _console.print(str(error), markup=False, highlight=False)
+        raise SystemExit(1) from None
+
+
+def _load(path: Path, overrides: list[str] | None) -> tuple[Recipe, Dataset]:
+    recipe = read_recipe(path, overrides or ())
+    torch.set_num_threads(recipe.loop.threads)
+    return recipe, load_dataset(recipe.data)
+
+
+def _train(recipe: Recipe, dataset: Dataset, folder: Path, resume: bool, quiet: bool, again: str) -> None:
+    outcome = train(recipe, dataset, folder, resume=resume, quiet=quiet)
+    if outcome.interrupted:
+        _console.print(
+            f"saved after {outcome.steps} of {recipe.loop.steps} steps; go on with\n  {again}", soft_wrap=True
+        )
+        raise typer.Exit(INTERRUPTED)
+
+
+def _evaluate(recipe: Recipe, dataset: Dataset, folder: Path) -> dict[str, Metric]:
+    step, checkpoint = restore_averaged(recipe, dataset, folder)
+    _console.print(f"evaluating {recipe.name} after {checkpoint.step} steps")
+    metrics = evaluate(step, recipe, dataset)
+    write_evaluation(folder, checkpoint.step, metrics)
+    for name, metric in metrics.items():
+        error = "" if metric.standard_error is None else f" ± {metric.standard_error:.2g}"
+        _console.print(f"  {name} {metric.value:.6g}{error} {metric.unit}", highlight=False)
+    return metrics
+
+
+def _export(recipe: Recipe, dataset: Dataset, folder: Path, models: Path) -> None:
+    step, checkpoint = restore_averaged(recipe, dataset, folder)
+    metrics = read_evaluation(folder, checkpoint.step) or _evaluate(recipe, dataset, folder)
+    published = export(step, recipe, dataset, metrics, models, lambda line: _console.print(line))
+    verify_version(published)
+    _console.print(f"published {published}")
+
+
+def _again(command: str, recipe: Path, overrides: list[str] | None, runs: Path, models: Path | None) -> str:
+    parts = [
+        "pushforward-train",
+        command,
+        str(recipe),
+        *(f"--set {override}" for override in overrides or ()),
+    ]
+    parts += [f"--runs {runs}"] + ([f"--models {models}"] if models else [])
+    return " ".join([*parts, "--resume"])
+
+
+if __name__ == "__main__":
+    main()
