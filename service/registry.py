@@ -80,6 +80,7 @@ class Registry:
                 entry.served.start()
                 entry.state = "ready"
                 log.info("serving %s/%d on %s", entry.name, entry.version, entry.served.provider)
+        log.info("ready" if self.ready else "not ready: no version could be loaded")
 
     def _load(self, entry: Entry) -> None:
         try:

@@ -1,0 +1,101 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from scipy import stats
+
+from service.calibration import Calibration, bounds_from_terms, surprise
+from service.noise import scoring_noise
+from tests import toy
+
+SURPRISES = hnp.arrays(np.float64, st.integers(1, 60), elements=st.integers(-9, 9).map(float))
+
+
+@given(SURPRISES, SURPRISES)
+def test_p_value_counts_calibration_items_at_least_as_surprising(
+    calibrated: np.ndarray, new: np.ndarray
+) -> None:
+    expected = [(1 + np.sum(calibrated >= value)) / (len(calibrated) + 1) for value in new]
+    np.testing.assert_allclose(Calibration(calibrated).p_values(new), expected)
+
+
+@given(SURPRISES, SURPRISES, st.floats(0.001, 0.999))
+def test_an_item_is_over_the_threshold_exactly_if_its_p_value_is_at_most_alpha(
+    calibrated: np.ndarray, new: np.ndarray, alpha: float
+) -> None:
+    calibration = Calibration(calibrated)
+    if alpha < calibration.smallest_alpha:
+        with pytest.raises(ValueError, match="at least"):
+            calibration.threshold(alpha)
+    else:
+        over = new > calibration.threshold(alpha)
+        np.testing.assert_array_equal(over, calibration.p_values(new) <= alpha + 1e-12)
+
+
+def test_the_smallest_alpha_itself_is_allowed() -> None:
+    for n in (1, 9, 99, 128, 999, 5000):
+        calibration = Calibration(np.arange(n))
+        assert calibration.threshold(1 / (n + 1)) == n - 1
+
+
+def test_flagged_share_of_ordinary_items_follows_the_beta_binomial_law() -> None:
+    random = np.random.default_rng(0)
+    n, alpha = 499, 0.05
+    calibration = Calibration(random.normal(size=n))
+    flagged = np.sum(random.normal(size=10_000) > calibration.threshold(alpha))
+    least = int(alpha * (n + 1))
+    low, high = stats.betabinom(10_000, least, n + 1 - least).interval(0.999)
+    assert low <= flagged <= high
+
+
+def _toy_terms(inputs: np.ndarray, draws: int, seed: int) -> tuple[np.ndarray, ...]:
+    """The toy's score graph in numpy float64."""
+    x = inputs.reshape(len(inputs), -1).astype(np.float64)
+    mean = x @ toy.ENCODER
+    eps = scoring_noise(seed, draws, toy.LATENT)[None].astype(np.float64)
+    z = mean[:, None] + eps * np.exp(0.5 * toy.LOG_VARIANCE)
+    logits = z @ toy.DECODER
+    likelihood = (x[:, None] * logits - np.logaddexp(0, logits)).sum(-1)
+    prior = stats.norm.logpdf(z).sum(-1)
+    posterior = np.broadcast_to(
+        stats.norm.logpdf(eps).sum(-1) - 0.5 * toy.LATENT * toy.LOG_VARIANCE, prior.shape
+    )
+    kl = 0.5 * (mean**2 + np.exp(toy.LOG_VARIANCE) - 1 - toy.LOG_VARIANCE).sum(-1)
+    return likelihood, prior, posterior, kl
+
+
+def test_bounds_are_ordered_below_the_exact_evidence_in_expectation() -> None:
+    inputs = toy.items(6)
+    exact = np.array([toy.exact_log_evidence(item) for item in inputs])
+    elbo, few, many = [], [], []
+    for seed in range(400):
+        bounds = bounds_from_terms(*_toy_terms(inputs, 8, seed))
+        elbo.append(bounds.elbo)
+        few.append(bounds.importance_bound)
+        many.append(bounds_from_terms(*_toy_terms(inputs, 64, seed)).importance_bound)
+    assert (np.mean(elbo, axis=0) < np.mean(few, axis=0)).all()
+    assert (np.mean(few, axis=0) < np.mean(many, axis=0)).all()
+    error = np.std(many, axis=0) / np.sqrt(len(many))
+    assert (np.mean(many, axis=0) < exact + 4 * error).all()
+
+
+def test_standard_error_is_the_spread_of_repeated_elbos() -> None:
+    inputs = toy.items(4)
+    runs = [bounds_from_terms(*_toy_terms(inputs, 50, seed)) for seed in range(500)]
+    spread = np.std([run.elbo for run in runs], axis=0)
+    reported = np.mean([run.standard_error for run in runs], axis=0)
+    np.testing.assert_allclose(reported, spread, rtol=0.2)
+
+
+def test_a_single_draw_has_no_standard_error() -> None:
+    bounds = bounds_from_terms(*_toy_terms(toy.items(3), 1, 0))
+    assert np.isnan(bounds.standard_error).all()
+    np.testing.assert_allclose(bounds.elbo, bounds.expected_log_likelihood - bounds.kl)
+
+
+def test_importance_bound_survives_enormous_log_weights() -> None:
+    terms = np.array([[-90_000.0, -90_001.0]])
+    bounds = bounds_from_terms(terms, np.zeros((1, 2)), np.zeros((1, 2)), np.zeros(1))
+    assert -90_001 < bounds.importance_bound[0] < -90_000
+    assert surprise(bounds, "importance_bound")[0] == -bounds.importance_bound[0]
