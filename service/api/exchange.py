@@ -140,7 +140,7 @@ def _from_json(
     try:
         request = model.model_validate_json(body or b"{}")
     except ValidationError as error:
-        raise unfit(error, "the body") from error
+        raise unfit(error, "the body", model.model_fields) from error
     if operation.array is None:
         return request, None
     rows = getattr(request, operation.array)
@@ -163,7 +163,7 @@ def from_query(model: type[Request], query: bytes) -> Request:
         )
         return model.model_validate_strings(dict(pairs), strict=False)
     except ValidationError as error:
-        raise unfit(error, "the query") from error
+        raise unfit(error, "the query", model.model_fields) from error
     except ValueError as error:
         raise Malformed("the query string cannot be read") from error
 

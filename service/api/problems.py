@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from typing import Any
 
 import orjson
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from service import errors
 from service.errors import Flaw, ServiceError
@@ -84,19 +86,24 @@ def problem(error: Exception, request_id: str) -> tuple[int, Headers, bytes]:
     return status, headers, orjson.dumps(document)
 
 
-def unfit(error: ValidationError, where: str) -> ServiceError:
-    """What pydantic found, without the input: 400 if the text is no JSON, else 422 with each flaw."""
+def unfit(error: ValidationError, where: str, keys: Iterable[str]) -> ServiceError:
+    """What pydantic found, without the input: 400 if the text is no JSON, else 422 with each flaw.
+
+    An unknown key is the client's text too, so it is not repeated; the known ones are named.
+    """
     found = error.errors(include_url=False, include_input=False, include_context=False)
     if found[0]["type"] == "json_invalid":
         return errors.Malformed(f"the body is not JSON: {found[0]['msg'].removeprefix('Invalid JSON: ')}")
-    flaws = tuple(
-        Flaw(
-            "/" + "/".join(str(part) for part in flaw["loc"]),
-            flaw["msg"],
-            next((part for part in flaw["loc"] if isinstance(part, int)), None),
-        )
-        for flaw in found[:_MOST_FLAWS]
-    )
-    first = f"{flaws[0].pointer.strip('/') or where}: {flaws[0].message}"
+    flaws = tuple(_flaw(each, keys) for each in found[:_MOST_FLAWS])
+    first = f"{flaws[0].pointer.strip('/')}: {flaws[0].message}".removeprefix(": ")
     more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
     return errors.Unfit(f"{where} does not fit: {first}{more}", flaws=flaws)
+
+
+def _flaw(found: ErrorDetails, keys: Iterable[str]) -> Flaw:
+    place, message = found["loc"], found["msg"]
+    if found["type"] == "extra_forbidden":
+        place = place[:-1]
+        message = "unknown key" if place else f"unknown key; there are: {', '.join(keys)}"
+    row = next((part for part in place if isinstance(part, int)), None)
+    return Flaw("".join(f"/{part}" for part in place), message, row)

@@ -1,0 +1,39 @@
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.serving import RunningService, running_service
+from tests.toy import publish_toy
+
+REPOSITORY = Path(__file__).parent.parent
+PUBLISHED = ("digits-vae", "fashion-vae", "fashion-gan")
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The repository's published models, and two toys beside them."""
+    folder = tmp_path_factory.mktemp("models")
+    for name in PUBLISHED:
+        (folder / name).symlink_to(REPOSITORY / "models" / name)
+    publish_toy(folder)
+    publish_toy(folder, "poisoned-vae", poisoned=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def service(models: Path) -> Iterator[RunningService]:
+    """One real server with every model, for all tests that leave it as it was."""
+    with running_service(models) as running:
+        yield running
+
+
+@pytest.fixture
+def client(service: RunningService) -> httpx.Client:
+    return service.client

@@ -1,0 +1,267 @@
+"""Bad input: every kind has its status and code, nothing is echoed, and the service serves on."""
+
+import contextlib
+import io
+import json
+import socket
+import struct
+import zlib
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests import toy
+from tests.serving import RunningService
+
+TOY = "/v1/models/toy-vae"
+ROW = toy.items(1).tolist()[0]
+
+
+def saved(array: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+def picture(width: int, height: int, kind: str = "PNG") -> bytes:
+    file = io.BytesIO()
+    Image.new("L", (width, height)).save(file, kind)
+    return file.getvalue()
+
+
+def png_bomb() -> bytes:
+    """A small PNG whose header claims 50 000 x 50 000 pixels."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 50_000, 50_000, 8, 0, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(b""))
+        + chunk(b"IEND", b"")
+    )
+
+
+JSON_CASES = [
+    ("sample", b'{"count": 1', 400, "malformed"),
+    ("sample", b'{"count": 1} trailing', 400, "malformed"),
+    ("sample", b"\xff\xfe", 400, "malformed"),
+    ("sample", b'{"method": "\\ud800"}', 400, "malformed"),
+    ("sample", b"[" * 100_000, 400, "malformed"),
+    ("sample", b"[]", 422, "unfit"),
+    ("sample", b'{"count": 0}', 422, "unfit"),
+    ("sample", b'{"count": -1}', 422, "unfit"),
+    ("sample", b'{"count": true}', 422, "unfit"),
+    ("sample", b'{"count": 1.0}', 422, "unfit"),
+    ("sample", b'{"count": "1"}', 422, "unfit"),
+    ("sample", b'{"count": 4097}', 422, "limit_exceeded"),
+    ("sample", b'{"count": 1000000000}', 422, "limit_exceeded"),
+    ("sample", b'{"seed": -1}', 422, "unfit"),
+    ("sample", b'{"seed": 9007199254740992}', 422, "unfit"),
+    ("sample", b'{"seed": 123456789012345678901234567890}', 422, "unfit"),
+    ("sample", b'{"temperature": NaN}', 422, "unfit"),
+    ("sample", b'{"temperature": 1e400}', 422, "unfit"),
+    ("sample", b'{"temperature": -0.5}', 422, "unfit"),
+    ("sample", b'{"colour": "red"}', 422, "unfit"),
+    ("sample", b'{"method": "rejection"}', 422, "unfit"),
+    ("interpolate", b"{}", 422, "unfit"),
+    ("interpolate", b'{"from": {"seed": 1}, "to": {"seed": 2}, "steps": 1}', 422, "unfit"),
+    ("interpolate", b'{"from": {"seed": 1}, "to": {"seed": 2}, "steps": 1025}', 422, "limit_exceeded"),
+    ("interpolate", b'{"from": {"seed": 1, "latent": [0, 0]}, "to": {"seed": 2}}', 422, "unfit"),
+    ("interpolate", b'{"from": {}, "to": {"seed": 2}}', 422, "unfit"),
+    ("interpolate", b'{"from": {"seed": null}, "to": {"seed": 2}}', 422, "unfit"),
+    ("interpolate", b'{"from": {"latent": [0]}, "to": {"seed": 2}}', 422, "unfit"),
+    ("interpolate", b'{"from": {"latent": [1e39, 0]}, "to": {"seed": 2}}', 422, "unfit"),
+    ("interpolate", b'{"from": {"input": [[[true, 0], [0, 0]]]}, "to": {"seed": 2}}', 422, "unfit"),
+    ("decode", b"{}", 422, "unfit"),
+    ("decode", b'{"latents": []}', 422, "unfit"),
+    ("decode", b'{"latents": [[]]}', 422, "unfit"),
+    ("decode", b'{"latents": [[1, 2, 3]]}', 422, "unfit"),
+    ("decode", b'{"latents": [[1, 2], [3]]}', 422, "unfit"),
+    ("decode", b'{"latents": [[[1, 2]]]}', 422, "unfit"),
+    ("decode", b'{"latents": [[1, true]]}', 422, "unfit"),
+    ("decode", b'{"latents": [[1, "2"]]}', 422, "unfit"),
+    ("decode", b'{"latents": [[1, 1e39]]}', 422, "unfit"),
+    ("decode", b'{"latents": [' + b",".join([b"[0,0]"] * 1025) + b"]}", 422, "limit_exceeded"),
+    ("score", json.dumps({"inputs": [ROW], "draws": 0}).encode(), 422, "unfit"),
+    ("score", json.dumps({"inputs": [ROW], "draws": 5001}).encode(), 422, "limit_exceeded"),
+    ("score", json.dumps({"inputs": [ROW] * 201, "draws": 5000}).encode(), 422, "limit_exceeded"),
+    ("score", json.dumps({"inputs": [ROW], "alpha": 0}).encode(), 422, "unfit"),
+    ("score", json.dumps({"inputs": [ROW], "alpha": 1e-9}).encode(), 422, "limit_exceeded"),
+    ("score", json.dumps({"inputs": [ROW], "statistic": "energy"}).encode(), 422, "unfit"),
+]
+
+
+@pytest.mark.parametrize(("operation", "body", "status", "code"), JSON_CASES)
+def test_bad_json_is_refused(
+    client: httpx.Client, operation: str, body: bytes, status: int, code: str
+) -> None:
+    response = client.post(f"{TOY}/{operation}", content=body, headers={"content-type": "application/json"})
+    assert (response.status_code, response.json()["code"]) == (status, code), response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    assert len(response.content) < 8_000
+
+
+NPY_CASES = [
+    (b"", 400, "malformed"),
+    (b"\x93NUMPY", 400, "malformed"),
+    (b"\x93NUMPY\x01\x00\xff\xff" + b"(" * 65_535, 400, "malformed"),
+    (saved(np.zeros((2, 1, 2, 2)))[:-1], 400, "malformed"),
+    (saved(np.zeros((2, 1, 2, 2))) + b"x", 400, "malformed"),
+    (saved(np.zeros((0, 1, 2, 2))), 422, "unfit"),
+    (saved(np.zeros((2, 2, 2))), 422, "unfit"),
+    (saved(np.array(1.0)), 422, "unfit"),
+    (saved(np.zeros((2, 1, 2, 2), dtype=complex)), 422, "unfit"),
+    (saved(np.zeros((2, 1, 2, 2), dtype="U3")), 422, "unfit"),
+    (saved(np.full((2, 1, 2, 2), np.nan)), 422, "unfit"),
+    (saved(np.full((2, 1, 2, 2), 1e300)), 422, "unfit"),
+    (saved(np.full((2, 1, 2, 2), 0.5)), 422, "unfit"),
+    (saved(np.zeros((16_385, 1, 2, 2), dtype=np.uint8)), 422, "limit_exceeded"),
+]
+
+
+@pytest.mark.parametrize(("body", "status", "code"), NPY_CASES)
+def test_bad_npy_is_refused(client: httpx.Client, body: bytes, status: int, code: str) -> None:
+    response = client.post(f"{TOY}/encode", content=body, headers={"content-type": "application/x-npy"})
+    assert (response.status_code, response.json()["code"]) == (status, code), response.text
+
+
+def test_a_pickled_npy_is_refused_unread(client: httpx.Client) -> None:
+    file = io.BytesIO()
+    np.save(file, np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    response = client.post(
+        f"{TOY}/encode", content=file.getvalue(), headers={"content-type": "application/x-npy"}
+    )
+    assert response.status_code == 422
+
+
+PICTURE_CASES = [
+    (b"not a picture", 400, "malformed"),
+    (picture(28, 28)[:60], 400, "malformed"),
+    (picture(28, 28, "GIF"), 400, "malformed"),
+    (picture(29, 28), 422, "unfit"),
+    (picture(3000, 3000), 422, "unfit"),
+    (png_bomb(), 400, "malformed"),
+]
+
+
+@pytest.mark.parametrize(("body", "status", "code"), PICTURE_CASES)
+def test_bad_pictures_are_refused(client: httpx.Client, body: bytes, status: int, code: str) -> None:
+    response = client.post(
+        "/v1/models/fashion-vae/encode", content=body, headers={"content-type": "image/png"}
+    )
+    assert (response.status_code, response.json()["code"]) == (status, code), response.text
+
+
+def test_rows_outside_the_support_are_each_named(client: httpx.Client) -> None:
+    inputs = np.zeros((5, 1, 28, 28))
+    inputs[1, 0, 3, 3], inputs[4] = 1.5, 255
+    response = client.post("/v1/models/fashion-vae/score", json={"inputs": inputs.tolist()})
+    assert response.status_code == 422
+    assert [flaw["row"] for flaw in response.json()["errors"]] == [1, 4]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "status", "code"),
+    [
+        ("GET", "/nothing", {}, 404, "unknown_route"),
+        ("GET", "/v1/models/absent", {}, 404, "unknown_model"),
+        ("POST", "/v1/models/absent/sample", {}, 404, "unknown_model"),
+        ("POST", "/v1/models/..%2f..%2fetc/sample", {}, 404, "unknown_route"),
+        ("POST", "/v1/models/%00/sample", {}, 404, "unknown_model"),
+        ("POST", f"/v1/models/{'x' * 10_000}/sample", {}, 404, "unknown_model"),
+        ("POST", f"{TOY}/versions/0/sample", {}, 404, "unknown_version"),
+        ("POST", f"{TOY}/versions/-1/sample", {}, 404, "unknown_version"),
+        ("GET", f"{TOY}/versions/{'9' * 30}", {}, 404, "unknown_version"),
+        ("POST", f"{TOY}/dance", {}, 404, "unknown_route"),
+        ("POST", f"{TOY}/discriminate", {}, 404, "unknown_route"),
+        ("DELETE", f"{TOY}/sample", {}, 405, "method_not_allowed"),
+        ("GET", f"{TOY}/score", {}, 405, "method_not_allowed"),
+        ("POST", "/healthz", {}, 405, "method_not_allowed"),
+        ("POST", f"{TOY}/sample", {"accept": "image/webp"}, 406, "not_acceptable"),
+        ("POST", f"{TOY}/encode", {"accept": "image/png"}, 406, "not_acceptable"),
+        ("POST", f"{TOY}/sample", {"content-type": "text/plain"}, 415, "unsupported_media_type"),
+        (
+            "POST",
+            f"{TOY}/sample",
+            {"content-type": "application/json; charset=utf-16"},
+            415,
+            "unsupported_media_type",
+        ),
+        ("POST", f"{TOY}/sample", {"content-encoding": "gzip"}, 415, "unsupported_media_type"),
+        ("POST", f"{TOY}/decode", {"content-type": "image/png"}, 415, "unsupported_media_type"),
+        ("POST", f"{TOY}/sample", {"x-request-timeout-seconds": "soon"}, 422, "unfit"),
+        ("POST", f"{TOY}/sample?count=2", {}, 422, "unfit"),
+        ("GET", f"{TOY}/sample?count=two", {}, 422, "unfit"),
+        ("GET", f"{TOY}/sample?colour=red", {}, 422, "unfit"),
+        ("GET", f"{TOY}/sample?count", {}, 400, "malformed"),
+    ],
+)
+def test_requests_that_miss_have_their_status_and_code(
+    client: httpx.Client, method: str, path: str, headers: dict[str, str], status: int, code: str
+) -> None:
+    response = client.request(method, path, headers=headers)
+    assert (response.status_code, response.json()["code"]) == (status, code), response.text
+    if status == 405:
+        assert response.headers["allow"]
+
+
+def test_a_body_over_the_limit_is_refused_by_its_length_and_by_its_bytes(client: httpx.Client) -> None:
+    big = b" " * (33 * 2**20)
+    declared = client.post(f"{TOY}/sample", content=b"", headers={"content-length": str(len(big))})
+    assert (declared.status_code, declared.json()["code"]) == (413, "body_too_large")
+
+    pieces = (big[start : start + 2**20] for start in range(0, len(big), 2**20))
+    with contextlib.suppress(httpx.WriteError):  # answered, and closed, before all was sent
+        chunked = client.post(f"{TOY}/sample", content=pieces)
+        assert (chunked.status_code, chunked.json()["code"]) == (413, "body_too_large")
+    assert client.get("/healthz").status_code == 200
+
+
+def _raw(service: RunningService, request: bytes) -> bytes:
+    host, port = service.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=30) as connection:
+        connection.sendall(request)
+        connection.shutdown(socket.SHUT_WR)
+        return b"".join(iter(lambda: connection.recv(65_536), b""))
+
+
+def test_enormous_headers_are_refused(service: RunningService) -> None:
+    flood = b"GET /healthz HTTP/1.1\r\nhost: x\r\n" + b"a: b\r\n" * 20_000 + b"\r\n"
+    assert b" 431 " in _raw(service, flood).split(b"\r\n")[0]
+    one = b"GET /healthz HTTP/1.1\r\nhost: x\r\na: " + b"b" * 2_000_000 + b"\r\n\r\n"
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # refused while it was still sending
+        assert b" 431 " in _raw(service, one).split(b"\r\n")[0]
+    assert service.client.get("/healthz").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"nonsense\r\n\r\n",
+        b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: -5\r\n\r\n",
+        b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n",
+        b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+    ],
+)
+def test_broken_http_is_a_400(service: RunningService, request_bytes: bytes) -> None:
+    assert b" 400 " in _raw(service, request_bytes).split(b"\r\n")[0]
+    assert service.client.get("/healthz").status_code == 200
+
+
+def test_the_service_echoes_no_input(client: httpx.Client) -> None:
+    secret = "correct-horse-battery-staple"
+    for path, body in (
+        (f"{TOY}/sample", {secret: 1}),
+        (f"{TOY}/sample", {"method": secret}),
+        (f"{TOY}/decode", {"latents": [[secret, 1]]}),
+        (f"/v1/models/{secret}/sample", {}),
+        (f"{TOY}/versions/{secret}/sample", {}),
+    ):
+        response = client.post(path, json=body)
+        assert 400 <= response.status_code < 500
+        assert secret not in response.text

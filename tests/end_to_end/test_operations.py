@@ -1,0 +1,284 @@
+"""Every operation through HTTP, on the toy with exact evidence and on the published models."""
+
+import io
+import itertools
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+from service import noise
+from tests import toy
+
+TOY = "/v1/models/toy-vae"
+NPY = {"accept": "application/x-npy"}
+
+
+def npy(response: httpx.Response) -> np.ndarray:
+    assert response.status_code == 200, response.text
+    assert response.headers["content-type"] == "application/x-npy"
+    assert int(response.headers["content-length"]) == len(response.content)
+    array: np.ndarray = np.load(io.BytesIO(response.content), allow_pickle=False)
+    return array
+
+
+def as_npy(array: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+def test_samples_are_the_decoder_of_the_addressed_latents(client: httpx.Client) -> None:
+    body = {"count": 5, "seed": 9, "offset": 3, "temperature": 0.5, "return_latents": True}
+    answer = client.post(f"{TOY}/sample", json=body).json()
+    latents = noise.normals(9, noise.Stream.LATENT, 3, 5, toy.LATENT) * np.float32(0.5)
+    np.testing.assert_array_equal(np.float32(answer["latents"]), latents)
+    expected = 1 / (1 + np.exp(-(latents @ toy.DECODER)))
+    np.testing.assert_allclose(np.array(answer["samples"]).reshape(5, -1), expected, rtol=1e-5)
+    assert answer["shape"] == [5, 1, 2, 2]
+    assert (answer["model"], answer["version"], answer["seed"], answer["offset"]) == ("toy-vae", 1, 9, 3)
+
+
+def test_draws_follow_the_likelihood(client: httpx.Client) -> None:
+    drawn = npy(
+        client.post(f"{TOY}/sample", json={"count": 20_000, "seed": 1, "output": "draw"}, headers=NPY)
+    )
+    assert set(np.unique(drawn)) == {0.0, 1.0}
+    patterns = drawn.reshape(len(drawn), -1) @ [8, 4, 2, 1]
+    observed = np.bincount(patterns.astype(int), minlength=16)
+    exact = [np.exp(toy.exact_log_evidence(np.array(bits))) for bits in itertools.product([0, 1], repeat=4)]
+    expected = np.array(exact) * len(drawn)
+    assert ((observed - expected) ** 2 / expected).sum() < 37.7  # chi-square, 15 degrees, p = 0.001
+
+
+def test_a_fresh_seed_is_drawn_and_told_when_none_is_given(client: httpx.Client) -> None:
+    first, second = (client.post(f"{TOY}/sample").json() for _ in range(2))
+    assert first["seed"] != second["seed"]
+    again = client.post(f"{TOY}/sample", json={"seed": first["seed"]}).json()
+    assert again["samples"] == first["samples"]
+
+
+def test_get_and_post_give_the_same_sample(client: httpx.Client) -> None:
+    posted = client.post(f"{TOY}/sample", json={"count": 3, "seed": 4, "temperature": 0.25})
+    got = client.get(f"{TOY}/sample", params={"count": 3, "seed": 4, "temperature": 0.25})
+    assert got.json() == posted.json()
+
+
+def test_a_get_with_seed_and_version_is_immutable_and_otherwise_revalidated(client: httpx.Client) -> None:
+    pinned = client.get(f"{TOY}/versions/1/sample?seed=4")
+    assert "immutable" in pinned.headers["cache-control"]
+    newest = client.get(f"{TOY}/sample?seed=4")
+    assert newest.headers["cache-control"] == "no-cache"
+    assert newest.headers["vary"] == "Accept"
+    again = client.get(f"{TOY}/sample?seed=4", headers={"if-none-match": newest.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")
+    other = client.get(f"{TOY}/sample?seed=5", headers={"if-none-match": newest.headers["etag"]})
+    assert other.status_code == 200
+    assert "etag" not in client.get(f"{TOY}/sample").headers
+
+
+def test_every_answer_says_how_to_draw_it_again(client: httpx.Client) -> None:
+    response = client.get("/v1/models/digits-vae/sample?count=2&seed=6&offset=4", headers=NPY)
+    headers = response.headers
+    assert headers["x-pushforward-model"] == "digits-vae"
+    assert headers["x-pushforward-seed"] == "6"
+    assert headers["x-pushforward-offset"] == "4"
+    again = client.get(
+        f"/v1/models/digits-vae/versions/{headers['x-pushforward-version']}/sample",
+        params={"count": 2, "seed": 6, "offset": 4},
+        headers=NPY,
+    )
+    assert again.content == response.content
+    assert headers["server-timing"].startswith("queue;dur=")
+
+
+def test_a_request_id_is_kept_or_made(client: httpx.Client) -> None:
+    kept = client.get(f"{TOY}/sample", headers={"x-request-id": "my-id.1"})
+    assert kept.headers["x-request-id"] == "my-id.1"
+    made = client.get("/readyz", headers={"x-request-id": "no\tgood"})
+    assert len(made.headers["x-request-id"]) == 32
+
+
+@pytest.mark.parametrize("path", ["spherical", "linear"])
+def test_interpolation_includes_both_ends_exactly(client: httpx.Client, path: str) -> None:
+    ends = {"from": {"seed": 1, "index": 7}, "to": {"latent": [0.5, -1.5]}, "steps": 6, "path": path}
+    answer = client.post(f"{TOY}/interpolate", json=ends).json()
+    first = noise.normals(1, noise.Stream.LATENT, 7, 1, toy.LATENT)[0]
+    np.testing.assert_array_equal(np.float32(answer["latents"][0]), first)
+    assert answer["latents"][-1] == [0.5, -1.5]
+    decoded = client.post(f"{TOY}/decode", json={"latents": answer["latents"]}).json()
+    assert decoded["samples"] == answer["samples"]
+
+
+def test_interpolation_between_inputs_goes_by_their_posterior_means(client: httpx.Client) -> None:
+    one, other = toy.items(2, seed=3).tolist()
+    answer = client.post(f"{TOY}/interpolate", json={"from": {"input": one}, "to": {"input": other}}).json()
+    encoded = client.post(f"{TOY}/encode", json={"inputs": [one, other]}).json()
+    assert [answer["latents"][0], answer["latents"][-1]] == encoded["mean"]
+
+
+def test_reconstruction_is_the_decoded_posterior_mean(client: httpx.Client) -> None:
+    inputs = toy.items(3).tolist()
+    answer = client.post(f"{TOY}/reconstruct", json={"inputs": inputs}).json()
+    assert answer["latents"] == client.post(f"{TOY}/encode", json={"inputs": inputs}).json()["mean"]
+    decoded = client.post(f"{TOY}/decode", json={"latents": answer["latents"]}).json()
+    assert decoded["samples"] == answer["reconstructions"]
+
+
+def test_scores_are_bounds_below_the_exact_evidence(client: httpx.Client) -> None:
+    inputs = toy.items(4)
+    exact = np.array([toy.exact_log_evidence(item) for item in inputs])
+    body = {"inputs": inputs.tolist(), "draws": 4000, "seed": 2}
+    scores = client.post(f"{TOY}/score", json=body).json()["scores"]
+    elbo, error, bound = (
+        np.array([score[key] for score in scores]) for key in ("elbo", "standard_error", "importance_bound")
+    )
+    assert (elbo - 4 * error < bound).all()
+    np.testing.assert_allclose(bound, exact, atol=0.1)  # 4000 draws all but close the gap
+    for score in scores:
+        assert score["elbo"] == pytest.approx(score["expected_log_likelihood"] - score["kl"])
+        assert score["surprise"] == -score["elbo"]
+        assert score["bits_per_dimension"] == pytest.approx(-score["elbo"] / (4 * np.log(2)))
+
+
+def test_p_values_are_given_only_for_what_was_calibrated(client: httpx.Client) -> None:
+    inputs = toy.items(3).tolist()
+    calibrated = client.post(f"{TOY}/score", json={"inputs": inputs}).json()
+    assert (calibrated["statistic"], calibrated["draws"], calibrated["seed"]) == ("elbo", toy.DRAWS, toy.SEED)
+    for score in calibrated["scores"]:
+        assert score["anomaly"] == (score["p_value"] <= calibrated["alpha"])
+        assert score["anomaly"] == (score["surprise"] > calibrated["threshold"])
+    other = client.post(f"{TOY}/score", json={"inputs": inputs, "draws": 3}).json()
+    assert other["threshold"] is None
+    assert (
+        {score["p_value"] for score in other["scores"]}
+        == {score["anomaly"] for score in other["scores"]}
+        == {None}
+    )
+
+
+def test_an_alpha_too_small_for_the_calibration_names_the_smallest(client: httpx.Client) -> None:
+    response = client.post(f"{TOY}/score", json={"inputs": toy.items(1).tolist(), "alpha": 0.001})
+    assert response.status_code == 422
+    assert f"{1 / (toy.CALIBRATION_ITEMS + 1):.6g}" in response.json()["detail"]
+
+
+def test_one_draw_has_no_standard_error(client: httpx.Client) -> None:
+    body = {"inputs": toy.items(1).tolist(), "draws": 1}
+    assert client.post(f"{TOY}/score", json=body).json()["scores"][0]["standard_error"] is None
+
+
+def test_npy_and_json_inputs_give_the_same_scores(client: httpx.Client) -> None:
+    inputs = toy.items(5)
+    by_json = client.post(f"{TOY}/score", json={"inputs": inputs.tolist(), "draws": 6}).json()
+    by_npy = client.post(
+        f"{TOY}/score?draws=6", content=as_npy(inputs), headers={"content-type": "application/x-npy"}
+    ).json()
+    assert by_npy == by_json
+    fortran = client.post(
+        f"{TOY}/score?draws=6",
+        content=as_npy(np.asfortranarray(inputs.astype(np.float64))),
+        headers={"content-type": "application/x-npy"},
+    ).json()
+    assert fortran == by_json
+
+
+def test_a_png_is_an_input(client: httpx.Client) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (28, 28), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    by_png = client.post(
+        "/v1/models/fashion-vae/score?draws=2",
+        content=file.getvalue(),
+        headers={"content-type": "image/png"},
+    ).json()
+    inputs = (pixels[None, None] / np.float32(255)).tolist()
+    by_json = client.post("/v1/models/fashion-vae/score", json={"inputs": inputs, "draws": 2}).json()
+    assert by_png == by_json
+
+
+@pytest.mark.parametrize("model", ["digits-vae", "fashion-vae", "fashion-gan"])
+def test_a_png_grid_holds_the_samples(client: httpx.Client, model: str) -> None:
+    query = {"count": 9, "seed": 7}
+    samples = npy(client.get(f"/v1/models/{model}/sample", params=query, headers=NPY))
+    response = client.get(f"/v1/models/{model}/sample", params=query, headers={"accept": "image/png"})
+    grid = np.asarray(Image.open(io.BytesIO(response.content)))
+    size = samples.shape[-1]
+    for index, (row, column) in enumerate(itertools.product(range(3), range(3))):
+        top, left = 2 + row * (size + 2), 2 + column * (size + 2)
+        tile = grid[top : top + size, left : left + size]
+        np.testing.assert_array_equal(tile, np.rint(samples[index, 0] * 255))
+
+
+def test_a_large_npy_answer_is_streamed_and_equals_its_pieces(client: httpx.Client) -> None:
+    whole = npy(client.get(f"{TOY}/sample?count=5000&seed=3", headers=NPY))
+    assert whole.shape == (5000, 1, 2, 2)
+    pieces = [
+        npy(client.get(f"{TOY}/sample?count=1000&seed=3&offset={offset}", headers=NPY))
+        for offset in range(0, 5000, 1000)
+    ]
+    np.testing.assert_array_equal(whole, np.concatenate(pieces))
+
+
+def test_the_catalogue_tells_what_each_model_is_and_offers(client: httpx.Client) -> None:
+    listed = {model["name"]: model for model in client.get("/v1/models").json()["models"]}
+    assert {"digits-vae", "fashion-vae", "fashion-gan", "toy-vae"} <= set(listed)
+    gan = listed["fashion-gan"]
+    assert gan["operations"] == ["sample", "interpolate", "decode"]
+    assert (gan["family"], gan["item_shape"], gan["state"], gan["provider"]) == (
+        "gan",
+        [1, 28, 28],
+        "ready",
+        "cpu",
+    )
+    shown = client.get("/v1/models/fashion-gan").json()
+    assert shown["manifest"]["graphs"]["decode"]["inputs"][0]["name"] == "latents"
+    assert client.get("/v1/models/toy-vae/versions/1").json()["version"] == 1
+
+
+def test_what_a_model_lacks_is_a_404_that_says_what_it_offers(client: httpx.Client) -> None:
+    response = client.post("/v1/models/fashion-gan/encode", json={"inputs": []})
+    assert response.status_code == 404
+    assert response.json()["code"] == "operation_not_offered"
+    assert response.json()["offered"] == ["sample", "interpolate", "decode"]
+    drawn = client.post("/v1/models/fashion-gan/sample", json={"output": "draw"})
+    assert (drawn.status_code, drawn.json()["code"]) == (404, "operation_not_offered")
+
+
+def test_the_documentation_is_served_without_another_host(client: httpx.Client) -> None:
+    page = client.get("/docs")
+    assert page.status_code == 200
+    assert "https://" not in page.text
+    document = client.get("/openapi.json").json()
+    assert "post" in document["paths"]["/v1/models/{model}/versions/{version}/score"]
+    assert "get" in document["paths"]["/v1/models/{model}/sample"]
+    request = document["components"]["schemas"]["ScoreRequest"]
+    assert request["required"] == ["inputs"]
+    assert request["additionalProperties"] is False
+
+
+def test_the_metrics_count_what_was_served(client: httpx.Client) -> None:
+    def value(line: str) -> float:
+        text = client.get("/metrics").text
+        return next((float(row.split()[-1]) for row in text.splitlines() if row.startswith(line)), 0.0)
+
+    requests = 'pushforward_http_requests_total{code="200",method="POST",route="/v1/models/{model}/decode"}'
+    rows = 'pushforward_rows_total{model="toy-vae",operation="decode"}'
+    before = value(requests), value(rows)
+    client.post(f"{TOY}/decode", json={"latents": [[0, 0], [1, 1], [2, 2]]})
+    assert (value(requests) - before[0], value(rows) - before[1]) == (1, 3)
+    text = client.get("/metrics").text
+    for name in (
+        "request_duration_seconds_bucket",
+        "queue_wait_seconds_bucket",
+        "compute_duration_seconds_bucket",
+        "batch_items_bucket",
+        "queue_items",
+        "queue_capacity_items",
+        "inflight_requests",
+        'provider_active{provider="cpu"} 1.0',
+        "model_info{",
+        'rejected_total{reason="queue_full"} 0.0',
+    ):
+        assert f"pushforward_{name}" in text

@@ -1,0 +1,218 @@
+"""The promises of the service that need a server: addressable samples, equal scores, a graceful end."""
+
+import asyncio
+import io
+import json
+import signal
+import socket
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+
+from service.contract import read_manifest
+from service.engine import Engine
+from service.errors import ProviderUnavailable
+from service.noise import Stream, normals
+from tests import toy
+from tests.conftest import PUBLISHED, REPOSITORY
+from tests.serving import RunningService, running_service
+
+NPY = {"accept": "application/x-npy"}
+
+
+def loaded(model: str) -> Engine:
+    folder = max((REPOSITORY / "models" / model).iterdir())
+    return Engine(folder, read_manifest(folder), "cpu", 64)
+
+
+def samples(content: bytes) -> np.ndarray:
+    array: np.ndarray = np.load(io.BytesIO(content), allow_pickle=False)
+    return array
+
+
+@pytest.mark.parametrize("model", PUBLISHED)
+def test_a_row_is_bit_for_bit_the_same_in_every_batch_of_1_to_64_and_any_order(model: str) -> None:
+    engine = loaded(model)
+    latents = normals(
+        1, Stream.LATENT, 0, 64, read_manifest(max((REPOSITORY / "models" / model).iterdir())).latent_size
+    )
+    (whole,) = engine.run("decode", (latents,))
+    for size in range(1, 65):
+        start = (size * 7) % (65 - size)
+        (part,) = engine.run("decode", (latents[start : start + size],))
+        np.testing.assert_array_equal(part, whole[start : start + size])
+    order = np.random.default_rng(0).permutation(64)
+    (shuffled,) = engine.run("decode", (latents[order],))
+    np.testing.assert_array_equal(shuffled, whole[order])
+
+
+@pytest.mark.parametrize("model", PUBLISHED)
+def test_a_sample_depends_on_its_seed_and_number_alone(client: httpx.Client, model: str) -> None:
+    def sample(count: int, offset: int) -> np.ndarray:
+        query = {"count": count, "offset": offset, "seed": 12}
+        return samples(client.get(f"/v1/models/{model}/sample", params=query, headers=NPY).content)
+
+    ten = sample(10, 0)
+    np.testing.assert_array_equal(sample(5, 0), ten[:5])
+    np.testing.assert_array_equal(sample(5, 5), ten[5:])
+    np.testing.assert_array_equal(sample(1, 7), ten[7:8])
+
+
+@pytest.mark.parametrize("model", PUBLISHED)
+def test_64_concurrent_clients_get_bit_for_bit_what_each_gets_alone(
+    service: RunningService, model: str
+) -> None:
+    path = f"/v1/models/{model}/sample"
+
+    async def ask(client: httpx.AsyncClient, seed: int) -> bytes:
+        response = await client.post(path, json={"seed": seed}, headers=NPY)
+        assert response.headers["x-pushforward-seed"] == str(seed)
+        return response.content
+
+    async def together() -> list[bytes]:
+        limits = httpx.Limits(max_connections=64)
+        async with httpx.AsyncClient(base_url=service.url, limits=limits, timeout=60) as client:
+            return await asyncio.gather(*(ask(client, seed) for seed in range(64)))
+
+    for seed, content in enumerate(asyncio.run(together())):
+        alone = service.client.post(path, json={"seed": seed}, headers=NPY)
+        assert content == alone.content
+
+
+@pytest.mark.parametrize("model", ["digits-vae", "fashion-vae"])
+def test_the_same_input_has_the_same_score_wherever_it_stands(client: httpx.Client, model: str) -> None:
+    shape = client.get(f"/v1/models/{model}").json()["manifest"]["item_shape"]
+    inputs = np.random.default_rng(1).random((9, *shape)).astype(np.float32)
+    path = f"/v1/models/{model}/score"
+
+    def score(rows: np.ndarray) -> list[dict[str, float]]:
+        file = io.BytesIO()
+        np.save(file, rows)
+        response = client.post(path, content=file.getvalue(), headers={"content-type": "application/x-npy"})
+        scores: list[dict[str, float]] = response.json()["scores"]
+        return scores
+
+    together = score(inputs)
+    assert score(inputs[::-1]) == together[::-1]
+    assert [score(row[None])[0] for row in inputs] == together
+
+
+def test_a_row_the_model_cannot_compute_harms_no_batch_mate(service: RunningService) -> None:
+    path = "/v1/models/poisoned-vae/decode"
+
+    async def together() -> list[httpx.Response]:
+        async with httpx.AsyncClient(base_url=service.url, timeout=60) as client:
+            latents = [[500.0 if number % 8 == 0 else 0.0, float(number)] for number in range(64)]
+            return await asyncio.gather(*(client.post(path, json={"latents": [row]}) for row in latents))
+
+    for number, response in enumerate(asyncio.run(together())):
+        assert response.status_code == (500 if number % 8 == 0 else 200)
+        if response.status_code == 500:
+            assert response.json()["code"] == "engine_failed"
+
+
+def test_a_deadline_is_kept_and_the_service_goes_on(client: httpx.Client) -> None:
+    body = {"inputs": toy.items(100).tolist(), "draws": 5000}
+    late = client.post("/v1/models/toy-vae/score", json=body, headers={"x-request-timeout-seconds": "0.001"})
+    assert (late.status_code, late.json()["code"]) == (504, "deadline_exceeded")
+    assert client.post("/v1/models/toy-vae/score", json={"inputs": toy.items(1).tolist()}).status_code == 200
+
+
+def test_rows_of_a_client_that_left_are_given_up(service: RunningService) -> None:
+    body = json.dumps({"inputs": toy.items(200).tolist(), "draws": 5000}).encode()
+    host, port = service.url.removeprefix("http://").split(":")
+    before = service.client.get("/metrics").text
+    with socket.create_connection((host, int(port))) as connection:
+        head = f"POST /v1/models/toy-vae/score HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n\r\n"
+        connection.sendall(head.encode() + body)
+    gone = 'pushforward_rejected_total{reason="client_gone"}'
+    text = before
+    while _value(text, gone) == _value(before, gone):  # bounded by the test's time limit
+        text = service.client.get("/metrics").text
+    assert _value(text, 'pushforward_queue_items{model="toy-vae",stage="score"}') == 0
+
+
+def _value(text: str, line: str) -> float:
+    return next(float(row.split()[-1]) for row in text.splitlines() if row.startswith(line))
+
+
+def test_a_full_queue_answers_429_and_when_to_come_back(models: Path) -> None:
+    with running_service(models, "--max-waiting-rows", "8") as service:
+        response = service.client.post("/v1/models/toy-vae/sample", json={"count": 9})
+        assert (response.status_code, response.json()["code"]) == (429, "overloaded")
+        assert int(response.headers["retry-after"]) >= 1
+        assert service.client.post("/v1/models/toy-vae/sample", json={"count": 8}).status_code == 200
+
+
+def test_asking_for_cuda_where_there_is_none_refuses_to_start(models: Path) -> None:
+    if Path("/dev/nvidiactl").exists():
+        pytest.skip("this machine has an NVIDIA device")
+    service = RunningService(models, "--device", "cuda")
+    assert service.process.wait(timeout=60) == 2
+    service.stop()
+    assert "the device asked for is cuda" in "".join(service.lines)
+
+
+def test_auto_says_in_the_log_the_catalogue_and_a_metric_that_it_fell_back(service: RunningService) -> None:
+    if Path("/dev/nvidiactl").exists():
+        pytest.skip("this machine has an NVIDIA device")
+    assert any("running on the CPU" in line for line in service.lines)
+    assert {model["provider"] for model in service.client.get("/v1/models").json()["models"]} == {"cpu"}
+    assert 'pushforward_provider_active{provider="cpu"} 1.0' in service.client.get("/metrics").text
+
+
+def test_cuda_is_refused_by_the_engine_itself_where_there_is_none() -> None:
+    if Path("/dev/nvidiactl").exists():
+        pytest.skip("this machine has an NVIDIA device")
+    folder = max((REPOSITORY / "models" / "digits-vae").iterdir())
+    with pytest.raises(ProviderUnavailable):
+        Engine(folder, read_manifest(folder), "cuda", 64)
+
+
+def test_a_damaged_version_stays_out_says_why_and_the_others_serve(tmp_path: Path) -> None:
+    toy.publish_toy(tmp_path)
+    broken = toy.publish_toy(tmp_path)
+    (broken / "decode.onnx").write_bytes(b"damaged")
+    only = toy.publish_toy(tmp_path, "only-vae")
+    (only / "manifest.json").unlink()
+    with running_service(tmp_path) as service:
+        listed = {model["name"]: model for model in service.client.get("/v1/models").json()["models"]}
+        assert (listed["toy-vae"]["version"], listed["toy-vae"]["versions"]) == (1, [2, 1])
+        assert "decode.onnx" in listed["toy-vae"]["reason"]
+        assert str(tmp_path) not in json.dumps(listed)
+        assert service.client.post("/v1/models/toy-vae/sample").json()["version"] == 1
+        assert service.client.post("/v1/models/toy-vae/versions/2/sample").json()["code"] == "load_failed"
+        assert listed["only-vae"]["state"] == "failed"
+        assert service.client.post("/v1/models/only-vae/sample").status_code == 503
+        assert service.client.get("/readyz").status_code == 200
+
+
+def test_an_empty_models_folder_is_alive_but_not_ready(tmp_path: Path) -> None:
+    with running_service(tmp_path) as service:
+        assert service.client.get("/healthz").status_code == 200
+        ready = service.client.get("/readyz")
+        assert (ready.status_code, ready.json()["status"]) == (503, "empty")
+
+
+def test_sigterm_drains_answers_what_is_in_flight_and_exits_0(models: Path) -> None:
+    with running_service(models, "--drain-delay-seconds", "0.5") as service:
+        body = {"inputs": toy.items(200).tolist(), "draws": 5000}
+
+        async def drain() -> tuple[httpx.Response, httpx.Response, httpx.Response]:
+            async with httpx.AsyncClient(base_url=service.url, timeout=60) as client:
+                long = asyncio.ensure_future(client.post("/v1/models/toy-vae/score", json=body))
+                while "pushforward_inflight_requests 2.0" not in (await client.get("/metrics")).text:
+                    pass
+                service.process.send_signal(signal.SIGTERM)
+                while (ready := await client.get("/readyz")).status_code == 200:
+                    pass
+                served = await client.post("/v1/models/toy-vae/sample")
+                return ready, served, await long
+
+        ready, served, long = asyncio.run(drain())
+        assert ready.json()["status"] == "draining"
+        assert served.status_code == 200
+        assert len(long.json()["scores"]) == 200
+        assert service.process.wait(timeout=60) == 0

@@ -1,0 +1,71 @@
+"""A real server process, started and stopped by tests."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from queue import Queue
+
+import httpx
+
+START_SECONDS = 60
+
+
+class RunningService:
+    """`python -m service` on a free port; its log lines are collected as they come."""
+
+    def __init__(self, models: Path, *options: str) -> None:
+        command = [sys.executable, "-m", "service", "--models", str(models), "--port", "0", *options]
+        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        self.lines: list[str] = []
+        self._arriving: Queue[str | None] = Queue()
+        threading.Thread(target=self._collect, daemon=True).start()
+        self.url = ""
+        self.client = httpx.Client(timeout=60)
+
+    def _collect(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.lines.append(line)
+            self._arriving.put(line)
+        self._arriving.put(None)
+
+    def wait_for(self, pattern: str) -> re.Match[str]:
+        """Blocks until a log line matches; fails with the log if the process ends first."""
+        while not (found := re.search(pattern, "".join(self.lines))):
+            if self._arriving.get(timeout=START_SECONDS) is None:
+                raise AssertionError(f"no line like {pattern!r} before the end:\n{''.join(self.lines)}")
+        return found
+
+    def wait_until_ready(self) -> RunningService:
+        """Blocks until every version is loaded."""
+        self.url = self.wait_for(r"running on (http://[\d.:]+)")[1]
+        self.wait_for(r"service\.registry: (ready|not ready)")
+        self.client.base_url = httpx.URL(self.url)
+        return self
+
+    def stop(self) -> int:
+        """SIGTERM; returns the exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        code = self.process.wait(timeout=60)
+        self.client.close()
+        if self.process.stderr is not None:
+            self.process.stderr.close()
+        return code
+
+
+@contextmanager
+def running_service(models: Path, *options: str) -> Iterator[RunningService]:
+    """A ready service, stopped on the way out."""
+    service = RunningService(models, *options)
+    try:
+        yield service.wait_until_ready()
+    finally:
+        service.stop()
