@@ -124,7 +124,7 @@ class Registry:
             for version in sorted(versions, reverse=True)
         ]
 
-    def get(self, name: str, version: int | None = None) -> Served:
+    def get(self, name: str, version: str | None = None) -> Served:
         """The version asked for, or the newest that is ready.
 
         Raises:
@@ -138,21 +138,23 @@ class Registry:
             raise LoadFailed(f"version {entry.version} of {name} could not be loaded; the log says why")
         raise Loading(f"version {entry.version} of {name} is being loaded")
 
-    def entry(self, name: str, version: int | None = None) -> Entry:
+    def entry(self, name: str, version: str | None = None) -> Entry:
         """The entry `get` looks at: the version asked for, or the newest ready, else the newest.
+
+        Both come from a path as they are; what is unknown is not repeated in the error.
 
         Raises:
             UnknownModel, UnknownVersion: there is none; says which there are.
         """
         versions = self._entries.get(name)
         if versions is None:
-            known = ", ".join(self._entries) or "none"
-            raise UnknownModel(f"there is no model of that name; there are: {known}")
+            names = ", ".join(self._entries) or "none"
+            raise UnknownModel(f"there is no model of that name; there are: {names}")
         if version is not None:
-            if version not in versions:
-                known = ", ".join(map(str, sorted(versions)))
-                raise UnknownVersion(f"{name} has no such version; it has: {known}")
-            return versions[version]
+            known = {str(number): entry for number, entry in versions.items()}
+            if version not in known:
+                raise UnknownVersion(f"{name} has no such version; it has: {', '.join(known)}")
+            return known[version]
         ready = [number for number, entry in versions.items() if entry.state == "ready"]
         return versions[max(ready or versions)]
 

@@ -6,7 +6,6 @@ from fastapi import APIRouter
 from pydantic import BaseModel
 
 from service.contract import Manifest
-from service.errors import UnknownVersion
 from service.registry import Entry, Registry, State
 
 
@@ -60,10 +59,7 @@ def catalogue_router(registry: Registry) -> APIRouter:
     @router.get("/{model}/versions/{version}", operation_id="show_version")
     async def show_version(model: str, version: str) -> ModelDetail:
         """Shows one version of a model."""
-        registry.entry(model)
-        if not (version.isascii() and version.isdigit() and len(version) < 10):
-            raise UnknownVersion(f"versions of {model} are numbers: 1, 2, ...")
-        return _detail(registry.entry(model, int(version)))
+        return _detail(registry.entry(model, version))
 
     return router
 

@@ -39,10 +39,11 @@ class Connection:
         self._headers: dict[bytes, bytes] = dict(scope["headers"])
         given = self.header(b"x-request-id")
         self.request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
-        self._extra: problems.Headers = [
+        self._always: problems.Headers = [
             (b"x-request-id", self.request_id.encode()),
             (b"x-content-type-options", b"nosniff"),
         ]
+        self._added: problems.Headers = []
 
     def header(self, name: bytes) -> str:
         """A request header, or the empty string."""
@@ -52,21 +53,21 @@ class Connection:
         """Adds the headers that name the version and where the time went."""
         manifest = served.manifest
         queue, compute = timing.queue_seconds * 1e3, timing.compute_seconds * 1e3
-        self._extra += [
+        self._added += [
             (b"server-timing", f"queue;dur={queue:.3f}, compute;dur={compute:.3f}".encode()),
             (b"x-pushforward-model", manifest.name.encode()),
             (b"x-pushforward-version", str(manifest.version).encode()),
         ]
 
     def add(self, name: str, value: str) -> None:
-        """Adds a header to the answer."""
-        self._extra.append((name.encode(), value.encode()))
+        """Adds a header to the answer, unless that becomes an error's: a problem is never cached."""
+        self._added.append((name.encode(), value.encode()))
 
     async def send(self, message: Message) -> None:
         """Sends a message of the app's own answers, with the headers every answer has."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            message["headers"] = [*message.get("headers", ()), *self._extra]
+            message["headers"] = [*message.get("headers", ()), *self._always, *self._added]
         await self._send(message)
 
     async def answer(self, answer: Answer, idle_seconds: float) -> None:
@@ -100,8 +101,12 @@ class Connection:
         if self.status:
             self.status = 500
             return
-        headers.append((b"content-length", str(len(body)).encode()))
-        await self.send({"type": "http.response.start", "status": status, "headers": headers})
+        self._added = [
+            *headers,
+            (b"content-length", str(len(body)).encode()),
+            (b"cache-control", b"no-store"),
+        ]
+        await self.send({"type": "http.response.start", "status": status})
         await self._send({"type": "http.response.body", "body": body})
 
     def count(self) -> None:

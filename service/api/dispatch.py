@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api.coding import DECODE, ENCODE, RECONSTRUCT
 from service.api.connection import ClientGone, Connection, watched
-from service.api.exchange import Call, Operation, from_query, negotiate, read_request
+from service.api.exchange import Answer, Call, Operation, from_query, negotiate, read_request
 from service.api.sampling import INTERPOLATE, SAMPLE, SampleRequest, entity_tag
 from service.api.scoring import SCORE
 from service.errors import (
@@ -23,7 +23,6 @@ from service.errors import (
     DeadlineExceeded,
     MethodNotAllowed,
     Unfit,
-    UnknownVersion,
     UnsupportedMedia,
 )
 from service.metrics import Metrics
@@ -78,7 +77,7 @@ class Dispatcher:
         if method != "POST" and not (method == "GET" and operation is SAMPLE):
             allowed = ("GET", "POST") if operation is SAMPLE else ("POST",)
             raise MethodNotAllowed(f"{operation.name} takes {' and '.join(allowed)}", allowed=allowed)
-        served = self._registry.get(model, _version(model, version))
+        served = self._registry.get(model, version)
         name = served.manifest.name
         served.require(operation.name)
         accepted = negotiate(connection.header(b"accept"), operation.answers)
@@ -98,9 +97,19 @@ class Dispatcher:
             answer = await operation.handle(call)
         connection.identify(served, call.timing)
         await connection.answer(answer, self._settings.idle_seconds)
-        self._metrics.request_seconds.labels(operation.name, name).observe(time.perf_counter() - started_at)
-        self._metrics.queue_seconds.labels(name).observe(call.timing.queue_seconds)
-        self._metrics.rows.labels(name, operation.name).inc(answer.rows)
+        self._count(operation, name, answer, call.timing.queue_seconds, time.perf_counter() - started_at)
+
+    def _count(
+        self, operation: Operation, model: str, answer: Answer, queue_seconds: float, seconds: float
+    ) -> None:
+        metrics = self._metrics
+        metrics.request_seconds.labels(operation.name, model).observe(seconds)
+        metrics.queue_seconds.labels(model).observe(queue_seconds)
+        metrics.rows.labels(model, operation.name).inc(answer.rows)
+        if operation is SAMPLE:
+            metrics.samples.labels(model).inc(answer.rows)
+        if answer.anomalies:
+            metrics.anomalies.labels(model).inc(answer.anomalies)
 
     def _deadline(self, connection: Connection) -> float:
         text = connection.header(b"x-request-timeout-seconds")
@@ -145,14 +154,6 @@ class Dispatcher:
         return b"".join(chunks)
 
 
-def _version(model: str, text: str | None) -> int | None:
-    if text is None:
-        return None
-    if not (text.isascii() and text.isdigit() and len(text) < 10):
-        raise UnknownVersion(f"versions of {model} are numbers: 1, 2, ...")
-    return int(text)
-
-
 async def _not_modified(
     connection: Connection, served: Served, request: SampleRequest, accepted: str, *, pinned: bool
 ) -> bool:
@@ -164,9 +165,8 @@ async def _not_modified(
     tag = entity_tag(served, request, accepted)
     connection.add("cache-control", "public, max-age=31536000, immutable" if pinned else "no-cache")
     connection.add("etag", tag)
-    known = {
-        candidate.strip().removeprefix("W/") for candidate in connection.header(b"if-none-match").split(",")
-    }
+    given = connection.header(b"if-none-match").split(",")
+    known = {candidate.strip().removeprefix("W/") for candidate in given}
     if tag.removeprefix("W/") not in known and "*" not in known:
         return False
     await connection.send({"type": "http.response.start", "status": 304, "headers": []})

@@ -55,6 +55,7 @@ class Answer:
     length: int
     headers: tuple[tuple[str, str], ...] = ()
     rows: int = 0
+    anomalies: int = 0
 
 
 @dataclass(slots=True)

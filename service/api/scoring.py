@@ -79,7 +79,8 @@ async def score(call: Call[ScoreOptions]) -> Answer:
         "scores": _rows(scores),
     }
     body = to_json(document)
-    return Answer(JSON, body, len(body), (("x-pushforward-seed", str(options.seed)),), rows)
+    flagged = 0 if scores.anomaly is None else int(scores.anomaly.sum())
+    return Answer(JSON, body, len(body), (("x-pushforward-seed", str(options.seed)),), rows, flagged)
 
 
 def _complete(options: ScoreOptions, defaults: ScoreDefaults | None) -> ScoreDefaults:

@@ -78,6 +78,13 @@ def test_a_get_with_seed_and_version_is_immutable_and_otherwise_revalidated(clie
     assert "etag" not in client.get(f"{TOY}/sample").headers
 
 
+def test_an_error_is_never_cached(client: httpx.Client) -> None:
+    refused = client.get(f"{TOY}/versions/1/sample?seed=4&count=5000")
+    assert refused.status_code == 422
+    assert refused.headers["cache-control"] == "no-store"
+    assert "etag" not in refused.headers
+
+
 def test_every_answer_says_how_to_draw_it_again(client: httpx.Client) -> None:
     response = client.get("/v1/models/digits-vae/sample?count=2&seed=6&offset=4", headers=NPY)
     headers = response.headers
@@ -268,6 +275,12 @@ def test_the_metrics_count_what_was_served(client: httpx.Client) -> None:
     before = value(requests), value(rows)
     client.post(f"{TOY}/decode", json={"latents": [[0, 0], [1, 1], [2, 2]]})
     assert (value(requests) - before[0], value(rows) - before[1]) == (1, 3)
+    flagged = 'pushforward_anomalies_flagged_total{model="toy-vae"}'
+    before_flagged = value(flagged)
+    scores = client.post(f"{TOY}/score", json={"inputs": toy.items(64).tolist(), "alpha": 0.5}).json()[
+        "scores"
+    ]
+    assert value(flagged) - before_flagged == sum(score["anomaly"] for score in scores) > 0
     text = client.get("/metrics").text
     for name in (
         "request_duration_seconds_bucket",
