@@ -22,8 +22,15 @@ from training.recipe import Recipe, RecipeError, read_recipe
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells report it."""
 _EXPECTED = (
-    CheckpointError, DataError, DivergenceError, GraphError, InvalidVersion, ParityError, RecipeError, SupportError,
-)  # fmt: skip
+    CheckpointError,
+    DataError,
+    DivergenceError,
+    GraphError,
+    InvalidVersion,
+    ParityError,
+    RecipeError,
+    SupportError,
+)
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -31,9 +38,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="""Trains VAEs and GANs and publishes them as ONNX versions.
 
-    Start with `pushforward-train run training/recipes/digits-vae.toml`: it trains for less than a minute, measures,
-    exports, calibrates and publishes models/digits-vae/1. A recipe is a TOML file; any of its values can be replaced
-    with --set, e.g. `--set loop.steps=500 --set seed=3`. Ctrl-C saves a checkpoint, and --resume goes on from it.""",
+    Start with `pushforward-train run training/recipes/digits-vae.toml`: it trains for less than a
+    minute, measures, exports, calibrates and publishes models/digits-vae/1. A recipe is a TOML file;
+    any of its values can be replaced with --set, e.g. `--set loop.steps=500 --set seed=3`. Ctrl-C
+    saves a checkpoint, and --resume goes on from it.""",
 )
 
 RecipePath = Annotated[
@@ -82,7 +90,7 @@ def train_command(
 
 @app.command("evaluate")
 def evaluate_command(recipe: RecipePath, overrides: Overrides = None, runs: Runs = Path("runs")) -> None:
-    """Measure a run's newest checkpoint on the test split and keep the figures in RUNS/NAME/evaluation.json."""
+    """Measure a run's newest checkpoint on the test split, into RUNS/NAME/evaluation.json."""
     parsed, dataset = _load(recipe, overrides)
     _evaluate(parsed, dataset, runs / parsed.name)
 

@@ -20,15 +20,16 @@ def write_card(path: Path, manifest: Manifest, dataset: Dataset) -> None:
 
 def _card(manifest: Manifest, dataset: Dataset) -> str:
     rows = {split: len(images) for split, images in dataset.images.items()}
+    family = "variational autoencoder" if manifest.family == "vae" else "generative adversarial network"
     pixels = "pixels 0 or 1" if dataset.binary else "grey pixels in [0, 1]"
     likelihood = f", {manifest.likelihood} likelihood" if manifest.likelihood else ""
     figures = "\n".join(_figure(name, metric) for name, metric in manifest.metrics.items())
-    sizes = " ".join(str(length) for length in manifest.item_shape)
     calibration = ""
     if manifest.defaults is not None:
         calibration = (
-            f"\nScores are calibrated on the {rows['calibration']} items of the calibration split, which nothing was\n"
-            "trained or chosen on: at level alpha at most that share of normal items is flagged, in expectation.\n"
+            f"\nScores are calibrated on the {rows['calibration']} items of the calibration split, "
+            "which nothing was trained or\nchosen on: at level alpha at most that share of normal items "
+            "is flagged, in expectation.\n"
         )
     return f"""# {manifest.name}
 
@@ -44,13 +45,14 @@ curl -H 'Accept: image/png' 'localhost:8000/v1/models/{manifest.name}/sample?cou
 
 ## Data
 
-{_SOURCES[dataset.name]}, {pixels}: {rows["train"]} items to train on, {rows["validation"]} to watch,
-{rows["calibration"]} to calibrate with, {rows["test"]} to test with. Items have the shape [{sizes.replace(" ", ", ")}].
+{_SOURCES[dataset.name]}, {pixels}.
+Items have the shape {list(manifest.item_shape)}: {rows["train"]} to train on,
+{rows["validation"]} to watch, {rows["calibration"]} to calibrate with, {rows["test"]} to test with.
 
 ## Model
 
-A {"variational autoencoder" if manifest.family == "vae" else "generative adversarial network"} with
-{manifest.latent_size} latent dimensions, prior N(0, I){likelihood}. Train it again with
+A {family} with {manifest.latent_size} latent dimensions, prior N(0, I){likelihood}.
+Train it again with
 
 ```
 python -m training run training/recipes/{manifest.name}.toml

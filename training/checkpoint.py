@@ -1,9 +1,9 @@
 """Checkpoints: safetensors and JSON, written whole or not at all, and never pickled.
 
-A checkpoint is a folder `step-00001000/` with `tensors.safetensors` (weights, averaged weights, optimiser states) and
-`state.json`. Both are written and synced inside a hidden folder that then gets its name by one rename, so a crash at
-any moment leaves the older checkpoint as it was. Batch order and noise are functions of (seed, step) and need no
-entry of their own.
+A checkpoint is a folder `step-00001000/` with `tensors.safetensors` (weights, averaged weights, optimiser
+states) and `state.json`. Both are written and synced inside a hidden folder that then gets its name by one
+rename, so a crash at any moment leaves the older checkpoint as it was. Batch order and noise are functions
+of (seed, step) and need no entry of their own.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Datasets, as float32 arrays (rows, C, H, W) in [0, 1], in four disjoint splits.
 
-`train` fits weights, `validation` is watched and chosen on, `calibration` is used once, for p-values, after every
-choice has been made, and `test` measures what is published.
+`train` fits weights, `validation` is watched and chosen on, `calibration` is used once, for p-values, after
+every choice has been made, and `test` measures what is published.
 """
 
 from __future__ import annotations
@@ -55,7 +55,8 @@ class Dataset:
     """Whether every pixel is exactly 0 or 1 (else anything in [0, 1])."""
     class_names: tuple[str, ...]
     images: Mapping[Split, Images]
-    """Per split: float32 (rows, C, H, W). With dynamic binarisation `train` is grey and is drawn per batch."""
+    """Per split: float32 (rows, C, H, W). With dynamic binarisation `train` is grey and is drawn per
+    batch."""
     labels: Mapping[Split, npt.NDArray[np.int64]]
     """Per split: the class of each row; never shown to a model."""
 
@@ -117,7 +118,8 @@ def _digits() -> tuple[Images, npt.NDArray[np.int64]]:
     from sklearn.datasets import load_digits  # takes a second to import: only for those who ask for digits
 
     bunch = load_digits()
-    return (bunch.images[:, None] / 16.0).astype(np.float32), bunch.target.astype(np.int64)
+    images: Images = (bunch.images[:, None] / 16.0).astype(np.float32)
+    return images, bunch.target.astype(np.int64)
 
 
 def _fashion(cache: Path) -> tuple[Images, npt.NDArray[np.int64]]:
@@ -128,7 +130,8 @@ def _fashion(cache: Path) -> tuple[Images, npt.NDArray[np.int64]]:
         parts.append((pixels, labels))
     pixels = np.concatenate([part[0] for part in parts])[:, None]
     labels = np.concatenate([part[1] for part in parts]).astype(np.int64)
-    return pixels.astype(np.float32) / np.float32(255), labels
+    images: Images = pixels.astype(np.float32) / np.float32(255)
+    return images, labels
 
 
 def _fashion_file(name: str, cache: Path) -> bytes:
@@ -169,7 +172,10 @@ def _unpacked(packed: bytes, name: str, source: str) -> bytes:
 
 
 def _parse_idx(content: bytes) -> npt.NDArray[np.uint8]:
-    """Parse the idx format: two zero bytes, the type, the number of axes, big-endian lengths, then the values."""
+    """Parse the idx format.
+
+    Two zero bytes, the type, the number of axes, big-endian lengths, then the values.
+    """
     kind, axes = content[2], content[3]
     if content[:2] != b"\0\0" or kind != _IDX_UNSIGNED_BYTE:
         raise DataError(f"not an idx file of unsigned bytes: it begins with {content[:4].hex()}")

@@ -168,7 +168,7 @@ _NO_PARITY = Parity(largest_error=0.0, tolerance=PARITY_TOLERANCE, batches=())
 
 
 def _measure_parity(exported: _Exported, dataset: Dataset) -> Parity:
-    """Compare with torch at every batch size, on random items and real ones, and each row across batch sizes."""
+    """Compare with torch at every batch size, and each row across batch sizes."""
     largest = 0.0
     for seed, real in ((0, False), (1, True), (2, True)):
         most = _inputs(exported.graph, dataset, max(PARITY_BATCHES), _PARITY_DRAWS, seed, real)
@@ -319,7 +319,7 @@ def _manifest(
 
 
 def _commit() -> str:
-    """The commit of the training code, with `-modified` if its files differ from it; `unknown` outside git."""
+    """The commit of the training code, `-modified` if its files differ from it, else `unknown`."""
     here = Path(__file__).parent
     try:
         head = _git(here, "rev-parse", "HEAD").strip()

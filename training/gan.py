@@ -1,7 +1,7 @@
 """The generative adversarial network: model and objectives, per item, in nats.
 
-D(x) = sigmoid(logit(x)) is the discriminator's probability that x is real. Shapes: B rows, D latent dimensions; items
-(B, C, H, W); logits (B,). Source: Goodfellow et al. 2014, arXiv:1406.2661.
+D(x) = sigmoid(logit(x)) is the discriminator's probability that x is real. Shapes: B rows, D latent
+dimensions; items (B, C, H, W); logits (B,). Source: Goodfellow et al. 2014, arXiv:1406.2661.
 """
 
 from __future__ import annotations
@@ -40,7 +40,10 @@ class Gan(nn.Module):
 
 
 def discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-    """-log D(x) - log(1 - D(G(z))), (B,) nats; its mean is -V(G, D). Source: Goodfellow et al. 2014, eq. 1."""
+    """-log D(x) - log(1 - D(G(z))), (B,) nats; its mean is -V(G, D).
+
+    Source: Goodfellow et al. 2014, equation 1.
+    """
     return F.softplus(-real_logits) + F.softplus(fake_logits)
 
 
@@ -66,7 +69,7 @@ def r1_penalty(items: Tensor, logits: Tensor) -> Tensor:
 
 
 class JsdBound(NamedTuple):
-    """A lower bound on the Jensen-Shannon divergence between data and generator, with its standard error; nats."""
+    """A lower bound on JSD(data || generator), with its standard error; nats."""
 
     value: float
     standard_error: float
@@ -78,7 +81,7 @@ def value_function(real_logits: Tensor, fake_logits: Tensor) -> tuple[Tensor, Te
 
 
 def jsd_bound(real_logits: Tensor, fake_logits: Tensor) -> JsdBound:
-    """log 2 + V(G, D) / 2 <= JSD(data || generator), for any D not trained on these items.
+    """Log 2 + V(G, D) / 2 <= JSD(data || generator), for any D not trained on these items.
 
     Source: Goodfellow et al. 2014, theorem 1, V(G, D*) = -2 log 2 + 2 JSD with D* the maximiser.
 

@@ -1,7 +1,7 @@
 """ONNX graphs of a trained model: their shapes, their export, and the rules each must keep.
 
-Shapes: B rows (free, the axis "rows"), K draws (free, "draws"), D latent dimensions; items (B, C, H, W). Noise is
-always an input, so that a seed means the same wherever a graph runs.
+Shapes: B rows (free, the axis "rows"), K draws (free, "draws"), D latent dimensions; items (B, C, H, W).
+Noise is always an input, so that a seed means the same wherever a graph runs.
 """
 
 from __future__ import annotations
@@ -24,12 +24,14 @@ from training.gan import Gan
 from training.vae import Vae, score_terms
 
 OPSET = 18
+# fmt: off
 ALLOWED_OPERATORS = frozenset({
-    "Abs", "Add", "Cast", "Clip", "Concat", "Constant", "Conv", "ConvTranspose", "Div", "Exp", "Expand", "Flatten", "Gemm",
-    "Greater", "Identity", "LeakyRelu", "Less", "Log", "MatMul", "Max", "Min", "Mul", "Neg", "Pow", "Reciprocal", "ReduceMean",
-    "ReduceSum", "Relu", "Reshape", "Shape", "Sigmoid", "Sign", "Slice", "Softplus", "Sqrt", "Squeeze", "Sub", "Tanh",
-    "Transpose", "Unsqueeze", "Where",
-})  # fmt: skip
+    "Abs", "Add", "Cast", "Clip", "Concat", "Constant", "Conv", "ConvTranspose", "Div", "Exp", "Expand",
+    "Flatten", "Gemm", "Greater", "Identity", "LeakyRelu", "Less", "Log", "MatMul", "Max", "Min", "Mul",
+    "Neg", "Pow", "Reciprocal", "ReduceSum", "Relu", "Reshape", "Shape", "Sigmoid", "Sign", "Slice",
+    "Softplus", "Sqrt", "Squeeze", "Sub", "Tanh", "Transpose", "Unsqueeze", "Where",
+})
+# fmt: on
 """Operators a graph may use: deterministic, without control flow, each acting on every row by itself."""
 
 _ROWS = torch.export.Dim("rows", min=1)
@@ -179,7 +181,7 @@ def check_graph(name: str, model: onnx.ModelProto) -> None:
 
 
 def _plain(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The graph without the exporter's notes: these hold stack traces with paths of the machine that trained."""
+    """The graph without the exporter's notes: they hold paths of the machine that trained."""
     plain = onnx.ModelProto()
     plain.CopyFrom(model)
     plain.doc_string = ""

@@ -35,7 +35,7 @@ class Likelihood(Protocol):
         ...
 
     def log_prob(self, parameters: Tensor, items: Tensor) -> Tensor:
-        """log p(items | parameters) in nats per item, (B,)."""
+        """Log p(items | parameters) in nats per item, (B,)."""
         ...
 
     def mean(self, parameters: Tensor) -> Tensor:
@@ -62,8 +62,9 @@ class Bernoulli:
         strange = items[(items != 0) & (items != 1)]
         if strange.numel():
             raise SupportError(
-                f"the Bernoulli likelihood scores pixels 0 and 1, but {strange.numel()} of {items.numel()} values are "
-                f"others, the first {strange[0].item():g}; binarise the data or use 'continuous-bernoulli'"
+                f"the Bernoulli likelihood scores pixels 0 and 1, but {strange.numel()} of {items.numel()} "
+                f"values are others, the first {strange[0].item():g}; "
+                "binarise the data or use 'continuous-bernoulli'"
             )
 
     def log_prob(self, parameters: Tensor, items: Tensor) -> Tensor:
@@ -82,9 +83,9 @@ class Bernoulli:
 class ContinuousBernoulli:
     """Independent pixels in [0, 1] with density l e^(l x) / (e^l - 1), l the logit: a true density.
 
-    Source: Loaiza-Ganem & Cunningham 2019, arXiv:1907.06845, section 3 (there lambda = sigmoid(l)). In the logit the
-    normaliser is an even function around l = 0 after centring x, log p = l (x - 1/2) - log(sinh(l/2) / (l/2)), which
-    neither overflows nor divides 0 by 0 once small |l| take a series.
+    Source: Loaiza-Ganem & Cunningham 2019, arXiv:1907.06845, section 3 (there lambda = sigmoid(l)). In the
+    logit the normaliser is an even function around l = 0 after centring x, log p = l (x - 1/2) -
+    log(sinh(l/2) / (l/2)), which neither overflows nor divides 0 by 0 once small |l| take a series.
     """
 
     name = "continuous-bernoulli"
@@ -136,7 +137,7 @@ def make_likelihood(name: str) -> Likelihood:
 
 
 def _guarded(logits: Tensor, least: float) -> tuple[Tensor, Tensor]:
-    """|l|, and |l| raised to at least `least`, so that the branch not taken has finite values and gradients."""
+    """|l|, and |l| raised to `least`: the branch not taken then has finite values and gradients."""
     size = logits.abs()
     return size, size.clamp(min=least)
 

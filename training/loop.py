@@ -1,7 +1,7 @@
 """The training loop: one loop for every model that is a `Step`.
 
-Everything random in step n is a function of (seed, n), and a checkpoint holds all the rest, so a resumed run equals
-an uninterrupted one bit for bit on the CPU.
+Everything random in step n is a function of (seed, n), and a checkpoint holds all the rest, so a resumed
+run equals an uninterrupted one bit for bit on the CPU.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any, TextIO
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -96,7 +96,7 @@ def train(
     """
     torch.set_num_threads(recipe.loop.threads)
     run = _Run(recipe, dataset, folder, resume)
-    with _interrupt_flag() as interrupted, _progress(recipe, quiet) as progress:
+    with _interrupt_flag() as interrupted, _progress(quiet) as progress:
         task = progress.add_task(recipe.name, total=recipe.loop.steps, completed=run.steps_done, terms="")
         while run.steps_done < recipe.loop.steps and not interrupted.is_set():
             run.advance()
@@ -277,13 +277,12 @@ def _check_finite(loss: Tensor, norm: Tensor, n: int, phase: str) -> None:
     if not (math.isfinite(loss.item()) and math.isfinite(norm.item())):
         raise DivergenceError(
             f"step {n}, phase {phase}: the loss is {loss.item()} and its gradient norm {norm.item()}; "
-            "no weights were changed by it. Lower loop.learning_rate or loop.gradient_clip and go on with --resume "
-            "from the last checkpoint's recipe, or start anew"
+            "no weights were changed by it. Lower loop.learning_rate or loop.gradient_clip and start anew"
         )
 
 
 def _check_recipe(recipe: Recipe, checkpoint: Checkpoint) -> None:
-    """A checkpoint goes on only under its own recipe: another would silently make a model that no recipe describes."""
+    """Refuse another recipe than the checkpoint's: it would make a model that no recipe describes."""
     ours, theirs = _flat(recipe.model_dump(mode="json")), _flat(checkpoint.state["recipe"])
     ours.pop("title"), theirs.pop("title", None)
     different = [key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key)]
@@ -291,7 +290,8 @@ def _check_recipe(recipe: Recipe, checkpoint: Checkpoint) -> None:
     if trained:
         changes = ", ".join(f"{key} was {theirs.get(key)!r}, now {ours.get(key)!r}" for key in trained)
         raise CheckpointError(
-            f"the checkpoint was written under another recipe ({changes}); use that one, or another run folder"
+            f"the checkpoint was written under another recipe ({changes}); "
+            "use that recipe, or another run folder"
         )
 
 
@@ -334,7 +334,7 @@ def _interrupt_flag() -> Iterator[threading.Event]:
 
 
 @contextmanager
-def _progress(recipe: Recipe, quiet: bool) -> Iterator[Progress]:
+def _progress(quiet: bool) -> Iterator[Progress]:
     columns = (
         TextColumn("[bold]{task.description}"),
         BarColumn(bar_width=20),

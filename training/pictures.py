@@ -8,16 +8,18 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+_GAP_PIXELS = 2
+_GAP_GREY = 96
+
 
 def write_grid(path: Path, images: npt.NDArray[np.float32], columns: int = 8, least_tile: int = 56) -> None:
-    """Write images (rows, 1, H, W) in [0, 1] as a grid, each tile enlarged to about `least_tile` pixels."""
-    rows, _, height, width = images.shape
-    lines = -(-rows // columns)
-    tiles = np.zeros((lines * columns, height, width), np.float32)
-    tiles[:rows] = images[:, 0]
-    grid = (
-        tiles.reshape(lines, columns, height, width).swapaxes(1, 2).reshape(lines * height, columns * width)
-    )
-    scale = max(1, round(least_tile / height))
-    pixels = np.clip(grid * 255, 0, 255).round().astype(np.uint8).repeat(scale, 0).repeat(scale, 1)
-    Image.fromarray(pixels, "L").save(path, optimize=True)
+    """Write images (N, 1, H, W) in [0, 1] as a grid, each tile enlarged to about `least_tile` pixels."""
+    scale = max(1, round(least_tile / images.shape[2]))
+    tiles = np.clip(images[:, 0] * 255, 0, 255).round().astype(np.uint8).repeat(scale, 1).repeat(scale, 2)
+    # Grey lines between the tiles: small pictures that touch cannot be told apart.
+    gap = (0, _GAP_PIXELS)
+    tiles = np.pad(tiles, ((0, -len(tiles) % columns), gap, gap), constant_values=_GAP_GREY)
+    count, height, width = tiles.shape
+    grid = tiles.reshape(count // columns, columns, height, width).swapaxes(1, 2)
+    pixels = grid.reshape(count // columns * height, columns * width)[:-_GAP_PIXELS, :-_GAP_PIXELS]
+    Image.fromarray(pixels).save(path, optimize=True)

@@ -32,8 +32,8 @@ class DataOptions(_Table):
     dataset: Literal["digits", "fashion-mnist"]
     """`digits`: scikit-learn's 8x8 digits; `fashion-mnist`: 28x28 garments."""
     binarise: Literal["none", "threshold", "dynamic"] = "none"
-    """`none`: grey in [0, 1]; `threshold`: 1 from 0.5 on; `dynamic`: 1 with the pixel's grey as probability, drawn
-    anew for every training batch and once for the other splits."""
+    """`none`: grey in [0, 1]; `threshold`: 1 from 0.5 on; `dynamic`: 1 with the pixel's grey as
+    probability, drawn anew for every training batch and once for the other splits."""
     split_seed: int = 0
     """Seed of the permutation that makes the train, validation and calibration splits."""
 
@@ -66,9 +66,9 @@ class VaeOptions(_Table):
     draws: int = Field(default=1, ge=1)
     """K, Monte Carlo draws per item in the training objective."""
     kl_weight: float = Field(default=1.0, gt=0)
-    """beta, the weight of the KL term in the training objective; 1 is the ELBO. Above 1 the posteriors overlap more,
-    so latents from the prior decode to likelier items, at the price of a lower ELBO. Every published figure is the
-    plain ELBO. Source: Higgins et al. 2017, "beta-VAE", section 2."""
+    """beta, the weight of the KL term in the training objective; 1 is the ELBO. Above 1 the posteriors
+    overlap more, so latents from the prior decode to likelier items, at the price of a lower ELBO. Every
+    published figure is the plain ELBO. Source: Higgins et al. 2017, "beta-VAE", section 2."""
     kl_warmup_steps: int = Field(default=0, ge=0)
     """Steps over which the weight of the KL term grows linearly from 0 to `kl_weight`."""
 
@@ -164,7 +164,7 @@ class Recipe(_Table):
 
 
 def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Read a TOML recipe and apply overrides of the form `table.key=value` (the value as TOML, else a string).
+    """Read a TOML recipe and apply overrides `table.key=value`, each value as TOML or else a string.
 
     Raises:
         RecipeError: The file is missing or no TOML, a key is unknown, or a value does not fit.

@@ -68,7 +68,10 @@ class ScoreTerms(NamedTuple):
 
 
 def gaussian_kl(mean: Tensor, log_variance: Tensor) -> Tensor:
-    """KL(N(mean, exp(log_variance)) || N(0, I)) in nats, (B,), of (B, D). Source: Kingma & Welling 2014, appendix B."""
+    """KL(N(mean, exp(log_variance)) || N(0, I)) in nats, (B,), of (B, D).
+
+    Source: Kingma & Welling 2014, appendix B.
+    """
     return 0.5 * (mean * mean + torch.exp(log_variance) - 1 - log_variance).sum(-1)
 
 
@@ -106,7 +109,10 @@ def score_terms(vae: Vae, items: Tensor, eps: Tensor) -> ScoreTerms:
 
 
 def importance_bound(terms: ScoreTerms) -> Tensor:
-    """Importance-weighted bound on log p(x) with the K draws at hand, (B,) nats. Source: Burda et al. 2016, eq. 8."""
+    """Importance-weighted bound on log p(x) with the K draws at hand, (B,) nats.
+
+    Source: Burda et al. 2016, arXiv:1509.00519, equation 8.
+    """
     log_weights = terms.log_likelihood + terms.log_prior - terms.log_posterior
     return torch.logsumexp(log_weights, dim=1) - math.log(log_weights.shape[1])
 

@@ -1,7 +1,8 @@
 """Convolutional networks without normalisation layers, so that a row never depends on its batch-mates.
 
 Down and up go by 4x4 kernels with stride 2: the kernel is a multiple of the stride, hence no checkerboards.
-Source: Radford et al. 2016, arXiv:1511.06434, section 3; Odena et al. 2016, "Deconvolution and checkerboard artifacts".
+Source: Radford et al. 2016, arXiv:1511.06434, section 3; Odena et al. 2016, "Deconvolution and checkerboard
+artifacts".
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ def _inner_size(item_shape: tuple[int, int, int], halvings: int) -> tuple[int, i
 
 
 def _channels_last(layers: Sequence[nn.Module]) -> nn.Sequential:
-    """The layers in sequence, with their kernels laid out as the CPU convolves fastest (a third less time)."""
+    """The layers in sequence, kernels laid out as the CPU convolves fastest (a third less time)."""
     joined = nn.Sequential(*layers)
     for parameter in joined.parameters():
         if parameter.dim() == 4:

@@ -1,0 +1,72 @@
+"""A VAE whose evidence and posterior are known exactly: z ~ N(0, I), x | z ~ N(W z, sigma^2 I)."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import MultivariateNormal
+
+from training.vae import LOG_VARIANCE_BOUND, Vae
+
+WIDTH, LATENT, SIGMA = 6, 2, 0.7
+
+
+class UnitNoise:
+    """x | parameters ~ N(parameters, sigma^2 I)."""
+
+    name = "gaussian"
+    binary = False
+
+    def check_support(self, items: Tensor) -> None:
+        pass
+
+    def log_prob(self, parameters: Tensor, items: Tensor) -> Tensor:
+        squares = ((items - parameters) / SIGMA) ** 2
+        return -0.5 * (squares + math.log(2 * math.pi * SIGMA**2)).flatten(1).sum(1)
+
+    def mean(self, parameters: Tensor) -> Tensor:
+        return parameters
+
+    def draw(self, parameters: Tensor, uniforms: Tensor) -> Tensor:
+        return parameters + SIGMA * torch.special.ndtri(uniforms)
+
+
+class PosteriorEncoder(nn.Module):
+    """The exact posterior of orthogonal columns W, then made worse by `shift` and `log_scale`."""
+
+    def __init__(self, weight: Tensor, shift: float, log_scale: float) -> None:
+        super().__init__()
+        precision = 1 + weight.square().sum(0) / SIGMA**2
+        self.map = weight.T / SIGMA**2 / precision[:, None]
+        self.log_variance = -precision.log() + log_scale
+        self.shift = shift
+
+    def forward(self, items: Tensor) -> Tensor:
+        mean = items.flatten(1) @ self.map.T + self.shift
+        # The model squashes its log-variance, so hand it the value before squashing.
+        raw = LOG_VARIANCE_BOUND * torch.atanh(self.log_variance / LOG_VARIANCE_BOUND)
+        return torch.cat([mean, raw.expand(len(items), -1)], 1)
+
+
+class LinearDecoder(nn.Module):
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__()
+        self.weight = weight
+
+    def forward(self, latents: Tensor) -> Tensor:
+        return (latents @ self.weight.T).reshape(-1, 1, 1, WIDTH)
+
+
+def linear_gaussian(shift: float = 0.0, log_scale: float = 0.0) -> tuple[Vae, Tensor, Tensor]:
+    """A VAE in float64, 50 items drawn from it, and their exact log evidence."""
+    generator = torch.Generator().manual_seed(5)
+    orthogonal, _ = torch.linalg.qr(torch.randn(WIDTH, LATENT, generator=generator, dtype=torch.float64))
+    weight = orthogonal * torch.tensor([2.0, 0.5], dtype=torch.float64)
+    evidence = MultivariateNormal(
+        torch.zeros(WIDTH, dtype=torch.float64), weight @ weight.T + SIGMA**2 * torch.eye(WIDTH, dtype=torch.float64)
+    )
+    latents = torch.randn(50, LATENT, generator=generator, dtype=torch.float64)
+    noise = torch.randn(50, WIDTH, generator=generator, dtype=torch.float64)
+    items = latents @ weight.T + SIGMA * noise
+    vae = Vae(PosteriorEncoder(weight, shift, log_scale), LinearDecoder(weight), UnitNoise(), LATENT)
+    return vae, items.reshape(-1, 1, 1, WIDTH), evidence.log_prob(items)
