@@ -8,7 +8,7 @@ PORT   ?= 8000
 MODELS ?= models
 DEVICE ?= auto
 RECIPE ?= training/recipes/digits-vae.toml
-PIP     = $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+PIP     = $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile --constraint constraints.txt
 
 .DEFAULT_GOAL := help
 .PHONY: help serve test lint check format bench test-performance test-gpu train clean

@@ -67,6 +67,8 @@ class Metrics:
         self.samples = counter("samples", "Samples answered.", "model")
         self.anomalies = counter("anomalies_flagged", "Scored items that were flagged.", "model")
         Info("pushforward_build", "The release.", registry=self.registry).info({"release": release()})
+        self._meters: dict[tuple[str, str], Meter] = {}
+        self._answers: dict[tuple[str, str, int], Counter] = {}
         self.draining.set(0)
         for reason in REJECTIONS:
             self.rejected.labels(reason)
@@ -74,14 +76,20 @@ class Metrics:
     def initialise(self, model: str, operations: tuple[str, ...]) -> None:
         """Sets the label sets of a model to zero."""
         self.load_failures.labels(model)
-        self.queue_seconds.labels(model)
         for operation in operations:
-            self.request_seconds.labels(operation, model)
-            self.rows.labels(model, operation)
-        if "sample" in operations:
-            self.samples.labels(model)
-        if "score" in operations:
-            self.anomalies.labels(model)
+            self.meter(model, operation)
+
+    def meter(self, model: str, operation: str) -> Meter:
+        """What counts the answered requests of an operation of a model; made once."""
+        if (model, operation) not in self._meters:
+            self._meters[model, operation] = Meter(self, model, operation)
+        return self._meters[model, operation]
+
+    def answered(self, route: str, method: str, code: int) -> None:
+        """One HTTP answer left; its label set is resolved once."""
+        if (route, method, code) not in self._answers:
+            self._answers[route, method, code] = self.http_requests.labels(route, method, str(code))
+        self._answers[route, method, code].inc()
 
     def watch(self, model: str, stage: str, provider: str, capacity_rows: int) -> StageWatcher:
         """What a batcher of that model reports to."""
@@ -92,6 +100,27 @@ class Metrics:
         """The metrics as text in the format `Accept` prefers, and its content type."""
         encode, content_type = choose_encoder(accept)
         return encode(self.registry), content_type
+
+
+class Meter:
+    """Counts the answers of one operation of one model; its label sets are resolved once."""
+
+    def __init__(self, metrics: Metrics, model: str, operation: str) -> None:
+        self._seconds = metrics.request_seconds.labels(operation, model)
+        self._queue = metrics.queue_seconds.labels(model)
+        self._rows = metrics.rows.labels(model, operation)
+        self._samples = metrics.samples.labels(model) if operation == "sample" else None
+        self._anomalies = metrics.anomalies.labels(model) if operation == "score" else None
+
+    def count(self, seconds: float, queue_seconds: float, rows: int, anomalies: int) -> None:
+        """One request was answered."""
+        self._seconds.observe(seconds)
+        self._queue.observe(queue_seconds)
+        self._rows.inc(rows)
+        if self._samples is not None:
+            self._samples.inc(rows)
+        if self._anomalies is not None:
+            self._anomalies.inc(anomalies)
 
 
 class StageWatcher:

@@ -10,6 +10,7 @@ N items, D numbers an item.
 
 from __future__ import annotations
 
+import threading
 from enum import IntEnum
 from typing import Final
 
@@ -48,10 +49,28 @@ def blocks_per_item(size: int) -> int:
 def contiguous_words(seed: int, stream: Stream, start: int, count: int, size: int) -> Words:
     """The words of items start .. start + count - 1, (count, 4 * ceil(size / 4))."""
     blocks = blocks_per_item(size)
-    # numpy steps the counter before it makes a block, so it starts one below the first address
-    counter = (start * blocks - 1) % 2**256
-    generator = np.random.Philox(counter=counter, key=(int(stream) << 64) | seed)
+    generator = _generator_at(seed, stream, start * blocks)
     return generator.random_raw(count * blocks * 4).reshape(count, blocks * 4)
+
+
+_own = threading.local()
+
+
+def _generator_at(seed: int, stream: Stream, counter: int) -> np.random.Philox:
+    """This thread's generator, moved to an address; making one anew costs ten times as much."""
+    if not hasattr(_own, "generator"):
+        _own.generator = np.random.Philox(counter=0, key=0)
+        _own.state = _own.generator.state
+        _own.state["buffer_pos"] = 4  # nothing is left over from an earlier block
+    state = _own.state["state"]
+    # numpy steps the counter before it makes a block, so it starts one below the first address
+    before = (counter - 1) % 2**256
+    for word in range(4):
+        state["counter"][word] = (before >> (64 * word)) & 0xFFFFFFFFFFFFFFFF
+    state["key"][0], state["key"][1] = seed, int(stream)
+    _own.generator.state = _own.state
+    generator: np.random.Philox = _own.generator
+    return generator
 
 
 def scattered_words(seeds: NDArray[np.int64], stream: Stream, indices: NDArray[np.int64], size: int) -> Words:
@@ -87,14 +106,13 @@ def _multiply(multiplier: np.uint64, x: Words) -> tuple[Words, Words]:
 
 def normals_from(words: Words, size: int) -> Floats:
     """Standard normals, (N, size) float32, from (N, W) words by Box and Muller (1958)."""
-    radius_uniform = ((words[:, 0::2] >> np.uint64(11)).astype(np.float64) + 1.0) * 2.0**-53  # (0, 1]
-    angle_uniform = (words[:, 1::2] >> np.uint64(11)).astype(np.float64) * 2.0**-53  # [0, 1)
-    radius = np.sqrt(-2.0 * np.log(radius_uniform))
-    angle = (2.0 * np.pi) * angle_uniform
+    bits = (words >> np.uint64(11)).astype(np.float64)  # 0 .. 2^53 - 1
+    radius = np.sqrt(-2.0 * np.log((bits[:, 0::2] + 1.0) * 2.0**-53))  # a uniform in (0, 1]
+    angle = bits[:, 1::2] * (2.0 * np.pi * 2.0**-53)  # 2 pi times a uniform in [0, 1)
     normals = np.empty(words.shape, dtype=np.float32)
     normals[:, 0::2] = radius * np.cos(angle)
     normals[:, 1::2] = radius * np.sin(angle)
-    return np.ascontiguousarray(normals[:, :size])
+    return normals if words.shape[1] == size else np.ascontiguousarray(normals[:, :size])
 
 
 def uniforms_from(words: Words, size: int) -> Floats:

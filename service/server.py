@@ -34,6 +34,7 @@ def server_for(app: FastAPI, lifecycle: Lifecycle, settings: Settings) -> Server
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,
         timeout_keep_alive=settings.keep_alive_seconds,
         timeout_graceful_shutdown=settings.drain_seconds,
     )

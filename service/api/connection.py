@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-import uuid
+import secrets
 from collections.abc import AsyncIterator, Iterator
 
 from starlette.types import Message, Receive, Scope, Send
@@ -38,7 +38,7 @@ class Connection:
         self._metrics = metrics
         self._headers: dict[bytes, bytes] = dict(scope["headers"])
         given = self.header(b"x-request-id")
-        self.request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        self.request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
         self._always: problems.Headers = [
             (b"x-request-id", self.request_id.encode()),
             (b"x-content-type-options", b"nosniff"),
@@ -113,7 +113,7 @@ class Connection:
         """Counts the answer under its route template, never under the path that came."""
         route = self.route or getattr(self.scope.get("route"), "path", "") or "unknown"
         method = self.scope["method"] if self.scope["method"] in ("GET", "HEAD", "POST") else "other"
-        self._metrics.http_requests.labels(route, method, str(self.status)).inc()
+        self._metrics.answered(route, method, self.status)
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api.coding import DECODE, ENCODE, RECONSTRUCT
 from service.api.connection import ClientGone, Connection, watched
-from service.api.exchange import Answer, Call, Operation, from_query, negotiate, read_request
+from service.api.exchange import Call, Operation, from_query, negotiate, read_request
 from service.api.sampling import INTERPOLATE, SAMPLE, SampleRequest, entity_tag
 from service.api.scoring import SCORE
 from service.errors import (
@@ -78,7 +78,6 @@ class Dispatcher:
             allowed = ("GET", "POST") if operation is SAMPLE else ("POST",)
             raise MethodNotAllowed(f"{operation.name} takes {' and '.join(allowed)}", allowed=allowed)
         served = self._registry.get(model, version)
-        name = served.manifest.name
         served.require(operation.name)
         accepted = negotiate(connection.header(b"accept"), operation.answers)
         deadline = self._deadline(connection)
@@ -97,19 +96,9 @@ class Dispatcher:
             answer = await operation.handle(call)
         connection.identify(served, call.timing)
         await connection.answer(answer, self._settings.idle_seconds)
-        self._count(operation, name, answer, call.timing.queue_seconds, time.perf_counter() - started_at)
-
-    def _count(
-        self, operation: Operation, model: str, answer: Answer, queue_seconds: float, seconds: float
-    ) -> None:
-        metrics = self._metrics
-        metrics.request_seconds.labels(operation.name, model).observe(seconds)
-        metrics.queue_seconds.labels(model).observe(queue_seconds)
-        metrics.rows.labels(model, operation.name).inc(answer.rows)
-        if operation is SAMPLE:
-            metrics.samples.labels(model).inc(answer.rows)
-        if answer.anomalies:
-            metrics.anomalies.labels(model).inc(answer.anomalies)
+        self._metrics.meter(served.manifest.name, operation.name).count(
+            time.perf_counter() - started_at, call.timing.queue_seconds, answer.rows, answer.anomalies
+        )
 
     def _deadline(self, connection: Connection) -> float:
         text = connection.header(b"x-request-timeout-seconds")
@@ -132,26 +121,23 @@ class Dispatcher:
         length = connection.header(b"content-length")
         if length.isdecimal() and int(length) > limit:
             raise too_large
-        chunks: list[bytes] = []
-        size = 0
+        body = bytearray()
         try:
             async with asyncio.timeout(self._settings.idle_seconds):
                 while True:
                     message = await connection.receive()
                     if message["type"] == "http.disconnect":
                         raise ClientGone
-                    chunks.append(message.get("body", b""))
-                    size += len(chunks[-1])
-                    if size > limit:
+                    body += message.get("body", b"")
+                    if len(body) > limit:
                         raise too_large
                     if not message.get("more_body", False):
                         break
         except TimeoutError:
-            raise DeadlineExceeded(
-                f"the body did not arrive within {self._settings.idle_seconds:g} s"
-            ) from None
-        self._metrics.body_bytes.observe(size)
-        return b"".join(chunks)
+            seconds = self._settings.idle_seconds
+            raise DeadlineExceeded(f"the body did not arrive within {seconds:g} s") from None
+        self._metrics.body_bytes.observe(len(body))
+        return bytes(body)
 
 
 async def _not_modified(
