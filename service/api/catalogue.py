@@ -30,15 +30,21 @@ class Catalogue(BaseModel):
     models: list[ModelSummary]
 
 
-class ModelDetail(BaseModel):
-    """A version's manifest, and where it stands here."""
+class ModelDetail(Manifest):
+    """A version's manifest, where it stands here, and the execution provider in use."""
+
+    state: State
+    provider: str
+
+
+class UnservedVersion(BaseModel):
+    """A version that is not served, or not yet, and why."""
 
     name: str
     version: int
     state: State
-    provider: str | None
-    reason: str | None
-    manifest: Manifest | None
+    provider: None = None
+    reason: str
 
 
 def catalogue_router(registry: Registry) -> APIRouter:
@@ -52,12 +58,12 @@ def catalogue_router(registry: Registry) -> APIRouter:
         return Catalogue(models=[_summary(registry, name) for name in names])
 
     @router.get("/{model}", operation_id="show_model")
-    async def show_model(model: str) -> ModelDetail:
+    async def show_model(model: str) -> ModelDetail | UnservedVersion:
         """Shows the newest ready version of a model."""
         return _detail(registry.entry(model))
 
     @router.get("/{model}/versions/{version}", operation_id="show_version")
-    async def show_version(model: str, version: str) -> ModelDetail:
+    async def show_version(model: str, version: str) -> ModelDetail | UnservedVersion:
         """Shows one version of a model."""
         return _detail(registry.entry(model, version))
 
@@ -81,13 +87,10 @@ def _summary(registry: Registry, name: str) -> ModelSummary:
     )
 
 
-def _detail(entry: Entry) -> ModelDetail:
+def _detail(entry: Entry) -> ModelDetail | UnservedVersion:
     served = entry.served
-    return ModelDetail(
-        name=entry.name,
-        version=entry.version,
-        state=entry.state,
-        provider=served.provider if served else None,
-        reason=entry.reason or None,
-        manifest=served.manifest if served else None,
-    )
+    if served is None:
+        return UnservedVersion(
+            name=entry.name, version=entry.version, state=entry.state, reason=entry.reason or "loading"
+        )
+    return ModelDetail(**dict(served.manifest), state=entry.state, provider=served.provider)

@@ -240,7 +240,8 @@ def test_the_catalogue_tells_what_each_model_is_and_offers(client: httpx.Client)
         "cpu",
     )
     shown = client.get("/v1/models/fashion-gan").json()
-    assert shown["manifest"]["graphs"]["decode"]["inputs"][0]["name"] == "latents"
+    assert shown["graphs"]["decode"]["inputs"][0]["name"] == "latents"
+    assert (shown["state"], shown["provider"]) == ("ready", "cpu")
     assert client.get("/v1/models/toy-vae/versions/1").json()["version"] == 1
 
 

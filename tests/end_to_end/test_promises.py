@@ -83,7 +83,7 @@ def test_64_concurrent_clients_get_bit_for_bit_what_each_gets_alone(
 
 @pytest.mark.parametrize("model", ["digits-vae", "fashion-vae"])
 def test_the_same_input_has_the_same_score_wherever_it_stands(client: httpx.Client, model: str) -> None:
-    shape = client.get(f"/v1/models/{model}").json()["manifest"]["item_shape"]
+    shape = client.get(f"/v1/models/{model}").json()["item_shape"]
     inputs = np.random.default_rng(1).random((9, *shape)).astype(np.float32)
     path = f"/v1/models/{model}/score"
 
@@ -185,6 +185,7 @@ def test_a_damaged_version_stays_out_says_why_and_the_others_serve(tmp_path: Pat
         assert service.client.post("/v1/models/toy-vae/sample").json()["version"] == 1
         assert service.client.post("/v1/models/toy-vae/versions/2/sample").json()["code"] == "load_failed"
         assert listed["only-vae"]["state"] == "failed"
+        assert "manifest.json" in service.client.get("/v1/models/only-vae").json()["reason"]
         assert service.client.post("/v1/models/only-vae/sample").status_code == 503
         assert service.client.get("/readyz").status_code == 200
 

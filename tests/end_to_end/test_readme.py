@@ -31,12 +31,19 @@ def test_the_curl_lines_of_the_readme_do_what_it_says(tmp_path: Path) -> None:
     with running_service(REPOSITORY / "models") as service:
         for command, expected in commands():
             real = command.replace("localhost:8000", service.url.removeprefix("http://"))
-            result = subprocess.run(real, shell=True, cwd=tmp_path, capture_output=True, text=True, check=True)
+            result = subprocess.run(
+                real, shell=True, cwd=tmp_path, capture_output=True, text=True, check=True
+            )
             got = result.stdout.rstrip("\n") + "\n" if result.stdout else ""
             same = doctest.OutputChecker().check_output(expected, got, doctest.ELLIPSIS)
             assert same, f"{command}\nwanted: {expected}\ngot: {got}"
     sizes = {path.name: Image.open(path).size for path in tmp_path.glob("*.png")}
-    assert sizes == {"grid.png": (242, 242), "path.png": (302, 32), "garment.png": (28, 28), "again.png": (28, 28)}
+    assert sizes == {
+        "grid.png": (242, 242),
+        "path.png": (302, 32),
+        "garment.png": (28, 28),
+        "again.png": (28, 28),
+    }
     assert np.load(tmp_path / "samples.npy").shape == (100_000, 1, 8, 8)
 
 
