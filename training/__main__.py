@@ -16,8 +16,10 @@ from training.data import DataError, Dataset, load_dataset
 from training.evaluation import evaluate, read_evaluation, write_evaluation
 from training.export import GraphError, ParityError, export, verify_version
 from training.likelihoods import SupportError
-from training.loop import DivergenceError, restore_averaged, train
+from training.loop import DivergenceError, train
+from training.progress import progress_bar
 from training.recipe import Recipe, RecipeError, read_recipe
+from training.runs import restore_averaged
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells report it."""
@@ -136,7 +138,8 @@ def _load(path: Path, overrides: list[str] | None) -> tuple[Recipe, Dataset]:
 
 
 def _train(recipe: Recipe, dataset: Dataset, folder: Path, resume: bool, quiet: bool, again: str) -> None:
-    outcome = train(recipe, dataset, folder, resume=resume, quiet=quiet)
+    with progress_bar(recipe.name, recipe.loop.steps, quiet) as watch:
+        outcome = train(recipe, dataset, folder, resume=resume, watch=watch)
     if outcome.interrupted:
         _console.print(
             f"saved after {outcome.steps} of {recipe.loop.steps} steps; go on with\n  {again}", soft_wrap=True

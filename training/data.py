@@ -129,9 +129,8 @@ def _fashion(cache: Path) -> tuple[Images, npt.NDArray[np.int64]]:
         labels = _parse_idx(_fashion_file(f"{kind}-labels-idx1-ubyte.gz", cache))
         parts.append((pixels, labels))
     pixels = np.concatenate([part[0] for part in parts])[:, None]
-    labels = np.concatenate([part[1] for part in parts]).astype(np.int64)
     images: Images = pixels.astype(np.float32) / np.float32(255)
-    return images, labels
+    return images, np.concatenate([part[1] for part in parts]).astype(np.int64)
 
 
 def _fashion_file(name: str, cache: Path) -> bytes:

@@ -21,8 +21,9 @@ class UnitNoise:
         pass
 
     def log_prob(self, parameters: Tensor, items: Tensor) -> Tensor:
-        squares = ((items - parameters) / SIGMA) ** 2
-        return -0.5 * (squares + math.log(2 * math.pi * SIGMA**2)).flatten(1).sum(1)
+        squares: Tensor = ((items - parameters) / SIGMA) ** 2
+        log_density: Tensor = -0.5 * (squares + math.log(2 * math.pi * SIGMA**2))
+        return torch.flatten(log_density, 1).sum(1)
 
     def mean(self, parameters: Tensor) -> Tensor:
         return parameters
@@ -63,10 +64,12 @@ def linear_gaussian(shift: float = 0.0, log_scale: float = 0.0) -> tuple[Vae, Te
     orthogonal, _ = torch.linalg.qr(torch.randn(WIDTH, LATENT, generator=generator, dtype=torch.float64))
     weight = orthogonal * torch.tensor([2.0, 0.5], dtype=torch.float64)
     evidence = MultivariateNormal(
-        torch.zeros(WIDTH, dtype=torch.float64), weight @ weight.T + SIGMA**2 * torch.eye(WIDTH, dtype=torch.float64)
+        torch.zeros(WIDTH, dtype=torch.float64),
+        weight @ weight.T + SIGMA**2 * torch.eye(WIDTH, dtype=torch.float64),
     )
     latents = torch.randn(50, LATENT, generator=generator, dtype=torch.float64)
     noise = torch.randn(50, WIDTH, generator=generator, dtype=torch.float64)
     items = latents @ weight.T + SIGMA * noise
     vae = Vae(PosteriorEncoder(weight, shift, log_scale), LinearDecoder(weight), UnitNoise(), LATENT)
-    return vae, items.reshape(-1, 1, 1, WIDTH), evidence.log_prob(items)
+    log_evidence: Tensor = evidence.log_prob(items)  # type: ignore[no-untyped-call]
+    return vae, items.reshape(-1, 1, 1, WIDTH), log_evidence

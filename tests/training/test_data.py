@@ -8,7 +8,9 @@ from training import data
 from training.data import DEBIAN_FOLDER, DataError, Dataset, load_dataset
 from training.recipe import DataOptions
 
-fashion = pytest.mark.skipif(not DEBIAN_FOLDER.is_dir(), reason="needs Debian's package dataset-fashion-mnist")
+fashion = pytest.mark.skipif(
+    not DEBIAN_FOLDER.is_dir(), reason="needs Debian's package dataset-fashion-mnist"
+)
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +34,7 @@ def test_digits_are_split_in_proportion_and_every_row_appears_once(digits: Datas
 def load_digits_unsplit() -> np.ndarray:
     from sklearn.datasets import load_digits
 
-    return (load_digits().images[:, None] / 16.0).astype(np.float32)
+    return np.asarray(load_digits().images[:, None] / 16.0, np.float32)
 
 
 def test_calibration_rows_are_never_in_another_split(digits: Dataset) -> None:
@@ -81,7 +83,9 @@ def test_fashion_has_the_stated_splits_and_disjoint_rows() -> None:
     assert np.bincount(train).tolist() == [6000] * 10
 
 
-def test_a_damaged_file_in_the_cache_is_refused_by_its_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_damaged_file_in_the_cache_is_refused_by_its_hash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(data, "DEBIAN_FOLDER", tmp_path / "not-there")
     (tmp_path / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(b"\0\0\x08\x01\0\0\0\0"))
     with pytest.raises(DataError, match="unpacks to sha256"):
@@ -91,7 +95,9 @@ def test_a_damaged_file_in_the_cache_is_refused_by_its_hash(tmp_path: Path, monk
         load_dataset(DataOptions(dataset="fashion-mnist"), cache=tmp_path)
 
 
-def test_a_failed_download_says_where_the_files_can_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_download_says_where_the_files_can_be_had(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(data, "DEBIAN_FOLDER", tmp_path / "not-there")
     monkeypatch.setattr(data, "OFFICIAL_ADDRESS", "http://127.0.0.1:9/")
     with pytest.raises(DataError, match="dataset-fashion-mnist"):

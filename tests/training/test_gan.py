@@ -27,7 +27,7 @@ def exact_jsd() -> float:
     def integrand(x: float) -> float:
         p, q = REAL.pdf(x), FAKE.pdf(x)
         middle = (p + q) / 2
-        return 0.5 * sum(density * math.log(density / middle) for density in (p, q) if density > 0)
+        return float(0.5 * sum(density * math.log(density / middle) for density in (p, q) if density > 0))
 
     return float(integrate.quad(integrand, -8, 8, limit=200)[0])
 

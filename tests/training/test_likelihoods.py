@@ -5,11 +5,29 @@ import numpy as np
 import pytest
 import torch
 from scipy import integrate, stats
-from torch.nn import functional as F
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 from training.likelihoods import Bernoulli, ContinuousBernoulli, Likelihood, SupportError, make_likelihood
 
-LOGITS = [-200.0, -30.0, -3.0, -1.0001, -0.9999, -0.1, -1e-3, -1e-6, 0.0, 1e-6, 1e-3, 0.0624, 0.0626, 0.5, 2.0, 30.0, 200.0]
+LOGITS = [
+    -200.0,
+    -30.0,
+    -3.0,
+    -1.0001,
+    -0.9999,
+    -0.1,
+    -1e-3,
+    -1e-6,
+    0.0,
+    1e-6,
+    1e-3,
+    0.0624,
+    0.0626,
+    0.5,
+    2.0,
+    30.0,
+    200.0,
+]
 
 
 def column(values: list[float], dtype: torch.dtype = torch.float64) -> torch.Tensor:
@@ -25,7 +43,7 @@ def test_bernoulli_sums_to_one_over_all_binary_items() -> None:
 
 def test_bernoulli_is_minus_the_binary_cross_entropy() -> None:
     logits, items = torch.randn(5, 1, 4, 4), torch.rand(5, 1, 4, 4).round()
-    expected = -F.binary_cross_entropy_with_logits(logits, items, reduction="none").sum((1, 2, 3))
+    expected = -binary_cross_entropy_with_logits(logits, items, reduction="none").sum((1, 2, 3))
     assert torch.allclose(Bernoulli().log_prob(logits, items), expected, atol=1e-5)
 
 
@@ -56,7 +74,9 @@ def test_continuous_bernoulli_mean_is_the_integral_of_x(logit: float) -> None:
     def moment(x: float) -> float:
         return x * math.exp(ContinuousBernoulli().log_prob(column([logit]), column([x])).item())
 
-    expected, _ = integrate.quad(moment, 0, 1, points=[1 / (1 + abs(logit)), 1 - 1 / (1 + abs(logit))], epsabs=1e-9)
+    expected, _ = integrate.quad(
+        moment, 0, 1, points=[1 / (1 + abs(logit)), 1 - 1 / (1 + abs(logit))], epsabs=1e-9
+    )
     assert ContinuousBernoulli().mean(column([logit])).item() == pytest.approx(expected, abs=1e-7)
 
 
@@ -83,7 +103,9 @@ def test_continuous_bernoulli_draw_rises_with_the_uniform_and_stays_inside() -> 
 def test_gradients_are_finite_at_extreme_logits(name: str) -> None:
     likelihood: Likelihood = make_likelihood(name)
     for value in (0.0, 1.0):
-        logits = column([-1e4, -88.0, -1.0, -1e-30, 0.0, 1e-8, 1.0, 88.0, 1e4], torch.float32).requires_grad_()
+        logits = column(
+            [-1e4, -88.0, -1.0, -1e-30, 0.0, 1e-8, 1.0, 88.0, 1e4], torch.float32
+        ).requires_grad_()
         items = torch.full_like(logits, value)
         outputs = (likelihood.log_prob(logits, items), likelihood.mean(logits))
         for output in outputs:
@@ -103,6 +125,7 @@ def test_float32_agrees_with_float64() -> None:
     logits = torch.linspace(-40, 40, 4001, dtype=torch.float64).reshape(-1, 1)
     items = torch.full_like(logits, 0.7)
     exact, rounded = (
-        ContinuousBernoulli().log_prob(logits.to(kind), items.to(kind)).double() for kind in (torch.float64, torch.float32)
+        ContinuousBernoulli().log_prob(logits.to(kind), items.to(kind)).double()
+        for kind in (torch.float64, torch.float32)
     )
     assert torch.allclose(exact, rounded, rtol=1e-6, atol=2e-6)

@@ -52,7 +52,9 @@ def test_bounds_are_ordered_and_below_the_evidence_under_a_wrong_posterior() -> 
     means = {}
     for draws in (1, 4, 16):
         repeated = items.repeat_interleave(groups, 0)
-        means[draws] = importance_bound(score_terms(vae, repeated, eps(len(repeated), draws, seed=draws))).mean().item()
+        means[draws] = (
+            importance_bound(score_terms(vae, repeated, eps(len(repeated), draws, seed=draws))).mean().item()
+        )
     exact_elbo = elbo(vae, items, eps(len(items), 4000))
     lower = (exact_elbo.log_likelihood.mean(1) - exact_elbo.kl).mean().item()
     assert lower == pytest.approx(means[1], abs=0.03)
@@ -80,13 +82,15 @@ def test_torch_and_the_service_compute_the_same_bounds_from_the_same_terms() -> 
 
 
 def test_the_kl_weight_grows_over_the_warm_up_and_the_report_stays_the_plain_elbo() -> None:
-    recipe = parse_recipe({
-        "name": "tiny",
-        "data": {"dataset": "digits"},
-        "network": {"kind": "dense", "latent": 3, "hidden": [8]},
-        "vae": {"likelihood": "continuous-bernoulli", "kl_weight": 4.0, "kl_warmup_steps": 10},
-        "loop": {"steps": 1},
-    })
+    recipe = parse_recipe(
+        {
+            "name": "tiny",
+            "data": {"dataset": "digits"},
+            "network": {"kind": "dense", "latent": 3, "hidden": [8]},
+            "vae": {"likelihood": "continuous-bernoulli", "kl_weight": 4.0, "kl_warmup_steps": 10},
+            "loop": {"steps": 1},
+        }
+    )
     assert recipe.vae is not None
     torch.manual_seed(0)
     (phase,) = VaeStep(make_vae(recipe, (1, 8, 8)), recipe.vae).phases()

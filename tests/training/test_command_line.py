@@ -1,0 +1,56 @@
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from training.__main__ import app, main
+
+
+class CommandLine:
+    """Runs the console entry in this process: a new one would spend seconds importing torch."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        self._monkeypatch, self._capsys = monkeypatch, capsys
+
+    def __call__(self, *arguments: str) -> tuple[int | str | None, str]:
+        """Exit status, and standard error with its line breaks undone."""
+        self._monkeypatch.setattr(sys, "argv", ["pushforward-train", *arguments])
+        with pytest.raises(SystemExit) as ending:
+            main()
+        return ending.value.code, " ".join(self._capsys.readouterr().err.split())
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> CommandLine:
+    return CommandLine(monkeypatch, capsys)
+
+
+def test_help_names_every_command_and_a_first_thing_to_type() -> None:
+    output = " ".join(CliRunner().invoke(app, ["--help"]).output.split())
+    assert "pushforward-train run" in output
+    for name in ("run", "train", "evaluate", "export", "verify"):
+        assert name in output
+
+
+def test_a_misspelt_key_is_one_line_and_exit_status_1(command: CommandLine) -> None:
+    status, errors = command("train", "training/recipes/digits-vae.toml", "--set", "loop.stebs=3")
+    assert status == 1
+    assert "did you mean 'loop.steps'?" in errors
+    assert "Traceback" not in errors
+
+
+def test_export_without_training_says_to_train_first(command: CommandLine, tmp_path: Path) -> None:
+    folder = str(tmp_path)
+    status, errors = command(
+        "export", "training/recipes/digits-vae.toml", "--runs", folder, "--models", folder
+    )
+    assert status == 1
+    assert "train first" in errors
+    assert not list(tmp_path.iterdir())
+
+
+def test_verify_refuses_a_folder_that_is_no_version(command: CommandLine, tmp_path: Path) -> None:
+    status, errors = command("verify", str(tmp_path))
+    assert status == 1
+    assert "manifest.json" in errors

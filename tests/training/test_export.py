@@ -1,0 +1,192 @@
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from onnx import TensorProto, helper
+from typer.testing import CliRunner
+
+from service.calibration import Calibration, bounds_from_terms, surprise
+from service.contract import Manifest, read_manifest
+from service.errors import InvalidVersion
+from service.noise import scoring_noise
+from tests.training.tiny import digits, tiny_recipe
+from training.__main__ import app
+from training.export import PARITY_TOLERANCE, verify_version
+from training.graphs import ALLOWED_OPERATORS, GraphError, check_graph
+from training.runs import restore_averaged
+from training.vae import VaeStep, score_terms
+
+
+def publish(folder: Path, recipe: Path) -> Path:
+    """Runs the whole command line on a recipe and returns the published version."""
+    arguments = [
+        "run",
+        str(recipe),
+        "--quiet",
+        "--runs",
+        str(folder / "runs"),
+        "--models",
+        str(folder / "models"),
+    ]
+    result = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert result.exit_code == 0
+    (version,) = (folder / "models").glob("*/1")
+    return version
+
+
+def toml(table: dict[str, object]) -> str:
+    plain = [f"{key} = {json.dumps(value)}" for key, value in table.items() if not isinstance(value, dict)]
+    tables = [f"[{key}]\n{toml(value)}" for key, value in table.items() if isinstance(value, dict)]
+    return "\n".join(plain + tables) + "\n"
+
+
+@pytest.fixture(scope="module", params=["vae", "gan"])
+def version(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp(request.param)
+    recipe = folder / "recipe.toml"
+    recipe.write_text(toml(tiny_recipe(request.param).model_dump(mode="json", exclude_none=True)))
+    return publish(folder, recipe)
+
+
+@pytest.fixture(scope="module")
+def manifest(version: Path) -> Manifest:
+    return read_manifest(version)
+
+
+def test_a_run_publishes_a_version_that_verifies(version: Path, manifest: Manifest) -> None:
+    assert verify_version(version) == manifest
+    expected = {"vae": {"encode", "decode", "draw", "score"}, "gan": {"decode"}}
+    assert set(manifest.graphs) == expected[manifest.family]
+    assert {path.name for path in version.iterdir()} >= {"manifest.json", "README.md", "samples.png"}
+
+
+def test_every_graph_keeps_the_rules(version: Path, manifest: Manifest) -> None:
+    for spec in manifest.graphs.values():
+        model = onnx.load(version / spec.file)
+        operators = {node.op_type for node in model.graph.node}
+        assert operators <= ALLOWED_OPERATORS
+        assert not any(operator.startswith("Random") for operator in operators)
+        assert not operators & {"If", "Loop", "Scan"}
+        assert not model.functions
+        assert all(opset.version >= 18 for opset in model.opset_import)
+        assert not model.graph.value_info
+        assert all(not node.doc_string and not node.metadata_props for node in model.graph.node)
+
+
+def test_no_published_file_names_a_folder_of_this_machine(version: Path) -> None:
+    here = re.compile(rb"/(work|tmp|home|root|usr)/|site-packages|\.py\b")
+    for path in version.iterdir():
+        if path.name != "README.md":
+            assert not here.search(path.read_bytes()), path.name
+
+
+def test_axes_are_free_and_named_as_the_manifest_says(version: Path, manifest: Manifest) -> None:
+    for spec in manifest.graphs.values():
+        session = onnxruntime.InferenceSession(version / spec.file, providers=["CPUExecutionProvider"])
+        for described, actual in (
+            *zip(spec.inputs, session.get_inputs(), strict=True),
+            *zip(spec.outputs, session.get_outputs(), strict=True),
+        ):
+            assert described.name == actual.name
+            assert actual.type == "tensor(float)"
+            assert len(described.shape) == len(actual.shape)
+            for axis, length in zip(described.shape, actual.shape, strict=True):
+                assert length == axis if isinstance(axis, int) else isinstance(length, str)
+
+
+def test_parity_with_torch_is_within_the_tolerance(manifest: Manifest) -> None:
+    for parity in manifest.parity.values():
+        assert parity.batches == (1, 2, 7, 64)
+        assert parity.largest_error <= parity.tolerance == PARITY_TOLERANCE
+
+
+def test_the_manifest_says_where_the_version_came_from(manifest: Manifest) -> None:
+    assert manifest.provenance.recipe["name"] == manifest.name
+    assert re.fullmatch(r"[0-9a-f]{40}(-modified)?|unknown", manifest.provenance.commit)
+    assert {"torch", "onnx", "onnxruntime", "numpy"} <= manifest.provenance.libraries.keys()
+    assert all(
+        metric.standard_error is None or metric.standard_error >= 0 for metric in manifest.metrics.values()
+    )
+
+
+def test_calibration_ranks_the_calibration_split_and_nothing_else(version: Path, manifest: Manifest) -> None:
+    if manifest.calibration is None:
+        assert manifest.family == "gan"
+        return
+    recipe = tiny_recipe()
+    dataset = digits(recipe)
+    step, _ = restore_averaged(recipe, dataset, version.parents[2] / "runs" / recipe.name)
+    assert isinstance(step, VaeStep)
+    how = manifest.calibration.statistics["elbo"]
+    eps = torch.from_numpy(scoring_noise(how.seed, how.draws, manifest.latent_size))
+    items = torch.from_numpy(dataset.images["calibration"])
+    terms = score_terms(step.model, items, eps.expand(len(items), -1, -1))
+    expected = surprise(bounds_from_terms(*(term.numpy() for term in terms)), "elbo")
+    with np.load(version / manifest.calibration.file) as stored:
+        surprises = stored["elbo"]
+    assert how.n == len(surprises) == 128
+    assert np.allclose(surprises, np.sort(expected), rtol=1e-4, atol=1e-3)
+    assert Calibration(surprises).p_values(np.array([np.inf]))[0] == pytest.approx(1 / 129)
+
+
+@pytest.mark.parametrize("version", ["gan"], indirect=True)
+def test_publishing_again_makes_the_next_version(version: Path) -> None:
+    folder = version.parents[2]
+    arguments = ["--runs", str(folder / "runs"), "--models", str(folder / "models")]
+    result = CliRunner().invoke(
+        app, ["export", str(folder / "recipe.toml"), *arguments], catch_exceptions=False
+    )
+    assert result.exit_code == 0
+    assert (
+        read_manifest(version.parent / "2").graphs["decode"].sha256
+        == read_manifest(version).graphs["decode"].sha256
+    )
+
+
+def test_a_changed_file_does_not_verify(version: Path, tmp_path: Path) -> None:
+    copy = tmp_path / version.parent.name / version.name
+    copy.mkdir(parents=True)
+    for path in version.iterdir():
+        (copy / path.name).write_bytes(path.read_bytes())
+    (copy / "decode.onnx").write_bytes((version / "decode.onnx").read_bytes() + b"\0")
+    with pytest.raises(InvalidVersion, match=r"decode\.onnx"):
+        verify_version(copy)
+
+
+def one_node_graph(operator: str, inputs: list[str]) -> onnx.ModelProto:
+    node = helper.make_node(operator, inputs, ["y"])
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [node],
+        "g",
+        [value("x", TensorProto.FLOAT, ["rows", 2])],
+        [value("y", TensorProto.FLOAT, ["rows", 2])],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])
+
+
+def test_a_random_operator_is_refused() -> None:
+    with pytest.raises(GraphError, match="RandomNormalLike, which is not in the list"):
+        check_graph("decode", one_node_graph("RandomNormalLike", ["x"]))
+
+
+def test_an_old_opset_is_refused() -> None:
+    model = one_node_graph("Identity", ["x"])
+    model.opset_import[0].version = 17
+    with pytest.raises(GraphError, match="opset 18 or newer"):
+        check_graph("decode", model)
+
+
+def test_external_data_and_double_weights_are_refused() -> None:
+    model = one_node_graph("Add", ["x", "w"])
+    model.graph.initializer.append(helper.make_tensor("w", TensorProto.DOUBLE, [2], [1.0, 2.0]))
+    with pytest.raises(GraphError, match="w as DOUBLE"):
+        check_graph("decode", model)
+    model.graph.initializer[0].data_location = TensorProto.EXTERNAL
+    with pytest.raises(GraphError, match="keeps w outside its file"):
+        check_graph("decode", model)

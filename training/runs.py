@@ -1,0 +1,67 @@
+"""A run's folder and the model in it: built from a recipe, restored from a checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from training.checkpoint import Checkpoint, CheckpointError, read_checkpoint
+from training.data import Dataset
+from training.gan import GanStep, make_gan
+from training.recipe import Recipe
+from training.step import Noise, Step
+from training.vae import VaeStep, make_vae
+
+CHECKPOINTS = "checkpoints"
+"""Name of the checkpoint folder inside a run's folder."""
+
+
+def make_step(recipe: Recipe, item_shape: tuple[int, int, int]) -> Step:
+    """The recipe's model with weights initialised from its seed."""
+    with torch.random.fork_rng(devices=[]):
+        Noise(recipe.seed, Noise.WEIGHTS, 0).seed_torch()
+        if recipe.vae is not None:
+            return VaeStep(make_vae(recipe, item_shape), recipe.vae)
+        assert recipe.gan is not None
+        return GanStep(make_gan(recipe, item_shape), recipe.gan)
+
+
+def restore_averaged(recipe: Recipe, dataset: Dataset, folder: Path) -> tuple[Step, Checkpoint]:
+    """The model with the averaged weights of a run's newest checkpoint, in evaluation mode.
+
+    Raises:
+        CheckpointError: There is no checkpoint, or it belongs to another recipe.
+    """
+    checkpoint = read_checkpoint(folder / CHECKPOINTS)
+    check_recipe(recipe, checkpoint)
+    step = make_step(recipe, dataset.item_shape)
+    step.model.load_state_dict(checkpoint.part("average"))
+    step.model.eval().requires_grad_(False)
+    return step, checkpoint
+
+
+def check_recipe(recipe: Recipe, checkpoint: Checkpoint) -> None:
+    """Refuse another recipe than the checkpoint's: it would make a model that no recipe describes.
+
+    Raises:
+        CheckpointError: Naming each key that differs; evaluation, calibration and title may.
+    """
+    ours, theirs = _flat(recipe.model_dump(mode="json")), _flat(checkpoint.state["recipe"])
+    different = [key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key)]
+    trained = sorted(key for key in different if not key.startswith(("evaluation.", "calibration.", "title")))
+    if trained:
+        changes = ", ".join(f"{key} was {theirs.get(key)!r}, now {ours.get(key)!r}" for key in trained)
+        raise CheckpointError(
+            f"the checkpoint was written under another recipe ({changes}); "
+            "use that recipe, or another run folder"
+        )
+
+
+def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in table.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
+    return flat
