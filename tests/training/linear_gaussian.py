@@ -23,13 +23,14 @@ class UnitNoise:
     def log_prob(self, parameters: Tensor, items: Tensor) -> Tensor:
         squares: Tensor = ((items - parameters) / SIGMA) ** 2
         log_density: Tensor = -0.5 * (squares + math.log(2 * math.pi * SIGMA**2))
-        return torch.flatten(log_density, 1).sum(1)
+        return log_density.flatten(1).sum(1)
 
     def mean(self, parameters: Tensor) -> Tensor:
         return parameters
 
     def draw(self, parameters: Tensor, uniforms: Tensor) -> Tensor:
-        return parameters + SIGMA * torch.special.ndtri(uniforms)
+        draws: Tensor = parameters + SIGMA * torch.special.ndtri(uniforms)
+        return draws
 
 
 class PosteriorEncoder(nn.Module):
