@@ -25,13 +25,21 @@ LOG_VARIANCE_BOUND = 10.0
 class Vae(nn.Module):
     """q(z | x) = N(mean, exp(log_variance)), p(z) = N(0, I), p(x | z) = likelihood(decoder(z))."""
 
-    def __init__(self, encoder: nn.Module, decoder: nn.Module, likelihood: Likelihood, latent: int) -> None:
-        """Join an encoder to 2 D outputs, a decoder from D latents to parameters, and a likelihood."""
+    def __init__(
+        self,
+        encoder: nn.Module,
+        decoder: nn.Module,
+        likelihood: Likelihood,
+        latent: int,
+        logit_bound: float,
+    ) -> None:
+        """Join an encoder to 2 D outputs, a decoder from D latents to logits, and a likelihood."""
         super().__init__()
         self.encoder = encoder
         self.decoder = decoder
         self.likelihood = likelihood
         self.latent = latent
+        self._logit_bound = logit_bound
 
     def encode(self, items: Tensor) -> tuple[Tensor, Tensor]:
         """The posterior's mean and log-variance, each (B, D)."""
@@ -41,7 +49,7 @@ class Vae(nn.Module):
 
     def decode(self, latents: Tensor) -> Tensor:
         """The likelihood's parameters, (B, C, H, W), of latents (B, D)."""
-        parameters: Tensor = self.decoder(latents)
+        parameters: Tensor = self._logit_bound * torch.tanh(self.decoder(latents) / self._logit_bound)
         return parameters
 
 
@@ -168,4 +176,5 @@ def make_vae(recipe: Recipe, item_shape: tuple[int, int, int]) -> Vae:
         decoder=make_decoder(recipe.network, item_shape),
         likelihood=make_likelihood(recipe.vae.likelihood),
         latent=recipe.network.latent,
+        logit_bound=recipe.vae.logit_bound,
     )

@@ -8,7 +8,7 @@ from torch.distributions import MultivariateNormal
 
 from training.vae import LOG_VARIANCE_BOUND, Vae
 
-WIDTH, LATENT, SIGMA = 6, 2, 0.7
+WIDTH, LATENT, SIGMA, LOGIT_BOUND = 6, 2, 0.7, 100.0
 
 
 class UnitNoise:
@@ -56,7 +56,9 @@ class LinearDecoder(nn.Module):
         self.weight = weight
 
     def forward(self, latents: Tensor) -> Tensor:
-        return (latents @ self.weight.T).reshape(-1, 1, 1, WIDTH)
+        # The model squashes its parameters too.
+        raw: Tensor = LOGIT_BOUND * torch.atanh(latents @ self.weight.T / LOGIT_BOUND)
+        return raw.reshape(-1, 1, 1, WIDTH)
 
 
 def linear_gaussian(shift: float = 0.0, log_scale: float = 0.0) -> tuple[Vae, Tensor, Tensor]:
@@ -71,6 +73,6 @@ def linear_gaussian(shift: float = 0.0, log_scale: float = 0.0) -> tuple[Vae, Te
     latents = torch.randn(50, LATENT, generator=generator, dtype=torch.float64)
     noise = torch.randn(50, WIDTH, generator=generator, dtype=torch.float64)
     items = latents @ weight.T + SIGMA * noise
-    vae = Vae(PosteriorEncoder(weight, shift, log_scale), LinearDecoder(weight), UnitNoise(), LATENT)
+    vae = Vae(PosteriorEncoder(weight, shift, log_scale), LinearDecoder(weight), UnitNoise(), LATENT, LOGIT_BOUND)
     log_evidence: Tensor = evidence.log_prob(items)  # type: ignore[no-untyped-call]
     return vae, items.reshape(-1, 1, 1, WIDTH), log_evidence
