@@ -14,9 +14,11 @@ from service.errors import InvalidVersion
 from training.checkpoint import CheckpointError
 from training.data import DataError, Dataset, load_dataset
 from training.evaluation import evaluate, read_evaluation, write_evaluation
-from training.export import GraphError, ParityError, export, verify_version
+from training.export import export
+from training.graphs import GraphError
 from training.likelihoods import SupportError
 from training.loop import DivergenceError, train
+from training.parity import ParityError, verify_version
 from training.progress import progress_bar
 from training.recipe import Recipe, RecipeError, read_recipe
 from training.runs import restore_averaged

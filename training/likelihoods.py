@@ -23,6 +23,15 @@ class SupportError(ValueError):
     """Items lie outside the support of the likelihood that should score them."""
 
 
+def item_sum(values: Tensor) -> Tensor:
+    """The sum over the last axis, as a product with ones.
+
+    ONNX Runtime's ReduceSum adds in an order that depends on how a row lies in memory, so that an item's
+    score would depend on its place in the batch; its matrix product does not.
+    """
+    return values @ values.new_ones(values.shape[-1])
+
+
 class Likelihood(Protocol):
     """What a VAE needs to know of p(x | parameters)."""
 
@@ -69,7 +78,7 @@ class Bernoulli:
 
     def log_prob(self, parameters: Tensor, items: Tensor) -> Tensor:
         """(B,) nats: sum over pixels of x l - log(1 + e^l)."""
-        return (items * parameters - F.softplus(parameters)).flatten(1).sum(1)
+        return item_sum((items * parameters - F.softplus(parameters)).flatten(1))
 
     def mean(self, parameters: Tensor) -> Tensor:
         """Probability that each pixel is 1."""
@@ -107,7 +116,7 @@ class ContinuousBernoulli:
 
     def log_prob(self, parameters: Tensor, items: Tensor) -> Tensor:
         """(B,) nats, a log density: it may be positive."""
-        return (parameters * (items - 0.5) - _log_sinhc_half(parameters)).flatten(1).sum(1)
+        return item_sum((parameters * (items - 0.5) - _log_sinhc_half(parameters)).flatten(1))
 
     def mean(self, parameters: Tensor) -> Tensor:
         """1 / (1 - e^-l) - 1 / l, in (0, 1); 1/2 at l = 0."""

@@ -64,8 +64,9 @@ class VaeOptions(_Table):
 
     likelihood: Literal["bernoulli", "continuous-bernoulli"]
     logit_bound: float = Field(default=50.0, gt=0)
-    """The decoder's logits are squashed smoothly into (-bound, bound). A continuous Bernoulli's density at pixels
-    of exactly 0 or 1 is about |logit|: without a bound it grows for ever, though pixels have but 256 levels."""
+    """The decoder's logits are squashed smoothly into (-bound, bound). A continuous Bernoulli's density at a
+    pixel of exactly 0 or 1 is about |logit|: without a bound it grows for ever, though pixels have but 256
+    levels."""
     draws: int = Field(default=1, ge=1)
     """K, Monte Carlo draws per item in the training objective."""
     kl_weight: float = Field(default=1.0, gt=0)

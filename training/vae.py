@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from training.likelihoods import Likelihood, make_likelihood
+from training.likelihoods import Likelihood, item_sum, make_likelihood
 from training.networks import make_decoder, make_encoder
 from training.recipe import Recipe, VaeOptions
 from training.step import Noise, Phase, Terms
@@ -80,13 +80,13 @@ def gaussian_kl(mean: Tensor, log_variance: Tensor) -> Tensor:
 
     Source: Kingma & Welling 2014, appendix B.
     """
-    return 0.5 * (mean * mean + torch.exp(log_variance) - 1 - log_variance).sum(-1)
+    return 0.5 * item_sum(mean * mean + torch.exp(log_variance) - 1 - log_variance)
 
 
 def gaussian_log_prob(values: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
     """Log density in nats of diagonal Gaussians, summed over the last axis."""
     squares = (values - mean) ** 2 * torch.exp(-log_variance)
-    return -0.5 * (squares + log_variance + math.log(2 * math.pi)).sum(-1)
+    return -0.5 * item_sum(squares + log_variance + math.log(2 * math.pi))
 
 
 def elbo(vae: Vae, items: Tensor, eps: Tensor) -> Elbo:
@@ -111,7 +111,7 @@ def score_terms(vae: Vae, items: Tensor, eps: Tensor) -> ScoreTerms:
         log_likelihood=log_likelihood,
         log_prior=gaussian_log_prob(latents, zero, zero),
         # (z - mean) / std is eps itself: computing it anew would only lose digits.
-        log_posterior=gaussian_log_prob(eps, zero, zero) - 0.5 * log_variance.sum(-1, keepdim=True),
+        log_posterior=gaussian_log_prob(eps, zero, zero) - 0.5 * item_sum(log_variance).unsqueeze(-1),
         kl=gaussian_kl(mean, log_variance),
     )
 

@@ -73,6 +73,8 @@ def linear_gaussian(shift: float = 0.0, log_scale: float = 0.0) -> tuple[Vae, Te
     latents = torch.randn(50, LATENT, generator=generator, dtype=torch.float64)
     noise = torch.randn(50, WIDTH, generator=generator, dtype=torch.float64)
     items = latents @ weight.T + SIGMA * noise
-    vae = Vae(PosteriorEncoder(weight, shift, log_scale), LinearDecoder(weight), UnitNoise(), LATENT, LOGIT_BOUND)
+    vae = Vae(
+        PosteriorEncoder(weight, shift, log_scale), LinearDecoder(weight), UnitNoise(), LATENT, LOGIT_BOUND
+    )
     log_evidence: Tensor = evidence.log_prob(items)  # type: ignore[no-untyped-call]
     return vae, items.reshape(-1, 1, 1, WIDTH), log_evidence

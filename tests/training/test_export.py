@@ -16,8 +16,8 @@ from service.errors import InvalidVersion
 from service.noise import scoring_noise
 from tests.training.tiny import digits, tiny_recipe
 from training.__main__ import app
-from training.export import PARITY_TOLERANCE, verify_version
 from training.graphs import ALLOWED_OPERATORS, GraphError, check_graph
+from training.parity import PARITY_TOLERANCE, verify_version
 from training.runs import restore_averaged
 from training.vae import VaeStep, score_terms
 

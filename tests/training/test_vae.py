@@ -1,4 +1,5 @@
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -81,22 +82,40 @@ def test_torch_and_the_service_compute_the_same_bounds_from_the_same_terms() -> 
     assert torch.allclose(torch.from_numpy(ours.elbo), terms.log_likelihood.mean(1) - terms.kl)
 
 
-def test_the_kl_weight_grows_over_the_warm_up_and_the_report_stays_the_plain_elbo() -> None:
-    recipe = parse_recipe(
-        {
-            "name": "tiny",
-            "data": {"dataset": "digits"},
-            "network": {"kind": "dense", "latent": 3, "hidden": [8]},
-            "vae": {"likelihood": "continuous-bernoulli", "kl_weight": 4.0, "kl_warmup_steps": 10},
-            "loop": {"steps": 1},
-        }
-    )
+def tiny_vae(**options: Any) -> VaeStep:
+    recipe = parse_recipe({
+        "name": "tiny",
+        "data": {"dataset": "digits"},
+        "network": {"kind": "dense", "latent": 3, "hidden": [8]},
+        "vae": {"likelihood": "continuous-bernoulli"} | options,
+        "loop": {"steps": 1},
+    })  # fmt: skip
     assert recipe.vae is not None
     torch.manual_seed(0)
-    (phase,) = VaeStep(make_vae(recipe, (1, 8, 8)), recipe.vae).phases()
+    return VaeStep(make_vae(recipe, (1, 8, 8)), recipe.vae)
+
+
+def test_the_kl_weight_grows_over_the_warm_up_and_the_report_stays_the_plain_elbo() -> None:
+    (phase,) = tiny_vae(kl_weight=4.0, kl_warmup_steps=10).phases()
     items = torch.rand(6, 1, 8, 8)
     for step, weight in ((0, 0.4), (4, 2.0), (9, 4.0), (50, 4.0)):
         terms = phase.objective(items, Noise(0, Noise.TRAINING, 0), step)
         report = terms.report
         assert torch.allclose(terms.loss, weight * report["kl"] - report["log_likelihood"], atol=1e-4)
         assert torch.allclose(report["elbo"], report["log_likelihood"] - report["kl"], atol=1e-4)
+
+
+def test_the_density_of_a_black_pixel_is_bounded_whatever_the_decoder_says() -> None:
+    vae = tiny_vae(logit_bound=20.0).model
+    parameters = vae.decode(1e6 * torch.randn(50, 3))
+    black = torch.zeros_like(parameters)
+    assert parameters.abs().max() <= 20
+    assert (
+        vae.likelihood.log_prob(parameters, black) <= 64 * math.log(20 / (1 - math.exp(-20))) + 1e-3
+    ).all()
+
+
+def test_posterior_variances_stay_in_a_sane_range() -> None:
+    _, log_variance = tiny_vae().model.encode(1e9 * torch.randn(50, 1, 8, 8))
+    assert torch.isfinite(log_variance.exp()).all()
+    assert (log_variance.exp() > 0).all()

@@ -1,0 +1,149 @@
+"""Does an exported graph compute what the model computes? Parity with torch, and the stored self-test.
+
+Shapes: B rows, K draws, D latent dimensions; items (B, C, H, W).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime
+import torch
+from torch import Tensor
+
+from service.contract import GraphName, Manifest, Parity, read_manifest, verify_files
+from training.data import Dataset
+from training.graphs import Graph, check_graph, example_inputs
+
+PARITY_BATCHES = (1, 2, 7, 64)
+PARITY_TOLERANCE = 1e-5
+"""Largest allowed |onnx - torch| / (1 + |torch|)."""
+_DRAWS = 3
+_SELF_TEST_ROWS = 2
+
+Floats = npt.NDArray[np.float32]
+
+
+class ParityError(RuntimeError):
+    """An exported graph does not compute what the trained model computes."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A graph that has been written, with its session on the CPU."""
+
+    graph: Graph
+    session: onnxruntime.InferenceSession
+
+    def run(self, inputs: Sequence[Floats]) -> tuple[Floats, ...]:
+        """Inputs and outputs in the graph's order."""
+        feeds = {spec.name: array for spec, array in zip(self.graph.inputs, inputs, strict=True)}
+        return tuple(self.session.run(None, feeds))
+
+
+def open_session(path: Path) -> onnxruntime.InferenceSession:
+    """A session on the CPU with one thread, as the service opens it."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def measure_parity(exported: Exported, dataset: Dataset) -> Parity:
+    """Compare with torch at every batch size, and each row across batch sizes and places.
+
+    Raises:
+        ParityError: Naming the output, the number of rows, and by how much it is off.
+    """
+    largest = 0.0
+    for seed, real in ((0, False), (1, True), (2, True)):
+        most = _inputs(exported.graph, dataset, max(PARITY_BATCHES), seed, real)
+        whole = exported.run([tensor.numpy() for tensor in most])
+        _check_places(exported, [tensor.numpy() for tensor in most], whole)
+        for rows in PARITY_BATCHES:
+            # from the middle, so that a row stands at another place than in the whole
+            start = (max(PARITY_BATCHES) - rows) // 2
+            inputs = [tensor[start : start + rows] for tensor in most]
+            with torch.no_grad():
+                expected = exported.graph.module(*inputs)
+            expected = expected if isinstance(expected, tuple) else (expected,)
+            got = exported.run([tensor.numpy().copy() for tensor in inputs])
+            for spec, ours, theirs, all_rows in zip(
+                exported.graph.outputs, got, expected, whole, strict=True
+            ):
+                error = _relative_error(ours, theirs.numpy())
+                where = f"graph {exported.graph.name}, output {spec.name}, {rows} rows"
+                if not error <= PARITY_TOLERANCE:
+                    raise ParityError(
+                        f"{where}: ONNX Runtime and torch differ by {error:.1e} (1 + |value|), "
+                        f"at most {PARITY_TOLERANCE:.0e} is allowed; look for values that cancel in float32"
+                    )
+                if not np.array_equal(ours, all_rows[start : start + rows]):
+                    raise ParityError(f"{where}: a row's result depends on how many rows stand beside it")
+                largest = max(largest, error)
+    return Parity(largest_error=largest, tolerance=PARITY_TOLERANCE, batches=PARITY_BATCHES)
+
+
+def _check_places(exported: Exported, inputs: Sequence[Floats], outputs: Sequence[Floats]) -> None:
+    """The same rows in reverse: each then lies elsewhere in memory, aligned otherwise."""
+    reverse = exported.run([np.ascontiguousarray(array[::-1]) for array in inputs])
+    for spec, there, here in zip(exported.graph.outputs, reverse, outputs, strict=True):
+        if not np.array_equal(there[::-1], here):
+            raise ParityError(
+                f"graph {exported.graph.name}, output {spec.name}: "
+                "a row's result depends on its place in the batch"
+            )
+
+
+def write_self_test(exported: Mapping[GraphName, Exported], path: Path, dataset: Dataset) -> None:
+    """Store example inputs and the outputs they give, as `GRAPH.inputs.NAME` and `GRAPH.outputs.NAME`."""
+    arrays: dict[str, Floats] = {}
+    for name, one in exported.items():
+        inputs = [t.numpy() for t in _inputs(one.graph, dataset, _SELF_TEST_ROWS, seed=0, real=True)]
+        outputs = one.run(inputs)
+        arrays |= {f"{name}.inputs.{s.name}": a for s, a in zip(one.graph.inputs, inputs, strict=True)}
+        arrays |= {f"{name}.outputs.{s.name}": a for s, a in zip(one.graph.outputs, outputs, strict=True)}
+    np.savez(path, allow_pickle=False, **arrays)
+
+
+def verify_version(folder: Path) -> Manifest:
+    """Check a published version: manifest, hashes, the rules for graphs, and its stored self-test.
+
+    Raises:
+        service.errors.InvalidVersion: The manifest or a hash is wrong.
+        GraphError: A graph breaks a rule of the contract.
+        ParityError: A graph does not reproduce the stored example.
+    """
+    manifest = read_manifest(folder)
+    verify_files(folder, manifest)
+    with np.load(folder / manifest.self_test.file, allow_pickle=False) as stored:
+        example = dict(stored)
+    for name, spec in manifest.graphs.items():
+        check_graph(name, onnx.load(folder / spec.file))
+        session = open_session(folder / spec.file)
+        feeds = {tensor.name: example[f"{name}.inputs.{tensor.name}"] for tensor in spec.inputs}
+        for tensor, got in zip(spec.outputs, session.run(None, feeds), strict=True):
+            error = _relative_error(got, example[f"{name}.outputs.{tensor.name}"])
+            if not error <= PARITY_TOLERANCE:
+                raise ParityError(
+                    f"{folder}: {name}.{tensor.name} is off by {error:.1e} of the stored example; "
+                    f"at most {PARITY_TOLERANCE:.0e} is allowed"
+                )
+    return manifest
+
+
+def _inputs(graph: Graph, dataset: Dataset, rows: int, seed: int, real: bool) -> list[Tensor]:
+    tensors = list(example_inputs(graph, rows, _DRAWS, dataset.binary, seed))
+    for index, spec in enumerate(graph.inputs):
+        if real and spec.name == "inputs":
+            tensors[index] = torch.from_numpy(dataset.images["test"][seed * rows : (seed + 1) * rows])
+    return tensors
+
+
+def _relative_error(got: Floats, want: Floats) -> float:
+    return float(np.max(np.abs(got - want) / (1 + np.abs(want))))
