@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
+from types import FrameType
 from typing import NoReturn
 
 from pydantic import ValidationError
 from pydantic_settings import CliApp, SettingsError
 
-from service.app import create_service
+from service.app import create_app
 from service.errors import ServiceError
 from service.server import server_for
 from service.settings import Settings
@@ -19,6 +21,7 @@ EXIT_CANNOT_START = 2
 
 def main() -> None:
     """Reads the settings, serves until told to stop, and exits 0; 2 when it cannot start."""
+    signal.signal(signal.SIGTERM, _stop_before_serving)
     try:
         settings = CliApp.run(Settings)
     except (ValidationError, SettingsError) as error:
@@ -27,12 +30,16 @@ def main() -> None:
         level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     try:
-        service = create_service(settings)
+        app = create_app(settings)
     except ServiceError as error:
         _give_up(error.detail)
-    server = server_for(service.app, service.lifecycle, settings)
+    server = server_for(app, settings)
     server.run()
     sys.exit(0 if server.started else EXIT_CANNOT_START)
+
+
+def _stop_before_serving(_number: int, _frame: FrameType | None) -> NoReturn:
+    sys.exit(0)
 
 
 def _first_flaw(error: ValidationError | SettingsError) -> str:

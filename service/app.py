@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -27,16 +26,10 @@ from service.settings import Settings
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Service:
-    """A wired service: the ASGI app, and what its server tells it."""
-
-    app: FastAPI
-    lifecycle: Lifecycle
-
-
-def create_service(settings: Settings) -> Service:
+def create_app(settings: Settings) -> FastAPI:
     """Wires a service; its models are loaded once the app's lifespan begins.
+
+    `app.state.lifecycle` is a `Lifecycle`, by which a server says that it is going to stop.
 
     Raises:
         ProviderUnavailable: `--device cuda`, and CUDA cannot be used here.
@@ -60,6 +53,7 @@ def create_service(settings: Settings) -> Service:
         summary="Samples, interpolates, reconstructs and scores with published VAEs and GANs.",
         lifespan=lifespan,
         redoc_url=None,
+        redirect_slashes=False,
     )
     app.include_router(catalogue_router(registry))
     app.include_router(probes_router(registry, metrics, lifecycle))
@@ -68,12 +62,8 @@ def create_service(settings: Settings) -> Service:
     for kind in (errors.ServiceError, HTTPException, RequestValidationError):
         app.add_exception_handler(kind, _raise_on)
     app.openapi = _documented(app)  # type: ignore[method-assign]  # FastAPI's own way to replace it
-    return Service(app, lifecycle)
-
-
-def create_app(settings: Settings) -> FastAPI:
-    """The ASGI app of a service, for other servers than `pushforward-serve`."""
-    return create_service(settings).app
+    app.state.lifecycle = lifecycle
+    return app
 
 
 async def _home() -> RedirectResponse:

@@ -25,7 +25,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from service.errors import Draining, EngineFailed, Overloaded
+from service.errors import Draining, EngineFailed, LimitExceeded, Overloaded
 
 Arrays = tuple[NDArray[Any], ...]
 Compute = Callable[[Arrays], Arrays]
@@ -42,13 +42,13 @@ class Watcher(Protocol):
     def computed(self, rows: int, seconds: float) -> None:
         """One batch of that many rows took that long."""
 
-    def waiting(self, rows: int) -> None:
-        """That many rows wait now."""
+    def waiting(self, change: int) -> None:
+        """That many more rows wait now, or fewer, if negative."""
 
 
 @dataclass(slots=True)
 class Timing:
-    """Where a request's time went; a request may make several calls, which add up."""
+    """Where a request's time went, in seconds of a lane: slices that run side by side add up."""
 
     queue_seconds: float = 0.0
     compute_seconds: float = 0.0
@@ -140,12 +140,13 @@ class _Line:
         (self._short if waiter.rows * 4 <= max_batch_rows else self._long).append(waiter)
 
     def take(self, max_batch_rows: int) -> list[_Slice]:
-        """The slices of the next batch: short calls first, then long ones by turns."""
-        half = max(1, max_batch_rows // 2)
-        batch = self._fill(self._short, half if self._long else max_batch_rows)
-        batch += self._fill(self._long, max_batch_rows - sum(part.rows for part in batch))
-        if self._short:
-            batch += self._fill(self._short, max_batch_rows - sum(part.rows for part in batch))
+        """The slices of the next batch: short calls first, then long ones by turns.
+
+        While long calls wait, half of the batch is kept for them; what they leave goes to short ones.
+        """
+        batch = self._fill(self._short, max(1, max_batch_rows // 2) if self._long else max_batch_rows)
+        for queue in (self._long, self._short):
+            batch += self._fill(queue, max_batch_rows - sum(part.rows for part in batch))
         return batch
 
     @staticmethod
@@ -217,10 +218,19 @@ class Batcher:
             with contextlib.suppress(asyncio.CancelledError):
                 await lane
 
-    async def submit(self, inputs: Arrays, timing: Timing | None = None, *, cost_per_row: int = 1) -> Arrays:
+    async def submit(
+        self, inputs: Arrays, timing: Timing | None = None, *, cost_per_row: int = 1, admitted: bool = False
+    ) -> Arrays:
         """Computes (n, ...) rows, n >= 1; the outputs have n rows in the same order.
 
+        Args:
+            inputs: arrays of n rows each.
+            timing: is told where the time went.
+            cost_per_row: what a row counts for in a batch, its draws.
+            admitted: part of a request that has been let in already, which a full queue must not cut short.
+
         Raises:
+            LimitExceeded: more rows than may ever wait.
             Overloaded: too many rows wait already; nothing was queued.
             Draining: the batcher was stopped.
             EngineFailed: the computation failed on these very rows, or the lane died.
@@ -229,7 +239,11 @@ class Batcher:
         assert rows, "a call has at least one row"
         if self._closed:
             raise Draining("the service is shutting down")
-        if self._waiting_rows + rows > self._limits.max_waiting_rows:
+        if rows > self._limits.max_waiting_rows:
+            raise LimitExceeded(
+                f"{rows} rows are more than the {self._limits.max_waiting_rows} that may wait"
+            )
+        if not admitted and self._waiting_rows + rows > self._limits.max_waiting_rows:
             raise Overloaded(
                 f"{self._waiting_rows} rows are waiting and {rows} more would pass the limit of "
                 f"{self._limits.max_waiting_rows}; try again later or ask for less"
@@ -254,7 +268,7 @@ class Batcher:
     def _count_waiting(self, change: int) -> None:
         self._waiting_rows += change
         if self._watcher is not None:
-            self._watcher.waiting(self._waiting_rows)
+            self._watcher.waiting(change)
 
     def _next_batch(self) -> list[_Slice]:
         while self._lines:

@@ -19,7 +19,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from service.errors import InvalidVersion
 
-FORMAT = "pushforward-1"
 MANIFEST = "manifest.json"
 OPERATIONS_BY_GRAPHS: dict[str, tuple[str, ...]] = {
     "sample": ("decode",),
@@ -28,6 +27,7 @@ OPERATIONS_BY_GRAPHS: dict[str, tuple[str, ...]] = {
     "encode": ("encode",),
     "reconstruct": ("encode", "decode"),
     "score": ("score",),
+    "discriminate": ("discriminate",),
 }
 """The graphs each operation of the API needs; a version offers what its graphs allow."""
 
@@ -114,7 +114,7 @@ class Provenance(_Frozen):
 
 
 class Manifest(_Frozen):
-    """The self-description of one version; see DESIGN of the format in ARCHITECTURE.md."""
+    """The self-description of one version."""
 
     format: Literal["pushforward-1"] = "pushforward-1"
     name: ModelName

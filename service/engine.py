@@ -106,11 +106,11 @@ class Engine:
                 session = _session(folder / graph.file, provider)
             except Exception as error:  # onnxruntime raises plain C++ status classes
                 raise InvalidVersion(
-                    f"{folder / graph.file}: ONNX Runtime cannot load it ({type(error).__name__})"
+                    f"{graph.file}: ONNX Runtime cannot load it ({type(error).__name__})"
                 ) from error
             if session.get_providers()[0] != _PROVIDERS[provider]:
-                raise ProviderUnavailable(f"{folder / graph.file} runs on {session.get_providers()[0]}")
-            _check_signature(folder / graph.file, session, graph)
+                raise ProviderUnavailable(f"{graph.file} runs on {session.get_providers()[0]}")
+            _check_signature(session, graph)
             self._sessions[name] = session
 
     def run(self, graph: str, inputs: Arrays) -> Arrays:
@@ -159,21 +159,23 @@ class Engine:
                 inputs = tuple(example[f"{name}.inputs.{tensor.name}"] for tensor in graph.inputs)
                 expected = tuple(example[f"{name}.outputs.{tensor.name}"] for tensor in graph.outputs)
             except KeyError as error:
-                raise InvalidVersion(f"{folder}: the self-test lacks {error}") from error
+                raise InvalidVersion(f"the self-test lacks {error}") from error
             for tensor, got, want in zip(graph.outputs, self.run(name, inputs), expected, strict=True):
                 gap = float(np.max(np.abs(got - want) / (1.0 + np.abs(want))))
                 if not gap <= _SELF_TEST_TOLERANCE[self.provider]:
                     raise InvalidVersion(
-                        f"{folder}: {name}.{tensor.name} is off by {gap:.1e} of the stored example on "
+                        f"{name}.{tensor.name} is off by {gap:.1e} of the stored example on "
                         f"{self.provider}; at most {_SELF_TEST_TOLERANCE[self.provider]:.0e} is allowed"
                     )
 
 
-def _check_signature(path: Path, session: ort.InferenceSession, graph: GraphSpec) -> None:
+def _check_signature(session: ort.InferenceSession, graph: GraphSpec) -> None:
     got = [tensor.name for tensor in session.get_inputs()], [tensor.name for tensor in session.get_outputs()]
     want = [tensor.name for tensor in graph.inputs], [tensor.name for tensor in graph.outputs]
     if got != want:
-        raise InvalidVersion(f"{path} maps {got[0]} to {got[1]}, the manifest says {want[0]} to {want[1]}")
+        raise InvalidVersion(
+            f"{graph.file} maps {got[0]} to {got[1]}, the manifest says {want[0]} to {want[1]}"
+        )
 
 
 def _bucket(rows: int) -> int:

@@ -21,11 +21,15 @@ from service.errors import Flaw, LimitExceeded, Malformed, NotAcceptable, Unfit
 
 Floats = NDArray[np.float32]
 Shape = tuple[int, ...]
-Support = Literal["binary", "unit_interval", "real"]
+Support = Literal["binary", "unit_interval", "latent"]
 
 _GRID_GAP_PIXELS = 2
 _GRID_GREY = 128
 _MOST_FLAWS = 16
+_MOST_AXES = 8
+_PICTURE_MODES = ("1", "L", "P", "RGB")
+LARGEST_LATENT = 1e6
+"""Latents further out than this are refused: no prior puts any there, and graphs would overflow."""
 
 
 def from_lists(value: Sequence[Any], item_shape: Shape, name: str) -> Floats:
@@ -35,7 +39,8 @@ def from_lists(value: Sequence[Any], item_shape: Shape, name: str) -> Floats:
         Unfit: ragged, empty, or of another shape; says which came and which fits.
     """
     try:
-        array = np.array(value, dtype=np.float32)
+        with np.errstate(over="ignore"):  # what overflows float32 is refused by its value
+            array = np.array(value, dtype=np.float32)
     except ValueError as error:
         raise Unfit(f"`{name}` is ragged; {_wanted(item_shape)}") from error
     return _of_shape(array, item_shape, name)
@@ -53,18 +58,19 @@ def from_npy(body: bytes, item_shape: Shape, max_rows: int, name: str) -> Floats
     """
     file = io.BytesIO(body)
     try:
-        version = npy_format.read_magic(file)
-        read_header = {(1, 0): npy_format.read_array_header_1_0, (2, 0): npy_format.read_array_header_2_0}
-        shape, fortran_order, dtype = read_header[version](file)
-    except (ValueError, KeyError, SyntaxError, TypeError, RecursionError, MemoryError) as error:
+        with warnings.catch_warnings(action="ignore"):
+            version = npy_format.read_magic(file)
+            read_header = {(1, 0): npy_format.read_array_header_1_0, (2, 0): npy_format.read_array_header_2_0}
+            shape, fortran_order, dtype = read_header[version](file)
+    except Exception as error:  # numpy evaluates the header as a literal, which can fail in any way
         raise Malformed("the body is not an npy document of version 1.0 or 2.0") from error
-    if dtype.kind not in "fiu" or dtype.hasobject:
-        raise Unfit(f"`{name}` holds {dtype}; send real numbers, best float32")
+    if dtype.kind not in "fiu" or not dtype.itemsize:
+        raise Unfit(f"`{name}` does not hold real numbers; send them best as float32")
+    if len(shape) > _MOST_AXES or not all(type(size) is int and 0 <= size <= len(body) for size in shape):
+        raise Malformed("the npy header's shape is not one that the body could hold")
     count = math.prod(shape)
-    if min(shape, default=1) < 0 or len(body) - file.tell() != count * dtype.itemsize:
-        raise Malformed(
-            f"the npy header promises {count * dtype.itemsize} bytes of data, {len(body) - file.tell()} came"
-        )
+    if len(body) - file.tell() != count * dtype.itemsize:
+        raise Malformed("the npy header promises more or fewer bytes of data than came")
     flat = np.frombuffer(body, dtype, count, file.tell())
     array = flat.reshape(shape, order="F" if fortran_order else "C")
     if shape == item_shape:
@@ -94,6 +100,8 @@ def from_picture(body: bytes, item_shape: Shape) -> Floats:
         if picture.size != (width, height):
             came = " x ".join(map(str, picture.size))
             raise Unfit(f"the picture has {came} pixels (width x height), the model takes {width} x {height}")
+        if picture.mode not in _PICTURE_MODES or "transparency" in picture.info:
+            raise Unfit("the picture is not a plain one: send 8 bits a channel, grey or RGB, no transparency")
         pixels = np.asarray(picture.convert("L" if channels == 1 else "RGB"), dtype=np.float32)
     except (
         OSError,
@@ -121,8 +129,8 @@ def check_support(array: Floats, support: Support, name: str) -> None:
         fits = (array == 0) | (array == 1)
         wanted = "zeros and ones"
     else:
-        fits = np.isfinite(array)
-        wanted = "finite numbers"
+        fits = np.abs(array) <= LARGEST_LATENT
+        wanted = f"numbers from {-LARGEST_LATENT:g} to {LARGEST_LATENT:g}"
     if fits.all():  # a NaN fits nowhere
         return
     bad = np.flatnonzero(~fits.reshape(len(array), -1).all(axis=1))

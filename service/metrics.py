@@ -93,7 +93,7 @@ class Metrics:
 
     def watch(self, model: str, stage: str, provider: str, capacity_rows: int) -> StageWatcher:
         """What a batcher of that model reports to."""
-        self.waiting_capacity.labels(model, stage).set(capacity_rows)
+        self.waiting_capacity.labels(model, stage).inc(capacity_rows)
         return StageWatcher(self, model, stage, provider)
 
     def exposition(self, accept: str) -> tuple[bytes, str]:
@@ -112,9 +112,12 @@ class Meter:
         self._samples = metrics.samples.labels(model) if operation == "sample" else None
         self._anomalies = metrics.anomalies.labels(model) if operation == "score" else None
 
-    def count(self, seconds: float, queue_seconds: float, rows: int, anomalies: int) -> None:
-        """One request was answered."""
+    def took(self, seconds: float) -> None:
+        """One request ended, whatever its outcome."""
         self._seconds.observe(seconds)
+
+    def answered(self, queue_seconds: float, rows: int, anomalies: int) -> None:
+        """One request was answered."""
         self._queue.observe(queue_seconds)
         self._rows.inc(rows)
         if self._samples is not None:
@@ -136,6 +139,6 @@ class StageWatcher:
         self._seconds.observe(seconds)
         self._rows.observe(rows)
 
-    def waiting(self, rows: int) -> None:
-        """That many rows wait now."""
-        self._waiting.set(rows)
+    def waiting(self, change: int) -> None:
+        """That many more rows wait now, or fewer, if negative; versions of a model add up."""
+        self._waiting.inc(change)

@@ -135,7 +135,7 @@ class Registry:
         if entry.served is not None and entry.state == "ready":
             return entry.served
         if entry.state == "failed":
-            raise LoadFailed(f"version {entry.version} of {name} could not be loaded; the log says why")
+            raise LoadFailed(f"version {entry.version} of {name} could not be loaded; /v1/models says why")
         raise Loading(f"version {entry.version} of {name} is being loaded")
 
     def entry(self, name: str, version: str | None = None) -> Entry:
@@ -159,10 +159,18 @@ class Registry:
         return versions[max(ready or versions)]
 
     @property
-    def ready(self) -> bool:
-        """True once nothing is loading and at least one version is ready."""
+    def state(self) -> State | Literal["empty"]:
+        """`ready` once nothing is loading and at least one version is ready; `failed` if none is."""
         states = {entry.state for entry in self.entries()}
-        return "ready" in states and "loading" not in states
+        for state in ("loading", "ready", "failed"):
+            if state in states:
+                return state
+        return "empty"
+
+    @property
+    def ready(self) -> bool:
+        """Whether requests can be taken."""
+        return self.state == "ready"
 
     @property
     def healthy(self) -> bool:

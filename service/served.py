@@ -21,7 +21,7 @@ from service.batching import Batcher, Limits, Timing
 from service.calibration import Bounds, Calibration, Doubles, bounds_from_terms, surprise
 from service.contract import Manifest, Statistic, read_manifest, verify_files
 from service.engine import Arrays, Engine, Provider
-from service.errors import LimitExceeded, OperationNotOffered, Unfit
+from service.errors import InvalidVersion, LimitExceeded, OperationNotOffered
 from service.metrics import Metrics
 from service.settings import Settings
 
@@ -79,6 +79,12 @@ class Served:
         for batcher in self._batchers.values():
             await batcher.stop()
 
+    @property
+    def makes_pictures(self) -> bool:
+        """Whether its items can be shown: grey or RGB images."""
+        shape = self.manifest.item_shape
+        return len(shape) == 3 and shape[0] in (1, 3)
+
     def require(self, operation: str) -> None:
         """Raises OperationNotOffered, naming what is offered, unless the version offers the operation."""
         offered = self.manifest.operations
@@ -95,10 +101,22 @@ class Served:
         drawn = noise.normals(seed, noise.Stream.LATENT, start, count, size)
         return drawn if temperature == 1.0 else drawn * np.float32(temperature)
 
-    async def sample(self, latents: Floats, seed: int, start: int, output: Output, timing: Timing) -> Floats:
-        """Samples of the given latents, which are items start .. of the seed: (B, *item) float32."""
+    async def sample(
+        self,
+        latents: Floats,
+        seed: int,
+        start: int,
+        output: Output,
+        timing: Timing,
+        *,
+        admitted: bool = False,
+    ) -> Floats:
+        """Samples of the given latents, which are items start .. of the seed: (B, *item) float32.
+
+        `admitted` samples belong to an answer that has begun, which a full queue must not cut short.
+        """
         if output == "mean":
-            return await self.decode(latents, timing)
+            return await self.decode(latents, timing, admitted=admitted)
         if "draw" not in self.manifest.graphs:
             raise OperationNotOffered(
                 f"{self.manifest.name} has no likelihood to draw from; ask for the output `mean`",
@@ -108,12 +126,12 @@ class Served:
         uniforms = noise.uniforms(
             seed, noise.Stream.OBSERVATION, start, len(latents), math.prod(shape)
         ).reshape(-1, *shape)
-        (samples,) = await self._batchers["draw"].submit((latents, uniforms), timing)
+        (samples,) = await self._batchers["draw"].submit((latents, uniforms), timing, admitted=admitted)
         return samples
 
-    async def decode(self, latents: Floats, timing: Timing) -> Floats:
+    async def decode(self, latents: Floats, timing: Timing, *, admitted: bool = False) -> Floats:
         """The items (B, *item) at the latents (B, D): the likelihood's mean, or the generator's output."""
-        (samples,) = await self._batchers["decode"].submit((latents,), timing)
+        (samples,) = await self._batchers["decode"].submit((latents,), timing, admitted=admitted)
         return samples
 
     async def encode(self, inputs: Floats, timing: Timing) -> tuple[Floats, Floats]:
@@ -199,7 +217,9 @@ def load(folder: Path, provider: Provider, settings: Settings, metrics: Metrics,
     manifest = read_manifest(folder)
     verify_files(folder, manifest)
     if manifest.defaults is not None and manifest.defaults.draws > settings.max_draws:
-        raise Unfit(f"{folder}: its default of {manifest.defaults.draws} draws is over --max-draws")
+        raise InvalidVersion(
+            f"its default of {manifest.defaults.draws} draws is over the limit of {settings.max_draws}"
+        )
     calibrations: dict[Statistic, Calibration] = {}
     if manifest.calibration is not None:
         with np.load(folder / manifest.calibration.file, allow_pickle=False) as stored:

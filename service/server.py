@@ -13,15 +13,11 @@ from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from service.api.probes import Lifecycle
+from service.api.problems import raw_problem
 from service.settings import Settings
 
-_TOO_LARGE = (
-    b'{"type":"urn:pushforward:problem:headers_too_large","title":"The headers are too large","status":431,'
-    b'"detail":"the request line and headers have too many bytes","code":"headers_too_large"}'
-)
 
-
-def server_for(app: FastAPI, lifecycle: Lifecycle, settings: Settings) -> Server:
+def server_for(app: FastAPI, settings: Settings) -> Server:
     """A server for the app, on the settings' address."""
     config = uvicorn.Config(
         app,
@@ -38,7 +34,7 @@ def server_for(app: FastAPI, lifecycle: Lifecycle, settings: Settings) -> Server
         timeout_keep_alive=settings.keep_alive_seconds,
         timeout_graceful_shutdown=settings.drain_seconds,
     )
-    return Server(config, lifecycle, settings.drain_delay_seconds)
+    return Server(config, app.state.lifecycle, settings.drain_delay_seconds)
 
 
 class Server(uvicorn.Server):
@@ -73,55 +69,82 @@ class Server(uvicorn.Server):
 
 
 def _bounded_protocol(settings: Settings) -> type[HttpToolsProtocol]:
-    """Uvicorn's HTTP protocol, which bounds neither the headers nor the time they take to arrive."""
+    """The HTTP protocol of uvicorn, with bounds on headers, on slow requests and on readers that stop."""
     max_bytes, max_seconds = settings.max_header_bytes, settings.idle_seconds
 
     class BoundedProtocol(HttpToolsProtocol):
-        _timer: asyncio.TimerHandle | None = None
+        _head_timer: asyncio.TimerHandle | None = None
+        _write_timer: asyncio.TimerHandle | None = None
         _head_bytes = 0
+        _began = False
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
-            self._begin()
+            self._head_begins()
 
         def data_received(self, data: bytes) -> None:
+            self._began = False
             super().data_received(data)
-            if self._timer is not None:  # the headers have not ended yet, so all of it was headers
+            if self._head_timer is not None and not self._began:  # all of it was an unfinished head
                 self._head_bytes += len(data)
                 if self._head_bytes > max_bytes:
-                    self._refuse()
+                    self._refuse(431, "headers_too_large", "the request line and headers have too many bytes")
 
         def on_message_begin(self) -> None:
             super().on_message_begin()
-            self._begin()
+            self._began = True
+            self._head_begins()
 
         def on_headers_complete(self) -> None:
-            self._end()
+            self._head_ends()
             if sum(len(name) + len(value) for name, value in self.headers) + len(self.url) > max_bytes:
-                self._refuse()
-                return
-            super().on_headers_complete()
+                self._refuse(431, "headers_too_large", "the request line and headers have too many bytes")
+            else:
+                super().on_headers_complete()
+
+        def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - its text is uvicorn's, not ours
+            self._refuse(400, "malformed", "the request is not HTTP as it should be")
+
+        def pause_writing(self) -> None:
+            super().pause_writing()
+            self._write_timer = self.loop.call_later(max_seconds, self.transport.abort)
+
+        def resume_writing(self) -> None:
+            super().resume_writing()
+            self._write_ends()
+
+        def timeout_keep_alive_handler(self) -> None:
+            if self.transport.get_write_buffer_size():  # closing would wait for a reader that is gone
+                self.transport.abort()
+            super().timeout_keep_alive_handler()
 
         def connection_lost(self, exc: Exception | None) -> None:
-            self._end()
+            self._head_ends()
+            self._write_ends()
             super().connection_lost(exc)
 
-        def _begin(self) -> None:
-            self._end()
+        def _head_begins(self) -> None:
+            self._head_ends()
             self._head_bytes = 0
-            self._timer = self.loop.call_later(max_seconds, self.transport.close)
+            self._head_timer = self.loop.call_later(max_seconds, self.transport.close)
 
-        def _end(self) -> None:
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
+        def _head_ends(self) -> None:
+            if self._head_timer is not None:
+                self._head_timer.cancel()
+                self._head_timer = None
 
-        def _refuse(self) -> None:
-            self._end()
-            self.transport.write(
-                b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: application/problem+json\r\n"
-                b"content-length: %d\r\nconnection: close\r\n\r\n%b" % (len(_TOO_LARGE), _TOO_LARGE)
-            )
+        def _write_ends(self) -> None:
+            if self._write_timer is not None:
+                self._write_timer.cancel()
+                self._write_timer = None
+
+        def _refuse(self, status: int, code: str, detail: str) -> None:
+            """Answers what never becomes a request; amid another answer, only the connection is cut."""
+            self._head_ends()
+            if getattr(self.cycle, "response_complete", True) is False:
+                self.transport.abort()
+                return
+            self.transport.write(raw_problem(status, code, detail))
             self.transport.close()
 
     return BoundedProtocol

@@ -82,7 +82,7 @@ class Settings(BaseSettings):
     """Longest a request may take, streams aside; `x-request-timeout-seconds` asks for less."""
 
     idle_seconds: Seconds = 30.0
-    """Longest a streaming client may go without reading, and any client without finishing its request."""
+    """Longest a client may take to send its request, or to read the next 256 KiB of an answer."""
 
     keep_alive_seconds: Annotated[int, Field(ge=1, le=3_600)] = 75
     """How long an idle connection is kept; longer than the 60 s of common load balancers."""

@@ -7,8 +7,14 @@ from typing import Any
 from service.api.exchange import JSON, NPY, PNG, Answer, Body, Call, Floats, Operation, arrays_answer
 
 
-class EncodeOptions(Body):
-    """Encoding has no options."""
+class NoOptions(Body):
+    """These operations have no options."""
+
+
+class EncodeRequest(Body):
+    """Rows of items to encode."""
+
+    inputs: list[Any]
 
 
 class EncodeAnswer(Body):
@@ -20,8 +26,10 @@ class EncodeAnswer(Body):
     log_variance: list[list[float]]
 
 
-class DecodeOptions(Body):
-    """Decoding has no options."""
+class DecodeRequest(Body):
+    """Rows of D latents to decode."""
+
+    latents: list[Any]
 
 
 class DecodeAnswer(Body):
@@ -33,8 +41,10 @@ class DecodeAnswer(Body):
     samples: list[Any]
 
 
-class ReconstructOptions(Body):
-    """Reconstruction has no options."""
+class ReconstructRequest(Body):
+    """Rows of items to reconstruct."""
+
+    inputs: list[Any]
 
 
 class ReconstructAnswer(Body):
@@ -47,19 +57,19 @@ class ReconstructAnswer(Body):
     latents: list[list[float]]
 
 
-async def encode(call: Call[EncodeOptions]) -> Answer:
+async def encode(call: Call[Any]) -> Answer:
     """Answers the mean and log-variance of each item's posterior."""
     mean, log_variance = await call.served.encode(_array(call), call.timing)
     return await arrays_answer(call, call.identity, {"mean": mean, "log_variance": log_variance})
 
 
-async def decode(call: Call[DecodeOptions]) -> Answer:
+async def decode(call: Call[Any]) -> Answer:
     """Answers the items at the given latents."""
     samples = await call.served.decode(_array(call), call.timing)
     return await arrays_answer(call, call.identity | {"shape": list(samples.shape)}, {"samples": samples})
 
 
-async def reconstruct(call: Call[ReconstructOptions]) -> Answer:
+async def reconstruct(call: Call[Any]) -> Answer:
     """Answers the items decoded from their own posterior means; deterministic."""
     latents, _ = await call.served.encode(_array(call), call.timing)
     reconstructions = await call.served.decode(latents, call.timing)
@@ -72,16 +82,19 @@ def _array(call: Call[Any]) -> Floats:
     return call.array
 
 
-ENCODE = Operation("encode", "Encode items", EncodeOptions, "inputs", (JSON,), encode, EncodeAnswer)
+ENCODE = Operation(
+    "encode", "Encode items", EncodeRequest, (JSON,), encode, EncodeAnswer, "inputs", NoOptions
+)
 DECODE = Operation(
-    "decode", "Decode latents", DecodeOptions, "latents", (JSON, NPY, PNG), decode, DecodeAnswer
+    "decode", "Decode latents", DecodeRequest, (JSON, NPY, PNG), decode, DecodeAnswer, "latents", NoOptions
 )
 RECONSTRUCT = Operation(
     "reconstruct",
     "Encode and decode items",
-    ReconstructOptions,
-    "inputs",
+    ReconstructRequest,
     (JSON, NPY, PNG),
     reconstruct,
     ReconstructAnswer,
+    "inputs",
+    NoOptions,
 )

@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import re
 import secrets
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
+from typing import Final
 
 from starlette.types import Message, Receive, Scope, Send
 
 from service.api import problems
 from service.api.exchange import Answer
 from service.batching import Timing
-from service.errors import DeadlineExceeded, ServiceError
+from service.errors import BodyTooLarge, DeadlineExceeded, ServiceError
 from service.metrics import Metrics
 from service.served import Served
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+PART_BYTES: Final = 2**18
+"""Answers are sent in parts of so many bytes; a reader that takes none within `idle_seconds` is given up."""
 _PATIENCE_SECONDS = 0.05
 """Requests that take longer are watched for a client that goes away."""
+
+
+log = logging.getLogger(__name__)
 
 
 class ClientGone(Exception):
@@ -44,20 +51,24 @@ class Connection:
             (b"x-content-type-options", b"nosniff"),
         ]
         self._added: problems.Headers = []
+        self._body_is_read = not {b"content-length", b"transfer-encoding"} & self._headers.keys()
 
     def header(self, name: bytes) -> str:
         """A request header, or the empty string."""
         return self._headers.get(name, b"").decode("latin-1")
 
-    def identify(self, served: Served, timing: Timing) -> None:
-        """Adds the headers that name the version and where the time went."""
+    def identify(self, served: Served) -> None:
+        """Names the version that answers, in whatever becomes the answer."""
         manifest = served.manifest
-        queue, compute = timing.queue_seconds * 1e3, timing.compute_seconds * 1e3
-        self._added += [
-            (b"server-timing", f"queue;dur={queue:.3f}, compute;dur={compute:.3f}".encode()),
+        self._always += [
             (b"x-pushforward-model", manifest.name.encode()),
             (b"x-pushforward-version", str(manifest.version).encode()),
         ]
+
+    def time(self, timing: Timing) -> None:
+        """Adds the header that tells where the time went, in milliseconds of a lane."""
+        queue, compute = timing.queue_seconds * 1e3, timing.compute_seconds * 1e3
+        self.add("server-timing", f"queue;dur={queue:.3f}, compute;dur={compute:.3f}")
 
     def add(self, name: str, value: str) -> None:
         """Adds a header to the answer, unless that becomes an error's: a problem is never cached."""
@@ -70,26 +81,54 @@ class Connection:
             message["headers"] = [*message.get("headers", ()), *self._always, *self._added]
         await self._send(message)
 
-    async def answer(self, answer: Answer, idle_seconds: float) -> None:
-        """Sends an operation's answer; a stream is given up when its reader stops reading."""
+    async def body(self, limit: int, seconds: float) -> bytes:
+        """The whole request body.
+
+        Raises:
+            BodyTooLarge: it has more than `limit` bytes, by its own account or in truth.
+            DeadlineExceeded: it did not arrive within `seconds`.
+            ClientGone: the client went before it was whole.
+        """
+        too_large = BodyTooLarge(f"such a body has at most {limit} bytes here")
+        length = self.header(b"content-length")
+        if length.isdecimal() and int(length) > limit:
+            raise too_large
+        body = bytearray()
+        try:
+            async with asyncio.timeout(seconds):
+                while True:
+                    message = await self.receive()
+                    if message["type"] == "http.disconnect":
+                        raise ClientGone
+                    body += message.get("body", b"")
+                    if len(body) > limit:
+                        raise too_large
+                    if not message.get("more_body", False):
+                        break
+        except TimeoutError:
+            raise DeadlineExceeded(f"the body did not arrive within {seconds:g} s") from None
+        self._body_is_read = True
+        return bytes(body)
+
+    async def answer(self, answer: Answer) -> None:
+        """Sends an operation's answer, in parts that show whether its reader still reads."""
         headers = [(name.encode(), value.encode()) for name, value in answer.headers]
         headers.append((b"content-type", answer.media_type.encode()))
         headers.append((b"content-length", str(answer.length).encode()))
         await self.send({"type": "http.response.start", "status": 200, "headers": headers})
         if isinstance(answer.body, bytes):
-            await self._send({"type": "http.response.body", "body": answer.body})
-        else:
-            await self._stream(answer.body, idle_seconds)
-
-    async def _stream(self, pieces: AsyncIterator[bytes], idle_seconds: float) -> None:
+            await self._send_parts(answer.body, last=True)
+            return
         with watched(self.receive, None):
-            async for piece in pieces:
-                try:
-                    async with asyncio.timeout(idle_seconds):
-                        await self._send({"type": "http.response.body", "body": piece, "more_body": True})
-                except TimeoutError:
-                    raise ClientGone from None
-            await self._send({"type": "http.response.body", "body": b""})
+            async for piece in answer.body:
+                await self._send_parts(piece, last=False)
+        await self._send({"type": "http.response.body", "body": b""})
+
+    async def _send_parts(self, body: bytes, *, last: bool) -> None:
+        for start in range(0, len(body), PART_BYTES):
+            more = not last or start + PART_BYTES < len(body)
+            part = body[start : start + PART_BYTES] if len(body) > PART_BYTES else body
+            await self._send({"type": "http.response.body", "body": part, "more_body": more})
 
     async def fail(self, error: Exception) -> None:
         """Answers an error; once an answer has begun it can only be cut short."""
@@ -99,8 +138,11 @@ class Connection:
                     self._metrics.rejected.labels(reason).inc()
         status, headers, body = problems.problem(error, self.request_id)
         if self.status:
+            log.warning("request %s: the answer was cut short (%s)", self.request_id, type(error).__name__)
             self.status = 500
             return
+        if not self._body_is_read:
+            headers.append((b"connection", b"close"))  # the rest of the body is not waited for
         self._added = [
             *headers,
             (b"content-length", str(len(body)).encode()),
@@ -128,7 +170,9 @@ def watched(receive: Receive, deadline_seconds: float | None) -> Iterator[None]:
     task = asyncio.current_task()
     assert task is not None, "requests are served in tasks"
     loop = asyncio.get_running_loop()
-    patience = _PATIENCE_SECONDS if deadline_seconds is None else min(_PATIENCE_SECONDS, deadline_seconds)
+    patience = _PATIENCE_SECONDS
+    if deadline_seconds is not None:
+        patience = min(patience, max(0.0, deadline_seconds))
     reason: list[Exception] = []
     watch: list[asyncio.Task[None]] = []
 
@@ -139,7 +183,7 @@ def watched(receive: Receive, deadline_seconds: float | None) -> Iterator[None]:
                     pass
             reason.append(ClientGone())
         except TimeoutError:
-            reason.append(DeadlineExceeded(f"the answer was not ready within {deadline_seconds:g} s"))
+            reason.append(DeadlineExceeded("the answer was not ready in time"))
         task.cancel()
 
     timer = loop.call_later(patience, lambda: watch.append(loop.create_task(wait())))

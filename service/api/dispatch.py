@@ -15,16 +15,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api.coding import DECODE, ENCODE, RECONSTRUCT
 from service.api.connection import ClientGone, Connection, watched
-from service.api.exchange import Call, Operation, from_query, negotiate, read_request
-from service.api.sampling import INTERPOLATE, SAMPLE, SampleRequest, entity_tag
+from service.api.exchange import PNG, Call, Operation, negotiate
+from service.api.reading import body_limit, from_query, read_request
+from service.api.sampling import INTERPOLATE, SAMPLE, SampleRequest, check_count, entity_tag
 from service.api.scoring import SCORE
-from service.errors import (
-    BodyTooLarge,
-    DeadlineExceeded,
-    MethodNotAllowed,
-    Unfit,
-    UnsupportedMedia,
-)
+from service.contract import OPERATIONS_BY_GRAPHS
+from service.errors import Draining, MethodNotAllowed, Unfit, UnsupportedMedia
 from service.metrics import Metrics
 from service.registry import Registry
 from service.served import Served
@@ -33,6 +29,7 @@ from service.settings import Settings
 OPERATIONS: Final = {
     operation.name: operation for operation in (SAMPLE, INTERPOLATE, ENCODE, DECODE, RECONSTRUCT, SCORE)
 }
+_ROUTE = "/v1/models/{{model}}{}/{}"
 _PATH = re.compile(r"/v1/models/([^/]+)(?:/versions/([^/]+))?/([a-z]+)")
 
 
@@ -54,53 +51,71 @@ class Dispatcher:
         self._metrics.inflight.inc()
         try:
             found = _PATH.fullmatch(scope["path"])
-            if found is not None and found[3] in OPERATIONS:
-                await self._operate(connection, found[1], found[2], OPERATIONS[found[3]])
+            if found is not None and found[3] in OPERATIONS_BY_GRAPHS:
+                model, version, name = found.groups()
+                connection.route = _ROUTE.format("" if version is None else "/versions/{version}", name)
+                _check_method(connection, name)
+                await self._operate(connection, model, version, name)
             else:
                 await self._app(scope, connection.receive, connection.send)
         except ClientGone:
             connection.status = 499  # never sent; the convention for a client that closed
             self._metrics.rejected.labels("client_gone").inc()
+        except asyncio.CancelledError:  # the server gave up waiting for the requests in flight
+            await connection.fail(Draining("the service is shutting down"))
         except Exception as error:
             await connection.fail(error)
         finally:
             self._metrics.inflight.dec()
             connection.count()
 
-    async def _operate(
-        self, connection: Connection, model: str, version: str | None, operation: Operation
-    ) -> None:
+    async def _operate(self, connection: Connection, model: str, version: str | None, name: str) -> None:
         started_at = time.perf_counter()
-        pinned = "/versions/{version}" if version is not None else ""
-        connection.route = f"/v1/models/{{model}}{pinned}/{operation.name}"
-        method = connection.scope["method"]
-        if method != "POST" and not (method == "GET" and operation is SAMPLE):
-            allowed = ("GET", "POST") if operation is SAMPLE else ("POST",)
-            raise MethodNotAllowed(f"{operation.name} takes {' and '.join(allowed)}", allowed=allowed)
         served = self._registry.get(model, version)
-        served.require(operation.name)
-        accepted = negotiate(connection.header(b"accept"), operation.answers)
-        deadline = self._deadline(connection)
-        query = connection.scope["query_string"]
-        if method == "GET":
-            wanted = from_query(SampleRequest, query)
-            if await _not_modified(connection, served, wanted, accepted, pinned=version is not None):
+        connection.identify(served)
+        served.require(name)
+        operation = OPERATIONS[name]
+        meter = self._metrics.meter(served.manifest.name, name)
+        try:
+            call = await self._read(connection, served, operation, pinned=version is not None)
+            if call is None:
                 return
-            call: Call[Any] = Call(served, wanted, None, accepted, self._settings)
-        else:
-            body = await self._body(connection)
-            content_type = connection.header(b"content-type")
-            request, array = await read_request(operation, content_type, query, body, served, self._settings)
-            call = Call(served, request, array, accepted, self._settings)
-        with watched(connection.receive, deadline):
-            answer = await operation.handle(call)
-        connection.identify(served, call.timing)
-        await connection.answer(answer, self._settings.idle_seconds)
-        self._metrics.meter(served.manifest.name, operation.name).count(
-            time.perf_counter() - started_at, call.timing.queue_seconds, answer.rows, answer.anomalies
+            with watched(connection.receive, self._deadline(connection) - (time.perf_counter() - started_at)):
+                answer = await operation.handle(call)
+            connection.time(call.timing)
+            await connection.answer(answer)
+            meter.answered(call.timing.queue_seconds, answer.rows, answer.anomalies)
+        finally:
+            meter.took(time.perf_counter() - started_at)
+
+    async def _read(
+        self, connection: Connection, served: Served, operation: Operation, *, pinned: bool
+    ) -> Call[Any] | None:
+        """The call that a request makes, or None if it has been answered already."""
+        answers = (
+            operation.answers
+            if served.makes_pictures
+            else tuple(kind for kind in operation.answers if kind != PNG)
         )
+        accepted = negotiate(connection.header(b"accept"), answers)
+        query = connection.scope["query_string"]
+        if connection.scope["method"] == "GET":
+            wanted = from_query(SampleRequest, query)
+            check_count(wanted, accepted, self._settings)
+            if await _not_modified(connection, served, wanted, accepted, pinned=pinned):
+                return None
+            return Call(served, wanted, None, accepted, self._settings)
+        if connection.header(b"content-encoding") not in ("", "identity"):
+            raise UnsupportedMedia("compressed bodies are not read; send them as they are")
+        content_type = connection.header(b"content-type")
+        limit = body_limit(operation, content_type, served, self._settings)
+        body = await connection.body(limit, min(self._settings.idle_seconds, self._deadline(connection)))
+        self._metrics.body_bytes.observe(len(body))
+        request, array = read_request(operation, content_type, query, body, served, self._settings)
+        return Call(served, request, array, accepted, self._settings)
 
     def _deadline(self, connection: Connection) -> float:
+        """Seconds the request may take in all."""
         text = connection.header(b"x-request-timeout-seconds")
         if not text:
             return self._settings.deadline_seconds
@@ -112,32 +127,11 @@ class Dispatcher:
             raise Unfit("x-request-timeout-seconds takes a positive number of seconds")
         return min(seconds, self._settings.deadline_seconds)
 
-    async def _body(self, connection: Connection) -> bytes:
-        """The whole request body, bounded in bytes and in time."""
-        if connection.header(b"content-encoding") not in ("", "identity"):
-            raise UnsupportedMedia("compressed bodies are not read; send them as they are")
-        limit = self._settings.max_body_bytes
-        too_large = BodyTooLarge(f"a body has at most {limit} bytes")
-        length = connection.header(b"content-length")
-        if length.isdecimal() and int(length) > limit:
-            raise too_large
-        body = bytearray()
-        try:
-            async with asyncio.timeout(self._settings.idle_seconds):
-                while True:
-                    message = await connection.receive()
-                    if message["type"] == "http.disconnect":
-                        raise ClientGone
-                    body += message.get("body", b"")
-                    if len(body) > limit:
-                        raise too_large
-                    if not message.get("more_body", False):
-                        break
-        except TimeoutError:
-            seconds = self._settings.idle_seconds
-            raise DeadlineExceeded(f"the body did not arrive within {seconds:g} s") from None
-        self._metrics.body_bytes.observe(len(body))
-        return bytes(body)
+
+def _check_method(connection: Connection, name: str) -> None:
+    allowed = ("GET", "POST") if name == SAMPLE.name else ("POST",)
+    if connection.scope["method"] not in allowed:
+        raise MethodNotAllowed(f"{name} takes {' and '.join(allowed)}", allowed=allowed)
 
 
 async def _not_modified(

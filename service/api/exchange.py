@@ -5,19 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import Annotated, Any, Final, Generic, Literal, TypeVar
-from urllib.parse import parse_qsl
 
 import numpy as np
 import orjson
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, Field
 
 from service import media
-from service.api.problems import unfit
 from service.batching import Timing
-from service.errors import LimitExceeded, Malformed, NotAcceptable, Unfit, UnsupportedMedia
+from service.errors import NotAcceptable
 from service.served import Served
 from service.settings import Settings
 
@@ -26,8 +24,8 @@ NPY: Final = "application/x-npy"
 PNG: Final = "image/png"
 JPEG: Final = "image/jpeg"
 
-BESIDE_THE_LOOP_SIZE: Final = 2**18
-"""JSON of more bytes is parsed, and arrays of more values are encoded, in a thread beside the event loop."""
+BESIDE_THE_LOOP_VALUES: Final = 2**18
+"""Pictures of more values are encoded in a thread; npy is a copy, and JSON holds the interpreter anyway."""
 
 Floats = NDArray[np.float32]
 ArrayField = Literal["inputs", "latents"]
@@ -77,109 +75,43 @@ class Call(Generic[Request]):
 
 
 @dataclass(frozen=True, slots=True)
+class Sizes:
+    """What a model's requests must have: D, the item's shape, and the most rows of a JSON body."""
+
+    latent: int
+    item: tuple[int, ...]
+    max_rows: int
+
+    def row(self, array: ArrayField) -> tuple[int, ...]:
+        """The shape of one row of such an array."""
+        return (self.latent,) if array == "latents" else self.item
+
+
+@dataclass(frozen=True, slots=True)
 class Operation:
-    """One POST operation of the API; the dispatcher and the OpenAPI document are built from these."""
+    """One POST operation of the API; the dispatcher and the OpenAPI document are built from these.
+
+    `request` is its JSON body as documented. Where it holds arrays, `array` names their field, `options`
+    are the other fields, given as a query when the array comes alone, as npy or as a picture. `typed`
+    makes the body for a model's sizes, where that is not simply the rows of `array`.
+    """
 
     name: str
     summary: str
-    options: type[Body]
-    array: ArrayField | None
+    request: type[Body]
     answers: tuple[str, ...]
     handle: Callable[[Call[Any]], Awaitable[Answer]]
     answer_schema: type[BaseModel]
+    array: ArrayField | None = None
+    options: type[Body] | None = None
+    typed: Callable[[Sizes], type[Body]] | None = None
 
-
-def _nested(rank: int) -> Any:
-    return float if rank == 0 else list[_nested(rank - 1)]  # type: ignore[misc]
-
-
-@cache
-def request_model(options: type[Body], array: ArrayField | None, item_rank: int) -> type[Body]:
-    """The JSON body of an operation: its options and, if it takes arrays, their nested lists."""
-    if array is None:
-        return options
-    title = options.__name__.replace("Options", "Request")
-    fields: Any = {array: (_nested(item_rank + 1), Field(description="rows, each nested by its shape"))}
-    return create_model(title, __base__=options, **fields)
-
-
-async def read_request(
-    operation: Operation, content_type: str, query: bytes, body: bytes, served: Served, settings: Settings
-) -> tuple[Body, Floats | None]:
-    """The options and the array of a POST request, checked.
-
-    Raises:
-        Malformed, UnsupportedMedia, Unfit, LimitExceeded: the request cannot be read, or does not fit.
-    """
-    kind, _, parameters = content_type.partition(";")
-    kind = kind.strip().lower()
-    if kind in ("", JSON):
-        if "charset" in parameters.lower() and "utf-8" not in parameters.lower():
-            raise UnsupportedMedia("JSON is read as UTF-8 only")
-        if query:
-            raise Unfit("with a JSON body every option is in the body; the query must be empty")
-        return await _run(lambda: _from_json(operation, body, served, settings), len(body))
-    if operation.array is None or kind not in (NPY, PNG, JPEG):
-        takes = (JSON,) if operation.array is None else (JSON, NPY, PNG, JPEG)
-        raise UnsupportedMedia(f"{operation.name} takes {', '.join(takes)}")
-    options = from_query(operation.options, query)
-    shape = _row_shape(operation, served)
-    if kind == NPY:
-        array = media.from_npy(body, shape, settings.max_npy_inputs, operation.array)
-    elif operation.array == "latents":
-        raise UnsupportedMedia("latents are no pictures; send application/json or application/x-npy")
-    else:
-        array = media.from_picture(body, shape)
-    return options, _checked(operation, array, served)
-
-
-def _from_json(
-    operation: Operation, body: bytes, served: Served, settings: Settings
-) -> tuple[Body, Floats | None]:
-    shape = _row_shape(operation, served)
-    model = request_model(operation.options, operation.array, len(shape))
-    try:
-        request = model.model_validate_json(body or b"{}")
-    except ValidationError as error:
-        raise unfit(error, "the body", model.model_fields) from error
-    if operation.array is None:
-        return request, None
-    rows = getattr(request, operation.array)
-    if len(rows) > settings.max_json_inputs:
-        raise LimitExceeded(
-            f"{len(rows)} rows came, at most {settings.max_json_inputs} are taken in JSON; send more as {NPY}"
-        )
-    return request, _checked(operation, media.from_lists(rows, shape, operation.array), served)
-
-
-def from_query(model: type[Request], query: bytes) -> Request:
-    """A request given as a query string; of repeated keys the last wins.
-
-    Raises:
-        Unfit: unknown keys or values that do not fit.
-    """
-    try:
-        pairs = parse_qsl(
-            query.decode(), keep_blank_values=True, strict_parsing=bool(query), max_num_fields=64
-        )
-        return model.model_validate_strings(dict(pairs), strict=False)
-    except ValidationError as error:
-        raise unfit(error, "the query", model.model_fields) from error
-    except ValueError as error:
-        raise Malformed("the query string cannot be read") from error
-
-
-def _row_shape(operation: Operation, served: Served) -> media.Shape:
-    manifest = served.manifest
-    return (manifest.latent_size,) if operation.array == "latents" else manifest.item_shape
-
-
-def _checked(operation: Operation, array: Floats, served: Served) -> Floats:
-    assert operation.array is not None
-    media.check_support(
-        array, "real" if operation.array == "latents" else served.manifest.support, operation.array
-    )
-    return array
+    @property
+    def takes(self) -> tuple[str, ...]:
+        """The content types it reads."""
+        if self.array is None:
+            return (JSON,)
+        return (JSON, NPY) if self.array == "latents" else (JSON, NPY, PNG, JPEG)
 
 
 @lru_cache(maxsize=256)
@@ -236,15 +168,11 @@ async def arrays_answer(
             return media.png_grid(first, columns)
         return to_json({**fields, **arrays})
 
-    body = await _run(encode, first.size)
+    beside = call.accepted == PNG and first.size > BESIDE_THE_LOOP_VALUES
+    body = await asyncio.to_thread(encode) if beside else encode()
     return Answer(call.accepted, body, len(body), headers, len(first))
 
 
 def to_json(document: Mapping[str, Any]) -> bytes:
     """JSON of a document that may hold float32 arrays."""
     return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
-
-
-async def _run(work: Callable[[], Result], size: int) -> Result:
-    """Small work at once; large work in a thread, so that others are answered meanwhile."""
-    return work() if size <= BESIDE_THE_LOOP_SIZE else await asyncio.to_thread(work)

@@ -10,11 +10,10 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from service.api.dispatch import OPERATIONS
-from service.api.exchange import JPEG, JSON, NPY, PNG, Operation, request_model
+from service.api.exchange import JSON, Operation
 from service.api.problems import STATUS
 from service.api.sampling import SAMPLE
 
-_ITEM_RANK = 3
 _REF = "#/components/schemas/{model}"
 _PREFIXES = ("/v1/models/{model}", "/v1/models/{model}/versions/{version}")
 
@@ -49,25 +48,20 @@ def openapi_of(app: FastAPI) -> dict[str, Any]:
         description=app.description,
         routes=app.routes,
     )
-    requests = {operation.name: _request(operation) for operation in OPERATIONS.values()}
-    models: list[type[BaseModel]] = [*requests.values(), Problem]
-    models += [operation.answer_schema for operation in OPERATIONS.values()]
+    operations = OPERATIONS.values()
+    models: list[type[BaseModel]] = [Problem]
+    for operation in operations:
+        models += [operation.request, operation.answer_schema]
     _, schemas = models_json_schema([(model, "validation") for model in models], ref_template=_REF)
     components = document.setdefault("components", {}).setdefault("schemas", {})
     components.update(schemas.get("$defs", {}))
-    for operation in OPERATIONS.values():
+    for operation in operations:
         for prefix in _PREFIXES:
             path = document["paths"].setdefault(f"{prefix}/{operation.name}", {})
-            path["post"] = _post(operation, requests[operation.name], prefix)
+            path["post"] = _post(operation, prefix)
             if operation is SAMPLE:
                 path["get"] = _get(operation, components["SampleRequest"]["properties"], prefix)
     return document
-
-
-def _request(operation: Operation) -> type[BaseModel]:
-    return request_model(
-        operation.options, operation.array, 1 if operation.array == "latents" else _ITEM_RANK
-    )
 
 
 def _ref(model: type[BaseModel]) -> dict[str, str]:
@@ -97,11 +91,10 @@ def _base(operation: Operation, prefix: str, method: str) -> dict[str, Any]:
     }
 
 
-def _post(operation: Operation, request: type[BaseModel], prefix: str) -> dict[str, Any]:
-    content: dict[str, Any] = {JSON: {"schema": _ref(request)}}
-    if operation.array is not None:
-        for media_type in (NPY,) if operation.array == "latents" else (NPY, PNG, JPEG):
-            content[media_type] = {"schema": {"type": "string", "format": "binary"}}
+def _post(operation: Operation, prefix: str) -> dict[str, Any]:
+    content: dict[str, Any] = {JSON: {"schema": _ref(operation.request)}}
+    for media_type in operation.takes[1:]:
+        content[media_type] = {"schema": {"type": "string", "format": "binary"}}
     body = {"required": operation.array is not None, "content": content}
     return _base(operation, prefix, "post") | {"requestBody": body}
 

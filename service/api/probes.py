@@ -33,6 +33,7 @@ def probes_router(registry: Registry, metrics: Metrics, lifecycle: Lifecycle) ->
     """The routes `/healthz`, `/readyz` and `/metrics`."""
     router = APIRouter(tags=["probes"])
 
+    @router.head("/healthz", include_in_schema=False)
     @router.get("/healthz", operation_id="healthz", responses={503: {"model": Health}})
     async def healthz(response: Response) -> Health:
         """Alive, unless a batcher keeps dying; then the process should be restarted."""
@@ -41,6 +42,7 @@ def probes_router(registry: Registry, metrics: Metrics, lifecycle: Lifecycle) ->
         response.status_code = 503
         return Health(status="failing", detail="a batcher keeps dying; restart the process")
 
+    @router.head("/readyz", include_in_schema=False)
     @router.get("/readyz", operation_id="readyz", responses={503: {"model": Health}})
     async def readyz(response: Response) -> Health:
         """Ready once every version is loaded, warm and tested, until the process is told to stop."""
@@ -50,9 +52,12 @@ def probes_router(registry: Registry, metrics: Metrics, lifecycle: Lifecycle) ->
         response.headers["retry-after"] = "1"
         if lifecycle.draining:
             return Health(status="draining")
-        if registry.entries():
-            return Health(status="loading", detail="see /v1/models")
-        return Health(status="empty", detail="there is no published version in the models folder")
+        details = {
+            "loading": "models are being loaded",
+            "failed": "no version could be loaded; /v1/models says why",
+            "empty": "there is no published version in the models folder",
+        }
+        return Health(status=registry.state, detail=details[registry.state])
 
     @router.get("/metrics", operation_id="metrics", response_class=Response)
     async def exposition(request: Request) -> Response:

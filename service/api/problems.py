@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+import secrets
+from http import HTTPStatus
 from typing import Any
 
 import orjson
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from service import errors
@@ -39,6 +40,8 @@ REJECTION_REASONS: dict[type[ServiceError], str] = {
     errors.Draining: "draining",
 }
 _MOST_FLAWS = 16
+_ROWS = (("inputs",), ("latents",))
+"""Where the rows of a request stand."""
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -71,9 +74,7 @@ def problem(error: Exception, request_id: str) -> tuple[int, Headers, bytes]:
     headers = [(b"content-type", CONTENT_TYPE)]
     if error.flaws:
         document["errors"] = [
-            {"pointer": flaw.pointer, "message": flaw.message}
-            | ({} if flaw.row is None else {"row": flaw.row})
-            for flaw in error.flaws
+            {"pointer": flaw.pointer, "row": flaw.row, "message": flaw.message} for flaw in error.flaws
         ]
     if isinstance(error, errors.OperationNotOffered):
         document["offered"] = list(error.offered)
@@ -81,29 +82,53 @@ def problem(error: Exception, request_id: str) -> tuple[int, Headers, bytes]:
         headers.append((b"allow", ", ".join(error.allowed).encode()))
     if isinstance(error, errors.Overloaded | errors.Unavailable):
         headers.append((b"retry-after", str(error.retry_after_seconds).encode()))
-    if isinstance(error, errors.BodyTooLarge):
-        headers.append((b"connection", b"close"))  # the rest of the body is not read
     return status, headers, orjson.dumps(document)
 
 
-def unfit(error: ValidationError, where: str, keys: Iterable[str]) -> ServiceError:
+def raw_problem(status: int, code: str, detail: str) -> bytes:
+    """A whole HTTP answer, for what fails before it is a request; it closes the connection."""
+    title, request_id = HTTPStatus(status).phrase, secrets.token_hex(16)
+    document = {
+        "type": f"urn:pushforward:problem:{code}",
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "code": code,
+        "request_id": request_id,
+    }
+    body = orjson.dumps(document)
+    head = (
+        f"HTTP/1.1 {status} {title}\r\ncontent-type: application/problem+json\r\n"
+        f"content-length: {len(body)}\r\nx-request-id: {request_id}\r\nconnection: close\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+def unfit(error: ValidationError, where: str, model: type[BaseModel]) -> ServiceError:
     """What pydantic found, without the input: 400 if the text is no JSON, else 422 with each flaw.
 
     An unknown key is the client's text too, so it is not repeated; the known ones are named.
     """
     found = error.errors(include_url=False, include_input=False, include_context=False)
-    if found[0]["type"] == "json_invalid":
-        return errors.Malformed(f"the body is not JSON: {found[0]['msg'].removeprefix('Invalid JSON: ')}")
-    flaws = tuple(_flaw(each, keys) for each in found[:_MOST_FLAWS])
-    first = f"{flaws[0].pointer.strip('/')}: {flaws[0].message}".removeprefix(": ")
+    first = found[0]
+    if first["type"] == "json_invalid":
+        return errors.Malformed(f"the body is not JSON: {first['msg'].removeprefix('Invalid JSON: ')}")
+    if first["type"] == "too_long" and first["loc"] in _ROWS:
+        return errors.LimitExceeded(
+            f"`{first['loc'][0]}` has more rows than are taken in JSON; send more as application/x-npy"
+        )
+    flaws = tuple(_flaw(each, model) for each in found[:_MOST_FLAWS])
+    text = f"{flaws[0].pointer.strip('/')}: {flaws[0].message}".removeprefix(": ")
     more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-    return errors.Unfit(f"{where} does not fit: {first}{more}", flaws=flaws)
+    return errors.Unfit(f"{where} does not fit: {text}{more}", flaws=flaws)
 
 
-def _flaw(found: ErrorDetails, keys: Iterable[str]) -> Flaw:
-    place, message = found["loc"], found["msg"]
+def _flaw(found: ErrorDetails, model: type[BaseModel]) -> Flaw:
+    place, message = found["loc"], found["msg"].removeprefix("Value error, ")
     if found["type"] == "extra_forbidden":
-        place = place[:-1]
-        message = "unknown key" if place else f"unknown key; there are: {', '.join(keys)}"
-    row = next((part for part in place if isinstance(part, int)), None)
-    return Flaw("".join(f"/{part}" for part in place), message, row)
+        place, message = place[:-1], "unknown key"
+        if not place:
+            names = (field.alias or name for name, field in model.model_fields.items())
+            message += f"; there are: {', '.join(names)}"
+    is_row = place[:1] in _ROWS and len(place) > 1 and isinstance(place[1], int)
+    return Flaw("".join(f"/{part}" for part in place), message, int(place[1]) if is_row else None)

@@ -8,12 +8,26 @@ from collections.abc import AsyncIterator
 from typing import Annotated, Any, Final, Literal
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import Field, create_model, model_validator
 
 from service import media, noise
-from service.api.exchange import JSON, NPY, PNG, Answer, Body, Call, Floats, Operation, Seed, arrays_answer
+from service.api.exchange import (
+    JSON,
+    NPY,
+    PNG,
+    Answer,
+    Body,
+    Call,
+    Floats,
+    Operation,
+    Seed,
+    Sizes,
+    arrays_answer,
+)
+from service.api.reading import nested
 from service.errors import LimitExceeded, Unfit
 from service.served import Served
+from service.settings import Settings
 
 STREAM_ROWS: Final = 1_024
 """Larger npy answers are streamed, in pieces of so many samples."""
@@ -52,9 +66,6 @@ class SampleAnswer(Body):
     latents: list[list[float]] | None = None
 
 
-Item = list[float] | list[list[float]] | list[list[list[float]]]
-
-
 class Point(Body):
     """An end of a path: exactly one of `seed` (with `index`), `latent` and `input`."""
 
@@ -64,7 +75,7 @@ class Point(Body):
     """The number of the sample of the seed."""
     latent: list[float] | None = None
     """A latent itself, D numbers."""
-    input: Item | None = None
+    input: list[Any] | None = None
     """An item, whose posterior mean is meant; the model must offer `encode`."""
 
     @model_validator(mode="after")
@@ -86,6 +97,17 @@ class InterpolateRequest(Body):
     """Points on the path, both ends counted."""
     path: Literal["spherical", "linear"] = "spherical"
     """Along the great circle, where a Gaussian prior has its mass, or straight."""
+
+
+def _typed_interpolation(sizes: Sizes) -> type[Body]:
+    """The body of an interpolation whose latents and inputs have the model's sizes."""
+    ends: Any = {"latent": (nested((sizes.latent,)), None), "input": (nested(sizes.item), None)}
+    point = create_model("Point", __base__=Point, **ends)
+    fields: Any = {
+        "start": (Annotated[point, Field(alias="from")], ...),
+        "end": (Annotated[point, Field(alias="to")], ...),
+    }
+    return create_model("InterpolateRequest", __base__=InterpolateRequest, **fields)
 
 
 class InterpolateAnswer(Body):
@@ -120,9 +142,21 @@ async def sample(call: Call[SampleRequest]) -> Answer:
     return await arrays_answer(call, fields, arrays, headers=headers)
 
 
-async def _drawn(call: Call[SampleRequest], seed: int, start: int, count: int) -> tuple[Floats, Floats]:
-    latents = call.served.latents(seed, start, count, call.request.temperature)
-    return await call.served.sample(latents, seed, start, call.request.output, call.timing), latents
+def check_count(request: SampleRequest, media_type: str, settings: Settings) -> None:
+    """Raises LimitExceeded if that many samples are not answered as that media type."""
+    limit = settings.max_count if media_type == NPY else settings.max_json_count
+    if request.count > limit:
+        hint = f"; ask for {NPY} to get more" if media_type != NPY else ""
+        raise LimitExceeded(f"count is {request.count}, at most {limit} go into {media_type}{hint}")
+
+
+async def _drawn(
+    call: Call[SampleRequest], seed: int, start: int, count: int, *, admitted: bool = False
+) -> tuple[Floats, Floats]:
+    request = call.request
+    latents = call.served.latents(seed, start, count, request.temperature)
+    samples = await call.served.sample(latents, seed, start, request.output, call.timing, admitted=admitted)
+    return samples, latents
 
 
 async def _stream(
@@ -132,7 +166,7 @@ async def _stream(
     yield media.npy_header(shape) + first.tobytes()
     for start in range(STREAM_ROWS, shape[0], STREAM_ROWS):
         count = min(STREAM_ROWS, shape[0] - start)
-        samples, _ = await _drawn(call, seed, call.request.offset + start, count)
+        samples, _ = await _drawn(call, seed, call.request.offset + start, count, admitted=True)
         yield samples.tobytes()
 
 
@@ -159,7 +193,7 @@ async def _latent(call: Call[InterpolateRequest], point: Point, name: str) -> Fl
     manifest = served.manifest
     if point.latent is not None:
         latent = media.from_lists([point.latent], (manifest.latent_size,), f"{name}/latent")
-        media.check_support(latent, "real", f"{name}/latent")
+        media.check_support(latent, "latent", f"{name}/latent")
         return latent
     if point.input is not None:
         served.require("encode")
@@ -180,14 +214,14 @@ def entity_tag(served: Served, request: SampleRequest, media_type: str) -> str:
 
 
 SAMPLE = Operation(
-    "sample", "Draw samples from the prior", SampleRequest, None, (JSON, NPY, PNG), sample, SampleAnswer
+    "sample", "Draw samples from the prior", SampleRequest, (JSON, NPY, PNG), sample, SampleAnswer
 )
 INTERPOLATE = Operation(
     "interpolate",
     "Walk between two points of the latent space",
     InterpolateRequest,
-    None,
     (JSON, NPY, PNG),
     interpolate,
     InterpolateAnswer,
+    typed=_typed_interpolation,
 )

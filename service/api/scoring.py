@@ -27,6 +27,12 @@ class ScoreOptions(Body):
     """The share of ordinary items that may be flagged as anomalies."""
 
 
+class ScoreRequest(ScoreOptions):
+    """Rows of items to score, and how."""
+
+    inputs: list[Any]
+
+
 class Score(Body):
     """One item's scores, in nats per item unless named otherwise."""
 
@@ -85,7 +91,7 @@ async def score(call: Call[ScoreOptions]) -> Answer:
 
 def _complete(options: ScoreOptions, defaults: ScoreDefaults | None) -> ScoreDefaults:
     standard = defaults or ScoreDefaults(statistic="elbo", draws=16, seed=0, alpha=0.01)
-    return standard.model_copy(update=options.model_dump(exclude_none=True))
+    return standard.model_copy(update=options.model_dump(exclude_none=True, exclude={"inputs"}))
 
 
 def _rows(scores: Scores) -> list[dict[str, Any]]:
@@ -110,5 +116,12 @@ def _rows(scores: Scores) -> list[dict[str, Any]]:
 
 
 SCORE = Operation(
-    "score", "Score items by bounds on log p(x)", ScoreOptions, "inputs", (JSON,), score, ScoreAnswer
+    "score",
+    "Score items by bounds on log p(x)",
+    ScoreRequest,
+    (JSON,),
+    score,
+    ScoreAnswer,
+    "inputs",
+    ScoreOptions,
 )

@@ -139,11 +139,21 @@ def _value(text: str, line: str) -> float:
 
 
 def test_a_full_queue_answers_429_and_when_to_come_back(models: Path) -> None:
-    with running_service(models, "--max-waiting-rows", "8") as service:
-        response = service.client.post("/v1/models/toy-vae/sample", json={"count": 9})
-        assert (response.status_code, response.json()["code"]) == (429, "overloaded")
-        assert int(response.headers["retry-after"]) >= 1
-        assert service.client.post("/v1/models/toy-vae/sample", json={"count": 8}).status_code == 200
+    path = "/v1/models/toy-vae/sample"
+
+    async def together(url: str) -> list[httpx.Response]:
+        async with httpx.AsyncClient(base_url=url, timeout=60) as client:
+            return await asyncio.gather(*(client.post(path, json={"count": 900}) for _ in range(64)))
+
+    with running_service(models, "--max-waiting-rows", "1000") as service:
+        refused = [answer for answer in asyncio.run(together(service.url)) if answer.status_code != 200]
+        assert refused
+        for answer in refused:
+            assert (answer.status_code, answer.json()["code"]) == (429, "overloaded")
+            assert int(answer.headers["retry-after"]) >= 1
+        never = service.client.post(path, json={"count": 1001})
+        assert (never.status_code, never.json()["code"]) == (422, "limit_exceeded")
+        assert service.client.post(path, json={"count": 1000}).status_code == 200
 
 
 def test_asking_for_cuda_where_there_is_none_refuses_to_start(models: Path) -> None:
