@@ -16,9 +16,10 @@ from starlette.responses import RedirectResponse
 
 from service import errors
 from service.api.catalogue import catalogue_router
-from service.api.dispatch import Dispatcher
+from service.api.dispatch import REQUEST_ID, Dispatcher
 from service.api.openapi import openapi_of
 from service.api.probes import Lifecycle, probes_router
+from service.api.problems import problem
 from service.metrics import Metrics, release
 from service.registry import Registry
 from service.settings import Settings
@@ -54,13 +55,16 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
         redoc_url=None,
         redirect_slashes=False,
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     app.include_router(catalogue_router(registry))
     app.include_router(probes_router(registry, metrics, lifecycle))
     app.add_api_route("/", _home, include_in_schema=False)
-    app.add_middleware(Dispatcher, registry=registry, metrics=metrics, settings=settings)
-    for kind in (errors.ServiceError, HTTPException, RequestValidationError):
-        app.add_exception_handler(kind, _raise_on)
+    # outermost, where FastAPI's own middleware costs the operations nothing; its errors have one border too
+    stack = app.build_middleware_stack
+    app.build_middleware_stack = lambda: Dispatcher(stack(), registry, metrics, settings)  # type: ignore[method-assign]
+    for kind in (errors.ServiceError, HTTPException, RequestValidationError, Exception):
+        app.add_exception_handler(kind, _problem)
     app.openapi = _documented(app)  # type: ignore[method-assign]  # FastAPI's own way to replace it
     app.state.lifecycle = lifecycle
     return app
@@ -70,16 +74,19 @@ async def _home() -> RedirectResponse:
     return RedirectResponse("/docs")
 
 
-async def _raise_on(_: Request, error: Exception) -> Response:
-    """Hands FastAPI's own errors on to the dispatcher, whose border is the only one."""
-    if isinstance(error, HTTPException):
-        raise _translated(error) from error
+async def _problem(request: Request, error: Exception) -> Response:
+    """Answers what FastAPI's own routes raise, by the border that the operations use."""
+    status, headers, body = problem(_translated(error), request.scope[REQUEST_ID])
+    response = Response(body, status)
+    response.raw_headers += [*headers, (b"cache-control", b"no-store")]
+    return response
+
+
+def _translated(error: Exception) -> Exception:
     if isinstance(error, RequestValidationError):
-        raise errors.Unfit("the request does not fit this path") from error
-    raise error
-
-
-def _translated(error: HTTPException) -> errors.ServiceError:
+        return errors.Unfit("the request does not fit this path")
+    if not isinstance(error, HTTPException):
+        return error
     if error.status_code == 405:
         allowed = tuple((error.headers or {}).get("Allow", "GET").split(", "))
         return errors.MethodNotAllowed(f"this path takes {' and '.join(allowed)}", allowed=allowed)

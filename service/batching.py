@@ -266,6 +266,8 @@ class Batcher:
         return max(1, self._limits.max_batch_cost // cost_per_row)
 
     def _count_waiting(self, change: int) -> None:
+        if not change:
+            return
         self._waiting_rows += change
         if self._watcher is not None:
             self._watcher.waiting(change)
@@ -273,7 +275,9 @@ class Batcher:
     def _next_batch(self) -> list[_Slice]:
         while self._lines:
             key, line = self._lines.popitem(last=False)
-            batch = line.take(self._batch_rows(key[0]))
+            # no more than this lane's share, so that the other lanes have work too
+            share = -(-self._waiting_rows // self._lane_count)
+            batch = line.take(max(1, min(self._batch_rows(key[0]), share)))
             if batch:
                 self._lines[key] = line  # to the end: shape groups take turns
                 return batch

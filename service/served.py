@@ -62,6 +62,7 @@ class Served:
         self._calibrations = calibrations
         self._batchers = batchers
         self._max_batch_cost = max_batch_cost
+        self.operations = manifest.operations
         self._eps = lru_cache(maxsize=8)(self._scoring_noise)
 
     @property
@@ -87,12 +88,11 @@ class Served:
 
     def require(self, operation: str) -> None:
         """Raises OperationNotOffered, naming what is offered, unless the version offers the operation."""
-        offered = self.manifest.operations
-        if operation not in offered:
+        if operation not in self.operations:
             raise OperationNotOffered(
                 f"{self.manifest.name} is a {self.manifest.family} that does not offer {operation}; "
-                f"it offers {', '.join(offered)}",
-                offered=offered,
+                f"it offers {', '.join(self.operations)}",
+                offered=self.operations,
             )
 
     def latents(self, seed: int, start: int, count: int, temperature: float) -> Floats:
@@ -120,7 +120,7 @@ class Served:
         if "draw" not in self.manifest.graphs:
             raise OperationNotOffered(
                 f"{self.manifest.name} has no likelihood to draw from; ask for the output `mean`",
-                offered=self.manifest.operations,
+                offered=self.operations,
             )
         shape = self.manifest.item_shape
         uniforms = noise.uniforms(

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import re
 import secrets
-from collections.abc import Iterator
 from typing import Final
 
 from starlette.types import Message, Receive, Scope, Send
@@ -41,6 +39,8 @@ class Connection:
         self.receive = receive
         self.route = ""
         self.status = 0
+        self.loop = asyncio.get_running_loop()
+        self.task = _task_of(self.loop)
         self._send = send
         self._metrics = metrics
         self._headers: dict[bytes, bytes] = dict(scope["headers"])
@@ -79,6 +79,8 @@ class Connection:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             message["headers"] = [*message.get("headers", ()), *self._always, *self._added]
+            if not self._body_is_read:
+                message["headers"].append((b"connection", b"close"))  # the rest of it is not waited for
         await self._send(message)
 
     async def body(self, limit: int, seconds: float) -> bytes:
@@ -94,19 +96,16 @@ class Connection:
         if length.isdecimal() and int(length) > limit:
             raise too_large
         body = bytearray()
-        try:
-            async with asyncio.timeout(seconds):
-                while True:
-                    message = await self.receive()
-                    if message["type"] == "http.disconnect":
-                        raise ClientGone
-                    body += message.get("body", b"")
-                    if len(body) > limit:
-                        raise too_large
-                    if not message.get("more_body", False):
-                        break
-        except TimeoutError:
-            raise DeadlineExceeded(f"the body did not arrive within {seconds:g} s") from None
+        with Watch(self, seconds, listens=False):
+            while True:
+                message = await self.receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientGone
+                body += message.get("body", b"")
+                if len(body) > limit:
+                    raise too_large
+                if not message.get("more_body", False):
+                    break
         self._body_is_read = True
         return bytes(body)
 
@@ -119,7 +118,7 @@ class Connection:
         if isinstance(answer.body, bytes):
             await self._send_parts(answer.body, last=True)
             return
-        with watched(self.receive, None):
+        with Watch(self, None):
             async for piece in answer.body:
                 await self._send_parts(piece, last=False)
         await self._send({"type": "http.response.body", "body": b""})
@@ -141,8 +140,6 @@ class Connection:
             log.warning("request %s: the answer was cut short (%s)", self.request_id, type(error).__name__)
             self.status = 500
             return
-        if not self._body_is_read:
-            headers.append((b"connection", b"close"))  # the rest of the body is not waited for
         self._added = [
             *headers,
             (b"content-length", str(len(body)).encode()),
@@ -158,42 +155,55 @@ class Connection:
         self._metrics.answered(route, method, self.status)
 
 
-@contextlib.contextmanager
-def watched(receive: Receive, deadline_seconds: float | None) -> Iterator[None]:
-    """Cancels the block when its time is up or its client goes.
-
-    Quick blocks pay for one timer only: the watch begins after a moment's patience.
-
-    Raises:
-        DeadlineExceeded, ClientGone: inside the block's place.
-    """
-    task = asyncio.current_task()
+def _task_of(loop: asyncio.AbstractEventLoop) -> asyncio.Task[object]:
+    task = asyncio.current_task(loop)
     assert task is not None, "requests are served in tasks"
-    loop = asyncio.get_running_loop()
-    patience = _PATIENCE_SECONDS
-    if deadline_seconds is not None:
-        patience = min(patience, max(0.0, deadline_seconds))
-    reason: list[Exception] = []
-    watch: list[asyncio.Task[None]] = []
+    return task
 
-    async def wait() -> None:
+
+class Watch:
+    """Cancels a block of a request when its time is up or, if it listens, when its client goes.
+
+    Quick blocks pay for one timer only: listening begins after a moment's patience. What the block then
+    raises is DeadlineExceeded or ClientGone. A block that receives messages itself must not listen.
+    """
+
+    def __init__(self, connection: Connection, seconds: float | None, *, listens: bool = True) -> None:
+        self._connection = connection
+        self._seconds = None if seconds is None else max(0.0, seconds)
+        self._listens = listens
+        self._listening: asyncio.Task[None] | None = None
+        self._reason: Exception | None = None
+
+    def __enter__(self) -> None:
+        delay = _PATIENCE_SECONDS if self._seconds is None else self._seconds
+        if self._listens:
+            delay = min(_PATIENCE_SECONDS, delay)
+        self._timer = self._connection.loop.call_later(delay, self._begin)
+
+    def __exit__(self, kind: type[BaseException] | None, _error: object, _trace: object) -> None:
+        self._timer.cancel()
+        if self._listening is not None:
+            self._listening.cancel()
+        if kind is asyncio.CancelledError and self._reason and not self._connection.task.uncancel():
+            raise self._reason from None
+
+    def _begin(self) -> None:
+        if self._listens:
+            self._listening = self._connection.loop.create_task(self._listen())
+        else:
+            self._end(DeadlineExceeded("the request did not arrive in time"))
+
+    async def _listen(self) -> None:
+        left = None if self._seconds is None else self._seconds - _PATIENCE_SECONDS
         try:
-            async with asyncio.timeout(None if deadline_seconds is None else deadline_seconds - patience):
-                while (await receive())["type"] != "http.disconnect":
+            async with asyncio.timeout(left):
+                while (await self._connection.receive())["type"] != "http.disconnect":
                     pass
-            reason.append(ClientGone())
+            self._end(ClientGone())
         except TimeoutError:
-            reason.append(DeadlineExceeded("the answer was not ready in time"))
-        task.cancel()
+            self._end(DeadlineExceeded("the answer was not ready in time"))
 
-    timer = loop.call_later(patience, lambda: watch.append(loop.create_task(wait())))
-    try:
-        yield
-    except asyncio.CancelledError:
-        if not reason or task.uncancel():
-            raise
-        raise reason[0] from None
-    finally:
-        timer.cancel()
-        for running in watch:
-            running.cancel()
+    def _end(self, reason: Exception) -> None:
+        self._reason = reason
+        self._connection.task.cancel()

@@ -14,7 +14,7 @@ from typing import Any, Final
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api.coding import DECODE, ENCODE, RECONSTRUCT
-from service.api.connection import ClientGone, Connection, watched
+from service.api.connection import ClientGone, Connection, Watch
 from service.api.exchange import PNG, Call, Operation, negotiate
 from service.api.reading import body_limit, from_query, read_request
 from service.api.sampling import INTERPOLATE, SAMPLE, SampleRequest, check_count, entity_tag
@@ -29,6 +29,8 @@ from service.settings import Settings
 OPERATIONS: Final = {
     operation.name: operation for operation in (SAMPLE, INTERPOLATE, ENCODE, DECODE, RECONSTRUCT, SCORE)
 }
+REQUEST_ID: Final = "pushforward.request_id"
+"""Where FastAPI's routes find the request's id in their scope."""
 _ROUTE = "/v1/models/{{model}}{}/{}"
 _PATH = re.compile(r"/v1/models/([^/]+)(?:/versions/([^/]+))?/([a-z]+)")
 
@@ -57,6 +59,7 @@ class Dispatcher:
                 _check_method(connection, name)
                 await self._operate(connection, model, version, name)
             else:
+                scope[REQUEST_ID] = connection.request_id
                 await self._app(scope, connection.receive, connection.send)
         except ClientGone:
             connection.status = 499  # never sent; the convention for a client that closed
@@ -80,7 +83,8 @@ class Dispatcher:
             call = await self._read(connection, served, operation, pinned=version is not None)
             if call is None:
                 return
-            with watched(connection.receive, self._deadline(connection) - (time.perf_counter() - started_at)):
+            left = self._deadline(connection) - (time.perf_counter() - started_at)
+            with Watch(connection, left):
                 answer = await operation.handle(call)
             connection.time(call.timing)
             await connection.answer(answer)
