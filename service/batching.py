@@ -16,18 +16,17 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from service.errors import Draining, EngineFailed, LimitExceeded, Overloaded
+from service.turns import Arrays, Line, Slice, Timing, Waiter
 
-Arrays = tuple[NDArray[Any], ...]
 Compute = Callable[[Arrays], Arrays]
 
 RELAPSE_SECONDS = 60.0
@@ -46,14 +45,6 @@ class Watcher(Protocol):
         """That many more rows wait now, or fewer, if negative."""
 
 
-@dataclass(slots=True)
-class Timing:
-    """Where a request's time went, in seconds of a lane: slices that run side by side add up."""
-
-    queue_seconds: float = 0.0
-    compute_seconds: float = 0.0
-
-
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What a batch and the queue may hold.
@@ -65,103 +56,6 @@ class Limits:
     max_batch_cost: int = 64
     max_waiting_rows: int = 65_536
     inline_cost: int = 0
-
-
-@dataclass(slots=True, eq=False)
-class _Waiter:
-    inputs: Arrays
-    cost_per_row: int
-    answer: asyncio.Future[Arrays]
-    timing: Timing
-    arrived_at: float
-    next_row: int = 0
-    missing_rows: int = 0
-    outputs: list[NDArray[Any]] = field(default_factory=list)
-
-    @property
-    def rows(self) -> int:
-        return len(self.inputs[0])
-
-    @property
-    def untaken_rows(self) -> int:
-        return self.rows - self.next_row
-
-    def take(self, rows: int) -> _Slice:
-        if not self.next_row:
-            self.timing.queue_seconds += time.perf_counter() - self.arrived_at
-        start, self.next_row = self.next_row, self.next_row + rows
-        return _Slice(self, start, self.next_row)
-
-    def settle(self, start: int, outputs: Arrays) -> int:
-        """Stores the outputs of a slice; the last slice answers the call. Returns the rows it took."""
-        if self.answer.done():
-            return 0
-        rows = len(outputs[0])
-        self.missing_rows -= rows
-        if rows == self.rows:
-            self.answer.set_result(outputs)
-            return rows
-        if not self.outputs:
-            self.outputs = [np.empty((self.rows, *part.shape[1:]), part.dtype) for part in outputs]
-        for whole, part in zip(self.outputs, outputs, strict=True):
-            whole[start : start + rows] = part
-        if not self.missing_rows:
-            self.answer.set_result(tuple(self.outputs))
-        return rows
-
-    def fail(self, error: Exception) -> None:
-        if not self.answer.done():
-            self.answer.set_exception(error)
-
-
-@dataclass(frozen=True, slots=True)
-class _Slice:
-    waiter: _Waiter
-    start: int
-    stop: int
-
-    @property
-    def rows(self) -> int:
-        return self.stop - self.start
-
-    @property
-    def inputs(self) -> Arrays:
-        return tuple(array[self.start : self.stop] for array in self.waiter.inputs)
-
-
-class _Line:
-    """The calls that may share a batch: rows of one shape. Short ones pass long ones, up to half a batch."""
-
-    def __init__(self) -> None:
-        self._short: deque[_Waiter] = deque()
-        self._long: deque[_Waiter] = deque()
-
-    def add(self, waiter: _Waiter, max_batch_rows: int) -> None:
-        (self._short if waiter.rows * 4 <= max_batch_rows else self._long).append(waiter)
-
-    def take(self, max_batch_rows: int) -> list[_Slice]:
-        """The slices of the next batch: short calls first, then long ones by turns.
-
-        While long calls wait, half of the batch is kept for them; what they leave goes to short ones.
-        """
-        batch = self._fill(self._short, max(1, max_batch_rows // 2) if self._long else max_batch_rows)
-        for queue in (self._long, self._short):
-            batch += self._fill(queue, max_batch_rows - sum(part.rows for part in batch))
-        return batch
-
-    @staticmethod
-    def _fill(queue: deque[_Waiter], room: int) -> list[_Slice]:
-        batch: list[_Slice] = []
-        while queue and room > 0:
-            waiter = queue.popleft()
-            if waiter.answer.done():  # cancelled, or failed in an earlier slice
-                continue
-            part = waiter.take(min(room, waiter.untaken_rows))
-            room -= part.rows
-            batch.append(part)
-            if waiter.untaken_rows:
-                queue.append(waiter)
-        return batch
 
 
 class Batcher:
@@ -190,8 +84,8 @@ class Batcher:
         self._watcher = watcher
         self._name = name
         self._clock = clock
-        self._lines: OrderedDict[tuple[Any, ...], _Line] = OrderedDict()
-        self._unsettled: set[_Waiter] = set()
+        self._lines: OrderedDict[tuple[Any, ...], Line] = OrderedDict()
+        self._unsettled: set[Waiter] = set()
         self._waiting_rows = 0
         self._arrived = asyncio.Event()
         self._lanes: list[asyncio.Task[None]] = []
@@ -249,9 +143,9 @@ class Batcher:
                 f"{self._limits.max_waiting_rows}; try again later or ask for less"
             )
         answer: asyncio.Future[Arrays] = asyncio.get_running_loop().create_future()
-        waiter = _Waiter(inputs, cost_per_row, answer, timing or Timing(), time.perf_counter(), 0, rows)
+        waiter = Waiter(inputs, cost_per_row, answer, timing or Timing(), time.perf_counter(), 0, rows)
         key = (cost_per_row, *((array.shape[1:], array.dtype.char) for array in inputs))
-        self._lines.setdefault(key, _Line()).add(waiter, self._batch_rows(cost_per_row))
+        self._lines.setdefault(key, Line()).add(waiter, self._batch_rows(cost_per_row))
         self._unsettled.add(waiter)
         self._count_waiting(rows)
         self._arrived.set()
@@ -272,7 +166,7 @@ class Batcher:
         if self._watcher is not None:
             self._watcher.waiting(change)
 
-    def _next_batch(self) -> list[_Slice]:
+    def _next_batch(self) -> list[Slice]:
         while self._lines:
             key, line = self._lines.popitem(last=False)
             # no more than this lane's share, so that the other lanes have work too
@@ -306,7 +200,7 @@ class Batcher:
                 await self._run(batch)
                 await asyncio.sleep(0)  # answers leave and requests arrive before the next batch
 
-    async def _run(self, batch: list[_Slice]) -> None:
+    async def _run(self, batch: list[Slice]) -> None:
         started_at = time.perf_counter()
         try:
             outputs = await self._computed(batch)
@@ -324,7 +218,7 @@ class Batcher:
             self._count_waiting(-part.waiter.settle(part.start, mine))
             first += part.rows
 
-    async def _run_apart(self, batch: list[_Slice], error: Exception) -> None:
+    async def _run_apart(self, batch: list[Slice], error: Exception) -> None:
         """After a failed batch: each of its calls alone, so that only the culprit fails."""
         if len(batch) > 1:
             log.warning(
@@ -336,7 +230,7 @@ class Batcher:
         log.error("%s: the computation failed", self._name, exc_info=error)
         batch[0].waiter.fail(EngineFailed("the model could not compute these rows"))
 
-    async def _computed(self, batch: list[_Slice]) -> Arrays:
+    async def _computed(self, batch: list[Slice]) -> Arrays:
         inputs = _joined([part.inputs for part in batch])
         rows = len(inputs[0])
         if self._threads is None or rows * batch[0].waiter.cost_per_row <= self._limits.inline_cost:

@@ -17,13 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service import noise
-from service.batching import Batcher, Limits, Timing
+from service.batching import Batcher, Limits
 from service.calibration import Bounds, Calibration, Doubles, bounds_from_terms, surprise
 from service.contract import Manifest, Statistic, read_manifest, verify_files
 from service.engine import Arrays, Engine, Provider
 from service.errors import InvalidVersion, LimitExceeded, OperationNotOffered
 from service.metrics import Metrics
 from service.settings import Settings
+from service.turns import Timing
 
 Floats = NDArray[np.float32]
 Output = Literal["mean", "draw"]

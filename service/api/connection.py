@@ -12,10 +12,10 @@ from starlette.types import Message, Receive, Scope, Send
 
 from service.api import problems
 from service.api.exchange import Answer
-from service.batching import Timing
 from service.errors import BodyTooLarge, DeadlineExceeded, ServiceError
 from service.metrics import Metrics
 from service.served import Served
+from service.turns import Timing
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 PART_BYTES: Final = 2**18

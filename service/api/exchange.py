@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from service import media
-from service.batching import Timing
 from service.errors import NotAcceptable
 from service.served import Served
 from service.settings import Settings
+from service.turns import Timing
 
 JSON: Final = "application/json"
 NPY: Final = "application/x-npy"

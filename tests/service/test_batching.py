@@ -8,8 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from service.batching import Arrays, Batcher, Limits, Timing
+from service.batching import Batcher, Limits
 from service.errors import Draining, EngineFailed, Overloaded
+from service.turns import Arrays, Timing
 
 pytestmark = pytest.mark.anyio
 

@@ -1,0 +1,130 @@
+"""Whose rows are computed next: calls, their slices, and the line they stand in."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Arrays = tuple[NDArray[Any], ...]
+
+
+@dataclass(slots=True)
+class Timing:
+    """Where a request's time went, in seconds of a lane: slices that run side by side add up."""
+
+    queue_seconds: float = 0.0
+    compute_seconds: float = 0.0
+
+
+@dataclass(slots=True, eq=False)
+class Waiter:
+    """One call: its rows, how many are taken into batches, and the answer that is being put together."""
+
+    inputs: Arrays
+    cost_per_row: int
+    answer: asyncio.Future[Arrays]
+    timing: Timing
+    arrived_at: float
+    next_row: int = 0
+    missing_rows: int = 0
+    outputs: list[NDArray[Any]] = field(default_factory=list)
+
+    @property
+    def rows(self) -> int:
+        """The rows of the call."""
+        return len(self.inputs[0])
+
+    @property
+    def untaken_rows(self) -> int:
+        """The rows that no batch has taken yet."""
+        return self.rows - self.next_row
+
+    def take(self, rows: int) -> Slice:
+        """The next `rows` rows of the call, in order."""
+        if not self.next_row:
+            self.timing.queue_seconds += time.perf_counter() - self.arrived_at
+        start, self.next_row = self.next_row, self.next_row + rows
+        return Slice(self, start, self.next_row)
+
+    def settle(self, start: int, outputs: Arrays) -> int:
+        """Stores the outputs of a slice; the last slice answers the call. Returns the rows it took."""
+        if self.answer.done():
+            return 0
+        rows = len(outputs[0])
+        self.missing_rows -= rows
+        if rows == self.rows:
+            self.answer.set_result(outputs)
+            return rows
+        if not self.outputs:
+            self.outputs = [np.empty((self.rows, *part.shape[1:]), part.dtype) for part in outputs]
+        for whole, part in zip(self.outputs, outputs, strict=True):
+            whole[start : start + rows] = part
+        if not self.missing_rows:
+            self.answer.set_result(tuple(self.outputs))
+        return rows
+
+    def fail(self, error: Exception) -> None:
+        """Ends the call with an error, unless it has ended."""
+        if not self.answer.done():
+            self.answer.set_exception(error)
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """Rows start .. stop - 1 of a call."""
+
+    waiter: Waiter
+    start: int
+    stop: int
+
+    @property
+    def rows(self) -> int:
+        """How many rows it has."""
+        return self.stop - self.start
+
+    @property
+    def inputs(self) -> Arrays:
+        """Its part of the call's inputs, without a copy."""
+        return tuple(array[self.start : self.stop] for array in self.waiter.inputs)
+
+
+class Line:
+    """The calls that may share a batch: rows of one shape. Short ones pass long ones, up to half a batch."""
+
+    def __init__(self) -> None:
+        self._short: deque[Waiter] = deque()
+        self._long: deque[Waiter] = deque()
+
+    def add(self, waiter: Waiter, max_batch_rows: int) -> None:
+        """Puts a call at the end; it is short if four of it fit into a batch."""
+        (self._short if waiter.rows * 4 <= max_batch_rows else self._long).append(waiter)
+
+    def take(self, max_batch_rows: int) -> list[Slice]:
+        """The slices of the next batch: short calls first, then long ones by turns.
+
+        While long calls wait, half of the batch is kept for them; what they leave goes to short ones.
+        """
+        batch = self._fill(self._short, max(1, max_batch_rows // 2) if self._long else max_batch_rows)
+        for queue in (self._long, self._short):
+            batch += self._fill(queue, max_batch_rows - sum(part.rows for part in batch))
+        return batch
+
+    @staticmethod
+    def _fill(queue: deque[Waiter], room: int) -> list[Slice]:
+        batch: list[Slice] = []
+        while queue and room > 0:
+            waiter = queue.popleft()
+            if waiter.answer.done():  # cancelled, or failed in an earlier slice
+                continue
+            part = waiter.take(min(room, waiter.untaken_rows))
+            room -= part.rows
+            batch.append(part)
+            if waiter.untaken_rows:
+                queue.append(waiter)
+        return batch
