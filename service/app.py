@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator
-from typing import Any
+from functools import cache, partial
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -65,7 +65,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.build_middleware_stack = lambda: Dispatcher(stack(), registry, metrics, settings)  # type: ignore[method-assign]
     for kind in (errors.ServiceError, HTTPException, RequestValidationError, Exception):
         app.add_exception_handler(kind, _problem)
-    app.openapi = _documented(app)  # type: ignore[method-assign]  # FastAPI's own way to replace it
+    app.openapi = cache(partial(openapi_of, app))  # type: ignore[method-assign]  # FastAPI's own way to replace it
     app.state.lifecycle = lifecycle
     return app
 
@@ -78,7 +78,7 @@ async def _problem(request: Request, error: Exception) -> Response:
     """Answers what FastAPI's own routes raise, by the border that the operations use."""
     status, headers, body = problem(_translated(error), request.scope[REQUEST_ID])
     response = Response(body, status)
-    response.raw_headers += [*headers, (b"cache-control", b"no-store")]
+    response.raw_headers += headers
     return response
 
 
@@ -95,17 +95,6 @@ def _translated(error: Exception) -> Exception:
     if 400 <= error.status_code < 500:
         return errors.Malformed("the request cannot be read")
     return errors.ServiceError("the service failed on this request")
-
-
-def _documented(app: FastAPI) -> Any:
-    made: dict[str, Any] = {}
-
-    def document() -> dict[str, Any]:
-        if not made:
-            made.update(openapi_of(app))
-        return made
-
-    return document
 
 
 def _log_failure(loading: asyncio.Task[None]) -> None:

@@ -233,18 +233,19 @@ def publish(staging: Path, manifest: Manifest) -> Path:
         document = json.dumps(numbered.model_dump(mode="json"), indent=2, ensure_ascii=False)
         (staging / MANIFEST).write_text(document + "\n", encoding="utf-8")
         for path in (*staging.iterdir(), staging):
-            _flush(path)
+            flush_to_disk(path)
         try:
             staging.rename(model / str(version))
         except OSError:
             if not (model / str(version)).exists():
                 raise
             continue  # another publisher took the number between the look and the rename
-        _flush(model)
+        flush_to_disk(model)
         return model / str(version)
 
 
-def _flush(path: Path) -> None:
+def flush_to_disk(path: Path) -> None:
+    """Returns once a file's bytes, or a folder's names, are on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -133,7 +133,7 @@ class Engine:
         return tuple(array[:rows] for array in outputs)
 
     def warm_up(self) -> dict[str, float]:
-        """Runs every batch size that will be padded to, or the smallest and the largest.
+        """Runs every batch size that will be padded to, or a small and the smallest one.
 
         Returns:
             Seconds of one row of cost 1, by graph: the least of five, since others may use the machine.

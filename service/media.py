@@ -32,6 +32,11 @@ LARGEST_LATENT = 1e6
 """Latents further out than this are refused: no prior puts any there, and graphs would overflow."""
 
 
+def is_picture(item_shape: Shape) -> bool:
+    """Whether items of that shape can be shown: grey or RGB images, (C, H, W)."""
+    return len(item_shape) == 3 and item_shape[0] in (1, 3)
+
+
 def from_lists(value: Sequence[Any], item_shape: Shape, name: str) -> Floats:
     """Nested lists of numbers as (B, *item_shape).
 
@@ -90,7 +95,7 @@ def from_picture(body: bytes, item_shape: Shape) -> Floats:
         Malformed: not a picture, or a broken one.
         Unfit: the model takes no pictures, or ones of another size.
     """
-    if len(item_shape) != 3 or item_shape[0] not in (1, 3):
+    if not is_picture(item_shape):
         raise Unfit(f"this model takes no pictures; {_wanted(item_shape)}, in JSON or npy")
     channels, height, width = item_shape
     try:
@@ -167,7 +172,7 @@ def png_grid(samples: Floats, columns: int | None = None) -> bytes:
     Raises:
         NotAcceptable: the items are no pictures of one or three channels.
     """
-    if samples.ndim != 4 or samples.shape[1] not in (1, 3):
+    if not is_picture(samples.shape[1:]):
         raise NotAcceptable(
             "this model's items are no pictures; accept application/json or application/x-npy"
         )

@@ -16,7 +16,7 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from service import noise
+from service import media, noise
 from service.batching import Batcher, Limits
 from service.calibration import Bounds, Calibration, Doubles, bounds_from_terms, surprise
 from service.contract import Manifest, Statistic, read_manifest, verify_files
@@ -84,8 +84,7 @@ class Served:
     @property
     def makes_pictures(self) -> bool:
         """Whether its items can be shown: grey or RGB images."""
-        shape = self.manifest.item_shape
-        return len(shape) == 3 and shape[0] in (1, 3)
+        return media.is_picture(self.manifest.item_shape)
 
     def require(self, operation: str) -> None:
         """Raises OperationNotOffered, naming what is offered, unless the version offers the operation."""

@@ -9,7 +9,6 @@ of (seed, step) and need no entry of their own.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -22,6 +21,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 from torch.optim import Optimizer
+
+from service.contract import flush_to_disk
 
 _TENSORS, _STATE = "tensors.safetensors", "state.json"
 _FORMAT = 1
@@ -61,11 +62,11 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
         _write_synced(partial / _TENSORS, save(tensors))
         state = {"format": _FORMAT, "step": checkpoint.step, **checkpoint.state}
         _write_synced(partial / _STATE, json.dumps(state, indent=2).encode())
-        _sync_folder(partial)
+        flush_to_disk(partial)
         if target.exists():
             shutil.rmtree(target)
         partial.rename(target)
-        _sync_folder(folder)
+        flush_to_disk(folder)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
@@ -130,15 +131,5 @@ def _checkpoints(folder: Path) -> list[Path]:
 
 
 def _write_synced(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    path.write_bytes(content)
+    flush_to_disk(path)

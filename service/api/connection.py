@@ -140,11 +140,7 @@ class Connection:
             log.warning("request %s: the answer was cut short (%s)", self.request_id, type(error).__name__)
             self.status = 500
             return
-        self._added = [
-            *headers,
-            (b"content-length", str(len(body)).encode()),
-            (b"cache-control", b"no-store"),
-        ]
+        self._added = [*headers, (b"content-length", str(len(body)).encode())]
         await self.send({"type": "http.response.start", "status": status})
         await self._send({"type": "http.response.body", "body": body})
 

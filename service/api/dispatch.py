@@ -1,7 +1,7 @@
 """The one path of every operation: raw bytes, typed request, served model, encoded answer.
 
-A plain ASGI middleware inside the FastAPI app: what it does not know goes on to FastAPI's router. It
-also gives every answer its request id and counts it.
+Plain ASGI around the FastAPI app's own middleware: what it does not know goes on to FastAPI. It also
+gives every answer its request id and counts it.
 """
 
 from __future__ import annotations

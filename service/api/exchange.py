@@ -29,7 +29,6 @@ BESIDE_THE_LOOP_VALUES: Final = 2**18
 
 Floats = NDArray[np.float32]
 ArrayField = Literal["inputs", "latents"]
-Result = TypeVar("Result")
 Seed = Annotated[int, Field(ge=0, lt=2**53, description="0 .. 2^53 - 1, exact in every JSON client")]
 
 

@@ -63,15 +63,8 @@ def problem(error: Exception, request_id: str) -> tuple[int, Headers, bytes]:
         log.error("request %s failed", request_id, exc_info=error)
         error = ServiceError("the service failed on this request; its log holds the cause")
     status = status_of(error)
-    document: dict[str, Any] = {
-        "type": f"urn:pushforward:problem:{error.code}",
-        "title": error.title,
-        "status": status,
-        "detail": error.detail,
-        "code": error.code,
-        "request_id": request_id,
-    }
-    headers = [(b"content-type", CONTENT_TYPE)]
+    document = _document(status, error.code, error.title, error.detail, request_id)
+    headers = [(b"content-type", CONTENT_TYPE), (b"cache-control", b"no-store")]
     if error.flaws:
         document["errors"] = [
             {"pointer": flaw.pointer, "row": flaw.row, "message": flaw.message} for flaw in error.flaws
@@ -88,7 +81,16 @@ def problem(error: Exception, request_id: str) -> tuple[int, Headers, bytes]:
 def raw_problem(status: int, code: str, detail: str) -> bytes:
     """A whole HTTP answer, for what fails before it is a request; it closes the connection."""
     title, request_id = HTTPStatus(status).phrase, secrets.token_hex(16)
-    document = {
+    body = orjson.dumps(_document(status, code, title, detail, request_id))
+    head = (
+        f"HTTP/1.1 {status} {title}\r\ncontent-type: application/problem+json\r\n"
+        f"content-length: {len(body)}\r\nx-request-id: {request_id}\r\nconnection: close\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+def _document(status: int, code: str, title: str, detail: str, request_id: str) -> dict[str, Any]:
+    return {
         "type": f"urn:pushforward:problem:{code}",
         "title": title,
         "status": status,
@@ -96,12 +98,6 @@ def raw_problem(status: int, code: str, detail: str) -> bytes:
         "code": code,
         "request_id": request_id,
     }
-    body = orjson.dumps(document)
-    head = (
-        f"HTTP/1.1 {status} {title}\r\ncontent-type: application/problem+json\r\n"
-        f"content-length: {len(body)}\r\nx-request-id: {request_id}\r\nconnection: close\r\n\r\n"
-    )
-    return head.encode() + body
 
 
 def unfit(error: ValidationError, where: str, model: type[BaseModel]) -> ServiceError:

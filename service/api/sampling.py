@@ -123,12 +123,7 @@ class InterpolateAnswer(Body):
 async def sample(call: Call[SampleRequest]) -> Answer:
     """Answers `count` samples; large npy answers as a stream."""
     request = call.request
-    limit = call.settings.max_count if call.accepted == NPY else call.settings.max_json_count
-    if request.count > limit:
-        hint = f"; ask for {NPY} to get more" if call.accepted != NPY else ""
-        raise LimitExceeded(
-            f"count is {request.count}, at most {limit} are answered as {call.accepted}{hint}"
-        )
+    check_count(request, call.accepted, call.settings)
     seed = secrets.randbelow(noise.MAX_SEED + 1) if request.seed is None else request.seed
     headers = (("x-pushforward-seed", str(seed)), ("x-pushforward-offset", str(request.offset)))
     if call.accepted == NPY and request.count > STREAM_ROWS:

@@ -11,7 +11,7 @@ import httpx
 import numpy as np
 import pytest
 
-from service.contract import read_manifest
+from service.contract import read_manifest, version_folders
 from service.engine import Engine
 from service.errors import ProviderUnavailable
 from service.noise import Stream, normals
@@ -22,8 +22,13 @@ from tests.serving import RunningService, running_service
 NPY = {"accept": "application/x-npy"}
 
 
+def newest(model: str) -> Path:
+    """The folder of the newest published version."""
+    return version_folders(REPOSITORY / "models" / model)[-1]
+
+
 def loaded(model: str) -> Engine:
-    folder = max((REPOSITORY / "models" / model).iterdir())
+    folder = newest(model)
     return Engine(folder, read_manifest(folder), "cpu", 64)
 
 
@@ -35,9 +40,7 @@ def samples(content: bytes) -> np.ndarray:
 @pytest.mark.parametrize("model", PUBLISHED)
 def test_a_row_is_bit_for_bit_the_same_in_every_batch_of_1_to_64_and_any_order(model: str) -> None:
     engine = loaded(model)
-    latents = normals(
-        1, Stream.LATENT, 0, 64, read_manifest(max((REPOSITORY / "models" / model).iterdir())).latent_size
-    )
+    latents = normals(1, Stream.LATENT, 0, 64, read_manifest(newest(model)).latent_size)
     (whole,) = engine.run("decode", (latents,))
     for size in range(1, 65):
         start = (size * 7) % (65 - size)
@@ -176,7 +179,7 @@ def test_auto_says_in_the_log_the_catalogue_and_a_metric_that_it_fell_back(servi
 def test_cuda_is_refused_by_the_engine_itself_where_there_is_none() -> None:
     if Path("/dev/nvidiactl").exists():
         pytest.skip("this machine has an NVIDIA device")
-    folder = max((REPOSITORY / "models" / "digits-vae").iterdir())
+    folder = newest("digits-vae")
     with pytest.raises(ProviderUnavailable):
         Engine(folder, read_manifest(folder), "cuda", 64)
 
