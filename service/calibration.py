@@ -20,8 +20,8 @@ Doubles = NDArray[np.float64]
 class Bounds(NamedTuple):
     """Lower bounds on log p(x) and their parts, each (B,) float64, in nats.
 
-    elbo = expected_log_likelihood - kl. `standard_error` is the Monte Carlo error of the elbo, NaN
-    for a single draw.
+    elbo = expected_log_likelihood - kl. `standard_error` is the Monte Carlo error of the elbo (and of the
+    expected log-likelihood, where the kl is exact), NaN for a single draw.
     """
 
     elbo: Doubles
@@ -32,7 +32,12 @@ class Bounds(NamedTuple):
 
 
 def bounds_from_terms(
-    log_likelihood: NDArray[Any], log_prior: NDArray[Any], log_posterior: NDArray[Any], kl: NDArray[Any]
+    log_likelihood: NDArray[Any],
+    log_prior: NDArray[Any],
+    log_posterior: NDArray[Any],
+    kl: NDArray[Any],
+    *,
+    analytic_kl: bool = True,
 ) -> Bounds:
     """The bounds of B rows from the terms of their K draws.
 
@@ -44,18 +49,25 @@ def bounds_from_terms(
         log_likelihood: (B, K) log p(x|z_k).
         log_prior: (B, K) log p(z_k).
         log_posterior: (B, K) log q(z_k|x).
-        kl: (B,) KL(q(z|x) || p(z)), analytic.
+        kl: (B,) KL(q(z|x) || p(z)), exact, or the mean of log q(z_k|x) - log p(z_k) over the same draws.
+        analytic_kl: Whether kl is exact. If it is not, its error is part of the elbo's, and is not
+            independent of the likelihood's: both come from the same draws.
     """
     likelihood = log_likelihood.astype(np.float64)
-    draws = likelihood.shape[1]
     expected = likelihood.mean(axis=1)
-    if draws > 1:
-        error = likelihood.std(axis=1, ddof=1) / math.sqrt(draws)
-    else:
-        error = np.full(len(likelihood), np.nan)
     log_weights = likelihood + log_prior.astype(np.float64) - log_posterior.astype(np.float64)
+    error = _error_of_mean(likelihood if analytic_kl else log_weights)
     divergence = kl.astype(np.float64)
     return Bounds(expected - divergence, error, expected, divergence, _log_mean_exp(log_weights))
+
+
+def _error_of_mean(values: Doubles) -> Doubles:
+    """The standard error of the mean of K draws, (B,) from (B, K); NaN for a single draw."""
+    draws = values.shape[1]
+    if draws == 1:
+        return np.full(len(values), np.nan)
+    error: Doubles = values.std(axis=1, ddof=1) / math.sqrt(draws)
+    return error
 
 
 def _log_mean_exp(values: Doubles) -> Doubles:

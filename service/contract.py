@@ -13,9 +13,9 @@ import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from service.errors import InvalidVersion
 
@@ -33,6 +33,11 @@ OPERATIONS_BY_GRAPHS: dict[str, tuple[str, ...]] = {
 
 GraphName = Literal["encode", "decode", "draw", "score"]
 Statistic = Literal["elbo", "importance_bound"]
+Support = Literal["binary", "eight_bit", "unit_interval", "real"]
+"""What values an item has: 0 and 1; [0, 1], rounded to the nearest of 256 levels; [0, 1]; any number.
+
+The first two are discrete, so that a likelihood is a probability and has bits per dimension.
+"""
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 ModelName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
@@ -62,6 +67,35 @@ class GraphSpec(FileSpec):
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+
+
+class Column(_Frozen):
+    """A column of a table: a number, or one of several categories, one-hot."""
+
+    name: Annotated[str, Field(min_length=1, max_length=200)]
+    categories: tuple[str, ...] = ()
+    """Empty for a number; else the column is as many features, of which one is 1 and the others are 0."""
+
+    @property
+    def features(self) -> int:
+        """How many features of an item the column takes."""
+        return len(self.categories) or 1
+
+    @model_validator(mode="after")
+    def _names_each_category_once(self) -> Self:
+        if len(set(self.categories)) < len(self.categories):
+            raise ValueError(f"column {self.name} names a category twice")
+        return self
+
+
+class MixturePrior(FileSpec):
+    """A mixture of M diagonal Gaussians as prior.
+
+    The file is an .npz of weights (M,) float64, means (M, D) float32 and log_variances (M, D) float32.
+    """
+
+    kind: Literal["mixture"] = "mixture"
+    components: Annotated[int, Field(ge=1, le=65_536)]
 
 
 class CalibratedStatistic(_Frozen):
@@ -122,11 +156,14 @@ class Manifest(_Frozen):
     family: Literal["vae", "gan"]
     description: str
     item_shape: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1, max_length=3)]
-    support: Literal["binary", "unit_interval"]
-    value_range: tuple[float, float]
+    support: Support
+    value_range: tuple[float, float] | None
+    """The smallest and largest value an item may have: (0, 1), or None for the support `real`."""
+    columns: tuple[Column, ...] = ()
+    """Tables: what the features are, in order; empty for other data."""
     class_names: tuple[str, ...] = ()
     latent_size: Annotated[int, Field(ge=1, le=4096)]
-    prior: Literal["standard_normal"]
+    prior: Literal["standard_normal"] | MixturePrior
     likelihood: str | None
     noise: Literal["philox4x64-boxmuller-1"]
     graphs: dict[GraphName, GraphSpec]
@@ -138,10 +175,27 @@ class Manifest(_Frozen):
     self_test: FileSpec
     """An .npz of example inputs and expected outputs: arrays `GRAPH.inputs.NAME`, `GRAPH.outputs.NAME`."""
 
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        features = sum(column.features for column in self.columns)
+        if self.columns and self.item_shape != (features,):
+            raise ValueError(f"columns have {features} features, item_shape is {list(self.item_shape)}")
+        if len({column.name for column in self.columns}) < len(self.columns):
+            raise ValueError("columns: two have the same name")
+        wanted = None if self.support == "real" else (0.0, 1.0)
+        if self.value_range != wanted:
+            raise ValueError(f"value_range of the support {self.support} is {wanted}")
+        return self
+
     @property
     def operations(self) -> tuple[str, ...]:
         """The API operations this version's graphs allow."""
         return tuple(name for name, needs in OPERATIONS_BY_GRAPHS.items() if set(needs) <= set(self.graphs))
+
+    @property
+    def discrete(self) -> bool:
+        """Whether likelihoods are probabilities rather than densities, so that they have bits."""
+        return self.support in ("binary", "eight_bit")
 
     @property
     def files(self) -> Iterator[FileSpec]:
@@ -150,6 +204,8 @@ class Manifest(_Frozen):
         yield self.self_test
         if self.calibration is not None:
             yield self.calibration
+        if isinstance(self.prior, MixturePrior):
+            yield self.prior
 
     @property
     def sha256(self) -> str:

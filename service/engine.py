@@ -197,7 +197,7 @@ def _examples(graph: GraphSpec, rows: int) -> Arrays:
         tuple(free[axis] if isinstance(axis, str) else axis for axis in tensor.shape)
         for tensor in graph.inputs
     ]
-    return tuple(np.tile(np.float32(0.5), shape) for shape in shapes)  # inside every support
+    return tuple(np.tile(np.float32(0.5), shape) for shape in shapes)  # a number any graph computes with
 
 
 def _seconds(work: Callable[[], object]) -> float:

@@ -17,11 +17,11 @@ from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 from PIL import Image
 
+from service.contract import Column, Support
 from service.errors import Flaw, LimitExceeded, Malformed, NotAcceptable, Unfit
 
 Floats = NDArray[np.float32]
 Shape = tuple[int, ...]
-Support = Literal["binary", "unit_interval", "latent"]
 
 _GRID_GAP_PIXELS = 2
 _GRID_GREY = 128
@@ -121,26 +121,60 @@ def from_picture(body: bytes, item_shape: Shape) -> Floats:
     ) / np.float32(255)
 
 
-def check_support(array: Floats, support: Support, name: str) -> None:
+def check_support(
+    array: Floats, support: Support | Literal["latent"], name: str, columns: Sequence[Column] = ()
+) -> None:
     """Refuses rows with values the model's likelihood gives no density to.
 
+    Numbers for the support `eight_bit` need not be one of its 256 levels: the graphs round them to the
+    nearest, as a PNG would. Of tables, each categorical one of the `columns` must be one-hot.
+
     Raises:
-        Unfit: with one flaw per bad row (the first 16).
+        Unfit: with one flaw per bad row, or per row and bad column (the first 16).
     """
-    if support == "unit_interval":
+    if support in ("unit_interval", "eight_bit"):
         fits = (array >= 0) & (array <= 1)
         wanted = "numbers in [0, 1]"
     elif support == "binary":
         fits = (array == 0) | (array == 1)
         wanted = "zeros and ones"
+    elif support == "real":
+        fits = np.isfinite(array)
+        wanted = "numbers that are finite in float32"
     else:
         fits = np.abs(array) <= LARGEST_LATENT
         wanted = f"numbers from {-LARGEST_LATENT:g} to {LARGEST_LATENT:g}"
-    if fits.all():  # a NaN fits nowhere
-        return
-    bad = np.flatnonzero(~fits.reshape(len(array), -1).all(axis=1))
-    flaws = tuple(Flaw(f"/{name}/{row}", f"the model takes {wanted}", int(row)) for row in bad[:_MOST_FLAWS])
-    raise Unfit(f"{len(bad)} of {len(array)} rows of `{name}` are not {wanted}", flaws=flaws)
+    if not fits.all():  # a NaN fits nowhere
+        bad = np.flatnonzero(~fits.reshape(len(array), -1).all(axis=1))
+        flaws = tuple(
+            Flaw(f"/{name}/{row}", f"the model takes {wanted}", int(row)) for row in bad[:_MOST_FLAWS]
+        )
+        raise Unfit(f"{len(bad)} of {len(array)} rows of `{name}` are not {wanted}", flaws=flaws)
+    _check_one_hot(array, columns, name)
+
+
+def _check_one_hot(array: Floats, columns: Sequence[Column], name: str) -> None:
+    flaws: list[Flaw] = []
+    misfits: list[str] = []
+    start = 0
+    for column in columns:
+        end = start + column.features
+        if column.categories:
+            features = array[:, start:end]
+            bad = np.flatnonzero((np.count_nonzero(features, axis=1) != 1) | (features.max(axis=1) != 1))
+            wanted = (
+                f"the column `{column.name}` takes a 1 and else zeros at its features {start} to {end - 1}"
+            )
+            flaws += [Flaw(f"/{name}/{row}/{start}", wanted, int(row)) for row in bad[:_MOST_FLAWS]]
+            misfits += [f"`{column.name}`"] if len(bad) else []
+        start = end
+    if misfits:
+        flaws.sort(key=lambda flaw: flaw.row or 0)
+        raise Unfit(
+            f"rows of `{name}` are not one-hot in {', '.join(misfits[:_MOST_FLAWS])}: a categorical column "
+            "takes a 1 at the feature of its category and else zeros, in the order of the model's `columns`",
+            flaws=tuple(flaws[:_MOST_FLAWS]),
+        )
 
 
 def _of_shape(array: Floats, item_shape: Shape, name: str) -> Floats:

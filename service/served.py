@@ -23,6 +23,7 @@ from service.contract import Manifest, Statistic, read_manifest, verify_files
 from service.engine import Arrays, Engine, Provider
 from service.errors import InvalidVersion, LimitExceeded, OperationNotOffered
 from service.metrics import Metrics
+from service.prior import Prior, read_prior
 from service.settings import Settings
 from service.turns import Timing
 
@@ -54,12 +55,14 @@ class Served:
         self,
         manifest: Manifest,
         engine: Engine,
+        prior: Prior,
         calibrations: dict[Statistic, Calibration],
         batchers: dict[str, Batcher],
         max_batch_cost: int,
     ) -> None:
         self.manifest = manifest
         self.provider: Provider = engine.provider
+        self.prior = prior
         self._calibrations = calibrations
         self._batchers = batchers
         self._max_batch_cost = max_batch_cost
@@ -94,12 +97,6 @@ class Served:
                 f"it offers {', '.join(self.operations)}",
                 offered=self.operations,
             )
-
-    def latents(self, seed: int, start: int, count: int, temperature: float) -> Floats:
-        """The latents (count, D) of samples start .. start + count - 1 of a seed."""
-        size = self.manifest.latent_size
-        drawn = noise.normals(seed, noise.Stream.LATENT, start, count, size)
-        return drawn if temperature == 1.0 else drawn * np.float32(temperature)
 
     async def sample(
         self,
@@ -156,7 +153,8 @@ class Served:
                     f"{calibration.smallest_alpha:.6g}"
                 )
             threshold = calibration.threshold(alpha)
-        bounds = bounds_from_terms(*await self._terms(inputs, draws, seed, timing))
+        terms = await self._terms(inputs, draws, seed, timing)
+        bounds = bounds_from_terms(*terms, analytic_kl=self.manifest.prior == "standard_normal")
         surprises = surprise(bounds, statistic)
         p_value = None if calibration is None else calibration.p_values(surprises)
         return Scores(
@@ -169,7 +167,7 @@ class Served:
         )
 
     async def _terms(self, inputs: Floats, draws: int, seed: int, timing: Timing) -> Arrays:
-        """The score graph's terms: three of (B, K) and the KL (B,).
+        """The score graph's terms: three of (B, K) and the KL (B,), averaged over all draws.
 
         Draws are cut into pieces by their number alone, so an item's score does not depend on its
         batch-mates; the pieces of one request run one after the other, to leave room for others.
@@ -202,7 +200,7 @@ class Served:
         return self._calibrations[statistic]
 
     def _bits_per_dimension(self, elbo: Doubles) -> Doubles | None:
-        if self.manifest.support != "binary":  # a density has no bits
+        if not self.manifest.discrete:
             return None
         return -elbo / (math.prod(self.manifest.item_shape) * math.log(2.0))
 
@@ -224,6 +222,7 @@ def load(folder: Path, provider: Provider, settings: Settings, metrics: Metrics,
     if manifest.calibration is not None:
         with np.load(folder / manifest.calibration.file, allow_pickle=False) as stored:
             calibrations = {name: Calibration(stored[name]) for name in manifest.calibration.statistics}
+    prior = read_prior(folder, manifest)
     engine = Engine(folder, manifest, provider, settings.max_batch_rows)
     engine.self_test(folder)
     batchers = {}
@@ -240,4 +239,4 @@ def load(folder: Path, provider: Provider, settings: Settings, metrics: Metrics,
             name=f"{manifest.name}/{manifest.version} {graph}",
         )
         log.debug("%s: %.0f us a row, up to %d inline", graph, seconds_per_row * 1e6, limits.inline_cost)
-    return Served(manifest, engine, calibrations, batchers, settings.max_batch_rows)
+    return Served(manifest, engine, prior, calibrations, batchers, settings.max_batch_rows)

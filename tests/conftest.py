@@ -6,6 +6,7 @@ import pytest
 
 from tests.serving import RunningService, running_service
 from tests.toy import publish_toy
+from tests.toy_table import publish_table
 
 REPOSITORY = Path(__file__).parent.parent
 PUBLISHED = ("digits-vae", "fashion-vae", "fashion-gan")
@@ -18,12 +19,14 @@ def anyio_backend() -> str:
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The repository's published models, and two toys beside them."""
+    """The repository's published models, and the toys beside them."""
     folder = tmp_path_factory.mktemp("models")
     for name in PUBLISHED:
         (folder / name).symlink_to(REPOSITORY / "models" / name)
     publish_toy(folder)
     publish_toy(folder, "poisoned-vae", poisoned=True)
+    publish_toy(folder, "mixture-vae", mixture=True)
+    publish_table(folder)
     return folder
 
 

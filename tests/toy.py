@@ -1,7 +1,7 @@
 """A tiny published VAE whose exact evidence can be computed: 2 x 2 binary items, two latents.
 
 Its graphs are written node by node, so the service is tested against numbers that neither PyTorch nor
-the exporter made.
+the exporter made. Its prior is a standard normal, or the mixture below.
 """
 
 from __future__ import annotations
@@ -10,52 +10,57 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
-import onnxruntime as ort
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
+from scipy.special import logsumexp
 
-from service.calibration import bounds_from_terms, surprise
-from service.contract import (
-    CalibratedStatistic,
-    CalibrationSpec,
-    FileSpec,
-    GraphSpec,
-    Manifest,
-    Provenance,
-    ScoreDefaults,
-    TensorSpec,
-    publish,
-    sha256_of,
-    stage,
+from service.contract import GraphName, GraphSpec, MixturePrior, Support, sha256_of, stage
+from tests.handmade import (
+    CALIBRATION_ITEMS,
+    TERMS,
+    Shape,
+    gaussian_kl_nodes,
+    gaussian_nodes,
+    publish_version,
+    shared_constants,
+    write_graph,
 )
-from service.noise import scoring_noise
 
 LATENT, PIXELS, ITEM = 2, 4, (1, 2, 2)
-DRAWS, SEED, CALIBRATION_ITEMS = 8, 5, 199
 
 Floats = NDArray[np.float32]
-Shape = tuple[int | str, ...]
 
 _random = np.random.default_rng(2)
 DECODER: Floats = _random.normal(size=(LATENT, PIXELS)).astype(np.float32) * np.float32(1.5)
 ENCODER: Floats = _random.normal(size=(PIXELS, LATENT)).astype(np.float32) * np.float32(0.5)
 LOG_VARIANCE = np.float32(-0.3)
 
+WEIGHTS = np.array([0.2, 0.5, 0.3])
+MEANS: Floats = np.array([[-1.5, 0.5], [1.0, 1.0], [0.0, -2.0]], np.float32)
+LOG_VARIANCES: Floats = np.array([[-1.0, 0.3], [-0.2, -0.7], [0.2, -1.5]], np.float32)
+
 _ROWS_ITEM: Shape = ("rows", *ITEM)
 _ROWS_LATENT: Shape = ("rows", LATENT)
-_TERMS: Shape = ("rows", "draws")
 
 
-def exact_log_evidence(item: NDArray[Any]) -> float:
+def log_prior(latents: NDArray[Any], *, mixture: bool = False) -> NDArray[np.float64]:
+    """log p(z) in nats of latents (..., 2), in float64."""
+    means, log_variances = (MEANS, LOG_VARIANCES) if mixture else (np.zeros((1, LATENT)),) * 2
+    weights = WEIGHTS if mixture else np.ones(1)
+    squares = (latents[..., None, :].astype(np.float64) - means) ** 2 / np.exp(log_variances.astype(float))
+    parts = -0.5 * (squares + log_variances + np.log(2 * np.pi)).sum(axis=-1)
+    total: NDArray[np.float64] = logsumexp(parts, axis=-1, b=weights)
+    return total
+
+
+def exact_log_evidence(item: NDArray[Any], *, mixture: bool = False) -> float:
     """log p(x) of one item in nats, by quadrature over the two latents."""
     axis = np.linspace(-8, 8, 801)
     grid = np.stack(np.meshgrid(axis, axis, indexing="ij"), axis=-1).reshape(-1, LATENT)
     logits = grid @ DECODER.astype(np.float64)
     likelihood = (item.reshape(-1) * logits - np.logaddexp(0, logits)).sum(axis=1)
-    prior = -0.5 * (grid**2).sum(axis=1) - np.log(2 * np.pi)
-    joint = likelihood + prior
-    return float(np.log(np.exp(joint - joint.max()).sum() * (axis[1] - axis[0]) ** 2) + joint.max())
+    joint = likelihood + log_prior(grid, mixture=mixture)
+    return float(logsumexp(joint) + 2 * np.log(axis[1] - axis[0]))
 
 
 def items(count: int, seed: int = 0) -> Floats:
@@ -65,58 +70,61 @@ def items(count: int, seed: int = 0) -> Floats:
     return (random.random(logits.shape) < 1 / (1 + np.exp(-logits))).astype(np.float32).reshape(count, *ITEM)
 
 
-def publish_toy(models: Path, name: str = "toy-vae", *, poisoned: bool = False) -> Path:
-    """Publishes the toy; `poisoned` decodes latents above 100 to NaN, as a broken model might."""
+def publish_toy(
+    models: Path,
+    name: str = "toy-vae",
+    *,
+    poisoned: bool = False,
+    mixture: bool = False,
+    support: Support = "binary",
+) -> Path:
+    """Publishes the toy.
+
+    Args:
+        models: The folder of models.
+        name: The model's name.
+        poisoned: Decodes latents above 100 to NaN, as a broken model might.
+        mixture: Has the mixture above as its prior.
+        support: What the manifest says that items may hold; the graphs are the same.
+    """
     staging = stage(models, name)
-    graphs = {
-        "encode": _graph(staging, "encode", _encode_nodes(), {"inputs": _ROWS_ITEM}, _encode_outputs()),
-        "decode": _graph(
-            staging,
-            "decode",
-            _decode_nodes(poisoned=poisoned),
-            {"latents": _ROWS_LATENT},
-            {"samples": _ROWS_ITEM},
-        ),
-        "draw": _graph(
-            staging,
-            "draw",
-            _draw_nodes(),
-            {"latents": _ROWS_LATENT, "uniforms": _ROWS_ITEM},
-            {"samples": _ROWS_ITEM},
-        ),
-        "score": _graph(
-            staging,
+
+    def graph(name: str, nodes: list[Any], inputs: dict[str, Shape], outputs: dict[str, Shape]) -> GraphSpec:
+        return write_graph(staging, name, nodes, _constants(), inputs, outputs)
+
+    posterior = {"mean": _ROWS_LATENT, "log_variance": _ROWS_LATENT}
+    latents, samples = {"latents": _ROWS_LATENT}, {"samples": _ROWS_ITEM}
+    per_draw = {"log_likelihood": TERMS, "log_prior": TERMS, "log_posterior": TERMS}
+    graphs: dict[GraphName, GraphSpec] = {
+        "encode": graph("encode", _encode_nodes(), {"inputs": _ROWS_ITEM}, posterior),
+        "decode": graph("decode", _decode_nodes(poisoned=poisoned), latents, samples),
+        "draw": graph("draw", _draw_nodes(), latents | {"uniforms": _ROWS_ITEM}, samples),
+        "score": graph(
             "score",
-            _score_nodes(),
-            {"inputs": _ROWS_ITEM, "eps": ("rows", "draws", LATENT)},
-            {"log_likelihood": _TERMS, "log_prior": _TERMS, "log_posterior": _TERMS, "kl": ("rows",)},
+            _score_nodes(mixture=mixture),
+            {"inputs": _ROWS_ITEM, "eps": (*TERMS, LATENT)},
+            per_draw | {"kl": ("rows",)},
         ),
     }
-    manifest = Manifest(
-        name=name,
-        version=1,
-        family="vae",
+    return publish_version(
+        staging,
+        name,
+        graphs,
+        items(CALIBRATION_ITEMS, seed=1),
         description="A toy with exact evidence.",
         item_shape=ITEM,
-        support="binary",
-        value_range=(0.0, 1.0),
+        support=support,
+        value_range=None if support == "real" else (0.0, 1.0),
         latent_size=LATENT,
-        prior="standard_normal",
+        prior=_write_prior(staging) if mixture else "standard_normal",
         likelihood="bernoulli",
-        noise="philox4x64-boxmuller-1",
-        graphs=graphs,
-        calibration=_calibration(staging),
-        defaults=ScoreDefaults(statistic="elbo", draws=DRAWS, seed=SEED, alpha=0.05),
-        metrics={},
-        provenance=Provenance(recipe={}, commit="none", seed=2, libraries={}),
-        parity={},
-        self_test=_self_test(staging, graphs),
     )
-    return publish(staging, manifest)
 
 
-def _encode_outputs() -> dict[str, Shape]:
-    return {"mean": _ROWS_LATENT, "log_variance": _ROWS_LATENT}
+def _write_prior(staging: Path) -> MixturePrior:
+    path = staging / "prior.npz"
+    np.savez(path, weights=WEIGHTS, means=MEANS, log_variances=LOG_VARIANCES)
+    return MixturePrior(file=path.name, sha256=sha256_of(path), components=len(WEIGHTS))
 
 
 def _encode_nodes() -> list[Any]:
@@ -156,121 +164,56 @@ def _draw_nodes() -> list[Any]:
     ]
 
 
-def _score_nodes() -> list[Any]:
-    def gaussian(values: str, scale_square: str, constant: str, output: str) -> list[Any]:
-        return [
-            helper.make_node("Mul", [values, values], [f"{output}_square"]),
-            helper.make_node("Div", [f"{output}_square", scale_square], [f"{output}_scaled"]),
-            helper.make_node("Add", [f"{output}_scaled", constant], [f"{output}_sum"]),
-            helper.make_node("ReduceSum", [f"{output}_sum", "last"], [f"{output}_total"], keepdims=0),
-            helper.make_node("Mul", [f"{output}_total", "minus_half"], [output]),
-        ]
-
+def _score_nodes(*, mixture: bool) -> list[Any]:
     return [
         helper.make_node("Reshape", ["inputs", "flat"], ["x"]),
         helper.make_node("MatMul", ["x", "encoder"], ["mean"]),
-        helper.make_node("Unsqueeze", ["mean", "middle"], ["mean_draws"]),
-        helper.make_node("Unsqueeze", ["x", "middle"], ["x_draws"]),
+        helper.make_node("Unsqueeze", ["mean", "axis_1"], ["mean_draws"]),
+        helper.make_node("Unsqueeze", ["x", "axis_1"], ["x_draws"]),
         helper.make_node("Mul", ["eps", "scale"], ["offset"]),
         helper.make_node("Add", ["mean_draws", "offset"], ["z"]),
         helper.make_node("MatMul", ["z", "decoder"], ["logits"]),
         helper.make_node("Mul", ["x_draws", "logits"], ["chosen"]),
         helper.make_node("Softplus", ["logits"], ["norm"]),
         helper.make_node("Sub", ["chosen", "norm"], ["pixels"]),
-        helper.make_node("ReduceSum", ["pixels", "last"], ["log_likelihood"], keepdims=0),
-        *gaussian("z", "one", "log_two_pi", "log_prior"),
-        *gaussian("eps", "one", "log_two_pi_variance", "log_posterior"),
-        helper.make_node("Mul", ["mean", "mean"], ["mean_square"]),
-        helper.make_node("Add", ["mean_square", "kl_constant"], ["kl_sum"]),
-        helper.make_node("ReduceSum", ["kl_sum", "minus_one"], ["kl_total"], keepdims=0),
-        helper.make_node("Mul", ["kl_total", "half"], ["kl"]),
+        helper.make_node("ReduceSum", ["pixels", "axis_2"], ["log_likelihood"], keepdims=0),
+        *gaussian_nodes("eps", "one", "log_two_pi_variance", "log_posterior"),
+        *(
+            _mixture_nodes()
+            if mixture
+            else [*gaussian_nodes("z", "one", "log_two_pi", "log_prior"), *gaussian_kl_nodes()]
+        ),
+    ]
+
+
+def _mixture_nodes() -> list[Any]:
+    """`log_prior` under the mixture, and `kl` as the mean of the draws."""
+    return [
+        helper.make_node("Unsqueeze", ["z", "axis_2"], ["z_components"]),
+        helper.make_node("Sub", ["z_components", "prior_means"], ["distance"]),
+        helper.make_node("Mul", ["distance", "distance"], ["distance_square"]),
+        helper.make_node("Div", ["distance_square", "prior_variances"], ["distance_scaled"]),
+        helper.make_node("Add", ["distance_scaled", "prior_log_two_pi_variances"], ["distance_sum"]),
+        helper.make_node("ReduceSum", ["distance_sum", "axis_3"], ["distance_total"], keepdims=0),
+        helper.make_node("Mul", ["distance_total", "minus_half"], ["log_components"]),
+        helper.make_node("Add", ["log_components", "prior_log_weights"], ["log_joint"]),
+        helper.make_node("ReduceLogSumExp", ["log_joint", "axis_2"], ["log_prior"], keepdims=0),
+        helper.make_node("Sub", ["log_posterior", "log_prior"], ["log_ratio"]),
+        helper.make_node("ReduceMean", ["log_ratio", "axis_1"], ["kl"], keepdims=0),
     ]
 
 
 def _constants() -> dict[str, Any]:
-    log_two_pi = np.log(2 * np.pi)
-    return {
+    return shared_constants(LOG_VARIANCE) | {
         "encoder": ENCODER,
         "decoder": DECODER,
         "flat": np.array([-1, PIXELS]),
         "item": np.array([-1, *ITEM]),
         "rows_only": np.array([-1, 1, 1, 1]),
         "first": np.array([0]),
-        "middle": np.array([1]),
-        "last": np.array([2]),
-        "minus_one": np.array([1]),
-        "zero": np.float32(0),
-        "one": np.float32(1),
-        "half": np.float32(0.5),
-        "minus_half": np.float32(-0.5),
         "hundred": np.float32(100),
-        "variance": LOG_VARIANCE,
-        "scale": np.float32(np.exp(0.5 * LOG_VARIANCE)),
-        "log_two_pi": np.float32(log_two_pi),
-        "log_two_pi_variance": np.float32(log_two_pi + LOG_VARIANCE),
-        "kl_constant": np.float32(np.exp(LOG_VARIANCE) - 1 - LOG_VARIANCE),
+        "prior_means": MEANS,
+        "prior_variances": np.exp(LOG_VARIANCES),
+        "prior_log_two_pi_variances": LOG_VARIANCES + np.float32(np.log(2 * np.pi)),
+        "prior_log_weights": np.log(WEIGHTS).astype(np.float32),
     }
-
-
-def _graph(
-    staging: Path, name: str, nodes: list[Any], inputs: dict[str, Shape], outputs: dict[str, Shape]
-) -> GraphSpec:
-    used = {given for node in nodes for given in node.input}
-    constants = [
-        numpy_helper.from_array(np.asarray(value), key) for key, value in _constants().items() if key in used
-    ]
-
-    def infos(tensors: dict[str, Shape]) -> list[Any]:
-        return [
-            helper.make_tensor_value_info(key, TensorProto.FLOAT, shape) for key, shape in tensors.items()
-        ]
-
-    graph = helper.make_graph(nodes, name, infos(inputs), infos(outputs), constants)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
-    onnx.checker.check_model(model, full_check=True)
-    path = staging / f"{name}.onnx"
-    onnx.save(model, path)
-    return GraphSpec(file=path.name, sha256=sha256_of(path), inputs=_specs(inputs), outputs=_specs(outputs))
-
-
-def _specs(tensors: dict[str, Shape]) -> tuple[TensorSpec, ...]:
-    return tuple(TensorSpec(name=name, shape=shape) for name, shape in tensors.items())
-
-
-def _calibration(staging: Path) -> CalibrationSpec:
-    inputs = items(CALIBRATION_ITEMS, seed=1)
-    eps = np.broadcast_to(scoring_noise(SEED, DRAWS, LATENT), (len(inputs), DRAWS, LATENT))
-    feeds = {"inputs": inputs, "eps": np.ascontiguousarray(eps)}
-    session = ort.InferenceSession(str(staging / "score.onnx"), providers=["CPUExecutionProvider"])
-    bounds = bounds_from_terms(*session.run(None, feeds))
-    path = staging / "calibration.npz"
-    how = CalibratedStatistic(n=len(inputs), draws=DRAWS, seed=SEED)
-    np.savez(
-        path,
-        elbo=np.sort(surprise(bounds, "elbo")),
-        importance_bound=np.sort(surprise(bounds, "importance_bound")),
-    )
-    return CalibrationSpec(
-        file=path.name, sha256=sha256_of(path), statistics={"elbo": how, "importance_bound": how}
-    )
-
-
-def _self_test(staging: Path, graphs: dict[str, GraphSpec]) -> FileSpec:
-    sizes = {"rows": 2, "draws": 3}
-    example: dict[str, NDArray[Any]] = {}
-    for name, graph in graphs.items():
-        session = ort.InferenceSession(str(staging / graph.file), providers=["CPUExecutionProvider"])
-        feeds = {
-            tensor.name: np.ones(
-                [sizes[axis] if isinstance(axis, str) else axis for axis in tensor.shape], "f4"
-            )
-            for tensor in graph.inputs
-        }
-        outputs = session.run(None, feeds)
-        example |= {f"{name}.inputs.{key}": value for key, value in feeds.items()}
-        example |= {
-            f"{name}.outputs.{spec.name}": value for spec, value in zip(graph.outputs, outputs, strict=True)
-        }
-    path = staging / "self_test.npz"
-    np.savez(path, allow_pickle=False, **example)
-    return FileSpec(file=path.name, sha256=sha256_of(path))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from service.api.exchange import JSON, NPY, PNG, Answer, Body, Call, Floats, Operation, arrays_answer
+from service.api.exchange import JSON, NPY, PNG, Answer, Body, Call, Floats, Inputs, Operation, arrays_answer
 
 
 class NoOptions(Body):
@@ -14,7 +14,7 @@ class NoOptions(Body):
 class EncodeRequest(Body):
     """Rows of items to encode."""
 
-    inputs: list[Any]
+    inputs: Inputs
 
 
 class EncodeAnswer(Body):
@@ -44,7 +44,7 @@ class DecodeAnswer(Body):
 class ReconstructRequest(Body):
     """Rows of items to reconstruct."""
 
-    inputs: list[Any]
+    inputs: Inputs
 
 
 class ReconstructAnswer(Body):

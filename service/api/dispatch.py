@@ -20,7 +20,7 @@ from service.api.reading import body_limit, from_query, read_request
 from service.api.sampling import INTERPOLATE, SAMPLE, SampleRequest, check_count, entity_tag
 from service.api.scoring import SCORE
 from service.contract import OPERATIONS_BY_GRAPHS
-from service.errors import Draining, MethodNotAllowed, Unfit, UnsupportedMedia
+from service.errors import Draining, MethodNotAllowed, NotAcceptable, Unfit, UnsupportedMedia
 from service.metrics import Metrics
 from service.registry import Registry
 from service.served import Served
@@ -96,12 +96,7 @@ class Dispatcher:
         self, connection: Connection, served: Served, operation: Operation, *, pinned: bool
     ) -> Call[Any] | None:
         """The call that a request makes, or None if it has been answered already."""
-        answers = (
-            operation.answers
-            if served.makes_pictures
-            else tuple(kind for kind in operation.answers if kind != PNG)
-        )
-        accepted = negotiate(connection.header(b"accept"), answers)
+        accepted = _accepted(connection.header(b"accept"), served, operation)
         query = connection.scope["query_string"]
         if connection.scope["method"] == "GET":
             wanted = from_query(SampleRequest, query)
@@ -130,6 +125,25 @@ class Dispatcher:
         if not seconds > 0:
             raise Unfit("x-request-timeout-seconds takes a positive number of seconds")
         return min(seconds, self._settings.deadline_seconds)
+
+
+def _accepted(accept: str, served: Served, operation: Operation) -> str:
+    """The media type to answer in; pictures only of items that are some.
+
+    Raises:
+        NotAcceptable: `Accept` likes nothing that the operation answers for this model; says what it does.
+    """
+    best = negotiate(accept, operation.answers)
+    if best != PNG or served.makes_pictures:
+        return best
+    others = tuple(kind for kind in operation.answers if kind != PNG)
+    try:
+        return negotiate(accept, others)
+    except NotAcceptable as error:
+        raise NotAcceptable(
+            f"this model's items, of shape {list(served.manifest.item_shape)}, are no pictures; "
+            f"{operation.name} answers {', '.join(others)}"
+        ) from error
 
 
 def _check_method(connection: Connection, name: str) -> None:

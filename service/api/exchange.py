@@ -30,6 +30,13 @@ BESIDE_THE_LOOP_VALUES: Final = 2**18
 Floats = NDArray[np.float32]
 ArrayField = Literal["inputs", "latents"]
 Seed = Annotated[int, Field(ge=0, lt=2**53, description="0 .. 2^53 - 1, exact in every JSON client")]
+ITEM_TEXT: Final = (
+    "An item is nested lists of the model's `item_shape`, with numbers of its `support`: `binary` takes "
+    "zeros and ones; `unit_interval` numbers in [0, 1]; `eight_bit` too, and rounds them to the nearest of "
+    "256 levels, as a PNG would; `real` any number that is finite in float32. Each categorical one of its "
+    "`columns` is a 1 at the feature of the category, and else zeros."
+)
+Inputs = Annotated[list[Any], Field(description=f"Rows of items. {ITEM_TEXT}")]
 
 
 class Body(BaseModel):

@@ -141,5 +141,8 @@ def _from_json(operation: Operation, body: bytes, served: Served, sizes: Sizes) 
 
 
 def _checked(name: ArrayField, array: Floats, served: Served) -> Floats:
-    media.check_support(array, "latent" if name == "latents" else served.manifest.support, name)
+    if name == "latents":
+        media.check_support(array, "latent", name)
+    else:
+        media.check_support(array, served.manifest.support, name, served.manifest.columns)
     return array

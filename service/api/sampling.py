@@ -12,6 +12,7 @@ from pydantic import Field, create_model, model_validator
 
 from service import media, noise
 from service.api.exchange import (
+    ITEM_TEXT,
     JSON,
     NPY,
     PNG,
@@ -45,7 +46,7 @@ class SampleRequest(Body):
     offset: Annotated[int, Field(ge=0, lt=2**53)] = 0
     """The first sample's number."""
     temperature: Annotated[float, Field(ge=0, le=10)] = 1.0
-    """Scales the latents: below 1 typical, above 1 unusual samples."""
+    """Scales the prior's standard deviation: below 1 typical, above 1 unusual samples."""
     output: Literal["mean", "draw"] = "mean"
     """The likelihood's mean, or a draw from the likelihood (VAE)."""
     method: Literal["direct"] = "direct"
@@ -75,8 +76,10 @@ class Point(Body):
     """The number of the sample of the seed."""
     latent: list[float] | None = None
     """A latent itself, D numbers."""
-    input: list[Any] | None = None
-    """An item, whose posterior mean is meant; the model must offer `encode`."""
+    input: Annotated[
+        list[Any] | None,
+        Field(description=f"An item, whose posterior mean is meant; the model offers `encode`. {ITEM_TEXT}"),
+    ] = None
 
     @model_validator(mode="after")
     def _is_one_point(self) -> Point:
@@ -149,7 +152,7 @@ async def _drawn(
     call: Call[SampleRequest], seed: int, start: int, count: int, *, admitted: bool = False
 ) -> tuple[Floats, Floats]:
     request = call.request
-    latents = call.served.latents(seed, start, count, request.temperature)
+    latents = call.served.prior.latents(seed, start, count, request.temperature)
     samples = await call.served.sample(latents, seed, start, request.output, call.timing, admitted=admitted)
     return samples, latents
 
@@ -193,12 +196,12 @@ async def _latent(call: Call[InterpolateRequest], point: Point, name: str) -> Fl
     if point.input is not None:
         served.require("encode")
         item = media.from_lists([point.input], manifest.item_shape, f"{name}/input")
-        media.check_support(item, manifest.support, f"{name}/input")
+        media.check_support(item, manifest.support, f"{name}/input", manifest.columns)
         mean, _ = await served.encode(item, call.timing)
         return mean
     if point.seed is None:
         raise Unfit(f"`{name}` has a null seed; give a number")
-    return served.latents(point.seed, point.index, 1, 1.0)
+    return served.prior.latents(point.seed, point.index, 1, 1.0)
 
 
 def entity_tag(served: Served, request: SampleRequest, media_type: str) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from service.api.exchange import JSON, Answer, Body, Call, Operation, Seed, to_json
+from service.api.exchange import JSON, Answer, Body, Call, Inputs, Operation, Seed, to_json
 from service.contract import ScoreDefaults, Statistic
 from service.errors import LimitExceeded
 from service.served import Scores
@@ -30,7 +30,7 @@ class ScoreOptions(Body):
 class ScoreRequest(ScoreOptions):
     """Rows of items to score, and how."""
 
-    inputs: list[Any]
+    inputs: Inputs
 
 
 class Score(Body):

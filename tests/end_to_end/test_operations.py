@@ -10,6 +10,7 @@ from PIL import Image
 
 from service import noise
 from tests import toy
+from tests.handmade import CALIBRATION_ITEMS, DRAWS, SEED
 
 TOY = "/v1/models/toy-vae"
 NPY = {"accept": "application/x-npy"}
@@ -161,7 +162,7 @@ def test_the_parts_of_a_score_fit_together(client: httpx.Client) -> None:
 def test_p_values_are_given_only_for_what_was_calibrated(client: httpx.Client) -> None:
     inputs = toy.items(3).tolist()
     calibrated = client.post(f"{TOY}/score", json={"inputs": inputs}).json()
-    assert (calibrated["statistic"], calibrated["draws"], calibrated["seed"]) == ("elbo", toy.DRAWS, toy.SEED)
+    assert (calibrated["statistic"], calibrated["draws"], calibrated["seed"]) == ("elbo", DRAWS, SEED)
     for score in calibrated["scores"]:
         assert score["anomaly"] == (score["p_value"] <= calibrated["alpha"])
         assert score["anomaly"] == (score["surprise"] > calibrated["threshold"])
@@ -177,7 +178,7 @@ def test_p_values_are_given_only_for_what_was_calibrated(client: httpx.Client) -
 def test_an_alpha_too_small_for_the_calibration_names_the_smallest(client: httpx.Client) -> None:
     response = client.post(f"{TOY}/score", json={"inputs": toy.items(1).tolist(), "alpha": 0.001})
     assert response.status_code == 422
-    assert f"{1 / (toy.CALIBRATION_ITEMS + 1):.6g}" in response.json()["detail"]
+    assert f"{1 / (CALIBRATION_ITEMS + 1):.6g}" in response.json()["detail"]
 
 
 def test_one_draw_has_no_standard_error(client: httpx.Client) -> None:

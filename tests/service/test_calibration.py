@@ -5,11 +5,13 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import stats
 
-from service.calibration import Calibration, bounds_from_terms, surprise
+from service.calibration import Bounds, Calibration, bounds_from_terms, surprise
 from service.noise import scoring_noise
 from tests import toy
 
 SURPRISES = hnp.arrays(np.float64, st.integers(1, 60), elements=st.integers(-9, 9).map(float))
+
+BOTH_PRIORS = pytest.mark.parametrize("mixture", [False, True], ids=["standard normal", "mixture"])
 
 
 @given(SURPRISES, SURPRISES)
@@ -49,7 +51,7 @@ def test_flagged_share_of_ordinary_items_follows_the_beta_binomial_law() -> None
     assert low <= flagged <= high
 
 
-def _toy_terms(inputs: np.ndarray, draws: int, seed: int) -> tuple[np.ndarray, ...]:
+def _toy_terms(inputs: np.ndarray, draws: int, seed: int, *, mixture: bool = False) -> tuple[np.ndarray, ...]:
     """The toy's score graph in numpy float64."""
     x = inputs.reshape(len(inputs), -1).astype(np.float64)
     mean = x @ toy.ENCODER
@@ -57,35 +59,50 @@ def _toy_terms(inputs: np.ndarray, draws: int, seed: int) -> tuple[np.ndarray, .
     z = mean[:, None] + eps * np.exp(0.5 * toy.LOG_VARIANCE)
     logits = z @ toy.DECODER
     likelihood = (x[:, None] * logits - np.logaddexp(0, logits)).sum(-1)
-    prior = stats.norm.logpdf(z).sum(-1)
+    prior = toy.log_prior(z, mixture=mixture)
     posterior = np.broadcast_to(
         stats.norm.logpdf(eps).sum(-1) - 0.5 * toy.LATENT * toy.LOG_VARIANCE, prior.shape
     )
-    kl = 0.5 * (mean**2 + np.exp(toy.LOG_VARIANCE) - 1 - toy.LOG_VARIANCE).sum(-1)
+    exact = 0.5 * (mean**2 + np.exp(toy.LOG_VARIANCE) - 1 - toy.LOG_VARIANCE).sum(-1)
+    kl = (posterior - prior).mean(axis=1) if mixture else exact
     return likelihood, prior, posterior, kl
 
 
-def test_bounds_are_ordered_below_the_exact_evidence_in_expectation() -> None:
+def _toy_bounds(inputs: np.ndarray, draws: int, seed: int, *, mixture: bool) -> Bounds:
+    terms = _toy_terms(inputs, draws, seed, mixture=mixture)
+    return bounds_from_terms(*terms, analytic_kl=not mixture)
+
+
+@BOTH_PRIORS
+def test_bounds_are_ordered_below_the_exact_evidence_in_expectation(mixture: bool) -> None:
     inputs = toy.items(6)
-    exact = np.array([toy.exact_log_evidence(item) for item in inputs])
+    exact = np.array([toy.exact_log_evidence(item, mixture=mixture) for item in inputs])
     elbo, few, many = [], [], []
     for seed in range(400):
-        bounds = bounds_from_terms(*_toy_terms(inputs, 8, seed))
+        bounds = _toy_bounds(inputs, 8, seed, mixture=mixture)
         elbo.append(bounds.elbo)
         few.append(bounds.importance_bound)
-        many.append(bounds_from_terms(*_toy_terms(inputs, 64, seed)).importance_bound)
+        many.append(_toy_bounds(inputs, 64, seed, mixture=mixture).importance_bound)
     assert (np.mean(elbo, axis=0) < np.mean(few, axis=0)).all()
     assert (np.mean(few, axis=0) < np.mean(many, axis=0)).all()
     error = np.std(many, axis=0) / np.sqrt(len(many))
     assert (np.mean(many, axis=0) < exact + 4 * error).all()
 
 
-def test_standard_error_is_the_spread_of_repeated_elbos() -> None:
+@BOTH_PRIORS
+def test_standard_error_is_the_spread_of_repeated_elbos(mixture: bool) -> None:
     inputs = toy.items(4)
-    runs = [bounds_from_terms(*_toy_terms(inputs, 50, seed)) for seed in range(500)]
+    runs = [_toy_bounds(inputs, 50, seed, mixture=mixture) for seed in range(2000)]
     spread = np.std([run.elbo for run in runs], axis=0)
-    reported = np.mean([run.standard_error for run in runs], axis=0)
-    np.testing.assert_allclose(reported, spread, rtol=0.2)
+    reported = np.sqrt(np.mean([run.standard_error**2 for run in runs], axis=0))
+    np.testing.assert_allclose(reported, spread, rtol=0.1)
+
+
+def test_the_likelihoods_spread_alone_is_not_the_error_of_an_elbo_under_a_mixture() -> None:
+    terms = _toy_terms(toy.items(4), 5000, 0, mixture=True)
+    right, wrong = bounds_from_terms(*terms, analytic_kl=False), bounds_from_terms(*terms)
+    np.testing.assert_allclose(right.elbo, wrong.elbo)
+    assert (np.abs(right.standard_error / wrong.standard_error - 1) > 0.2).any()
 
 
 def test_a_single_draw_has_no_standard_error() -> None:

@@ -9,6 +9,7 @@ import pytest
 from service.contract import publish, read_manifest, stage, verify_files, version_folders
 from service.errors import InvalidVersion
 from tests.toy import publish_toy
+from tests.toy_table import publish_table
 
 
 @pytest.fixture
@@ -73,6 +74,12 @@ def test_a_damaged_file_is_named(version: Path, damage: str) -> None:
         ("noise", "other"),
         ("self_test", {"file": "../../etc/passwd", "sha256": "0" * 64}),
         ("name", "../escape"),
+        ("support", "complex"),
+        ("prior", {"kind": "mixture", "file": "prior.npz", "sha256": "0" * 64, "components": 0}),
+        ("prior", "uniform"),
+        ("value_range", None),
+        ("value_range", [0, 255]),
+        ("columns", [{"name": "height"}]),
     ],
 )
 def test_a_manifest_that_breaks_the_contract_is_refused(version: Path, key: str, value: object) -> None:
@@ -82,6 +89,34 @@ def test_a_manifest_that_breaks_the_contract_is_refused(version: Path, key: str,
     path.write_text(json.dumps(document))
     with pytest.raises(InvalidVersion, match=key):
         read_manifest(version)
+
+
+@pytest.mark.parametrize(
+    ("columns", "complaint"),
+    [
+        ([{"name": "height"}], "columns have 1 features"),
+        ([{"name": "height"}, {"name": "colour", "categories": ["red", "green"]}], "columns have 3 features"),
+        ([{"name": "height"}] * 4, "two have the same name"),
+        ([{"name": "colour", "categories": ["red", "red", "red", "red"]}], "a category twice"),
+        ([{"name": ""}] * 4, "columns"),
+    ],
+)
+def test_columns_that_do_not_describe_the_item_are_refused(
+    tmp_path: Path, columns: list[object], complaint: str
+) -> None:
+    path = publish_table(tmp_path) / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"columns": columns}))
+    with pytest.raises(InvalidVersion, match=complaint):
+        read_manifest(path.parent)
+
+
+def test_the_prior_is_one_of_the_files_a_version_is_verified_by(tmp_path: Path) -> None:
+    version = publish_toy(tmp_path, mixture=True)
+    manifest = read_manifest(version)
+    verify_files(version, manifest)
+    (version / "prior.npz").write_bytes(b"not what was promised")
+    with pytest.raises(InvalidVersion, match=r"prior\.npz"):
+        verify_files(version, manifest)
 
 
 def test_a_version_copied_under_another_number_is_refused(version: Path) -> None:

@@ -1,4 +1,5 @@
 import io
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from PIL import Image
 
 from service import media
 from service.api.exchange import JSON, NPY, PNG, negotiate
+from service.contract import Column, Support
 from service.errors import NotAcceptable, ServiceError, Unfit
 
 
@@ -70,12 +72,73 @@ def test_tables_are_no_pictures() -> None:
         media.png_grid(np.zeros((2, 5), np.float32))
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -0.001, 1.001])
-def test_values_outside_the_support_are_refused(value: float) -> None:
-    array = np.array([[0.5], [value]], np.float32)
+@pytest.mark.parametrize(
+    ("support", "value"),
+    [
+        *(("unit_interval", value) for value in (np.nan, np.inf, -0.001, 1.001)),
+        *(("eight_bit", value) for value in (np.nan, np.inf, -0.001, 1.001, 255)),
+        *(("binary", value) for value in (np.nan, np.inf, 0.5, -1)),
+        *(("real", value) for value in (np.nan, np.inf, -np.inf)),
+        *(("latent", value) for value in (np.nan, np.inf, 2e6)),
+    ],
+)
+def test_values_outside_the_support_are_refused(support: Support | Literal["latent"], value: float) -> None:
+    array = np.array([[1], [value]], np.float32)
     with pytest.raises(Unfit) as caught:
-        media.check_support(array, "unit_interval", "inputs")
+        media.check_support(array, support, "inputs")
     assert [flaw.row for flaw in caught.value.flaws] == [1]
+
+
+@pytest.mark.parametrize(
+    ("support", "values"),
+    [
+        ("unit_interval", [0, 0.3, 1]),
+        ("eight_bit", [0, 0.3, 1]),
+        ("binary", [0, 1, 1]),
+        ("real", [-3.4e38, 1e30, 1e-30]),
+        ("latent", [-1e6, 0, 1e6]),
+    ],
+)
+def test_values_of_the_support_are_taken(support: Support | Literal["latent"], values: list[float]) -> None:
+    media.check_support(np.array([values], np.float32), support, "inputs")
+
+
+COLUMNS = (
+    Column(name="colour", categories=("red", "green", "blue")),
+    Column(name="height"),
+    Column(name="sex", categories=("female", "male")),
+)
+
+
+@given(hnp.arrays(np.float32, (5, 6), elements=st.sampled_from([0.0, 1.0, 0.5, -1.0, 2.0])))
+def test_a_row_is_taken_exactly_if_each_of_its_categorical_columns_is_one_hot(array: np.ndarray) -> None:
+    array[0] = [0, 1, 0, 7, 0, 1]
+    one_hot = [
+        sorted(row[:3]) == [0, 0, 1] and sorted(row[4:]) == [0, 1] for row in array.astype(float).tolist()
+    ]
+    if all(one_hot):
+        media.check_support(array, "real", "inputs", COLUMNS)
+        return
+    with pytest.raises(Unfit) as caught:
+        media.check_support(array, "real", "inputs", COLUMNS)
+    rows = [flaw.row for flaw in caught.value.flaws if flaw.row is not None]
+    assert sorted(set(rows)) == [row for row, fits in enumerate(one_hot) if not fits]
+    assert rows == sorted(rows)
+
+
+def test_the_column_that_is_not_one_hot_is_named_with_what_fits() -> None:
+    array = np.array([[1, 0, 0, 180, 0, 1], [1, 0, 0, 175, 1, 1]], np.float32)
+    with pytest.raises(Unfit, match="not one-hot in `sex`:") as caught:
+        media.check_support(array, "real", "inputs", COLUMNS)
+    (flaw,) = caught.value.flaws
+    assert (flaw.pointer, flaw.row) == ("/inputs/1/4", 1)
+    assert flaw.message == "the column `sex` takes a 1 and else zeros at its features 4 to 5"
+
+
+def test_no_more_than_16_flaws_are_told() -> None:
+    with pytest.raises(Unfit) as caught:
+        media.check_support(np.zeros((40, 6), np.float32), "real", "inputs", COLUMNS)
+    assert [flaw.row for flaw in caught.value.flaws] == [row for row in range(8) for _ in range(2)]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,132 @@
+"""What a version draws its latents from: a standard normal, or a mixture of diagonal Gaussians.
+
+Sample i of seed s owns item i of the streams of s (`service.noise`), so its latent depends on nothing
+else: not on how many are drawn together, nor on where the drawing starts. Shapes: D latent dimensions,
+M components.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.contract import Manifest, MixturePrior
+from service.errors import InvalidVersion
+from service.noise import Floats, Stream, normals, uniforms
+
+WEIGHTS_TOLERANCE = 1e-6
+"""How far from 1 the weights of a mixture may add up to; they are then scaled to 1."""
+
+
+class StandardNormal:
+    """N(0, I) in D dimensions."""
+
+    def __init__(self, latent_size: int) -> None:
+        self._size = latent_size
+
+    def latents(self, seed: int, start: int, count: int, temperature: float) -> Floats:
+        """The latents of samples start .. start + count - 1 of a seed, (count, D) float32.
+
+        `temperature` scales the standard deviation.
+        """
+        drawn = normals(seed, Stream.LATENT, start, count, self._size)
+        return drawn if temperature == 1.0 else drawn * np.float32(temperature)
+
+
+class Mixture:
+    """A mixture of M diagonal Gaussians in D dimensions.
+
+    The component of a sample is chosen by one uniform of the stream COMPONENT, its noise is that of the
+    stream LATENT: latent = mean + temperature * standard deviation * noise, elementwise in float32.
+    """
+
+    def __init__(self, weights: NDArray[np.float64], means: Floats, log_variances: Floats) -> None:
+        """Takes weights (M,), means (M, D) and log-variances (M, D).
+
+        Raises:
+            ValueError: they are not a mixture; says why.
+        """
+        count, size = means.shape
+        if weights.shape != (count,) or log_variances.shape != (count, size):
+            raise ValueError(
+                f"weights {list(weights.shape)}, means {list(means.shape)} and log_variances "
+                f"{list(log_variances.shape)} do not fit; wanted [M], [M, D] and [M, D]"
+            )
+        for name, values in (("weights", weights), ("means", means), ("log_variances", log_variances)):
+            if not np.isfinite(values).all():
+                raise ValueError(f"{name} holds values that are not finite")
+        if (weights < 0).any() or abs(weights.sum() - 1.0) > WEIGHTS_TOLERANCE:
+            raise ValueError(
+                f"the weights are from {weights.min():g} and add up to {weights.sum():.9g}; "
+                f"wanted none below 0, and a sum within {WEIGHTS_TOLERANCE:g} of 1"
+            )
+        with np.errstate(over="ignore", under="ignore"):
+            deviations = np.exp(log_variances.astype(np.float64) / 2).astype(np.float32)
+        if not (np.isfinite(deviations) & (deviations > 0)).all():
+            raise ValueError(
+                f"log_variances are from {log_variances.min():g} to {log_variances.max():g}; "
+                "wanted ones whose standard deviations float32 can hold"
+            )
+        cumulative = np.cumsum(weights, dtype=np.float64)
+        # the last is then 1 exactly, above every uniform
+        self._cumulative = cumulative / cumulative[-1]
+        self._means = means.astype(np.float32)
+        self._deviations = deviations
+
+    def components(self, seed: int, start: int, count: int) -> NDArray[np.intp]:
+        """The components of samples start .. start + count - 1 of a seed, (count,) in 0 .. M - 1."""
+        chosen = uniforms(seed, Stream.COMPONENT, start, count, 1)[:, 0].astype(np.float64)
+        # "right": a component of weight 0 is never chosen
+        return np.searchsorted(self._cumulative, chosen, side="right")
+
+    def latents(self, seed: int, start: int, count: int, temperature: float) -> Floats:
+        """The latents of samples start .. start + count - 1 of a seed, (count, D) float32.
+
+        `temperature` scales the standard deviations; the components and their means stay.
+        """
+        chosen = self.components(seed, start, count)
+        drawn = normals(seed, Stream.LATENT, start, count, self._means.shape[1])
+        drawn *= self._deviations.take(chosen, axis=0)
+        if temperature != 1.0:
+            drawn *= np.float32(temperature)
+        drawn += self._means.take(chosen, axis=0)
+        return drawn
+
+
+Prior = StandardNormal | Mixture
+
+
+def read_prior(folder: Path, manifest: Manifest) -> Prior:
+    """The prior of a version, whose files are already verified.
+
+    Raises:
+        InvalidVersion: its file is not the mixture that the manifest says; says what is wrong.
+    """
+    spec = manifest.prior
+    if not isinstance(spec, MixturePrior):
+        return StandardNormal(manifest.latent_size)
+    path, rows = folder / spec.file, (spec.components, manifest.latent_size)
+    try:
+        # opened here, since numpy leaves a file open that it finds broken
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+            weights = _stored(stored, "weights", rows[:1], np.float64)
+            means = _stored(stored, "means", rows, np.float32)
+            log_variances = _stored(stored, "log_variances", rows, np.float32)
+        return Mixture(weights, means, log_variances)
+    except OSError as error:
+        raise InvalidVersion(f"{path}: cannot be read ({error.strerror})") from error
+    except (EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+        raise InvalidVersion(f"{path}: {error.args[0]}; publish the version again") from error
+
+
+def _stored(stored: Any, name: str, shape: tuple[int, ...], dtype: type[np.floating[Any]]) -> NDArray[Any]:
+    array: NDArray[Any] = stored[name]
+    if array.shape != shape or array.dtype != dtype:
+        raise ValueError(
+            f"{name} is {array.dtype} {list(array.shape)}; wanted {np.dtype(dtype)} {list(shape)}"
+        )
+    return array
