@@ -7,11 +7,12 @@ HOST   ?= 127.0.0.1
 PORT   ?= 8000
 MODELS ?= models
 DEVICE ?= auto
+RUN    ?= runs/digits-vae
 RECIPE ?= training/recipes/digits-vae.toml
 PIP     = $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test lint check format bench test-performance test-gpu train clean
+.PHONY: help serve test lint check format bench report test-performance test-slow test-gpu train clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -37,11 +38,17 @@ format: $(VENV)/develop.installed ## format the code and fix what ruff can fix
 train: $(VENV)/develop.installed ## train, evaluate, export and publish one recipe (RECIPE=training/recipes/NAME.toml)
 	$(BIN)/python -m training run $(RECIPE) --models $(MODELS)
 
+report: $(VENV)/develop.installed ## write a run's report as one HTML file (RUN=runs/NAME)
+	$(BIN)/python -m training report $(RUN)
+
 bench: $(VENV)/develop.installed ## measure the service against raw ONNX Runtime and a naive server (needs wrk)
 	$(BIN)/python -m tests.performance.bench
 
 test-performance: $(VENV)/develop.installed ## check that the benchmark works, on short runs (needs wrk)
 	$(BIN)/python -m pytest -m performance tests/performance
+
+test-slow: $(VENV)/develop.installed ## train in several processes, kill one, resume; train as the README says (minutes)
+	$(BIN)/python -m pytest -m slow
 
 test-gpu: $(VENV)/develop.installed ## run the tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu

@@ -16,11 +16,13 @@ from training.data import DataError, Dataset, load_dataset
 from training.evaluation import evaluate, read_evaluation, write_evaluation
 from training.export import export
 from training.graphs import GraphError
+from training.group import GroupError, join_group
 from training.likelihoods import SupportError
 from training.loop import DivergenceError, train
 from training.parity import ParityError, verify_version
-from training.progress import progress_bar
+from training.progress import counter, progress_bar
 from training.recipe import Recipe, RecipeError, read_recipe
+from training.report import ReportError, write_report
 from training.runs import restore_averaged
 
 INTERRUPTED = 130
@@ -30,9 +32,11 @@ _EXPECTED = (
     DataError,
     DivergenceError,
     GraphError,
+    GroupError,
     InvalidVersion,
     ParityError,
     RecipeError,
+    ReportError,
     SupportError,
 )
 
@@ -45,7 +49,8 @@ app = typer.Typer(
     Start with `pushforward-train run training/recipes/digits-vae.toml`: it trains for less than a
     minute, measures, exports, calibrates and publishes models/digits-vae/1. A recipe is a TOML file;
     any of its values can be replaced with --set, e.g. `--set loop.steps=500 --set seed=3`. Ctrl-C
-    saves a checkpoint, and --resume goes on from it.""",
+    saves a checkpoint, and --resume goes on from it. Several processes, one per device, train one
+    model with `torchrun --nproc-per-node 2 -m training run RECIPE`.""",
 )
 
 RecipePath = Annotated[
@@ -57,7 +62,7 @@ Overrides = Annotated[
 Runs = Annotated[Path, typer.Option(help="Where runs are kept: checkpoints, metrics.jsonl, sample grids.")]
 Models = Annotated[Path, typer.Option(help="Where versions are published: MODELS/NAME/VERSION.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the run's newest checkpoint.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bar.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bars.")]
 
 _console = Console(stderr=True)
 
@@ -75,8 +80,8 @@ def run_command(
     parsed, dataset = _load(recipe, overrides)
     folder = runs / parsed.name
     _train(parsed, dataset, folder, resume, quiet, _again("run", recipe, overrides, runs, models))
-    _evaluate(parsed, dataset, folder)
-    _export(parsed, dataset, folder, models)
+    _evaluate(parsed, dataset, folder, quiet)
+    _export(parsed, dataset, folder, models, quiet)
 
 
 @app.command("train")
@@ -93,10 +98,12 @@ def train_command(
 
 
 @app.command("evaluate")
-def evaluate_command(recipe: RecipePath, overrides: Overrides = None, runs: Runs = Path("runs")) -> None:
+def evaluate_command(
+    recipe: RecipePath, overrides: Overrides = None, runs: Runs = Path("runs"), quiet: Quiet = False
+) -> None:
     """Measure a run's newest checkpoint on the test split, into RUNS/NAME/evaluation.json."""
     parsed, dataset = _load(recipe, overrides)
-    _evaluate(parsed, dataset, runs / parsed.name)
+    _evaluate(parsed, dataset, runs / parsed.name, quiet)
 
 
 @app.command("export")
@@ -105,10 +112,19 @@ def export_command(
     overrides: Overrides = None,
     runs: Runs = Path("runs"),
     models: Models = Path("models"),
+    quiet: Quiet = False,
 ) -> None:
     """Export, check, calibrate and publish a run's newest checkpoint as the next version."""
     parsed, dataset = _load(recipe, overrides)
-    _export(parsed, dataset, runs / parsed.name, models)
+    _export(parsed, dataset, runs / parsed.name, models, quiet)
+
+
+@app.command("report")
+def report_command(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, e.g. runs/digits-vae.")],
+) -> None:
+    """Write RUN/report.html: scores, samples, reconstructions, latents and curves, in one file."""
+    _console.print(f"wrote {write_report(run)}", soft_wrap=True)
 
 
 @app.command("verify")
@@ -140,8 +156,13 @@ def _load(path: Path, overrides: list[str] | None) -> tuple[Recipe, Dataset]:
 
 
 def _train(recipe: Recipe, dataset: Dataset, folder: Path, resume: bool, quiet: bool, again: str) -> None:
-    with progress_bar(recipe.name, recipe.loop.steps, quiet) as watch:
-        outcome = train(recipe, dataset, folder, resume=resume, watch=watch)
+    with (
+        join_group(recipe.loop.device) as group,
+        progress_bar(recipe.name, recipe.loop.steps, quiet or not group.leads) as watch,
+    ):
+        outcome = train(recipe, dataset, folder, resume=resume, watch=watch, group=group)
+    if not group.leads:
+        raise typer.Exit(INTERRUPTED if outcome.interrupted else 0)
     if outcome.interrupted:
         _console.print(
             f"saved after {outcome.steps} of {recipe.loop.steps} steps; go on with\n  {again}", soft_wrap=True
@@ -149,10 +170,13 @@ def _train(recipe: Recipe, dataset: Dataset, folder: Path, resume: bool, quiet: 
         raise typer.Exit(INTERRUPTED)
 
 
-def _evaluate(recipe: Recipe, dataset: Dataset, folder: Path) -> dict[str, Metric]:
+def _evaluate(recipe: Recipe, dataset: Dataset, folder: Path, quiet: bool) -> dict[str, Metric]:
     step, checkpoint = restore_averaged(recipe, dataset, folder)
     _console.print(f"evaluating {recipe.name} after {checkpoint.step} steps")
-    metrics = evaluate(step, recipe, dataset)
+    options = recipe.evaluation
+    rows = min(options.rows, options.likelihood_rows, len(dataset.items["test"]))
+    with counter("sampling", rows, quiet or not options.likelihood_draws) as advance:
+        metrics = evaluate(step, recipe, dataset, advance)
     write_evaluation(folder, checkpoint.step, metrics)
     for name, metric in metrics.items():
         error = "" if metric.standard_error is None else f" ± {metric.standard_error:.2g}"
@@ -160,9 +184,9 @@ def _evaluate(recipe: Recipe, dataset: Dataset, folder: Path) -> dict[str, Metri
     return metrics
 
 
-def _export(recipe: Recipe, dataset: Dataset, folder: Path, models: Path) -> None:
+def _export(recipe: Recipe, dataset: Dataset, folder: Path, models: Path, quiet: bool) -> None:
     step, checkpoint = restore_averaged(recipe, dataset, folder)
-    metrics = read_evaluation(folder, checkpoint.step) or _evaluate(recipe, dataset, folder)
+    metrics = read_evaluation(folder, checkpoint.step) or _evaluate(recipe, dataset, folder, quiet)
     published = export(step, recipe, dataset, metrics, models, lambda line: _console.print(line))
     verify_version(published)
     _console.print(f"published {published}")

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from service.contract import Manifest, Metric
+from service.contract import Manifest, Metric, MixturePrior, Support
 from training.data import Dataset
+from training.pictures import is_picture
 
-_SOURCES = {
-    "digits": "scikit-learn's handwritten digits (UCI Optical Recognition of Handwritten Digits), 8x8 pixels",
-    "fashion-mnist": "Fashion-MNIST (Xiao et al. 2017, arXiv:1708.07747), 28x28 pixels",
+_VALUES: dict[Support, str] = {
+    "binary": "pixels 0 or 1",
+    "eight_bit": "pixels with 256 levels in [0, 1]",
+    "unit_interval": "pixels in [0, 1]",
+    "real": "columns in their own units",
 }
 
 
@@ -19,10 +22,14 @@ def write_card(path: Path, manifest: Manifest, dataset: Dataset) -> None:
 
 
 def _card(manifest: Manifest, dataset: Dataset) -> str:
-    rows = {split: len(images) for split, images in dataset.images.items()}
+    rows = {split: len(items) for split, items in dataset.items.items()}
     family = "variational autoencoder" if manifest.family == "vae" else "generative adversarial network"
-    pixels = "pixels 0 or 1" if dataset.binary else "grey pixels in [0, 1]"
+    values = _VALUES[manifest.support]
     likelihood = f", {manifest.likelihood} likelihood" if manifest.likelihood else ""
+    prior = "prior N(0, I)"
+    if isinstance(manifest.prior, MixturePrior):
+        prior = f"a mixture of {manifest.prior.components} Gaussians as prior"
+    pictures = _PICTURES.format(name=manifest.name) if is_picture(manifest.item_shape) else ""
     figures = "\n".join(_figure(name, metric) for name, metric in manifest.metrics.items())
     calibration = ""
     if manifest.defaults is not None:
@@ -35,23 +42,15 @@ def _card(manifest: Manifest, dataset: Dataset) -> str:
 
 {manifest.description}
 
-![64 samples](samples.png)
+{pictures}## Data
 
-These are samples 0 to 63 of seed 0. The running service draws the same:
-
-```
-curl -H 'Accept: image/png' 'localhost:8000/v1/models/{manifest.name}/sample?count=64&seed=0' -o samples.png
-```
-
-## Data
-
-{_SOURCES[dataset.name]}, {pixels}.
+{dataset.source}, {values}.
 Items have the shape {list(manifest.item_shape)}: {rows["train"]} to train on,
 {rows["validation"]} to watch, {rows["calibration"]} to calibrate with, {rows["test"]} to test with.
 
 ## Model
 
-A {family} with {manifest.latent_size} latent dimensions, prior N(0, I){likelihood}.
+A {family} with {manifest.latent_size} latent dimensions, {prior}{likelihood}.
 Train it again with
 
 ```
@@ -68,6 +67,17 @@ Measured on the test split, on averaged weights.
 |---|---|---|---|---|
 {figures}
 {calibration}"""
+
+
+_PICTURES = """![64 samples](samples.png)
+
+These are samples 0 to 63 of seed 0. The running service draws the same:
+
+```
+curl -H 'Accept: image/png' 'localhost:8000/v1/models/{name}/sample?count=64&seed=0' -o samples.png
+```
+
+"""
 
 
 def _figure(name: str, metric: Metric) -> str:

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import onnx
@@ -22,6 +23,7 @@ from service.contract import (
     GraphSpec,
     Manifest,
     Metric,
+    MixturePrior,
     Parity,
     Provenance,
     ScoreDefaults,
@@ -29,17 +31,19 @@ from service.contract import (
     sha256_of,
     stage,
 )
-from service.noise import NOISE, Stream, normals
+from service.noise import NOISE
+from service.prior import read_prior
 from training.card import write_card
 from training.data import Dataset
 from training.gan import Gan, GanStep
 from training.graphs import export_graph, graphs_of
 from training.parity import Exported, measure_parity, open_session, write_self_test
-from training.pictures import write_grid
+from training.pictures import is_picture, write_grid
 from training.recipe import Recipe
 from training.scoring import calibrate
 from training.step import Step
-from training.vae import Vae, VaeStep
+from training.vae import Vae, with_fixed_prior
+from training.vae_step import VaeStep
 
 _SAMPLES = 64
 
@@ -65,7 +69,7 @@ def export(
         ParityError: A graph does not compute what the model computes.
     """
     assert isinstance(step, VaeStep | GanStep)
-    model = step.model
+    model = with_fixed_prior(step.model) if isinstance(step, VaeStep) else step.model
     staging = stage(models, recipe.name)
     try:
         exported: dict[GraphName, Exported] = {}
@@ -73,20 +77,21 @@ def export(
         for graph in graphs_of(model, dataset.item_shape):
             say(f"exporting {graph.name}")
             path = staging / f"{graph.name}.onnx"
-            export_graph(graph, path, dataset.binary)
+            export_graph(graph, path)
             exported[graph.name] = Exported(graph, open_session(path))
             parity[graph.name] = measure_parity(exported[graph.name], dataset)
         calibration = None
         if "score" in exported:
-            say(f"calibrating on {len(dataset.images['calibration'])} items")
-            calibration, rates = calibrate(
-                exported["score"], model.latent, recipe.calibration, dataset, staging
-            )
+            say(f"calibrating on {len(dataset.items['calibration'])} items")
+            assert isinstance(model, Vae)
+            calibration, rates = calibrate(exported["score"], model, recipe.calibration, dataset, staging)
             metrics = {**metrics, **rates}
         write_self_test(exported, staging / "self_test.npz", dataset)
         manifest = _manifest(recipe, dataset, model, exported, parity, calibration, metrics, staging)
-        latents = normals(0, Stream.LATENT, 0, _SAMPLES, model.latent)
-        write_grid(staging / "samples.png", exported["decode"].run([latents])[0])
+        latents = read_prior(staging, manifest).latents(0, 0, _SAMPLES, 1.0)
+        samples = exported["decode"].run([latents])[0]
+        if is_picture(dataset.item_shape):
+            write_grid(staging / "samples.png", samples)
         write_card(staging / "README.md", manifest, dataset)
         say("publishing")
         return publish(staging, manifest)
@@ -108,17 +113,19 @@ def _manifest(
     staging: Path,
 ) -> Manifest:
     options = recipe.calibration
+    support = model.likelihood.support if isinstance(model, Vae) else "unit_interval"
     return Manifest(
         name=recipe.name,
         version=1,
         family=recipe.family,
         description=recipe.title,
         item_shape=dataset.item_shape,
-        support="binary" if dataset.binary else "unit_interval",
-        value_range=(0.0, 1.0),
+        support=support,
+        value_range=None if support == "real" else (0.0, 1.0),
+        columns=dataset.columns,
         class_names=dataset.class_names,
         latent_size=model.latent,
-        prior="standard_normal",
+        prior=_write_prior(model, staging / "prior.npz"),
         likelihood=model.likelihood.name if isinstance(model, Vae) else None,
         noise=NOISE,
         graphs={
@@ -152,6 +159,17 @@ def _manifest(
         parity=parity,
         self_test=FileSpec(file="self_test.npz", sha256=sha256_of(staging / "self_test.npz")),
     )
+
+
+def _write_prior(model: Vae | Gan, path: Path) -> Literal["standard_normal"] | MixturePrior:
+    """The prior as the manifest names it; a mixture's Gaussians go to `path`."""
+    components = model.components() if isinstance(model, Vae) else None
+    if components is None:
+        return "standard_normal"
+    means, log_variances = (tensor.numpy() for tensor in components)
+    weights = np.full(len(means), 1 / len(means))
+    np.savez(path, allow_pickle=False, weights=weights, means=means, log_variances=log_variances)
+    return MixturePrior(file=path.name, sha256=sha256_of(path), components=len(means))
 
 
 def _commit() -> str:

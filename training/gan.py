@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from training.networks import make_decoder, make_encoder
-from training.recipe import GanOptions, Recipe
+from training.options import GanOptions
+from training.recipe import Recipe
 from training.step import Noise, Phase, Terms
 
 
@@ -109,6 +110,9 @@ class GanStep:
             Phase("generator", self.model.generator, self._generator_terms),
         ]
 
+    def check(self, items: Tensor) -> None:
+        """Any number can be told from a generated one."""
+
     def validate(self, items: Tensor, noise: Noise) -> Mapping[str, Tensor]:
         """Both terms of V(G, D) on held-out items and as many generated ones."""
         generated = self.model.decode(noise.normal(len(items), self.model.latent))
@@ -144,7 +148,7 @@ class GanStep:
         return Terms(loss, {"generator_loss": loss})
 
 
-def make_gan(recipe: Recipe, item_shape: tuple[int, int, int]) -> Gan:
+def make_gan(recipe: Recipe, item_shape: tuple[int, ...]) -> Gan:
     """The untrained GAN of a recipe with a [gan] table."""
     return Gan(
         generator=make_decoder(recipe.network, item_shape),

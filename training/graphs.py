@@ -27,9 +27,9 @@ OPSET = 18
 # fmt: off
 ALLOWED_OPERATORS = frozenset({
     "Abs", "Add", "Cast", "Clip", "Concat", "Constant", "Conv", "ConvTranspose", "Div", "Exp", "Expand",
-    "Flatten", "Gemm", "Greater", "Identity", "LeakyRelu", "Less", "Log", "MatMul", "Max", "Min", "Mul",
-    "Neg", "Pow", "Reciprocal", "Relu", "Reshape", "Shape", "Sigmoid", "Sign", "Slice",
-    "Softplus", "Sqrt", "Squeeze", "Sub", "Tanh", "Transpose", "Unsqueeze", "Where",
+    "Flatten", "Gemm", "Greater", "GreaterOrEqual", "Identity", "LeakyRelu", "Less", "Log", "MatMul", "Max",
+    "Min", "Mul", "Neg", "Pow", "Reciprocal", "ReduceMax", "Relu", "Reshape", "Round", "Shape", "Sigmoid",
+    "Sign", "Slice", "Softplus", "Sqrt", "Squeeze", "Sub", "Tanh", "Transpose", "Unsqueeze", "Where",
 })
 # fmt: on
 """Operators a graph may use: deterministic, without control flow, each acting on every row by itself.
@@ -45,20 +45,10 @@ class GraphError(RuntimeError):
     """A graph breaks one of the rules; the message names the graph and the rule."""
 
 
-@dataclass(frozen=True)
-class Graph:
-    """One operation of a model as a function of tensors."""
-
-    name: GraphName
-    module: nn.Module
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
-
-
-class _Operation(nn.Module):
+class Operation(nn.Module):
     """A function of a model's tensors, as a module that the exporter can trace."""
 
-    def __init__(self, model: nn.Module, function: Callable[..., Tensor | tuple[Tensor, ...]]) -> None:
+    def __init__(self, model: Vae | Gan, function: Callable[..., Tensor | tuple[Tensor, ...]]) -> None:
         super().__init__()
         self.model = model
         self._function = function
@@ -68,33 +58,41 @@ class _Operation(nn.Module):
         return self._function(*tensors)
 
 
-def graphs_of(model: Vae | Gan, item_shape: tuple[int, int, int]) -> list[Graph]:
+@dataclass(frozen=True)
+class Graph:
+    """One operation of a model as a function of tensors."""
+
+    name: GraphName
+    module: Operation
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+
+def graphs_of(model: Vae | Gan, item_shape: tuple[int, ...]) -> list[Graph]:
     """The graphs a model of that family offers."""
     items = ("rows", *item_shape)
     latents = _spec("latents", "rows", model.latent)
     samples = _spec("samples", *items)
     if isinstance(model, Gan):
-        return [Graph("decode", _Operation(model, model.decode), (latents,), (samples,))]
+        return [Graph("decode", Operation(model, model.decode), (latents,), (samples,))]
     vae, inputs, per_draw = model, _spec("inputs", *items), ("rows", "draws")
     return [
         Graph(
             "encode",
-            _Operation(vae, vae.encode),
+            Operation(vae, vae.encode),
             (inputs,),
             (_spec("mean", "rows", vae.latent), _spec("log_variance", "rows", vae.latent)),
         ),
-        Graph(
-            "decode", _Operation(vae, lambda z: vae.likelihood.mean(vae.decode(z))), (latents,), (samples,)
-        ),
+        Graph("decode", Operation(vae, lambda z: vae.likelihood.mean(vae.decode(z))), (latents,), (samples,)),
         Graph(
             "draw",
-            _Operation(vae, lambda z, u: vae.likelihood.draw(vae.decode(z), u)),
+            Operation(vae, lambda z, u: vae.likelihood.draw(vae.decode(z), u)),
             (latents, _spec("uniforms", *items)),
             (samples,),
         ),
         Graph(
             "score",
-            _Operation(vae, lambda x, eps: tuple(score_terms(vae, x, eps))),
+            Operation(vae, lambda x, eps: tuple(score_terms(vae, x, eps))),
             (inputs, _spec("eps", *per_draw, vae.latent)),
             (
                 _spec("log_likelihood", *per_draw),
@@ -106,22 +104,21 @@ def graphs_of(model: Vae | Gan, item_shape: tuple[int, int, int]) -> list[Graph]
     ]
 
 
-def example_inputs(graph: Graph, rows: int, draws: int, binary: bool, seed: int = 0) -> tuple[Tensor, ...]:
-    """Random inputs that fit the graph: items and uniforms in (0, 1), everything else standard normal."""
+def example_inputs(graph: Graph, rows: int, draws: int, seed: int = 0) -> tuple[Tensor, ...]:
+    """Random inputs of the graph's shapes: items and uniforms in (0, 1), everything else standard normal."""
     generator = torch.Generator().manual_seed(seed)
     tensors = []
     for spec in graph.inputs:
         shape = tuple({"rows": rows, "draws": draws}.get(str(axis), axis) for axis in spec.shape)
         sizes = cast(tuple[int, ...], shape)
         if spec.name in ("inputs", "uniforms"):
-            tensor = torch.rand(sizes, generator=generator).clamp(1e-6, 1 - 1e-6)
-            tensors.append(tensor.round() if binary and spec.name == "inputs" else tensor)
+            tensors.append(torch.rand(sizes, generator=generator).clamp(1e-6, 1 - 1e-6))
         else:
             tensors.append(torch.randn(sizes, generator=generator))
     return tuple(tensors)
 
 
-def export_graph(graph: Graph, path: Path, binary: bool) -> None:
+def export_graph(graph: Graph, path: Path) -> None:
     """Export a graph to `path` as ONNX and check it.
 
     Raises:
@@ -136,7 +133,7 @@ def export_graph(graph: Graph, path: Path, binary: bool) -> None:
     with _quiet():
         program = torch.onnx.export(
             graph.module.eval(),
-            example_inputs(graph, 3, 5, binary),
+            example_inputs(graph, 3, 5),
             dynamo=True,
             dynamic_shapes=(shapes,),
             input_names=[spec.name for spec in graph.inputs],
@@ -199,7 +196,7 @@ def _plain(model: onnx.ModelProto) -> onnx.ModelProto:
     return plain
 
 
-def _spec(name: str, *shape: int | str) -> TensorSpec:
+def _spec(name: str, *shape: object) -> TensorSpec:
     return TensorSpec.model_validate({"name": name, "shape": shape})
 
 

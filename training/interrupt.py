@@ -1,4 +1,4 @@
-"""Ctrl-C as a request to stop at the next good moment."""
+"""Ctrl-C, or an order to end, as a request to stop at the next good moment."""
 
 from __future__ import annotations
 
@@ -8,22 +8,34 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
 
 @contextmanager
-def interrupt_flag() -> Iterator[threading.Event]:
-    """An event set by SIGINT; a second SIGINT acts as usual. Outside the main thread nothing is caught."""
+def interrupt_flag(again_kills: bool) -> Iterator[threading.Event]:
+    """An event set by SIGINT or SIGTERM. Outside the main thread nothing is caught.
+
+    With `again_kills` a second signal acts as usual. `torchrun` passes on what the terminal has sent its
+    processes already, so there it must not; and it kills them itself after half a minute.
+    """
     flag = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield flag
         return
-    previous = signal.getsignal(signal.SIGINT)
+    previous = {number: signal.getsignal(number) for number in _SIGNALS}
+
+    def restore() -> None:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
     def handle(_number: int, _frame: FrameType | None) -> None:
         flag.set()
-        signal.signal(signal.SIGINT, previous)
+        if again_kills:
+            restore()
 
-    signal.signal(signal.SIGINT, handle)
+    for number in _SIGNALS:
+        signal.signal(number, handle)
     try:
         yield flag
     finally:
-        signal.signal(signal.SIGINT, previous)
+        restore()

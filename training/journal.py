@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-from training.pictures import write_grid
+from training.pictures import is_picture, write_grid
 
 
 class Journal:
@@ -51,9 +51,10 @@ class Journal:
         self._items, self._since = 0, time.monotonic()
 
     def write_validation(self, step: int, figures: Mapping[str, Tensor], samples: Tensor) -> None:
-        """Write the means of per-item figures, and a grid of sampled items (N, C, H, W)."""
+        """Write the means of per-item figures, and a grid of samples (N, *item) if they are pictures."""
         self._write({"step": step, **{f"validation_{name}": v.mean().item() for name, v in figures.items()}})
-        write_grid(self._samples / f"step-{step:08d}.png", samples.numpy())
+        if is_picture(samples.shape[1:]):
+            write_grid(self._samples / f"step-{step:08d}.png", samples.numpy())
 
     def _write(self, line: Mapping[str, Any]) -> None:
         with self._metrics.open("a", encoding="utf-8") as file:

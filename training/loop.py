@@ -1,4 +1,4 @@
-"""The training loop: one loop for every model that is a `Step`.
+"""The training loop: one loop for every model that is a `Step`, in one process or several.
 
 Everything random in step n is a function of (seed, n), and a checkpoint holds all the rest, so a resumed
 run equals an uninterrupted one bit for bit on the CPU.
@@ -25,12 +25,14 @@ from training.checkpoint import (
     write_checkpoint,
 )
 from training.data import Dataset
+from training.group import ALONE, Group, GroupError
 from training.interrupt import interrupt_flag
 from training.journal import Journal
+from training.options import LoopOptions
 from training.progress import Watch
-from training.recipe import LoopOptions, Recipe
+from training.recipe import Recipe
 from training.runs import CHECKPOINTS, check_recipe, make_step
-from training.step import Noise
+from training.step import Noise, Phase
 
 SAMPLE_ROWS = 64
 
@@ -50,11 +52,17 @@ class Outcome:
 
 
 def train(
-    recipe: Recipe, dataset: Dataset, folder: Path, *, resume: bool = False, watch: Watch | None = None
+    recipe: Recipe,
+    dataset: Dataset,
+    folder: Path,
+    *,
+    resume: bool = False,
+    watch: Watch | None = None,
+    group: Group = ALONE,
 ) -> Outcome:
     """Train a recipe's model, writing `metrics.jsonl`, `samples/` and `checkpoints/` into `folder`.
 
-    SIGINT (Ctrl-C) ends the current step, saves a checkpoint and returns.
+    SIGINT (Ctrl-C) and SIGTERM end the current step, save a checkpoint and return.
 
     Args:
         recipe: What to train.
@@ -62,15 +70,18 @@ def train(
         folder: The run's folder, made if missing.
         resume: Go on from the newest checkpoint, if there is one; else a folder with one is refused.
         watch: Told after every step.
+        group: This process among those that train together; all call this alike.
 
     Raises:
         CheckpointError: The folder holds a checkpoint and `resume` is false, or it is another recipe's.
         DivergenceError: A loss or gradient stopped being finite.
+        GroupError: The batch cannot be shared equally, or the processes see different checkpoints.
+        SupportError: Items have values outside of the likelihood's support.
     """
     torch.set_num_threads(recipe.loop.threads)
-    run = _Run(recipe, dataset, folder, resume)
-    with interrupt_flag() as interrupted:
-        while run.steps_done < recipe.loop.steps and not interrupted.is_set():
+    run = _Run(recipe, dataset, folder, resume, group)
+    with interrupt_flag(again_kills=group.size == 1) as interrupted:
+        while run.steps_done < recipe.loop.steps and not group.any(interrupted.is_set()):
             run.advance()
             if watch is not None:
                 watch(run.steps_done, run.journal.latest)
@@ -90,16 +101,26 @@ def learning_rate(options: LoopOptions, n: int) -> float:
 class _Run:
     """The state of one training run, advanced a step at a time."""
 
-    def __init__(self, recipe: Recipe, dataset: Dataset, folder: Path, resume: bool) -> None:
+    def __init__(self, recipe: Recipe, dataset: Dataset, folder: Path, resume: bool, group: Group) -> None:
         self.steps_done = 0
+        self._group = group
         self.journal = Journal(folder)
         self._recipe, self._options, self._folder = recipe, recipe.loop, folder
         self._dynamic = recipe.data.binarise == "dynamic"
-        self._train = torch.from_numpy(dataset.images["train"])
-        self._validation = torch.from_numpy(dataset.images["validation"][: self._options.validation_rows])
+        self._train = torch.from_numpy(dataset.items["train"])
+        self._validation = torch.from_numpy(dataset.items["validation"][: self._options.validation_rows])
         self._rows = min(self._options.batch_rows, len(self._train))
+        if self._rows % group.size:
+            raise GroupError(
+                f"batches of {self._rows} rows cannot be shared equally by {group.size} processes; "
+                "set loop.batch_rows to a multiple of their number"
+            )
         self._order = (-1, torch.empty(0, dtype=torch.int64))
-        self._step = make_step(recipe, dataset.item_shape)
+        self._step = make_step(recipe, dataset)
+        self._step.model.to(group.device)
+        for split, items in dataset.items.items():
+            if not (self._dynamic and split == "train"):
+                self._step.check(torch.from_numpy(items))
         self._averaged = copy.deepcopy(self._step)
         self._averaged.model.eval().requires_grad_(False)
         self._phases = self._step.phases()
@@ -113,13 +134,15 @@ class _Run:
             for phase in self._phases
         }
         self._resume_or_refuse(resume)
-        self.journal.begin(self.steps_done)
-        (folder / "recipe.json").write_text(recipe.model_dump_json(indent=2), encoding="utf-8")
+        self._losses = {phase.name: group.averaging(_Loss(phase)) for phase in self._phases}
+        if group.leads:
+            self.journal.begin(self.steps_done)
+            (folder / "recipe.json").write_text(recipe.model_dump_json(indent=2), encoding="utf-8")
 
     def advance(self) -> None:
         """Do one step, and what is due after it."""
         n = self.steps_done
-        noise = Noise(self._recipe.seed, Noise.TRAINING, n)
+        noise = Noise(self._recipe.seed, Noise.TRAINING, n, self._group)
         items = self._batch(n, noise)
         rate = learning_rate(self._options, n)
         values: dict[str, float] = {}
@@ -127,25 +150,27 @@ class _Run:
             # The other phases' networks stay fixed: their gradients are not even computed.
             for other in self._phases:
                 other.trains.requires_grad_(other is phase)
-            terms = phase.objective(items, noise, n)
+            loss, report = self._losses[phase.name](items, noise, n)
             optimiser = self._optimisers[phase.name]
             for group in optimiser.param_groups:
                 group["lr"] = rate * phase.learning_rate_ratio
             optimiser.zero_grad(set_to_none=True)
-            loss = terms.loss.mean()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             norm = nn.utils.clip_grad_norm_(phase.trains.parameters(), self._options.gradient_clip)
-            _check_finite(loss, norm, n, phase.name)
+            means = self._group.mean(torch.stack([loss.detach(), *report.values()])).tolist()
+            _check_finite(means[0], norm.item(), n, phase.name)
             optimiser.step()
-            values |= {name: term.mean().item() for name, term in terms.report.items()}
+            values |= dict(zip(report, means[1:], strict=True))
             values[f"{phase.name}_gradient_norm"] = norm.item()
         self._average(n)
-        self.journal.add(values, len(items))
+        self.journal.add(values, len(items) * self._group.size)
         self.steps_done = n + 1
         self._do_what_is_due(rate)
 
     def save(self) -> None:
-        """Write a checkpoint of exactly this state."""
+        """Write a checkpoint of exactly this state; one process does."""
+        if not self._group.leads:
+            return
         tensors = _named("model", self._step.model.state_dict())
         tensors |= _named("average", self._averaged.model.state_dict())
         for name, optimiser in self._optimisers.items():
@@ -155,7 +180,9 @@ class _Run:
 
     def _resume_or_refuse(self, resume: bool) -> None:
         checkpoints = self._folder / CHECKPOINTS
-        if not has_checkpoint(checkpoints):
+        found = has_checkpoint(checkpoints)
+        self._group.require_equal(int(found), "whether there is a checkpoint")
+        if not found:
             return
         if not resume:
             raise CheckpointError(
@@ -169,6 +196,7 @@ class _Run:
         for name, optimiser in self._optimisers.items():
             restore_optimiser(optimiser, checkpoint.part(f"optimiser.{name}"))
         self.steps_done = checkpoint.step
+        self._group.require_equal(checkpoint.step, "the step of the newest checkpoint")
 
     def _batch(self, n: int, noise: Noise) -> Tensor:
         epoch, position = divmod(n, len(self._train) // self._rows)
@@ -176,6 +204,7 @@ class _Run:
             order = Noise(self._recipe.seed, Noise.ORDER, epoch).permutation(len(self._train))
             self._order = (epoch, order)
         items = self._train[self._order[1][position * self._rows : (position + 1) * self._rows]]
+        items = self._group.share(items)
         if self._dynamic:
             items = (noise.uniform(*items.shape) < items).float()
         return items
@@ -189,24 +218,40 @@ class _Run:
 
     def _do_what_is_due(self, rate: float) -> None:
         n, options = self.steps_done, self._options
+        if not self._group.leads:
+            return
         last = n == options.steps
         if n % options.log_every == 0 or last:
             self.journal.write_means(n, rate)
         if n % options.validate_every == 0 or last:
             # The same noise each time: differences along the run are the model's.
-            noise = Noise(self._recipe.seed, Noise.VALIDATION, 0)
+            noise = Noise(self._recipe.seed, Noise.VALIDATION, 0, Group(device=self._group.device))
             with torch.no_grad():
-                samples = self._averaged.sample(noise, SAMPLE_ROWS)
-                figures = self._averaged.validate(self._validation, noise)
+                samples = self._averaged.sample(noise, SAMPLE_ROWS).cpu()
+                figures = self._averaged.validate(self._validation.to(self._group.device), noise)
             self.journal.write_validation(n, figures, samples)
         if n % options.checkpoint_every == 0 and not last:
             self.save()
 
 
-def _check_finite(loss: Tensor, norm: Tensor, n: int, phase: str) -> None:
-    if not (math.isfinite(loss.item()) and math.isfinite(norm.item())):
+class _Loss(nn.Module):
+    """A phase's mean loss and mean terms, as a module, so that gradients can be averaged over processes."""
+
+    def __init__(self, phase: Phase) -> None:
+        super().__init__()
+        self.trains = phase.trains
+        self._objective = phase.objective
+
+    def forward(self, items: Tensor, noise: Noise, n: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """Means over this process's items."""
+        terms = self._objective(items, noise, n)
+        return terms.loss.mean(), {name: term.detach().mean() for name, term in terms.report.items()}
+
+
+def _check_finite(loss: float, norm: float, n: int, phase: str) -> None:
+    if not (math.isfinite(loss) and math.isfinite(norm)):
         raise DivergenceError(
-            f"step {n}, phase {phase}: the loss is {loss.item()} and its gradient norm {norm.item()}; "
+            f"step {n}, phase {phase}: the loss is {loss} and its gradient norm {norm}; "
             "no weights were changed by it. Lower loop.learning_rate or loop.gradient_clip and start anew"
         )
 

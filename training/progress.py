@@ -1,4 +1,4 @@
-"""The progress bar of a training run: steps, time left, and the latest terms."""
+"""Progress bars: of a training run, with its latest terms, and of anything that is counted."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -22,6 +23,20 @@ Watch = Callable[[int, str], None]
 @contextmanager
 def progress_bar(name: str, total: int, quiet: bool) -> Iterator[Watch]:
     """A bar on standard error, or nothing if `quiet`; yields what moves it."""
+    with _bar(quiet, TextColumn("{task.fields[terms]}")) as progress:
+        task = progress.add_task(name, total=total, terms="")
+        yield lambda done, terms: progress.update(task, completed=done, terms=terms)
+
+
+@contextmanager
+def counter(name: str, total: int, quiet: bool) -> Iterator[Callable[[int], None]]:
+    """A bar on standard error, or nothing if `quiet`; yields what counts that many more as done."""
+    with _bar(quiet) as progress:
+        task = progress.add_task(name, total=total)
+        yield lambda count: progress.advance(task, count)
+
+
+def _bar(quiet: bool, *more: ProgressColumn) -> Progress:
     columns = (
         TextColumn("[bold]{task.description}"),
         BarColumn(bar_width=20),
@@ -29,8 +44,6 @@ def progress_bar(name: str, total: int, quiet: bool) -> Iterator[Watch]:
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[terms]}"),
+        *more,
     )
-    with Progress(*columns, console=Console(stderr=True), disable=quiet) as progress:
-        task = progress.add_task(name, total=total, terms="")
-        yield lambda done, terms: progress.update(task, completed=done, terms=terms)
+    return Progress(*columns, console=Console(stderr=True), disable=quiet)

@@ -11,22 +11,29 @@ import torch
 from training.checkpoint import Checkpoint, CheckpointError, read_checkpoint
 from training.data import Dataset
 from training.gan import GanStep, make_gan
-from training.recipe import Recipe
+from training.recipe import Recipe, RecipeError, parse_recipe
 from training.step import Noise, Step
-from training.vae import VaeStep, make_vae
+from training.vae import make_vae
+from training.vae_step import VaeStep
 
 CHECKPOINTS = "checkpoints"
 """Name of the checkpoint folder inside a run's folder."""
+_MAY_DIFFER = ("evaluation.", "calibration.", "title", "loop.device", "loop.threads")
+"""Keys of a recipe that do not decide what is trained."""
 
 
-def make_step(recipe: Recipe, item_shape: tuple[int, int, int]) -> Step:
-    """The recipe's model with weights initialised from its seed."""
+def make_step(recipe: Recipe, dataset: Dataset) -> Step:
+    """The recipe's model with weights initialised from its seed.
+
+    Raises:
+        SupportError: The model's likelihood does not fit the dataset.
+    """
     with torch.random.fork_rng(devices=[]):
         Noise(recipe.seed, Noise.WEIGHTS, 0).seed_torch()
         if recipe.vae is not None:
-            return VaeStep(make_vae(recipe, item_shape), recipe.vae)
+            return VaeStep(make_vae(recipe, dataset), recipe.vae, recipe.loop.steps)
         assert recipe.gan is not None
-        return GanStep(make_gan(recipe, item_shape), recipe.gan)
+        return GanStep(make_gan(recipe, dataset.item_shape), recipe.gan)
 
 
 def restore_averaged(recipe: Recipe, dataset: Dataset, folder: Path) -> tuple[Step, Checkpoint]:
@@ -37,7 +44,7 @@ def restore_averaged(recipe: Recipe, dataset: Dataset, folder: Path) -> tuple[St
     """
     checkpoint = read_checkpoint(folder / CHECKPOINTS)
     check_recipe(recipe, checkpoint)
-    step = make_step(recipe, dataset.item_shape)
+    step = make_step(recipe, dataset)
     step.model.load_state_dict(checkpoint.part("average"))
     step.model.eval().requires_grad_(False)
     return step, checkpoint
@@ -47,11 +54,15 @@ def check_recipe(recipe: Recipe, checkpoint: Checkpoint) -> None:
     """Refuse another recipe than the checkpoint's: it would make a model that no recipe describes.
 
     Raises:
-        CheckpointError: Naming each key that differs; evaluation, calibration and title may.
+        CheckpointError: Naming each key that differs; evaluation, calibration, title, device and threads may.
     """
-    ours, theirs = _flat(recipe.model_dump(mode="json")), _flat(checkpoint.state["recipe"])
+    try:
+        stored = parse_recipe(checkpoint.state["recipe"])  # fills in what was added to recipes since
+    except RecipeError as error:
+        raise CheckpointError(f"the checkpoint's recipe is none that this program reads: {error}") from error
+    ours, theirs = _flat(recipe.model_dump(mode="json")), _flat(stored.model_dump(mode="json"))
     different = [key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key)]
-    trained = sorted(key for key in different if not key.startswith(("evaluation.", "calibration.", "title")))
+    trained = sorted(key for key in different if not key.startswith(_MAY_DIFFER))
     if trained:
         changes = ", ".join(f"{key} was {theirs.get(key)!r}, now {ours.get(key)!r}" for key in trained)
         raise CheckpointError(

@@ -5,42 +5,46 @@ Shapes: N items, B rows, K draws, D latent dimensions; items (N, C, H, W).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from service.calibration import Bounds, Calibration, bounds_from_terms, surprise
-from service.contract import CalibratedStatistic, CalibrationSpec, Metric, Statistic, sha256_of
+from service.contract import CalibratedStatistic, CalibrationSpec, Metric, Statistic, Support, sha256_of
 from service.noise import scoring_noise
 from training.data import Dataset
+from training.options import CalibrationOptions
 from training.parity import Exported, Floats
-from training.recipe import CalibrationOptions
+from training.vae import Vae
 
 _ROWS = 100
 _NOISE_ROWS = 1000
 _STATISTICS: tuple[Statistic, ...] = ("elbo", "importance_bound")
 
 
-def _score(exported: Exported, items: Floats, eps: Floats) -> Bounds:
-    """Bounds of items (N, C, H, W) with the same eps (K, D) for each, as the service computes them."""
+def _score(exported: Exported, items: Floats, eps: Floats, analytic_kl: bool) -> Bounds:
+    """Bounds of items (N, *item) with the same eps (K, D) for each, as the service computes them."""
     parts = []
     for first in range(0, len(items), _ROWS):
         batch = items[first : first + _ROWS]
         shared = np.ascontiguousarray(np.broadcast_to(eps, (len(batch), *eps.shape)))
         parts.append(exported.run([batch, shared]))
-    return bounds_from_terms(*(np.concatenate(terms) for terms in zip(*parts, strict=True)))
+    terms = (np.concatenate(term) for term in zip(*parts, strict=True))
+    return bounds_from_terms(*terms, analytic_kl=analytic_kl)
 
 
 def calibrate(
-    exported: Exported, latent: int, options: CalibrationOptions, dataset: Dataset, folder: Path
+    exported: Exported, vae: Vae, options: CalibrationOptions, dataset: Dataset, folder: Path
 ) -> tuple[CalibrationSpec, dict[str, Metric]]:
-    """Calibrate a VAE's scores, and measure how often test items and noise are flagged.
+    """Calibrate a VAE's scores, and measure how often test items, noise and outliers are flagged.
 
     Stores the sorted surprises of the calibration split as `calibration.npz` in `folder`; this is the first
     and only use of that split.
     """
-    eps = scoring_noise(options.seed, options.draws, latent)
-    bounds = _score(exported, dataset.images["calibration"], eps)
+    eps = scoring_noise(options.seed, options.draws, vae.latent)
+    analytic_kl = vae.components() is None
+    bounds = _score(exported, dataset.items["calibration"], eps, analytic_kl)
     surprises = {statistic: np.sort(surprise(bounds, statistic)) for statistic in _STATISTICS}
     path = folder / "calibration.npz"
     np.savez(path, allow_pickle=False, **surprises)
@@ -53,13 +57,10 @@ def calibrate(
         },
     )
     calibration = Calibration(surprises[options.statistic])
-    noise = np.random.default_rng(0).random((_NOISE_ROWS, *dataset.item_shape), dtype=np.float32)
     rates = {}
-    for name, items, what in (
-        ("flagged_test", dataset.images["test"], "test items"),
-        ("flagged_noise", noise.round() if dataset.binary else noise, "items of uniform noise"),
-    ):
-        p_values = calibration.p_values(surprise(_score(exported, items, eps), options.statistic))
+    for name, items, what in _trials(vae.likelihood.support, dataset):
+        scored = _score(exported, items, eps, analytic_kl)
+        p_values = calibration.p_values(surprise(scored, options.statistic))
         share = float((p_values <= options.alpha).mean())
         rates[name] = Metric(
             value=share,
@@ -69,3 +70,28 @@ def calibrate(
             f"with {options.draws} draws",
         )
     return spec, rates
+
+
+def _trials(support: Support, dataset: Dataset) -> Iterator[tuple[str, Floats, str]]:
+    """What an anomaly score is tried on: the figure's name, the items, and what they are."""
+    yield "flagged_test", dataset.items["test"], "test items"
+    random = np.random.default_rng(0)
+    if support == "real":
+        yield "flagged_mixed", _mixed(dataset, random), "rows with every column from another training row"
+    else:
+        noise = random.random((_NOISE_ROWS, *dataset.item_shape), dtype=np.float32)
+        noise = noise.round() if support == "binary" else noise
+        yield "flagged_noise", noise, "items of uniform noise"
+    if dataset.outliers is not None:
+        yield "flagged_outliers", dataset.outliers, "items of the classes that were kept out"
+
+
+def _mixed(dataset: Dataset, random: np.random.Generator) -> Floats:
+    """Rows whose columns are those of the training split, but belong to different rows of it."""
+    parts, first = [], 0
+    for column in dataset.columns:
+        size = max(1, len(column.categories))
+        chosen = random.integers(len(dataset.items["train"]), size=_NOISE_ROWS)
+        parts.append(dataset.items["train"][chosen, first : first + size])
+        first += size
+    return np.concatenate(parts, axis=1)

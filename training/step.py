@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from training.group import ALONE, Group
+
 
 @dataclass(frozen=True)
 class Terms:
@@ -29,21 +31,24 @@ class Noise:
     """The random numbers of one training step, a function of (seed, stream, step) alone.
 
     Nothing is carried from step to step, so a resumed run sees what an uninterrupted one would have seen.
+    The first axis of what is drawn is rows; of several processes each sees the rows of its share of the
+    batch, which together are those that a single process would have drawn.
     """
 
     TRAINING, VALIDATION, WEIGHTS, ORDER = range(4)
 
-    def __init__(self, seed: int, stream: int, step: int) -> None:
+    def __init__(self, seed: int, stream: int, step: int, group: Group = ALONE) -> None:
+        self._group = group
         (state,) = np.random.SeedSequence([seed, stream, step]).generate_state(1, np.uint64)
         self._generator = torch.Generator().manual_seed(int(state >> np.uint64(1)))
 
     def normal(self, *shape: int) -> Tensor:
         """Standard normal float32 of that shape; each call goes on where the last one ended."""
-        return torch.randn(shape, generator=self._generator)
+        return self._group.share(torch.randn(self._of_all(shape), generator=self._generator))
 
     def uniform(self, *shape: int) -> Tensor:
         """Uniform float32 in [0, 1) of that shape."""
-        return torch.rand(shape, generator=self._generator)
+        return self._group.share(torch.rand(self._of_all(shape), generator=self._generator))
 
     def permutation(self, length: int) -> Tensor:
         """The numbers 0 .. length - 1 in random order, int64."""
@@ -52,6 +57,9 @@ class Noise:
     def seed_torch(self) -> None:
         """Seed torch's global generator, which the initialisation of layers reads."""
         torch.manual_seed(self._generator.initial_seed())
+
+    def _of_all(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return (shape[0] * self._group.size, *shape[1:])
 
 
 Objective = Callable[[Tensor, Noise, int], Terms]
@@ -80,6 +88,14 @@ class Step(Protocol):
 
     def phases(self) -> list[Phase]:
         """The updates of one step, in order."""
+        ...
+
+    def check(self, items: Tensor) -> None:
+        """Refuse items that the model cannot learn from.
+
+        Raises:
+            SupportError: Some value is outside of the likelihood's support.
+        """
         ...
 
     def validate(self, items: Tensor, noise: Noise) -> Mapping[str, Tensor]:

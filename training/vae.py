@@ -1,29 +1,40 @@
 """The variational autoencoder: model, ELBO and importance-weighted bound, all in nats per item.
 
-Shapes: B rows, D latent dimensions, K draws; items (B, C, H, W). Noise is always an argument.
+Shapes: B rows, D latent dimensions, K draws; items (B, *item). Noise is always an argument.
 Source: Kingma & Welling 2014, arXiv:1312.6114; Burda et al. 2016, arXiv:1509.00519.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from training.data import Dataset, Scaling
 from training.likelihoods import Likelihood, item_sum, make_likelihood
 from training.networks import make_decoder, make_encoder
-from training.recipe import Recipe, VaeOptions
-from training.step import Noise, Phase, Terms
+from training.priors import (
+    Gaussians,
+    Mixture,
+    StandardNormal,
+    VampPrior,
+    gaussian_kl,
+    gaussian_log_prob,
+    prior_log_prob,
+    scattered,
+)
+from training.recipe import Recipe
 
 LOG_VARIANCE_BOUND = 10.0
 """The encoder's log-variance is squashed smoothly into (-10, 10): standard deviations of 0.0067 to 148."""
+_FURTHEST = 1e3
+"""Standard deviations at which the encoder stops telling numbers of a table apart."""
 
 
 class Vae(nn.Module):
-    """q(z | x) = N(mean, exp(log_variance)), p(z) = N(0, I), p(x | z) = likelihood(decoder(z))."""
+    """q(z | x) = N(mean, exp(log_variance)), p(z) = the prior, p(x | z) = likelihood(decoder(z))."""
 
     def __init__(
         self,
@@ -31,15 +42,15 @@ class Vae(nn.Module):
         decoder: nn.Module,
         likelihood: Likelihood,
         latent: int,
-        logit_bound: float,
+        prior: StandardNormal | VampPrior | Mixture,
     ) -> None:
-        """Join an encoder to 2 D outputs, a decoder from D latents to logits, and a likelihood."""
+        """Join an encoder to 2 D outputs, a decoder from D latents, a likelihood and a prior."""
         super().__init__()
         self.encoder = encoder
         self.decoder = decoder
         self.likelihood = likelihood
         self.latent = latent
-        self._logit_bound = logit_bound
+        self.prior = prior
 
     def encode(self, items: Tensor) -> tuple[Tensor, Tensor]:
         """The posterior's mean and log-variance, each (B, D)."""
@@ -48,18 +59,12 @@ class Vae(nn.Module):
         return mean, LOG_VARIANCE_BOUND * torch.tanh(raw / LOG_VARIANCE_BOUND)
 
     def decode(self, latents: Tensor) -> Tensor:
-        """The likelihood's parameters, (B, C, H, W), of latents (B, D)."""
-        parameters: Tensor = self._logit_bound * torch.tanh(self.decoder(latents) / self._logit_bound)
-        return parameters
+        """The likelihood's parameters of latents (B, D)."""
+        return self.likelihood.bounded(self.decoder(latents))
 
-
-class Elbo(NamedTuple):
-    """The two terms of the bound, kept apart; the ELBO of a row is log_likelihood.mean(1) - kl."""
-
-    log_likelihood: Tensor
-    """(B, K) nats: log p(x | z_k)."""
-    kl: Tensor
-    """(B,) nats: KL(q(z | x) || p(z)), analytic."""
+    def components(self) -> Gaussians | None:
+        """The Gaussians of a mixture prior, or None for N(0, I)."""
+        return self.prior.gaussians(self.encode)
 
 
 class ScoreTerms(NamedTuple):
@@ -72,48 +77,53 @@ class ScoreTerms(NamedTuple):
     log_posterior: Tensor
     """(B, K) nats: log q(z_k | x)."""
     kl: Tensor
-    """(B,) nats: KL(q(z | x) || p(z)), analytic."""
+    """(B,) nats: KL(q(z | x) || p(z)), analytic for N(0, I), else the mean of the K draws' log q - log p."""
 
 
-def gaussian_kl(mean: Tensor, log_variance: Tensor) -> Tensor:
-    """KL(N(mean, exp(log_variance)) || N(0, I)) in nats, (B,), of (B, D).
+class Draws(NamedTuple):
+    """K draws from the posterior of each item, and what they are worth."""
 
-    Source: Kingma & Welling 2014, appendix B.
-    """
-    return 0.5 * item_sum(mean * mean + torch.exp(log_variance) - 1 - log_variance)
+    mean: Tensor
+    """(B, D), the posterior's."""
+    log_variance: Tensor
+    """(B, D), the posterior's."""
+    latents: Tensor
+    """(B, K, D)."""
+    log_likelihood: Tensor
+    """(B, K) nats."""
+    log_prior: Tensor
+    """(B, K) nats."""
 
 
-def gaussian_log_prob(values: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
-    """Log density in nats of diagonal Gaussians, summed over the last axis."""
-    squares = (values - mean) ** 2 * torch.exp(-log_variance)
-    return -0.5 * item_sum(squares + log_variance + math.log(2 * math.pi))
-
-
-def elbo(vae: Vae, items: Tensor, eps: Tensor) -> Elbo:
-    """Monte Carlo ELBO with K reparametrised draws.
-
-    Args:
-        vae: The model.
-        items: (B, C, H, W) in the likelihood's support.
-        eps: (B, K, D), standard normal.
-    """
+def draw_posterior(vae: Vae, items: Tensor, eps: Tensor, components: Gaussians | None) -> Draws:
+    """Reparametrised draws z = mean + std * eps of items, for standard normal eps (B, K, D)."""
     mean, log_variance = vae.encode(items)
-    _, log_likelihood = _decoded_log_likelihood(vae, items, mean, log_variance, eps)
-    return Elbo(log_likelihood, gaussian_kl(mean, log_variance))
+    latents = mean.unsqueeze(1) + torch.exp(0.5 * log_variance).unsqueeze(1) * eps
+    K = eps.shape[1]
+    # The decoder sees one flat batch of B K rows.
+    repeated = items.unsqueeze(1).expand(-1, K, *items.shape[1:]).flatten(0, 1)
+    log_likelihood = vae.likelihood.log_prob(vae.decode(latents.flatten(0, 1)), repeated)
+    log_prior = prior_log_prob(latents, components)
+    return Draws(mean, log_variance, latents, log_likelihood.reshape(-1, K), log_prior)
 
 
 def score_terms(vae: Vae, items: Tensor, eps: Tensor) -> ScoreTerms:
-    """The terms of both bounds for items (B, C, H, W) and standard normal eps (B, K, D)."""
-    mean, log_variance = vae.encode(items)
-    latents, log_likelihood = _decoded_log_likelihood(vae, items, mean, log_variance, eps)
-    zero = torch.zeros_like(latents)
-    return ScoreTerms(
-        log_likelihood=log_likelihood,
-        log_prior=gaussian_log_prob(latents, zero, zero),
-        # (z - mean) / std is eps itself: computing it anew would only lose digits.
-        log_posterior=gaussian_log_prob(eps, zero, zero) - 0.5 * item_sum(log_variance).unsqueeze(-1),
-        kl=gaussian_kl(mean, log_variance),
-    )
+    """The terms of both bounds for items (B, *item) and standard normal eps (B, K, D)."""
+    components = vae.components()
+    draws = draw_posterior(vae, items, eps, components)
+    zero = torch.zeros_like(eps)
+    # (z - mean) / std is eps itself: computing it anew would only lose digits.
+    log_posterior = gaussian_log_prob(eps, zero, zero) - 0.5 * item_sum(draws.log_variance).unsqueeze(-1)
+    if components is None:
+        kl = item_sum(gaussian_kl(draws.mean, draws.log_variance))
+    else:
+        kl = item_sum(log_posterior - draws.log_prior) / eps.shape[1]
+    return ScoreTerms(draws.log_likelihood, draws.log_prior, log_posterior, kl)
+
+
+def elbo(terms: ScoreTerms) -> Tensor:
+    """The evidence lower bound with the K draws at hand, (B,) nats."""
+    return terms.log_likelihood.mean(1) - terms.kl
 
 
 def importance_bound(terms: ScoreTerms) -> Tensor:
@@ -125,56 +135,49 @@ def importance_bound(terms: ScoreTerms) -> Tensor:
     return torch.logsumexp(log_weights, dim=1) - math.log(log_weights.shape[1])
 
 
-def _decoded_log_likelihood(
-    vae: Vae, items: Tensor, mean: Tensor, log_variance: Tensor, eps: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Latents (B, K, D) and log p(x | z_k) (B, K); the decoder sees one flat batch of B K rows."""
-    latents = mean.unsqueeze(1) + torch.exp(0.5 * log_variance).unsqueeze(1) * eps
-    K = eps.shape[1]
-    flat_items = items.unsqueeze(1).expand(-1, K, -1, -1, -1).flatten(0, 1)
-    log_likelihood = vae.likelihood.log_prob(vae.decode(latents.flatten(0, 1)), flat_items)
-    return latents, log_likelihood.reshape(-1, K)
+def with_fixed_prior(vae: Vae) -> Vae:
+    """The same model with its learned prior turned into the mixture it has become."""
+    components = vae.components()
+    if components is None:
+        return vae
+    return Vae(vae.encoder, vae.decoder, vae.likelihood, vae.latent, Mixture(components))
 
 
-class VaeStep:
-    """Trains a VAE by its negative ELBO; the recipe may weight the KL and let the weight grow."""
+class _Standardise(nn.Module):
+    """Brings the columns of a table to mean 0 and standard deviation 1, within +- 1000."""
 
-    def __init__(self, model: Vae, options: VaeOptions) -> None:
-        self.model = model
-        self._options = options
+    shift: Tensor
+    scale: Tensor
 
-    def phases(self) -> list[Phase]:
-        """One update of encoder and decoder together."""
-        return [Phase("vae", self.model, self._negative_elbo)]
+    def __init__(self, scaling: Scaling) -> None:
+        super().__init__()
+        self.register_buffer("shift", torch.tensor(scaling.shift))
+        self.register_buffer("scale", torch.tensor(scaling.scale))
 
-    def validate(self, items: Tensor, noise: Noise) -> Mapping[str, Tensor]:
-        """The ELBO and its terms, with one draw per item."""
-        bound = elbo(self.model, items, noise.normal(len(items), 1, self.model.latent))
-        log_likelihood = bound.log_likelihood.mean(1)
-        return {"elbo": log_likelihood - bound.kl, "log_likelihood": log_likelihood, "kl": bound.kl}
-
-    def sample(self, noise: Noise, rows: int) -> Tensor:
-        """The likelihood's mean at latents from the prior."""
-        return self.model.likelihood.mean(self.model.decode(noise.normal(rows, self.model.latent)))
-
-    def _negative_elbo(self, items: Tensor, noise: Noise, step: int) -> Terms:
-        bound = elbo(self.model, items, noise.normal(len(items), self._options.draws, self.model.latent))
-        log_likelihood = bound.log_likelihood.mean(1)
-        warmup = self._options.kl_warmup_steps
-        kl_weight = self._options.kl_weight * (min(1.0, (step + 1) / warmup) if warmup else 1.0)
-        return Terms(
-            loss=kl_weight * bound.kl - log_likelihood,
-            report={"elbo": log_likelihood - bound.kl, "log_likelihood": log_likelihood, "kl": bound.kl},
-        )
+    def forward(self, items: Tensor) -> Tensor:
+        """(B, F) -> (B, F)."""
+        return ((items - self.shift) / self.scale).clamp(-_FURTHEST, _FURTHEST)
 
 
-def make_vae(recipe: Recipe, item_shape: tuple[int, int, int]) -> Vae:
-    """The untrained VAE of a recipe with a [vae] table."""
+def make_vae(recipe: Recipe, dataset: Dataset) -> Vae:
+    """The untrained VAE of a recipe with a [vae] table.
+
+    Raises:
+        SupportError: The likelihood does not fit the dataset.
+    """
     assert recipe.vae is not None
-    return Vae(
-        encoder=make_encoder(recipe.network, item_shape, outputs=2 * recipe.network.latent),
-        decoder=make_decoder(recipe.network, item_shape),
-        likelihood=make_likelihood(recipe.vae.likelihood),
-        latent=recipe.network.latent,
-        logit_bound=recipe.vae.logit_bound,
-    )
+    likelihood = make_likelihood(recipe.vae, dataset)
+    encoder = make_encoder(recipe.network, dataset.item_shape, outputs=2 * recipe.network.latent)
+    shift, scale = torch.zeros(()), torch.ones(())
+    if dataset.scaling is not None:
+        encoder = nn.Sequential(_Standardise(dataset.scaling), encoder)
+        shift, scale = torch.from_numpy(dataset.scaling.shift), torch.from_numpy(dataset.scaling.scale)
+    prior: StandardNormal | VampPrior | Mixture = StandardNormal()
+    if recipe.vae.prior == "mixture":
+        prior = scattered(recipe.vae.prior_components, recipe.network.latent)
+    if recipe.vae.prior == "vamp":
+        items = torch.from_numpy(dataset.items["train"][: recipe.vae.prior_components])
+        prior = VampPrior(items, likelihood.support, shift, scale)
+    first, *rest = dataset.item_shape
+    decoder = make_decoder(recipe.network, (first * likelihood.parameters_per_value, *rest))
+    return Vae(encoder, decoder, likelihood, recipe.network.latent, prior)

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from training.data import DataError, load_dataset
-from training.recipe import DataOptions
+from training.data.options import DataOptions
 
 ALPHA = 0.01
 
@@ -28,7 +28,7 @@ def flagged(client: httpx.Client, model: str, items: np.ndarray) -> float:
 def held_out(dataset: str) -> np.ndarray:
     """The first 200 test items."""
     try:
-        return load_dataset(DataOptions.model_validate({"dataset": dataset})).images["test"][:200]
+        return load_dataset(DataOptions.model_validate({"dataset": dataset})).items["test"][:200]
     except DataError as error:
         pytest.skip(f"no data to score: {error}")
 

@@ -6,16 +6,22 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import MultivariateNormal
 
+from service.contract import Support
+from training.priors import Mixture, StandardNormal
 from training.vae import LOG_VARIANCE_BOUND, Vae
 
-WIDTH, LATENT, SIGMA, LOGIT_BOUND = 6, 2, 0.7, 100.0
+WIDTH, LATENT, SIGMA = 6, 2, 0.7
 
 
 class UnitNoise:
     """x | parameters ~ N(parameters, sigma^2 I)."""
 
     name = "gaussian"
-    binary = False
+    support: Support = "real"
+    parameters_per_value = 1
+
+    def bounded(self, outputs: Tensor) -> Tensor:
+        return outputs
 
     def check_support(self, items: Tensor) -> None:
         pass
@@ -51,30 +57,41 @@ class PosteriorEncoder(nn.Module):
 
 
 class LinearDecoder(nn.Module):
+    weight: Tensor
+
     def __init__(self, weight: Tensor) -> None:
         super().__init__()
-        self.weight = weight
+        self.register_buffer("weight", weight)
 
     def forward(self, latents: Tensor) -> Tensor:
-        # The model squashes its parameters too.
-        raw: Tensor = LOGIT_BOUND * torch.atanh(latents @ self.weight.T / LOGIT_BOUND)
-        return raw.reshape(-1, 1, 1, WIDTH)
+        means: Tensor = latents @ self.weight.T
+        return means.reshape(-1, 1, 1, WIDTH)
 
 
-def linear_gaussian(shift: float = 0.0, log_scale: float = 0.0) -> tuple[Vae, Tensor, Tensor]:
-    """A VAE in float64, 50 items drawn from it, and their exact log evidence."""
+def linear_gaussian(
+    shift: float = 0.0, log_scale: float = 0.0, prior: Mixture | None = None
+) -> tuple[Vae, Tensor, Tensor]:
+    """A VAE in float64, 50 items drawn from it under N(0, I), and their exact log evidence."""
     generator = torch.Generator().manual_seed(5)
     orthogonal, _ = torch.linalg.qr(torch.randn(WIDTH, LATENT, generator=generator, dtype=torch.float64))
     weight = orthogonal * torch.tensor([2.0, 0.5], dtype=torch.float64)
-    evidence = MultivariateNormal(
-        torch.zeros(WIDTH, dtype=torch.float64),
-        weight @ weight.T + SIGMA**2 * torch.eye(WIDTH, dtype=torch.float64),
-    )
     latents = torch.randn(50, LATENT, generator=generator, dtype=torch.float64)
     noise = torch.randn(50, WIDTH, generator=generator, dtype=torch.float64)
     items = latents @ weight.T + SIGMA * noise
-    vae = Vae(
-        PosteriorEncoder(weight, shift, log_scale), LinearDecoder(weight), UnitNoise(), LATENT, LOGIT_BOUND
-    )
-    log_evidence: Tensor = evidence.log_prob(items)  # type: ignore[no-untyped-call]
-    return vae, items.reshape(-1, 1, 1, WIDTH), log_evidence
+    encoder = PosteriorEncoder(weight, shift, log_scale)
+    vae = Vae(encoder, LinearDecoder(weight), UnitNoise(), LATENT, prior or StandardNormal())
+    return vae, items.reshape(-1, 1, 1, WIDTH), _log_evidence(items, weight, prior)
+
+
+def _log_evidence(items: Tensor, weight: Tensor, prior: Mixture | None) -> Tensor:
+    """A Gaussian pushed forward by W, plus noise, is a Gaussian; a mixture is as many of them."""
+    means, variances = torch.zeros(1, LATENT).double(), torch.ones(1, LATENT).double()
+    if prior is not None:
+        means, variances = prior.means.detach(), prior.log_variances.detach().exp()
+    pushed = [
+        MultivariateNormal(  # type: ignore[no-untyped-call]
+            weight @ mean, weight @ torch.diag(variance) @ weight.T + SIGMA**2 * torch.eye(WIDTH).double()
+        ).log_prob(items)
+        for mean, variance in zip(means, variances, strict=True)
+    ]
+    return torch.logsumexp(torch.stack(pushed), 0) - math.log(len(pushed))

@@ -1,14 +1,17 @@
 import gzip
+import hashlib
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from training import data
-from training.data import DEBIAN_FOLDER, DataError, Dataset, load_dataset
-from training.recipe import DataOptions
+from training.data import DataError, Dataset, fashion, load_dataset
+from training.data.fashion import DEBIAN_FOLDER
+from training.data.options import DataOptions
 
-fashion = pytest.mark.skipif(
+needs_fashion = pytest.mark.skipif(
     not DEBIAN_FOLDER.is_dir(), reason="needs Debian's package dataset-fashion-mnist"
 )
 
@@ -19,11 +22,11 @@ def digits() -> Dataset:
 
 
 def rows_of(dataset: Dataset) -> list[tuple[str, bytes]]:
-    return [(split, row.tobytes()) for split, images in dataset.images.items() for row in images]
+    return [(split, row.tobytes()) for split, images in dataset.items.items() for row in images]
 
 
 def test_digits_are_split_in_proportion_and_every_row_appears_once(digits: Dataset) -> None:
-    assert {split: len(images) for split, images in digits.images.items()} == {
+    assert {split: len(images) for split, images in digits.items.items()} == {
         "train": 1283, "validation": 128, "calibration": 128, "test": 258,
     }  # fmt: skip
     rows = [row for _, row in rows_of(digits)]
@@ -46,14 +49,14 @@ def test_calibration_rows_are_never_in_another_split(digits: Dataset) -> None:
 def test_splits_depend_on_the_split_seed_alone(digits: Dataset) -> None:
     again = load_dataset(DataOptions(dataset="digits"))
     other = load_dataset(DataOptions(dataset="digits", split_seed=1))
-    for split, images in digits.images.items():
-        assert np.array_equal(images, again.images[split])
+    for split, images in digits.items.items():
+        assert np.array_equal(images, again.items[split])
         assert np.array_equal(digits.labels[split], again.labels[split])
-    assert not np.array_equal(digits.images["train"], other.images["train"])
+    assert not np.array_equal(digits.items["train"], other.items["train"])
 
 
 def test_items_are_float32_in_the_unit_interval_in_contract_shape(digits: Dataset) -> None:
-    for images in digits.images.values():
+    for images in digits.items.values():
         assert images.dtype == np.float32
         assert images.shape[1:] == digits.item_shape == (1, 8, 8)
         assert images.min() == 0
@@ -63,17 +66,15 @@ def test_items_are_float32_in_the_unit_interval_in_contract_shape(digits: Datase
 def test_threshold_binarises_every_split_and_dynamic_all_but_the_training_one() -> None:
     threshold = load_dataset(DataOptions(dataset="digits", binarise="threshold"))
     dynamic = load_dataset(DataOptions(dataset="digits", binarise="dynamic"))
-    assert threshold.binary
-    assert dynamic.binary
-    assert all(set(np.unique(images)) == {0, 1} for images in threshold.images.values())
-    for split, images in dynamic.images.items():
+    assert all(set(np.unique(images)) == {0, 1} for images in threshold.items.values())
+    for split, images in dynamic.items.items():
         assert (len(np.unique(images)) == 2) == (split != "train")
 
 
-@fashion
+@needs_fashion
 def test_fashion_has_the_stated_splits_and_disjoint_rows() -> None:
     dataset = load_dataset(DataOptions(dataset="fashion-mnist"))
-    assert {split: len(images) for split, images in dataset.images.items()} == {
+    assert {split: len(images) for split, images in dataset.items.items()} == {
         "train": 50_000, "validation": 5_000, "calibration": 5_000, "test": 10_000,
     }  # fmt: skip
     assert dataset.item_shape == (1, 28, 28)
@@ -83,10 +84,34 @@ def test_fashion_has_the_stated_splits_and_disjoint_rows() -> None:
     assert np.bincount(train).tolist() == [6000] * 10
 
 
+@needs_fashion
+def test_the_binarised_test_pictures_of_fashion_are_those_of_the_literature() -> None:
+    """The published code on flat pictures: seed 777, the last 10 000 of the training file, then the test."""
+    grey = load_dataset(DataOptions(dataset="fashion-mnist"))
+    drawn = load_dataset(DataOptions(dataset="fashion-mnist", binarise="dynamic")).items["test"]
+    training_file = gzip.decompress((DEBIAN_FOLDER / "train-images-idx3-ubyte.gz").read_bytes())
+    validation = np.frombuffer(training_file[-10_000 * 784 :], np.uint8).reshape(10_000, 784)
+    published = np.random.RandomState(777)
+    published.binomial(1, validation / 255.0)
+    pixels = np.rint(grey.items["test"].reshape(10_000, 784) * 255)
+    assert np.array_equal(published.binomial(1, pixels / 255.0), drawn.reshape(10_000, 784))
+    assert hashlib.sha256(drawn.astype(np.uint8).tobytes()).hexdigest() == (
+        "33bc86729d1a5fabe7fc26556683b981e41cc8e110df6b260f45f515fd283c24"
+    )
+
+
+def test_libraries_that_only_some_datasets_need_are_not_imported() -> None:
+    code = (
+        "import sys, training.data; print([name for name in ('pyarrow', 'sklearn') if name in sys.modules])"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
+
+
 def test_a_damaged_file_in_the_cache_is_refused_by_its_hash(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(data, "DEBIAN_FOLDER", tmp_path / "not-there")
+    monkeypatch.setattr(fashion, "DEBIAN_FOLDER", tmp_path / "not-there")
     (tmp_path / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(b"\0\0\x08\x01\0\0\0\0"))
     with pytest.raises(DataError, match="unpacks to sha256"):
         load_dataset(DataOptions(dataset="fashion-mnist"), cache=tmp_path)
@@ -98,17 +123,16 @@ def test_a_damaged_file_in_the_cache_is_refused_by_its_hash(
 def test_a_failed_download_says_where_the_files_can_be_had(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(data, "DEBIAN_FOLDER", tmp_path / "not-there")
-    monkeypatch.setattr(data, "OFFICIAL_ADDRESS", "http://127.0.0.1:9/")
+    monkeypatch.setattr(fashion, "DEBIAN_FOLDER", tmp_path / "not-there")
+    monkeypatch.setattr(fashion, "OFFICIAL_ADDRESS", "http://127.0.0.1:9/")
     with pytest.raises(DataError, match="dataset-fashion-mnist"):
         load_dataset(DataOptions(dataset="fashion-mnist"), cache=tmp_path)
 
 
+@needs_fashion
 def test_a_download_is_checked_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if not DEBIAN_FOLDER.is_dir():
-        pytest.skip("needs Debian's package dataset-fashion-mnist")
-    monkeypatch.setattr(data, "OFFICIAL_ADDRESS", f"{DEBIAN_FOLDER.as_uri()}/")
-    monkeypatch.setattr(data, "DEBIAN_FOLDER", tmp_path / "not-there")
+    monkeypatch.setattr(fashion, "OFFICIAL_ADDRESS", f"{DEBIAN_FOLDER.as_uri()}/")
+    monkeypatch.setattr(fashion, "DEBIAN_FOLDER", tmp_path / "not-there")
     dataset = load_dataset(DataOptions(dataset="fashion-mnist"), cache=tmp_path / "cache")
-    assert len(dataset.images["test"]) == 10_000
-    assert sorted(path.name for path in (tmp_path / "cache").iterdir()) == sorted(data.FASHION_SHA256)
+    assert len(dataset.items["test"]) == 10_000
+    assert sorted(path.name for path in (tmp_path / "cache").iterdir()) == sorted(fashion.FASHION_SHA256)

@@ -19,7 +19,8 @@ from training.__main__ import app
 from training.graphs import ALLOWED_OPERATORS, GraphError, check_graph
 from training.parity import PARITY_TOLERANCE, verify_version
 from training.runs import restore_averaged
-from training.vae import VaeStep, score_terms
+from training.vae import score_terms
+from training.vae_step import VaeStep
 
 
 def publish(folder: Path, recipe: Path) -> Path:
@@ -124,7 +125,7 @@ def test_calibration_ranks_the_calibration_split_and_nothing_else(version: Path,
     assert isinstance(step, VaeStep)
     how = manifest.calibration.statistics["elbo"]
     eps = torch.from_numpy(scoring_noise(how.seed, how.draws, manifest.latent_size))
-    items = torch.from_numpy(dataset.images["calibration"])
+    items = torch.from_numpy(dataset.items["calibration"])
     terms = score_terms(step.model, items, eps.expand(len(items), -1, -1))
     expected = surprise(bounds_from_terms(*(term.numpy() for term in terms)), "elbo")
     with np.load(version / manifest.calibration.file) as stored:

@@ -1,131 +1,177 @@
+"""What holds for every likelihood."""
+
 import itertools
 import math
 
-import numpy as np
 import pytest
 import torch
-from scipy import integrate, stats
-from torch.nn.functional import binary_cross_entropy_with_logits
 
-from training.likelihoods import Bernoulli, ContinuousBernoulli, Likelihood, SupportError, make_likelihood
+from service.contract import Support
+from tests.training.likelihood_cases import COLUMNS, DISCRETE, NAMES, dataset_for, in_float64, likelihood_of
+from training.likelihoods import Likelihood, SupportError, make_likelihood
+from training.options import VaeOptions
 
-LOGITS = [
-    -200.0,
-    -30.0,
-    -3.0,
-    -1.0001,
-    -0.9999,
-    -0.1,
-    -1e-3,
-    -1e-6,
-    0.0,
-    1e-6,
-    1e-3,
-    0.0624,
-    0.0626,
-    0.5,
-    2.0,
-    30.0,
-    200.0,
-]
+EXTREME_OUTPUTS = (-1e30, -1e4, -30.0, 0.0, 30.0, 1e4, 1e30)
+EXTREME_UNIFORMS = (1e-45, 1.2e-38, 2.0**-24, 0.5, 1 - 2.0**-24)
+
+every_likelihood = pytest.mark.parametrize("name", NAMES)
 
 
-def column(values: list[float], dtype: torch.dtype = torch.float64) -> torch.Tensor:
-    return torch.tensor(values, dtype=dtype).reshape(-1, 1)
+def items_for(name: str, rows: int) -> torch.Tensor:
+    return torch.from_numpy(dataset_for(name).items["train"][:rows])
 
 
-def test_bernoulli_sums_to_one_over_all_binary_items() -> None:
-    logits = torch.tensor([[-3.0, 0.2, 5.0, 0.0]], dtype=torch.float64)
-    items = torch.tensor(list(itertools.product((0.0, 1.0), repeat=4)), dtype=torch.float64)
-    total = Bernoulli().log_prob(logits.expand(16, -1), items).exp().sum()
-    assert total.item() == pytest.approx(1, abs=1e-12)
+def random_outputs(likelihood: Likelihood, items: torch.Tensor, spread: float = 3.0) -> torch.Tensor:
+    """What a decoder might return for the items: one number for every parameter of every value."""
+    shape = (len(items), likelihood.parameters_per_value * items.shape[1], *items.shape[2:])
+    return spread * torch.randn(shape, generator=torch.Generator().manual_seed(1))
 
 
-def test_bernoulli_is_minus_the_binary_cross_entropy() -> None:
-    logits, items = torch.randn(5, 1, 4, 4), torch.rand(5, 1, 4, 4).round()
-    expected = -binary_cross_entropy_with_logits(logits, items, reduction="none").sum((1, 2, 3))
-    assert torch.allclose(Bernoulli().log_prob(logits, items), expected, atol=1e-5)
+def extreme_outputs(likelihood: Likelihood, item: torch.Tensor) -> torch.Tensor:
+    """Every pair of extreme outputs as the first and the second parameter of every value."""
+    pairs = torch.tensor(list(itertools.product(EXTREME_OUTPUTS, repeat=likelihood.parameters_per_value)))
+    parts = [pairs[:, [i]].expand(-1, item.numel()) for i in range(likelihood.parameters_per_value)]
+    return torch.cat(parts, 1).reshape(len(pairs), -1, *item.shape[1:])
 
 
-def test_bernoulli_refuses_grey_pixels_and_says_what_to_do() -> None:
-    with pytest.raises(SupportError, match=r"0\.5; binarise the data or use 'continuous-bernoulli'"):
-        Bernoulli().check_support(torch.tensor([0.0, 1.0, 0.5]))
-
-
-@pytest.mark.parametrize("strange", [-0.1, 1.5, math.nan])
-def test_continuous_bernoulli_refuses_values_outside_the_unit_interval(strange: float) -> None:
-    with pytest.raises(SupportError, match="scale the data"):
-        ContinuousBernoulli().check_support(torch.tensor([0.0, 1.0, strange]))
-
-
-@pytest.mark.parametrize("logit", LOGITS)
-def test_continuous_bernoulli_integrates_to_one(logit: float) -> None:
-    def density(x: float) -> float:
-        return math.exp(ContinuousBernoulli().log_prob(column([logit]), column([x])).item())
-
-    peak = 1.0 if logit > 0 else 0.0
-    near = abs(peak - min(1.0, 20 / (1 + abs(logit))))
-    total, _ = integrate.quad(density, 0, 1, points=[near], epsabs=1e-9)
-    assert total == pytest.approx(1, abs=1e-7)
-
-
-@pytest.mark.parametrize("logit", LOGITS)
-def test_continuous_bernoulli_mean_is_the_integral_of_x(logit: float) -> None:
-    def moment(x: float) -> float:
-        return x * math.exp(ContinuousBernoulli().log_prob(column([logit]), column([x])).item())
-
-    expected, _ = integrate.quad(
-        moment, 0, 1, points=[1 / (1 + abs(logit)), 1 - 1 / (1 + abs(logit))], epsabs=1e-9
-    )
-    assert ContinuousBernoulli().mean(column([logit])).item() == pytest.approx(expected, abs=1e-7)
-
-
-@pytest.mark.parametrize("logit", [-30.0, -2.0, -0.06, 0.0, 1e-4, 0.07, 1.0, 30.0])
-def test_continuous_bernoulli_draws_follow_the_distribution_function(logit: float) -> None:
-    uniforms = torch.rand(20_000, 1, generator=torch.Generator().manual_seed(3))
-    draws = ContinuousBernoulli().draw(torch.full_like(uniforms, logit), uniforms)
-
-    def distribution_function(x: np.ndarray) -> np.ndarray:
-        return x if logit == 0 else np.expm1(logit * x) / np.expm1(logit)
-
-    assert stats.kstest(draws.squeeze(1).double().numpy(), distribution_function).pvalue > 1e-3
-
-
-def test_continuous_bernoulli_draw_rises_with_the_uniform_and_stays_inside() -> None:
-    uniforms = torch.linspace(1e-6, 1 - 1e-6, 1001).reshape(1, -1)
-    for logit in LOGITS:
-        draws = ContinuousBernoulli().draw(torch.full_like(uniforms, logit), uniforms)
-        assert (draws.diff() >= -2e-6).all()
-        assert ((draws >= 0) & (draws <= 1)).all()
-
-
-@pytest.mark.parametrize("name", ["bernoulli", "continuous-bernoulli"])
-def test_gradients_are_finite_at_extreme_logits(name: str) -> None:
-    likelihood: Likelihood = make_likelihood(name)
-    for value in (0.0, 1.0):
-        logits = column(
-            [-1e4, -88.0, -1.0, -1e-30, 0.0, 1e-8, 1.0, 88.0, 1e4], torch.float32
-        ).requires_grad_()
-        items = torch.full_like(logits, value)
-        outputs = (likelihood.log_prob(logits, items), likelihood.mean(logits))
-        for output in outputs:
-            (gradient,) = torch.autograd.grad(output.sum(), logits, retain_graph=True)
-            assert torch.isfinite(output).all()
+@every_likelihood
+def test_values_and_gradients_are_finite_at_extreme_outputs_of_a_decoder(name: str) -> None:
+    likelihood = likelihood_of(name)
+    for item in (*items_for(name, 3), *(torch.full_like(items_for(name, 1)[0], end) for end in (0.0, 1.0))):
+        outputs = extreme_outputs(likelihood, item).requires_grad_()
+        parameters = likelihood.bounded(outputs)
+        for values in (
+            likelihood.log_prob(parameters, item.expand(len(outputs), *item.shape)),
+            likelihood.mean(parameters),
+        ):
+            (gradient,) = torch.autograd.grad(values.sum(), outputs, retain_graph=True)
+            assert torch.isfinite(values).all()
             assert torch.isfinite(gradient).all()
 
 
-def test_continuous_bernoulli_gradient_is_item_minus_mean() -> None:
-    # d log p / d l = x - E[x | l], as in every exponential family: it ties log_prob and mean together.
-    logits, items = column(LOGITS).requires_grad_(), torch.full((len(LOGITS), 1), 0.3, dtype=torch.float64)
-    (gradient,) = torch.autograd.grad(ContinuousBernoulli().log_prob(logits, items).sum(), logits)
-    assert torch.allclose(gradient, items - ContinuousBernoulli().mean(logits.detach()), atol=1e-7)
+@pytest.mark.parametrize("name", DISCRETE)
+def test_a_probability_is_never_above_1_in_float32(name: str) -> None:
+    likelihood = likelihood_of(name)
+    items = items_for(name, 1)
+    outputs = torch.linspace(-40, 40, 4001)[:, None, None, None].expand(-1, 1, *items.shape[2:])
+    for item in (items, torch.zeros_like(items), torch.ones_like(items)):
+        for second in (-1e4, 0.0, 1e4) if likelihood.parameters_per_value == 2 else (None,):
+            both = outputs if second is None else torch.cat([outputs, torch.full_like(outputs, second)], 1)
+            every = item.expand(len(outputs), *item.shape[1:])
+            assert (likelihood.log_prob(likelihood.bounded(both), every) <= 0).all()
 
 
-def test_float32_agrees_with_float64() -> None:
-    logits = torch.linspace(-40, 40, 4001, dtype=torch.float64).reshape(-1, 1)
-    items = torch.full_like(logits, 0.7)
-    exact, rounded = (
-        ContinuousBernoulli().log_prob(logits.to(kind), items.to(kind)).double()
-        for kind in (torch.float64, torch.float32)
+@every_likelihood
+def test_float32_agrees_with_float64(name: str) -> None:
+    single, items = likelihood_of(name), items_for(name, 40)
+    for spread in (0.1, 3.0, 1e4):
+        # rounded before they part: what is asked is how much the likelihood loses
+        parameters = single.bounded(random_outputs(single, items, spread))
+        double = in_float64(likelihood_of(name))
+        for ours, exact in (
+            (single.log_prob(parameters, items), double.log_prob(parameters.double(), items.double())),
+            (single.mean(parameters), double.mean(parameters.double())),
+        ):
+            assert torch.allclose(ours.double(), exact, rtol=2e-6, atol=2e-4)
+
+
+@every_likelihood
+def test_gradients_are_the_derivatives(name: str) -> None:
+    likelihood = in_float64(likelihood_of(name))
+    items = items_for(name, 2).double()
+    outputs = random_outputs(likelihood, items).double().requires_grad_()
+    assert torch.autograd.gradcheck(lambda o: likelihood.log_prob(likelihood.bounded(o), items), (outputs,))
+    assert torch.autograd.gradcheck(lambda o: likelihood.mean(likelihood.bounded(o)), (outputs,))
+
+
+@every_likelihood
+def test_draws_are_finite_and_inside_the_support(name: str) -> None:
+    likelihood, items = likelihood_of(name), items_for(name, 50)
+    everywhere = torch.rand(items.shape, generator=torch.Generator().manual_seed(2))
+    for outputs in (random_outputs(likelihood, items), extreme_outputs(likelihood, items[0])):
+        parameters = likelihood.bounded(outputs)
+        shape = (len(outputs), *items.shape[1:])
+        at_the_ends = [torch.full(shape, uniform) for uniform in EXTREME_UNIFORMS]
+        for uniforms in (*at_the_ends, everywhere[:1].clamp(min=2.0**-24).expand(shape)):
+            draws = likelihood.draw(parameters, uniforms)
+            assert draws.dtype == torch.float32
+            assert torch.isfinite(draws).all()
+            likelihood.check_support(draws)
+
+
+@every_likelihood
+def test_draws_go_one_way_as_the_uniform_rises(name: str) -> None:
+    likelihood, items = likelihood_of(name), items_for(name, 1)
+    uniforms = torch.linspace(2.0**-24, 1 - 2.0**-24, 2001)
+    outputs = random_outputs(likelihood, items).expand(len(uniforms), *[-1] * (items.dim() - 1))
+    shape = (-1, *[1] * (items.dim() - 1))
+    draws = likelihood.draw(likelihood.bounded(outputs), uniforms.reshape(shape).expand(-1, *items.shape[1:]))
+    if name == "gaussian":
+        # a category is the place of its 1
+        parts = torch.split(draws, [column.features for column in COLUMNS], dim=1)
+        draws = torch.stack([part.argmax(1) if part.shape[1] > 1 else part[:, 0] for part in parts], 1)
+    steps = draws.diff(dim=0) * (-1 if name == "bernoulli" else 1)
+    # where the continuous Bernoulli is nearly uniform, its last digits may turn
+    assert (steps >= (-2e-6 if name == "continuous-bernoulli" else 0)).all()
+    assert (steps > 0).any()
+
+
+@every_likelihood
+def test_the_mean_is_that_of_many_draws(name: str) -> None:
+    likelihood, items = likelihood_of(name), items_for(name, 1)
+    parameters = likelihood.bounded(random_outputs(likelihood, items, 1.0))
+    uniforms = torch.rand(20_000, *items.shape[1:], generator=torch.Generator().manual_seed(4))
+    draws = likelihood.draw(
+        parameters.expand(len(uniforms), *parameters.shape[1:]), uniforms.clamp(min=2.0**-24)
     )
-    assert torch.allclose(exact, rounded, rtol=1e-6, atol=2e-6)
+    error = (draws.double().mean(0) - likelihood.mean(parameters)[0]).abs()
+    # the discretised logistic's closed form is within 0.023 levels
+    slack = 0.023 / 255 if name == "discretised-logistic" else 1e-6
+    assert (error <= 5 * draws.std(0) / math.sqrt(len(draws)) + slack).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "way_out"),
+    [
+        ("bernoulli", [0.5, -1.0, 2.0, math.nan], "binarise the data or use 'continuous-bernoulli'"),
+        ("continuous-bernoulli", [-0.1, 1.5, math.nan, math.inf, -math.inf], "scale the data"),
+        (
+            "discretised-logistic",
+            [0.5, 0.1 + 2e-3 / 255, -1 / 255, 256 / 255, math.nan, math.inf],
+            "use data of 8 bits, or the likelihood 'continuous-bernoulli'",
+        ),
+    ],
+)
+def test_pictures_outside_the_support_are_refused_with_the_way_out(
+    name: str, values: list[float], way_out: str
+) -> None:
+    for value in values:
+        items = items_for(name, 2)
+        items[1, 0, 2, 3] = value
+        with pytest.raises(SupportError) as caught:
+            likelihood_of(name).check_support(items)
+        assert f"1 of {items.numel()} values" in str(caught.value)
+        assert f"the first {value:g}" in str(caught.value)
+        assert way_out in str(caught.value)
+
+
+@every_likelihood
+def test_the_items_of_a_fitting_dataset_are_accepted(name: str) -> None:
+    likelihood_of(name).check_support(items_for(name, 80))
+
+
+@pytest.mark.parametrize("name", NAMES[:3])
+def test_a_likelihood_of_pictures_refuses_a_table_and_says_which_fits(name: str) -> None:
+    with pytest.raises(SupportError, match=rf"'{name}' came with items of shape \[10\].*use 'gaussian'"):
+        make_likelihood(VaeOptions.model_validate({"likelihood": name}), dataset_for("gaussian"))
+
+
+def test_the_likelihood_of_tables_refuses_pictures_and_says_which_fit() -> None:
+    with pytest.raises(SupportError, match=r"no table; use 'bernoulli', .* or 'discretised-logistic'"):
+        make_likelihood(VaeOptions(likelihood="gaussian"), dataset_for("bernoulli"))
+
+
+def test_every_likelihood_has_its_own_name_and_support() -> None:
+    supports: dict[str, Support] = {name: likelihood_of(name).support for name in NAMES}
+    assert list(supports.values()) == ["binary", "unit_interval", "eight_bit", "real"]
+    assert [likelihood_of(name).name for name in NAMES] == list(NAMES)

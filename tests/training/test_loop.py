@@ -15,7 +15,8 @@ from PIL import Image
 from tests.training.tiny import digits, tiny_recipe
 from training.checkpoint import CheckpointError, read_checkpoint
 from training.loop import DivergenceError, Outcome, learning_rate, train
-from training.recipe import LoopOptions, Recipe
+from training.options import LoopOptions
+from training.recipe import Recipe
 from training.runs import CHECKPOINTS, restore_averaged
 
 

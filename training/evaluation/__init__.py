@@ -8,21 +8,24 @@ from pathlib import Path
 from service.contract import Metric
 from training.data import Dataset
 from training.evaluation.gan import evaluate_gan
-from training.evaluation.vae import evaluate_vae
+from training.evaluation.vae import Watch, evaluate_vae
 from training.gan import GanStep
 from training.recipe import Recipe
 from training.step import Step
-from training.vae import VaeStep
+from training.vae_step import VaeStep
 
-__all__ = ["evaluate", "evaluate_gan", "evaluate_vae", "read_evaluation", "write_evaluation"]
+__all__ = ["Watch", "evaluate", "evaluate_gan", "evaluate_vae", "read_evaluation", "write_evaluation"]
 
 _FILE = "evaluation.json"
 
 
-def evaluate(step: Step, recipe: Recipe, dataset: Dataset) -> dict[str, Metric]:
-    """Measure a trained model on the test split, by the recipe's [evaluation] table."""
+def evaluate(step: Step, recipe: Recipe, dataset: Dataset, watch: Watch) -> dict[str, Metric]:
+    """Measure a trained model on the test split, by the recipe's [evaluation] table.
+
+    `watch` is told of every test item whose likelihood has been sampled.
+    """
     if isinstance(step, VaeStep):
-        return evaluate_vae(step.model, dataset, recipe.evaluation)
+        return evaluate_vae(step.model, dataset, recipe.evaluation, watch)
     assert isinstance(step, GanStep)
     return evaluate_gan(step.model, dataset, recipe.evaluation)
 

@@ -12,14 +12,14 @@ from service.contract import Metric
 from training.data import Dataset
 from training.gan import Gan, jsd_bound, value_function
 from training.networks import parameter_count
-from training.recipe import EvaluationOptions
+from training.options import EvaluationOptions
 
 _ROWS = 500
 
 
 def evaluate_gan(gan: Gan, dataset: Dataset, options: EvaluationOptions) -> dict[str, Metric]:
     """V(G, D) on test items and as many generated ones, neither ever seen by D, and the bound on JSD."""
-    items = torch.from_numpy(dataset.images["test"][: options.rows])
+    items = torch.from_numpy(dataset.items["test"][: options.rows])
     generator = torch.Generator().manual_seed(options.seed)
     latents = torch.randn(len(items), gan.latent, generator=generator)
     real = _in_batches(gan.discriminate, items)

@@ -6,6 +6,8 @@ Sums over items divided by the number of items, never means of batch means. Shap
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,59 +15,144 @@ from torch import Tensor
 from service.contract import Metric
 from training.data import Dataset
 from training.networks import parameter_count
-from training.recipe import EvaluationOptions
-from training.vae import Vae, importance_bound, score_terms
+from training.options import EvaluationOptions
+from training.vae import Vae, elbo, importance_bound, score_terms, with_fixed_prior
 
 ACTIVE_VARIANCE = 0.01
 """A latent dimension is active if its posterior mean varies more than this over the data."""
+DISCRETE = ("binary", "eight_bit")
+"""Supports on which a likelihood is a probability, so that it has bits per dimension."""
 _ROWS_TIMES_DRAWS = 4096
 """Decoder rows in one batch: enough to be fast, small enough for any machine."""
+_ITEMS_AT_ONCE = 8
+"""Items whose log-likelihood is estimated side by side."""
+
+Watch = Callable[[int], None]
+"""Told how many test items are done."""
 
 
-def evaluate_vae(vae: Vae, dataset: Dataset, options: EvaluationOptions) -> dict[str, Metric]:
-    """Bounds on log p(x) over the test split with K = options.draws draws per item."""
-    items = torch.from_numpy(dataset.images["test"][: options.rows])
+class LogLikelihood(NamedTuple):
+    """Importance-sampled log p(x) of N items, each (N,) float64."""
+
+    value: Tensor
+    """Nats; a lower bound in expectation, which rises to log p(x) with K."""
+    effective_draws: Tensor
+    """(sum w)^2 / sum w^2 of the K importance weights, 1 to K. Source: Kong 1992."""
+
+
+def importance_sampled(vae: Vae, items: Tensor, draws: int, seed: int, watch: Watch) -> LogLikelihood:
+    """Estimate log p(x) of items (N, *item) with `draws` draws from the posterior of each.
+
+    Source: Burda et al. 2016, arXiv:1509.00519, equation 8 with K = `draws`.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    values, effective = [], []
+    for batch in torch.split(items, _ITEMS_AT_ONCE):
+        piece = _ROWS_TIMES_DRAWS // _ITEMS_AT_ONCE
+        weights = []
+        for first in range(0, draws, piece):
+            eps = torch.randn(len(batch), min(piece, draws - first), vae.latent, generator=generator)
+            terms = score_terms(vae, batch, eps)
+            weights.append((terms.log_likelihood + terms.log_prior - terms.log_posterior).double())
+        log_weights = torch.cat(weights, dim=1)
+        total = torch.logsumexp(log_weights, 1)
+        values.append(total - math.log(draws))
+        effective.append(torch.exp(2 * total - torch.logsumexp(2 * log_weights, 1)))
+        watch(len(batch))
+    return LogLikelihood(torch.cat(values), torch.cat(effective))
+
+
+def evaluate_vae(vae: Vae, dataset: Dataset, options: EvaluationOptions, watch: Watch) -> dict[str, Metric]:
+    """Bounds on log p(x) over the test split: the ELBO's and, with many more draws, the likelihood's.
+
+    Raises:
+        SupportError: Test items have values outside of the likelihood's support.
+    """
+    items = torch.from_numpy(dataset.items["test"][: options.rows])
     vae.likelihood.check_support(items)
+    discrete, size = vae.likelihood.support in DISCRETE, math.prod(dataset.item_shape)
+    with torch.no_grad():
+        vae = with_fixed_prior(vae)
+        metrics = _bounds(vae, items, options)
+        metrics["reconstruction_mse"] = _reconstruction_error(vae, items, dataset)
+        if discrete:
+            metrics["bits_per_dimension"] = _in_bits(metrics["elbo"], size, "of the ELBO")
+        if options.likelihood_draws:
+            chosen = items[: options.likelihood_rows]
+            estimate = importance_sampled(vae, chosen, options.likelihood_draws, options.seed, watch)
+            metrics |= _likelihood_figures(estimate, options.likelihood_draws)
+            if discrete:
+                nats = metrics["negative_log_likelihood"]
+                metrics["bits_per_dimension_sampled"] = _in_bits(nats, size, nats.note)
+    metrics["encoder_parameters"] = Metric(value=parameter_count(vae.encoder), unit="parameters")
+    metrics["decoder_parameters"] = Metric(value=parameter_count(vae.decoder), unit="parameters")
+    return metrics
+
+
+def _bounds(vae: Vae, items: Tensor, options: EvaluationOptions) -> dict[str, Metric]:
     generator = torch.Generator().manual_seed(options.seed)
     columns: dict[str, list[Tensor]] = {"elbo": [], "log_likelihood": [], "kl": [], "importance_bound": []}
-    means: list[Tensor] = []
-    squares: list[Tensor] = []
-    with torch.no_grad():
-        for batch in torch.split(items, max(1, _ROWS_TIMES_DRAWS // options.draws)):
-            eps = torch.randn(len(batch), options.draws, vae.latent, generator=generator)
-            terms = score_terms(vae, batch, eps)
-            log_likelihood = terms.log_likelihood.double().mean(1)
-            columns["log_likelihood"].append(log_likelihood)
-            columns["kl"].append(terms.kl.double())
-            columns["elbo"].append(log_likelihood - terms.kl.double())
-            columns["importance_bound"].append(importance_bound(terms).double())
-            mean, _ = vae.encode(batch)
-            means.append(mean)
-            squares.append(
-                (vae.likelihood.mean(vae.decode(mean)) - batch).double().square().flatten(1).mean(1)
-            )
+    means = []
+    for batch in torch.split(items, max(1, _ROWS_TIMES_DRAWS // options.draws)):
+        eps = torch.randn(len(batch), options.draws, vae.latent, generator=generator)
+        terms = score_terms(vae, batch, eps)
+        columns["log_likelihood"].append(terms.log_likelihood.double().mean(1))
+        columns["kl"].append(terms.kl.double())
+        columns["elbo"].append(elbo(terms).double())
+        columns["importance_bound"].append(importance_bound(terms).double())
+        mean, _ = vae.encode(batch)
+        means.append(mean)
+    analytic = "analytic" if vae.components() is None else "from the same draws"
     notes = {
         "elbo": f"test split, {options.draws} draws per item",
         "log_likelihood": "the ELBO's first term, E_q[log p(x|z)]",
-        "kl": "the ELBO's second term, KL(q(z|x) || p(z)), analytic",
+        "kl": f"the ELBO's second term, KL(q(z|x) || p(z)), {analytic}",
         "importance_bound": f"test split, importance-weighted, K = {options.draws}",
     }
     metrics = {
         name: mean_metric(torch.cat(values), "nats/item", notes[name]) for name, values in columns.items()
     }
-    if dataset.binary:
-        bits = -torch.cat(columns["elbo"]) / (math.prod(dataset.item_shape) * math.log(2))
-        metrics["bits_per_dimension"] = mean_metric(bits, "bits/dimension", "of the ELBO")
-    metrics["reconstruction_mse"] = mean_metric(
-        torch.cat(squares), "squared pixel value", "decoded posterior mean against the item"
-    )
-    active = int((torch.cat(means).var(0) > ACTIVE_VARIANCE).sum())
     metrics["active_units"] = Metric(
-        value=active, unit="latent dimensions", note=f"variance of the posterior mean above {ACTIVE_VARIANCE}"
+        value=int((torch.cat(means).var(0) > ACTIVE_VARIANCE).sum()),
+        unit="latent dimensions",
+        note=f"variance of the posterior mean above {ACTIVE_VARIANCE}",
     )
-    metrics["encoder_parameters"] = Metric(value=parameter_count(vae.encoder), unit="parameters")
-    metrics["decoder_parameters"] = Metric(value=parameter_count(vae.decoder), unit="parameters")
     return metrics
+
+
+def _reconstruction_error(vae: Vae, items: Tensor, dataset: Dataset) -> Metric:
+    """How far decoded posterior means are from their items; tables in standard deviations of each feature."""
+    scale = torch.ones(()) if dataset.scaling is None else torch.from_numpy(dataset.scaling.scale)
+    unit = "squared pixel value" if dataset.scaling is None else "squared standard deviations"
+    squares = []
+    for batch in torch.split(items, _ROWS_TIMES_DRAWS):
+        gaps = (vae.likelihood.mean(vae.decode(vae.encode(batch)[0])) - batch) / scale
+        squares.append(gaps.double().square().flatten(1).mean(1))
+    return mean_metric(torch.cat(squares), unit, "decoded posterior mean against the item")
+
+
+def _likelihood_figures(estimate: LogLikelihood, draws: int) -> dict[str, Metric]:
+    """The mean negative log-likelihood; its standard error is the test split's, the note has the draws'."""
+    # the delta method: the variance of log of the mean weight is that of the mean weight over its square
+    variances = (1 / estimate.effective_draws - 1 / draws).clamp(min=0)
+    monte_carlo = float(variances.sum().sqrt() / len(variances))
+    note = f"test split, {len(estimate.value)} items, importance-sampled, K = {draws}"
+    return {
+        "negative_log_likelihood": mean_metric(
+            -estimate.value, "nats/item", f"{note}; Monte Carlo error {monte_carlo:.2g} of it"
+        ),
+        "effective_draws": Metric(
+            value=float(estimate.effective_draws.median()),
+            unit="draws",
+            note=f"median over items, of K = {draws}; least {float(estimate.effective_draws.min()):.3g}",
+        ),
+    }
+
+
+def _in_bits(nats: Metric, size: int, note: str) -> Metric:
+    scale = 1 / (size * math.log(2))
+    error = None if nats.standard_error is None else nats.standard_error * scale
+    return Metric(value=abs(nats.value) * scale, standard_error=error, unit="bits/dimension", note=note)
 
 
 def mean_metric(values: Tensor, unit: str, note: str) -> Metric:

@@ -11,7 +11,7 @@ from torch import nn
 
 from training.networks.convolutional import ConvolutionalDecoder, ConvolutionalEncoder
 from training.networks.dense import DenseDecoder, DenseEncoder
-from training.recipe import NetworkOptions
+from training.options import NetworkOptions
 
 __all__ = [
     "ConvolutionalDecoder",
@@ -24,18 +24,18 @@ __all__ = [
 ]
 
 
-def make_encoder(options: NetworkOptions, item_shape: tuple[int, int, int], outputs: int) -> nn.Module:
+def make_encoder(options: NetworkOptions, item_shape: tuple[int, ...], outputs: int) -> nn.Module:
     """Make the network items (B, C, H, W) -> (B, outputs)."""
     if options.kind == "convolutional":
         return ConvolutionalEncoder(item_shape, options.channels, options.hidden, outputs)
-    return DenseEncoder(math.prod(item_shape), options.hidden, outputs)
+    return DenseEncoder(math.prod(item_shape), options.hidden, outputs, options.gated)
 
 
-def make_decoder(options: NetworkOptions, item_shape: tuple[int, int, int]) -> nn.Module:
-    """Make the network latents (B, D) -> (B, C, H, W), unbounded; the mirror image of the encoder."""
+def make_decoder(options: NetworkOptions, outputs: tuple[int, ...]) -> nn.Module:
+    """Make the network latents (B, D) -> (B, *outputs), unbounded; the mirror image of the encoder."""
     if options.kind == "convolutional":
-        return ConvolutionalDecoder(options.latent, item_shape, options.channels, options.hidden)
-    return DenseDecoder(options.latent, item_shape, options.hidden)
+        return ConvolutionalDecoder(options.latent, outputs, options.channels, options.hidden)
+    return DenseDecoder(options.latent, outputs, options.hidden, options.gated)
 
 
 def parameter_count(network: nn.Module) -> int:

@@ -16,7 +16,9 @@ from torch import Tensor, nn
 from training.networks.dense import SLOPE, dense_layers
 
 
-def _inner_size(item_shape: tuple[int, int, int], halvings: int) -> tuple[int, int]:
+def _inner_size(item_shape: tuple[int, ...], halvings: int) -> tuple[int, int]:
+    if len(item_shape) != 3:
+        raise ValueError(f"items of shape {list(item_shape)} are no pictures; set network.kind to 'dense'")
     _, height, width = item_shape
     if height % 2**halvings or width % 2**halvings:
         raise ValueError(
@@ -38,7 +40,7 @@ class ConvolutionalEncoder(nn.Module):
     """Items (B, C, H, W) -> (B, F): stride-2 convolutions, then dense layers."""
 
     def __init__(
-        self, item_shape: tuple[int, int, int], channels: Sequence[int], hidden: Sequence[int], outputs: int
+        self, item_shape: tuple[int, ...], channels: Sequence[int], hidden: Sequence[int], outputs: int
     ) -> None:
         super().__init__()
         height, width = _inner_size(item_shape, len(channels))
@@ -46,7 +48,7 @@ class ConvolutionalEncoder(nn.Module):
         for before, after in itertools.pairwise((item_shape[0], *channels)):
             layers += [nn.Conv2d(before, after, kernel_size=4, stride=2, padding=1), nn.LeakyReLU(SLOPE)]
         widths = (channels[-1] * height * width, *hidden)
-        layers += [nn.Flatten(), *dense_layers(widths), nn.Linear(widths[-1], outputs)]
+        layers += [nn.Flatten(), *dense_layers(widths, gated=False), nn.Linear(widths[-1], outputs)]
         self.layers = _channels_last(layers)
 
     def forward(self, items: Tensor) -> Tensor:
@@ -59,12 +61,12 @@ class ConvolutionalDecoder(nn.Module):
     """Latents (B, D) -> (B, C, H, W), unbounded: dense layers, then stride-2 transposed convolutions."""
 
     def __init__(
-        self, latent: int, item_shape: tuple[int, int, int], channels: Sequence[int], hidden: Sequence[int]
+        self, latent: int, item_shape: tuple[int, ...], channels: Sequence[int], hidden: Sequence[int]
     ) -> None:
         super().__init__()
         height, width = _inner_size(item_shape, len(channels))
         inner = (channels[-1], height, width)
-        layers = dense_layers((latent, *reversed(hidden), channels[-1] * height * width))
+        layers = dense_layers((latent, *reversed(hidden), channels[-1] * height * width), gated=False)
         layers.append(nn.Unflatten(1, inner))
         for before, after in itertools.pairwise((*reversed(channels), item_shape[0])):
             layers += [

@@ -1,17 +1,13 @@
-"""Likelihoods p(x | parameters), per item, in nats.
-
-The decoder ends where the likelihood begins: it returns parameters, one per pixel, here always logits.
-Shapes: B rows; items and parameters (B, C, H, W), float32. Every function below `check_support` is free of
-data-dependent control flow, so it exports to ONNX as it stands.
-"""
+"""Likelihoods of pictures with one parameter a pixel, its logit: of binary pixels and of ones in [0, 1]."""
 
 from __future__ import annotations
-
-from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from service.contract import Support
+from training.likelihoods.likelihood import SupportError, in_lanes, item_sum, squashed
 
 _SERIES_BELOW = 1.0
 """|logit| below which Taylor series replace the closed forms, which there subtract nearly equal numbers."""
@@ -19,48 +15,16 @@ _LINEAR_BELOW = 1.0 / 16
 """The same for the inverse distribution function, whose series is shorter."""
 
 
-class SupportError(ValueError):
-    """Items lie outside the support of the likelihood that should score them."""
-
-
-def item_sum(values: Tensor) -> Tensor:
-    """The sum over the last axis, as a product with ones.
-
-    ONNX Runtime's ReduceSum adds in an order that depends on how a row lies in memory, so that an item's
-    score would depend on its place in the batch; its matrix product does not.
-    """
-    return values @ values.new_ones(values.shape[-1])
-
-
-class Likelihood(Protocol):
-    """What a VAE needs to know of p(x | parameters)."""
-
-    name: str
-    binary: bool
-    """Whether the support is {0, 1} (a probability mass) or [0, 1] (a density)."""
-
-    def check_support(self, items: Tensor) -> None:
-        """Raise SupportError if any value of `items` has no likelihood."""
-        ...
-
-    def log_prob(self, parameters: Tensor, items: Tensor) -> Tensor:
-        """Log p(items | parameters) in nats per item, (B,)."""
-        ...
-
-    def mean(self, parameters: Tensor) -> Tensor:
-        """E[x | parameters], shaped like `parameters`."""
-        ...
-
-    def draw(self, parameters: Tensor, uniforms: Tensor) -> Tensor:
-        """Items drawn from p(x | parameters) by the inverse distribution function at `uniforms` in (0, 1)."""
-        ...
-
-
 class Bernoulli:
     """Independent binary pixels; log_prob is minus the binary cross-entropy on logits."""
 
     name = "bernoulli"
-    binary = True
+    support: Support = "binary"
+    parameters_per_value = 1
+
+    def bounded(self, outputs: Tensor) -> Tensor:
+        """Logits need no bounds: nothing below overflows."""
+        return outputs
 
     def check_support(self, items: Tensor) -> None:
         """Refuse anything but 0 and 1: the cross-entropy of a grey pixel is no log-likelihood.
@@ -78,7 +42,7 @@ class Bernoulli:
 
     def log_prob(self, parameters: Tensor, items: Tensor) -> Tensor:
         """(B,) nats: sum over pixels of x l - log(1 + e^l)."""
-        return item_sum((items * parameters - F.softplus(parameters)).flatten(1))
+        return item_sum((items * parameters - in_lanes(F.softplus, parameters)).flatten(1))
 
     def mean(self, parameters: Tensor) -> Tensor:
         """Probability that each pixel is 1."""
@@ -98,7 +62,15 @@ class ContinuousBernoulli:
     """
 
     name = "continuous-bernoulli"
-    binary = False
+    support: Support = "unit_interval"
+    parameters_per_value = 1
+
+    def __init__(self, logit_bound: float) -> None:
+        self._logit_bound = logit_bound
+
+    def bounded(self, outputs: Tensor) -> Tensor:
+        """Logits in (-bound, bound); the density of a pixel at 0 or 1 grows with them for ever."""
+        return squashed(outputs, -self._logit_bound, self._logit_bound)
 
     def check_support(self, items: Tensor) -> None:
         """Refuse values outside [0, 1].
@@ -116,7 +88,7 @@ class ContinuousBernoulli:
 
     def log_prob(self, parameters: Tensor, items: Tensor) -> Tensor:
         """(B,) nats, a log density: it may be positive."""
-        return item_sum((parameters * (items - 0.5) - _log_sinhc_half(parameters)).flatten(1))
+        return item_sum((parameters * (items - 0.5) - log_sinhc_half(parameters)).flatten(1))
 
     def mean(self, parameters: Tensor) -> Tensor:
         """1 / (1 - e^-l) - 1 / l, in (0, 1); 1/2 at l = 0."""
@@ -132,17 +104,11 @@ class ContinuousBernoulli:
         size, safe = _guarded(parameters, _LINEAR_BELOW)
         # F(x; l) = 1 - F(1 - x; -l): work with -|l|, where no exponential overflows.
         falling = torch.where(parameters > 0, 1 - uniforms, uniforms)
-        closed = -torch.log((1 - falling) + falling * torch.exp(-safe)) / safe
+        closed = -in_lanes(torch.log, (1 - falling) + falling * torch.exp(-safe)) / safe
         closed = torch.where(parameters > 0, 1 - closed, closed)
         spread = uniforms * (1 - uniforms)
         series = uniforms + parameters * spread * (0.5 + parameters * (1 - 2 * uniforms) / 6)
         return torch.where(size < _LINEAR_BELOW, series, closed).clamp(0, 1)
-
-
-def make_likelihood(name: str) -> Likelihood:
-    """The likelihood of that name, `bernoulli` or `continuous-bernoulli`."""
-    known: dict[str, Likelihood] = {"bernoulli": Bernoulli(), "continuous-bernoulli": ContinuousBernoulli()}
-    return known[name]
 
 
 def _guarded(logits: Tensor, least: float) -> tuple[Tensor, Tensor]:
@@ -151,10 +117,10 @@ def _guarded(logits: Tensor, least: float) -> tuple[Tensor, Tensor]:
     return size, size.clamp(min=least)
 
 
-def _log_sinhc_half(logits: Tensor) -> Tensor:
+def log_sinhc_half(logits: Tensor) -> Tensor:
     """log(sinh(l/2) / (l/2)), elementwise; even in l, 0 at 0."""
     size, safe = _guarded(logits, _SERIES_BELOW)
     square = logits * logits
     series = square * (1 / 24 - square * (1 / 2880 - square * (1 / 181440 - square / 9676800)))
-    closed = 0.5 * safe + torch.log((1 - torch.exp(-safe)) / safe)
+    closed = 0.5 * safe + in_lanes(torch.log, (1 - torch.exp(-safe)) / safe)
     return torch.where(size < _SERIES_BELOW, series, closed)

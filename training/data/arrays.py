@@ -1,0 +1,154 @@
+"""The user's own arrays: an .npy or .npz file of pictures or of a table of numbers."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from service.contract import Column
+from training.data.dataset import SPLITS, DataError, Dataset, Items
+from training.data.features import check_numbers, table_dataset, table_source
+from training.data.options import DataOptions
+from training.data.pictures import picture_dataset, picture_source, unit_interval
+from training.data.splits import Classes, Partition, check_sizes, classes_of, partition
+
+Array = npt.NDArray[Any]
+
+_MOST_CHANNELS = 4
+
+
+def load_arrays(options: DataOptions) -> Dataset:
+    """The dataset of an .npy (the items) or an .npz (`items` and perhaps `labels`, or the four splits).
+
+    Items (N, H, W) and (N, C, H, W) are pictures, uint8 or floats in [0, 1]; items (N, F) are a table of
+    numbers in their own units, with columns `feature-0`, `feature-1`, ...
+
+    Raises:
+        DataError: The file is not such a file, or its values do not fit.
+    """
+    path = options.own_path
+    arrays = _read(path)
+    items, classes, rows = _items(arrays, path)
+    if rows is None:
+        rows = partition(len(items), classes, options, str(path))
+    elif options.keep:
+        raise DataError(f"{path}: keep came, but an .npz with its own splits has no classes; leave keep out")
+    if items.ndim > 2:
+        images = _images(items, path)
+        return picture_dataset(
+            path.stem, picture_source(images, path.name, options.keep), images, rows, options
+        )
+    if options.binarise != "none":
+        raise DataError(
+            f"{path}: binarise = {options.binarise!r} came with a table of shape {list(items.shape)}; "
+            "leave it out, or give pictures as (N, H, W)"
+        )
+    values = items.astype(np.float64)
+    columns = [Column(name=f"feature-{index}") for index in range(values.shape[1])]
+    for column, numbers in zip(columns, values.T, strict=True):
+        check_numbers(numbers, column.name, str(path), _way_out)
+    source = table_source(len(values), columns, path.name, options.keep)
+    return table_dataset(path, source, values, columns, rows, _way_out)
+
+
+def _way_out(column: str) -> str:
+    number = column.rpartition("-")[2]
+    return f"leave out items[:, {number}] (or, if rows are pictures, reshape them to (N, H, W))"
+
+
+def _read(path: Path) -> Mapping[str, Array]:
+    """The arrays by name; an .npy is called `items`. Nothing is unpickled."""
+    if path.suffix not in (".npy", ".npz"):
+        raise DataError(f"{path}: dataset 'arrays' reads .npy and .npz files; save the array with numpy")
+    try:
+        with path.open("rb") as file:
+            loaded = np.load(file, allow_pickle=False)
+            if isinstance(loaded, np.ndarray):
+                return {"items": loaded}
+            with loaded:
+                return {name: loaded[name] for name in loaded.files}
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file, seen from {Path.cwd()}; correct `path`") from None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, pickle.UnpicklingError) as error:
+        if "pickle" in str(error):
+            raise DataError(
+                f"{path} holds Python objects, which are never unpickled, since that can run any code; save "
+                "an array of numbers, e.g. by np.stack of equally large items"
+            ) from error
+        raise DataError(f"{path} cannot be read as numpy's {path.suffix}: {error}; save it anew") from error
+
+
+def _items(arrays: Mapping[str, Array], path: Path) -> tuple[Array, Classes | None, Partition | None]:
+    """All items, their classes if known, and their splits if the file has them."""
+    if set(arrays) == set(SPLITS):
+        parts = [_checked(arrays[split], split, path) for split in SPLITS]
+        if len({(part.shape[1:], part.dtype) for part in parts}) > 1:
+            came = ", ".join(
+                f"{split} {part.dtype} {list(part.shape)}" for split, part in zip(SPLITS, parts, strict=True)
+            )
+            raise DataError(f"{path}: the splits differ in the shape or type of their items: {came}")
+        numbers = np.split(np.arange(sum(map(len, parts))), np.cumsum([len(part) for part in parts])[:-1])
+        rows = dict(zip(SPLITS, numbers, strict=True))
+        check_sizes(rows, str(path))
+        return np.concatenate(parts), None, Partition(rows)
+    if "items" not in arrays or set(arrays) - {"items", "labels"}:
+        raise DataError(
+            f"{path} has the keys {', '.join(map(repr, arrays)) or '(none)'}; wanted `items` and perhaps "
+            "`labels`, or `train`, `validation`, `calibration` and `test`"
+        )
+    items = _checked(arrays["items"], "items", path)
+    return items, _classes(arrays["labels"], len(items), path) if "labels" in arrays else None, None
+
+
+def _checked(array: Array, key: str, path: Path) -> Array:
+    if array.dtype.kind not in "fiub":
+        raise DataError(f"{path}: {key} holds {array.dtype}, not numbers; save uint8 or floats")
+    if array.ndim not in (2, 3, 4) or 0 in array.shape:
+        raise DataError(
+            f"{path}: {key} has shape {list(array.shape)}; wanted pictures (N, H, W) or (N, C, H, W), or a "
+            "table (N, F), none of them 0"
+        )
+    return array
+
+
+def _classes(labels: Array, rows: int, path: Path) -> Classes:
+    if labels.shape != (rows,) or labels.dtype.kind not in "iubU":
+        raise DataError(
+            f"{path}: labels are {labels.dtype} of shape {list(labels.shape)}; wanted one whole number or "
+            f"text for each of the {rows} items"
+        )
+    return classes_of([str(label) for label in labels.tolist()])
+
+
+def _images(array: Array, path: Path) -> Items:
+    """Float32 (N, C, H, W) in [0, 1]."""
+    if array.ndim == 3:
+        array = array[:, None]
+    if array.shape[1] > _MOST_CHANNELS:
+        last = array.shape[3] <= _MOST_CHANNELS
+        raise DataError(
+            f"{path}: pictures of shape {list(array.shape[1:])} have {array.shape[1]} channels, at most "
+            f"{_MOST_CHANNELS} are taken; "
+            + ("put channels first: items.transpose(0, 3, 1, 2)" if last else "the order is (N, C, H, W)")
+        )
+    if array.dtype == np.uint8:
+        return unit_interval(array.astype(np.uint8, copy=False))
+    if array.dtype.kind in "iu":
+        raise DataError(
+            f"{path}: pictures came as {array.dtype}; wanted uint8 (0 to 255) or floats in [0, 1]"
+        )
+    inside = (array >= 0) & (array <= 1)  # a NaN is in no interval
+    if not inside.all():
+        raise DataError(
+            f"{path}: {int((~inside).sum())} values of the pictures lie outside [0, 1], the first is "
+            f"{array[~inside][0]:g}, in item {int(np.argwhere(~inside)[0][0])}; scale them, or save uint8 "
+            "for 0 to 255"
+        )
+    return array.astype(np.float32)

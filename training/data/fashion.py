@@ -1,0 +1,146 @@
+"""Fashion-MNIST: from Debian's package, the cache, or the official address, checked by its hashes."""
+
+from __future__ import annotations
+
+import dataclasses
+import gzip
+import hashlib
+import os
+import tempfile
+import urllib.request
+import zlib
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from training.data.dataset import DataError, Dataset, Items
+from training.data.options import DataOptions
+from training.data.pictures import picture_dataset, unit_interval
+from training.data.splits import Classes, Partition
+
+DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
+"""Where Debian's package `dataset-fashion-mnist` puts the four files."""
+OFFICIAL_ADDRESS = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
+FASHION_SHA256 = {
+    "train-images-idx3-ubyte.gz": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+    "train-labels-idx1-ubyte.gz": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+    "t10k-images-idx3-ubyte.gz": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+    "t10k-labels-idx1-ubyte.gz": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+}
+"""Of the unpacked content, because Debian packs the same files anew."""
+FASHION_CLASSES = (
+    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
+)  # fmt: skip
+SOURCE = "Fashion-MNIST (Xiao et al. 2017, arXiv:1708.07747), 28x28 pixels"
+_TRAINING_FILE_ROWS = 60_000
+_VALIDATION_ROWS = _CALIBRATION_ROWS = 5_000
+_IDX_UNSIGNED_BYTE = 0x08
+_PUBLISHED_SEED = 777
+_PUBLISHED_VALIDATION_ROWS = 10_000
+
+Pixels = npt.NDArray[np.uint8]
+
+
+def load_fashion(options: DataOptions, cache: Path) -> Dataset:
+    """The 70 000 garments, (1, 28, 28): 50 000 to train on, 5 000 and 5 000 to validate and calibrate.
+
+    The 10 000 pictures of the test file, in its order, are the test split; with dynamic binarisation they
+    are binarised as in the literature (see `published_test_draw`).
+
+    Args:
+        options: The seed of the first three splits, and whether to binarise.
+        cache: Where downloads are kept.
+
+    Raises:
+        DataError: A file is neither installed nor downloadable, or its sha256 is wrong.
+    """
+    pixels, labels = _all_rows(cache)
+    order = np.random.default_rng(options.split_seed).permutation(_TRAINING_FILE_ROWS)
+    validation, calibration, train = np.split(order, [_VALIDATION_ROWS, _VALIDATION_ROWS + _CALIBRATION_ROWS])
+    test = np.arange(_TRAINING_FILE_ROWS, len(pixels))
+    rows = Partition(
+        {"validation": validation, "calibration": calibration, "train": train, "test": test},
+        classes=Classes(FASHION_CLASSES, labels),
+    )
+    dataset = picture_dataset("fashion-mnist", SOURCE, unit_interval(pixels), rows, options)
+    if options.binarise == "dynamic":
+        drawn = published_test_draw(pixels[:_TRAINING_FILE_ROWS], pixels[_TRAINING_FILE_ROWS:])
+        dataset = dataclasses.replace(dataset, items={**dataset.items, "test": drawn})
+    return dataset
+
+
+def published_test_draw(training_file: Pixels, test_file: Pixels) -> Items:
+    """The binarised test pictures that published figures are measured on: zeros and ones, float32.
+
+    Every pixel is 1 with probability pixel / 255 in float64, drawn once from numpy's legacy generator, whose
+    stream is frozen, with seed 777. That stream first binarises the published validation split, which is the
+    last 10 000 pictures of the training file, then the test file; both in the files' order. The first
+    part is drawn here too, and thrown away, so that the second has the published bits.
+
+    Sources: Tomczak & Welling 2018, arXiv:1705.07120, `load_dynamic_mnist` of their code, for MNIST;
+    Norouzi et al. 2020, arXiv:2004.04795, `base_load_data.binarize` of theirs, for Fashion-MNIST.
+    """
+    generator = np.random.RandomState(_PUBLISHED_SEED)
+    generator.binomial(1, training_file[-_PUBLISHED_VALIDATION_ROWS:] / 255.0)
+    return generator.binomial(1, test_file / 255.0).astype(np.float32)
+
+
+def _all_rows(cache: Path) -> tuple[Pixels, npt.NDArray[np.int64]]:
+    """Pixels (70 000, 1, 28, 28) and labels of the training file, then of the test file."""
+    parts = []
+    for kind in ("train", "t10k"):
+        pixels = _parse_idx(_fashion_file(f"{kind}-images-idx3-ubyte.gz", cache))
+        labels = _parse_idx(_fashion_file(f"{kind}-labels-idx1-ubyte.gz", cache))
+        parts.append((pixels, labels))
+    pixels = np.concatenate([part[0] for part in parts])[:, None]
+    return pixels, np.concatenate([part[1] for part in parts]).astype(np.int64)
+
+
+def _fashion_file(name: str, cache: Path) -> bytes:
+    for folder in (DEBIAN_FOLDER, cache):
+        path = folder / name
+        if path.is_file():
+            return _unpacked(path.read_bytes(), name, str(path))
+    address = OFFICIAL_ADDRESS + name
+    try:
+        with urllib.request.urlopen(address, timeout=60) as answer:
+            packed = answer.read()
+    except OSError as error:
+        raise DataError(
+            f"{name} is neither in {DEBIAN_FOLDER} nor in {cache}, and {address} answered: {error}. "
+            "Install Debian's package dataset-fashion-mnist, or put the file into the cache folder."
+        ) from error
+    content = _unpacked(packed, name, address)
+    cache.mkdir(parents=True, exist_ok=True)
+    descriptor, partial = tempfile.mkstemp(dir=cache)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(packed)
+    Path(partial).replace(cache / name)
+    return content
+
+
+def _unpacked(packed: bytes, name: str, source: str) -> bytes:
+    try:
+        content = gzip.decompress(packed)
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{source} is not a whole gzip file: {error}; remove it and try again") from error
+    found = hashlib.sha256(content).hexdigest()
+    if found != FASHION_SHA256[name]:
+        raise DataError(
+            f"{source} unpacks to sha256 {found}, but {name} should be {FASHION_SHA256[name]}; "
+            "remove it and try again"
+        )
+    return content
+
+
+def _parse_idx(content: bytes) -> Pixels:
+    """Parse the idx format.
+
+    Two zero bytes, the type, the number of axes, big-endian lengths, then the values.
+    """
+    kind, axes = content[2], content[3]
+    if content[:2] != b"\0\0" or kind != _IDX_UNSIGNED_BYTE:
+        raise DataError(f"not an idx file of unsigned bytes: it begins with {content[:4].hex()}")
+    shape = tuple(int(length) for length in np.frombuffer(content, ">u4", count=axes, offset=4))
+    return np.frombuffer(content, np.uint8, offset=4 + 4 * axes).reshape(shape)

@@ -1,0 +1,128 @@
+"""The user's own pictures: a folder of PNG and JPEG files, flat or with one sub-folder per class."""
+
+from __future__ import annotations
+
+import struct
+import warnings
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from training.data.dataset import DataError, Dataset
+from training.data.options import DataOptions
+from training.data.pictures import picture_dataset, picture_source, unit_interval
+from training.data.splits import Classes, classes_of, in_order, partition
+
+Pixels = npt.NDArray[np.uint8]
+
+_SUFFIXES = (".png", ".jpg", ".jpeg")
+_GREY, _COLOUR, _WITH_ALPHA = ("1", "L"), ("P", "RGB"), ("LA", "PA", "RGBA")
+_UNREADABLE = (
+    OSError, SyntaxError, ValueError, EOFError, struct.error,
+    Image.DecompressionBombError, Image.DecompressionBombWarning,
+)  # fmt: skip
+
+
+def load_folder(options: DataOptions) -> Dataset:
+    """The dataset of all pictures in a folder, in the order of their names.
+
+    Pixels are taken as stored: an orientation noted beside them (EXIF) is not applied, as it is not when
+    pictures are scored.
+
+    Raises:
+        DataError: Naming the file that is no picture, cannot be read or has another size than the others, or
+            the folder, if it has no pictures or both pictures and sub-folders.
+    """
+    folder = options.own_path
+    paths, classes = _listed(folder)
+    parts = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        for path in paths:
+            parts.append(_read(path, options))
+            if parts[-1].shape[:2] != parts[0].shape[:2]:
+                raise DataError(
+                    f"{path} has {_size(parts[-1])} pixels, but {paths[0]} has {_size(parts[0])} (height x "
+                    "width); make all of one size, or give size = [height, width] to have them resized"
+                )
+    pixels = np.stack(parts if options.channels else _of_equal_channels(parts)).transpose(0, 3, 1, 2)
+    images = unit_interval(np.ascontiguousarray(pixels))
+    rows = partition(len(paths), classes, options, str(folder))
+    source = picture_source(images, f"the folder {folder.name}", options.keep)
+    return picture_dataset(folder.name, source, images, rows, options)
+
+
+def _listed(folder: Path) -> tuple[list[Path], Classes | None]:
+    """The files, sorted, and their classes if they lie in sub-folders; hidden names are left out."""
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder, seen from {Path.cwd()}; correct `path`")
+    entries = _visible(folder)
+    folders = {path.name: path for path in entries if path.is_dir()}
+    if not folders:
+        return [_picture(path) for path in entries], None
+    if len(folders) < len(entries):
+        lone = next(path for path in entries if not path.is_dir())
+        raise DataError(
+            f"{folder} has sub-folders, e.g. {next(iter(folders))}, and files beside them, e.g. {lone.name}; "
+            "use one sub-folder per class, or none"
+        )
+    paths = [_picture(path) for name in in_order(folders) for path in _visible(folders[name])]
+    return paths, classes_of([path.parent.name for path in paths])
+
+
+def _visible(folder: Path) -> list[Path]:
+    entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    if not entries:
+        raise DataError(f"{folder} is empty; put PNG or JPEG files into it")
+    return entries
+
+
+def _picture(path: Path) -> Path:
+    if path.suffix.lower() not in _SUFFIXES or not path.is_file():
+        raise DataError(
+            f"{path} is not a PNG or JPEG file ({', '.join(_SUFFIXES)}); move it out of the folder"
+        )
+    return path
+
+
+def _read(path: Path, options: DataOptions) -> Pixels:
+    """(height, width, channels): as many as the options say, else 1 for a grey mode and 3 for colour."""
+    try:
+        with Image.open(path, formats=("PNG", "JPEG")) as picture:
+            picture.load()
+            plain = _plain(picture, path)
+            channels = options.channels or (1 if plain.mode in _GREY else 3)
+            plain = plain.convert("L" if channels == 1 else "RGB")
+            if options.size is not None and plain.size != options.size[::-1]:
+                # Shrinking, this filter averages over all pixels that become one: nothing aliases.
+                plain = plain.resize(options.size[::-1], Image.Resampling.BICUBIC)
+            return np.asarray(plain, np.uint8).reshape(plain.height, plain.width, channels)
+    except _UNREADABLE as error:
+        raise DataError(f"{path} cannot be read as a PNG or JPEG: {error}; repair or remove it") from error
+
+
+def _plain(picture: Image.Image, path: Path) -> Image.Image:
+    """The picture without its alpha channel, which must not hide anything."""
+    if picture.mode in _WITH_ALPHA or "transparency" in picture.info:
+        whole = picture.convert("RGBA")
+        if whole.getchannel("A").getextrema() != (255, 255):
+            raise DataError(f"{path} has transparent pixels, which have no value; paste it onto a background")
+        return whole.convert("L" if picture.mode in ("1", "L", "LA") else "RGB")
+    if picture.mode not in (*_GREY, *_COLOUR):
+        raise DataError(
+            f"{path} is of Pillow's mode {picture.mode}; save it with 8 bits a channel, grey or RGB"
+        )
+    return picture
+
+
+def _of_equal_channels(parts: list[Pixels]) -> list[Pixels]:
+    """All of them grey if every one is, RGB files with three equal channels included; else all RGB."""
+    if any((part != part[..., :1]).any() for part in parts):
+        return [np.broadcast_to(part, (*part.shape[:2], 3)) for part in parts]
+    return [part[..., :1] for part in parts]
+
+
+def _size(pixels: Pixels) -> str:
+    return f"{pixels.shape[0]}x{pixels.shape[1]}"

@@ -1,0 +1,36 @@
+"""From the [data] table of a recipe to a dataset."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from training.data.arrays import load_arrays
+from training.data.dataset import Dataset
+from training.data.digits import load_digits
+from training.data.fashion import load_fashion
+from training.data.folder import load_folder
+from training.data.options import DataOptions
+from training.data.table import load_table
+
+
+def load_dataset(options: DataOptions, cache: Path | None = None) -> Dataset:
+    """Load and split a dataset; equal options and files give equal arrays.
+
+    Args:
+        options: Which dataset, and in which form.
+        cache: Where downloads are kept; `~/.cache/pushforward` unless told.
+
+    Raises:
+        DataError: The data cannot be had, or is not what it should be; the message names the file.
+    """
+    match options.dataset:
+        case "digits":
+            return load_digits(options)
+        case "fashion-mnist":
+            return load_fashion(options, cache or Path.home() / ".cache" / "pushforward" / "fashion-mnist")
+        case "arrays":
+            return load_arrays(options)
+        case "images":
+            return load_folder(options)
+        case "table":
+            return load_table(options)

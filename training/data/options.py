@@ -1,0 +1,112 @@
+"""The [data] table of a recipe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from training.options import Options
+
+_OWN = ("arrays", "images", "table")
+_BELONGS_TO = {
+    "path": _OWN,
+    "keep": _OWN,
+    "validation_share": _OWN,
+    "calibration_share": _OWN,
+    "test_share": _OWN,
+    "size": ("images",),
+    "channels": ("images",),
+    "drop": ("table",),
+    "label": ("table",),
+    "one_hot": ("table",),
+    "binarise": ("digits", "fashion-mnist", "arrays", "images"),
+}
+"""The datasets an option has a meaning for; options that are not named here have one for all."""
+
+ClassName = Annotated[str, Field(coerce_numbers_to_str=True)]
+Share = Annotated[float, Field(gt=0, lt=1)]
+Side = Annotated[int, Field(ge=1, le=4096)]
+
+
+class DataOptions(Options):
+    """Which items to learn, and in which form."""
+
+    dataset: Literal["digits", "fashion-mnist", "arrays", "images", "table"]
+    """`digits`: scikit-learn's 8x8 digits; `fashion-mnist`: 28x28 garments; your own data at `path`:
+    `arrays` (.npy, .npz), `images` (a folder of PNG or JPEG files), `table` (.csv, .tsv, .parquet)."""
+    path: Path | None = None
+    """Your own data: the file or folder, relative to the working directory."""
+    binarise: Literal["none", "threshold", "dynamic"] = "none"
+    """Pictures: `none`: values in [0, 1]; `threshold`: 1 from 0.5 on; `dynamic`: 1 with the pixel's value as
+    probability, drawn anew for every training batch and once for the other splits."""
+    split_seed: int = Field(default=0, ge=0)
+    """Seed of the permutation that makes the splits."""
+    validation_share: Share = 0.1
+    """Your own data: share of the rows that training watches and chooses on. The three shares are not used
+    by an .npz that holds its splits."""
+    calibration_share: Share = 0.2
+    """Your own data: share of the rows that p-values are calibrated on."""
+    test_share: Share = 0.2
+    """Your own data: share of the rows that the published figures are measured on."""
+    keep: tuple[ClassName, ...] = ()
+    """Your own data with classes: train, calibrate and test only on these; items of the other classes
+    become outliers, to try an anomaly score on. Empty: on all."""
+    size: tuple[Side, Side] | None = None
+    """Images: resize every picture to [height, width], whatever its proportions; without it all must
+    have one size."""
+    channels: Literal[1, 3] | None = None
+    """Images: 1 for grey, 3 for RGB; unless told, 1 if every picture is grey, else 3."""
+    drop: tuple[str, ...] = ()
+    """Tables: columns to leave out."""
+    label: str | None = None
+    """Tables: the column that holds the class of each row; no model sees it."""
+    one_hot: tuple[str, ...] = ()
+    """Tables: categorical columns, each to become one feature per category."""
+
+    @model_validator(mode="after")
+    def _options_belong_to_the_dataset(self) -> DataOptions:
+        for name, datasets in _BELONGS_TO.items():
+            value = getattr(self, name)
+            if self.dataset not in datasets and value != type(self).model_fields[name].default:
+                raise ValueError(
+                    f"{name} belongs to dataset {' and '.join(map(repr, datasets))}, "
+                    f"but came with dataset {self.dataset!r}; leave it out"
+                )
+        if self.dataset in _OWN and self.path is None:
+            raise ValueError(
+                f"dataset {self.dataset!r} came without a path; say where it is, e.g. path = "
+                + {"arrays": '"items.npz"', "images": '"folder"', "table": '"table.csv"'}[self.dataset]
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _shares_leave_rows_to_train_on(self) -> DataOptions:
+        shares = (self.validation_share, self.calibration_share, self.test_share)
+        if sum(shares) >= 1:
+            raise ValueError(
+                f"validation_share, calibration_share and test_share are {', '.join(map(str, shares))}, "
+                f"in all {sum(shares):g}; what they leave of 1 is trained on, so lower them"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _columns_have_one_role(self) -> DataOptions:
+        roles = {"drop": self.drop, "one_hot": self.one_hot, "label": (self.label,)}
+        for first, second in (("drop", "one_hot"), ("drop", "label"), ("one_hot", "label")):
+            for column in roles[first]:
+                if column in roles[second]:
+                    raise ValueError(f"column {column!r} is in both {first} and {second}; choose one")
+        if self.keep and self.dataset == "table" and self.label is None:
+            raise ValueError(
+                f"keep = {list(self.keep)} came without a label; name the column that holds the classes, "
+                'e.g. label = "class"'
+            )
+        return self
+
+    @property
+    def own_path(self) -> Path:
+        """The path of the user's own data, `~` expanded; only for datasets that have one."""
+        assert self.path is not None
+        return self.path.expanduser()

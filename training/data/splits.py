@@ -1,0 +1,127 @@
+"""Which rows of the user's own data go into which split, and which classes into none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from training.data.dataset import SPLITS, DataError, Labels, Split
+from training.data.options import DataOptions
+
+FEWEST_ROWS = 2
+"""Of every split: a spread needs two."""
+_MOST_NAMED = 10
+Rows = Labels
+
+
+@dataclass(frozen=True)
+class Classes:
+    """The class of every row."""
+
+    names: tuple[str, ...]
+    of_row: Labels
+    """(rows,), places in `names`."""
+
+
+@dataclass(frozen=True)
+class Partition:
+    """The row numbers of every split."""
+
+    rows: Mapping[Split, Rows]
+    outliers: Rows | None = None
+    """Rows of classes that are not kept; None if all are."""
+    classes: Classes | None = None
+    """Of all rows, but with the names of the kept classes only."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes of the splits; empty if the rows have none."""
+        return self.classes.names if self.classes else ()
+
+    @property
+    def labels(self) -> dict[Split, Labels]:
+        """Per split: the class of each row; all 0 if the rows have none."""
+        return {
+            split: self.classes.of_row[rows] if self.classes else np.zeros(len(rows), np.int64)
+            for split, rows in self.rows.items()
+        }
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Distinct names, sorted: by value if all are whole numbers, else as text."""
+    distinct = sorted(set(names))
+    numbers = all(name.isascii() and name.isdigit() for name in distinct)
+    return sorted(distinct, key=int) if numbers else distinct
+
+
+def classes_of(texts: Sequence[str]) -> Classes:
+    """The classes of rows, from the name of each row's class."""
+    names = in_order(texts)
+    place = {name: index for index, name in enumerate(names)}
+    return Classes(tuple(names), np.array([place[text] for text in texts], np.int64))
+
+
+def named(names: Sequence[str]) -> str:
+    """Names for a message, the first ten of them."""
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    return ", ".join(map(repr, names[:_MOST_NAMED])) + more
+
+
+def partition(count: int, classes: Classes | None, options: DataOptions, where: str) -> Partition:
+    """Split rows 0 .. count - 1 at random, by `split_seed`; only those of kept classes if there are such.
+
+    Args:
+        count: How many rows there are.
+        classes: Of each row, if known.
+        options: Seed, shares and the classes to keep.
+        where: The file or folder, for messages.
+
+    Raises:
+        DataError: A class to keep does not occur, or a split has fewer than two rows.
+    """
+    rows, outliers = np.arange(count), None
+    if options.keep:
+        rows, outliers, classes = _kept(classes, options.keep, where)
+    order = np.random.default_rng(options.split_seed).permutation(rows)
+    shares = (options.validation_share, options.calibration_share, options.test_share)
+    ends = np.cumsum([round(share * len(rows)) for share in shares])
+    validation, calibration, test, train = np.split(order, ends)
+    result: dict[Split, Rows] = {
+        "train": train, "validation": validation, "calibration": calibration, "test": test,
+    }  # fmt: skip
+    check_sizes(result, where)
+    return Partition(result, outliers, classes)
+
+
+def check_sizes(rows: Mapping[Split, Rows], where: str) -> None:
+    """Refuse splits of fewer than two rows.
+
+    Raises:
+        DataError: Naming the sizes of all splits.
+    """
+    if min(map(len, rows.values())) < FEWEST_ROWS:
+        sizes = ", ".join(f"{split} {len(rows[split])}" for split in SPLITS)
+        total = sum(map(len, rows.values()))
+        raise DataError(
+            f"{where}: {total} rows make splits of {sizes}; each needs at least {FEWEST_ROWS}. "
+            "Give more rows, or raise that split's share"
+        )
+
+
+def _kept(classes: Classes | None, keep: Sequence[str], where: str) -> tuple[Rows, Rows, Classes]:
+    if classes is None:
+        raise DataError(
+            f"{where}: keep = {list(keep)} came, but the items have no classes; leave keep out, or give "
+            "labels: the key `labels` of an .npz without splits, or one sub-folder of pictures per class"
+        )
+    unknown = [name for name in keep if name not in classes.names]
+    if unknown:
+        raise DataError(
+            f"{where}: no row has the class {unknown[0]!r} of keep; the classes are {named(classes.names)}"
+        )
+    names = tuple(name for name in classes.names if name in keep)
+    place = {classes.names.index(name): index for index, name in enumerate(names)}
+    of_row = np.array([place.get(index, -1) for index in range(len(classes.names))], np.int64)[classes.of_row]
+    return np.flatnonzero(of_row >= 0), np.flatnonzero(of_row < 0), Classes(names, of_row)

@@ -1,0 +1,204 @@
+"""The user's own table: a CSV, TSV or Parquet file with named columns.
+
+CSV and Parquet are read by Apache Arrow (pyarrow), which infers a column's type from all of its rows.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from service.contract import Column
+from training.data.dataset import DataError, Dataset
+from training.data.features import Values, check_numbers, one_hot, table_dataset, table_source
+from training.data.options import DataOptions
+from training.data.splits import classes_of, named, partition
+
+_DELIMITERS = {".csv": ",", ".tsv": "\t"}
+_MOST_CATEGORIES = 256
+_LONGEST_NAME = 200
+
+
+def load_table(options: DataOptions) -> Dataset:
+    """The dataset of a table: numbers in their own units, categories one-hot, in the file's order.
+
+    Integers and booleans are numbers. The categories of a column are taken from all rows of the file, not
+    from the training split alone, so that a category which training did not see still has its feature; a
+    model learns nothing from it but that it exists.
+
+    Raises:
+        DataError: Naming the file, the column and the way out.
+    """
+    path = options.own_path
+    where = str(path)
+    table = _without(_read(path, options), options, where)
+    classes = (
+        None if options.label is None else classes_of(_texts(table[options.label], options.label, where))
+    )
+    columns, values = _features(table, options, where)
+    rows = partition(table.num_rows, classes, options, where)
+    source = table_source(table.num_rows, columns, path.name, options.keep)
+    return table_dataset(path, source, values, columns, rows, _way_out)
+
+
+def _way_out(column: str) -> str:
+    return f"leave it out with drop = [{column!r}]"
+
+
+def _read(path: Path, options: DataOptions) -> Any:
+    """The file as a `pyarrow.Table`; columns of classes and categories of a CSV are read as text."""
+    import pyarrow  # takes a tenth of a second to import: only for those who have tables
+    from pyarrow import parquet
+
+    if path.suffix not in (*_DELIMITERS, ".parquet"):
+        raise DataError(f"{path}: dataset 'table' reads .csv, .tsv and .parquet files; save the table as one")
+    if not path.is_file():
+        raise DataError(f"{path}: no such file, seen from {Path.cwd()}; correct `path`")
+    wanted = "save it anew"
+    try:
+        if path.suffix == ".parquet":
+            table = parquet.read_table(path, partitioning=None)  # the folders of its path are no columns
+        else:
+            delimiter = _DELIMITERS[path.suffix]
+            wanted = f"wanted UTF-8 text, a line of column names first, {delimiter!r} between values"
+            table = _read_text(path, delimiter, options)
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read: {error}; {wanted}") from error
+    return table
+
+
+def _read_text(path: Path, delimiter: str, options: DataOptions) -> Any:
+    import pyarrow
+    from pyarrow import csv
+
+    texts = (*options.one_hot, *([options.label] if options.label is not None else []))
+    table = csv.read_csv(
+        path,
+        read_options=csv.ReadOptions(use_threads=False),  # so that errors tell the row
+        parse_options=csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
+        convert_options=csv.ConvertOptions(column_types=dict.fromkeys(texts, pyarrow.string())),
+    )
+    list(table.column_names)  # decoded only when asked for: names that are not UTF-8 fail here
+    return table
+
+
+def _without(table: Any, options: DataOptions, where: str) -> Any:
+    """The table without the dropped columns, after a look at the names of all of them."""
+    names: list[str] = table.column_names
+    if len(names) == 1 and any(delimiter in names[0] for delimiter in ",;\t|"):
+        raise DataError(
+            f"{where}: its only column is called {names[0]!r}, so values are separated by "
+            "something else than expected; save a .csv with commas, or a .tsv with tabs"
+        )
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise DataError(f"{where}: column {twice[0]!r} is there {names.count(twice[0])} times; rename one")
+    for option in ("drop", "one_hot", "label"):
+        value = getattr(options, option)
+        for name in value if isinstance(value, tuple) else [value] * (value is not None):
+            if name not in names:
+                near = difflib.get_close_matches(name, names, n=1, cutoff=0.0)[0]
+                raise DataError(
+                    f"{where}: {option} names {name!r}, but no column is called so; did you mean {near!r}? "
+                    f"The columns are {named(names)}"
+                )
+    if all(_is_number(name) for name in names):
+        raise DataError(
+            f"{where}: the first line, {named(names)}, holds numbers where column names should be; put a "
+            "line with names above it"
+        )
+    if not table.num_rows:
+        raise DataError(f"{where} has column names but no rows; give it rows")
+    table = table.drop_columns(list(options.drop))
+    for name in table.column_names:
+        if not 1 <= len(name) <= _LONGEST_NAME:
+            raise DataError(
+                f"{where}: the name of a column has {len(name)} characters ({name[:20]!r}), it may have 1 to "
+                f'{_LONGEST_NAME}; rename it, or leave it out, e.g. by drop = [""] for one without a name'
+            )
+    return table
+
+
+def _features(table: Any, options: DataOptions, where: str) -> tuple[list[Column], Values]:
+    """The columns, and their values as (rows, F), in the file's order."""
+    columns, parts = [], []
+    for name in table.column_names:
+        if name == options.label:
+            continue
+        if name in options.one_hot:
+            categories = classes_of(_texts(table[name], name, where))
+            _check_categories(categories.names, name, where)
+            columns.append(Column(name=name, categories=categories.names))
+            parts.append(one_hot(categories.of_row, len(categories.names)))
+        else:
+            columns.append(Column(name=name))
+            parts.append(_numbers(table[name], name, where)[:, None])
+    if not columns:
+        raise DataError(f"{where}: no columns are left to learn; drop fewer")
+    return columns, np.concatenate(parts, axis=1)
+
+
+def _numbers(column: Any, name: str, where: str) -> Values:
+    """(rows,) float64."""
+    import pyarrow
+    from pyarrow import types
+
+    kind = column.type
+    is_number = (types.is_integer, types.is_floating, types.is_boolean, types.is_decimal, types.is_null)
+    if not any(is_one(kind) for is_one in is_number):
+        example = next((value for value in column if value.is_valid), None)
+        raise DataError(
+            f"{where}: column {name!r} holds {kind}, e.g. {_shown(example)}, not numbers; name it in "
+            f"one_hot = [{name!r}] if it holds categories, or {_way_out(name)}"
+        )
+    values: Values = column.cast(pyarrow.float64(), safe=False).to_numpy().astype(np.float64)
+    check_numbers(values, name, where, _way_out)
+    return values
+
+
+def _texts(column: Any, name: str, where: str) -> list[str]:
+    """The values of a column as text, none of them empty."""
+    import pyarrow
+
+    try:
+        texts: list[str | None] = column.cast(pyarrow.string()).to_pylist()
+    except (pyarrow.ArrowException, UnicodeDecodeError) as error:
+        raise DataError(
+            f"{where}: column {name!r} cannot be read as text: {error}; save it as text"
+        ) from error
+    missing = [row for row, text in enumerate(texts) if not text]
+    if missing:
+        raise DataError(
+            f"{where}: column {name!r} has {len(missing)} missing values, the first in row {missing[0] + 1} "
+            "(a header not counted); fill them in, remove these rows, or leave the column out"
+        )
+    return [text for text in texts if text]
+
+
+def _check_categories(categories: Sequence[str], name: str, where: str) -> None:
+    if len(categories) == 1:
+        raise DataError(
+            f"{where}: column {name!r} is {categories[0]!r} in every row, which tells nothing; "
+            f"{_way_out(name)}"
+        )
+    if len(categories) > _MOST_CATEGORIES:
+        raise DataError(
+            f"{where}: column {name!r} has {len(categories)} categories, e.g. {categories[0]!r}; at most "
+            f"{_MOST_CATEGORIES} become features. Merge the rare ones, or {_way_out(name)}"
+        )
+
+
+def _shown(value: Any) -> str:
+    return repr(str(value.as_py()))[:60] if value is not None else "nothing"
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

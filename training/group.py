@@ -1,0 +1,123 @@
+"""The processes that train one model together: alone, or one per device under `torchrun`.
+
+Each process computes the same step on its share of the batch; gradients are averaged, so that weights stay
+equal everywhere. The batch, its order and its noise are those of a single process.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor, distributed, nn
+from torch.nn.parallel import DistributedDataParallel
+
+Device = Literal["auto", "cpu", "cuda"]
+
+
+class GroupError(RuntimeError):
+    """The processes cannot train this together; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """This process among those that train together."""
+
+    rank: int = 0
+    size: int = 1
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes the log and the checkpoints: one does."""
+        return self.rank == 0
+
+    def share(self, rows: Tensor) -> Tensor:
+        """This process's equal part of the first axis, on its device."""
+        part = len(rows) // self.size
+        return rows[self.rank * part : (self.rank + 1) * part].to(self.device)
+
+    def averaging(self, module: nn.Module) -> nn.Module:
+        """The module, its parameters' gradients averaged over all processes in every backward pass."""
+        if self.size == 1:
+            return module
+        devices = [self.device] if self.device.type == "cuda" else None
+        return DistributedDataParallel(module, device_ids=devices)
+
+    def mean(self, values: Tensor) -> Tensor:
+        """The mean over all processes of equally many values."""
+        if self.size > 1:
+            distributed.all_reduce(values)
+            values = values / self.size
+        return values
+
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is set in any process; all must ask."""
+        return bool(self.mean(torch.tensor(float(flag), device=self.device)) > 0) if self.size > 1 else flag
+
+    def require_equal(self, value: int, what: str) -> None:
+        """Refuse to go on with processes that disagree.
+
+        Raises:
+            GroupError: `value` differs from process to process.
+        """
+        if self.size == 1:
+            return
+        values: list[int | None] = [None] * self.size
+        distributed.all_gather_object(values, value)
+        if len(set(values)) > 1:
+            raise GroupError(
+                f"the processes disagree about {what}: {values}, in order of their ranks; all have to see "
+                "the same run folder, so put it on storage that the machines share"
+            )
+
+
+ALONE = Group()
+"""One process on the CPU."""
+
+
+@contextmanager
+def join_group(device: Device) -> Iterator[Group]:
+    """Join the processes `torchrun` started, or train alone without it; leave them at the end.
+
+    Communicates by nccl between CUDA devices and by gloo otherwise.
+
+    Raises:
+        GroupError: `cuda` was asked for and there is none, there are fewer devices than processes, or another
+            process has gone.
+    """
+    local_rank, size = int(os.environ.get("LOCAL_RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    chosen = _device(device, local_rank)
+    if size == 1:
+        yield Group(device=chosen)
+        return
+    backend = "gloo" if chosen.type == "cpu" else "nccl"
+    distributed.init_process_group(backend, device_id=chosen if chosen.type == "cuda" else None)
+    rank = distributed.get_rank()
+    try:
+        yield Group(rank, size, chosen)
+    except RuntimeError as error:
+        if type(error) is not RuntimeError and not isinstance(error, distributed.DistError):
+            raise
+        raise GroupError(
+            f"process {rank} of {size} stopped, most likely because another one did: {error}; "
+            "start them again with --resume to go on from the newest checkpoint"
+        ) from error
+    finally:
+        distributed.destroy_process_group()
+
+
+def _device(device: Device, local_rank: int) -> torch.device:
+    found = torch.cuda.device_count() if device != "cpu" and torch.cuda.is_available() else 0
+    if found > local_rank:
+        return torch.device("cuda", local_rank)
+    if device == "cuda" or found:
+        raise GroupError(
+            f"process {local_rank} of this machine needs CUDA device {local_rank}, but {found} are usable; "
+            "start fewer processes (--nproc-per-node), or set loop.device to 'cpu'"
+        )
+    return torch.device("cpu")

@@ -1,0 +1,145 @@
+"""The tables of a recipe, each with what its values mean; the data's table lies beside the data."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class Options(BaseModel):
+    """A table of a recipe: frozen, and strict about its keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class NetworkOptions(Options):
+    """The shape of both networks; the decoder mirrors the encoder."""
+
+    kind: Literal["convolutional", "dense"]
+    latent: int = Field(ge=1, le=1024)
+    """D, the number of latent dimensions."""
+    channels: tuple[int, ...] = ()
+    """Convolutional networks: output channels of each stride-2 layer, from the image inwards."""
+    hidden: tuple[int, ...] = (128,)
+    """Widths of the dense layers, from the image side inwards."""
+    gated: bool = False
+    """Whether the dense layers are gated, a * sigmoid(b), instead of leaky rectifiers. Source: Dauphin et
+    al. 2017, arXiv:1612.08083."""
+
+    @model_validator(mode="after")
+    def _channels_belong_to_convolutions(self) -> NetworkOptions:
+        if (self.kind == "convolutional") != bool(self.channels):
+            raise ValueError(
+                f"network.kind {self.kind!r} came with channels {list(self.channels)}; "
+                "give channels to a convolutional network, and to no other"
+            )
+        return self
+
+
+class VaeOptions(Options):
+    """The variational autoencoder's likelihood and objective."""
+
+    likelihood: Literal["bernoulli", "continuous-bernoulli", "discretised-logistic", "gaussian"]
+    """Of binary pixels; of pixels in [0, 1]; of pixels with 256 levels; of tables."""
+    logit_bound: float = Field(default=50.0, gt=0)
+    """Continuous Bernoulli: logits are squashed smoothly into (-bound, bound). Its density at a pixel of
+    exactly 0 or 1 is about |logit|: without a bound it grows for ever, though pixels have but 256 levels."""
+    prior: Literal["standard-normal", "mixture", "vamp"] = "standard-normal"
+    """`mixture`: of Gaussians that are learned as they are; `vamp`: of the posteriors of learned
+    pseudo-inputs, which each step has to encode. Source: Tomczak & Welling 2018, arXiv:1705.07120, where the
+    former is the MoG prior."""
+    prior_components: int = Field(default=500, ge=2, le=4096)
+    """How many Gaussians, or pseudo-inputs, the prior has; the latter begin as training items."""
+    draws: int = Field(default=1, ge=1)
+    """Monte Carlo draws per item of the ELBO in training."""
+    kl_weight: float = Field(default=1.0, gt=0)
+    """beta, the weight of the KL term in the training objective; 1 is the ELBO. Above 1 the posteriors
+    overlap more, so latents from the prior decode to likelier items, at the price of a lower ELBO. Every
+    published figure is the plain ELBO. Source: Higgins et al. 2017, "beta-VAE", section 2."""
+    kl_warmup_steps: int = Field(default=0, ge=0)
+    """Steps over which the weight of the KL term grows linearly from 0 to `kl_weight`."""
+    free_bits: float = Field(default=0.0, ge=0)
+    """Nats of KL that each latent dimension has for nothing, per item: below, it is not pressed further.
+    Source: Kingma et al. 2016, arXiv:1606.04934, appendix C.8."""
+    importance_from: float = Field(default=1.0, ge=0, le=1)
+    """From this share of the steps on, the importance-weighted bound is trained instead of the ELBO; 1 is
+    never. Source: Burda et al. 2016, arXiv:1509.00519."""
+    importance_draws: int = Field(default=5, ge=2)
+    """K of the importance-weighted bound in training."""
+    importance_gradient: Literal["doubly-reparametrised", "plain"] = "doubly-reparametrised"
+    """How the encoder learns from that bound; `plain` has a signal-to-noise ratio that falls with K.
+    Source: Tucker et al. 2019, arXiv:1810.04152."""
+
+    @model_validator(mode="after")
+    def _free_bits_need_an_analytic_kl(self) -> VaeOptions:
+        if self.free_bits and self.prior != "standard-normal":
+            raise ValueError(
+                f"vae.free_bits {self.free_bits:g} came with prior {self.prior!r}, under which the KL has no "
+                "part for each dimension; set free_bits to 0 or use the prior 'standard-normal'"
+            )
+        return self
+
+
+class GanOptions(Options):
+    """The generative adversarial network's objective (non-saturating, logistic)."""
+
+    r1_weight: float = Field(default=1.0, ge=0)
+    """gamma of the R1 penalty gamma / 2 |grad_x logit|^2 on real items."""
+    r1_every: int = Field(default=1, ge=1)
+    """The penalty is applied, times this number, at every so-manieth step."""
+    discriminator_learning_rate_ratio: float = Field(default=1.0, gt=0)
+    """The discriminator's learning rate over the generator's."""
+
+
+class LoopOptions(Options):
+    """How long and how fast to train; all counts in optimiser steps unless said otherwise."""
+
+    steps: int = Field(ge=1)
+    batch_rows: int = Field(default=128, ge=1)
+    """Items of one step, over all processes."""
+    learning_rate: float = Field(default=1e-3, gt=0)
+    final_learning_rate_ratio: float = Field(default=0.01, ge=0, le=1)
+    """The cosine schedule ends at this share of the learning rate."""
+    warmup_steps: int = Field(default=100, ge=0)
+    """Steps of linear warm-up before the cosine."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Adam's two decay rates."""
+    gradient_clip: float = Field(default=1e6, gt=0)
+    """Largest gradient norm of one phase; longer gradients are scaled down to it."""
+    ema_decay: float = Field(default=0.999, ge=0, lt=1)
+    """Decay per step of the averaged weights; these are evaluated and exported."""
+    log_every: int = Field(default=100, ge=1)
+    validate_every: int = Field(default=1000, ge=1)
+    """Steps between validations, each with a grid of samples."""
+    validation_rows: int = Field(default=1000, ge=1)
+    """Items of the validation split looked at each time."""
+    checkpoint_every: int = Field(default=1000, ge=1)
+    threads: int = Field(default=1, ge=1)
+    """CPU threads of each process; results are repeatable bit for bit for equal numbers of threads."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to train; `auto` is CUDA where there is one. Under `torchrun` each process has a device."""
+
+
+class EvaluationOptions(Options):
+    """How the published figures are measured on the test split."""
+
+    draws: int = Field(default=64, ge=1)
+    """K of the importance-weighted bound (and draws of the ELBO)."""
+    rows: int = Field(default=10_000, ge=2)
+    """At most so many test items."""
+    likelihood_draws: int = Field(default=0, ge=0)
+    """K of the importance-sampled log-likelihood; 0 leaves it out. Thousands take minutes."""
+    likelihood_rows: int = Field(default=10_000, ge=2)
+    """At most so many test items for that."""
+    seed: int = Field(default=0, ge=0, lt=2**53)
+
+
+class CalibrationOptions(Options):
+    """How a VAE's scores are calibrated; these become the version's defaults."""
+
+    statistic: Literal["elbo", "importance_bound"] = "elbo"
+    draws: int = Field(default=16, ge=2)
+    seed: int = Field(default=0, ge=0, lt=2**53)
+    alpha: float = Field(default=0.01, gt=0, lt=1)
+    """Share of normal items that may be flagged as anomalies."""

@@ -1,0 +1,106 @@
+"""A page about a training run that a person wants to read: one HTML file that needs nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from training.evaluation import read_evaluation
+from training.pictures import is_picture
+from training.recipe import Recipe
+from training.report.columns import columns_section
+from training.report.curves import curves_section
+from training.report.gallery import reconstructions_section, samples_section
+from training.report.latents import latents_section
+from training.report.page import Page, Section, Table, render
+from training.report.reading import ReportError, Trained, read_metrics, read_run_recipe, restore
+from training.report.scores import histogram_section, scores_section
+
+__all__ = ["ReportError", "write_report"]
+
+_FILE = "report.html"
+_FAMILIES = {"vae": "variational autoencoder", "gan": "generative adversarial network"}
+
+
+def write_report(folder: Path) -> Path:
+    """Write `report.html` into a run's folder, from whatever is there, and return its path.
+
+    A run without a checkpoint has curves only; the data is loaded anew, from where the recipe says.
+
+    Raises:
+        CheckpointError: The run's checkpoint cannot be read.
+        DataError: The recipe's data cannot be had.
+        RecipeError: The run's recipe is of another version of this program.
+        ReportError: The folder is no run.
+        SupportError: The data no longer fits the model's likelihood.
+    """
+    recipe = read_run_recipe(folder)
+    torch.set_num_threads(recipe.loop.threads)
+    metrics = read_metrics(folder)
+    with torch.no_grad():
+        trained = restore(recipe, folder)
+        sections = (*_model_sections(trained, recipe, folder), curves_section(metrics))
+    steps = max((int(series.steps[-1]) for series in metrics.values()), default=0)
+    page = Page(recipe.name, recipe.title, _facts(recipe, trained, steps), _recipe_table(recipe), sections)
+    path = folder / _FILE
+    path.write_text(render(page), encoding="utf-8")
+    return path
+
+
+def _model_sections(trained: Trained | None, recipe: Recipe, folder: Path) -> Iterator[Section]:
+    """All that there is to see of the model itself."""
+    if trained is None:
+        yield Section(
+            "No checkpoint yet",
+            ("There is no model to show before the run's first checkpoint: only what it has logged.",),
+        )
+        if any((folder / "samples").glob("*.png")):
+            yield samples_section(None, folder)
+        return
+    yield scores_section(recipe, read_evaluation(folder, trained.steps), folder)
+    vae, dataset = trained.vae, trained.dataset
+    if not (vae and dataset.columns):
+        yield samples_section(trained, folder)
+    if vae is None:
+        return
+    if dataset.columns:
+        yield columns_section(vae, trained)
+    if is_picture(dataset.item_shape):
+        yield reconstructions_section(vae, trained)
+    yield latents_section(vae, trained)
+    yield histogram_section(vae, trained)
+
+
+def _facts(recipe: Recipe, trained: Trained | None, logged: int) -> tuple[tuple[str, str], ...]:
+    steps = logged if trained is None else trained.steps
+    facts = [
+        ("Family", _FAMILIES[recipe.family]),
+        ("Seed", str(recipe.seed)),
+        ("Steps", f"{steps:,} of {recipe.loop.steps:,}"),
+        ("Latent dimensions", str(recipe.network.latent)),
+    ]
+    if trained is not None:
+        facts.append(("Data", trained.dataset.source))
+    return tuple(facts)
+
+
+def _recipe_table(recipe: Recipe) -> Table:
+    rows = [
+        (key, _shown(value)) for key, value in _settings(recipe.model_dump(mode="json", exclude_none=True))
+    ]
+    return Table(("setting", "value"), tuple(rows), align="ll")
+
+
+def _settings(table: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in table.items():
+        if isinstance(value, dict):
+            yield from _settings(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def _shown(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -1,0 +1,115 @@
+"""Tables: the columns of the data beside those of samples, and how well each column is reconstructed.
+
+Shapes: N rows, F features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from service.contract import Column
+from training.priors import prior_latents
+from training.report.gallery import reconstruct
+from training.report.page import Section, Table
+from training.report.reading import Trained
+from training.step import Noise
+from training.vae import Vae
+
+_SAMPLES = 1000
+_TEST_ROWS = 1000
+_MOST_NUMBERS = 100
+_MOST_CATEGORIES = 12
+"""Of one column; the rarer ones are added up."""
+_LEAST_UNIFORM = 2.0**-24
+"""Half of the distance between the uniforms of torch: 0 itself has no inverse."""
+
+
+def columns_section(vae: Vae, trained: Trained) -> Section:
+    """The columns of training rows and of as many as 1 000 samples, in the columns' own units."""
+    train = trained.items("train", len(trained.dataset.items["train"]))
+    test = trained.items("test", _TEST_ROWS)
+    samples, rebuilt = draw_rows(vae, trained.noise(), _SAMPLES), reconstruct(vae, test)
+    numbers, tables = [], []
+    for column, place in _places(trained.dataset.columns):
+        if column.categories:
+            wrong = float((test[:, place].argmax(1) != rebuilt[:, place].argmax(1)).double().mean())
+            tables.append(_categories(column, train[:, place], samples[:, place], wrong))
+        else:
+            numbers.append(
+                _number(column, *(rows[:, place.start] for rows in (train, samples, test, rebuilt)))
+            )
+    if numbers:
+        tables.insert(0, _numbers(numbers))
+    return Section(
+        "Columns",
+        (
+            f"Training rows beside {len(samples):,} samples drawn from the model, and how far {len(test):,} "
+            "test rows are from their reconstructions: for numbers the root of the mean squared error, for "
+            "categories how often the likeliest one is wrong.",
+        ),
+        tables=tuple(tables),
+    )
+
+
+def draw_rows(vae: Vae, noise: Noise, rows: int) -> Tensor:
+    """(rows, F): latents drawn from the prior, and rows drawn from the likelihood at each."""
+    latents = prior_latents(vae.components(), noise.normal(rows, vae.latent), noise.uniform(rows))
+    parameters = vae.decode(latents)
+    features = parameters.shape[1] // vae.likelihood.parameters_per_value
+    return vae.likelihood.draw(parameters, noise.uniform(rows, features).clamp(min=_LEAST_UNIFORM))
+
+
+def _places(columns: tuple[Column, ...]) -> Iterator[tuple[Column, slice]]:
+    """Each column, and where its features lie in a row."""
+    first = 0
+    for column in columns:
+        yield column, slice(first, first + column.features)
+        first += column.features
+
+
+def _number(column: Column, train: Tensor, samples: Tensor, test: Tensor, rebuilt: Tensor) -> tuple[str, ...]:
+    spread = float(train.double().std())
+    error = float((rebuilt - test).double().square().mean().sqrt())
+    means = float(train.double().mean()), float(samples.double().mean())
+    figures = (*means, spread, float(samples.double().std()), error)
+    return (column.name, *(f"{figure:.5g}" for figure in figures), f"{error / spread:.2f}")
+
+
+def _numbers(rows: list[tuple[str, ...]]) -> Table:
+    few = f" (the first {_MOST_NUMBERS} of {len(rows)})" if len(rows) > _MOST_NUMBERS else ""
+    return Table(
+        head=(
+            "column",
+            "mean, data",
+            "mean, samples",
+            "standard deviation, data",
+            "standard deviation, samples",
+            "error of reconstruction",
+            "in standard deviations",
+        ),
+        rows=tuple(rows[:_MOST_NUMBERS]),
+        align="lrrrrrr",
+        caption=f"Numbers{few}",
+    )
+
+
+def _categories(column: Column, train: Tensor, samples: Tensor, wrong: float) -> Table:
+    shares = torch.stack([train.double().mean(0), samples.double().mean(0)], 1)
+    order = shares[:, 0].argsort(descending=True, stable=True).tolist()
+    rows = [(column.categories[place], *_percent(shares[place])) for place in order[:_MOST_CATEGORIES]]
+    rest = order[_MOST_CATEGORIES:]
+    if rest:
+        rows.append((f"{len(rest)} others", *_percent(shares[rest].sum(0))))
+    return Table(
+        head=("category", "data", "samples"),
+        rows=tuple(rows),
+        align="lrr",
+        caption=f"{column.name} ({wrong:.1%} wrong)",
+    )
+
+
+def _percent(shares: Tensor) -> tuple[str, str]:
+    return f"{float(shares[0]):.1%}", f"{float(shares[1]):.1%}"

@@ -1,0 +1,190 @@
+"""Curves of everything that a run has logged."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from training.report.page import Picture, Section
+from training.report.plotting import BLUE, GREEN, ORANGE, PURPLE, SMALL, WIDE, legend_above, plot
+from training.report.reading import Series
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_VALIDATION = "validation_"
+_TRAINING_COLOURS = (BLUE, GREEN, PURPLE)
+_VALIDATION_COLOURS = (ORANGE, PURPLE)
+_MOST_POINTS = 400
+"""Points of one curve; more are averaged, since no screen would show them."""
+_EARLY = 0.1
+"""Share of the steps whose values may lie outside of the vertical axis."""
+_SQUASHED = 2.0
+"""They do only if the axis would otherwise be more than so many times as long."""
+
+
+@dataclass(frozen=True)
+class _Panel:
+    """Quantities that share an axis."""
+
+    title: str
+    unit: str
+    labels: Mapping[str, str]
+    """What each logged name is called in the plot."""
+    logarithmic: bool = False
+    size: tuple[float, float] = WIDE
+
+
+_PANELS = (
+    _Panel(
+        "Bound on log p(x)",
+        "nats per item",
+        {
+            "elbo": "ELBO, training",
+            "importance_bound": "importance-weighted, training",
+            "validation_elbo": "ELBO, validation",
+            "validation_importance_bound": "importance-weighted, validation",
+        },
+    ),
+    _Panel(
+        "Its first term, E[log p(x|z)]",
+        "nats per item",
+        {"log_likelihood": "training", "validation_log_likelihood": "validation"},
+    ),
+    _Panel(
+        "Its second term, KL(q(z|x) ‖ p(z))",
+        "nats per item",
+        {"kl": "training", "validation_kl": "validation"},
+    ),
+    _Panel(
+        "Losses",
+        "nats per item",
+        {"discriminator_loss": "discriminator", "generator_loss": "generator"},
+    ),
+    _Panel(
+        "The discriminator's logits", "nats", {"real_logit": "real items", "fake_logit": "generated items"}
+    ),
+    _Panel(
+        "Terms of the game's value, held-out items",
+        "nats per item",
+        {
+            "validation_log_d_real": "E[log D(x)]",
+            "validation_log_one_minus_d_fake": "E[log(1 - D(G(z)))]",
+        },
+    ),
+    _Panel(
+        "Lower bound on the Jensen-Shannon divergence, at most log 2",
+        "nats",
+        {"validation_jsd_bound": "validation"},
+    ),
+    _Panel("R1 penalty", "half the squared slope of the logit", {"r1_penalty": "real items"}),
+    _Panel(
+        "Gradient norms, before clipping",
+        "norm",
+        {
+            "vae_gradient_norm": "whole model",
+            "discriminator_gradient_norm": "discriminator",
+            "generator_gradient_norm": "generator",
+        },
+        logarithmic=True,
+    ),
+    _Panel("Learning rate", "per step", {"learning_rate": "learning rate"}, size=SMALL),
+    _Panel("Speed", "items per second", {"images_per_second": "training"}, size=SMALL),
+)
+
+
+def curves_section(metrics: Mapping[str, Series]) -> Section:
+    """A plot for every group of logged quantities that belong together, over steps."""
+    if not metrics:
+        return Section("Curves", ("Nothing has been logged yet.",))
+    panels = [*_PANELS, *_others(metrics)]
+    drawn = tuple(_drawn(panel, metrics) for panel in panels if panel.labels.keys() & metrics.keys())
+    return Section(
+        "Curves",
+        (
+            "Training figures are means over the steps since the last entry, of the weights as they were; "
+            "validation figures are those of the averaged weights, with the same noise each time.",
+        ),
+        plots=drawn,
+    )
+
+
+def _others(metrics: Mapping[str, Series]) -> Iterator[_Panel]:
+    """A panel for each quantity that no other one shows, training and validation together."""
+    known = {name for panel in _PANELS for name in panel.labels}
+    quantities = {name.removeprefix(_VALIDATION) for name in metrics if name not in known}
+    for name in sorted(quantities):
+        labels = {name: "training", _VALIDATION + name: "validation"}
+        yield _Panel(name.replace("_", " "), "", labels)
+
+
+def _drawn(panel: _Panel, metrics: Mapping[str, Series]) -> Picture:
+    shown = {name: metrics[name] for name in panel.labels if name in metrics}
+    window, caption = (None, "") if panel.logarithmic else _window(list(shown.values()))
+
+    def draw(axes: Axes) -> None:
+        _draw(axes, panel, shown)
+        if window is not None:
+            axes.set_ylim(*window)
+
+    ends = "; ".join(f"{panel.labels[name]} {series.values[-1]:.5g}" for name, series in shown.items())
+    alt = f"{panel.title} over steps, in {panel.unit or 'its own unit'}. Last values: {ends}."
+    return plot(draw, alt=alt, label=panel.title, caption=caption, size=panel.size)
+
+
+def _draw(axes: Axes, panel: _Panel, shown: Mapping[str, Series]) -> None:
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+    colours = {True: iter(_VALIDATION_COLOURS), False: iter(_TRAINING_COLOURS)}
+    for name, series in shown.items():
+        validated = name.startswith(_VALIDATION)
+        thin = _thinned(series)
+        marker = "o" if validated or len(thin.steps) == 1 else ""
+        colour = next(colours[validated])
+        axes.plot(
+            thin.steps, thin.values, color=colour, label=panel.labels[name], marker=marker, markersize=3
+        )
+    axes.set_xlim(left=0)
+    axes.set_xlabel("step")
+    axes.set_ylabel(panel.unit)
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: f"{step:,.0f}"))
+    axes.ticklabel_format(axis="y", style="plain", useOffset=False)
+    if panel.logarithmic and all((series.values > 0).all() for series in shown.values()):
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+    if len(shown) > 1:
+        legend_above(axes)
+
+
+def _thinned(series: Series) -> Series:
+    """At most `_MOST_POINTS` means over neighbouring points."""
+    parts = max(1, math.ceil(len(series.steps) / _MOST_POINTS))
+    first = np.arange(0, len(series.steps), parts)
+    counts = np.diff(np.append(first, len(series.steps)))
+    steps, values = (np.add.reduceat(each, first) / counts for each in (series.steps, series.values))
+    return Series(steps, values)
+
+
+def _window(shown: list[Series]) -> tuple[tuple[float, float] | None, str]:
+    """The vertical range without early outliers, None where there are none, and a sentence about it."""
+    steps = np.concatenate([series.steps for series in shown])
+    values = np.concatenate([series.values for series in shown])
+    end_of_early = _EARLY * steps.max()
+    settled = values[steps > end_of_early]
+    low, high = settled.min(), settled.max()
+    if high <= low or values.max() - values.min() <= _SQUASHED * (high - low):
+        return None, ""
+    margin = 0.06 * (high - low)
+    window = (low - margin, high + margin)
+    outside = int(((values < window[0]) | (values > window[1])).sum())
+    return window, (
+        f"The axis spans the values after step {end_of_early:,.0f}; "
+        f"{outside} earlier {'point lies' if outside == 1 else 'points lie'} outside it."
+    )

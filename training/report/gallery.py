@@ -1,0 +1,128 @@
+"""Pictures: samples, how they came to be, and reconstructions."""
+
+from __future__ import annotations
+
+import base64
+import io
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from training.pictures import is_picture, write_grid
+from training.report.page import Picture, Section
+from training.report.reading import ReportError, Trained
+from training.vae import Vae
+
+_SAMPLES = 64
+_COLUMNS = 10
+_WIDEST = 960
+"""Pixels; wider pictures are shrunk."""
+_LARGEST_LOSSLESS = 250_000
+"""Bytes; larger pictures, which are photographs, become JPEG."""
+
+
+def samples_section(trained: Trained | None, folder: Path) -> Section:
+    """Samples of the newest model, and the same samples earlier in the run."""
+    if trained is not None and not is_picture(trained.dataset.item_shape):
+        return Section("Samples", (f"Items of shape {list(trained.dataset.item_shape)} are no pictures.",))
+    newest = () if trained is None else (_newest_samples(trained),)
+    earlier = tuple(_evolution(folder))
+    course = (
+        "The small pictures are sixteen samples in the course of training, of the same latents each time."
+    )
+    return Section("Samples", (course,) if earlier else (), pictures=newest, thumbnails=earlier)
+
+
+def reconstructions_section(vae: Vae, trained: Trained) -> Section:
+    """Items that the model has not learned from, above what it makes of them."""
+    groups = {
+        "test items": trained.items("test", 2 * _COLUMNS),
+        "items of the classes that were kept out": trained.outliers(_COLUMNS),
+    }
+    strips = tuple(
+        _pairs(vae, part, name)
+        for name, items in groups.items()
+        if items is not None
+        for part in torch.split(items, _COLUMNS)
+    )
+    return Section(
+        "Reconstructions",
+        ("Items above, below each the likelihood's mean at its posterior mean.",),
+        pictures=strips,
+    )
+
+
+def reconstruct(vae: Vae, items: Tensor) -> Tensor:
+    """The likelihood's mean at the posterior mean of items (B, *item), shaped like them."""
+    mean, _ = vae.encode(items)
+    return vae.likelihood.mean(vae.decode(mean))
+
+
+def grid(images: Tensor, columns: int, alt: str, label: str = "", caption: str = "") -> Picture:
+    """Pictures (N, C, H, W) in [0, 1] as one, in rows of `columns`."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "grid.png"
+        write_grid(path, images.numpy(), columns)
+        with Image.open(path) as picture:
+            return Picture(_inlined(picture), alt, label, caption)
+
+
+def _newest_samples(trained: Trained) -> Picture:
+    samples = trained.step.sample(trained.noise(), _SAMPLES)
+    what = "the likelihood's mean at latents" if trained.vae is not None else "the generator at latents"
+    return grid(
+        samples,
+        columns=8,
+        alt=f"{_SAMPLES} samples of the model after {trained.steps} steps, in a grid",
+        label=f"After {trained.steps:,} steps",
+        caption=f"Averaged weights: {what} from the prior.",
+    )
+
+
+def _evolution(folder: Path) -> Iterator[Picture]:
+    """The upper left quarter of the first grid, of those after a quarter and a half, and of the last."""
+    grids = sorted((folder / "samples").glob("step-*.png"))
+    last = len(grids) - 1
+    for index in sorted({0, round(last / 4), round(last / 2), last} if grids else ()):
+        steps = int(grids[index].stem.removeprefix("step-"))
+        yield Picture(
+            _quarter(grids[index]),
+            f"16 samples of the model after {steps} steps",
+            f"After {steps:,} steps",
+        )
+
+
+def _quarter(path: Path) -> str:
+    try:
+        with Image.open(path) as picture:
+            # Half of a grid ends with the line between two tiles.
+            return _inlined(picture.crop((0, 0, picture.width // 2 - 1, picture.height // 2 - 1)))
+    except OSError as error:
+        raise ReportError(f"{path} cannot be read: {error}; remove it") from error
+
+
+def _pairs(vae: Vae, items: Tensor, name: str) -> Picture:
+    both = torch.cat([items, reconstruct(vae, items)])
+    error = float((both[: len(items)] - both[len(items) :]).square().mean())
+    return grid(
+        both,
+        columns=len(items),
+        alt=f"{len(items)} {name} above their reconstructions; mean squared error {error:.3g}",
+        label=f"{len(items)} {name}, mean squared error {error:.3g}",
+    )
+
+
+def _inlined(picture: Image.Image) -> str:
+    """A data: URI, lossless unless that were large."""
+    picture = picture.copy()
+    picture.thumbnail((_WIDEST, picture.height), Image.Resampling.LANCZOS)
+    file, kind = io.BytesIO(), "png"
+    picture.save(file, "PNG", optimize=True)
+    if file.tell() > _LARGEST_LOSSLESS:
+        file, kind = io.BytesIO(), "jpeg"
+        picture.save(file, "JPEG", quality=85)
+    return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"

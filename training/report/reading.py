@@ -1,0 +1,127 @@
+"""What a run's folder has to report on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from training.checkpoint import has_checkpoint
+from training.data import Dataset, Split, load_dataset
+from training.recipe import Recipe, parse_recipe
+from training.runs import CHECKPOINTS, restore_averaged
+from training.step import Noise, Step
+from training.vae import Vae, with_fixed_prior
+from training.vae_step import VaeStep
+
+_RECIPE, _METRICS = "recipe.json", "metrics.jsonl"
+
+
+class ReportError(RuntimeError):
+    """A folder is no run, or a file in it cannot be read."""
+
+
+@dataclass(frozen=True)
+class Series:
+    """A logged quantity along a run; only finite values are kept."""
+
+    steps: npt.NDArray[np.float64]
+    """(N,), ascending."""
+    values: npt.NDArray[np.float64]
+    """(N,)."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A run's newest model, its averaged weights in evaluation mode, and the data it learned from."""
+
+    recipe: Recipe
+    dataset: Dataset
+    step: Step
+    steps: int
+    """Training steps done."""
+
+    @property
+    def vae(self) -> Vae | None:
+        """The model if it is a VAE, its prior fixed as what it has become."""
+        return with_fixed_prior(self.step.model) if isinstance(self.step, VaeStep) else None
+
+    def noise(self) -> Noise:
+        """The noise that validations of the run see, from its beginning."""
+        return Noise(self.recipe.seed, Noise.VALIDATION, 0)
+
+    def items(self, split: Split, rows: int) -> Tensor:
+        """The first items of a split, (at most `rows`, *item), as the model sees them."""
+        items = torch.from_numpy(self.dataset.items[split][:rows])
+        if split == "train" and self.recipe.data.binarise == "dynamic":
+            items = (self.noise().uniform(*items.shape) < items).float()
+        return items
+
+    def outliers(self, rows: int) -> Tensor | None:
+        """The first items of the classes that were kept out, if there are such."""
+        return None if self.dataset.outliers is None else torch.from_numpy(self.dataset.outliers[:rows])
+
+
+def read_run_recipe(folder: Path) -> Recipe:
+    """The recipe that a run was started with.
+
+    Raises:
+        ReportError: The folder is no run.
+        RecipeError: Its recipe is of another version of this program.
+    """
+    path = folder / _RECIPE
+    if not path.is_file():
+        inside = sorted(str(found.parent) for found in folder.glob(f"*/{_RECIPE}"))
+        what = f"holds no {_RECIPE}, so it is no run" if folder.is_dir() else "is no folder"
+        hint = f"runs inside it: {', '.join(inside)}" if inside else "name a run's, e.g. runs/digits-vae"
+        raise ReportError(f"{folder} {what}; {hint}")
+    try:
+        table = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ReportError(f"{path} is not JSON: {error}; train anew") from error
+    if not isinstance(table, dict):
+        raise ReportError(f"{path} holds no recipe; train anew")
+    return parse_recipe(table)
+
+
+def read_metrics(folder: Path) -> Mapping[str, Series]:
+    """All that `metrics.jsonl` has, by name; empty before the first line is written.
+
+    Raises:
+        ReportError: A line other than the last, which may be half written, is no JSON.
+    """
+    path = folder / _METRICS
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    points: dict[str, list[tuple[float, float]]] = {}
+    for number, line in enumerate(lines, start=1):
+        try:
+            entry = json.loads(line)
+        except ValueError as error:
+            if number == len(lines):
+                break
+            raise ReportError(f"{path}, line {number} is not JSON: {error}; remove it") from error
+        for name, value in entry.items():
+            if name != "step" and np.isfinite(value):
+                points.setdefault(name, []).append((entry["step"], value))
+    return {name: Series(*np.array(pairs, np.float64).T) for name, pairs in points.items()}
+
+
+def restore(recipe: Recipe, folder: Path) -> Trained | None:
+    """A run's newest checkpoint with its data, or None if there is no checkpoint yet.
+
+    Raises:
+        CheckpointError: It cannot be read.
+        DataError: The recipe's data cannot be had.
+        SupportError: The data is no longer what the model learned from.
+    """
+    if not has_checkpoint(folder / CHECKPOINTS):
+        return None
+    dataset = load_dataset(recipe.data)
+    step, checkpoint = restore_averaged(recipe, dataset, folder)
+    return Trained(recipe, dataset, step, checkpoint.step)

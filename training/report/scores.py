@@ -1,0 +1,123 @@
+"""The published figures, and how the ELBO of single items is spread."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from service.contract import Metric
+from training.recipe import RECIPES, Recipe
+from training.report.page import Picture, Section, Table
+from training.report.plotting import BLUE, ORANGE, PURPLE, legend_above, plot
+from training.report.reading import Trained
+from training.step import Noise
+from training.vae import Vae, elbo, score_terms
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Values = npt.NDArray[np.float64]
+
+_DRAWS = 4
+_MOST_ITEMS = 1000
+_ROWS = 250
+"""Items scored at once."""
+_BINS = 40
+_COLOURS = {"train": BLUE, "test": ORANGE, "outliers": PURPLE}
+_FARTHEST = 2.0
+"""Outliers are shown as they are within so many widths of the other items' range."""
+
+
+def scores_section(recipe: Recipe, metrics: Mapping[str, Metric] | None, folder: Path) -> Section:
+    """The figures of the run's evaluation, or how to measure them."""
+    if metrics is None:
+        return Section(
+            "Scores", ("This model has not been measured yet. Do so with",), code=_command(recipe, folder)
+        )
+    rows = tuple(_row(name, metric) for name, metric in metrics.items())
+    table = Table(("figure", "value", "standard error", "unit", "how"), rows, align="lrrll")
+    return Section("Scores", ("Measured on the test split, with the averaged weights.",), tables=(table,))
+
+
+def histogram_section(vae: Vae, trained: Trained) -> Section:
+    """The ELBO of test items beside those of training items and, if there are such, outliers."""
+    groups = {
+        "train": trained.items("train", _MOST_ITEMS),
+        "test": trained.items("test", _MOST_ITEMS),
+        "outliers": trained.outliers(_MOST_ITEMS),
+    }
+    values = {
+        name: item_elbos(vae, items, trained.noise()) for name, items in groups.items() if items is not None
+    }
+    text = [
+        f"At most {_MOST_ITEMS:,} items of each kind, {_DRAWS} draws per item. Test items that score far "
+        "below training items would mean that the model has learned the latter by heart."
+    ]
+    if "outliers" in values:
+        text.append("Outliers are items of the classes that were kept out; they should lie to the left.")
+    return Section("The ELBO of single items", tuple(text), plots=(_histogram(values),))
+
+
+def item_elbos(vae: Vae, items: Tensor, noise: Noise) -> Values:
+    """The ELBO of items (N, *item) in nats, (N,), each with the same few draws."""
+    eps = noise.normal(_DRAWS, vae.latent)
+    batches = torch.split(items, _ROWS)
+    parts = [elbo(score_terms(vae, batch, eps.expand(len(batch), -1, -1))) for batch in batches]
+    return torch.cat(parts).double().numpy()
+
+
+def _row(name: str, metric: Metric) -> tuple[str, ...]:
+    value = f"{metric.value:,.0f}" if float(metric.value).is_integer() else f"{metric.value:.6g}"
+    error = "" if metric.standard_error is None else f"{metric.standard_error:.2g}"
+    return (name.replace("_", " "), value, error, metric.unit, metric.note)
+
+
+def _command(recipe: Recipe, folder: Path) -> str:
+    path = RECIPES / f"{recipe.name}.toml"
+    name = f"training/recipes/{path.name}" if path.is_file() else "RECIPE"
+    return f"python -m training evaluate {name} --runs {shlex.quote(str(folder.parent))}"
+
+
+def _histogram(values: Mapping[str, Values]) -> Picture:
+    low, high = _range(values)
+    edges = np.linspace(low, high, _BINS + 1)
+    beyond = sum(int(((each < low) | (each > high)).sum()) for each in values.values())
+
+    def draw(axes: Axes) -> None:
+        axes.locator_params(axis="x", nbins=6)
+        for name, each in values.items():
+            shares = np.histogram(each.clip(low, high), edges)[0] / len(each)
+            colour = _COLOURS[name]
+            axes.stairs(shares, edges, fill=True, alpha=0.25, color=colour)
+            axes.stairs(shares, edges, color=colour, label=name)
+        axes.set_xlabel("ELBO, nats per item")
+        axes.set_ylabel("share of items")
+        legend_above(axes)
+
+    ends = f" {beyond} items beyond either end are counted in the outermost bins." if beyond else ""
+    medians = ", ".join(f"{name} {np.median(each):,.1f}" for name, each in values.items())
+    return plot(
+        draw,
+        alt=f"Histograms of the ELBO in nats per item; medians: {medians}",
+        label="Higher is likelier under the model",
+        caption=f"Medians: {medians}.{ends}",
+    )
+
+
+def _range(values: Mapping[str, Values]) -> tuple[float, float]:
+    """From the least to the largest ELBO but for the few most extreme, and not for ever after outliers."""
+    known = np.concatenate([values["train"], values["test"]])
+    low, high = np.quantile(known, [0.005, 0.995])
+    width = max(high - low, 1e-6 * max(1.0, abs(high)))
+    if "outliers" in values:
+        farthest = np.quantile(values["outliers"], [0.005, 0.995])
+        low = max(low - _FARTHEST * width, min(low, farthest[0]))
+        high = min(high + _FARTHEST * width, max(high, farthest[1]))
+    return float(low), float(max(high, low + width))

@@ -1,0 +1,111 @@
+"""Training a VAE: the ELBO with a weighted KL, then, if the recipe says so, the importance-weighted bound."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from training.likelihoods import item_sum
+from training.options import VaeOptions
+from training.priors import gaussian_kl, gaussian_log_prob, prior_latents
+from training.step import Noise, Phase, Terms
+from training.vae import Vae, draw_posterior, elbo, score_terms
+
+
+class VaeStep:
+    """Trains a VAE by the negative of a bound on log p(x)."""
+
+    def __init__(self, model: Vae, options: VaeOptions, steps: int) -> None:
+        """Train `model` for `steps` steps in all."""
+        self.model = model
+        self._options = options
+        self._importance_from = round(options.importance_from * steps)
+
+    def phases(self) -> list[Phase]:
+        """One update of encoder, decoder and prior together."""
+        return [Phase("vae", self.model, self._objective)]
+
+    def check(self, items: Tensor) -> None:
+        """Refuse items outside of the likelihood's support.
+
+        Raises:
+            SupportError: Naming a value, and what to do.
+        """
+        self.model.likelihood.check_support(items)
+
+    def validate(self, items: Tensor, noise: Noise) -> Mapping[str, Tensor]:
+        """The ELBO and its terms, with one draw per item."""
+        terms = score_terms(self.model, items, noise.normal(len(items), 1, self.model.latent))
+        return {"elbo": elbo(terms), "log_likelihood": terms.log_likelihood.mean(1), "kl": terms.kl}
+
+    def sample(self, noise: Noise, rows: int) -> Tensor:
+        """The likelihood's mean at latents from the prior."""
+        normals, uniforms = noise.normal(rows, self.model.latent), noise.uniform(rows)
+        latents = prior_latents(self.model.components(), normals, uniforms)
+        return self.model.likelihood.mean(self.model.decode(latents))
+
+    def _objective(self, items: Tensor, noise: Noise, step: int) -> Terms:
+        options = self._options
+        if step >= self._importance_from:
+            eps = noise.normal(len(items), options.importance_draws, self.model.latent)
+            return importance_objective(self.model, items, eps, plain=options.importance_gradient == "plain")
+        eps = noise.normal(len(items), options.draws, self.model.latent)
+        warmup = options.kl_warmup_steps
+        kl_weight = options.kl_weight * (min(1.0, (step + 1) / warmup) if warmup else 1.0)
+        return elbo_objective(self.model, items, eps, kl_weight, options.free_bits)
+
+
+def elbo_objective(vae: Vae, items: Tensor, eps: Tensor, kl_weight: float, free_bits: float) -> Terms:
+    """The negative ELBO of items, its KL weighted and with free bits, for standard normal eps (B, K, D).
+
+    Source: Higgins et al. 2017, "beta-VAE", section 2; Kingma et al. 2016, arXiv:1606.04934, appendix C.8,
+    here per item instead of per batch, so that an item's loss does not depend on its batch-mates.
+    """
+    components = vae.components()
+    draws = draw_posterior(vae, items, eps, components)
+    log_likelihood = draws.log_likelihood.mean(1)
+    if components is None:
+        by_dimension = gaussian_kl(draws.mean, draws.log_variance)
+        kl, pressed = item_sum(by_dimension), item_sum(by_dimension.clamp(min=free_bits))
+    else:
+        zero = torch.zeros_like(eps)
+        log_posterior = gaussian_log_prob(eps, zero, zero) - 0.5 * draws.log_variance.sum(1, keepdim=True)
+        kl = pressed = (log_posterior - draws.log_prior).mean(1)
+    return Terms(
+        loss=kl_weight * pressed - log_likelihood,
+        report={"elbo": log_likelihood - kl, "log_likelihood": log_likelihood, "kl": kl},
+    )
+
+
+def importance_objective(vae: Vae, items: Tensor, eps: Tensor, *, plain: bool = False) -> Terms:
+    """The negative importance-weighted bound of items with K draws, for standard normal eps (B, K, D).
+
+    Unless `plain`, the encoder's gradient is the doubly reparametrised one: each draw's path counts with its
+    squared normalised weight, and log q(z | x) passes none to the encoder directly. It has the same
+    expectation and a variance that falls with K.
+    Source: Burda et al. 2016, arXiv:1509.00519, equation 8; Tucker et al. 2019, arXiv:1810.04152, section 4.
+    """
+    draws = draw_posterior(vae, items, eps, vae.components())
+    mean, log_variance = draws.mean.unsqueeze(1), draws.log_variance.unsqueeze(1)
+    if not plain:
+        mean, log_variance = mean.detach(), log_variance.detach()
+    log_posterior = gaussian_log_prob(draws.latents, mean, log_variance.expand_as(draws.latents))
+    log_weights = draws.log_likelihood + draws.log_prior - log_posterior
+    weights = torch.softmax(log_weights.detach(), dim=1)
+    if not plain and draws.latents.requires_grad:
+        draws.latents.register_hook(  # type: ignore[no-untyped-call]
+            lambda path: path * weights.unsqueeze(-1)
+        )
+    bound = torch.logsumexp(log_weights.detach(), dim=1) - math.log(eps.shape[1])
+    return Terms(
+        # its gradient is that of the bound's log-sum-exp
+        loss=-(weights * log_weights).sum(1),
+        report={
+            "importance_bound": bound,
+            "log_likelihood": draws.log_likelihood.mean(1),
+            "kl": (log_posterior - draws.log_prior).mean(1),
+        },
+    )
