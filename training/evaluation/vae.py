@@ -24,8 +24,8 @@ DISCRETE = ("binary", "eight_bit")
 """Supports on which a likelihood is a probability, so that it has bits per dimension."""
 _ROWS_TIMES_DRAWS = 4096
 """Decoder rows in one batch: enough to be fast, small enough for any machine."""
-_ITEMS_AT_ONCE = 8
-"""Items whose log-likelihood is estimated side by side."""
+_SAMPLED_AT_ONCE = 1024
+"""The same where nothing but the likelihood is wanted: fewer stay in the processor's cache."""
 
 Watch = Callable[[int], None]
 """Told how many test items are done."""
@@ -47,11 +47,11 @@ def importance_sampled(vae: Vae, items: Tensor, draws: int, seed: int, watch: Wa
     """
     generator = torch.Generator().manual_seed(seed)
     values, effective = [], []
-    for batch in torch.split(items, _ITEMS_AT_ONCE):
-        piece = _ROWS_TIMES_DRAWS // _ITEMS_AT_ONCE
+    for batch in torch.split(items, max(1, _SAMPLED_AT_ONCE // draws)):
         weights = []
-        for first in range(0, draws, piece):
-            eps = torch.randn(len(batch), min(piece, draws - first), vae.latent, generator=generator)
+        for first in range(0, draws, _SAMPLED_AT_ONCE):
+            count = min(_SAMPLED_AT_ONCE, draws - first)
+            eps = torch.randn(len(batch), count, vae.latent, generator=generator)
             terms = score_terms(vae, batch, eps)
             weights.append((terms.log_likelihood + terms.log_prior - terms.log_posterior).double())
         log_weights = torch.cat(weights, dim=1)
