@@ -9,7 +9,7 @@ from tests.toy import publish_toy
 from tests.toy_table import publish_table
 
 REPOSITORY = Path(__file__).parent.parent
-PUBLISHED = ("digits-vae", "fashion-vae", "fashion-gan")
+PUBLISHED = ("breast-cancer-vae", "digits-vae", "fashion-binary-vae", "fashion-gan", "fashion-vae")
 
 
 @pytest.fixture

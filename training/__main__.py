@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -19,11 +21,13 @@ from training.graphs import GraphError
 from training.group import GroupError, join_group
 from training.likelihoods import SupportError
 from training.loop import DivergenceError, train
+from training.networks import NetworkError
 from training.parity import ParityError, verify_version
 from training.progress import counter, progress_bar
 from training.recipe import Recipe, RecipeError, read_recipe
 from training.report import ReportError, write_report
 from training.runs import restore_averaged
+from training.scoring import require_resolvable
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells report it."""
@@ -34,6 +38,8 @@ _EXPECTED = (
     GraphError,
     GroupError,
     InvalidVersion,
+    NetworkError,
+    OSError,
     ParityError,
     RecipeError,
     ReportError,
@@ -152,7 +158,10 @@ def main() -> None:
 def _load(path: Path, overrides: list[str] | None) -> tuple[Recipe, Dataset]:
     recipe = read_recipe(path, overrides or ())
     torch.set_num_threads(recipe.loop.threads)
-    return recipe, load_dataset(recipe.data)
+    dataset = load_dataset(recipe.data)
+    if recipe.vae is not None:  # before an hour of training, not after
+        require_resolvable(recipe.calibration, len(dataset.items["calibration"]))
+    return recipe, dataset
 
 
 def _train(recipe: Recipe, dataset: Dataset, folder: Path, resume: bool, quiet: bool, again: str) -> None:
@@ -165,7 +174,10 @@ def _train(recipe: Recipe, dataset: Dataset, folder: Path, resume: bool, quiet: 
         raise typer.Exit(INTERRUPTED if outcome.interrupted else 0)
     if outcome.interrupted:
         _console.print(
-            f"saved after {outcome.steps} of {recipe.loop.steps} steps; go on with\n  {again}", soft_wrap=True
+            f"saved after {outcome.steps} of {recipe.loop.steps} steps; go on with\n  {again}",
+            soft_wrap=True,
+            markup=False,
+            highlight=False,
         )
         raise typer.Exit(INTERRUPTED)
 
@@ -177,7 +189,7 @@ def _evaluate(recipe: Recipe, dataset: Dataset, folder: Path, quiet: bool) -> di
     rows = min(options.rows, options.likelihood_rows, len(dataset.items["test"]))
     with counter("sampling", rows, quiet or not options.likelihood_draws) as advance:
         metrics = evaluate(step, recipe, dataset, advance)
-    write_evaluation(folder, checkpoint.step, metrics)
+    write_evaluation(folder, checkpoint, options, metrics)
     for name, metric in metrics.items():
         error = "" if metric.standard_error is None else f" ± {metric.standard_error:.2g}"
         _console.print(f"  {name} {metric.value:.6g}{error} {metric.unit}", highlight=False)
@@ -186,21 +198,22 @@ def _evaluate(recipe: Recipe, dataset: Dataset, folder: Path, quiet: bool) -> di
 
 def _export(recipe: Recipe, dataset: Dataset, folder: Path, models: Path, quiet: bool) -> None:
     step, checkpoint = restore_averaged(recipe, dataset, folder)
-    metrics = read_evaluation(folder, checkpoint.step) or _evaluate(recipe, dataset, folder, quiet)
+    metrics = read_evaluation(folder, checkpoint, recipe.evaluation)
+    if metrics is None:
+        metrics = _evaluate(recipe, dataset, folder, quiet)
     published = export(step, recipe, dataset, metrics, models, lambda line: _console.print(line))
     verify_version(published)
     _console.print(f"published {published}")
 
 
 def _again(command: str, recipe: Path, overrides: list[str] | None, runs: Path, models: Path | None) -> str:
-    parts = [
-        "pushforward-train",
-        command,
-        str(recipe),
-        *(f"--set {override}" for override in overrides or ()),
-    ]
-    parts += [f"--runs {runs}"] + ([f"--models {models}"] if models else [])
-    return " ".join([*parts, "--resume"])
+    processes = os.environ.get("LOCAL_WORLD_SIZE")
+    program = ["pushforward-train"]
+    if processes is not None:
+        program = ["torchrun", "--nproc-per-node", processes, "-m", "training"]
+    settings = [part for override in overrides or () for part in ("--set", override)]
+    folders = ["--runs", str(runs), *(["--models", str(models)] if models else [])]
+    return shlex.join([*program, command, str(recipe), *settings, *folders, "--resume"])
 
 
 if __name__ == "__main__":

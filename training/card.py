@@ -7,6 +7,7 @@ from pathlib import Path
 from service.contract import Manifest, Metric, MixturePrior, Support
 from training.data import Dataset
 from training.pictures import is_picture
+from training.recipe import RECIPES
 
 _VALUES: dict[Support, str] = {
     "binary": "pixels 0 or 1",
@@ -47,17 +48,11 @@ def _card(manifest: Manifest, dataset: Dataset) -> str:
 {dataset.source}, {values}.
 Items have the shape {list(manifest.item_shape)}: {rows["train"]} to train on,
 {rows["validation"]} to watch, {rows["calibration"]} to calibrate with, {rows["test"]} to test with.
-
+{_columns(manifest)}
 ## Model
 
 A {family} with {manifest.latent_size} latent dimensions, {prior}{likelihood}.
-Train it again with
-
-```
-python -m training run training/recipes/{manifest.name}.toml
-```
-
-The manifest holds the whole recipe, the commit and the library versions.
+{_again(manifest.name)}The manifest holds the whole recipe, the commit and the library versions.
 
 ## Figures
 
@@ -78,6 +73,22 @@ curl -H 'Accept: image/png' 'localhost:8000/v1/models/{name}/sample?count=64&see
 ```
 
 """
+
+
+def _again(name: str) -> str:
+    """How to train it again, if its recipe comes with the program."""
+    if not (RECIPES / f"{name}.toml").exists():
+        return ""
+    return f"Train it again with\n\n```\npython -m training run training/recipes/{name}.toml\n```\n\n"
+
+
+def _columns(manifest: Manifest) -> str:
+    """A table's columns in the order in which an item has them."""
+    lines = [
+        f"- {column.name}" + (f", one-hot: {', '.join(column.categories)}" if column.categories else "")
+        for column in manifest.columns
+    ]
+    return "\n".join(["\nThe columns of an item, in order:\n", *lines, ""]) if lines else ""
 
 
 def _figure(name: str, metric: Metric) -> str:

@@ -8,6 +8,7 @@ of (seed, step) and need no entry of their own.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import tempfile
@@ -25,7 +26,7 @@ from torch.optim import Optimizer
 from service.contract import flush_to_disk
 
 _TENSORS, _STATE = "tensors.safetensors", "state.json"
-_FORMAT = 1
+_FORMAT = 2
 
 
 class CheckpointError(RuntimeError):
@@ -41,6 +42,14 @@ class Checkpoint:
     tensors: Mapping[str, Tensor]
     state: Mapping[str, Any]
     """JSON: the recipe, library versions, whatever the writer adds."""
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the averaged weights: what is evaluated and published."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.part("average").items()):
+            digest.update(name.encode() + tensor.detach().contiguous().numpy().tobytes())
+        return digest.hexdigest()
 
     def part(self, prefix: str) -> dict[str, Tensor]:
         """The tensors whose names begin with `prefix.`, without that prefix."""

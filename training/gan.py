@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from training.likelihoods import SupportError
 from training.networks import make_decoder, make_encoder
 from training.options import GanOptions
 from training.recipe import Recipe
@@ -111,7 +112,15 @@ class GanStep:
         ]
 
     def check(self, items: Tensor) -> None:
-        """Any number can be told from a generated one."""
+        """Refuse items that no generator could make.
+
+        Raises:
+            SupportError: Some value lies outside [0, 1] or is not a number.
+        """
+        if not bool(((items >= 0) & (items <= 1)).all()):
+            raise SupportError(
+                "a GAN learns pictures with values in [0, 1]; some lie outside, so scale the data"
+            )
 
     def validate(self, items: Tensor, noise: Noise) -> Mapping[str, Tensor]:
         """Both terms of V(G, D) on held-out items and as many generated ones."""

@@ -1,6 +1,6 @@
 """ONNX graphs of a trained model: their shapes, their export, and the rules each must keep.
 
-Shapes: B rows (free, the axis "rows"), K draws (free, "draws"), D latent dimensions; items (B, C, H, W).
+Shapes: B rows (free, the axis "rows"), K draws (free, "draws"), D latent dimensions; items (B, *item).
 Noise is always an input, so that a seed means the same wherever a graph runs.
 """
 
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from service.contract import GraphName, TensorSpec
 from training.gan import Gan
+from training.likelihoods import nearest_levels
 from training.vae import Vae, score_terms
 
 OPSET = 18
@@ -76,10 +77,11 @@ def graphs_of(model: Vae | Gan, item_shape: tuple[int, ...]) -> list[Graph]:
     if isinstance(model, Gan):
         return [Graph("decode", Operation(model, model.decode), (latents,), (samples,))]
     vae, inputs, per_draw = model, _spec("inputs", *items), ("rows", "draws")
+    nearest = nearest_levels if vae.likelihood.support == "eight_bit" else nn.Identity()
     return [
         Graph(
             "encode",
-            Operation(vae, vae.encode),
+            Operation(vae, lambda x: vae.encode(nearest(x))),
             (inputs,),
             (_spec("mean", "rows", vae.latent), _spec("log_variance", "rows", vae.latent)),
         ),
@@ -92,7 +94,7 @@ def graphs_of(model: Vae | Gan, item_shape: tuple[int, ...]) -> list[Graph]:
         ),
         Graph(
             "score",
-            Operation(vae, lambda x, eps: tuple(score_terms(vae, x, eps))),
+            Operation(vae, lambda x, eps: tuple(score_terms(vae, nearest(x), eps))),
             (inputs, _spec("eps", *per_draw, vae.latent)),
             (
                 _spec("log_likelihood", *per_draw),

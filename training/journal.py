@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections import defaultdict
 from collections.abc import Mapping
@@ -27,11 +28,10 @@ class Journal:
     def begin(self, step: int) -> None:
         """Make the folder, and drop lines that a run resumed at `step` will write again."""
         self._samples.mkdir(parents=True, exist_ok=True)
-        kept = ""
-        if self._metrics.exists():
-            with self._metrics.open(encoding="utf-8") as file:
-                kept = "".join(line for line in file if json.loads(line)["step"] <= step)
-        self._metrics.write_text(kept, encoding="utf-8")
+        lines = self._metrics.read_text(encoding="utf-8").splitlines() if self._metrics.exists() else []
+        partial = self._metrics.with_suffix(".partial")
+        partial.write_text("".join(f"{line}\n" for line in lines if _step_of(line) <= step), encoding="utf-8")
+        partial.replace(self._metrics)
         self._since = time.monotonic()
 
     def add(self, values: Mapping[str, float], items: int) -> None:
@@ -59,3 +59,11 @@ class Journal:
     def _write(self, line: Mapping[str, Any]) -> None:
         with self._metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
+
+
+def _step_of(line: str) -> float:
+    """The step of a line; infinity for one that a crash left half written."""
+    try:
+        return float(json.loads(line)["step"])
+    except ValueError:
+        return math.inf

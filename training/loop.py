@@ -31,7 +31,7 @@ from training.journal import Journal
 from training.options import LoopOptions
 from training.progress import Watch
 from training.recipe import Recipe
-from training.runs import CHECKPOINTS, check_recipe, make_step
+from training.runs import CHECKPOINTS, check_data, check_recipe, make_step
 from training.step import Noise, Phase
 
 SAMPLE_ROWS = 64
@@ -102,8 +102,8 @@ class _Run:
     """The state of one training run, advanced a step at a time."""
 
     def __init__(self, recipe: Recipe, dataset: Dataset, folder: Path, resume: bool, group: Group) -> None:
-        self.steps_done = 0
-        self._group = group
+        self.steps_done, self._saved = 0, -1
+        self._group, self._data = group, dataset.fingerprint
         self.journal = Journal(folder)
         self._recipe, self._options, self._folder = recipe, recipe.loop, folder
         self._dynamic = recipe.data.binarise == "dynamic"
@@ -133,7 +133,7 @@ class _Run:
             )
             for phase in self._phases
         }
-        self._resume_or_refuse(resume)
+        self._resume_or_refuse(resume, dataset)
         self._losses = {phase.name: group.averaging(_Loss(phase)) for phase in self._phases}
         if group.leads:
             self.journal.begin(self.steps_done)
@@ -169,16 +169,21 @@ class _Run:
 
     def save(self) -> None:
         """Write a checkpoint of exactly this state; one process does."""
-        if not self._group.leads:
+        if not self._group.leads or self._saved == self.steps_done:
             return
         tensors = _named("model", self._step.model.state_dict())
         tensors |= _named("average", self._averaged.model.state_dict())
         for name, optimiser in self._optimisers.items():
             tensors |= _named(f"optimiser.{name}", optimiser_tensors(optimiser))
-        state = {"recipe": self._recipe.model_dump(mode="json"), "libraries": {"torch": torch.__version__}}
+        state = {
+            "recipe": self._recipe.model_dump(mode="json"),
+            "data": self._data,
+            "libraries": {"torch": torch.__version__},
+        }
         write_checkpoint(self._folder / CHECKPOINTS, Checkpoint(self.steps_done, tensors, state))
+        self._saved = self.steps_done
 
-    def _resume_or_refuse(self, resume: bool) -> None:
+    def _resume_or_refuse(self, resume: bool, dataset: Dataset) -> None:
         checkpoints = self._folder / CHECKPOINTS
         found = has_checkpoint(checkpoints)
         self._group.require_equal(int(found), "whether there is a checkpoint")
@@ -191,11 +196,12 @@ class _Run:
             )
         checkpoint = read_checkpoint(checkpoints)
         check_recipe(self._recipe, checkpoint)
+        check_data(dataset, checkpoint)
         self._step.model.load_state_dict(checkpoint.part("model"))
         self._averaged.model.load_state_dict(checkpoint.part("average"))
         for name, optimiser in self._optimisers.items():
             restore_optimiser(optimiser, checkpoint.part(f"optimiser.{name}"))
-        self.steps_done = checkpoint.step
+        self.steps_done = self._saved = checkpoint.step
         self._group.require_equal(checkpoint.step, "the step of the newest checkpoint")
 
     def _batch(self, n: int, noise: Noise) -> Tensor:

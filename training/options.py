@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Width = Annotated[int, Field(ge=1, le=65_536)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Options(BaseModel):
@@ -19,9 +22,9 @@ class NetworkOptions(Options):
     kind: Literal["convolutional", "dense"]
     latent: int = Field(ge=1, le=1024)
     """D, the number of latent dimensions."""
-    channels: tuple[int, ...] = ()
+    channels: tuple[Width, ...] = ()
     """Convolutional networks: output channels of each stride-2 layer, from the image inwards."""
-    hidden: tuple[int, ...] = (128,)
+    hidden: tuple[Width, ...] = (128,)
     """Widths of the dense layers, from the image side inwards."""
     gated: bool = False
     """Whether the dense layers are gated, a * sigmoid(b), instead of leaky rectifiers. Source: Dauphin et
@@ -103,7 +106,7 @@ class LoopOptions(Options):
     """The cosine schedule ends at this share of the learning rate."""
     warmup_steps: int = Field(default=100, ge=0)
     """Steps of linear warm-up before the cosine."""
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[Decay, Decay] = (0.9, 0.999)
     """Adam's two decay rates."""
     gradient_clip: float = Field(default=1e6, gt=0)
     """Largest gradient norm of one phase; longer gradients are scaled down to it."""
@@ -131,7 +134,14 @@ class EvaluationOptions(Options):
     likelihood_draws: int = Field(default=0, ge=0)
     """K of the importance-sampled log-likelihood; 0 leaves it out. Thousands take minutes."""
     likelihood_rows: int = Field(default=10_000, ge=2)
-    """At most so many test items for that."""
+    """At most so many test items for that, and no more than `rows`."""
+
+    @model_validator(mode="after")
+    def _one_draw_is_no_estimate(self) -> EvaluationOptions:
+        if self.likelihood_draws == 1:
+            raise ValueError("likelihood_draws is 1, which has no error; give 0 for none, or some hundreds")
+        return self
+
     seed: int = Field(default=0, ge=0, lt=2**53)
 
 

@@ -1,6 +1,6 @@
 """Does an exported graph compute what the model computes? Parity with torch, and the stored self-test.
 
-Shapes: B rows, K draws, D latent dimensions; items (B, C, H, W).
+Shapes: B rows, K draws, D latent dimensions; items (B, *item).
 """
 
 from __future__ import annotations

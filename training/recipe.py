@@ -53,6 +53,12 @@ class Recipe(Options):
     def _exactly_one_family(self) -> Recipe:
         if (self.vae is None) == (self.gan is None):
             raise ValueError("a recipe has exactly one of the tables [vae] and [gan]")
+        built_in = self.data.dataset in ("digits", "fashion-mnist")
+        if self.vae and self.vae.likelihood == "bernoulli" and built_in and self.data.binarise == "none":
+            raise ValueError(
+                f"likelihood 'bernoulli' came with the grey pixels of {self.data.dataset!r}; bernoulli is for "
+                "binary pixels: set data.binarise to 'dynamic' or 'threshold', or choose another likelihood"
+            )
         if self.vae and self.data.binarise != "none" and self.vae.likelihood != "bernoulli":
             raise ValueError(
                 f"likelihood {self.vae.likelihood!r} came with data.binarise {self.data.binarise!r}; "
@@ -77,6 +83,8 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     except FileNotFoundError:
         known = ", ".join(sorted(recipe.name for recipe in RECIPES.glob("*.toml")))
         raise RecipeError(f"no recipe at {path}; the recipes that come with the package: {known}") from None
+    except OSError as error:
+        raise RecipeError(f"{path} cannot be read: {error.strerror}; name a recipe's TOML file") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path} is not TOML: {error}") from error
     for override in overrides:
@@ -95,7 +103,8 @@ def parse_recipe(table: Mapping[str, Any]) -> Recipe:
         return Recipe.model_validate(table)
     except ValidationError as error:
         problems = "; ".join(
-            f"{'.'.join(str(part) for part in problem['loc']) or 'recipe'}: {problem['msg']}"
+            f"{'.'.join(str(part) for part in problem['loc']) or 'recipe'}: "
+            + problem["msg"].removeprefix("Value error, ")
             for problem in error.errors(include_url=False, include_input=False)
         )
         raise RecipeError(problems) from error

@@ -11,6 +11,7 @@ import torch
 from training.checkpoint import Checkpoint, CheckpointError, read_checkpoint
 from training.data import Dataset
 from training.gan import GanStep, make_gan
+from training.likelihoods import SupportError
 from training.recipe import Recipe, RecipeError, parse_recipe
 from training.step import Noise, Step
 from training.vae import make_vae
@@ -18,7 +19,7 @@ from training.vae_step import VaeStep
 
 CHECKPOINTS = "checkpoints"
 """Name of the checkpoint folder inside a run's folder."""
-_MAY_DIFFER = ("evaluation.", "calibration.", "title", "loop.device", "loop.threads")
+_MAY_DIFFER = ("evaluation.", "calibration.", "title", "loop.device", "loop.threads", "data.path")
 """Keys of a recipe that do not decide what is trained."""
 
 
@@ -33,6 +34,11 @@ def make_step(recipe: Recipe, dataset: Dataset) -> Step:
         if recipe.vae is not None:
             return VaeStep(make_vae(recipe, dataset), recipe.vae, recipe.loop.steps)
         assert recipe.gan is not None
+        if dataset.scaling is not None:
+            raise SupportError(
+                f"a [gan] came with a table of shape {list(dataset.item_shape)}; a generator answers "
+                "values in (0, 1), so GANs are for pictures: give a table a [vae], likelihood 'gaussian'"
+            )
         return GanStep(make_gan(recipe, dataset.item_shape), recipe.gan)
 
 
@@ -44,6 +50,7 @@ def restore_averaged(recipe: Recipe, dataset: Dataset, folder: Path) -> tuple[St
     """
     checkpoint = read_checkpoint(folder / CHECKPOINTS)
     check_recipe(recipe, checkpoint)
+    check_data(dataset, checkpoint)
     step = make_step(recipe, dataset)
     step.model.load_state_dict(checkpoint.part("average"))
     step.model.eval().requires_grad_(False)
@@ -54,7 +61,7 @@ def check_recipe(recipe: Recipe, checkpoint: Checkpoint) -> None:
     """Refuse another recipe than the checkpoint's: it would make a model that no recipe describes.
 
     Raises:
-        CheckpointError: Naming each key that differs; evaluation, calibration, title, device and threads may.
+        CheckpointError: Naming each key that differs; those that do not decide what is trained may.
     """
     try:
         stored = parse_recipe(checkpoint.state["recipe"])  # fills in what was added to recipes since
@@ -68,6 +75,19 @@ def check_recipe(recipe: Recipe, checkpoint: Checkpoint) -> None:
         raise CheckpointError(
             f"the checkpoint was written under another recipe ({changes}); "
             "use that recipe, or another run folder"
+        )
+
+
+def check_data(dataset: Dataset, checkpoint: Checkpoint) -> None:
+    """Refuse other data than the checkpoint's: rows it was trained on might calibrate or test it.
+
+    Raises:
+        CheckpointError: An item, its split or its place is another one.
+    """
+    if checkpoint.state["data"] != dataset.fingerprint:
+        raise CheckpointError(
+            f"the items of {dataset.name!r} or their splits are not those that the checkpoint was "
+            "trained on; restore the data, or train anew in another run folder"
         )
 
 

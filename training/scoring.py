@@ -1,10 +1,11 @@
 """Calibration of a published VAE: its own `score` graph on the calibration split, as the service will run it.
 
-Shapes: N items, B rows, K draws, D latent dimensions; items (N, C, H, W).
+Shapes: N items, B rows, K draws, D latent dimensions; items (N, *item).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from service.noise import scoring_noise
 from training.data import Dataset
 from training.options import CalibrationOptions
 from training.parity import Exported, Floats
+from training.recipe import RecipeError
 from training.vae import Vae
 
 _ROWS = 100
@@ -32,6 +34,20 @@ def _score(exported: Exported, items: Floats, eps: Floats, analytic_kl: bool) ->
         parts.append(exported.run([batch, shared]))
     terms = (np.concatenate(term) for term in zip(*parts, strict=True))
     return bounds_from_terms(*terms, analytic_kl=analytic_kl)
+
+
+def require_resolvable(options: CalibrationOptions, rows: int) -> None:
+    """Refuse a level at which a calibration split of that many rows could never flag anything.
+
+    Raises:
+        RecipeError: `alpha` is below 1 / (rows + 1); names what would do.
+    """
+    if options.alpha * (rows + 1) < 1:
+        raise RecipeError(
+            f"calibration.alpha is {options.alpha:g}, but {rows} calibration items resolve no level below "
+            f"{1 / (rows + 1):.3g}; raise alpha, or calibrate on at least {math.ceil(1 / options.alpha) - 1} "
+            "items (data.calibration_share, or more rows)"
+        )
 
 
 def calibrate(
@@ -64,7 +80,7 @@ def calibrate(
         share = float((p_values <= options.alpha).mean())
         rates[name] = Metric(
             value=share,
-            standard_error=float(np.sqrt(share * (1 - share) / len(items))),
+            standard_error=_share_error(share, len(items)),
             unit="share",
             note=f"of {len(items)} {what}, flagged at alpha {options.alpha:g} by {options.statistic} "
             f"with {options.draws} draws",
@@ -90,8 +106,17 @@ def _mixed(dataset: Dataset, random: np.random.Generator) -> Floats:
     """Rows whose columns are those of the training split, but belong to different rows of it."""
     parts, first = [], 0
     for column in dataset.columns:
-        size = max(1, len(column.categories))
+        size = column.features
         chosen = random.integers(len(dataset.items["train"]), size=_NOISE_ROWS)
         parts.append(dataset.items["train"][chosen, first : first + size])
         first += size
     return np.concatenate(parts, axis=1)
+
+
+def _share_error(share: float, rows: int) -> float:
+    """The standard error of a share of rows, positive even where none or all were counted.
+
+    Source: Agresti & Coull 1998, "Approximate is better than exact", The American Statistician 52(2).
+    """
+    centred = (share * rows + 2) / (rows + 4)
+    return math.sqrt(centred * (1 - centred) / (rows + 4))

@@ -63,7 +63,7 @@ class Noise:
 
 
 Objective = Callable[[Tensor, Noise, int], Terms]
-"""(items (B, C, H, W), noise, step) -> terms."""
+"""(items (B, *item), noise, step) -> terms."""
 
 
 @dataclass(frozen=True)
@@ -103,5 +103,5 @@ class Step(Protocol):
         ...
 
     def sample(self, noise: Noise, rows: int) -> Tensor:
-        """(rows, C, H, W) items in [0, 1] from the prior."""
+        """(rows, *item) from the prior."""
         ...

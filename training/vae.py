@@ -25,7 +25,7 @@ from training.priors import (
     prior_log_prob,
     scattered,
 )
-from training.recipe import Recipe
+from training.recipe import Recipe, RecipeError
 
 LOG_VARIANCE_BOUND = 10.0
 """The encoder's log-variance is squashed smoothly into (-10, 10): standard deviations of 0.0067 to 148."""
@@ -140,7 +140,8 @@ def with_fixed_prior(vae: Vae) -> Vae:
     components = vae.components()
     if components is None:
         return vae
-    return Vae(vae.encoder, vae.decoder, vae.likelihood, vae.latent, Mixture(components))
+    fixed = Mixture(components).requires_grad_(False)
+    return Vae(vae.encoder, vae.decoder, vae.likelihood, vae.latent, fixed)
 
 
 class _Standardise(nn.Module):
@@ -163,6 +164,8 @@ def make_vae(recipe: Recipe, dataset: Dataset) -> Vae:
     """The untrained VAE of a recipe with a [vae] table.
 
     Raises:
+        NetworkError: The networks do not fit the items.
+        RecipeError: The prior has more pseudo-inputs than there are training items.
         SupportError: The likelihood does not fit the dataset.
     """
     assert recipe.vae is not None
@@ -176,7 +179,13 @@ def make_vae(recipe: Recipe, dataset: Dataset) -> Vae:
     if recipe.vae.prior == "mixture":
         prior = scattered(recipe.vae.prior_components, recipe.network.latent)
     if recipe.vae.prior == "vamp":
-        items = torch.from_numpy(dataset.items["train"][: recipe.vae.prior_components])
+        count, rows = recipe.vae.prior_components, len(dataset.items["train"])
+        if count > rows:
+            raise RecipeError(
+                f"vae.prior_components is {count}, but its pseudo-inputs begin as training items, of which "
+                f"there are {rows}; lower it, or use the prior 'mixture'"
+            )
+        items = torch.from_numpy(dataset.items["train"][:count])
         prior = VampPrior(items, likelihood.support, shift, scale)
     first, *rest = dataset.item_shape
     decoder = make_decoder(recipe.network, (first * likelihood.parameters_per_value, *rest))

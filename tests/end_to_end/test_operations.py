@@ -215,7 +215,7 @@ def test_a_png_is_an_input(client: httpx.Client) -> None:
     assert by_png == by_json
 
 
-@pytest.mark.parametrize("model", ["digits-vae", "fashion-vae", "fashion-gan"])
+@pytest.mark.parametrize("model", ["digits-vae", "fashion-binary-vae", "fashion-vae", "fashion-gan"])
 def test_a_png_grid_holds_the_samples(client: httpx.Client, model: str) -> None:
     query = {"count": 9, "seed": 7}
     samples = npy(client.get(f"/v1/models/{model}/sample", params=query, headers=NPY))

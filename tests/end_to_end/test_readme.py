@@ -4,6 +4,7 @@ import doctest
 import io
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,9 @@ README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 CONSOLES = re.findall(r"^```console\n(.*?)^```$", README, flags=re.DOTALL | re.MULTILINE)
 
 
+PYTHON = re.findall(r"^```python\n(.*?)^```$", README, flags=re.DOTALL | re.MULTILINE)
+
+
 def commands() -> list[tuple[str, str]]:
     """Every `$ command` of the README's consoles with the output under it."""
     found = []
@@ -28,7 +32,9 @@ def commands() -> list[tuple[str, str]]:
 
 
 def test_the_curl_lines_of_the_readme_do_what_it_says(tmp_path: Path) -> None:
-    assert len(commands()) >= 8
+    assert len(commands()) >= 9
+    (table,) = (block for block in PYTHON if "breast-cancer.csv" in block)
+    subprocess.run([sys.executable, "-c", table], cwd=tmp_path, check=True)
     with running_service(REPOSITORY / "models") as service:
         for command, expected in commands():
             real = command.replace("localhost:8000", service.url.removeprefix("http://"))
@@ -57,7 +63,7 @@ def test_links_to_files_lead_somewhere(page: str) -> None:
 
 def test_the_pictures_in_the_readme_are_the_services_own_answers() -> None:
     with running_service(REPOSITORY / "models") as service:
-        for name in ("fashion-vae", "fashion-gan", "digits-vae"):
+        for name in ("fashion-vae", "fashion-gan", "digits-vae", "fashion-binary-vae"):
             response = service.client.get(
                 f"/v1/models/{name}/sample?count=64&seed=7", headers={"accept": "image/png"}
             )

@@ -18,6 +18,7 @@ from tests.training.tiny import digits, tiny_recipe
 from training.__main__ import app
 from training.graphs import ALLOWED_OPERATORS, GraphError, check_graph
 from training.parity import PARITY_TOLERANCE, verify_version
+from training.recipe import parse_recipe
 from training.runs import restore_averaged
 from training.vae import score_terms
 from training.vae_step import VaeStep
@@ -46,11 +47,15 @@ def toml(table: dict[str, object]) -> str:
     return "\n".join(plain + tables) + "\n"
 
 
-@pytest.fixture(scope="module", params=["vae", "gan"])
+@pytest.fixture(scope="module", params=["vae", "vamp", "gan"])
 def version(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp(request.param)
     recipe = folder / "recipe.toml"
-    recipe.write_text(toml(tiny_recipe(request.param).model_dump(mode="json", exclude_none=True)))
+    tiny = tiny_recipe("gan" if request.param == "gan" else "vae")
+    if tiny.vae is not None and request.param == "vamp":
+        vae = tiny.vae.model_copy(update={"prior": "vamp", "prior_components": 9})
+        tiny = tiny.model_copy(update={"vae": vae})
+    recipe.write_text(toml(tiny.model_dump(mode="json", exclude_none=True)))
     return publish(folder, recipe)
 
 
@@ -119,9 +124,10 @@ def test_calibration_ranks_the_calibration_split_and_nothing_else(version: Path,
     if manifest.calibration is None:
         assert manifest.family == "gan"
         return
-    recipe = tiny_recipe()
+    (run,) = (version.parents[2] / "runs").iterdir()
+    recipe = parse_recipe(json.loads((run / "recipe.json").read_text()))
     dataset = digits(recipe)
-    step, _ = restore_averaged(recipe, dataset, version.parents[2] / "runs" / recipe.name)
+    step, _ = restore_averaged(recipe, dataset, run)
     assert isinstance(step, VaeStep)
     how = manifest.calibration.statistics["elbo"]
     eps = torch.from_numpy(scoring_noise(how.seed, how.draws, manifest.latent_size))

@@ -53,4 +53,4 @@ def test_a_stranger_gets_models_of_a_table_and_of_a_folder_of_pictures(tmp_path:
     pictures = read_manifest(tmp_path / "models" / "my-digits" / "1")
     assert (pictures.support, pictures.item_shape) == ("eight_bit", (1, 8, 8))
     report = (tmp_path / "runs" / "my-digits" / "report.html").read_text()
-    assert "bits_per_dimension" in report
+    assert "bits per dimension" in report

@@ -158,7 +158,7 @@ def test_the_report_has_every_figure_of_the_evaluation(
     assert "python -m training evaluate RECIPE" in pages[family].text
     trained = restored(folder)
     metrics = evaluate(trained.step, trained.recipe, trained.dataset, lambda _: None)
-    write_evaluation(folder, trained.steps, metrics)
+    write_evaluation(folder, trained.checkpoint, trained.recipe.evaluation, metrics)
     page = Page(write_report(folder))
     assert metrics
     for name, metric in metrics.items():

@@ -35,7 +35,7 @@ def load_arrays(options: DataOptions) -> Dataset:
     """
     path = options.own_path
     arrays = _read(path)
-    items, classes, rows = _items(arrays, path)
+    items, classes, rows = _items(arrays, path, options)
     if rows is None:
         rows = partition(len(items), classes, options, str(path))
     elif options.keep:
@@ -85,7 +85,9 @@ def _read(path: Path) -> Mapping[str, Array]:
         raise DataError(f"{path} cannot be read as numpy's {path.suffix}: {error}; save it anew") from error
 
 
-def _items(arrays: Mapping[str, Array], path: Path) -> tuple[Array, Classes | None, Partition | None]:
+def _items(
+    arrays: Mapping[str, Array], path: Path, options: DataOptions
+) -> tuple[Array, Classes | None, Partition | None]:
     """All items, their classes if known, and their splits if the file has them."""
     if set(arrays) == set(SPLITS):
         parts = [_checked(arrays[split], split, path) for split in SPLITS]
@@ -95,7 +97,9 @@ def _items(arrays: Mapping[str, Array], path: Path) -> tuple[Array, Classes | No
             )
             raise DataError(f"{path}: the splits differ in the shape or type of their items: {came}")
         numbers = np.split(np.arange(sum(map(len, parts))), np.cumsum([len(part) for part in parts])[:-1])
-        rows = dict(zip(SPLITS, numbers, strict=True))
+        # within a split the order may be one of classes, and its first rows no sample of it
+        shuffle = np.random.default_rng(options.split_seed)
+        rows = {split: shuffle.permutation(part) for split, part in zip(SPLITS, numbers, strict=True)}
         check_sizes(rows, str(path))
         return np.concatenate(parts), None, Partition(rows)
     if "items" not in arrays or set(arrays) - {"items", "labels"}:

@@ -6,6 +6,7 @@ every choice has been made, and `test` measures what is published.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -57,3 +58,12 @@ class Dataset:
     """Tables: how the features are standardised inside the graphs."""
     outliers: Items | None = None
     """Items of classes that were kept out of every split, to try an anomaly score on; None if none were."""
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of what is learned and calibrated: the columns, and every item in its split and place."""
+        digest = hashlib.sha256(repr([column.model_dump() for column in self.columns]).encode())
+        for split in SPLITS:
+            digest.update(f"{split} {self.items[split].shape}".encode())
+            digest.update(np.ascontiguousarray(self.items[split]).data)
+        return digest.hexdigest()

@@ -6,10 +6,12 @@ import json
 from pathlib import Path
 
 from service.contract import Metric
+from training.checkpoint import Checkpoint
 from training.data import Dataset
 from training.evaluation.gan import evaluate_gan
 from training.evaluation.vae import Watch, evaluate_vae
 from training.gan import GanStep
+from training.options import EvaluationOptions
 from training.recipe import Recipe
 from training.step import Step
 from training.vae_step import VaeStep
@@ -30,18 +32,30 @@ def evaluate(step: Step, recipe: Recipe, dataset: Dataset, watch: Watch) -> dict
     return evaluate_gan(step.model, dataset, recipe.evaluation)
 
 
-def write_evaluation(folder: Path, steps: int, metrics: dict[str, Metric]) -> None:
-    """Keep the figures of a run's checkpoint of `steps` steps as `evaluation.json`."""
-    content = {"steps": steps, "metrics": {name: metric.model_dump() for name, metric in metrics.items()}}
+def write_evaluation(
+    folder: Path, checkpoint: Checkpoint, options: EvaluationOptions, metrics: dict[str, Metric]
+) -> None:
+    """Keep the figures of a run's checkpoint as `evaluation.json`, with what they are figures of."""
+    content = {
+        **_measured(checkpoint, options),
+        "metrics": {name: metric.model_dump() for name, metric in metrics.items()},
+    }
     (folder / _FILE).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
-def read_evaluation(folder: Path, steps: int) -> dict[str, Metric] | None:
-    """The figures kept for exactly that many steps, or None."""
-    path = folder / _FILE
-    if not path.exists():
+def read_evaluation(
+    folder: Path, checkpoint: Checkpoint, options: EvaluationOptions | None
+) -> dict[str, Metric] | None:
+    """The figures kept for exactly these weights, measured in exactly this way (if one is given), or None."""
+    try:
+        content = json.loads((folder / _FILE).read_text(encoding="utf-8"))
+        if any(content[key] != value for key, value in _measured(checkpoint, options).items()):
+            return None
+        return {name: Metric.model_validate(metric) for name, metric in content["metrics"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    content = json.loads(path.read_text(encoding="utf-8"))
-    if content["steps"] != steps:
-        return None
-    return {name: Metric.model_validate(metric) for name, metric in content["metrics"].items()}
+
+
+def _measured(checkpoint: Checkpoint, options: EvaluationOptions | None) -> dict[str, object]:
+    what: dict[str, object] = {"steps": checkpoint.step, "weights": checkpoint.fingerprint}
+    return what if options is None else {**what, "options": options.model_dump(mode="json")}

@@ -76,7 +76,7 @@ def evaluate_vae(vae: Vae, dataset: Dataset, options: EvaluationOptions, watch: 
         metrics = _bounds(vae, items, options)
         metrics["reconstruction_mse"] = _reconstruction_error(vae, items, dataset)
         if discrete:
-            metrics["bits_per_dimension"] = _in_bits(metrics["elbo"], size, "of the ELBO")
+            metrics["bits_per_dimension"] = _in_bits(metrics["elbo"], -size, "of the ELBO")
         if options.likelihood_draws:
             chosen = items[: options.likelihood_rows]
             estimate = importance_sampled(vae, chosen, options.likelihood_draws, options.seed, watch)
@@ -150,9 +150,10 @@ def _likelihood_figures(estimate: LogLikelihood, draws: int) -> dict[str, Metric
 
 
 def _in_bits(nats: Metric, size: int, note: str) -> Metric:
+    """A negative log-likelihood in nats over `size` values, in bits each; of a log-likelihood, over -size."""
     scale = 1 / (size * math.log(2))
-    error = None if nats.standard_error is None else nats.standard_error * scale
-    return Metric(value=abs(nats.value) * scale, standard_error=error, unit="bits/dimension", note=note)
+    error = None if nats.standard_error is None else nats.standard_error * abs(scale)
+    return Metric(value=nats.value * scale, standard_error=error, unit="bits/dimension", note=note)
 
 
 def mean_metric(values: Tensor, unit: str, note: str) -> Metric:

@@ -7,7 +7,7 @@ import torch
 from training.data import Dataset
 from training.likelihoods.bernoulli import Bernoulli, ContinuousBernoulli
 from training.likelihoods.likelihood import Likelihood, SupportError, in_lanes, item_sum, squashed
-from training.likelihoods.logistic import DiscretisedLogistic
+from training.likelihoods.logistic import DiscretisedLogistic, nearest_levels
 from training.likelihoods.table import GaussianTable
 from training.options import VaeOptions
 
@@ -21,6 +21,7 @@ __all__ = [
     "in_lanes",
     "item_sum",
     "make_likelihood",
+    "nearest_levels",
     "squashed",
 ]
 

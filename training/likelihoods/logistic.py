@@ -24,6 +24,11 @@ _NEAR = 1e-3
 """How far from a level, in levels, a value may be for float32's sake."""
 
 
+def nearest_levels(items: Tensor) -> Tensor:
+    """Values in [0, 1] as the nearest of the 256 levels, as they would be saved as PNG."""
+    return torch.round(items * _STEPS) / _STEPS
+
+
 class DiscretisedLogistic:
     """Independent values k / 255, k = 0 .. 255, each with the mass of a logistic distribution around it.
 

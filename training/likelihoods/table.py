@@ -46,7 +46,7 @@ class GaussianTable(nn.Module):
     def __init__(self, columns: Sequence[Column], shift: Tensor, scale: Tensor) -> None:
         """Join columns of F features in all; shift and scale (F,) standardise the features."""
         super().__init__()
-        sizes = [max(1, len(column.categories)) for column in columns]
+        sizes = [column.features for column in columns]
         number = [not column.categories for column in columns]
         column_of = np.repeat(np.arange(len(columns)), sizes)
         self._columns = tuple(columns)
@@ -80,7 +80,7 @@ class GaussianTable(nn.Module):
         """
         first = 0
         for column in self._columns:
-            features = items[:, first : first + max(1, len(column.categories))]
+            features = items[:, first : first + column.features]
             first += features.shape[1]
             if column.categories:
                 fits = ((features == 0) | (features == 1)).all(1) & (features.sum(1) == 1)

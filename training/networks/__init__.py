@@ -9,7 +9,7 @@ import math
 
 from torch import nn
 
-from training.networks.convolutional import ConvolutionalDecoder, ConvolutionalEncoder
+from training.networks.convolutional import ConvolutionalDecoder, ConvolutionalEncoder, NetworkError
 from training.networks.dense import DenseDecoder, DenseEncoder
 from training.options import NetworkOptions
 
@@ -18,6 +18,7 @@ __all__ = [
     "ConvolutionalEncoder",
     "DenseDecoder",
     "DenseEncoder",
+    "NetworkError",
     "make_decoder",
     "make_encoder",
     "parameter_count",
@@ -25,7 +26,11 @@ __all__ = [
 
 
 def make_encoder(options: NetworkOptions, item_shape: tuple[int, ...], outputs: int) -> nn.Module:
-    """Make the network items (B, C, H, W) -> (B, outputs)."""
+    """Make the network items (B, *item_shape) -> (B, outputs).
+
+    Raises:
+        NetworkError: The items are no pictures, or cannot be halved so often.
+    """
     if options.kind == "convolutional":
         return ConvolutionalEncoder(item_shape, options.channels, options.hidden, outputs)
     return DenseEncoder(math.prod(item_shape), options.hidden, outputs, options.gated)

@@ -16,12 +16,16 @@ from torch import Tensor, nn
 from training.networks.dense import SLOPE, dense_layers
 
 
+class NetworkError(ValueError):
+    """A network cannot be built for items of that shape."""
+
+
 def _inner_size(item_shape: tuple[int, ...], halvings: int) -> tuple[int, int]:
     if len(item_shape) != 3:
-        raise ValueError(f"items of shape {list(item_shape)} are no pictures; set network.kind to 'dense'")
+        raise NetworkError(f"items of shape {list(item_shape)} are no pictures; set network.kind to 'dense'")
     _, height, width = item_shape
     if height % 2**halvings or width % 2**halvings:
-        raise ValueError(
+        raise NetworkError(
             f"{height}x{width} items cannot be halved {halvings} times; give network.channels fewer entries"
         )
     return height // 2**halvings, width // 2**halvings

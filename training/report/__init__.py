@@ -60,7 +60,7 @@ def _model_sections(trained: Trained | None, recipe: Recipe, folder: Path) -> It
         if any((folder / "samples").glob("*.png")):
             yield samples_section(None, folder)
         return
-    yield scores_section(recipe, read_evaluation(folder, trained.steps), folder)
+    yield scores_section(recipe, read_evaluation(folder, trained.checkpoint, None), folder)
     vae, dataset = trained.vae, trained.dataset
     if not (vae and dataset.columns):
         yield samples_section(trained, folder)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from training.checkpoint import has_checkpoint
+from training.checkpoint import Checkpoint, has_checkpoint
 from training.data import Dataset, Split, load_dataset
 from training.recipe import Recipe, parse_recipe
 from training.runs import CHECKPOINTS, restore_averaged
@@ -44,8 +44,12 @@ class Trained:
     recipe: Recipe
     dataset: Dataset
     step: Step
-    steps: int
-    """Training steps done."""
+    checkpoint: Checkpoint
+
+    @property
+    def steps(self) -> int:
+        """Training steps done."""
+        return self.checkpoint.step
 
     @property
     def vae(self) -> Vae | None:
@@ -124,4 +128,4 @@ def restore(recipe: Recipe, folder: Path) -> Trained | None:
         return None
     dataset = load_dataset(recipe.data)
     step, checkpoint = restore_averaged(recipe, dataset, folder)
-    return Trained(recipe, dataset, step, checkpoint.step)
+    return Trained(recipe, dataset, step, checkpoint)
