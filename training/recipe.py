@@ -56,7 +56,7 @@ class Recipe(Options):
         built_in = self.data.dataset in ("digits", "fashion-mnist")
         if self.vae and self.vae.likelihood == "bernoulli" and built_in and self.data.binarise == "none":
             raise ValueError(
-                f"likelihood 'bernoulli' came with the grey pixels of {self.data.dataset!r}; bernoulli is for "
+                f"likelihood 'bernoulli' came with the grey pixels of {self.data.dataset!r}; it is for "
                 "binary pixels: set data.binarise to 'dynamic' or 'threshold', or choose another likelihood"
             )
         if self.vae and self.data.binarise != "none" and self.vae.likelihood != "bernoulli":

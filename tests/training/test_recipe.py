@@ -60,5 +60,5 @@ def test_a_recipe_has_exactly_one_family() -> None:
 def test_a_bernoulli_likelihood_needs_binarised_data() -> None:
     table = tiny_table()
     table["vae"]["likelihood"] = "bernoulli"
-    with pytest.raises(RecipeError, match="bernoulli is for binary pixels"):
+    with pytest.raises(RecipeError, match="it is for binary pixels"):
         parse_recipe(table)
