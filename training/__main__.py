@@ -15,7 +15,7 @@ from service.contract import Metric
 from service.errors import InvalidVersion
 from training.checkpoint import CheckpointError
 from training.data import DataError, Dataset, load_dataset
-from training.evaluation import evaluate, read_evaluation, write_evaluation
+from training.evaluation import evaluate, read_evaluation, training_figures, write_evaluation
 from training.export import export
 from training.graphs import GraphError
 from training.group import GroupError, join_group
@@ -201,6 +201,7 @@ def _export(recipe: Recipe, dataset: Dataset, folder: Path, models: Path, quiet:
     metrics = read_evaluation(folder, checkpoint, recipe.evaluation)
     if metrics is None:
         metrics = _evaluate(recipe, dataset, folder, quiet)
+    metrics |= training_figures(recipe, checkpoint)
     published = export(step, recipe, dataset, metrics, models, lambda line: _console.print(line))
     verify_version(published)
     _console.print(f"published {published}")

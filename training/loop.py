@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,6 +104,7 @@ class _Run:
 
     def __init__(self, recipe: Recipe, dataset: Dataset, folder: Path, resume: bool, group: Group) -> None:
         self.steps_done, self._saved = 0, -1
+        self._started, self._seconds_before = time.monotonic(), 0.0
         self._group, self._data = group, dataset.fingerprint
         self.journal = Journal(folder)
         self._recipe, self._options, self._folder = recipe, recipe.loop, folder
@@ -178,6 +180,8 @@ class _Run:
         state = {
             "recipe": self._recipe.model_dump(mode="json"),
             "data": self._data,
+            "seconds": self._seconds_before + time.monotonic() - self._started,
+            "processes": self._group.size,
             "libraries": {"torch": torch.__version__},
         }
         write_checkpoint(self._folder / CHECKPOINTS, Checkpoint(self.steps_done, tensors, state))
@@ -202,6 +206,7 @@ class _Run:
         for name, optimiser in self._optimisers.items():
             restore_optimiser(optimiser, checkpoint.part(f"optimiser.{name}"))
         self.steps_done = self._saved = checkpoint.step
+        self._seconds_before = checkpoint.state["seconds"]
         self._group.require_equal(checkpoint.step, "the step of the newest checkpoint")
 
     def _batch(self, n: int, noise: Noise) -> Tensor:

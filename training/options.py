@@ -100,7 +100,7 @@ class LoopOptions(Options):
 
     steps: int = Field(ge=1)
     batch_rows: int = Field(default=128, ge=1)
-    """Items of one step, over all processes."""
+    """Items of one step, over all processes; at most the training split."""
     learning_rate: float = Field(default=1e-3, gt=0)
     final_learning_rate_ratio: float = Field(default=0.01, ge=0, le=1)
     """The cosine schedule ends at this share of the learning rate."""

@@ -24,7 +24,7 @@ def tiny_vae(likelihood: str, prior: str) -> Vae:
     recipe = parse_recipe(
         {
             "name": "tiny",
-            "data": {"dataset": "digits"},
+            "data": {"dataset": "digits", "binarise": "dynamic" if likelihood == "bernoulli" else "none"},
             "network": {"kind": "dense", "latent": 3, "hidden": [16]},
             "vae": {"likelihood": likelihood, "prior": prior, "prior_components": 7},
             "loop": {"steps": 1},

@@ -16,7 +16,15 @@ from training.recipe import Recipe
 from training.step import Step
 from training.vae_step import VaeStep
 
-__all__ = ["Watch", "evaluate", "evaluate_gan", "evaluate_vae", "read_evaluation", "write_evaluation"]
+__all__ = [
+    "Watch",
+    "evaluate",
+    "evaluate_gan",
+    "evaluate_vae",
+    "read_evaluation",
+    "training_figures",
+    "write_evaluation",
+]
 
 _FILE = "evaluation.json"
 
@@ -54,6 +62,19 @@ def read_evaluation(
         return {name: Metric.model_validate(metric) for name, metric in content["metrics"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
+
+
+def training_figures(recipe: Recipe, checkpoint: Checkpoint) -> dict[str, Metric]:
+    """How long the model was trained: wall-clock time, resumed parts added up."""
+    processes, threads = checkpoint.state["processes"], recipe.loop.threads
+    where = f"{processes} process{'es' * (processes > 1)} of {threads} thread{'s' * (threads > 1)}"
+    return {
+        "training_time": Metric(
+            value=round(checkpoint.state["seconds"] / 60, 1),
+            unit="minutes",
+            note=f"wall clock, {checkpoint.step} steps, {where}, seed {recipe.seed}",
+        )
+    }
 
 
 def _measured(checkpoint: Checkpoint, options: EvaluationOptions | None) -> dict[str, object]:

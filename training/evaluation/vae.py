@@ -80,7 +80,7 @@ def evaluate_vae(vae: Vae, dataset: Dataset, options: EvaluationOptions, watch: 
         if options.likelihood_draws:
             chosen = items[: options.likelihood_rows]
             estimate = importance_sampled(vae, chosen, options.likelihood_draws, options.seed, watch)
-            metrics |= _likelihood_figures(estimate, options.likelihood_draws)
+            metrics |= _likelihood_figures(estimate, options)
             if discrete:
                 nats = metrics["negative_log_likelihood"]
                 metrics["bits_per_dimension_sampled"] = _in_bits(nats, size, nats.note)
@@ -104,7 +104,7 @@ def _bounds(vae: Vae, items: Tensor, options: EvaluationOptions) -> dict[str, Me
         means.append(mean)
     analytic = "analytic" if vae.components() is None else "from the same draws"
     notes = {
-        "elbo": f"test split, {options.draws} draws per item",
+        "elbo": f"test split, {options.draws} draws per item, seed {options.seed}",
         "log_likelihood": "the ELBO's first term, E_q[log p(x|z)]",
         "kl": f"the ELBO's second term, KL(q(z|x) || p(z)), {analytic}",
         "importance_bound": f"test split, importance-weighted, K = {options.draws}",
@@ -131,12 +131,13 @@ def _reconstruction_error(vae: Vae, items: Tensor, dataset: Dataset) -> Metric:
     return mean_metric(torch.cat(squares), unit, "decoded posterior mean against the item")
 
 
-def _likelihood_figures(estimate: LogLikelihood, draws: int) -> dict[str, Metric]:
+def _likelihood_figures(estimate: LogLikelihood, options: EvaluationOptions) -> dict[str, Metric]:
     """The mean negative log-likelihood; its standard error is the test split's, the note has the draws'."""
+    draws = options.likelihood_draws
     # the delta method: the variance of log of the mean weight is that of the mean weight over its square
     variances = (1 / estimate.effective_draws - 1 / draws).clamp(min=0)
     monte_carlo = float(variances.sum().sqrt() / len(variances))
-    note = f"test split, {len(estimate.value)} items, importance-sampled, K = {draws}"
+    note = f"test split, {len(estimate.value)} items, importance-sampled, K = {draws}, seed {options.seed}"
     return {
         "negative_log_likelihood": mean_metric(
             -estimate.value, "nats/item", f"{note}; Monte Carlo error {monte_carlo:.2g} of it"
