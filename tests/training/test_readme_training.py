@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -36,13 +37,14 @@ def test_a_stranger_gets_models_of_a_table_and_of_a_folder_of_pictures(tmp_path:
     for code in blocks("python"):
         run(tmp_path, "-c", code)
     for recipe in blocks("toml"):
-        first, _, rest = recipe.partition("\n")
-        name = first.removeprefix("# ")
+        name = recipe.splitlines()[0].removeprefix("# ")
         if name.startswith("in "):
-            assert rest.split("#")[0] in (REPOSITORY / name.removeprefix("in ")).read_text()
+            shipped = tomllib.loads((REPOSITORY / name.removeprefix("in ")).read_text())["data"]
+            shown = tomllib.loads(recipe)["data"]
+            assert {key: shipped[key] for key in shown} == shown
         else:
             (tmp_path / name).write_text(recipe)
-    for command in "\n".join(blocks("sh")).splitlines():
+    for command in "".join(blocks("sh")).splitlines():
         program, *arguments = command.split("#")[0].split()
         assert program == ".venv/bin/pushforward-train"
         run(tmp_path, "-m", "training", *arguments)
