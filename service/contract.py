@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -38,6 +38,7 @@ Support = Literal["binary", "eight_bit", "unit_interval", "real"]
 
 The first two are discrete, so that a likelihood is a probability and has bits per dimension.
 """
+DISCRETE: tuple[Support, ...] = ("binary", "eight_bit")
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 ModelName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
@@ -86,6 +87,19 @@ class Column(_Frozen):
         if len(set(self.categories)) < len(self.categories):
             raise ValueError(f"column {self.name} names a category twice")
         return self
+
+
+def column_places(columns: Sequence[Column]) -> Iterator[tuple[Column, slice]]:
+    """Each column of a table, and where its features lie in an item."""
+    start = 0
+    for column in columns:
+        yield column, slice(start, start + column.features)
+        start += column.features
+
+
+def is_picture(item_shape: Sequence[int]) -> bool:
+    """Whether items of that shape can be shown: grey or RGB images, (C, H, W)."""
+    return len(item_shape) == 3 and item_shape[0] in (1, 3)
 
 
 class MixturePrior(FileSpec):
@@ -195,7 +209,7 @@ class Manifest(_Frozen):
     @property
     def discrete(self) -> bool:
         """Whether likelihoods are probabilities rather than densities, so that they have bits."""
-        return self.support in ("binary", "eight_bit")
+        return self.support in DISCRETE
 
     @property
     def files(self) -> Iterator[FileSpec]:

@@ -17,7 +17,7 @@ from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 from PIL import Image
 
-from service.contract import Column, Support
+from service.contract import Column, Support, column_places, is_picture
 from service.errors import Flaw, LimitExceeded, Malformed, NotAcceptable, Unfit
 
 Floats = NDArray[np.float32]
@@ -30,11 +30,6 @@ _MOST_AXES = 8
 _PICTURE_MODES = ("1", "L", "P", "RGB")
 LARGEST_LATENT = 1e6
 """Latents further out than this are refused: no prior puts any there, and graphs would overflow."""
-
-
-def is_picture(item_shape: Shape) -> bool:
-    """Whether items of that shape can be shown: grey or RGB images, (C, H, W)."""
-    return len(item_shape) == 3 and item_shape[0] in (1, 3)
 
 
 def from_lists(value: Sequence[Any], item_shape: Shape, name: str) -> Floats:
@@ -156,18 +151,13 @@ def check_support(
 def _check_one_hot(array: Floats, columns: Sequence[Column], name: str) -> None:
     flaws: list[Flaw] = []
     misfits: list[str] = []
-    start = 0
-    for column in columns:
-        end = start + column.features
+    for column, place in column_places(columns):
         if column.categories:
-            features = array[:, start:end]
+            features, start, last = array[:, place], place.start, place.stop - 1
             bad = np.flatnonzero((np.count_nonzero(features, axis=1) != 1) | (features.max(axis=1) != 1))
-            wanted = (
-                f"the column `{column.name}` takes a 1 and else zeros at its features {start} to {end - 1}"
-            )
+            wanted = f"the column `{column.name}` takes a 1 and else zeros at its features {start} to {last}"
             flaws += [Flaw(f"/{name}/{row}/{start}", wanted, int(row)) for row in bad[:_MOST_FLAWS]]
             misfits += [f"`{column.name}`"] if len(bad) else []
-        start = end
     if misfits:
         flaws.sort(key=lambda flaw: flaw.row or 0)
         raise Unfit(

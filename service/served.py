@@ -16,10 +16,10 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from service import media, noise
+from service import noise
 from service.batching import Batcher, Limits
 from service.calibration import Bounds, Calibration, Doubles, bounds_from_terms, surprise
-from service.contract import Manifest, Statistic, read_manifest, verify_files
+from service.contract import Manifest, Statistic, is_picture, read_manifest, verify_files
 from service.engine import Arrays, Engine, Provider
 from service.errors import InvalidVersion, LimitExceeded, OperationNotOffered
 from service.metrics import Metrics
@@ -87,7 +87,7 @@ class Served:
     @property
     def makes_pictures(self) -> bool:
         """Whether its items can be shown: grey or RGB images."""
-        return media.is_picture(self.manifest.item_shape)
+        return is_picture(self.manifest.item_shape)
 
     def require(self, operation: str) -> None:
         """Raises OperationNotOffered, naming what is offered, unless the version offers the operation."""

@@ -92,6 +92,28 @@ def write_graph(
     return GraphSpec(file=path.name, sha256=sha256_of(path), inputs=_specs(inputs), outputs=_specs(outputs))
 
 
+def write_vae_graphs(
+    staging: Path,
+    nodes: dict[GraphName, list[Any]],
+    constants: dict[str, Any],
+    item: tuple[int, ...],
+    latent: int,
+) -> dict[GraphName, GraphSpec]:
+    """Writes the four graphs of a VAE of such items, by the names and shapes of the contract."""
+    items: dict[str, Shape] = {"inputs": ("rows", *item)}
+    latents: dict[str, Shape] = {"latents": ("rows", latent)}
+    posterior: dict[str, Shape] = {"mean": ("rows", latent), "log_variance": ("rows", latent)}
+    samples: dict[str, Shape] = {"samples": ("rows", *item)}
+    terms: dict[str, Shape] = {"log_likelihood": TERMS, "log_prior": TERMS, "log_posterior": TERMS}
+    tensors: dict[GraphName, tuple[dict[str, Shape], dict[str, Shape]]] = {
+        "encode": (items, posterior),
+        "decode": (latents, samples),
+        "draw": (latents | {"uniforms": ("rows", *item)}, samples),
+        "score": (items | {"eps": (*TERMS, latent)}, terms | {"kl": ("rows",)}),
+    }
+    return {name: write_graph(staging, name, nodes[name], constants, *tensors[name]) for name in tensors}
+
+
 def _infos(tensors: dict[str, Shape]) -> list[Any]:
     return [helper.make_tensor_value_info(key, TensorProto.FLOAT, shape) for key, shape in tensors.items()]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import signal
 import subprocess
@@ -13,8 +14,38 @@ from pathlib import Path
 from queue import Queue
 
 import httpx
+import numpy as np
 
 START_SECONDS = 60
+
+
+def npy(response: httpx.Response) -> np.ndarray:
+    """The array of an answer as npy, whose headers are those of one."""
+    assert response.status_code == 200, response.text
+    assert response.headers["content-type"] == "application/x-npy"
+    assert int(response.headers["content-length"]) == len(response.content)
+    array: np.ndarray = np.load(io.BytesIO(response.content), allow_pickle=False)
+    return array
+
+
+def as_npy(array: np.ndarray) -> bytes:
+    """An array as the body of a request."""
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+def bounds_by_seed(
+    client: httpx.Client, model: str, inputs: np.ndarray, draws: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """ELBOs and importance-weighted bounds of items (B, *item), each (60, B), from 60 scoring seeds."""
+    elbos, bounds = [], []
+    for seed in range(60):
+        body = {"inputs": inputs.tolist(), "draws": draws, "seed": seed}
+        scores = client.post(f"{model}/score", json=body).json()["scores"]
+        elbos.append([score["elbo"] for score in scores])
+        bounds.append([score["importance_bound"] for score in scores])
+    return np.array(elbos), np.array(bounds)
 
 
 class RunningService:

@@ -14,16 +14,14 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 from scipy.special import logsumexp
 
-from service.contract import GraphName, GraphSpec, MixturePrior, Support, sha256_of, stage
+from service.contract import GraphName, MixturePrior, Support, sha256_of, stage
 from tests.handmade import (
     CALIBRATION_ITEMS,
-    TERMS,
-    Shape,
     gaussian_kl_nodes,
     gaussian_nodes,
     publish_version,
     shared_constants,
-    write_graph,
+    write_vae_graphs,
 )
 
 LATENT, PIXELS, ITEM = 2, 4, (1, 2, 2)
@@ -38,9 +36,6 @@ LOG_VARIANCE = np.float32(-0.3)
 WEIGHTS = np.array([0.2, 0.5, 0.3])
 MEANS: Floats = np.array([[-1.5, 0.5], [1.0, 1.0], [0.0, -2.0]], np.float32)
 LOG_VARIANCES: Floats = np.array([[-1.0, 0.3], [-0.2, -0.7], [0.2, -1.5]], np.float32)
-
-_ROWS_ITEM: Shape = ("rows", *ITEM)
-_ROWS_LATENT: Shape = ("rows", LATENT)
 
 
 def log_prior(latents: NDArray[Any], *, mixture: bool = False) -> NDArray[np.float64]:
@@ -88,28 +83,16 @@ def publish_toy(
         support: What the manifest says that items may hold; the graphs are the same.
     """
     staging = stage(models, name)
-
-    def graph(name: str, nodes: list[Any], inputs: dict[str, Shape], outputs: dict[str, Shape]) -> GraphSpec:
-        return write_graph(staging, name, nodes, _constants(), inputs, outputs)
-
-    posterior = {"mean": _ROWS_LATENT, "log_variance": _ROWS_LATENT}
-    latents, samples = {"latents": _ROWS_LATENT}, {"samples": _ROWS_ITEM}
-    per_draw = {"log_likelihood": TERMS, "log_prior": TERMS, "log_posterior": TERMS}
-    graphs: dict[GraphName, GraphSpec] = {
-        "encode": graph("encode", _encode_nodes(), {"inputs": _ROWS_ITEM}, posterior),
-        "decode": graph("decode", _decode_nodes(poisoned=poisoned), latents, samples),
-        "draw": graph("draw", _draw_nodes(), latents | {"uniforms": _ROWS_ITEM}, samples),
-        "score": graph(
-            "score",
-            _score_nodes(mixture=mixture),
-            {"inputs": _ROWS_ITEM, "eps": (*TERMS, LATENT)},
-            per_draw | {"kl": ("rows",)},
-        ),
+    nodes: dict[GraphName, list[Any]] = {
+        "encode": _encode_nodes(),
+        "decode": _decode_nodes(poisoned=poisoned),
+        "draw": _draw_nodes(),
+        "score": _score_nodes(mixture=mixture),
     }
     return publish_version(
         staging,
         name,
-        graphs,
+        write_vae_graphs(staging, nodes, _constants(), ITEM, LATENT),
         items(CALIBRATION_ITEMS, seed=1),
         description="A toy with exact evidence.",
         item_shape=ITEM,

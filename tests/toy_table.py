@@ -11,16 +11,14 @@ from onnx import TensorProto, helper
 from scipy import stats
 from scipy.special import logsumexp, softmax
 
-from service.contract import Column, GraphName, GraphSpec, stage
+from service.contract import Column, GraphName, stage
 from tests.handmade import (
     CALIBRATION_ITEMS,
-    TERMS,
-    Shape,
     gaussian_kl_nodes,
     gaussian_nodes,
     publish_version,
     shared_constants,
-    write_graph,
+    write_vae_graphs,
 )
 
 COLUMNS = (Column(name="height"), Column(name="colour", categories=("red", "green", "blue")))
@@ -33,9 +31,6 @@ Floats = NDArray[np.float32]
 SLOPE, OFFSET, SCALE, LOG_VARIANCE = np.float32(3), np.float32(170), np.float32(2), np.float32(-0.5)
 COLOURS: Floats = np.array([[1.5, 0.0, -1.0]], np.float32)
 ENCODER: Floats = np.array([[0.05], [0.3], [0.0], [-0.3]], np.float32)
-
-_ROWS_ITEM: Shape = ("rows", FEATURES)
-_ROWS_LATENT: Shape = ("rows", LATENT)
 
 
 def decoded(latents: NDArray[Any]) -> NDArray[np.float64]:
@@ -63,28 +58,16 @@ def items(count: int, seed: int = 0) -> Floats:
 def publish_table(models: Path, name: str = "toy-table") -> Path:
     """Publishes the table."""
     staging = stage(models, name)
-
-    def graph(name: str, nodes: list[Any], inputs: dict[str, Shape], outputs: dict[str, Shape]) -> GraphSpec:
-        return write_graph(staging, name, nodes, _constants(), inputs, outputs)
-
-    posterior = {"mean": _ROWS_LATENT, "log_variance": _ROWS_LATENT}
-    latents, samples = {"latents": _ROWS_LATENT}, {"samples": _ROWS_ITEM}
-    per_draw = {"log_likelihood": TERMS, "log_prior": TERMS, "log_posterior": TERMS}
-    graphs: dict[GraphName, GraphSpec] = {
-        "encode": graph("encode", _encode_nodes(), {"inputs": _ROWS_ITEM}, posterior),
-        "decode": graph("decode", _decode_nodes(), latents, samples),
-        "draw": graph("draw", _draw_nodes(), latents | {"uniforms": _ROWS_ITEM}, samples),
-        "score": graph(
-            "score",
-            _score_nodes(),
-            {"inputs": _ROWS_ITEM, "eps": (*TERMS, LATENT)},
-            per_draw | {"kl": ("rows",)},
-        ),
+    nodes: dict[GraphName, list[Any]] = {
+        "encode": _encode_nodes(),
+        "decode": _decode_nodes(),
+        "draw": _draw_nodes(),
+        "score": _score_nodes(),
     }
     return publish_version(
         staging,
         name,
-        graphs,
+        write_vae_graphs(staging, nodes, _constants(), (FEATURES,), LATENT),
         items(CALIBRATION_ITEMS, seed=1),
         description="A table with exact evidence.",
         item_shape=(FEATURES,),

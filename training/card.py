@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from service.contract import Manifest, Metric, MixturePrior, Support
+from service.contract import Manifest, Metric, MixturePrior, Support, is_picture
 from training.data import Dataset
-from training.pictures import is_picture
-from training.recipe import RECIPES
+from training.evaluation import figure_texts
+from training.recipe import shipped_recipe
 
 _VALUES: dict[Support, str] = {
     "binary": "pixels 0 or 1",
@@ -77,9 +77,8 @@ curl -H 'Accept: image/png' 'localhost:8000/v1/models/{name}/sample?count=64&see
 
 def _again(name: str) -> str:
     """How to train it again, if its recipe comes with the program."""
-    if not (RECIPES / f"{name}.toml").exists():
-        return ""
-    return f"Train it again with\n\n```\npython -m training run training/recipes/{name}.toml\n```\n\n"
+    recipe = shipped_recipe(name)
+    return f"Train it again with\n\n```\npython -m training run {recipe}\n```\n\n" if recipe else ""
 
 
 def _columns(manifest: Manifest) -> str:
@@ -92,7 +91,6 @@ def _columns(manifest: Manifest) -> str:
 
 
 def _figure(name: str, metric: Metric) -> str:
-    error = "" if metric.standard_error is None else f"{metric.standard_error:.2g}"
-    value = f"{metric.value:,.0f}" if float(metric.value).is_integer() else f"{metric.value:.6g}"
+    value, error = figure_texts(metric)
     note = metric.note.replace("|", "\\|")
     return f"| {name} | {value} | {error} | {metric.unit} | {note} |"

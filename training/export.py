@@ -27,6 +27,7 @@ from service.contract import (
     Parity,
     Provenance,
     ScoreDefaults,
+    is_picture,
     publish,
     sha256_of,
     stage,
@@ -38,7 +39,7 @@ from training.data import Dataset
 from training.gan import Gan, GanStep
 from training.graphs import export_graph, graphs_of
 from training.parity import Exported, measure_parity, open_session, write_self_test
-from training.pictures import is_picture, write_grid
+from training.pictures import write_grid
 from training.recipe import Recipe
 from training.scoring import calibrate
 from training.step import Step

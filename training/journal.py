@@ -12,14 +12,18 @@ from typing import Any
 
 from torch import Tensor
 
-from training.pictures import is_picture, write_grid
+from service.contract import is_picture
+from training.pictures import write_grid
+
+METRICS, SAMPLES = "metrics.jsonl", "samples"
+"""Names of the log and of the folder of sample grids inside a run's folder."""
 
 
 class Journal:
     """`metrics.jsonl` and `samples/` in a run's folder. Call `begin` before the first step."""
 
     def __init__(self, folder: Path) -> None:
-        self._metrics, self._samples = folder / "metrics.jsonl", folder / "samples"
+        self._metrics, self._samples = folder / METRICS, folder / SAMPLES
         self._values: defaultdict[str, list[float]] = defaultdict(list)
         self._items, self._since = 0, time.monotonic()
         self.latest = ""

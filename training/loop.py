@@ -32,7 +32,7 @@ from training.journal import Journal
 from training.options import LoopOptions
 from training.progress import Watch
 from training.recipe import Recipe
-from training.runs import CHECKPOINTS, check_data, check_recipe, make_step
+from training.runs import CHECKPOINTS, RECIPE, check_data, check_recipe, make_step
 from training.step import Noise, Phase
 
 SAMPLE_ROWS = 64
@@ -139,7 +139,7 @@ class _Run:
         self._losses = {phase.name: group.averaging(_Loss(phase)) for phase in self._phases}
         if group.leads:
             self.journal.begin(self.steps_done)
-            (folder / "recipe.json").write_text(recipe.model_dump_json(indent=2), encoding="utf-8")
+            (folder / RECIPE).write_text(recipe.model_dump_json(indent=2), encoding="utf-8")
 
     def advance(self) -> None:
         """Do one step, and what is due after it."""

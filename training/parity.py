@@ -80,7 +80,7 @@ def measure_parity(exported: Exported, dataset: Dataset) -> Parity:
             for spec, ours, theirs, all_rows in zip(
                 exported.graph.outputs, got, expected, whole, strict=True
             ):
-                error = _relative_error(ours, theirs.numpy(), typical=float(np.median(np.abs(all_rows))))
+                error = _relative_error(ours, theirs.numpy(), like=all_rows)
                 where = f"graph {exported.graph.name}, output {spec.name}, {rows} rows"
                 if not error <= PARITY_TOLERANCE:
                     raise ParityError(
@@ -133,7 +133,7 @@ def verify_version(folder: Path) -> Manifest:
         feeds = {tensor.name: example[f"{name}.inputs.{tensor.name}"] for tensor in spec.inputs}
         for tensor, got in zip(spec.outputs, session.run(None, feeds), strict=True):
             stored_output = example[f"{name}.outputs.{tensor.name}"]
-            error = _relative_error(got, stored_output, typical=float(np.median(np.abs(stored_output))))
+            error = _relative_error(got, stored_output, like=stored_output)
             if not error <= PARITY_TOLERANCE:
                 raise ParityError(
                     f"{folder}: {name}.{tensor.name} is off by {error:.1e} of the stored example; "
@@ -184,10 +184,11 @@ def _settled_uniforms(vae: Vae, latents: Tensor, uniforms: Tensor, dataset: Data
     return uniforms
 
 
-def _relative_error(got: Floats, want: Floats, typical: float) -> float:
+def _relative_error(got: Floats, want: Floats, like: Floats) -> float:
     """The largest error, relative to 1 + |value|.
 
-    Values below the output's typical size count as that size: a log density that happens to be near 0 is
-    the sum of as large terms of both signs as any other, and no more precise than they.
+    Values smaller than the median of those in `like` count as large as that: a log density that happens to
+    be near 0 is the sum of as large terms of both signs as any other, and no more precise than they.
     """
-    return float(np.max(np.abs(got - want) / (1 + np.maximum(np.abs(want), typical))))
+    scale = 1 + np.maximum(np.abs(want), float(np.median(np.abs(like))))
+    return float(np.max(np.abs(got - want) / scale))

@@ -12,13 +12,13 @@ _GAP_PIXELS = 2
 _GAP_GREY = 96
 
 
-def is_picture(item_shape: tuple[int, ...]) -> bool:
-    """Whether items of that shape can be shown: (1, H, W) grey or (3, H, W) RGB."""
-    return len(item_shape) == 3 and item_shape[0] in (1, 3)
+def write_grid(path: Path, images: npt.NDArray[np.float32]) -> None:
+    """Write the grid of pictures (N, C, H, W) in [0, 1] as PNG."""
+    grid_of(images).save(path, optimize=True)
 
 
-def write_grid(path: Path, images: npt.NDArray[np.float32], columns: int = 8, least_tile: int = 56) -> None:
-    """Write pictures (N, C, H, W) in [0, 1] as a grid, each tile enlarged to about `least_tile` pixels."""
+def grid_of(images: npt.NDArray[np.float32], columns: int = 8, least_tile: int = 56) -> Image.Image:
+    """Pictures (N, C, H, W) in [0, 1] as a grid, each tile enlarged to about `least_tile` pixels."""
     scale = max(1, round(least_tile / images.shape[2]))
     tiles = np.clip(images * 255, 0, 255).round().astype(np.uint8).repeat(scale, 2).repeat(scale, 3)
     # Grey lines between the tiles: small pictures that touch cannot be told apart.
@@ -28,4 +28,4 @@ def write_grid(path: Path, images: npt.NDArray[np.float32], columns: int = 8, le
     grid = tiles.reshape(count // columns, columns, channels, height, width).transpose(0, 3, 1, 4, 2)
     pixels = grid.reshape(count // columns * height, columns * width, channels)
     pixels = pixels[:-_GAP_PIXELS, :-_GAP_PIXELS]
-    Image.fromarray(pixels[..., 0] if channels == 1 else pixels).save(path, optimize=True)
+    return Image.fromarray(pixels[..., 0] if channels == 1 else pixels)

@@ -110,6 +110,19 @@ def parse_recipe(table: Mapping[str, Any]) -> Recipe:
         raise RecipeError(problems) from error
 
 
+def flattened(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A recipe's tables as one, with keys `table.key`."""
+    flat: dict[str, Any] = {}
+    for key, value in table.items():
+        flat |= flattened(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
+    return flat
+
+
+def shipped_recipe(name: str) -> str | None:
+    """How to name the recipe of that model on the command line, if it comes with the program."""
+    return f"training/recipes/{name}.toml" if (RECIPES / f"{name}.toml").is_file() else None
+
+
 def _override(table: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals:

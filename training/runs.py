@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -12,13 +10,13 @@ from training.checkpoint import Checkpoint, CheckpointError, read_checkpoint
 from training.data import Dataset
 from training.gan import GanStep, make_gan
 from training.likelihoods import SupportError
-from training.recipe import Recipe, RecipeError, parse_recipe
+from training.recipe import Recipe, RecipeError, flattened, parse_recipe
 from training.step import Noise, Step
 from training.vae import make_vae
 from training.vae_step import VaeStep
 
-CHECKPOINTS = "checkpoints"
-"""Name of the checkpoint folder inside a run's folder."""
+CHECKPOINTS, RECIPE = "checkpoints", "recipe.json"
+"""Names of the checkpoint folder and of the recipe inside a run's folder."""
 _MAY_DIFFER = ("evaluation.", "calibration.", "title", "loop.device", "loop.threads", "data.path")
 """Keys of a recipe that do not decide what is trained."""
 
@@ -67,7 +65,7 @@ def check_recipe(recipe: Recipe, checkpoint: Checkpoint) -> None:
         stored = parse_recipe(checkpoint.state["recipe"])  # fills in what was added to recipes since
     except RecipeError as error:
         raise CheckpointError(f"the checkpoint's recipe is none that this program reads: {error}") from error
-    ours, theirs = _flat(recipe.model_dump(mode="json")), _flat(stored.model_dump(mode="json"))
+    ours, theirs = flattened(recipe.model_dump(mode="json")), flattened(stored.model_dump(mode="json"))
     different = [key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key)]
     trained = sorted(key for key in different if not key.startswith(_MAY_DIFFER))
     if trained:
@@ -89,10 +87,3 @@ def check_data(dataset: Dataset, checkpoint: Checkpoint) -> None:
             f"the items of {dataset.name!r} or their splits are not those that the checkpoint was "
             "trained on; restore the data, or train anew in another run folder"
         )
-
-
-def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in table.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
-    return flat

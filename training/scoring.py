@@ -12,7 +12,15 @@ from pathlib import Path
 import numpy as np
 
 from service.calibration import Bounds, Calibration, bounds_from_terms, surprise
-from service.contract import CalibratedStatistic, CalibrationSpec, Metric, Statistic, Support, sha256_of
+from service.contract import (
+    CalibratedStatistic,
+    CalibrationSpec,
+    Metric,
+    Statistic,
+    Support,
+    column_places,
+    sha256_of,
+)
 from service.noise import scoring_noise
 from training.data import Dataset
 from training.options import CalibrationOptions
@@ -104,12 +112,9 @@ def _trials(support: Support, dataset: Dataset) -> Iterator[tuple[str, Floats, s
 
 def _mixed(dataset: Dataset, random: np.random.Generator) -> Floats:
     """Rows whose columns are those of the training split, but belong to different rows of it."""
-    parts, first = [], 0
-    for column in dataset.columns:
-        size = column.features
-        chosen = random.integers(len(dataset.items["train"]), size=_NOISE_ROWS)
-        parts.append(dataset.items["train"][chosen, first : first + size])
-        first += size
+    train, parts = dataset.items["train"], []
+    for _, place in column_places(dataset.columns):
+        parts.append(train[random.integers(len(train), size=_NOISE_ROWS), place])
     return np.concatenate(parts, axis=1)
 
 

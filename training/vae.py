@@ -21,7 +21,6 @@ from training.priors import (
     StandardNormal,
     VampPrior,
     gaussian_kl,
-    gaussian_log_prob,
     prior_log_prob,
     scattered,
 )
@@ -79,6 +78,11 @@ class ScoreTerms(NamedTuple):
     kl: Tensor
     """(B,) nats: KL(q(z | x) || p(z)), analytic for N(0, I), else the mean of the K draws' log q - log p."""
 
+    @property
+    def log_weights(self) -> Tensor:
+        """(B, K) nats: the logarithms of the importance weights p(x, z_k) / q(z_k | x)."""
+        return self.log_likelihood + self.log_prior - self.log_posterior
+
 
 class Draws(NamedTuple):
     """K draws from the posterior of each item, and what they are worth."""
@@ -107,13 +111,17 @@ def draw_posterior(vae: Vae, items: Tensor, eps: Tensor, components: Gaussians |
     return Draws(mean, log_variance, latents, log_likelihood.reshape(-1, K), log_prior)
 
 
+def posterior_log_prob(eps: Tensor, log_variance: Tensor) -> Tensor:
+    """Log q(z_k | x) in nats, (B, K), of the draws that eps (B, K, D) made with log-variances (B, D)."""
+    # (z - mean) / std is eps itself: computing it anew would only lose digits.
+    return prior_log_prob(eps, None) - 0.5 * item_sum(log_variance).unsqueeze(-1)
+
+
 def score_terms(vae: Vae, items: Tensor, eps: Tensor) -> ScoreTerms:
     """The terms of both bounds for items (B, *item) and standard normal eps (B, K, D)."""
     components = vae.components()
     draws = draw_posterior(vae, items, eps, components)
-    zero = torch.zeros_like(eps)
-    # (z - mean) / std is eps itself: computing it anew would only lose digits.
-    log_posterior = gaussian_log_prob(eps, zero, zero) - 0.5 * item_sum(draws.log_variance).unsqueeze(-1)
+    log_posterior = posterior_log_prob(eps, draws.log_variance)
     if components is None:
         kl = item_sum(gaussian_kl(draws.mean, draws.log_variance))
     else:
@@ -131,8 +139,14 @@ def importance_bound(terms: ScoreTerms) -> Tensor:
 
     Source: Burda et al. 2016, arXiv:1509.00519, equation 8.
     """
-    log_weights = terms.log_likelihood + terms.log_prior - terms.log_posterior
+    log_weights = terms.log_weights
     return torch.logsumexp(log_weights, dim=1) - math.log(log_weights.shape[1])
+
+
+def reconstruct(vae: Vae, items: Tensor) -> Tensor:
+    """The likelihood's mean at the posterior mean of items (B, *item), shaped like them."""
+    mean, _ = vae.encode(items)
+    return vae.likelihood.mean(vae.decode(mean))
 
 
 def with_fixed_prior(vae: Vae) -> Vae:

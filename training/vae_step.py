@@ -12,7 +12,7 @@ from training.likelihoods import item_sum
 from training.options import VaeOptions
 from training.priors import gaussian_kl, gaussian_log_prob, prior_latents
 from training.step import Noise, Phase, Terms
-from training.vae import Vae, draw_posterior, elbo, score_terms
+from training.vae import Vae, draw_posterior, elbo, posterior_log_prob, score_terms
 
 
 class VaeStep:
@@ -71,9 +71,7 @@ def elbo_objective(vae: Vae, items: Tensor, eps: Tensor, kl_weight: float, free_
         by_dimension = gaussian_kl(draws.mean, draws.log_variance)
         kl, pressed = item_sum(by_dimension), item_sum(by_dimension.clamp(min=free_bits))
     else:
-        zero = torch.zeros_like(eps)
-        log_posterior = gaussian_log_prob(eps, zero, zero) - 0.5 * draws.log_variance.sum(1, keepdim=True)
-        kl = pressed = (log_posterior - draws.log_prior).mean(1)
+        kl = pressed = (posterior_log_prob(eps, draws.log_variance) - draws.log_prior).mean(1)
     return Terms(
         loss=kl_weight * pressed - log_likelihood,
         report={"elbo": log_likelihood - kl, "log_likelihood": log_likelihood, "kl": kl},

@@ -1,12 +1,11 @@
 """What scoring is for: real held-out items pass, and noise does not."""
 
-import io
-
 import httpx
 import numpy as np
 import pytest
 from scipy import stats
 
+from tests.serving import as_npy
 from training.data import DataError, load_dataset
 from training.data.options import DataOptions
 
@@ -15,11 +14,9 @@ ALPHA = 0.01
 
 def flagged(client: httpx.Client, model: str, items: np.ndarray) -> float:
     """The share of the items that the service calls anomalies at alpha 0.01."""
-    file = io.BytesIO()
-    np.save(file, items)
     response = client.post(
         f"/v1/models/{model}/score?alpha={ALPHA}",
-        content=file.getvalue(),
+        content=as_npy(items),
         headers={"content-type": "application/x-npy"},
     )
     return float(np.mean([score["anomaly"] for score in response.json()["scores"]]))

@@ -14,17 +14,11 @@ import pytest
 from PIL import Image
 
 from tests import toy
-from tests.serving import RunningService, running_service
+from tests.serving import RunningService, as_npy, running_service
 
 TOY = "/v1/models/toy-vae"
 TABLE = "/v1/models/toy-table"
 ROW = toy.items(1).tolist()[0]
-
-
-def saved(array: np.ndarray) -> bytes:
-    file = io.BytesIO()
-    np.save(file, array)
-    return file.getvalue()
 
 
 def picture(width: int, height: int, kind: str = "PNG", mode: str = "L") -> bytes:
@@ -145,7 +139,7 @@ def test_rows_that_are_not_one_hot_are_each_named_with_their_column(client: http
     for response in (
         client.post(f"{TABLE}/score", json={"inputs": inputs}),
         client.post(
-            f"{TABLE}/score", content=saved(np.array(inputs)), headers={"content-type": "application/x-npy"}
+            f"{TABLE}/score", content=as_npy(np.array(inputs)), headers={"content-type": "application/x-npy"}
         ),
     ):
         problem = response.json()
@@ -195,17 +189,17 @@ NPY_CASES = [
     (b"", 400, "malformed"),
     (b"\x93NUMPY", 400, "malformed"),
     (b"\x93NUMPY\x01\x00\xff\xff" + b"(" * 65_535, 400, "malformed"),
-    (saved(np.zeros((2, 1, 2, 2)))[:-1], 400, "malformed"),
-    (saved(np.zeros((2, 1, 2, 2))) + b"x", 400, "malformed"),
-    (saved(np.zeros((0, 1, 2, 2))), 422, "unfit"),
-    (saved(np.zeros((2, 2, 2))), 422, "unfit"),
-    (saved(np.array(1.0)), 422, "unfit"),
-    (saved(np.zeros((2, 1, 2, 2), dtype=complex)), 422, "unfit"),
-    (saved(np.zeros((2, 1, 2, 2), dtype="U3")), 422, "unfit"),
-    (saved(np.full((2, 1, 2, 2), np.nan)), 422, "unfit"),
-    (saved(np.full((2, 1, 2, 2), 1e300)), 422, "unfit"),
-    (saved(np.full((2, 1, 2, 2), 0.5)), 422, "unfit"),
-    (saved(np.zeros((16_385, 1, 2, 2), dtype=np.uint8)), 422, "limit_exceeded"),
+    (as_npy(np.zeros((2, 1, 2, 2)))[:-1], 400, "malformed"),
+    (as_npy(np.zeros((2, 1, 2, 2))) + b"x", 400, "malformed"),
+    (as_npy(np.zeros((0, 1, 2, 2))), 422, "unfit"),
+    (as_npy(np.zeros((2, 2, 2))), 422, "unfit"),
+    (as_npy(np.array(1.0)), 422, "unfit"),
+    (as_npy(np.zeros((2, 1, 2, 2), dtype=complex)), 422, "unfit"),
+    (as_npy(np.zeros((2, 1, 2, 2), dtype="U3")), 422, "unfit"),
+    (as_npy(np.full((2, 1, 2, 2), np.nan)), 422, "unfit"),
+    (as_npy(np.full((2, 1, 2, 2), 1e300)), 422, "unfit"),
+    (as_npy(np.full((2, 1, 2, 2), 0.5)), 422, "unfit"),
+    (as_npy(np.zeros((16_385, 1, 2, 2), dtype=np.uint8)), 422, "limit_exceeded"),
     *((headed(text), 400, "malformed") for text in HEADERS),
     (headed("{'descr': [('secret', '<f4')], 'fortran_order': False, 'shape': (1, 1, 2, 2)}"), 422, "unfit"),
 ]

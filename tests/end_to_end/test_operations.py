@@ -11,23 +11,10 @@ from PIL import Image
 from service import noise
 from tests import toy
 from tests.handmade import CALIBRATION_ITEMS, DRAWS, SEED
+from tests.serving import as_npy, bounds_by_seed, npy
 
 TOY = "/v1/models/toy-vae"
 NPY = {"accept": "application/x-npy"}
-
-
-def npy(response: httpx.Response) -> np.ndarray:
-    assert response.status_code == 200, response.text
-    assert response.headers["content-type"] == "application/x-npy"
-    assert int(response.headers["content-length"]) == len(response.content)
-    array: np.ndarray = np.load(io.BytesIO(response.content), allow_pickle=False)
-    return array
-
-
-def as_npy(array: np.ndarray) -> bytes:
-    file = io.BytesIO()
-    np.save(file, array)
-    return file.getvalue()
 
 
 def test_samples_are_the_decoder_of_the_addressed_latents(client: httpx.Client) -> None:
@@ -137,12 +124,7 @@ def test_reconstruction_is_the_decoded_posterior_mean(client: httpx.Client) -> N
 def test_scores_are_bounds_below_the_exact_evidence(client: httpx.Client) -> None:
     inputs = toy.items(4)
     exact = np.array([toy.exact_log_evidence(item) for item in inputs])
-    elbos, bounds = [], []
-    for seed in range(60):
-        body = {"inputs": inputs.tolist(), "draws": 500, "seed": seed}
-        scores = client.post(f"{TOY}/score", json=body).json()["scores"]
-        elbos.append([score["elbo"] for score in scores])
-        bounds.append([score["importance_bound"] for score in scores])
+    elbos, bounds = bounds_by_seed(client, TOY, inputs, draws=500)
     elbo, bound = np.mean(elbos, axis=0), np.mean(bounds, axis=0)
     error = np.std(bounds, axis=0) / np.sqrt(len(bounds))
     assert (elbo < bound).all()

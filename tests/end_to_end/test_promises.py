@@ -17,7 +17,7 @@ from service.errors import ProviderUnavailable
 from service.noise import Stream, normals
 from tests import toy
 from tests.conftest import PUBLISHED, REPOSITORY
-from tests.serving import RunningService, running_service
+from tests.serving import RunningService, as_npy, running_service
 
 NPY = {"accept": "application/x-npy"}
 
@@ -93,9 +93,7 @@ def test_the_same_input_has_the_same_score_wherever_it_stands(client: httpx.Clie
     path = f"/v1/models/{model}/score"
 
     def score(rows: np.ndarray) -> list[dict[str, float]]:
-        file = io.BytesIO()
-        np.save(file, rows)
-        response = client.post(path, content=file.getvalue(), headers={"content-type": "application/x-npy"})
+        response = client.post(path, content=as_npy(rows), headers={"content-type": "application/x-npy"})
         scores: list[dict[str, float]] = response.json()["scores"]
         return scores
 

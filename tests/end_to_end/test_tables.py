@@ -1,6 +1,5 @@
 """A table through every operation: one-dimensional items, real numbers, and one-hot columns."""
 
-import io
 import itertools
 
 import httpx
@@ -10,21 +9,10 @@ from scipy import stats
 
 from service import noise
 from tests import toy_table as table
+from tests.serving import as_npy, bounds_by_seed, npy
 
 MODEL = "/v1/models/toy-table"
 NPY = {"accept": "application/x-npy"}
-
-
-def npy(response: httpx.Response) -> np.ndarray:
-    assert response.status_code == 200, response.text
-    array: np.ndarray = np.load(io.BytesIO(response.content), allow_pickle=False)
-    return array
-
-
-def as_npy(array: np.ndarray) -> bytes:
-    file = io.BytesIO()
-    np.save(file, array)
-    return file.getvalue()
 
 
 def test_samples_are_the_likelihoods_means_in_json_and_npy(client: httpx.Client) -> None:
@@ -74,12 +62,7 @@ def test_a_path_between_rows_of_a_table_goes_by_their_posterior_means(client: ht
 def test_scores_are_bounds_below_the_exact_log_density(client: httpx.Client) -> None:
     inputs = table.items(5)
     exact = np.array([table.exact_log_evidence(item) for item in inputs])
-    elbos, bounds = [], []
-    for seed in range(60):
-        body = {"inputs": inputs.tolist(), "draws": 200, "seed": seed}
-        scores = client.post(f"{MODEL}/score", json=body).json()["scores"]
-        elbos.append([score["elbo"] for score in scores])
-        bounds.append([score["importance_bound"] for score in scores])
+    elbos, bounds = bounds_by_seed(client, MODEL, inputs, draws=200)
     error = np.std(bounds, axis=0) / np.sqrt(len(bounds))
     assert (np.mean(elbos, axis=0) < np.mean(bounds, axis=0)).all()
     assert (np.mean(bounds, axis=0) < exact + 4 * error).all()

@@ -25,11 +25,10 @@ from training.recipe import Recipe, parse_recipe
 from training.report import ReportError, write_report
 from training.report.columns import draw_rows
 from training.report.curves import curves_section
-from training.report.gallery import reconstruct
 from training.report.latents import SWEEP, measure_activity, traverse
 from training.report.reading import Series, Trained, read_metrics, restore
 from training.runs import restore_averaged
-from training.vae import score_terms
+from training.vae import reconstruct, score_terms
 
 FAMILIES = ("vae", "binary", "table", "gan")
 HOSTILE = """<script>alert("1")</script> & '{{ 7 * 7 }}' $x_{"""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -59,7 +60,7 @@ class Dataset:
     outliers: Items | None = None
     """Items of classes that were kept out of every split, to try an anomaly score on; None if none were."""
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of what is learned and calibrated: the columns, and every item in its split and place."""
         digest = hashlib.sha256(repr([column.model_dump() for column in self.columns]).encode())

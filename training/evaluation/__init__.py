@@ -21,6 +21,7 @@ __all__ = [
     "evaluate",
     "evaluate_gan",
     "evaluate_vae",
+    "figure_texts",
     "read_evaluation",
     "training_figures",
     "write_evaluation",
@@ -62,6 +63,12 @@ def read_evaluation(
         return {name: Metric.model_validate(metric) for name, metric in content["metrics"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
+
+
+def figure_texts(metric: Metric) -> tuple[str, str]:
+    """A figure's value and standard error as a person reads them; the latter empty if there is none."""
+    value = f"{metric.value:,.0f}" if float(metric.value).is_integer() else f"{metric.value:.6g}"
+    return value, "" if metric.standard_error is None else f"{metric.standard_error:.2g}"
 
 
 def training_figures(recipe: Recipe, checkpoint: Checkpoint) -> dict[str, Metric]:

@@ -12,16 +12,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from service.contract import Metric
+from service.contract import DISCRETE, Metric
 from training.data import Dataset
 from training.networks import parameter_count
 from training.options import EvaluationOptions
-from training.vae import Vae, elbo, importance_bound, score_terms, with_fixed_prior
+from training.vae import Vae, elbo, importance_bound, reconstruct, score_terms, with_fixed_prior
 
 ACTIVE_VARIANCE = 0.01
 """A latent dimension is active if its posterior mean varies more than this over the data."""
-DISCRETE = ("binary", "eight_bit")
-"""Supports on which a likelihood is a probability, so that it has bits per dimension."""
 _ROWS_TIMES_DRAWS = 4096
 """Decoder rows in one batch: enough to be fast, small enough for any machine."""
 _SAMPLED_AT_ONCE = 1024
@@ -53,7 +51,7 @@ def importance_sampled(vae: Vae, items: Tensor, draws: int, seed: int, watch: Wa
             count = min(_SAMPLED_AT_ONCE, draws - first)
             eps = torch.randn(len(batch), count, vae.latent, generator=generator)
             terms = score_terms(vae, batch, eps)
-            weights.append((terms.log_likelihood + terms.log_prior - terms.log_posterior).double())
+            weights.append(terms.log_weights.double())
         log_weights = torch.cat(weights, dim=1)
         total = torch.logsumexp(log_weights, 1)
         values.append(total - math.log(draws))
@@ -126,7 +124,7 @@ def _reconstruction_error(vae: Vae, items: Tensor, dataset: Dataset) -> Metric:
     unit = "squared pixel value" if dataset.scaling is None else "squared standard deviations"
     squares = []
     for batch in torch.split(items, _ROWS_TIMES_DRAWS):
-        gaps = (vae.likelihood.mean(vae.decode(vae.encode(batch)[0])) - batch) / scale
+        gaps = (reconstruct(vae, batch) - batch) / scale
         squares.append(gaps.double().square().flatten(1).mean(1))
     return mean_metric(torch.cat(squares), unit, "decoded posterior mean against the item")
 

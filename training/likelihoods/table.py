@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from service.contract import Column, Support
+from service.contract import Column, Support, column_places
 from training.likelihoods.likelihood import SupportError, halves, in_lanes, item_sum, squashed
 
 _LOG_SCALE_BOUND = 4.0
@@ -78,10 +78,8 @@ class GaussianTable(nn.Module):
         Raises:
             SupportError: Naming the first column that has some.
         """
-        first = 0
-        for column in self._columns:
-            features = items[:, first : first + column.features]
-            first += features.shape[1]
+        for column, place in column_places(self._columns):
+            features = items[:, place]
             if column.categories:
                 fits = ((features == 0) | (features == 1)).all(1) & (features.sum(1) == 1)
                 wanted = f"one 1 among the {len(column.categories)} features of its categories, 0 elsewhere"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 
+from service.contract import is_picture
 from training.evaluation import read_evaluation
-from training.pictures import is_picture
-from training.recipe import Recipe
+from training.journal import SAMPLES
+from training.recipe import Recipe, flattened
 from training.report.columns import columns_section
 from training.report.curves import curves_section
 from training.report.gallery import reconstructions_section, samples_section
@@ -57,7 +57,7 @@ def _model_sections(trained: Trained | None, recipe: Recipe, folder: Path) -> It
             "No checkpoint yet",
             ("There is no model to show before the run's first checkpoint: only what it has logged.",),
         )
-        if any((folder / "samples").glob("*.png")):
+        if any((folder / SAMPLES).glob("*.png")):
             yield samples_section(None, folder)
         return
     yield scores_section(recipe, read_evaluation(folder, trained.checkpoint, None), folder)
@@ -89,17 +89,10 @@ def _facts(recipe: Recipe, trained: Trained | None, logged: int) -> tuple[tuple[
 
 def _recipe_table(recipe: Recipe) -> Table:
     rows = [
-        (key, _shown(value)) for key, value in _settings(recipe.model_dump(mode="json", exclude_none=True))
+        (key, _shown(value))
+        for key, value in flattened(recipe.model_dump(mode="json", exclude_none=True)).items()
     ]
     return Table(("setting", "value"), tuple(rows), align="ll")
-
-
-def _settings(table: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in table.items():
-        if isinstance(value, dict):
-            yield from _settings(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value
 
 
 def _shown(value: object) -> str:

@@ -5,18 +5,15 @@ Shapes: N rows, F features.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor
 
-from service.contract import Column
+from service.contract import Column, column_places
 from training.priors import prior_latents
-from training.report.gallery import reconstruct
 from training.report.page import Section, Table
 from training.report.reading import Trained
 from training.step import Noise
-from training.vae import Vae
+from training.vae import Vae, reconstruct
 
 _SAMPLES = 1000
 _TEST_ROWS = 1000
@@ -33,7 +30,7 @@ def columns_section(vae: Vae, trained: Trained) -> Section:
     test = trained.items("test", _TEST_ROWS)
     samples, rebuilt = draw_rows(vae, trained.noise(), _SAMPLES), reconstruct(vae, test)
     numbers, tables = [], []
-    for column, place in _places(trained.dataset.columns):
+    for column, place in column_places(trained.dataset.columns):
         if column.categories:
             wrong = float((test[:, place].argmax(1) != rebuilt[:, place].argmax(1)).double().mean())
             tables.append(_categories(column, train[:, place], samples[:, place], wrong))
@@ -60,14 +57,6 @@ def draw_rows(vae: Vae, noise: Noise, rows: int) -> Tensor:
     parameters = vae.decode(latents)
     features = parameters.shape[1] // vae.likelihood.parameters_per_value
     return vae.likelihood.draw(parameters, noise.uniform(rows, features).clamp(min=_LEAST_UNIFORM))
-
-
-def _places(columns: tuple[Column, ...]) -> Iterator[tuple[Column, slice]]:
-    """Each column, and where its features lie in a row."""
-    first = 0
-    for column in columns:
-        yield column, slice(first, first + column.features)
-        first += column.features
 
 
 def _number(column: Column, train: Tensor, samples: Tensor, test: Tensor, rebuilt: Tensor) -> tuple[str, ...]:

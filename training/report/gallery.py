@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,10 +11,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from training.pictures import is_picture, write_grid
+from service.contract import is_picture
+from training.journal import SAMPLES
+from training.pictures import grid_of
 from training.report.page import Picture, Section
 from training.report.reading import ReportError, Trained
-from training.vae import Vae
+from training.vae import Vae, reconstruct
 
 _SAMPLES = 64
 _COLUMNS = 10
@@ -56,19 +57,9 @@ def reconstructions_section(vae: Vae, trained: Trained) -> Section:
     )
 
 
-def reconstruct(vae: Vae, items: Tensor) -> Tensor:
-    """The likelihood's mean at the posterior mean of items (B, *item), shaped like them."""
-    mean, _ = vae.encode(items)
-    return vae.likelihood.mean(vae.decode(mean))
-
-
 def grid(images: Tensor, columns: int, alt: str, label: str = "", caption: str = "") -> Picture:
     """Pictures (N, C, H, W) in [0, 1] as one, in rows of `columns`."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "grid.png"
-        write_grid(path, images.numpy(), columns)
-        with Image.open(path) as picture:
-            return Picture(_inlined(picture), alt, label, caption)
+    return Picture(_inlined(grid_of(images.numpy(), columns)), alt, label, caption)
 
 
 def _newest_samples(trained: Trained) -> Picture:
@@ -85,7 +76,7 @@ def _newest_samples(trained: Trained) -> Picture:
 
 def _evolution(folder: Path) -> Iterator[Picture]:
     """The upper left quarter of the first grid, of those after a quarter and a half, and of the last."""
-    grids = sorted((folder / "samples").glob("step-*.png"))
+    grids = sorted((folder / SAMPLES).glob("step-*.png"))
     last = len(grids) - 1
     for index in sorted({0, round(last / 4), round(last / 2), last} if grids else ()):
         steps = int(grids[index].stem.removeprefix("step-"))

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from service.contract import is_picture
 from training.evaluation.vae import ACTIVE_VARIANCE
-from training.pictures import is_picture
 from training.priors import gaussian_kl
 from training.report.gallery import grid
 from training.report.page import Picture, Section

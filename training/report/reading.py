@@ -14,13 +14,12 @@ from torch import Tensor
 
 from training.checkpoint import Checkpoint, has_checkpoint
 from training.data import Dataset, Split, load_dataset
+from training.journal import METRICS
 from training.recipe import Recipe, parse_recipe
-from training.runs import CHECKPOINTS, restore_averaged
+from training.runs import CHECKPOINTS, RECIPE, restore_averaged
 from training.step import Noise, Step
 from training.vae import Vae, with_fixed_prior
 from training.vae_step import VaeStep
-
-_RECIPE, _METRICS = "recipe.json", "metrics.jsonl"
 
 
 class ReportError(RuntimeError):
@@ -79,10 +78,10 @@ def read_run_recipe(folder: Path) -> Recipe:
         ReportError: The folder is no run.
         RecipeError: Its recipe is of another version of this program.
     """
-    path = folder / _RECIPE
+    path = folder / RECIPE
     if not path.is_file():
-        inside = sorted(str(found.parent) for found in folder.glob(f"*/{_RECIPE}"))
-        what = f"holds no {_RECIPE}, so it is no run" if folder.is_dir() else "is no folder"
+        inside = sorted(str(found.parent) for found in folder.glob(f"*/{RECIPE}"))
+        what = f"holds no {RECIPE}, so it is no run" if folder.is_dir() else "is no folder"
         hint = f"runs inside it: {', '.join(inside)}" if inside else "name a run's, e.g. runs/digits-vae"
         raise ReportError(f"{folder} {what}; {hint}")
     try:
@@ -100,7 +99,7 @@ def read_metrics(folder: Path) -> Mapping[str, Series]:
     Raises:
         ReportError: A line other than the last, which may be half written, is no JSON.
     """
-    path = folder / _METRICS
+    path = folder / METRICS
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     points: dict[str, list[tuple[float, float]]] = {}
     for number, line in enumerate(lines, start=1):

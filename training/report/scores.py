@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from service.contract import Metric
-from training.recipe import RECIPES, Recipe
+from training.evaluation import figure_texts
+from training.recipe import Recipe, shipped_recipe
 from training.report.page import Picture, Section, Table
 from training.report.plotting import BLUE, ORANGE, PURPLE, legend_above, plot
 from training.report.reading import Trained
@@ -74,14 +75,11 @@ def item_elbos(vae: Vae, items: Tensor, noise: Noise) -> Values:
 
 
 def _row(name: str, metric: Metric) -> tuple[str, ...]:
-    value = f"{metric.value:,.0f}" if float(metric.value).is_integer() else f"{metric.value:.6g}"
-    error = "" if metric.standard_error is None else f"{metric.standard_error:.2g}"
-    return (name.replace("_", " "), value, error, metric.unit, metric.note)
+    return (name.replace("_", " "), *figure_texts(metric), metric.unit, metric.note)
 
 
 def _command(recipe: Recipe, folder: Path) -> str:
-    path = RECIPES / f"{recipe.name}.toml"
-    name = f"training/recipes/{path.name}" if path.is_file() else "RECIPE"
+    name = shipped_recipe(recipe.name) or "RECIPE"
     return f"python -m training evaluate {name} --runs {shlex.quote(str(folder.parent))}"
 
 
