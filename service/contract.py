@@ -20,19 +20,30 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from service.errors import InvalidVersion
 
 MANIFEST = "manifest.json"
-OPERATIONS_BY_GRAPHS: dict[str, tuple[str, ...]] = {
-    "sample": ("decode",),
-    "interpolate": ("decode",),
-    "decode": ("decode",),
-    "encode": ("encode",),
-    "reconstruct": ("encode", "decode"),
-    "score": ("score",),
-    "discriminate": ("discriminate",),
-}
-"""The graphs each operation of the API needs; a version offers what its graphs allow."""
+GraphName = Literal["encode", "decode", "draw", "score", "statistics", "discriminate", "generate_scored"]
+OPERATIONS_BY_GRAPHS: tuple[tuple[str, frozenset[GraphName]], ...] = (
+    ("sample", frozenset({"decode"})),
+    ("interpolate", frozenset({"decode"})),
+    ("decode", frozenset({"decode"})),
+    ("encode", frozenset({"encode"})),
+    ("reconstruct", frozenset({"encode", "decode"})),
+    ("score", frozenset({"score"})),
+    ("score", frozenset({"statistics"})),
+    ("discriminate", frozenset({"discriminate"})),
+)
+"""The graphs an operation of the API needs, one line for each way; a version offers what its graphs allow."""
 
-GraphName = Literal["encode", "decode", "draw", "score"]
-Statistic = Literal["elbo", "importance_bound"]
+Bound = Literal["elbo", "importance_bound"]
+"""Statistics of a VAE: bounds on log p(x), in nats, from the draws of the graph `score`."""
+Distance = Literal["residual", "feature_distance", "f_anogan"]
+"""Statistics of a GAN: noise-free columns of the graph `statistics`, higher = more anomalous.
+
+The mean squares of x - G(E(x)) and of f(x) - f(G(E(x))), where f is the discriminator's last hidden layer,
+and their weighted sum. Source: Schlegl et al. 2019, "f-AnoGAN", Medical Image Analysis 54, equation 5.
+"""
+Statistic = Bound | Distance
+Objective = Literal["minimax", "non-saturating", "hinge", "wasserstein", "relativistic"]
+"""What a GAN's discriminator was trained for."""
 Support = Literal["binary", "eight_bit", "unit_interval", "real"]
 """What values an item has: 0 and 1; [0, 1], rounded to the nearest of 256 levels; [0, 1]; any number.
 
@@ -113,26 +124,55 @@ class MixturePrior(FileSpec):
 
 
 class CalibratedStatistic(_Frozen):
-    """How a statistic was calibrated: on n items, with that many draws of that scoring seed."""
+    """How a statistic was calibrated: on n items, and if it is a bound, with which draws."""
 
     n: Annotated[int, Field(ge=1)]
-    draws: Annotated[int, Field(ge=1)]
-    seed: Annotated[int, Field(ge=0, lt=2**53)]
+    draws: Annotated[int, Field(ge=1)] | None = None
+    """Draws per item; None for a statistic without noise."""
+    seed: Annotated[int, Field(ge=0, lt=2**53)] | None = None
+    """The scoring seed that names the draws; None for a statistic without noise."""
 
 
 class CalibrationSpec(FileSpec):
-    """An .npz with one ascending float64 array of surprises (nats) per statistic."""
+    """An .npz with one ascending float64 array of surprises per statistic."""
 
     statistics: dict[Statistic, CalibratedStatistic]
 
 
 class ScoreDefaults(_Frozen):
-    """What a score request gets when it does not say."""
+    """What a score request gets when it does not say; draws and seed are None for a GAN, which has none."""
 
     statistic: Statistic
-    draws: Annotated[int, Field(ge=1)]
-    seed: Annotated[int, Field(ge=0, lt=2**53)]
+    draws: Annotated[int, Field(ge=1)] | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**53)] | None = None
     alpha: Annotated[float, Field(gt=0, lt=1)]
+
+
+class LogitsSpec(FileSpec):
+    """An .npz with `real` (n,) float32: calibrated logits of held-out real items, in random order."""
+
+    n: Annotated[int, Field(ge=1)]
+    largest: float
+    """The largest calibrated logit among many generated items, the log of a bound on p_data / p_G there."""
+
+
+class DiscriminatorSpec(_Frozen):
+    """How the discriminator was trained, and whether its logits are log density ratios."""
+
+    objective: Objective
+    packing: Annotated[int, Field(ge=1)] = 1
+    """How many items it looks at together. Source: Lin et al. 2018, "PacGAN", arXiv:1712.04086."""
+    logits: LogitsSpec | None = None
+    """Present if the graph `generate_scored` is: where there is no `flaw`."""
+
+    @property
+    def flaw(self) -> str | None:
+        """Why its outputs are no log density ratios of single items, or None if they are."""
+        if self.objective == "wasserstein":
+            return "its critic was trained for a Wasserstein distance, whose values are no log density ratios"
+        if self.packing > 1:
+            return f"its discriminator judges {self.packing} items together, never a single one"
+        return None
 
 
 class Metric(_Frozen):
@@ -181,6 +221,11 @@ class Manifest(_Frozen):
     likelihood: str | None
     noise: Literal["philox4x64-boxmuller-1"]
     graphs: dict[GraphName, GraphSpec]
+    statistics: tuple[Distance, ...] = ()
+    """The columns of the graph `statistics`, in order."""
+    discriminator: DiscriminatorSpec | None = None
+    view: tuple[tuple[float, float], tuple[float, float]] | None = None
+    """Items of two numbers: the ranges of both that a picture of their density shows."""
     calibration: CalibrationSpec | None = None
     defaults: ScoreDefaults | None = None
     metrics: dict[str, Metric]
@@ -199,12 +244,19 @@ class Manifest(_Frozen):
         wanted = None if self.support == "real" else (0.0, 1.0)
         if self.value_range != wanted:
             raise ValueError(f"value_range of the support {self.support} is {wanted}")
+        if bool(self.statistics) != ("statistics" in self.graphs):
+            raise ValueError("statistics names the columns of the graph `statistics`: both or neither")
+        logits = self.discriminator is not None and self.discriminator.logits is not None
+        if logits != ("generate_scored" in self.graphs):
+            raise ValueError("discriminator.logits belong to the graph `generate_scored`: both or neither")
+        if self.view is not None and self.item_shape != (2,):
+            raise ValueError(f"view is for items of two numbers, item_shape is {list(self.item_shape)}")
         return self
 
     @property
     def operations(self) -> tuple[str, ...]:
         """The API operations this version's graphs allow."""
-        return tuple(name for name, needs in OPERATIONS_BY_GRAPHS.items() if set(needs) <= set(self.graphs))
+        return tuple(name for name, needs in OPERATIONS_BY_GRAPHS if needs <= self.graphs.keys())
 
     @property
     def discrete(self) -> bool:
@@ -218,6 +270,8 @@ class Manifest(_Frozen):
         yield self.self_test
         if self.calibration is not None:
             yield self.calibration
+        if self.discriminator is not None and self.discriminator.logits is not None:
+            yield self.discriminator.logits
         if isinstance(self.prior, MixturePrior):
             yield self.prior
 

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from training.likelihoods import SupportError
 from training.networks import make_decoder, make_encoder
+from training.objectives import (
+    discriminator_loss,
+    gradient_penalty,
+    non_saturating_generator_loss,
+    value_function,
+)
 from training.options import GanOptions
 from training.recipe import Recipe
 from training.step import Noise, Phase, Terms
@@ -39,61 +43,6 @@ class Gan(nn.Module):
         """Logits (B,): positive means more likely real than generated."""
         logits: Tensor = self.discriminator(items)
         return logits.squeeze(1)
-
-
-def discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-    """-log D(x) - log(1 - D(G(z))), (B,) nats; its mean is -V(G, D).
-
-    Source: Goodfellow et al. 2014, equation 1.
-    """
-    return F.softplus(-real_logits) + F.softplus(fake_logits)
-
-
-def non_saturating_generator_loss(fake_logits: Tensor) -> Tensor:
-    """-log D(G(z)), (B,) nats: strong gradients where the discriminator wins. Source: ibid., section 3."""
-    return F.softplus(-fake_logits)
-
-
-def saturating_generator_loss(fake_logits: Tensor) -> Tensor:
-    """log(1 - D(G(z))), (B,) nats, the minimax game's own term: its gradient vanishes where D wins."""
-    return -F.softplus(fake_logits)
-
-
-def r1_penalty(items: Tensor, logits: Tensor) -> Tensor:
-    """|grad_x logit(x)|^2 / 2 per real item, (B,). Source: Mescheder et al. 2018, arXiv:1801.04406, eq. 9.
-
-    Args:
-        items: (B, C, H, W), requiring gradients.
-        logits: (B,), computed from `items`, each row from its own item only.
-    """
-    (gradient,) = torch.autograd.grad(logits.sum(), items, create_graph=True)
-    return 0.5 * gradient.flatten(1).square().sum(1)
-
-
-class JsdBound(NamedTuple):
-    """A lower bound on JSD(data || generator), with its standard error; nats."""
-
-    value: float
-    standard_error: float
-
-
-def value_function(real_logits: Tensor, fake_logits: Tensor) -> tuple[Tensor, Tensor]:
-    """The two terms of V(G, D), per item in nats: log D(x) and log(1 - D(G(z)))."""
-    return F.logsigmoid(real_logits), F.logsigmoid(-fake_logits)
-
-
-def jsd_bound(real_logits: Tensor, fake_logits: Tensor) -> JsdBound:
-    """Log 2 + V(G, D) / 2 <= JSD(data || generator), for any D not trained on these items.
-
-    Source: Goodfellow et al. 2014, theorem 1, V(G, D*) = -2 log 2 + 2 JSD with D* the maximiser.
-
-    Args:
-        real_logits: (N,) of held-out real items.
-        fake_logits: (M,) of generated items.
-    """
-    real, fake = (term.double() for term in value_function(real_logits, fake_logits))
-    variance = real.var() / len(real) + fake.var() / len(fake)
-    return JsdBound(math.log(2) + 0.5 * float(real.mean() + fake.mean()), 0.5 * math.sqrt(float(variance)))
 
 
 class GanStep:
@@ -146,14 +95,14 @@ class GanStep:
         loss = discriminator_loss(real_logits, fake_logits)
         report = {"discriminator_loss": loss, "real_logit": real_logits, "fake_logit": fake_logits}
         if penalised:
-            penalty = r1_penalty(items, real_logits)
+            penalty = gradient_penalty(items, real_logits)
             loss = loss + self._options.r1_weight * self._options.r1_every * penalty
             report["r1_penalty"] = penalty
         return Terms(loss, report)
 
     def _generator_terms(self, items: Tensor, noise: Noise, step: int) -> Terms:  # noqa: ARG002 - one signature
         generated = self.model.decode(noise.normal(len(items), self.model.latent))
-        loss = non_saturating_generator_loss(self.model.discriminate(generated))
+        loss = non_saturating_generator_loss(generated.new_zeros(()), self.model.discriminate(generated))
         return Terms(loss, {"generator_loss": loss})
 
 

@@ -19,7 +19,6 @@ from service.api.exchange import PNG, Call, Operation, negotiate
 from service.api.reading import body_limit, from_query, read_request
 from service.api.sampling import INTERPOLATE, SAMPLE, SampleRequest, check_count, entity_tag
 from service.api.scoring import SCORE
-from service.contract import OPERATIONS_BY_GRAPHS
 from service.errors import Draining, MethodNotAllowed, NotAcceptable, Unfit, UnsupportedMedia
 from service.metrics import Metrics
 from service.registry import Registry
@@ -53,7 +52,7 @@ class Dispatcher:
         self._metrics.inflight.inc()
         try:
             found = _PATH.fullmatch(scope["path"])
-            if found is not None and found[3] in OPERATIONS_BY_GRAPHS:
+            if found is not None and found[3] in OPERATIONS:
                 model, version, name = found.groups()
                 connection.route = _ROUTE.format("" if version is None else "/versions/{version}", name)
                 _check_method(connection, name)

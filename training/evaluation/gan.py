@@ -10,8 +10,9 @@ from torch import Tensor
 
 from service.contract import Metric
 from training.data import Dataset
-from training.gan import Gan, jsd_bound, value_function
+from training.gan import Gan
 from training.networks import parameter_count
+from training.objectives import jsd_bound, value_function
 from training.options import EvaluationOptions
 
 _ROWS = 500
