@@ -12,7 +12,7 @@ RECIPE ?= training/recipes/digits-vae.toml
 PIP     = $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test lint check format bench report test-performance test-slow test-gpu train clean
+.PHONY: help serve test lint check format bench report figure test-performance test-slow test-gpu train clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -40,6 +40,9 @@ train: $(VENV)/develop.installed ## train, evaluate, export and publish one reci
 
 report: $(VENV)/develop.installed ## write a run's report as one HTML file (RUN=runs/NAME)
 	$(BIN)/python -m training report $(RUN)
+
+figure: $(VENV)/develop.installed ## draw GAN methods on ring and grid, training those without results (hours without them)
+	$(BIN)/python -m training.figure
 
 bench: $(VENV)/develop.installed ## measure the service against raw ONNX Runtime and a naive server (needs wrk)
 	$(BIN)/python -m tests.performance.bench

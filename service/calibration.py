@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from service.contract import Statistic
+from service.contract import Bound
 
 Doubles = NDArray[np.float64]
 
@@ -77,7 +77,7 @@ def _log_mean_exp(values: Doubles) -> Doubles:
     return log_mean
 
 
-def surprise(bounds: Bounds, statistic: Statistic) -> Doubles:
+def surprise(bounds: Bounds, statistic: Bound) -> Doubles:
     """The chosen statistic with its sign turned: (B,) nats, higher = more anomalous."""
     return -(bounds.elbo if statistic == "elbo" else bounds.importance_bound)
 

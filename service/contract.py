@@ -1,25 +1,20 @@
-"""What a published model version is, and how one is read, verified and published.
+"""What a published model version is: its manifest.
 
-A version is the folder `models/NAME/VERSION/`. It is written once, by rename, and never changed:
-`manifest.json` describes it, and every other file the manifest names is pinned by its SHA-256.
+A version is the folder `models/NAME/VERSION/`: `manifest.json` describes it, and every other file the
+manifest names is pinned by its SHA-256. `service.versions` reads, verifies and publishes them.
 Shapes use two free axes: "rows" (B) and "draws" (K).
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import os
-import secrets
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from service.errors import InvalidVersion
+from service.columns import Column
 
-MANIFEST = "manifest.json"
 GraphName = Literal["encode", "decode", "draw", "score", "statistics", "discriminate", "generate_scored"]
 OPERATIONS_BY_GRAPHS: tuple[tuple[str, frozenset[GraphName]], ...] = (
     ("sample", frozenset({"decode"})),
@@ -79,33 +74,6 @@ class GraphSpec(FileSpec):
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
-
-
-class Column(_Frozen):
-    """A column of a table: a number, or one of several categories, one-hot."""
-
-    name: Annotated[str, Field(min_length=1, max_length=200)]
-    categories: tuple[str, ...] = ()
-    """Empty for a number; else the column is as many features, of which one is 1 and the others are 0."""
-
-    @property
-    def features(self) -> int:
-        """How many features of an item the column takes."""
-        return len(self.categories) or 1
-
-    @model_validator(mode="after")
-    def _names_each_category_once(self) -> Self:
-        if len(set(self.categories)) < len(self.categories):
-            raise ValueError(f"column {self.name} names a category twice")
-        return self
-
-
-def column_places(columns: Sequence[Column]) -> Iterator[tuple[Column, slice]]:
-    """Each column of a table, and where its features lie in an item."""
-    start = 0
-    for column in columns:
-        yield column, slice(start, start + column.features)
-        start += column.features
 
 
 def is_picture(item_shape: Sequence[int]) -> bool:
@@ -249,14 +217,15 @@ class Manifest(_Frozen):
         logits = self.discriminator is not None and self.discriminator.logits is not None
         if logits != ("generate_scored" in self.graphs):
             raise ValueError("discriminator.logits belong to the graph `generate_scored`: both or neither")
-        if self.view is not None and self.item_shape != (2,):
-            raise ValueError(f"view is for items of two numbers, item_shape is {list(self.item_shape)}")
+        if self.view and (self.item_shape != (2,) or not all(low < high for low, high in self.view)):
+            raise ValueError("view is for items of two numbers: two ranges, from a smaller to a larger one")
         return self
 
     @property
     def operations(self) -> tuple[str, ...]:
         """The API operations this version's graphs allow."""
-        return tuple(name for name, needs in OPERATIONS_BY_GRAPHS if needs <= self.graphs.keys())
+        offered = (name for name, needs in OPERATIONS_BY_GRAPHS if needs <= self.graphs.keys())
+        return tuple(dict.fromkeys(offered))
 
     @property
     def discrete(self) -> bool:
@@ -268,110 +237,11 @@ class Manifest(_Frozen):
         """Every file the version consists of, the manifest aside."""
         yield from self.graphs.values()
         yield self.self_test
-        if self.calibration is not None:
-            yield self.calibration
-        if self.discriminator is not None and self.discriminator.logits is not None:
-            yield self.discriminator.logits
-        if isinstance(self.prior, MixturePrior):
-            yield self.prior
+        logits = self.discriminator and self.discriminator.logits
+        yield from (spec for spec in (self.calibration, logits, self.prior) if isinstance(spec, FileSpec))
 
     @property
     def sha256(self) -> str:
         """One hash for the whole version: that of its files' hashes, in order of their names."""
         lines = sorted(f"{spec.file} {spec.sha256}" for spec in self.files)
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
-
-
-def sha256_of(path: Path) -> str:
-    """Hex SHA-256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def read_manifest(folder: Path) -> Manifest:
-    """Reads `manifest.json` of a version folder.
-
-    Raises:
-        InvalidVersion: it is missing, unreadable, or does not describe this very folder.
-    """
-    path = folder / MANIFEST
-    try:
-        manifest = Manifest.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise InvalidVersion(f"{path}: cannot be read ({error.strerror})") from error
-    except ValidationError as error:
-        flaw = error.errors(include_input=False, include_url=False)[0]
-        where = ".".join(str(part) for part in flaw["loc"]) or "the document"
-        raise InvalidVersion(f"{path}: {where}: {flaw['msg']}") from error
-    if (manifest.name, str(manifest.version)) != (folder.parent.name, folder.name):
-        raise InvalidVersion(
-            f"{path} describes {manifest.name}/{manifest.version}, but stands in "
-            f"{folder.parent.name}/{folder.name}"
-        )
-    return manifest
-
-
-def verify_files(folder: Path, manifest: Manifest) -> None:
-    """Checks that every file of the version is there, is a plain file, and has its hash.
-
-    Raises:
-        InvalidVersion: naming the first file that is not as the manifest says.
-    """
-    for spec in manifest.files:
-        path = folder / spec.file
-        if path.is_symlink() or not path.is_file():
-            raise InvalidVersion(f"{path}: missing, or not a plain file; publish the version again")
-        if sha256_of(path) != spec.sha256:
-            raise InvalidVersion(f"{path}: its SHA-256 is not the manifest's; publish the version again")
-
-
-def version_folders(model: Path) -> list[Path]:
-    """The version folders of a model, oldest first; anything not named like a version is ignored."""
-    names = [path.name for path in model.iterdir() if path.is_dir() and not path.is_symlink()]
-    versions = sorted(int(name) for name in names if name.isascii() and name.isdigit() and name[0] != "0")
-    return [model / str(version) for version in versions]
-
-
-def stage(models: Path, name: str) -> Path:
-    """Makes an empty folder beside the versions of a model, to be filled and given to `publish`."""
-    staging = models / name / f".partial-{secrets.token_hex(4)}"
-    staging.mkdir(parents=True)
-    return staging
-
-
-def publish(staging: Path, manifest: Manifest) -> Path:
-    """Turns a staged folder into the model's next version, by one rename, and returns its folder.
-
-    `manifest.version` is replaced by the next free number. Everything is flushed to disk first, so
-    that a crash leaves either no new version or a whole one.
-
-    Raises:
-        InvalidVersion: the staged files are not as the manifest says.
-    """
-    verify_files(staging, manifest)
-    model = staging.parent
-    while True:
-        existing = version_folders(model)
-        version = int(existing[-1].name) + 1 if existing else 1
-        numbered = manifest.model_copy(update={"version": version})
-        document = json.dumps(numbered.model_dump(mode="json"), indent=2, ensure_ascii=False)
-        (staging / MANIFEST).write_text(document + "\n", encoding="utf-8")
-        for path in (*staging.iterdir(), staging):
-            flush_to_disk(path)
-        try:
-            staging.rename(model / str(version))
-        except OSError:
-            if not (model / str(version)).exists():
-                raise
-            continue  # another publisher took the number between the look and the rename
-        flush_to_disk(model)
-        return model / str(version)
-
-
-def flush_to_disk(path: Path) -> None:
-    """Returns once a file's bytes, or a folder's names, are on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

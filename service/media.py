@@ -17,7 +17,8 @@ from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 from PIL import Image
 
-from service.contract import Column, Support, column_places, is_picture
+from service.columns import Column, column_places
+from service.contract import Support, is_picture
 from service.errors import Flaw, LimitExceeded, Malformed, NotAcceptable, Unfit
 
 Floats = NDArray[np.float32]

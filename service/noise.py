@@ -39,6 +39,8 @@ class Stream(IntEnum):
     PROPOSAL = 3
     ACCEPTANCE = 4
     SCORING = 5
+    PROPOSAL_COMPONENT = 6
+    CHAIN_START = 7
 
 
 def blocks_per_item(size: int) -> int:

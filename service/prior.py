@@ -7,9 +7,8 @@ M components.
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +16,23 @@ from numpy.typing import NDArray
 from service.contract import Manifest, MixturePrior
 from service.errors import InvalidVersion
 from service.noise import Floats, Stream, normals, uniforms
+from service.versions import read_arrays
 
 WEIGHTS_TOLERANCE = 1e-6
 """How far from 1 the weights of a mixture may add up to; they are then scaled to 1."""
+
+
+class Streams(NamedTuple):
+    """The streams that latents are drawn from: their noise, and a mixture's components."""
+
+    latent: Stream
+    component: Stream
+
+
+SAMPLES: Final = Streams(Stream.LATENT, Stream.COMPONENT)
+"""Of samples that are taken as they come."""
+PROPOSALS: Final = Streams(Stream.PROPOSAL, Stream.PROPOSAL_COMPONENT)
+"""Of proposals that samples are chosen from."""
 
 
 class StandardNormal:
@@ -28,12 +41,14 @@ class StandardNormal:
     def __init__(self, latent_size: int) -> None:
         self._size = latent_size
 
-    def latents(self, seed: int, start: int, count: int, temperature: float) -> Floats:
+    def latents(
+        self, seed: int, start: int, count: int, temperature: float, streams: Streams = SAMPLES
+    ) -> Floats:
         """The latents of samples start .. start + count - 1 of a seed, (count, D) float32.
 
         `temperature` scales the standard deviation.
         """
-        drawn = normals(seed, Stream.LATENT, start, count, self._size)
+        drawn = normals(seed, streams.latent, start, count, self._size)
         return drawn if temperature == 1.0 else drawn * np.float32(temperature)
 
 
@@ -42,6 +57,7 @@ class Mixture:
 
     The component of a sample is chosen by one uniform of the stream COMPONENT, its noise is that of the
     stream LATENT: latent = mean + temperature * standard deviation * noise, elementwise in float32.
+    Proposals have a pair of streams of their own.
     """
 
     def __init__(self, weights: NDArray[np.float64], means: Floats, log_variances: Floats) -> None:
@@ -77,19 +93,21 @@ class Mixture:
         self._means = means.astype(np.float32)
         self._deviations = deviations
 
-    def components(self, seed: int, start: int, count: int) -> NDArray[np.intp]:
+    def components(self, seed: int, start: int, count: int, streams: Streams = SAMPLES) -> NDArray[np.intp]:
         """The components of samples start .. start + count - 1 of a seed, (count,) in 0 .. M - 1."""
-        chosen = uniforms(seed, Stream.COMPONENT, start, count, 1)[:, 0].astype(np.float64)
+        chosen = uniforms(seed, streams.component, start, count, 1)[:, 0].astype(np.float64)
         # "right": a component of weight 0 is never chosen
         return np.searchsorted(self._cumulative, chosen, side="right")
 
-    def latents(self, seed: int, start: int, count: int, temperature: float) -> Floats:
+    def latents(
+        self, seed: int, start: int, count: int, temperature: float, streams: Streams = SAMPLES
+    ) -> Floats:
         """The latents of samples start .. start + count - 1 of a seed, (count, D) float32.
 
         `temperature` scales the standard deviations; the components and their means stay.
         """
-        chosen = self.components(seed, start, count)
-        drawn = normals(seed, Stream.LATENT, start, count, self._means.shape[1])
+        chosen = self.components(seed, start, count, streams)
+        drawn = normals(seed, streams.latent, start, count, self._means.shape[1])
         drawn *= self._deviations.take(chosen, axis=0)
         if temperature != 1.0:
             drawn *= np.float32(temperature)
@@ -110,23 +128,15 @@ def read_prior(folder: Path, manifest: Manifest) -> Prior:
     if not isinstance(spec, MixturePrior):
         return StandardNormal(manifest.latent_size)
     path, rows = folder / spec.file, (spec.components, manifest.latent_size)
+    stored = read_arrays(
+        path,
+        {
+            "weights": (rows[:1], np.float64),
+            "means": (rows, np.float32),
+            "log_variances": (rows, np.float32),
+        },
+    )
     try:
-        # opened here, since numpy leaves a file open that it finds broken
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-            weights = _stored(stored, "weights", rows[:1], np.float64)
-            means = _stored(stored, "means", rows, np.float32)
-            log_variances = _stored(stored, "log_variances", rows, np.float32)
-        return Mixture(weights, means, log_variances)
-    except OSError as error:
-        raise InvalidVersion(f"{path}: cannot be read ({error.strerror})") from error
-    except (EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
-        raise InvalidVersion(f"{path}: {error.args[0]}; publish the version again") from error
-
-
-def _stored(stored: Any, name: str, shape: tuple[int, ...], dtype: type[np.floating[Any]]) -> NDArray[Any]:
-    array: NDArray[Any] = stored[name]
-    if array.shape != shape or array.dtype != dtype:
-        raise ValueError(
-            f"{name} is {array.dtype} {list(array.shape)}; wanted {np.dtype(dtype)} {list(shape)}"
-        )
-    return array
+        return Mixture(**stored)
+    except ValueError as error:
+        raise InvalidVersion(f"{path}: {error}; publish the version again") from error

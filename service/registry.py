@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from service.contract import read_manifest, version_folders
 from service.engine import Provider, choose_provider
 from service.errors import (
     InvalidVersion,
@@ -20,9 +19,11 @@ from service.errors import (
     UnknownModel,
     UnknownVersion,
 )
+from service.loading import load
 from service.metrics import Metrics
-from service.served import Served, load
+from service.served import Served
 from service.settings import Settings
+from service.versions import read_manifest, version_folders
 
 State = Literal["loading", "ready", "failed"]
 

@@ -75,6 +75,12 @@ class Settings(BaseSettings):
     max_json_count: Positive = 4_096
     """Samples of one JSON or PNG request."""
 
+    max_budget: Positive = 1_024
+    """Proposals for each sample that is chosen by the discriminator."""
+
+    max_proposals: Positive = 16_000_000
+    """Samples times budget of one such request."""
+
     max_steps: Annotated[int, Field(ge=2)] = 1_024
     """Points on one interpolation path."""
 

@@ -22,10 +22,9 @@ from service.contract import (
     Provenance,
     ScoreDefaults,
     TensorSpec,
-    publish,
-    sha256_of,
 )
 from service.noise import scoring_noise
+from service.versions import publish, sha256_of
 
 DRAWS, SEED, CALIBRATION_ITEMS = 8, 5, 199
 TERMS: tuple[int | str, ...] = ("rows", "draws")
@@ -130,15 +129,24 @@ def publish_version(
     **fields: Any,
 ) -> Path:
     """Publishes a staged VAE with its calibration and self-test; `fields` are the rest of its manifest."""
-    prior = fields["prior"]
+    return publish_graphs(
+        staging,
+        name,
+        graphs,
+        family="vae",
+        calibration=_calibration(staging, calibration_items, fields["latent_size"], fields["prior"]),
+        defaults=ScoreDefaults(statistic="elbo", draws=DRAWS, seed=SEED, alpha=0.05),
+        **fields,
+    )
+
+
+def publish_graphs(staging: Path, name: str, graphs: dict[GraphName, GraphSpec], **fields: Any) -> Path:
+    """Publishes a staged version with its self-test; `fields` are the rest of its manifest."""
     manifest = Manifest(
         name=name,
         version=1,
-        family="vae",
         noise="philox4x64-boxmuller-1",
         graphs=graphs,
-        calibration=_calibration(staging, calibration_items, fields["latent_size"], prior),
-        defaults=ScoreDefaults(statistic="elbo", draws=DRAWS, seed=SEED, alpha=0.05),
         metrics={},
         provenance=Provenance(recipe={}, commit="none", seed=2, libraries={}),
         parity={},

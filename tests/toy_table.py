@@ -11,7 +11,9 @@ from onnx import TensorProto, helper
 from scipy import stats
 from scipy.special import logsumexp, softmax
 
-from service.contract import Column, GraphName, stage
+from service.columns import Column
+from service.contract import GraphName
+from service.versions import stage
 from tests.handmade import (
     CALIBRATION_ITEMS,
     gaussian_kl_nodes,

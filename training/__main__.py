@@ -10,10 +10,12 @@ from typing import Annotated
 import torch
 import typer
 from rich.console import Console
+from rich.table import Table
 
 from service.contract import Metric
 from service.errors import InvalidVersion
 from training.checkpoint import CheckpointError
+from training.comparison import ComparisonError, compare_versions, write_comparison
 from training.data import DataError, Dataset, load_dataset
 from training.evaluation import evaluate, read_evaluation, training_figures, write_evaluation
 from training.export import export
@@ -24,15 +26,20 @@ from training.loop import DivergenceError, train
 from training.networks import NetworkError
 from training.parity import ParityError, verify_version
 from training.progress import counter, progress_bar
+from training.quality.classifier import ClassifierError
 from training.recipe import Recipe, RecipeError, read_recipe
 from training.report import ReportError, write_report
-from training.runs import restore_averaged
+from training.report.comparison import figure_rows
+from training.runs import MODEL, restore_averaged, stages
 from training.scoring import require_resolvable
+from training.theory import SECTIONS, write_theory
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells report it."""
 _EXPECTED = (
     CheckpointError,
+    ClassifierError,
+    ComparisonError,
     DataError,
     DivergenceError,
     GraphError,
@@ -133,6 +140,23 @@ def report_command(
     _console.print(f"wrote {write_report(run)}", soft_wrap=True)
 
 
+@app.command("theory")
+def theory_command(
+    output: Annotated[Path, typer.Option(help="The HTML file to write.")] = Path("runs/theory.html"),
+    quiet: Quiet = False,
+) -> None:
+    """Show what is proved about GANs on one page, measured anew (a minute).
+
+    The best discriminator and the Jensen-Shannon divergence; a network that
+    finds it; a bound on the divergence while a GAN trains; the vanishing
+    gradient; games that circle, and settle with R1. It needs neither data nor
+    recipe; open the file in a browser.
+    """
+    with counter("theory", len(SECTIONS), quiet) as advance:
+        path = write_theory(output, advance)
+    _console.print(f"wrote {path}", soft_wrap=True)
+
+
 @app.command("verify")
 def verify_command(
     versions: Annotated[
@@ -143,6 +167,27 @@ def verify_command(
     for folder in versions:
         manifest = verify_version(folder)
         _console.print(f"{folder}: sound; {manifest.name} offers {', '.join(manifest.operations)}")
+
+
+@app.command("quality")
+def quality_command(
+    versions: Annotated[
+        list[Path], typer.Argument(metavar="VERSION...", help="Folders, e.g. models/fashion-gan/1.")
+    ],
+    seed: Annotated[int, typer.Option(help="Of the samples and of all resampling.")] = 0,
+    output: Annotated[Path, typer.Option(help="OUTPUT.json and OUTPUT.html are written.")] = Path(
+        "runs/quality"
+    ),
+) -> None:
+    """Measure what published versions of one dataset draw, side by side with the training set itself."""
+    dataset, measured = compare_versions(versions, seed)
+    metrics = {name: each.metrics for name, each in measured.items()}
+    table = Table("figure", *metrics, "unit")
+    for row in figure_rows(metrics):
+        table.add_row(*row)
+    _console.print(table)
+    document, page = write_comparison(output, dataset, measured, seed)
+    _console.print(f"wrote {document} and {page}", soft_wrap=True)
 
 
 def main() -> None:
@@ -165,16 +210,18 @@ def _load(path: Path, overrides: list[str] | None) -> tuple[Recipe, Dataset]:
 
 
 def _train(recipe: Recipe, dataset: Dataset, folder: Path, resume: bool, quiet: bool, again: str) -> None:
-    with (
-        join_group(recipe.loop.device) as group,
-        progress_bar(recipe.name, recipe.loop.steps, quiet or not group.leads) as watch,
-    ):
-        outcome = train(recipe, dataset, folder, resume=resume, watch=watch, group=group)
+    with join_group(recipe.loop.device) as group:
+        for name, options in stages(recipe).items():
+            title = recipe.name if name == MODEL else f"{recipe.name} {name}"
+            with progress_bar(title, options.steps, quiet or not group.leads) as watch:
+                outcome = train(recipe, dataset, folder, stage=name, resume=resume, watch=watch, group=group)
+            if outcome.interrupted:
+                break
     if not group.leads:
         raise typer.Exit(INTERRUPTED if outcome.interrupted else 0)
     if outcome.interrupted:
         _console.print(
-            f"saved after {outcome.steps} of {recipe.loop.steps} steps; go on with\n  {again}",
+            f"saved {name} after {outcome.steps} of {options.steps} steps; go on with\n  {again}",
             soft_wrap=True,
             markup=False,
             highlight=False,

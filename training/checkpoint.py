@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 from torch.optim import Optimizer
 
-from service.contract import flush_to_disk
+from service.versions import flush_to_disk
 
 _TENSORS, _STATE = "tensors.safetensors", "state.json"
 _FORMAT = 2

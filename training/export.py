@@ -7,6 +7,7 @@ import platform
 import shutil
 import subprocess
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -18,6 +19,7 @@ import torch
 
 from service.contract import (
     CalibrationSpec,
+    DiscriminatorSpec,
     FileSpec,
     GraphName,
     GraphSpec,
@@ -28,25 +30,27 @@ from service.contract import (
     Provenance,
     ScoreDefaults,
     is_picture,
-    publish,
-    sha256_of,
-    stage,
 )
 from service.noise import NOISE
 from service.prior import read_prior
+from service.versions import publish, sha256_of, stage
 from training.card import write_card
 from training.data import Dataset
-from training.gan import Gan, GanStep
-from training.graphs import export_graph, graphs_of
+from training.discrimination import calibrate_discriminator
+from training.gan import STATISTICS, Gan
+from training.gan_step import GanStep
+from training.graphs import Graph, export_graph, gan_graphs, vae_graphs
 from training.parity import Exported, measure_parity, open_session, write_self_test
 from training.pictures import write_grid
 from training.recipe import Recipe
-from training.scoring import calibrate
+from training.scoring import Scorer, bound_scorer, calibrate, distance_scorer
 from training.step import Step
 from training.vae import Vae, with_fixed_prior
 from training.vae_step import VaeStep
 
 _SAMPLES = 64
+_MARGIN = 1.15
+"""How much wider than the data a picture of its density is."""
 
 Say = Callable[[str], None]
 """Receives a line of progress for a person."""
@@ -73,24 +77,24 @@ def export(
     model = with_fixed_prior(step.model) if isinstance(step, VaeStep) else step.model
     staging = stage(models, recipe.name)
     try:
-        exported: dict[GraphName, Exported] = {}
-        parity: dict[GraphName, Parity] = {}
-        for graph in graphs_of(model, dataset.item_shape):
+        parts = _Parts(metrics=dict(metrics))
+        for graph in _graphs(model, recipe, dataset, staging, parts, say):
             say(f"exporting {graph.name}")
             path = staging / f"{graph.name}.onnx"
             export_graph(graph, path)
-            exported[graph.name] = Exported(graph, open_session(path))
-            parity[graph.name] = measure_parity(exported[graph.name], dataset)
-        calibration = None
-        if "score" in exported:
+            parts.exported[graph.name] = Exported(graph, open_session(path))
+            parts.parity[graph.name] = measure_parity(parts.exported[graph.name], dataset)
+        scorer = _scorer(model, parts.exported, recipe)
+        if scorer is not None:
             say(f"calibrating on {len(dataset.items['calibration'])} items")
-            assert isinstance(model, Vae)
-            calibration, rates = calibrate(exported["score"], model, recipe.calibration, dataset, staging)
-            metrics = {**metrics, **rates}
-        write_self_test(exported, staging / "self_test.npz", dataset)
-        manifest = _manifest(recipe, dataset, model, exported, parity, calibration, metrics, staging)
+            parts.calibration, parts.defaults, rates = calibrate(
+                scorer, model.support, recipe.calibration, dataset, staging
+            )
+            parts.metrics |= rates
+        write_self_test(parts.exported, staging / "self_test.npz", dataset)
+        manifest = _manifest(recipe, dataset, model, parts, staging)
         latents = read_prior(staging, manifest).latents(0, 0, _SAMPLES, 1.0)
-        samples = exported["decode"].run([latents])[0]
+        samples = parts.exported["decode"].run([latents])[0]
         if is_picture(dataset.item_shape):
             write_grid(staging / "samples.png", samples)
         write_card(staging / "README.md", manifest, dataset)
@@ -103,26 +107,27 @@ def export(
         raise
 
 
-def _manifest(
-    recipe: Recipe,
-    dataset: Dataset,
-    model: Vae | Gan,
-    exported: dict[GraphName, Exported],
-    parity: dict[GraphName, Parity],
-    calibration: CalibrationSpec | None,
-    metrics: dict[str, Metric],
-    staging: Path,
-) -> Manifest:
-    options = recipe.calibration
-    support = model.likelihood.support if isinstance(model, Vae) else "unit_interval"
+@dataclass
+class _Parts:
+    """What a version is made of, as it comes together."""
+
+    metrics: dict[str, Metric]
+    exported: dict[GraphName, Exported] = field(default_factory=dict)
+    parity: dict[GraphName, Parity] = field(default_factory=dict)
+    discriminator: DiscriminatorSpec | None = None
+    calibration: CalibrationSpec | None = None
+    defaults: ScoreDefaults | None = None
+
+
+def _manifest(recipe: Recipe, dataset: Dataset, model: Vae | Gan, parts: _Parts, staging: Path) -> Manifest:
     return Manifest(
         name=recipe.name,
         version=1,
         family=recipe.family,
         description=recipe.title,
         item_shape=dataset.item_shape,
-        support=support,
-        value_range=None if support == "real" else (0.0, 1.0),
+        support=model.support,
+        value_range=None if model.support == "real" else (0.0, 1.0),
         columns=dataset.columns,
         class_names=dataset.class_names,
         latent_size=model.latent,
@@ -136,14 +141,14 @@ def _manifest(
                 inputs=one.graph.inputs,
                 outputs=one.graph.outputs,
             )
-            for name, one in exported.items()
+            for name, one in parts.exported.items()
         },
-        calibration=calibration,
-        defaults=calibration
-        and ScoreDefaults(
-            statistic=options.statistic, draws=options.draws, seed=options.seed, alpha=options.alpha
-        ),
-        metrics=metrics,
+        statistics=STATISTICS if "statistics" in parts.exported else (),
+        discriminator=parts.discriminator,
+        view=_view(dataset),
+        calibration=parts.calibration,
+        defaults=parts.defaults,
+        metrics=parts.metrics,
         provenance=Provenance(
             recipe=recipe.model_dump(mode="json", exclude_none=True),
             commit=_commit(),
@@ -157,9 +162,44 @@ def _manifest(
                 "numpy": np.__version__,
             },
         ),
-        parity=parity,
+        parity=parts.parity,
         self_test=FileSpec(file="self_test.npz", sha256=sha256_of(staging / "self_test.npz")),
     )
+
+
+def _graphs(
+    model: Vae | Gan, recipe: Recipe, dataset: Dataset, staging: Path, parts: _Parts, say: Say
+) -> list[Graph]:
+    """The model's graphs; a GAN's discriminator is calibrated first, if its logits are density ratios."""
+    if isinstance(model, Vae):
+        return vae_graphs(model, dataset.item_shape)
+    assert recipe.gan is not None
+    spec = DiscriminatorSpec(objective=recipe.gan.objective, packing=recipe.gan.packing)
+    platt = None
+    if spec.flaw is None:
+        say(f"calibrating the discriminator on {len(dataset.items['validation'])} items")
+        found = calibrate_discriminator(model, dataset, recipe.evaluation.seed)
+        spec = spec.model_copy(update={"logits": found.write(staging / "logits.npz")})
+        platt = found.platt
+    parts.discriminator = spec
+    return gan_graphs(model, dataset.item_shape, platt)
+
+
+def _scorer(model: Vae | Gan, exported: dict[GraphName, Exported], recipe: Recipe) -> Scorer | None:
+    """What scores anomalies, if anything does."""
+    if isinstance(model, Vae):
+        return bound_scorer(exported["score"], model, recipe.calibration)
+    return distance_scorer(exported["statistics"]) if "statistics" in exported else None
+
+
+def _view(dataset: Dataset) -> tuple[tuple[float, float], tuple[float, float]] | None:
+    """Of items of two numbers: a square around the training items."""
+    if dataset.item_shape != (2,):
+        return None
+    low, high = dataset.items["train"].min(0), dataset.items["train"].max(0)
+    half = _MARGIN * float((high - low).max()) / 2
+    (x, y) = ((low + high) / 2).tolist()
+    return (x - half, x + half), (y - half, y + half)
 
 
 def _write_prior(model: Vae | Gan, path: Path) -> Literal["standard_normal"] | MixturePrior:

@@ -1,115 +1,146 @@
-"""The generative adversarial network: model and objectives, per item, in nats.
+"""The generative adversarial network: a generator, a discriminator and, if trained, an encoder.
 
 D(x) = sigmoid(logit(x)) is the discriminator's probability that x is real. Shapes: B rows, D latent
-dimensions; items (B, C, H, W); logits (B,). Source: Goodfellow et al. 2014, arXiv:1406.2661.
+dimensions, F features; items (B, *item); logits (B,). Source: Goodfellow et al. 2014, arXiv:1406.2661.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from training.likelihoods import SupportError
-from training.networks import make_decoder, make_encoder
-from training.objectives import (
-    discriminator_loss,
-    gradient_penalty,
-    non_saturating_generator_loss,
-    value_function,
-)
-from training.options import GanOptions
+from service.contract import Distance, Support
+from training.data import Dataset, Scaling
+from training.likelihoods import SupportError, item_sum
+from training.networks import Standardise, Unstandardise, make_decoder, make_encoder
 from training.recipe import Recipe
-from training.step import Noise, Phase, Terms
+
+STATISTICS: tuple[Distance, ...] = ("residual", "feature_distance", "f_anogan")
+"""What a GAN with an encoder scores anomalies by."""
+
+
+class Discriminator(nn.Module):
+    """A network of items to one logit, whose last hidden layer is seen too."""
+
+    def __init__(self, network: nn.Module, scaling: Scaling | None) -> None:
+        """Take a network with `features`, and the scaling of items that are in their own units."""
+        super().__init__()
+        self.standardise = nn.Identity() if scaling is None else Standardise(scaling)
+        self.network = network
+
+    def features(self, items: Tensor) -> Tensor:
+        """(B, *item) -> (B, F)."""
+        features: Tensor = self.network.features(self.standardise(items))  # type: ignore[operator]
+        return features
+
+    def forward(self, items: Tensor) -> Tensor:
+        """(B, *item) -> (B,)."""
+        logits: Tensor = self.network(self.standardise(items))
+        return logits.squeeze(1)
+
+
+class Distances(NamedTuple):
+    """How far items are from what the GAN makes of them, each (B,): mean squares."""
+
+    residual: Tensor
+    """Of x - G(E(x)), in the units that the networks see."""
+    feature_distance: Tensor
+    """Of f(x) - f(G(E(x))), f being the discriminator's last hidden layer."""
 
 
 class Gan(nn.Module):
-    """A generator from N(0, I) to items in (0, 1), and a discriminator of items."""
+    """A generator of items from N(0, I), a discriminator of items, and perhaps an encoder back."""
 
-    def __init__(self, generator: nn.Module, discriminator: nn.Module, latent: int) -> None:
-        """Join a generator from D latents to unbounded pixels and a discriminator to one logit (B, 1)."""
+    def __init__(
+        self,
+        generator: nn.Module,
+        discriminator: Discriminator,
+        latent: int,
+        scaling: Scaling | None = None,
+        feature_weight: float = 1.0,
+    ) -> None:
+        """Join a generator from D latents to unbounded values, and a discriminator.
+
+        Without a `scaling` items are pictures in (0, 1), with one they are numbers in their own units.
+        `feature_weight` is that of the features in the anomaly score.
+        """
         super().__init__()
         self.generator = generator
         self.discriminator = discriminator
         self.latent = latent
+        self.feature_weight = feature_weight
+        self.encoder: nn.Module | None = None
+        """Items as the discriminator sees them to D latents; there once it has been trained."""
+        self.support: Support = "unit_interval" if scaling is None else "real"
+        self.finish = nn.Sigmoid() if scaling is None else Unstandardise(scaling)
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Items (B, C, H, W) in (0, 1) of latents (B, D)."""
-        return torch.sigmoid(self.generator(latents))
+        """Items (B, *item) of latents (B, D)."""
+        items: Tensor = self.finish(self.generator(latents))
+        return items
 
     def discriminate(self, items: Tensor) -> Tensor:
         """Logits (B,): positive means more likely real than generated."""
         logits: Tensor = self.discriminator(items)
-        return logits.squeeze(1)
+        return logits
+
+    def encode(self, items: Tensor) -> Tensor:
+        """The latents (B, D) that the generator makes the nearest items of."""
+        assert self.encoder is not None, "only a GAN with an encoder encodes"
+        latents: Tensor = self.encoder(self.discriminator.standardise(items))
+        return latents
+
+    def distances(self, items: Tensor) -> Distances:
+        """How far items (B, *item) are from G(E(x)). Source: Schlegl et al. 2019, "f-AnoGAN", equation 5."""
+        nearest = self.decode(self.encode(items))
+        standardise, features = self.discriminator.standardise, self.discriminator.features
+        return Distances(
+            residual=_mean_square(standardise(items) - standardise(nearest)),
+            feature_distance=_mean_square(features(items) - features(nearest)),
+        )
+
+    def statistics(self, items: Tensor) -> Tensor:
+        """The columns of `STATISTICS` for items (B, *item): (B, 3)."""
+        residual, feature_distance = self.distances(items)
+        anomaly = residual + self.feature_weight * feature_distance
+        return torch.stack([residual, feature_distance, anomaly], dim=1)
 
 
-class GanStep:
-    """Trains discriminator and generator in turn: logistic loss with R1, then the non-saturating loss."""
-
-    def __init__(self, model: Gan, options: GanOptions) -> None:
-        self.model = model
-        self._options = options
-
-    def phases(self) -> list[Phase]:
-        """The discriminator's update, then the generator's."""
-        ratio = self._options.discriminator_learning_rate_ratio
-        return [
-            Phase("discriminator", self.model.discriminator, self._discriminator_terms, ratio),
-            Phase("generator", self.model.generator, self._generator_terms),
-        ]
-
-    def check(self, items: Tensor) -> None:
-        """Refuse items that no generator could make.
-
-        Raises:
-            SupportError: Some value lies outside [0, 1] or is not a number.
-        """
-        if not bool(((items >= 0) & (items <= 1)).all()):
-            raise SupportError(
-                "a GAN learns pictures with values in [0, 1]; some lie outside, so scale the data"
-            )
-
-    def validate(self, items: Tensor, noise: Noise) -> Mapping[str, Tensor]:
-        """Both terms of V(G, D) on held-out items and as many generated ones."""
-        generated = self.model.decode(noise.normal(len(items), self.model.latent))
-        real, fake = value_function(self.model.discriminate(items), self.model.discriminate(generated))
-        return {
-            "log_d_real": real,
-            "log_one_minus_d_fake": fake,
-            "jsd_bound": math.log(2) + (real + fake) / 2,
-        }
-
-    def sample(self, noise: Noise, rows: int) -> Tensor:
-        """Generated items."""
-        return self.model.decode(noise.normal(rows, self.model.latent))
-
-    def _discriminator_terms(self, items: Tensor, noise: Noise, step: int) -> Terms:
-        with torch.no_grad():
-            generated = self.model.decode(noise.normal(len(items), self.model.latent))
-        penalised = self._options.r1_weight > 0 and step % self._options.r1_every == 0
-        if penalised:
-            items = items.detach().requires_grad_()
-        real_logits, fake_logits = self.model.discriminate(items), self.model.discriminate(generated)
-        loss = discriminator_loss(real_logits, fake_logits)
-        report = {"discriminator_loss": loss, "real_logit": real_logits, "fake_logit": fake_logits}
-        if penalised:
-            penalty = gradient_penalty(items, real_logits)
-            loss = loss + self._options.r1_weight * self._options.r1_every * penalty
-            report["r1_penalty"] = penalty
-        return Terms(loss, report)
-
-    def _generator_terms(self, items: Tensor, noise: Noise, step: int) -> Terms:  # noqa: ARG002 - one signature
-        generated = self.model.decode(noise.normal(len(items), self.model.latent))
-        loss = non_saturating_generator_loss(generated.new_zeros(()), self.model.discriminate(generated))
-        return Terms(loss, {"generator_loss": loss})
+def _mean_square(values: Tensor) -> Tensor:
+    rows = values.flatten(1)
+    return item_sum(rows.square()) / rows.shape[1]
 
 
-def make_gan(recipe: Recipe, item_shape: tuple[int, ...]) -> Gan:
-    """The untrained GAN of a recipe with a [gan] table."""
+def make_gan(recipe: Recipe, dataset: Dataset) -> Gan:
+    """The untrained GAN of a recipe with a [gan] table, without an encoder.
+
+    Raises:
+        NetworkError: The networks do not fit the items.
+        SupportError: The data is a table with categorical columns.
+    """
+    assert recipe.gan is not None
+    categorical = [column.name for column in dataset.columns if column.categories]
+    if categorical:
+        raise SupportError(
+            f"a [gan] came with the categorical column {categorical[0]!r}, which no generator's numbers can "
+            "be; drop such columns, or give the table a [vae], likelihood 'gaussian'"
+        )
+    first, *rest = dataset.item_shape
+    together = (first * recipe.gan.packing, *rest)
+    if dataset.scaling is not None and recipe.gan.packing > 1:
+        raise SupportError("gan.packing is for pictures; with numbers set it to 1")
+    network, latent = recipe.network, recipe.network.latent
     return Gan(
-        generator=make_decoder(recipe.network, item_shape),
-        discriminator=make_encoder(recipe.network, item_shape, outputs=1),
-        latent=recipe.network.latent,
+        generator=make_decoder(network, dataset.item_shape),
+        discriminator=Discriminator(make_encoder(network, together, outputs=1), dataset.scaling),
+        latent=latent,
+        scaling=dataset.scaling,
+        feature_weight=1.0 if recipe.encoder is None else recipe.encoder.feature_weight,
     )
+
+
+def make_gan_encoder(recipe: Recipe, dataset: Dataset) -> nn.Module:
+    """The untrained encoder of a recipe's GAN: the mirror image of the generator."""
+    return make_encoder(recipe.network, dataset.item_shape, outputs=recipe.network.latent)

@@ -20,17 +20,19 @@ import torch
 from torch import Tensor, nn
 
 from service.contract import GraphName, TensorSpec
-from training.gan import Gan
+from training.gan import STATISTICS, Gan
 from training.likelihoods import nearest_levels
+from training.platt import Platt
 from training.vae import Vae, score_terms
 
 OPSET = 18
 # fmt: off
 ALLOWED_OPERATORS = frozenset({
-    "Abs", "Add", "Cast", "Clip", "Concat", "Constant", "Conv", "ConvTranspose", "Div", "Exp", "Expand",
-    "Flatten", "Gemm", "Greater", "GreaterOrEqual", "Identity", "LeakyRelu", "Less", "Log", "MatMul", "Max",
-    "Min", "Mul", "Neg", "Pow", "Reciprocal", "ReduceMax", "Relu", "Reshape", "Round", "Shape", "Sigmoid",
-    "Sign", "Slice", "Softplus", "Sqrt", "Squeeze", "Sub", "Tanh", "Transpose", "Unsqueeze", "Where",
+    "Abs", "Add", "Cast", "Clip", "Concat", "Constant", "Conv", "ConvTranspose", "Cos", "Div", "Exp",
+    "Expand", "Flatten", "Gemm", "Greater", "GreaterOrEqual", "Identity", "LeakyRelu", "Less", "Log",
+    "MatMul", "Max", "Min", "Mul", "Neg", "Pow", "Reciprocal", "ReduceMax", "Relu", "Reshape", "Round",
+    "Shape", "Sigmoid", "Sign", "Sin", "Slice", "Softplus", "Sqrt", "Squeeze", "Sub", "Tanh", "Transpose",
+    "Unsqueeze", "Where",
 })
 # fmt: on
 """Operators a graph may use: deterministic, without control flow, each acting on every row by itself.
@@ -69,14 +71,39 @@ class Graph:
     outputs: tuple[TensorSpec, ...]
 
 
-def graphs_of(model: Vae | Gan, item_shape: tuple[int, ...]) -> list[Graph]:
-    """The graphs a model of that family offers."""
+def gan_graphs(gan: Gan, item_shape: tuple[int, ...], platt: Platt | None) -> list[Graph]:
+    """The graphs that a GAN offers: an encoder's if it has one, a discriminator's if that is calibrated."""
+    inputs, samples = _spec("inputs", "rows", *item_shape), _spec("samples", "rows", *item_shape)
+    latents = _spec("latents", "rows", gan.latent)
+    graphs = [Graph("decode", Operation(gan, gan.decode), (latents,), (samples,))]
+    if gan.encoder is not None:
+        columns = _spec("statistics", "rows", len(STATISTICS))
+        graphs += [
+            Graph("encode", Operation(gan, gan.encode), (inputs,), (_spec("mean", "rows", gan.latent),)),
+            Graph("statistics", Operation(gan, gan.statistics), (inputs,), (columns,)),
+        ]
+    if platt is not None:
+        logit = _spec("logit", "rows")
+
+        def judged(items: Tensor) -> Tensor:
+            return platt(gan.discriminate(items))
+
+        def generate_scored(latents: Tensor) -> tuple[Tensor, Tensor]:
+            generated = gan.decode(latents)
+            return generated, judged(generated)
+
+        graphs += [
+            Graph("discriminate", Operation(gan, judged), (inputs,), (logit,)),
+            Graph("generate_scored", Operation(gan, generate_scored), (latents,), (samples, logit)),
+        ]
+    return graphs
+
+
+def vae_graphs(vae: Vae, item_shape: tuple[int, ...]) -> list[Graph]:
+    """The four graphs that a VAE offers."""
     items = ("rows", *item_shape)
-    latents = _spec("latents", "rows", model.latent)
-    samples = _spec("samples", *items)
-    if isinstance(model, Gan):
-        return [Graph("decode", Operation(model, model.decode), (latents,), (samples,))]
-    vae, inputs, per_draw = model, _spec("inputs", *items), ("rows", "draws")
+    latents = _spec("latents", "rows", vae.latent)
+    samples, inputs, per_draw = _spec("samples", *items), _spec("inputs", *items), ("rows", "draws")
     nearest = nearest_levels if vae.likelihood.support == "eight_bit" else nn.Identity()
     return [
         Graph(

@@ -32,7 +32,7 @@ from training.journal import Journal
 from training.options import LoopOptions
 from training.progress import Watch
 from training.recipe import Recipe
-from training.runs import CHECKPOINTS, RECIPE, check_data, check_recipe, make_step
+from training.runs import CHECKPOINTS, MODEL, RECIPE, Stage, check_base, check_data, check_recipe, make_stage
 from training.step import Noise, Phase
 
 SAMPLE_ROWS = 64
@@ -57,6 +57,7 @@ def train(
     dataset: Dataset,
     folder: Path,
     *,
+    stage: str = MODEL,
     resume: bool = False,
     watch: Watch | None = None,
     group: Group = ALONE,
@@ -69,6 +70,7 @@ def train(
         recipe: What to train.
         dataset: The recipe's data.
         folder: The run's folder, made if missing.
+        stage: Which of the recipe's stages; one that builds on another has a folder of its own inside.
         resume: Go on from the newest checkpoint, if there is one; else a folder with one is refused.
         watch: Told after every step.
         group: This process among those that train together; all call this alike.
@@ -80,34 +82,37 @@ def train(
         SupportError: Items have values outside of the likelihood's support.
     """
     torch.set_num_threads(recipe.loop.threads)
-    run = _Run(recipe, dataset, folder, resume, group)
+    run = _Run(recipe, dataset, make_stage(recipe, dataset, folder, stage), resume, group)
     with interrupt_flag(again_kills=group.size == 1) as interrupted:
-        while run.steps_done < recipe.loop.steps and not group.any(interrupted.is_set()):
+        while run.steps_done < run.steps and not group.any(interrupted.is_set()):
             run.advance()
             if watch is not None:
                 watch(run.steps_done, run.journal.latest)
         run.save()
-    return Outcome(run.steps_done, interrupted=run.steps_done < recipe.loop.steps)
+    return Outcome(run.steps_done, interrupted=run.steps_done < run.steps)
 
 
 def learning_rate(options: LoopOptions, n: int) -> float:
-    """Learning rate of step n (from 0): linear warm-up, then half a cosine down to the final ratio."""
+    """Learning rate of step n (from 0): linear warm-up, then by the schedule down to the final ratio."""
     if n < options.warmup_steps:
         return options.learning_rate * (n + 1) / options.warmup_steps
     share = (n - options.warmup_steps) / max(1, options.steps - options.warmup_steps)
     floor = options.final_learning_rate_ratio
+    if options.schedule == "geometric":
+        return options.learning_rate * math.pow(floor, share)
     return options.learning_rate * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * share)))
 
 
 class _Run:
     """The state of one training run, advanced a step at a time."""
 
-    def __init__(self, recipe: Recipe, dataset: Dataset, folder: Path, resume: bool, group: Group) -> None:
+    def __init__(self, recipe: Recipe, dataset: Dataset, stage: Stage, resume: bool, group: Group) -> None:
         self.steps_done, self._saved = 0, -1
         self._started, self._seconds_before = time.monotonic(), 0.0
         self._group, self._data = group, dataset.fingerprint
-        self.journal = Journal(folder)
-        self._recipe, self._options, self._folder = recipe, recipe.loop, folder
+        self.steps = stage.options.steps
+        self.journal = Journal(stage.folder)
+        self._recipe, self._stage, self._options = recipe, stage, stage.options
         self._dynamic = recipe.data.binarise == "dynamic"
         self._train = torch.from_numpy(dataset.items["train"])
         self._validation = torch.from_numpy(dataset.items["validation"][: self._options.validation_rows])
@@ -118,7 +123,7 @@ class _Run:
                 "set loop.batch_rows to a multiple of their number"
             )
         self._order = (-1, torch.empty(0, dtype=torch.int64))
-        self._step = make_step(recipe, dataset)
+        self._step = stage.step
         self._step.model.to(group.device)
         for split, items in dataset.items.items():
             if not (self._dynamic and split == "train"):
@@ -139,7 +144,7 @@ class _Run:
         self._losses = {phase.name: group.averaging(_Loss(phase)) for phase in self._phases}
         if group.leads:
             self.journal.begin(self.steps_done)
-            (folder / RECIPE).write_text(recipe.model_dump_json(indent=2), encoding="utf-8")
+            (stage.folder / RECIPE).write_text(recipe.model_dump_json(indent=2), encoding="utf-8")
 
     def advance(self) -> None:
         """Do one step, and what is due after it."""
@@ -180,15 +185,16 @@ class _Run:
         state = {
             "recipe": self._recipe.model_dump(mode="json"),
             "data": self._data,
+            "based_on": self._stage.based_on,
             "seconds": self._seconds_before + time.monotonic() - self._started,
             "processes": self._group.size,
             "libraries": {"torch": torch.__version__},
         }
-        write_checkpoint(self._folder / CHECKPOINTS, Checkpoint(self.steps_done, tensors, state))
+        write_checkpoint(self._stage.folder / CHECKPOINTS, Checkpoint(self.steps_done, tensors, state))
         self._saved = self.steps_done
 
     def _resume_or_refuse(self, resume: bool, dataset: Dataset) -> None:
-        checkpoints = self._folder / CHECKPOINTS
+        checkpoints = self._stage.folder / CHECKPOINTS
         found = has_checkpoint(checkpoints)
         self._group.require_equal(int(found), "whether there is a checkpoint")
         if not found:
@@ -199,8 +205,9 @@ class _Run:
                 "or remove the run's folder to start anew"
             )
         checkpoint = read_checkpoint(checkpoints)
-        check_recipe(self._recipe, checkpoint)
+        check_recipe(self._recipe, checkpoint, () if self._stage.based_on else ("encoder.",))
         check_data(dataset, checkpoint)
+        check_base(self._stage.based_on, checkpoint, self._stage.folder)
         self._step.model.load_state_dict(checkpoint.part("model"))
         self._averaged.model.load_state_dict(checkpoint.part("average"))
         for name, optimiser in self._optimisers.items():

@@ -67,6 +67,8 @@ class Losses(NamedTuple):
 
     discriminator: Callable[[Tensor, Tensor], Tensor]
     generator: Callable[[Tensor, Tensor], Tensor]
+    generator_sees_real: bool = False
+    """Whether the generator's loss depends on the real logits at all."""
 
 
 LOSSES: Mapping[Objective, Losses] = MappingProxyType(
@@ -75,7 +77,9 @@ LOSSES: Mapping[Objective, Losses] = MappingProxyType(
         "non-saturating": Losses(discriminator_loss, non_saturating_generator_loss),
         "hinge": Losses(hinge_discriminator_loss, critic_generator_loss),
         "wasserstein": Losses(wasserstein_discriminator_loss, critic_generator_loss),
-        "relativistic": Losses(relativistic_discriminator_loss, relativistic_generator_loss),
+        "relativistic": Losses(
+            relativistic_discriminator_loss, relativistic_generator_loss, generator_sees_real=True
+        ),
     }
 )
 

@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from service.contract import Objective, Statistic
+
 Width = Annotated[int, Field(ge=1, le=65_536)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 
@@ -25,10 +27,24 @@ class NetworkOptions(Options):
     channels: tuple[Width, ...] = ()
     """Convolutional networks: output channels of each stride-2 layer, from the image inwards."""
     hidden: tuple[Width, ...] = (128,)
-    """Widths of the dense layers, from the image side inwards."""
+    """Widths of the dense layers, from the item's side inwards."""
+    decoder_hidden: tuple[Width, ...] | None = None
+    """The same of the decoder or generator, where it does not mirror the encoder or discriminator."""
     gated: bool = False
     """Whether the dense layers are gated, a * sigmoid(b), instead of leaky rectifiers. Source: Dauphin et
     al. 2017, arXiv:1612.08083."""
+    fourier_features: int = Field(default=0, ge=0, le=1024)
+    """Dense encoders and discriminators: how many random directions of the input are seen through a sine and
+    a cosine too, without which a network is slow to learn what changes within a short distance. Source:
+    Tancik et al. 2020, arXiv:2006.10739."""
+    fourier_frequencies: tuple[float, float] = (0.3, 10.0)
+    """The lowest and the highest typical frequency of those directions, radians per unit; the others lie
+    evenly between them on a log-scale."""
+
+    @property
+    def of_decoder(self) -> tuple[int, ...]:
+        """Widths of the decoder's dense layers, from the item's side inwards."""
+        return self.hidden if self.decoder_hidden is None else self.decoder_hidden
 
     @model_validator(mode="after")
     def _channels_belong_to_convolutions(self) -> NetworkOptions:
@@ -85,12 +101,23 @@ class VaeOptions(Options):
 
 
 class GanOptions(Options):
-    """The generative adversarial network's objective (non-saturating, logistic)."""
+    """The generative adversarial network's game and what steadies it."""
 
+    objective: Objective = "non-saturating"
+    """What discriminator and generator minimise: see `training/objectives.py`."""
     r1_weight: float = Field(default=1.0, ge=0)
     """gamma of the R1 penalty gamma / 2 |grad_x logit|^2 on real items."""
-    r1_every: int = Field(default=1, ge=1)
-    """The penalty is applied, times this number, at every so-manieth step."""
+    r2_weight: float = Field(default=0.0, ge=0)
+    """gamma of the same penalty on generated items, R2."""
+    penalty_every: int = Field(default=1, ge=1)
+    """The penalties are applied, times this number, at every so-manieth step."""
+    penalty_final_ratio: float = Field(default=1.0, gt=0, le=1)
+    """The weights of the penalties fall geometrically to this share of what they begin with: a strong one
+    spreads the generator over the data, a weak one lets the discriminator see details."""
+    slope_weight: float = Field(default=10.0, ge=0)
+    """`wasserstein`: weight of the penalty on slopes other than 1, WGAN-GP. No other objective has it."""
+    packing: int = Field(default=1, ge=1)
+    """How many items the discriminator judges together."""
     discriminator_learning_rate_ratio: float = Field(default=1.0, gt=0)
     """The discriminator's learning rate over the generator's."""
 
@@ -102,10 +129,12 @@ class LoopOptions(Options):
     batch_rows: int = Field(default=128, ge=1)
     """Items of one step, over all processes; at most the training split."""
     learning_rate: float = Field(default=1e-3, gt=0)
+    schedule: Literal["cosine", "geometric"] = "cosine"
+    """How the learning rate falls; geometrically, by the same factor at every step."""
     final_learning_rate_ratio: float = Field(default=0.01, ge=0, le=1)
-    """The cosine schedule ends at this share of the learning rate."""
+    """The schedule ends at this share of the learning rate."""
     warmup_steps: int = Field(default=100, ge=0)
-    """Steps of linear warm-up before the cosine."""
+    """Steps of linear warm-up before that."""
     betas: tuple[Decay, Decay] = (0.9, 0.999)
     """Adam's two decay rates."""
     gradient_clip: float = Field(default=1e6, gt=0)
@@ -118,10 +147,30 @@ class LoopOptions(Options):
     validation_rows: int = Field(default=1000, ge=1)
     """Items of the validation split looked at each time."""
     checkpoint_every: int = Field(default=1000, ge=1)
+
     threads: int = Field(default=1, ge=1)
     """CPU threads of each process; results are repeatable bit for bit for equal numbers of threads."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to train; `auto` is CUDA where there is one. Under `torchrun` each process has a device."""
+
+    @model_validator(mode="after")
+    def _geometric_never_ends_at_nothing(self) -> LoopOptions:
+        if self.schedule == "geometric" and not self.final_learning_rate_ratio:
+            raise ValueError("final_learning_rate_ratio is 0, which no geometric schedule reaches; raise it")
+        return self
+
+
+class EncoderOptions(Options):
+    """An encoder for a GAN, trained after it: the least distance between x and G(E(x)).
+
+    Source: Schlegl et al. 2019, "f-AnoGAN", Medical Image Analysis 54, section 3.2.3, izi_f.
+    """
+
+    feature_weight: float = Field(default=1.0, ge=0)
+    """kappa, the weight of the distance between the discriminator's features of x and of G(E(x))."""
+    latent_weight: float = Field(default=0.0, ge=0)
+    """The weight of the distance between z and E(G(z)) for z from the prior, which holds E near it."""
+    loop: LoopOptions
 
 
 class EvaluationOptions(Options):
@@ -146,10 +195,13 @@ class EvaluationOptions(Options):
 
 
 class CalibrationOptions(Options):
-    """How a VAE's scores are calibrated; these become the version's defaults."""
+    """How scores are calibrated; these become the version's defaults."""
 
-    statistic: Literal["elbo", "importance_bound"] = "elbo"
+    statistic: Statistic | None = None
+    """Unless told, `elbo` for a VAE and `f_anogan` for a GAN."""
     draws: int = Field(default=16, ge=2)
+    """Of a VAE's bounds; a GAN's scores have no noise."""
     seed: int = Field(default=0, ge=0, lt=2**53)
+    """Names those draws."""
     alpha: float = Field(default=0.01, gt=0, lt=1)
     """Share of normal items that may be flagged as anomalies."""

@@ -16,7 +16,8 @@ import onnxruntime
 import torch
 from torch import Tensor
 
-from service.contract import GraphName, Manifest, Parity, read_manifest, verify_files
+from service.contract import GraphName, Manifest, Parity
+from service.versions import read_manifest, verify_files
 from training.data import Dataset
 from training.graphs import Graph, check_graph, example_inputs
 from training.vae import Vae
@@ -145,7 +146,7 @@ def verify_version(folder: Path) -> Manifest:
 def _inputs(graph: Graph, dataset: Dataset, rows: int, seed: int, real: bool) -> list[Tensor]:
     tensors = list(example_inputs(graph, rows, _DRAWS, seed))
     model = graph.module.model
-    support = model.likelihood.support if isinstance(model, Vae) else "unit_interval"
+    support = model.support
     for index, spec in enumerate(graph.inputs):
         if spec.name == "inputs" and (real or support == "real"):
             chosen = np.arange(seed * rows, (seed + 1) * rows) % len(dataset.items["test"])

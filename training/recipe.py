@@ -17,6 +17,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from training.data.options import DataOptions
 from training.options import (
     CalibrationOptions,
+    EncoderOptions,
     EvaluationOptions,
     GanOptions,
     LoopOptions,
@@ -46,6 +47,8 @@ class Recipe(Options):
     vae: VaeOptions | None = None
     gan: GanOptions | None = None
     loop: LoopOptions
+    encoder: EncoderOptions | None = None
+    """Trained when the GAN is; without it a GAN neither reconstructs nor scores."""
     evaluation: EvaluationOptions = EvaluationOptions()
     calibration: CalibrationOptions = CalibrationOptions()
 
@@ -53,6 +56,8 @@ class Recipe(Options):
     def _exactly_one_family(self) -> Recipe:
         if (self.vae is None) == (self.gan is None):
             raise ValueError("a recipe has exactly one of the tables [vae] and [gan]")
+        if self.encoder is not None and self.gan is None:
+            raise ValueError("a table [encoder] came without [gan]; a VAE has its own encoder: leave it out")
         built_in = self.data.dataset in ("digits", "fashion-mnist")
         if self.vae and self.vae.likelihood == "bernoulli" and built_in and self.data.binarise == "none":
             raise ValueError(

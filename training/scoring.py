@@ -1,28 +1,33 @@
-"""Calibration of a published VAE: its own `score` graph on the calibration split, as the service will run it.
+"""Calibration of a version's anomaly scores: its own graph on the calibration split, as the service runs it.
 
-Shapes: N items, B rows, K draws, D latent dimensions; items (N, *item).
+Shapes: N items, K draws, D latent dimensions; items (N, *item).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 
-from service.calibration import Bounds, Calibration, bounds_from_terms, surprise
+from service.calibration import Calibration, Doubles, bounds_from_terms, surprise
+from service.columns import column_places
 from service.contract import (
+    Bound,
     CalibratedStatistic,
     CalibrationSpec,
     Metric,
+    ScoreDefaults,
     Statistic,
     Support,
-    column_places,
-    sha256_of,
 )
 from service.noise import scoring_noise
+from service.versions import sha256_of
 from training.data import Dataset
+from training.gan import STATISTICS
 from training.options import CalibrationOptions
 from training.parity import Exported, Floats
 from training.recipe import RecipeError
@@ -30,18 +35,51 @@ from training.vae import Vae
 
 _ROWS = 100
 _NOISE_ROWS = 1000
-_STATISTICS: tuple[Statistic, ...] = ("elbo", "importance_bound")
 
 
-def _score(exported: Exported, items: Floats, eps: Floats, analytic_kl: bool) -> Bounds:
-    """Bounds of items (N, *item) with the same eps (K, D) for each, as the service computes them."""
-    parts = []
+@dataclass(frozen=True)
+class Scorer:
+    """A version's anomaly statistics, as the service computes them."""
+
+    surprises: Callable[[Floats], dict[Statistic, Doubles]]
+    """Items (N, *item) to the surprises (N,) by each statistic."""
+    default: Statistic
+    """What a recipe that names no statistic is calibrated for."""
+    draws: int | None = None
+    seed: int | None = None
+    """Of the noise that the surprises depend on, if there is any."""
+
+
+def bound_scorer(exported: Exported, vae: Vae, options: CalibrationOptions) -> Scorer:
+    """The bounds of a VAE, by its graph `score`, with the same draws for every item."""
+    eps = scoring_noise(options.seed, options.draws, vae.latent)
+    analytic_kl = vae.components() is None
+
+    def surprises(items: Floats) -> dict[Statistic, Doubles]:
+        parts = []
+        for batch in _batches(items):
+            shared = np.ascontiguousarray(np.broadcast_to(eps, (len(batch), *eps.shape)))
+            parts.append(exported.run([batch, shared]))
+        terms = (np.concatenate(term) for term in zip(*parts, strict=True))
+        bounds = bounds_from_terms(*terms, analytic_kl=analytic_kl)
+        return {statistic: surprise(bounds, statistic) for statistic in get_args(Bound)}
+
+    return Scorer(surprises, "elbo", options.draws, options.seed)
+
+
+def distance_scorer(exported: Exported) -> Scorer:
+    """The distances of a GAN with an encoder, by its graph `statistics`."""
+
+    def surprises(items: Floats) -> dict[Statistic, Doubles]:
+        columns = np.concatenate([exported.run([batch])[0] for batch in _batches(items)])
+        return dict(zip(STATISTICS, columns.T.astype(np.float64), strict=True))
+
+    return Scorer(surprises, "f_anogan")
+
+
+def _batches(items: Floats) -> Iterator[Floats]:
     for first in range(0, len(items), _ROWS):
-        batch = items[first : first + _ROWS]
-        shared = np.ascontiguousarray(np.broadcast_to(eps, (len(batch), *eps.shape)))
-        parts.append(exported.run([batch, shared]))
-    terms = (np.concatenate(term) for term in zip(*parts, strict=True))
-    return bounds_from_terms(*terms, analytic_kl=analytic_kl)
+        yield items[first : first + _ROWS]
 
 
 def require_resolvable(options: CalibrationOptions, rows: int) -> None:
@@ -59,41 +97,44 @@ def require_resolvable(options: CalibrationOptions, rows: int) -> None:
 
 
 def calibrate(
-    exported: Exported, vae: Vae, options: CalibrationOptions, dataset: Dataset, folder: Path
-) -> tuple[CalibrationSpec, dict[str, Metric]]:
-    """Calibrate a VAE's scores, and measure how often test items, noise and outliers are flagged.
+    scorer: Scorer, support: Support, options: CalibrationOptions, dataset: Dataset, folder: Path
+) -> tuple[CalibrationSpec, ScoreDefaults, dict[str, Metric]]:
+    """Calibrate a version's scores, and measure how often test items, noise and outliers are flagged.
 
     Stores the sorted surprises of the calibration split as `calibration.npz` in `folder`; this is the first
     and only use of that split.
+
+    Raises:
+        RecipeError: The recipe's statistic is none that the model has.
     """
-    eps = scoring_noise(options.seed, options.draws, vae.latent)
-    analytic_kl = vae.components() is None
-    bounds = _score(exported, dataset.items["calibration"], eps, analytic_kl)
-    surprises = {statistic: np.sort(surprise(bounds, statistic)) for statistic in _STATISTICS}
+    surprises = {name: np.sort(v) for name, v in scorer.surprises(dataset.items["calibration"]).items()}
+    statistic = options.statistic or scorer.default
+    if statistic not in surprises:
+        raise RecipeError(
+            f"calibration.statistic is {statistic!r}, which this model does not have; "
+            f"it has {', '.join(surprises)}"
+        )
     path = folder / "calibration.npz"
     np.savez(path, allow_pickle=False, **surprises)
+    how = {"draws": scorer.draws, "seed": scorer.seed}
     spec = CalibrationSpec(
         file=path.name,
         sha256=sha256_of(path),
-        statistics={
-            statistic: CalibratedStatistic(n=len(values), draws=options.draws, seed=options.seed)
-            for statistic, values in surprises.items()
-        },
+        statistics={name: CalibratedStatistic(n=len(v), **how) for name, v in surprises.items()},
     )
-    calibration = Calibration(surprises[options.statistic])
+    calibration = Calibration(surprises[statistic])
+    drawn = f" with {scorer.draws} draws" if scorer.draws else ""
     rates = {}
-    for name, items, what in _trials(vae.likelihood.support, dataset):
-        scored = _score(exported, items, eps, analytic_kl)
-        p_values = calibration.p_values(surprise(scored, options.statistic))
+    for name, items, what in _trials(support, dataset):
+        p_values = calibration.p_values(scorer.surprises(items)[statistic])
         share = float((p_values <= options.alpha).mean())
         rates[name] = Metric(
             value=share,
             standard_error=_share_error(share, len(items)),
             unit="share",
-            note=f"of {len(items)} {what}, flagged at alpha {options.alpha:g} by {options.statistic} "
-            f"with {options.draws} draws",
+            note=f"of {len(items)} {what}, flagged at alpha {options.alpha:g} by {statistic}{drawn}",
         )
-    return spec, rates
+    return spec, ScoreDefaults(statistic=statistic, alpha=options.alpha, **how), rates
 
 
 def _trials(support: Support, dataset: Dataset) -> Iterator[tuple[str, Floats, str]]:

@@ -12,9 +12,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from training.data import Dataset, Scaling
+from service.contract import Support
+from training.data import Dataset
 from training.likelihoods import Likelihood, item_sum, make_likelihood
-from training.networks import make_decoder, make_encoder
+from training.networks import Standardise, make_decoder, make_encoder
 from training.priors import (
     Gaussians,
     Mixture,
@@ -28,8 +29,6 @@ from training.recipe import Recipe, RecipeError
 
 LOG_VARIANCE_BOUND = 10.0
 """The encoder's log-variance is squashed smoothly into (-10, 10): standard deviations of 0.0067 to 148."""
-_FURTHEST = 1e3
-"""Standard deviations at which the encoder stops telling numbers of a table apart."""
 
 
 class Vae(nn.Module):
@@ -50,6 +49,11 @@ class Vae(nn.Module):
         self.likelihood = likelihood
         self.latent = latent
         self.prior = prior
+
+    @property
+    def support(self) -> Support:
+        """What values an item has."""
+        return self.likelihood.support
 
     def encode(self, items: Tensor) -> tuple[Tensor, Tensor]:
         """The posterior's mean and log-variance, each (B, D)."""
@@ -158,22 +162,6 @@ def with_fixed_prior(vae: Vae) -> Vae:
     return Vae(vae.encoder, vae.decoder, vae.likelihood, vae.latent, fixed)
 
 
-class _Standardise(nn.Module):
-    """Brings the columns of a table to mean 0 and standard deviation 1, within +- 1000."""
-
-    shift: Tensor
-    scale: Tensor
-
-    def __init__(self, scaling: Scaling) -> None:
-        super().__init__()
-        self.register_buffer("shift", torch.tensor(scaling.shift))
-        self.register_buffer("scale", torch.tensor(scaling.scale))
-
-    def forward(self, items: Tensor) -> Tensor:
-        """(B, F) -> (B, F)."""
-        return ((items - self.shift) / self.scale).clamp(-_FURTHEST, _FURTHEST)
-
-
 def make_vae(recipe: Recipe, dataset: Dataset) -> Vae:
     """The untrained VAE of a recipe with a [vae] table.
 
@@ -184,10 +172,10 @@ def make_vae(recipe: Recipe, dataset: Dataset) -> Vae:
     """
     assert recipe.vae is not None
     likelihood = make_likelihood(recipe.vae, dataset)
-    encoder = make_encoder(recipe.network, dataset.item_shape, outputs=2 * recipe.network.latent)
+    encoder: nn.Module = make_encoder(recipe.network, dataset.item_shape, outputs=2 * recipe.network.latent)
     shift, scale = torch.zeros(()), torch.ones(())
     if dataset.scaling is not None:
-        encoder = nn.Sequential(_Standardise(dataset.scaling), encoder)
+        encoder = nn.Sequential(Standardise(dataset.scaling), encoder)
         shift, scale = torch.from_numpy(dataset.scaling.shift), torch.from_numpy(dataset.scaling.scale)
     prior: StandardNormal | VampPrior | Mixture = StandardNormal()
     if recipe.vae.prior == "mixture":

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from service.api.exchange import JSON, NPY, PNG, Answer, Body, Call, Floats, Inputs, Operation, arrays_answer
+from service.api.exchange import (
+    JSON,
+    NPY,
+    PNG,
+    Answer,
+    Body,
+    Call,
+    Floats,
+    Inputs,
+    Operation,
+    arrays_answer,
+    to_json,
+)
 
 
 class NoOptions(Body):
@@ -18,12 +30,12 @@ class EncodeRequest(Body):
 
 
 class EncodeAnswer(Body):
-    """The posterior of each item, a diagonal Gaussian."""
+    """The posterior of each item, a diagonal Gaussian; a GAN's encoder gives a point, without a variance."""
 
     model: str
     version: int
     mean: list[list[float]]
-    log_variance: list[list[float]]
+    log_variance: list[list[float]] | None
 
 
 class DecodeRequest(Body):
@@ -48,7 +60,7 @@ class ReconstructRequest(Body):
 
 
 class ReconstructAnswer(Body):
-    """The items decoded from the posterior means, and those means."""
+    """The items decoded from their encodings (a VAE's posterior means), and those."""
 
     model: str
     version: int
@@ -58,9 +70,10 @@ class ReconstructAnswer(Body):
 
 
 async def encode(call: Call[Any]) -> Answer:
-    """Answers the mean and log-variance of each item's posterior."""
+    """Answers the mean and log-variance of each item's posterior; null for the variance a GAN lacks."""
     mean, log_variance = await call.served.encode(_array(call), call.timing)
-    return await arrays_answer(call, call.identity, {"mean": mean, "log_variance": log_variance})
+    body = to_json(call.identity | {"mean": mean, "log_variance": log_variance})
+    return Answer(JSON, body, len(body), rows=len(mean))
 
 
 async def decode(call: Call[Any]) -> Answer:
@@ -70,7 +83,7 @@ async def decode(call: Call[Any]) -> Answer:
 
 
 async def reconstruct(call: Call[Any]) -> Answer:
-    """Answers the items decoded from their own posterior means; deterministic."""
+    """Answers the items decoded from their own encodings; deterministic."""
     latents, _ = await call.served.encode(_array(call), call.timing)
     reconstructions = await call.served.decode(latents, call.timing)
     fields = call.identity | {"shape": list(reconstructions.shape)}

@@ -15,9 +15,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api.coding import DECODE, ENCODE, RECONSTRUCT
 from service.api.connection import ClientGone, Connection, Watch
+from service.api.discriminating import DISCRIMINATE
 from service.api.exchange import PNG, Call, Operation, negotiate
+from service.api.interpolation import INTERPOLATE
 from service.api.reading import body_limit, from_query, read_request
-from service.api.sampling import INTERPOLATE, SAMPLE, SampleRequest, check_count, entity_tag
+from service.api.sampling import SAMPLE, SampleRequest, entity_tag, settled
 from service.api.scoring import SCORE
 from service.errors import Draining, MethodNotAllowed, NotAcceptable, Unfit, UnsupportedMedia
 from service.metrics import Metrics
@@ -26,7 +28,8 @@ from service.served import Served
 from service.settings import Settings
 
 OPERATIONS: Final = {
-    operation.name: operation for operation in (SAMPLE, INTERPOLATE, ENCODE, DECODE, RECONSTRUCT, SCORE)
+    operation.name: operation
+    for operation in (SAMPLE, INTERPOLATE, ENCODE, DECODE, RECONSTRUCT, SCORE, DISCRIMINATE)
 }
 REQUEST_ID: Final = "pushforward.request_id"
 """Where FastAPI's routes find the request's id in their scope."""
@@ -98,8 +101,7 @@ class Dispatcher:
         accepted = _accepted(connection.header(b"accept"), served, operation)
         query = connection.scope["query_string"]
         if connection.scope["method"] == "GET":
-            wanted = from_query(SampleRequest, query)
-            check_count(wanted, accepted, self._settings)
+            wanted = settled(from_query(SampleRequest, query), served, accepted, self._settings)
             if await _not_modified(connection, served, wanted, accepted, pinned=pinned):
                 return None
             return Call(served, wanted, None, accepted, self._settings)
@@ -127,7 +129,7 @@ class Dispatcher:
 
 
 def _accepted(accept: str, served: Served, operation: Operation) -> str:
-    """The media type to answer in; pictures only of items that are some.
+    """The media type to answer in; pictures only of items that can be shown.
 
     Raises:
         NotAcceptable: `Accept` likes nothing that the operation answers for this model; says what it does.
@@ -140,8 +142,8 @@ def _accepted(accept: str, served: Served, operation: Operation) -> str:
         return negotiate(accept, others)
     except NotAcceptable as error:
         raise NotAcceptable(
-            f"this model's items, of shape {list(served.manifest.item_shape)}, are no pictures; "
-            f"{operation.name} answers {', '.join(others)}"
+            f"this model's items, of shape {list(served.manifest.item_shape)}, are no pictures, nor "
+            f"points of a plane; {operation.name} answers {', '.join(others)}"
         ) from error
 
 

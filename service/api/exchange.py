@@ -13,7 +13,7 @@ import orjson
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from service import media
+from service import density, media
 from service.errors import NotAcceptable
 from service.served import Served
 from service.settings import Settings
@@ -25,11 +25,13 @@ PNG: Final = "image/png"
 JPEG: Final = "image/jpeg"
 
 BESIDE_THE_LOOP_VALUES: Final = 2**18
-"""Pictures of more values are encoded in a thread; npy is a copy, and JSON holds the interpreter anyway."""
+"""Grids of more values, and every density, are encoded in a thread; npy is a copy, and JSON holds the
+interpreter anyway."""
 
 Floats = NDArray[np.float32]
 ArrayField = Literal["inputs", "latents"]
 Seed = Annotated[int, Field(ge=0, lt=2**53, description="0 .. 2^53 - 1, exact in every JSON client")]
+Count = Annotated[int, Field(ge=1, lt=2**53)]
 ITEM_TEXT: Final = (
     "An item is nested lists of the model's `item_shape`, with numbers of its `support`: `binary` takes "
     "zeros and ones; `unit_interval` numbers in [0, 1]; `eight_bit` too, and rounds them to the nearest of "
@@ -99,7 +101,8 @@ class Operation:
 
     `request` is its JSON body as documented. Where it holds arrays, `array` names their field, `options`
     are the other fields, given as a query when the array comes alone, as npy or as a picture. `typed`
-    makes the body for a model's sizes, where that is not simply the rows of `array`.
+    makes the body for a model's sizes, where that is not simply the rows of `array`. `description` says in
+    the documentation what neither the summary nor the texts of the keys can.
     """
 
     name: str
@@ -111,6 +114,7 @@ class Operation:
     array: ArrayField | None = None
     options: type[Body] | None = None
     typed: Callable[[Sizes], type[Body]] | None = None
+    description: str = ""
 
     @property
     def takes(self) -> tuple[str, ...]:
@@ -164,17 +168,23 @@ async def arrays_answer(
     headers: tuple[tuple[str, str], ...] = (),
     columns: int | None = None,
 ) -> Answer:
-    """The arrays as the client accepts them: all in JSON; the first alone as npy or as a picture grid."""
+    """The arrays as the client accepts them: all in JSON; the first alone as npy or as a picture.
+
+    A picture is a grid of images, `columns` across, or the density of points.
+    """
     first = next(iter(arrays.values()))
+    plots = call.accepted == PNG and call.served.makes_densities
 
     def encode() -> bytes:
         if call.accepted == NPY:
             return media.npy(first)
+        if plots:
+            return density.density_png(first, call.served.manifest.view)
         if call.accepted == PNG:
             return media.png_grid(first, columns)
         return to_json({**fields, **arrays})
 
-    beside = call.accepted == PNG and first.size > BESIDE_THE_LOOP_VALUES
+    beside = plots or (call.accepted == PNG and first.size > BESIDE_THE_LOOP_VALUES)
     body = await asyncio.to_thread(encode) if beside else encode()
     return Answer(call.accepted, body, len(body), headers, len(first))
 

@@ -81,6 +81,7 @@ def _base(operation: Operation, prefix: str, method: str) -> dict[str, Any]:
         "tags": ["operations"],
         "operationId": "_".join((method, operation.name, *names[1:])),
         "summary": operation.summary,
+        **({"description": operation.description} if operation.description else {}),
         "parameters": [
             {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names
         ],

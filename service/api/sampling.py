@@ -1,4 +1,4 @@
-"""Sampling the prior and walking between points of the latent space."""
+"""Sampling the prior: every sample kept, or chosen among proposals by the discriminator."""
 
 from __future__ import annotations
 
@@ -8,39 +8,37 @@ from collections.abc import AsyncIterator
 from typing import Annotated, Any, Final, Literal
 
 import numpy as np
-from pydantic import Field, create_model, model_validator
+from pydantic import Field
 
 from service import media, noise
 from service.api.exchange import (
-    ITEM_TEXT,
     JSON,
     NPY,
     PNG,
     Answer,
     Body,
     Call,
+    Count,
     Floats,
     Operation,
     Seed,
-    Sizes,
     arrays_answer,
 )
-from service.api.reading import nested
 from service.errors import LimitExceeded, Unfit
+from service.filtering import Filtered
 from service.served import Served
 from service.settings import Settings
 
 STREAM_ROWS: Final = 1_024
-"""Larger npy answers are streamed, in pieces of so many samples."""
-
-_MOST_COLUMNS = 16
+"""Larger npy answers are streamed, in pieces of so many samples, or of so many proposals."""
+DEFAULT_BUDGET: Final = 16
 
 
 class SampleRequest(Body):
-    """What to draw. Sample i of a seed depends on the version, the seed and i alone."""
+    """What to draw. Sample i of a seed depends on the version, the seed, the method and i alone."""
 
-    count: Annotated[int, Field(ge=1)] = 1
-    """How many samples: offset, offset + 1, ..."""
+    count: Count = 1
+    """How many samples: offset, offset + 1, ... Left out, a density picture has as many as it may have."""
     seed: Seed | None = None
     """Names the noise; a fresh one is drawn, and answered, if null."""
     offset: Annotated[int, Field(ge=0, lt=2**53)] = 0
@@ -49,159 +47,149 @@ class SampleRequest(Body):
     """Scales the prior's standard deviation: below 1 typical, above 1 unusual samples."""
     output: Literal["mean", "draw"] = "mean"
     """The likelihood's mean, or a draw from the likelihood (VAE)."""
-    method: Literal["direct"] = "direct"
-    """`direct`: the prior pushed forward, every sample kept."""
+    method: Literal["direct", "rejection", "resample", "metropolis"] = "direct"
+    """`direct`: the prior pushed forward, every sample kept. The others choose each sample among proposals
+    of its own by the discriminator's logit (GAN): `rejection` the first accepted one, `resample` one by
+    importance, `metropolis` the last accepted one of a chain that starts at a real item."""
+    budget: Count | None = None
+    """Proposals for each sample, 16 if null; not for `direct`."""
     return_latents: bool = False
     """Whether the JSON answer holds the latents too."""
 
 
 class SampleAnswer(Body):
-    """Samples, and all that is needed to draw them again."""
+    """Samples, and all that is needed to draw them again; what tells of choosing is null for `direct`."""
 
     model: str
     version: int
     seed: int
     offset: int
+    method: Literal["direct", "rejection", "resample", "metropolis"]
+    budget: int | None
+    acceptance_rate: float | None
+    """The share of all proposals that were accepted; null for `resample`, which refuses none."""
+    effective_sample_size: float | None
+    """How many equally weighted proposals each budget is worth: the mean of (sum w)^2 / sum w^2."""
+    unfilled: int | None
+    """Samples of whose proposals none was accepted: each is the proposal with the largest logit."""
     shape: list[int]
     samples: list[Any]
     latents: list[list[float]] | None = None
 
 
-class Point(Body):
-    """An end of a path: exactly one of `seed` (with `index`), `latent` and `input`."""
-
-    seed: Seed | None = None
-    """A seed, whose sample number `index` is meant."""
-    index: Annotated[int, Field(ge=0, lt=2**53)] = 0
-    """The number of the sample of the seed."""
-    latent: list[float] | None = None
-    """A latent itself, D numbers."""
-    input: Annotated[
-        list[Any] | None,
-        Field(description=f"An item, whose posterior mean is meant; the model offers `encode`. {ITEM_TEXT}"),
-    ] = None
-
-    @model_validator(mode="after")
-    def _is_one_point(self) -> Point:
-        given = self.model_fields_set - {"index"}
-        if len(given) != 1 or ("index" in self.model_fields_set and "seed" not in given):
-            raise ValueError("give exactly one of seed (with index), latent and input")
-        return self
-
-
-class InterpolateRequest(Body):
-    """A path through the latent space, both ends included exactly."""
-
-    start: Annotated[Point, Field(alias="from")]
-    """Where the path begins."""
-    end: Annotated[Point, Field(alias="to")]
-    """Where it ends."""
-    steps: Annotated[int, Field(ge=2)] = 10
-    """Points on the path, both ends counted."""
-    path: Literal["spherical", "linear"] = "spherical"
-    """Along the great circle, where a Gaussian prior has its mass, or straight."""
-
-
-def _typed_interpolation(sizes: Sizes) -> type[Body]:
-    """The body of an interpolation whose latents and inputs have the model's sizes."""
-    ends: Any = {"latent": (nested((sizes.latent,)), None), "input": (nested(sizes.item), None)}
-    point = create_model("Point", __base__=Point, **ends)
-    fields: Any = {
-        "start": (Annotated[point, Field(alias="from")], ...),
-        "end": (Annotated[point, Field(alias="to")], ...),
-    }
-    return create_model("InterpolateRequest", __base__=InterpolateRequest, **fields)
-
-
-class InterpolateAnswer(Body):
-    """The decoded path."""
-
-    model: str
-    version: int
-    shape: list[int]
-    samples: list[Any]
-    latents: list[list[float]]
-
-
 async def sample(call: Call[SampleRequest]) -> Answer:
     """Answers `count` samples; large npy answers as a stream."""
-    request = call.request
-    check_count(request, call.accepted, call.settings)
+    request = settled(call.request, call.served, call.accepted, call.settings)
     seed = secrets.randbelow(noise.MAX_SEED + 1) if request.seed is None else request.seed
     headers = (("x-pushforward-seed", str(seed)), ("x-pushforward-offset", str(request.offset)))
     if call.accepted == NPY and request.count > STREAM_ROWS:
         shape = (request.count, *call.served.manifest.item_shape)
         length = len(media.npy_header(shape)) + 4 * int(np.prod(shape, dtype=object))
-        first = await _drawn(call, seed, request.offset, STREAM_ROWS)
-        return Answer(NPY, _stream(call, seed, shape, first[0]), length, headers, request.count)
-    samples, latents = await _drawn(call, seed, request.offset, request.count)
-    fields = call.identity | {"seed": seed, "offset": request.offset, "shape": list(samples.shape)}
+        step = max(1, STREAM_ROWS // (request.budget or 1))
+        first, *_ = await _drawn(call, request, seed, request.offset, step)
+        return Answer(NPY, _stream(call, request, seed, shape, first), length, headers, request.count)
+    samples, latents, chosen = await _drawn(call, request, seed, request.offset, request.count)
+    told = _told(request, chosen)
+    fields = call.identity | {"seed": seed, "offset": request.offset} | told | {"shape": list(samples.shape)}
     arrays = {"samples": samples} | ({"latents": latents} if request.return_latents else {})
-    return await arrays_answer(call, fields, arrays, headers=headers)
+    return await arrays_answer(call, fields, arrays, headers=headers + _told_in_headers(told))
 
 
-def check_count(request: SampleRequest, media_type: str, settings: Settings) -> None:
-    """Raises LimitExceeded if that many samples are not answered as that media type."""
+def settled(request: SampleRequest, served: Served, media_type: str, settings: Settings) -> SampleRequest:
+    """The request with its count and budget as they are meant, checked before any work.
+
+    Raises:
+        OperationNotOffered: the version has no discriminator to choose by.
+        LimitExceeded: more samples or proposals than are answered as that media type.
+        Unfit: options that exclude each other.
+    """
+    if media_type == PNG and served.makes_densities and "count" not in request.model_fields_set:
+        request = request.model_copy(update={"count": settings.max_json_count})
     limit = settings.max_count if media_type == NPY else settings.max_json_count
     if request.count > limit:
         hint = f"; ask for {NPY} to get more" if media_type != NPY else ""
         raise LimitExceeded(f"count is {request.count}, at most {limit} go into {media_type}{hint}")
+    if request.method != "direct":
+        return request.model_copy(update={"budget": _settled_budget(request, served, settings)})
+    if request.budget is not None:
+        raise Unfit("`budget` is for the methods rejection, resample and metropolis; leave it out")
+    return request
+
+
+def _settled_budget(request: SampleRequest, served: Served, settings: Settings) -> int:
+    """How many proposals each sample has; raises as `settled` does where none may be chosen among."""
+    served.filter(request.method)
+    if request.temperature != 1.0:
+        raise Unfit(
+            f"`temperature` is {request.temperature:g}; the method {request.method} takes 1 alone, since the "
+            "discriminator was calibrated for samples of the prior as it is"
+        )
+    if request.output != "mean":
+        raise Unfit(f"the output `draw` is for the method direct; {request.method} takes `mean`")
+    budget = DEFAULT_BUDGET if request.budget is None else request.budget
+    if budget > settings.max_budget:
+        raise LimitExceeded(f"budget is {budget}, at most {settings.max_budget} are taken")
+    if request.count * budget > settings.max_proposals:
+        raise LimitExceeded(
+            f"{request.count} samples of {budget} proposals are {request.count * budget}, over the limit of "
+            f"{settings.max_proposals} a request; ask for fewer samples or a smaller budget"
+        )
+    return budget
 
 
 async def _drawn(
-    call: Call[SampleRequest], seed: int, start: int, count: int, *, admitted: bool = False
-) -> tuple[Floats, Floats]:
-    request = call.request
-    latents = call.served.prior.latents(seed, start, count, request.temperature)
-    samples = await call.served.sample(latents, seed, start, request.output, call.timing, admitted=admitted)
-    return samples, latents
+    call: Call[SampleRequest],
+    request: SampleRequest,
+    seed: int,
+    start: int,
+    count: int,
+    *,
+    admitted: bool = False,
+) -> tuple[Floats, Floats, Filtered | None]:
+    """Samples, their latents and, unless the method is direct, how they were chosen."""
+    served = call.served
+    if request.method == "direct" or request.budget is None:
+        latents = served.prior.latents(seed, start, count, request.temperature)
+        samples = await served.sample(latents, seed, start, request.output, call.timing, admitted=admitted)
+        return samples, latents, None
+    chosen = await served.filter(request.method).sample(
+        seed, start, count, request.method, request.budget, call.timing, admitted=admitted
+    )
+    return chosen.samples, chosen.latents, chosen
 
 
-async def _stream(
-    call: Call[SampleRequest], seed: int, shape: tuple[int, ...], first: Floats
-) -> AsyncIterator[bytes]:
-    """The npy document piece by piece; nothing is computed ahead of a reader that does not read."""
-    yield media.npy_header(shape) + first.tobytes()
-    for start in range(STREAM_ROWS, shape[0], STREAM_ROWS):
-        count = min(STREAM_ROWS, shape[0] - start)
-        samples, _ = await _drawn(call, seed, call.request.offset + start, count, admitted=True)
-        yield samples.tobytes()
+def _told(request: SampleRequest, chosen: Filtered | None) -> dict[str, Any]:
+    """What the answer tells of how its samples were chosen."""
+    told: dict[str, Any] = {"method": request.method, "budget": request.budget, "acceptance_rate": None}
+    if chosen is None:
+        return told | {"effective_sample_size": None, "unfilled": None}
+    if request.method != "resample":
+        told["acceptance_rate"] = float(chosen.accepted.mean()) / (request.budget or 1)
+    return told | {
+        "effective_sample_size": float(chosen.effective_sample_sizes.mean()),
+        "unfilled": int((~chosen.filled).sum()),
+    }
 
 
-async def interpolate(call: Call[InterpolateRequest]) -> Answer:
-    """Answers the items along a path between two points."""
-    request = call.request
-    if request.steps > call.settings.max_steps:
-        raise LimitExceeded(f"steps is {request.steps}, at most {call.settings.max_steps} are taken")
-    start, end = [
-        await _latent(call, point, name) for point, name in ((request.start, "from"), (request.end, "to"))
-    ]
-    walk = noise.spherical_path if request.path == "spherical" else noise.linear_path
-    latents = walk(start[0], end[0], request.steps)
-    samples = await call.served.decode(latents, call.timing)
-    fields = call.identity | {"shape": list(samples.shape)}
-    return await arrays_answer(
-        call, fields, {"samples": samples, "latents": latents}, columns=min(request.steps, _MOST_COLUMNS)
+def _told_in_headers(told: dict[str, Any]) -> tuple[tuple[str, str], ...]:
+    """The same for answers that are no JSON; what is null has no header."""
+    names = ("acceptance_rate", "effective_sample_size", "unfilled")
+    return tuple(
+        (f"x-pushforward-{name.replace('_', '-')}", f"{told[name]:.6g}")
+        for name in names
+        if told[name] is not None
     )
 
 
-async def _latent(call: Call[InterpolateRequest], point: Point, name: str) -> Floats:
-    """The latent (1, D) that is meant by an end of a path."""
-    served = call.served
-    manifest = served.manifest
-    if point.latent is not None:
-        latent = media.from_lists([point.latent], (manifest.latent_size,), f"{name}/latent")
-        media.check_support(latent, "latent", f"{name}/latent")
-        return latent
-    if point.input is not None:
-        served.require("encode")
-        item = media.from_lists([point.input], manifest.item_shape, f"{name}/input")
-        media.check_support(item, manifest.support, f"{name}/input", manifest.columns)
-        mean, _ = await served.encode(item, call.timing)
-        return mean
-    if point.seed is None:
-        raise Unfit(f"`{name}` has a null seed; give a number")
-    return served.prior.latents(point.seed, point.index, 1, 1.0)
+async def _stream(
+    call: Call[SampleRequest], request: SampleRequest, seed: int, shape: tuple[int, ...], first: Floats
+) -> AsyncIterator[bytes]:
+    """The npy document piece by piece; nothing is computed ahead of a reader that does not read."""
+    yield media.npy_header(shape) + first.tobytes()
+    for start in range(len(first), shape[0], len(first)):
+        count = min(len(first), shape[0] - start)
+        samples, *_ = await _drawn(call, request, seed, request.offset + start, count, admitted=True)
+        yield samples.tobytes()
 
 
 def entity_tag(served: Served, request: SampleRequest, media_type: str) -> str:
@@ -212,14 +200,17 @@ def entity_tag(served: Served, request: SampleRequest, media_type: str) -> str:
 
 
 SAMPLE = Operation(
-    "sample", "Draw samples from the prior", SampleRequest, (JSON, NPY, PNG), sample, SampleAnswer
-)
-INTERPOLATE = Operation(
-    "interpolate",
-    "Walk between two points of the latent space",
-    InterpolateRequest,
+    "sample",
+    "Draw samples from the prior",
+    SampleRequest,
     (JSON, NPY, PNG),
-    interpolate,
-    InterpolateAnswer,
-    typed=_typed_interpolation,
+    sample,
+    SampleAnswer,
+    description=(
+        "A picture (image/png) is a grid of images, or, of items of two numbers, a plot of their density. "
+        "The headers `x-pushforward-acceptance-rate`, `x-pushforward-effective-sample-size` and "
+        "`x-pushforward-unfilled` tell in every media type what the JSON answer tells under these names, "
+        f"save in npy answers of more than {STREAM_ROWS} samples: these are streamed as they are computed, "
+        "and the headers leave before the last sample is chosen."
+    ),
 )

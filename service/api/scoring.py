@@ -1,28 +1,32 @@
-"""Scoring items by bounds on their log-likelihood, with calibrated p-values."""
+"""Scoring items by bounds on their log-likelihood, or by a GAN's distances, with calibrated p-values."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal, get_args
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
-from service.api.exchange import JSON, Answer, Body, Call, Inputs, Operation, Seed, to_json
-from service.contract import ScoreDefaults, Statistic
-from service.errors import LimitExceeded
-from service.served import Scores
+from service.api.exchange import JSON, Answer, Body, Call, Count, Inputs, Operation, Seed, to_json
+from service.contract import Bound, Manifest, ScoreDefaults, Statistic
+from service.errors import LimitExceeded, Unfit
+from service.scorer import Scores, offered_statistics
+from service.settings import Settings
+
+_DRAWS: Final = 16
+_SEED: Final = 0
+_ALPHA: Final = 0.01
+"""How a version is scored that has no defaults."""
 
 
 class ScoreOptions(Body):
     """How to score; what is left out is taken from the model's manifest."""
 
     statistic: Statistic | None = None
-    """What `surprise` is the negative of."""
-    draws: Annotated[int, Field(ge=1)] | None = None
-    """Latent draws per item; more draws, smaller standard errors."""
+    """What `surprise` is: the negative of a bound on log p(x) (VAE), or a distance (GAN)."""
+    draws: Count | None = None
+    """Latent draws per item; more draws, smaller standard errors. Bounds alone have draws."""
     seed: Seed | None = None
-    """Names the draws, which are the same for every row."""
+    """Names the draws, which are the same for every row. Bounds alone have draws."""
     alpha: Annotated[float, Field(gt=0, lt=1)] | None = None
     """The share of ordinary items that may be flagged as anomalies."""
 
@@ -34,7 +38,7 @@ class ScoreRequest(ScoreOptions):
 
 
 class Score(Body):
-    """One item's scores, in nats per item unless named otherwise."""
+    """One item's scores by a VAE, in nats per item unless named otherwise."""
 
     elbo: float
     standard_error: float | None
@@ -47,77 +51,108 @@ class Score(Body):
     anomaly: bool | None
 
 
+class DistanceScore(Body):
+    """One item's scores by a GAN, mean squares; of the distances, those that the version has."""
+
+    residual: float | None = None
+    """The mean square of the item less its reconstruction."""
+    feature_distance: float | None = None
+    """The mean square of the item's features in the discriminator less its reconstruction's."""
+    f_anogan: float | None = None
+    """The weighted sum of both."""
+    surprise: float
+    p_value: float | None
+    anomaly: bool | None
+
+
 class ScoreAnswer(Body):
     """The scores, in the order of the inputs, and how they were made."""
 
     model: str
     version: int
     statistic: Statistic
-    draws: int
-    seed: int
+    draws: int | None
+    seed: int | None
     alpha: float
     threshold: float | None
-    unit: Literal["nats"]
-    scores: list[Score]
+    unit: Literal["nats", "mean square"]
+    scores: list[Score | DistanceScore]
 
 
 async def score(call: Call[ScoreOptions]) -> Answer:
-    """Answers the bounds of each item, its surprise, and where calibrated its p-value."""
+    """Answers the bounds or distances of each item, its surprise, and where calibrated its p-value."""
     assert call.array is not None, "the dispatcher reads an array for this operation"
-    options, rows = _complete(call.request, call.served.manifest.defaults), len(call.array)
-    if options.draws > call.settings.max_draws:
-        raise LimitExceeded(f"draws is {options.draws}, at most {call.settings.max_draws} are taken")
-    if rows * options.draws > call.settings.max_score_cost:
-        raise LimitExceeded(
-            f"{rows} rows of {options.draws} draws are {rows * options.draws}, over the limit of "
-            f"{call.settings.max_score_cost} a request; send fewer rows or ask for fewer draws"
-        )
-    scores = await call.served.score(
-        call.array, options.statistic, options.draws, options.seed, options.alpha, call.timing
-    )
+    how, rows = _complete(call.request, call.served.manifest), len(call.array)
+    _check_draws(how, rows, call.settings)
+    scores = await call.served.scorer.score(call.array, how, call.timing)
     document = call.identity | {
-        "statistic": options.statistic,
-        "draws": options.draws,
-        "seed": options.seed,
-        "alpha": options.alpha,
+        "statistic": how.statistic,
+        "draws": how.draws,
+        "seed": how.seed,
+        "alpha": how.alpha,
         "threshold": scores.threshold,
-        "unit": "nats",
+        "unit": "nats" if how.statistic in get_args(Bound) else "mean square",
         "scores": _rows(scores),
     }
     body = to_json(document)
     flagged = 0 if scores.anomaly is None else int(scores.anomaly.sum())
-    return Answer(JSON, body, len(body), (("x-pushforward-seed", str(options.seed)),), rows, flagged)
+    headers = () if how.seed is None else (("x-pushforward-seed", str(how.seed)),)
+    return Answer(JSON, body, len(body), headers, rows, flagged)
 
 
-def _complete(options: ScoreOptions, defaults: ScoreDefaults | None) -> ScoreDefaults:
-    standard = defaults or ScoreDefaults(statistic="elbo", draws=16, seed=0, alpha=0.01)
-    return standard.model_copy(update=options.model_dump(exclude_none=True, exclude={"inputs"}))
+def _complete(options: ScoreOptions, manifest: Manifest) -> ScoreDefaults:
+    """How to score: the options, and for what they leave out the version's defaults.
+
+    Raises:
+        Unfit: the version lacks the statistic, or the statistic has no draws.
+    """
+    offered = offered_statistics(manifest)
+    standard = manifest.defaults or ScoreDefaults(statistic=offered[0], alpha=_ALPHA)
+    statistic = options.statistic or standard.statistic
+    if statistic not in offered:
+        raise Unfit(f"{manifest.name} has no statistic {statistic}; it has {', '.join(offered)}")
+    alpha = standard.alpha if options.alpha is None else options.alpha
+    draws = standard.draws if options.draws is None else options.draws
+    seed = standard.seed if options.seed is None else options.seed
+    if statistic in get_args(Bound):
+        return ScoreDefaults(
+            statistic=statistic,
+            draws=_DRAWS if draws is None else draws,
+            seed=_SEED if seed is None else seed,
+            alpha=alpha,
+        )
+    if options.draws is not None or options.seed is not None:
+        raise Unfit(f"the statistic {statistic} is free of noise: leave `draws` and `seed` out")
+    return ScoreDefaults(statistic=statistic, alpha=alpha)
+
+
+def _check_draws(how: ScoreDefaults, rows: int, settings: Settings) -> None:
+    """Raises LimitExceeded if the draws are too many, for an item or in all."""
+    draws = how.draws or 1
+    if draws > settings.max_draws:
+        raise LimitExceeded(f"draws is {draws}, at most {settings.max_draws} are taken")
+    if rows * draws > settings.max_score_cost:
+        raise LimitExceeded(
+            f"{rows} rows of {draws} draws are {rows * draws}, over the limit of "
+            f"{settings.max_score_cost} a request; send fewer rows or ask for fewer draws"
+        )
 
 
 def _rows(scores: Scores) -> list[dict[str, Any]]:
-    bounds, count = scores.bounds, len(scores.surprise)
-
-    def column(values: NDArray[Any] | None) -> list[Any]:
-        return [None] * count if values is None else values.tolist()
-
-    has_error = not np.isnan(bounds.standard_error).any()
-    columns = {
-        "elbo": column(bounds.elbo),
-        "standard_error": column(bounds.standard_error if has_error else None),
-        "expected_log_likelihood": column(bounds.expected_log_likelihood),
-        "kl": column(bounds.kl),
-        "importance_bound": column(bounds.importance_bound),
-        "bits_per_dimension": column(scores.bits_per_dimension),
-        "surprise": column(scores.surprise),
-        "p_value": column(scores.p_value),
-        "anomaly": column(scores.anomaly),
+    arrays = {
+        **scores.columns,
+        "surprise": scores.surprise,
+        "p_value": scores.p_value,
+        "anomaly": scores.anomaly,
     }
-    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    nothing = [None] * len(scores.surprise)
+    columns = [nothing if values is None else values.tolist() for values in arrays.values()]
+    return [dict(zip(arrays, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 SCORE = Operation(
     "score",
-    "Score items by bounds on log p(x)",
+    "Score items by bounds on log p(x) (VAE) or by distances (GAN)",
     ScoreRequest,
     (JSON,),
     score,

@@ -11,10 +11,11 @@ import httpx
 import numpy as np
 import pytest
 
-from service.contract import read_manifest, version_folders
+from service.contract import GraphName
 from service.engine import Engine
 from service.errors import ProviderUnavailable
 from service.noise import Stream, normals
+from service.versions import read_manifest, version_folders
 from tests import toy
 from tests.conftest import PUBLISHED, REPOSITORY
 from tests.serving import RunningService, as_npy, running_service
@@ -39,16 +40,44 @@ def samples(content: bytes) -> np.ndarray:
 
 @pytest.mark.parametrize("model", PUBLISHED)
 def test_a_row_is_bit_for_bit_the_same_in_every_batch_of_1_to_64_and_any_order(model: str) -> None:
-    engine = loaded(model)
-    latents = normals(1, Stream.LATENT, 0, 64, read_manifest(newest(model)).latent_size)
-    (whole,) = engine.run("decode", (latents,))
-    for size in range(1, 65):
-        start = (size * 7) % (65 - size)
-        (part,) = engine.run("decode", (latents[start : start + size],))
-        np.testing.assert_array_equal(part, whole[start : start + size])
-    order = np.random.default_rng(0).permutation(64)
-    (shuffled,) = engine.run("decode", (latents[order],))
-    np.testing.assert_array_equal(shuffled, whole[order])
+    engine, manifest = loaded(model), read_manifest(newest(model))
+    latents = normals(1, Stream.LATENT, 0, 64, manifest.latent_size)
+    items = np.random.default_rng(1).random((64, *manifest.item_shape), dtype=np.float32)
+    given: dict[GraphName, np.ndarray] = {
+        "decode": latents,
+        "generate_scored": latents,
+        "discriminate": items,
+        "statistics": items,
+    }
+    for graph in manifest.graphs.keys() & given.keys():
+        rows = given[graph]
+        whole = engine.run(graph, (rows,))
+        for size in range(1, 65):
+            start = (size * 7) % (65 - size)
+            part = engine.run(graph, (rows[start : start + size],))
+            for one, other in zip(part, whole, strict=True):
+                np.testing.assert_array_equal(one, other[start : start + size])
+        order = np.random.default_rng(0).permutation(64)
+        for one, other in zip(engine.run(graph, (rows[order],)), whole, strict=True):
+            np.testing.assert_array_equal(one, other[order])
+
+
+CHOOSING = [name for name in PUBLISHED if "generate_scored" in read_manifest(newest(name)).graphs]
+
+
+@pytest.mark.parametrize("method", ["rejection", "resample", "metropolis"])
+@pytest.mark.parametrize("model", CHOOSING)
+def test_a_chosen_sample_depends_on_its_seed_and_number_alone(
+    client: httpx.Client, model: str, method: str
+) -> None:
+    def sample(count: int, offset: int) -> np.ndarray:
+        query = f"count={count}&offset={offset}&seed=12&method={method}&budget=8"
+        return samples(client.get(f"/v1/models/{model}/sample?{query}", headers=NPY).content)
+
+    ten = sample(10, 0)
+    np.testing.assert_array_equal(sample(5, 0), ten[:5])
+    np.testing.assert_array_equal(sample(5, 5), ten[5:])
+    np.testing.assert_array_equal(sample(1, 7), ten[7:8])
 
 
 @pytest.mark.parametrize("model", PUBLISHED)

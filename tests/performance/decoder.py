@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from service.contract import FileSpec, GraphSpec, Manifest, Provenance, TensorSpec, publish, sha256_of, stage
+from service.contract import FileSpec, GraphSpec, Manifest, Provenance, TensorSpec
 from service.noise import NOISE, Stream, normals
+from service.versions import publish, sha256_of, stage
 
 NAME: Final = "bench-decoder"
 LATENT_SIZE: Final = 32

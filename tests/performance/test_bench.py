@@ -9,8 +9,8 @@ import onnx
 import pytest
 from onnx import ModelProto, shape_inference
 
-from service.contract import read_manifest, verify_files
 from service.engine import Engine
+from service.versions import read_manifest, verify_files
 
 from . import bench, decoder, load, report
 

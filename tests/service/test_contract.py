@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from service.contract import publish, read_manifest, stage, verify_files, version_folders
 from service.errors import InvalidVersion
+from service.versions import publish, read_manifest, stage, verify_files, version_folders
 from tests.toy import publish_toy
 from tests.toy_table import publish_table
 

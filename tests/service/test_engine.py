@@ -4,9 +4,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.contract import read_manifest, sha256_of
 from service.engine import Engine
 from service.errors import EngineFailed, InvalidVersion
+from service.versions import read_manifest, sha256_of
 from tests import toy
 
 

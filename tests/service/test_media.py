@@ -10,7 +10,8 @@ from PIL import Image
 
 from service import media
 from service.api.exchange import JSON, NPY, PNG, negotiate
-from service.contract import Column, Support
+from service.columns import Column
+from service.contract import Support
 from service.errors import NotAcceptable, ServiceError, Unfit
 
 

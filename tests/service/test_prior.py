@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from service import noise
-from service.contract import Manifest, read_manifest
+from service.contract import Manifest
 from service.errors import InvalidVersion
 from service.noise import Stream
-from service.prior import Mixture, Prior, StandardNormal, read_prior
+from service.prior import PROPOSALS, SAMPLES, Mixture, Prior, StandardNormal, read_prior
+from service.versions import read_manifest
 from tests import toy
 
 SEEDS = st.integers(0, noise.MAX_SEED)
@@ -53,6 +54,16 @@ def test_a_mixtures_latent_is_its_components_mean_and_scaled_noise(
     expected = toy.MEANS[chosen] + temperature * np.exp(toy.LOG_VARIANCES[chosen] / 2) * normal
     latents = mixture().latents(seed, start, count, temperature)
     np.testing.assert_allclose(latents, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("prior", [StandardNormal(toy.LATENT), mixture()])
+def test_proposals_have_streams_of_their_own(prior: Prior) -> None:
+    proposals = prior.latents(7, 0, 200, 1.0, PROPOSALS)
+    np.testing.assert_array_equal(prior.latents(7, 50, 100, 1.0, PROPOSALS), proposals[50:150])
+    assert not np.isin(proposals, prior.latents(7, 0, 200, 1.0)).any()
+    if isinstance(prior, Mixture):
+        components = [prior.components(7, 0, 200, streams) for streams in (SAMPLES, PROPOSALS)]
+        assert 0.2 < np.mean(components[0] == components[1]) < 0.6  # as often as two draws agree
 
 
 def test_at_temperature_zero_every_latent_is_the_mean_of_a_component() -> None:

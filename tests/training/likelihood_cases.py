@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from service.contract import Column
+from service.columns import Column
 from training.data import SPLITS, Dataset, Items, Scaling
 from training.likelihoods import Likelihood, make_likelihood
 from training.options import VaeOptions

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from service.contract import Column
+from service.columns import Column
 from tests.training.own_data import load, random_pixels, refusal, stacked
 from training.data import SPLITS
 

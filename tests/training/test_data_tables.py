@@ -9,7 +9,7 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from service.contract import Column
+from service.columns import Column
 from tests.training.own_data import (
     ALL,
     ROWS,

@@ -11,9 +11,10 @@ from onnx import TensorProto, helper
 from typer.testing import CliRunner
 
 from service.calibration import Calibration, bounds_from_terms, surprise
-from service.contract import Manifest, read_manifest
+from service.contract import Manifest
 from service.errors import InvalidVersion
 from service.noise import scoring_noise
+from service.versions import read_manifest
 from tests.training.tiny import digits, tiny_recipe
 from training.__main__ import app
 from training.graphs import ALLOWED_OPERATORS, GraphError, check_graph
@@ -130,6 +131,8 @@ def test_calibration_ranks_the_calibration_split_and_nothing_else(version: Path,
     step, _ = restore_averaged(recipe, dataset, run)
     assert isinstance(step, VaeStep)
     how = manifest.calibration.statistics["elbo"]
+    assert how.draws is not None
+    assert how.seed is not None
     eps = torch.from_numpy(scoring_noise(how.seed, how.draws, manifest.latent_size))
     items = torch.from_numpy(dataset.items["calibration"])
     terms = score_terms(step.model, items, eps.expand(len(items), -1, -1))

@@ -9,7 +9,7 @@ import torch
 
 from service.contract import TensorSpec
 from tests.training.likelihood_cases import dataset_for
-from training.graphs import Graph, Operation, export_graph, graphs_of
+from training.graphs import Graph, Operation, export_graph, vae_graphs
 from training.parity import PARITY_TOLERANCE, Exported, measure_parity, open_session
 from training.recipe import parse_recipe
 from training.vae import Vae, make_vae, with_fixed_prior
@@ -35,7 +35,7 @@ def tiny_vae(likelihood: str, prior: str) -> Vae:
 
 def joined(vae: Vae, item_shape: tuple[int, ...]) -> Graph:
     """The graphs `decode`, `draw` and `score` as one: the exporter takes seconds for each."""
-    decode, draw, score = (g for g in graphs_of(vae, item_shape) if g.name != "encode")
+    decode, draw, score = (g for g in vae_graphs(vae, item_shape) if g.name != "encode")
 
     def everything(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
         latents, uniforms, items, eps = tensors

@@ -1,10 +1,184 @@
+import math
+
+import numpy as np
+import pytest
 import torch
 from torch import nn
 
-from training.gan import Gan
+from service.columns import Column
+from tests.training.tiny import digits, tiny_recipe, tiny_table
+from training.data import Dataset, load_dataset
+from training.data.dataset import Scaling
+from training.data.options import DataOptions
+from training.discrimination import calibrate_discriminator
+from training.gan import STATISTICS, Discriminator, Gan, make_gan, make_gan_encoder
+from training.gan_step import EncoderStep, GanStep
+from training.likelihoods import SupportError
+from training.options import EncoderOptions, LoopOptions
+from training.recipe import Recipe, parse_recipe
+from training.step import Noise, Phase
 
 
-def test_generated_items_lie_in_the_unit_interval() -> None:
-    gan = Gan(nn.Sequential(nn.Linear(2, 4), nn.Unflatten(1, (1, 2, 2))), nn.Flatten(), latent=2)
+def ring_recipe(**gan: object) -> Recipe:
+    table = tiny_table("gan")
+    table["data"] = {"dataset": "ring"}
+    table["network"] = {"kind": "dense", "latent": 2, "hidden": [16, 16], "fourier_features": 4}
+    table["gan"] = gan
+    return parse_recipe(table)
+
+
+@pytest.fixture(scope="module")
+def ring() -> Dataset:
+    return load_dataset(DataOptions(dataset="ring"))
+
+
+def all_terms(phase: Phase, items: torch.Tensor, at: int) -> dict[str, torch.Tensor]:
+    terms = phase.objective(items, Noise(0, Noise.TRAINING, 0), at)
+    return {"loss": terms.loss, **terms.report}
+
+
+def test_generated_pictures_lie_in_the_unit_interval() -> None:
+    generator = nn.Sequential(nn.Linear(2, 4), nn.Unflatten(1, (1, 2, 2)))
+    gan = Gan(generator, Discriminator(nn.Flatten(), None), latent=2)
     items = gan.decode(100 * torch.randn(50, 2))
     assert ((items >= 0) & (items <= 1)).all()
+
+
+def test_a_gan_of_numbers_generates_them_in_their_own_units() -> None:
+    scaling = Scaling(shift=np.array([100, -5], np.float32), scale=np.array([20, 0.1], np.float32))
+    generator = nn.Identity()
+    gan = Gan(generator, Discriminator(nn.Identity(), scaling), latent=2, scaling=scaling)
+    items = gan.decode(torch.randn(4000, 2, generator=torch.Generator().manual_seed(0)))
+    assert items.mean(0).numpy() == pytest.approx([100, -5], abs=1.5)
+    assert items.std(0).numpy() == pytest.approx([20, 0.1], rel=0.05)
+    assert torch.allclose(gan.discriminator.standardise(items).std(0), torch.ones(2), rtol=0.05)
+
+
+@pytest.mark.parametrize("objective", ["minimax", "non-saturating", "hinge", "wasserstein", "relativistic"])
+@pytest.mark.parametrize("packing", [1, 2])
+def test_each_player_learns_from_every_objective_and_the_other_stays(objective: str, packing: int) -> None:
+    table = tiny_table("gan")
+    table["gan"] = {"objective": objective, "packing": packing, "r2_weight": 0.5}
+    recipe = parse_recipe(table)
+    assert recipe.gan is not None
+    dataset = digits(recipe)
+    gan = make_gan(recipe, dataset)
+    step = GanStep(gan, recipe.gan, steps=10)
+    items = torch.from_numpy(dataset.items["train"][:8])
+    for phase in step.phases():
+        for other in step.phases():
+            other.trains.requires_grad_(other.name == phase.name)
+        gan.zero_grad(set_to_none=True)
+        terms = phase.objective(items, Noise(0, Noise.TRAINING, 0), 0)
+        assert terms.loss.shape == (8 // packing,)
+        torch.autograd.backward(terms.loss.mean())
+        moved = {name for name, value in gan.named_parameters() if value.grad is not None}
+        assert moved == {name for name, _ in gan.named_parameters() if name.startswith(phase.name)}
+
+
+def test_the_penalties_fall_geometrically_and_are_skipped_in_between(ring: Dataset) -> None:
+    recipe = ring_recipe(r1_weight=2.0, r2_weight=1.0, penalty_every=2, penalty_final_ratio=1e-2)
+    assert recipe.gan is not None
+    step = GanStep(make_gan(recipe, ring), recipe.gan, steps=100)
+    items = torch.from_numpy(ring.items["train"][:64])
+    discriminator, _ = step.phases()
+
+    def weight(at: int) -> float:
+        terms = all_terms(discriminator, items, at)
+        rest = terms["loss"] - terms["discriminator_loss"]
+        return float((rest.mean() / (2 * terms["r1_penalty"] + terms["r2_penalty"]).mean()).detach())
+
+    assert weight(0) == pytest.approx(2, rel=1e-4)
+    assert weight(50) == pytest.approx(0.2, rel=1e-3)
+    assert weight(100) == pytest.approx(0.02, rel=1e-2)
+    assert "r1_penalty" not in all_terms(discriminator, items, 51)
+
+
+def test_a_table_with_categories_has_no_generator(ring: Dataset) -> None:
+    columns = (Column(name="x", categories=("yes", "no")),)
+    recipe = ring_recipe()
+    table = Dataset("table", "", (2,), (), ring.items, ring.labels, columns=columns, scaling=ring.scaling)
+    with pytest.raises(SupportError, match="categorical column 'x'"):
+        make_gan(recipe, table)
+
+
+def test_an_encoder_learns_to_find_what_the_generator_makes_and_leaves_the_gan_alone() -> None:
+    torch.manual_seed(0)
+    recipe = tiny_recipe("gan")
+    dataset = digits(recipe)
+    gan = make_gan(recipe, dataset).requires_grad_(False)
+    for weights in gan.parameters():
+        weights.mul_(2)  # an untrained generator makes almost the same item of every latent
+    before = {name: value.clone() for name, value in gan.state_dict().items()}
+    gan.encoder = make_gan_encoder(recipe, dataset)
+    step = EncoderStep(gan, EncoderOptions(latent_weight=0.01, loop=LoopOptions(steps=1)))
+    (phase,) = step.phases()
+    items = gan.decode(torch.randn(64, gan.latent))
+    optimiser = torch.optim.Adam(phase.trains.parameters(), lr=3e-3)
+    losses = []
+    for n in range(200):
+        loss = phase.objective(items, Noise(0, Noise.TRAINING, n), n).loss.mean()
+        optimiser.zero_grad()
+        torch.autograd.backward(loss)
+        optimiser.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.5 * losses[0]
+    assert all(torch.equal(before[name], gan.state_dict()[name]) for name in before)
+
+
+def test_the_anomaly_score_is_the_weighted_sum_of_both_distances() -> None:
+    recipe = tiny_recipe("gan")
+    dataset = digits(recipe)
+    gan = make_gan(recipe, dataset)
+    gan.encoder, gan.feature_weight = make_gan_encoder(recipe, dataset), 0.25
+    items = torch.from_numpy(dataset.items["test"][:5])
+    residual, feature_distance, score = gan.statistics(items).T
+    nearest = gan.decode(gan.encode(items))
+    assert STATISTICS == ("residual", "feature_distance", "f_anogan")
+    assert torch.allclose(residual, (items - nearest).square().flatten(1).mean(1), atol=1e-7)
+    assert torch.allclose(score, residual + 0.25 * feature_distance)
+    assert (feature_distance > 0).all()
+
+
+class KnownRatio(nn.Module):
+    """Logits that are 1/3 of log p / q, less 2, for p = N(0, 1) and q = N(0.8, 0.9^2)."""
+
+    def forward(self, items: torch.Tensor) -> torch.Tensor:
+        log_ratio = math.log(0.9) + ((items - 0.8) / 0.9).square() / 2 - items.square() / 2
+        return log_ratio / 3 - 2
+
+
+def test_the_published_logit_is_the_log_density_ratio() -> None:
+    def real(rows: int, seed: int) -> np.ndarray:
+        return np.random.default_rng(seed).standard_normal((rows, 1)).astype(np.float32)
+
+    items = {
+        "train": real(10, 0),
+        "validation": real(20_000, 1),
+        "calibration": real(10, 2),
+        "test": real(5000, 3),
+    }
+    dataset = Dataset("line", "", (1,), (), items, {})  # type: ignore[arg-type]
+    shift = Scaling(shift=np.array([0.8], np.float32), scale=np.array([0.9], np.float32))
+    gan = Gan(nn.Identity(), Discriminator(KnownRatio(), None), latent=1, scaling=shift)
+    found = calibrate_discriminator(gan, dataset, seed=0)
+    assert found.platt.slope == pytest.approx(3, rel=0.1)
+    assert found.platt.intercept == pytest.approx(6, rel=0.1)
+    metrics = found.metrics()
+    assert metrics["calibration_error"].value < 0.03
+    assert 0 < metrics["jsd_lower_bound"].value < np.log(2)
+
+
+def test_the_divergence_bound_of_equal_densities_is_about_zero() -> None:
+    class Blind(nn.Module):
+        def forward(self, items: torch.Tensor) -> torch.Tensor:
+            return items * 0.3
+
+    items = np.random.default_rng(0).standard_normal((4000, 1)).astype(np.float32)
+    splits = {"validation": items[:2000], "test": items[2000:]}
+    dataset = Dataset("line", "", (1,), (), splits, {})  # type: ignore[arg-type]
+    unit = Scaling(shift=np.array([0], np.float32), scale=np.array([1], np.float32))
+    gan = Gan(nn.Identity(), Discriminator(Blind(), None), latent=1, scaling=unit)
+    bound = calibrate_discriminator(gan, dataset, seed=0).metrics()["jsd_lower_bound"]
+    assert bound.standard_error is not None
+    assert abs(bound.value) < 5 * bound.standard_error + 1e-3

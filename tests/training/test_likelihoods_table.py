@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import integrate, special, stats
 
-from service.contract import Column
+from service.columns import Column
 from tests.training.likelihood_cases import COLUMNS, SCALING
 from training.likelihoods import GaussianTable, SupportError
 from training.likelihoods.table import normal_quantile

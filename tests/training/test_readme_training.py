@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from service.contract import read_manifest
+from service.versions import read_manifest
 from tests.conftest import REPOSITORY
 
 SECTION = re.search(

@@ -8,7 +8,9 @@ from training.recipe import Recipe, parse_recipe
 
 def tiny_table(family: str = "vae", **loop: Any) -> dict[str, Any]:
     """A recipe as parsed TOML; keyword arguments replace values of its [loop] table."""
-    objective: dict[str, Any] = {"likelihood": "continuous-bernoulli"} if family == "vae" else {"r1_every": 2}
+    objective: dict[str, Any] = (
+        {"likelihood": "continuous-bernoulli"} if family == "vae" else {"penalty_every": 2}
+    )
     return {
         "name": f"tiny-{family}",
         "data": {"dataset": "digits"},

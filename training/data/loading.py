@@ -10,6 +10,7 @@ from training.data.digits import load_digits
 from training.data.fashion import load_fashion
 from training.data.folder import load_folder
 from training.data.options import DataOptions
+from training.data.points import load_points
 from training.data.table import load_table
 
 
@@ -28,6 +29,8 @@ def load_dataset(options: DataOptions, cache: Path | None = None) -> Dataset:
             return load_digits(options)
         case "fashion-mnist":
             return load_fashion(options, cache or Path.home() / ".cache" / "pushforward" / "fashion-mnist")
+        case "ring" | "grid":
+            return load_points(options)
         case "arrays":
             return load_arrays(options)
         case "images":

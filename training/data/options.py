@@ -33,8 +33,9 @@ Side = Annotated[int, Field(ge=1, le=4096)]
 class DataOptions(Options):
     """Which items to learn, and in which form."""
 
-    dataset: Literal["digits", "fashion-mnist", "arrays", "images", "table"]
-    """`digits`: scikit-learn's 8x8 digits; `fashion-mnist`: 28x28 garments; your own data at `path`:
+    dataset: Literal["digits", "fashion-mnist", "ring", "grid", "arrays", "images", "table"]
+    """`digits`: scikit-learn's 8x8 digits; `fashion-mnist`: 28x28 garments; `ring` and `grid`: points of 8
+    and of 25 Gaussians in the plane; your own data at `path`:
     `arrays` (.npy, .npz), `images` (a folder of PNG or JPEG files), `table` (.csv, .tsv, .parquet)."""
     path: Path | None = None
     """Your own data: the file or folder, relative to the working directory."""

@@ -10,7 +10,7 @@ from training.checkpoint import Checkpoint
 from training.data import Dataset
 from training.evaluation.gan import evaluate_gan
 from training.evaluation.vae import Watch, evaluate_vae
-from training.gan import GanStep
+from training.gan_step import GanStep
 from training.options import EvaluationOptions
 from training.recipe import Recipe
 from training.step import Step
@@ -38,7 +38,8 @@ def evaluate(step: Step, recipe: Recipe, dataset: Dataset, watch: Watch) -> dict
     if isinstance(step, VaeStep):
         return evaluate_vae(step.model, dataset, recipe.evaluation, watch)
     assert isinstance(step, GanStep)
-    return evaluate_gan(step.model, dataset, recipe.evaluation)
+    assert recipe.gan is not None
+    return evaluate_gan(step.model, recipe.gan, dataset, recipe.evaluation)
 
 
 def write_evaluation(

@@ -1,58 +1,52 @@
-"""Test figures of a GAN: the value of the game on held-out items, and what it says of the divergence."""
+"""Test figures of a GAN: its items' quality and diversity, and what discriminator and encoder are worth."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-
+import numpy as np
 import torch
-from torch import Tensor
 
-from service.contract import Metric
-from training.data import Dataset
+from service.contract import DiscriminatorSpec, Metric
+from training.data import Dataset, Items
+from training.discrimination import calibrate_discriminator
+from training.evaluation.mean import mean_metric
 from training.gan import Gan
 from training.networks import parameter_count
-from training.objectives import jsd_bound, value_function
-from training.options import EvaluationOptions
+from training.options import EvaluationOptions, GanOptions
+from training.quality.measure import measure_quality
 
 _ROWS = 500
 
 
-def evaluate_gan(gan: Gan, dataset: Dataset, options: EvaluationOptions) -> dict[str, Metric]:
-    """V(G, D) on test items and as many generated ones, neither ever seen by D, and the bound on JSD."""
-    items = torch.from_numpy(dataset.items["test"][: options.rows])
+def evaluate_gan(
+    gan: Gan, objective: GanOptions, dataset: Dataset, options: EvaluationOptions
+) -> dict[str, Metric]:
+    """Quality and diversity of items, the discriminator calibrated, and the encoder if there is one."""
     generator = torch.Generator().manual_seed(options.seed)
-    latents = torch.randn(len(items), gan.latent, generator=generator)
-    real = _in_batches(gan.discriminate, items)
-    fake = _in_batches(lambda z: gan.discriminate(gan.decode(z)), latents)
-    bound = jsd_bound(real, fake)
-    log_real, log_fake = value_function(real, fake)
-    return {
-        "jsd_lower_bound": Metric(
-            value=bound.value,
-            standard_error=bound.standard_error,
-            unit="nats",
-            note="log 2 + V(G, D) / 2 <= JSD(data || generator), log 2 = 0.693 at most; "
-            "a weak D makes it loose, so compare it only between equal discriminators",
-        ),
-        "value": Metric(
-            value=2 * (bound.value - math.log(2)),
-            standard_error=2 * bound.standard_error,
-            unit="nats",
-            note="V(G, D) = E[log D(x)] + E[log(1 - D(G(z)))]; -2 log 2 = -1.386 if D cannot tell them apart",
-        ),
-        "log_d_real": _mean(log_real, "E[log D(x)], test split"),
-        "log_one_minus_d_fake": _mean(log_fake, "E[log(1 - D(G(z)))]"),
-        "generator_parameters": Metric(value=parameter_count(gan.generator), unit="parameters"),
-        "discriminator_parameters": Metric(value=parameter_count(gan.discriminator), unit="parameters"),
-    }
 
+    def draw(count: int) -> Items:
+        latents = torch.randn(count, gan.latent, generator=generator)
+        return np.concatenate([gan.decode(batch).numpy() for batch in torch.split(latents, _ROWS)])
 
-def _mean(values: Tensor, note: str) -> Metric:
-    error = float(values.double().std() / math.sqrt(len(values)))
-    return Metric(value=float(values.double().mean()), standard_error=error, unit="nats", note=note)
-
-
-def _in_batches(function: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
     with torch.no_grad():
-        return torch.cat([function(batch) for batch in torch.split(rows, _ROWS)])
+        metrics = measure_quality(draw, dataset, seed=options.seed)
+        if DiscriminatorSpec(objective=objective.objective, packing=objective.packing).flaw is None:
+            metrics |= calibrate_discriminator(gan, dataset, options.seed).metrics()
+        if gan.encoder is not None:
+            metrics |= _encoder_figures(gan, dataset, options)
+    metrics["generator_parameters"] = Metric(value=parameter_count(gan.generator), unit="parameters")
+    metrics["discriminator_parameters"] = Metric(value=parameter_count(gan.discriminator), unit="parameters")
+    return metrics
+
+
+def _encoder_figures(gan: Gan, dataset: Dataset, options: EvaluationOptions) -> dict[str, Metric]:
+    """How near G(E(x)) comes to test items."""
+    items = torch.from_numpy(dataset.items["test"][: options.rows])
+    parts = [gan.distances(batch) for batch in torch.split(items, _ROWS)]
+    residual, features = (torch.cat(columns).double() for columns in zip(*parts, strict=True))
+    unit = "squared pixel value" if dataset.scaling is None else "squared standard deviations"
+    return {
+        "reconstruction_mse": mean_metric(residual, unit, "G(E(x)) against the item"),
+        "feature_distance": mean_metric(
+            features, "mean square", "the discriminator's last hidden layer of both"
+        ),
+    }

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from service.contract import DISCRETE, Metric
 from training.data import Dataset
+from training.evaluation.mean import mean_metric
 from training.networks import parameter_count
 from training.options import EvaluationOptions
 from training.vae import Vae, elbo, importance_bound, reconstruct, score_terms, with_fixed_prior
@@ -153,9 +154,3 @@ def _in_bits(nats: Metric, size: int, note: str) -> Metric:
     scale = 1 / (size * math.log(2))
     error = None if nats.standard_error is None else nats.standard_error * abs(scale)
     return Metric(value=nats.value * scale, standard_error=error, unit="bits/dimension", note=note)
-
-
-def mean_metric(values: Tensor, unit: str, note: str) -> Metric:
-    """The mean of independent values (N,) with its standard error."""
-    error = float(values.std() / math.sqrt(len(values)))
-    return Metric(value=float(values.mean()), standard_error=error, unit=unit, note=note)

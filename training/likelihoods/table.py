@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from service.contract import Column, Support, column_places
+from service.columns import Column, column_places
+from service.contract import Support
 from training.likelihoods.likelihood import SupportError, halves, in_lanes, item_sum, squashed
 
 _LOG_SCALE_BOUND = 4.0

@@ -10,7 +10,8 @@ import math
 from torch import nn
 
 from training.networks.convolutional import ConvolutionalDecoder, ConvolutionalEncoder, NetworkError
-from training.networks.dense import DenseDecoder, DenseEncoder
+from training.networks.dense import DenseDecoder, DenseEncoder, Fourier
+from training.networks.scaling import Standardise, Unstandardise
 from training.options import NetworkOptions
 
 __all__ = [
@@ -18,14 +19,19 @@ __all__ = [
     "ConvolutionalEncoder",
     "DenseDecoder",
     "DenseEncoder",
+    "Fourier",
     "NetworkError",
+    "Standardise",
+    "Unstandardise",
     "make_decoder",
     "make_encoder",
     "parameter_count",
 ]
 
 
-def make_encoder(options: NetworkOptions, item_shape: tuple[int, ...], outputs: int) -> nn.Module:
+def make_encoder(
+    options: NetworkOptions, item_shape: tuple[int, ...], outputs: int
+) -> ConvolutionalEncoder | DenseEncoder:
     """Make the network items (B, *item_shape) -> (B, outputs).
 
     Raises:
@@ -33,14 +39,16 @@ def make_encoder(options: NetworkOptions, item_shape: tuple[int, ...], outputs: 
     """
     if options.kind == "convolutional":
         return ConvolutionalEncoder(item_shape, options.channels, options.hidden, outputs)
-    return DenseEncoder(math.prod(item_shape), options.hidden, outputs, options.gated)
+    inputs, count = math.prod(item_shape), options.fourier_features
+    fourier = Fourier(inputs, count, options.fourier_frequencies) if count else None
+    return DenseEncoder(inputs, options.hidden, outputs, options.gated, fourier)
 
 
 def make_decoder(options: NetworkOptions, outputs: tuple[int, ...]) -> nn.Module:
     """Make the network latents (B, D) -> (B, *outputs), unbounded; the mirror image of the encoder."""
     if options.kind == "convolutional":
-        return ConvolutionalDecoder(options.latent, outputs, options.channels, options.hidden)
-    return DenseDecoder(options.latent, outputs, options.hidden, options.gated)
+        return ConvolutionalDecoder(options.latent, outputs, options.channels, options.of_decoder)
+    return DenseDecoder(options.latent, outputs, options.of_decoder, options.gated)
 
 
 def parameter_count(network: nn.Module) -> int:

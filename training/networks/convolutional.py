@@ -55,10 +55,15 @@ class ConvolutionalEncoder(nn.Module):
         layers += [nn.Flatten(), *dense_layers(widths, gated=False), nn.Linear(widths[-1], outputs)]
         self.layers = _channels_last(layers)
 
+    def features(self, items: Tensor) -> Tensor:
+        """What the last hidden layer makes of items (B, C, H, W): (B, its width)."""
+        features: Tensor = self.layers[:-1](items)
+        return features
+
     def forward(self, items: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, F)."""
-        features: Tensor = self.layers(items)
-        return features
+        outputs: Tensor = self.layers(items)
+        return outputs
 
 
 class ConvolutionalDecoder(nn.Module):

@@ -42,20 +42,51 @@ def dense_layers(widths: Sequence[int], gated: bool) -> list[nn.Module]:
     return layers
 
 
+class Fourier(nn.Module):
+    """Rows x (B, F) with the sines and cosines of N random projections: (B, F + 2 N).
+
+    Source: Tancik et al. 2020, "Fourier features let networks learn high frequency functions in low
+    dimensional domains", arXiv:2006.10739, section 4.
+    """
+
+    directions: Tensor
+
+    def __init__(self, inputs: int, count: int, frequencies: tuple[float, float]) -> None:
+        """Draw `count` directions, with frequencies between those two, evenly on a log-scale."""
+        super().__init__()
+        lowest, highest = frequencies
+        scales = torch.logspace(math.log10(lowest), math.log10(highest), count)
+        self.register_buffer("directions", torch.randn(inputs, count) * scales)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """(B, F) -> (B, F + 2 N)."""
+        phases = rows @ self.directions
+        return torch.cat([rows, torch.sin(phases), torch.cos(phases)], dim=1)
+
+
 class DenseEncoder(nn.Module):
     """Items (B, ...) -> (B, F)."""
 
-    def __init__(self, inputs: int, hidden: Sequence[int], outputs: int, gated: bool) -> None:
+    def __init__(
+        self, inputs: int, hidden: Sequence[int], outputs: int, gated: bool, fourier: Fourier | None = None
+    ) -> None:
+        """Make a network of `inputs` values an item, which `fourier`, if given, adds its features to."""
         super().__init__()
-        widths = (inputs, *hidden)
+        added = [] if fourier is None else [fourier]
+        widths = (inputs + sum(2 * one.directions.shape[1] for one in added), *hidden)
         self.layers = nn.Sequential(
-            nn.Flatten(), *dense_layers(widths, gated), nn.Linear(widths[-1], outputs)
+            nn.Flatten(), *added, *dense_layers(widths, gated), nn.Linear(widths[-1], outputs)
         )
+
+    def features(self, items: Tensor) -> Tensor:
+        """What the last hidden layer makes of items (B, ...): (B, its width)."""
+        features: Tensor = self.layers[:-1](items)
+        return features
 
     def forward(self, items: Tensor) -> Tensor:
         """(B, ...) -> (B, F)."""
-        features: Tensor = self.layers(items)
-        return features
+        outputs: Tensor = self.layers(items)
+        return outputs
 
 
 class DenseDecoder(nn.Module):

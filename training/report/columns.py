@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from service.contract import Column, column_places
+from service.columns import Column, column_places
 from training.priors import prior_latents
 from training.report.page import Section, Table
 from training.report.reading import Trained

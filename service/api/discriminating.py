@@ -1,0 +1,66 @@
+"""Judging items by a GAN's discriminator."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from service.api.coding import NoOptions
+from service.api.exchange import JSON, Answer, Body, Call, Inputs, Operation, to_json
+
+
+class DiscriminateRequest(Body):
+    """Rows of items to judge."""
+
+    inputs: Inputs
+
+
+class Judgement(Body):
+    """What the discriminator says of one item, in nats."""
+
+    logit: float
+    """Calibrated on held-out items, where the discriminator is one of single items."""
+    probability: float
+    """1 / (1 + exp(-logit)): that the item is real, if as many are real as generated."""
+    log_density_ratio: float | None
+    """log p_data(x) / p_G(x), the optimal discriminator's logit; null where the training gives none."""
+
+
+class DiscriminateAnswer(Body):
+    """The judgements, in the order of the inputs."""
+
+    model: str
+    version: int
+    scores: list[Judgement]
+
+
+async def discriminate(call: Call[Any]) -> Answer:
+    """Answers the discriminator's logit of each item, and what it means.
+
+    The optimal discriminator is p_data / (p_data + p_G), whose logit is the log density ratio. Source:
+    Goodfellow et al. 2014, arXiv:1406.2661, proposition 1.
+    """
+    assert call.array is not None, "the dispatcher reads an array for this operation"
+    logits = (await call.served.discriminate(call.array, call.timing)).astype(np.float64)
+    probabilities = np.exp(-np.logaddexp(0.0, -logits))
+    discriminator = call.served.manifest.discriminator
+    has_ratio = discriminator is not None and discriminator.flaw is None
+    scores = [
+        {"logit": logit, "probability": probability, "log_density_ratio": logit if has_ratio else None}
+        for logit, probability in zip(logits.tolist(), probabilities.tolist(), strict=True)
+    ]
+    body = to_json(call.identity | {"scores": scores})
+    return Answer(JSON, body, len(body), rows=len(scores))
+
+
+DISCRIMINATE = Operation(
+    "discriminate",
+    "Judge items by a GAN's discriminator",
+    DiscriminateRequest,
+    (JSON,),
+    discriminate,
+    DiscriminateAnswer,
+    "inputs",
+    NoOptions,
+)

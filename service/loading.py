@@ -1,0 +1,106 @@
+"""From the folder of a version to one that serves: verified, checked, warmed and self-tested."""
+
+from __future__ import annotations
+
+import logging
+from concurrent.futures import Executor
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from service.batching import Batcher, Limits
+from service.calibration import Calibration
+from service.contract import LogitsSpec, Manifest, Statistic
+from service.engine import Engine, Provider
+from service.errors import InvalidVersion
+from service.filtering import Filter
+from service.metrics import Metrics
+from service.noise import Floats
+from service.prior import read_prior
+from service.scorer import Scorer, offered_statistics
+from service.served import Served
+from service.settings import Settings
+from service.versions import read_arrays, read_manifest, verify_files
+
+INLINE_SECONDS: Final = 0.001
+"""Batches expected to take less than this run in the event loop, which saves a thread hop."""
+
+log = logging.getLogger(__name__)
+
+
+def load(folder: Path, provider: Provider, settings: Settings, metrics: Metrics, threads: Executor) -> Served:
+    """Verifies, loads, warms and self-tests a version. Blocks; the batchers are not started.
+
+    Raises:
+        InvalidVersion: the version is damaged, or does not compute what it says.
+        ProviderUnavailable: a graph does not run on the provider.
+    """
+    manifest = read_manifest(folder)
+    verify_files(folder, manifest)
+    _check_statistics(manifest, settings.max_draws)
+    calibrations = _read_calibrations(folder, manifest)
+    prior = read_prior(folder, manifest)
+    logits = manifest.discriminator.logits if manifest.discriminator is not None else None
+    real_logits = None if logits is None else _read_logits(folder, logits)
+    engine = Engine(folder, manifest, provider, settings.max_batch_rows)
+    engine.self_test(folder)
+    batchers = _batchers(engine, manifest, settings, metrics, threads)
+    scorer = Scorer(manifest, calibrations, batchers, settings.max_batch_rows)
+    chooser = None
+    if logits is not None and real_logits is not None:
+        scored = batchers["generate_scored"]
+        chooser = Filter(prior, real_logits, logits.largest, scored, settings.max_waiting_rows)
+    return Served(manifest, provider, prior, batchers, scorer, chooser)
+
+
+def _check_statistics(manifest: Manifest, max_draws: int) -> None:
+    if "statistics" in manifest.graphs:
+        shapes = [tensor.shape for tensor in manifest.graphs["statistics"].outputs]
+        if shapes != [("rows", len(manifest.statistics))]:
+            raise InvalidVersion(
+                f"the graph `statistics` gives {shapes}, the manifest names "
+                f"{len(manifest.statistics)} columns"
+            )
+    defaults = manifest.defaults
+    if defaults is None:
+        return
+    if defaults.statistic not in offered_statistics(manifest):
+        raise InvalidVersion(f"its default statistic {defaults.statistic} is none that its graphs give")
+    if defaults.draws is not None and defaults.draws > max_draws:
+        raise InvalidVersion(f"its default of {defaults.draws} draws is over the limit of {max_draws}")
+
+
+def _read_calibrations(folder: Path, manifest: Manifest) -> dict[Statistic, Calibration]:
+    spec = manifest.calibration
+    if spec is None:
+        return {}
+    wanted = {str(name): ((how.n,), np.float64) for name, how in spec.statistics.items()}
+    stored = read_arrays(folder / spec.file, wanted)
+    return {name: Calibration(stored[name]) for name in spec.statistics}
+
+
+def _read_logits(folder: Path, spec: LogitsSpec) -> Floats:
+    return read_arrays(folder / spec.file, {"real": ((spec.n,), np.float32)})["real"]
+
+
+def _batchers(
+    engine: Engine, manifest: Manifest, settings: Settings, metrics: Metrics, threads: Executor
+) -> dict[str, Batcher]:
+    """A batcher for every graph, told by the warm-up which batches are small."""
+    batchers = {}
+    for graph, seconds_per_row in engine.warm_up().items():
+        limits = Limits(
+            settings.max_batch_rows, settings.max_waiting_rows, int(INLINE_SECONDS / seconds_per_row)
+        )
+        batchers[graph] = Batcher(
+            partial(engine.run, graph),
+            limits,
+            lanes=settings.granted_lanes if engine.provider == "cpu" else 1,
+            threads=threads,
+            watcher=metrics.watch(manifest.name, graph, engine.provider, limits.max_waiting_rows),
+            name=f"{manifest.name}/{manifest.version} {graph}",
+        )
+        log.debug("%s: %.0f us a row, up to %d inline", graph, seconds_per_row * 1e6, limits.inline_cost)
+    return batchers

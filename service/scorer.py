@@ -1,0 +1,149 @@
+"""Scores of one model version: bounds on log p(x) or distances, and their calibrated p-values.
+
+Shapes: B rows, K draws, S statistics of a GAN; items as the manifest says.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service import noise
+from service.batching import Batcher
+from service.calibration import Bounds, Calibration, Doubles, bounds_from_terms, surprise
+from service.contract import Bound, Manifest, ScoreDefaults, Statistic
+from service.errors import LimitExceeded
+from service.noise import Floats
+from service.turns import Arrays, Timing
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """The scores of B rows; the last three only where the request was calibrated."""
+
+    columns: Mapping[str, Doubles | None]
+    """What was measured by name, each (B,): bounds and their parts in nats per item, or distances."""
+    surprise: Doubles
+    p_value: Doubles | None
+    anomaly: NDArray[np.bool_] | None
+    threshold: float | None
+
+
+def offered_statistics(manifest: Manifest) -> tuple[Statistic, ...]:
+    """The statistics a version can score by."""
+    bounds: tuple[Statistic, ...] = get_args(Bound) if "score" in manifest.graphs else ()
+    return bounds + manifest.statistics
+
+
+class Scorer:
+    """Scores items through the graphs `score` and `statistics` of one version."""
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        calibrations: Mapping[Statistic, Calibration],
+        batchers: Mapping[str, Batcher],
+        max_batch_cost: int,
+    ) -> None:
+        self._manifest = manifest
+        self._calibrations = calibrations
+        self._batchers = batchers
+        self._max_batch_cost = max_batch_cost
+        self._eps = lru_cache(maxsize=8)(self._scoring_noise)
+
+    async def score(self, inputs: Floats, how: ScoreDefaults, timing: Timing) -> Scores:
+        """Scores each item by one of the `offered_statistics`; draws are the same for every row.
+
+        Raises:
+            LimitExceeded: alpha is below what the calibration can resolve.
+        """
+        calibration = self._calibrated(how)
+        columns: Mapping[str, Doubles | None]
+        threshold = None
+        if calibration is not None:
+            if how.alpha < calibration.smallest_alpha:
+                raise LimitExceeded(
+                    f"alpha is {how.alpha:g}; the smallest this model is calibrated for is "
+                    f"{calibration.smallest_alpha:.6g}"
+                )
+            threshold = calibration.threshold(how.alpha)
+        if how.statistic == "elbo" or how.statistic == "importance_bound":
+            assert how.draws is not None, "a bound has draws"
+            assert how.seed is not None, "a bound has a seed"
+            bounds = await self._bounds(inputs, how.draws, how.seed, timing)
+            columns, surprises = self._bound_columns(bounds), surprise(bounds, how.statistic)
+        else:
+            distances = await self._distances(inputs, timing)
+            columns, surprises = distances, distances[how.statistic]
+        return Scores(
+            columns,
+            surprises,
+            None if calibration is None else calibration.p_values(surprises),
+            None if threshold is None else surprises > threshold,
+            threshold,
+        )
+
+    async def _distances(self, inputs: Floats, timing: Timing) -> dict[str, Doubles]:
+        """The statistics graph's columns by name, each (B,)."""
+        (statistics,) = await self._batchers["statistics"].submit((inputs,), timing)
+        names: tuple[str, ...] = self._manifest.statistics
+        return dict(zip(names, statistics.astype(np.float64).T, strict=True))
+
+    async def _bounds(self, inputs: Floats, draws: int, seed: int, timing: Timing) -> Bounds:
+        terms = await self._terms(inputs, draws, seed, timing)
+        return bounds_from_terms(*terms, analytic_kl=self._manifest.prior == "standard_normal")
+
+    async def _terms(self, inputs: Floats, draws: int, seed: int, timing: Timing) -> Arrays:
+        """The score graph's terms: three of (B, K) and the KL (B,), averaged over all draws.
+
+        Draws are cut into pieces by their number alone, so an item's score does not depend on its
+        batch-mates; the pieces of one request run one after the other, to leave room for others.
+        """
+        eps = self._eps(seed, draws)
+        pieces = []
+        for first in range(0, draws, self._max_batch_cost):
+            piece = eps[first : first + self._max_batch_cost]
+            shared = np.broadcast_to(piece, (len(inputs), *piece.shape))
+            pieces.append(
+                await self._batchers["score"].submit((inputs, shared), timing, cost_per_row=len(piece))
+            )
+        if len(pieces) == 1:
+            return pieces[0]
+        log_likelihood, log_prior, log_posterior = (
+            np.concatenate([piece[term] for piece in pieces], axis=1) for term in range(3)
+        )
+        sizes = [piece[0].shape[1] for piece in pieces]
+        kl = np.average([piece[3] for piece in pieces], axis=0, weights=sizes)
+        return log_likelihood, log_prior, log_posterior, kl
+
+    def _scoring_noise(self, seed: int, draws: int) -> Floats:
+        return noise.scoring_noise(seed, draws, self._manifest.latent_size)
+
+    def _calibrated(self, how: ScoreDefaults) -> Calibration | None:
+        spec = self._manifest.calibration
+        done = spec.statistics.get(how.statistic) if spec is not None else None
+        if done is None or (done.draws, done.seed) != (how.draws, how.seed):
+            return None
+        return self._calibrations[how.statistic]
+
+    def _bound_columns(self, bounds: Bounds) -> dict[str, Doubles | None]:
+        has_error = not np.isnan(bounds.standard_error).any()
+        return {
+            "elbo": bounds.elbo,
+            "standard_error": bounds.standard_error if has_error else None,
+            "expected_log_likelihood": bounds.expected_log_likelihood,
+            "kl": bounds.kl,
+            "importance_bound": bounds.importance_bound,
+            "bits_per_dimension": self._bits_per_dimension(bounds.elbo),
+        }
+
+    def _bits_per_dimension(self, elbo: Doubles) -> Doubles | None:
+        if not self._manifest.discrete:
+            return None
+        return -elbo / (math.prod(self._manifest.item_shape) * math.log(2.0))

@@ -1,0 +1,19 @@
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from tests.serving import running_service
+from tests.toy_gan import publish_gan
+
+
+@pytest.fixture(scope="session")
+def gan_client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    """A client of one real server with every kind of the toy GAN, and small limits on proposals."""
+    models = tmp_path_factory.mktemp("gans")
+    publish_gan(models)
+    publish_gan(models, "mixture-gan", mixture=True, view=None)
+    publish_gan(models, "critic-gan", objective="wasserstein")
+    publish_gan(models, "packed-gan", packing=2)
+    with running_service(models, "--max-budget", "200", "--max-proposals", "400000") as service:
+        yield service.client

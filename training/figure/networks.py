@@ -1,0 +1,80 @@
+"""Generator, discriminator and encoder: small dense networks, the same for every method.
+
+Shapes: B rows, D latent dimensions, m points judged together; points (B, 2).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from training.figure.options import Options
+from training.networks.dense import SLOPE, dense_layers
+
+POINT = 2
+"""Coordinates of a point."""
+
+
+def make_generator(options: Options) -> nn.Module:
+    """Latents (B, D) to points (B, 2), standardised."""
+    return _dense(options.latent, POINT, options)
+
+
+class Discriminator(nn.Module):
+    """Logits of points, judged m at a time and, for methods that infer latents, with those beside them.
+
+    Points are seen through fixed random sines and cosines of many wavelengths too, without which a network
+    this small is slow to learn that modes are narrow. Source: Tancik et al. 2020, arXiv:2006.10739.
+    """
+
+    frequencies: Tensor
+
+    def __init__(self, options: Options, latent: int = 0) -> None:
+        """Judge `options.packing` points at a time, each with `latent` further coordinates."""
+        super().__init__()
+        wavelengths = options.frequency_scale * torch.logspace(-1, 0.5, options.frequencies)
+        self.register_buffer("frequencies", torch.randn(POINT, options.frequencies) * wavelengths)
+        seen = POINT + 2 * options.frequencies + latent
+        self.layers = _dense(options.packing * seen, 1, options)
+        self._packing = options.packing
+
+    def forward(self, points: Tensor, latents: Tensor | None = None) -> Tensor:
+        """Points (B, 2 m), latents (B, D) if the method infers them -> logits (B,)."""
+        points = points.view(len(points) * self._packing, POINT)
+        phases = points @ self.frequencies
+        seen = torch.cat([points, phases.sin(), phases.cos()], dim=1)
+        seen = seen.reshape(len(seen) // self._packing, -1)
+        if latents is not None:
+            seen = torch.cat([seen, latents], dim=1)
+        logits: Tensor = self.layers(seen)
+        return logits.squeeze(1)
+
+
+class Encoder(nn.Module):
+    """Latents of points: a Gaussian N(mean, deviation^2) per point, drawn from by reparameterisation."""
+
+    def __init__(self, options: Options) -> None:
+        super().__init__()
+        self.layers = _dense(POINT, 2 * options.latent, options)
+
+    def forward(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Points (B, 2) -> mean (B, D), log variance (B, D)."""
+        mean, log_variance = self.layers(points).chunk(2, dim=1)
+        return mean, log_variance
+
+
+def draw_latents(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """One draw (B, D) from each row's Gaussian."""
+    return mean + torch.exp(0.5 * log_variance) * torch.randn_like(mean)
+
+
+def _dense(inputs: int, outputs: int, options: Options) -> nn.Module:
+    widths = (inputs, *[options.width] * options.layers)
+    network = nn.Sequential(*dense_layers(widths, gated=False), nn.Linear(widths[-1], outputs))
+    for layer in network:
+        if isinstance(layer, nn.Linear):
+            nn.init.orthogonal_(layer.weight, math.sqrt(2 / (1 + SLOPE**2)))
+            nn.init.zeros_(layer.bias)
+    return network

@@ -1,0 +1,144 @@
+"""Platt scaling: what makes a discriminator's logits log density ratios, and how far they are from that.
+
+All figures are of the even mixture of real and generated items, whatever the numbers of rows: each class
+counts half. Shapes: N real rows, M generated rows; logits (N,) and (M,), in nats. Use rows that the
+discriminator was not trained on, and judge a fit on others than it was fitted on.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+_Floats = npt.NDArray[np.float64]
+
+
+class Platt(NamedTuple):
+    """A discriminator's calibration: logit -> slope * logit + intercept."""
+
+    slope: float
+    """Not negative; 0 says that the discriminator is no better than chance."""
+    intercept: float
+    """Nats."""
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        """Estimates of log p_data(x) / p_G(x) from logits of any shape, with their dtype; nats."""
+        return self.slope * logits + self.intercept
+
+
+class ReliabilityRow(NamedTuple):
+    """One bin of a reliability diagram."""
+
+    predicted: float
+    """Mean predicted probability of being real."""
+    observed: float
+    """Share of real items."""
+    rows: int
+    """In the bin, of both classes."""
+    mass: float
+    """The bin's share of the even mixture."""
+
+
+def fit_platt(real_logits: Tensor, fake_logits: Tensor) -> Platt:
+    """The slope >= 0 and intercept of greatest likelihood, by logistic regression.
+
+    A class of N rows has the target (N + 1) / (N + 2) instead of 1, so that the fit is finite also where
+    the logits tell all rows apart. A discriminator that is worse than chance gets slope and intercept 0,
+    which is the maximum under slope >= 0. Source: Platt 1999, "Probabilistic outputs for support vector
+    machines", sections 2.1 and 2.2; for GANs: Turner et al. 2019, "MH-GAN", arXiv:1811.11357, section 3.1.
+
+    Raises:
+        ValueError: There are no real or no generated rows, or a logit is not finite.
+    """
+    from sklearn.linear_model import LogisticRegression  # seconds to import: only for those who calibrate
+
+    logits, labels, weights = _even_mixture(real_logits, fake_logits)
+    centre, spread = logits.mean(), logits.std()
+    if np.ptp(logits) == 0:
+        return Platt(0.0, 0.0)
+    targets = 1 - 1 / (2 + np.where(labels == 1, len(real_logits), len(fake_logits)))
+    model = LogisticRegression(C=np.inf, solver="newton-cholesky", tol=1e-8)
+    model.fit(
+        np.tile((logits - centre) / spread, 2)[:, None],
+        np.concatenate([labels, 1 - labels]),
+        np.concatenate([weights * targets, weights * (1 - targets)]),
+    )
+    slope = float(model.coef_[0, 0] / spread)
+    return Platt(slope, float(model.intercept_[0] - slope * centre)) if slope > 0 else Platt(0.0, 0.0)
+
+
+def reliability(real_logits: Tensor, fake_logits: Tensor, bins: int = 10) -> list[ReliabilityRow]:
+    """Predicted probabilities against observed shares, in equal bins of probability; empty bins are left out.
+
+    Raises:
+        ValueError: There are no real or no generated rows, or a logit is not finite.
+    """
+    logits, labels, weights = _even_mixture(real_logits, fake_logits)
+    probabilities = _sigmoid(logits)
+    places = np.minimum((probabilities * bins).astype(int), bins - 1)
+    masses, predicted, observed = (
+        np.bincount(places, weights * each, bins) for each in (np.ones_like(labels), probabilities, labels)
+    )
+    counts = np.bincount(places, minlength=bins)
+    return [
+        ReliabilityRow(
+            float(predicted[place] / masses[place]),
+            float(observed[place] / masses[place]),
+            int(counts[place]),
+            float(masses[place]),
+        )
+        for place in np.flatnonzero(counts)
+    ]
+
+
+def expected_calibration_error(real_logits: Tensor, fake_logits: Tensor, bins: int = 10) -> float:
+    """Mean distance between predicted probability and observed share over the bins, by their masses.
+
+    Source: Naeini et al. 2015, "Obtaining well calibrated probabilities using Bayesian binning", section 3.
+
+    Raises:
+        ValueError: There are no real or no generated rows, or a logit is not finite.
+    """
+    rows = reliability(real_logits, fake_logits, bins)
+    return sum(row.mass * abs(row.predicted - row.observed) for row in rows)
+
+
+def calibration_z(real_logits: Tensor, fake_logits: Tensor) -> float:
+    """Z = sum(y - D) / sqrt(sum D (1 - D)), each class counting half: beyond ±2, D is not calibrated.
+
+    If D is calibrated and the labels are drawn with even odds, the plain sum is standard normal; that each
+    class counts half exactly makes the variance of Z smaller, never larger. Source: Turner et al. 2019,
+    arXiv:1811.11357, section 3.1.
+
+    Raises:
+        ValueError: There are no real or no generated rows, or a logit is not finite.
+    """
+    logits, labels, weights = _even_mixture(real_logits, fake_logits)
+    probabilities = _sigmoid(logits)
+    variance = np.square(weights) @ (probabilities * _sigmoid(-logits))
+    return float(weights @ (labels - probabilities)) / math.sqrt(variance)
+
+
+def _even_mixture(real_logits: Tensor, fake_logits: Tensor) -> tuple[_Floats, _Floats, _Floats]:
+    """Logits of all rows, their labels, 1 if real, and weights with which each class sums to 1/2."""
+    real, fake = (logits.detach().cpu().double().numpy() for logits in (real_logits, fake_logits))
+    if not (len(real) and len(fake)):
+        raise ValueError(
+            f"calibration needs both classes; got {len(real)} real and {len(fake)} generated rows"
+        )
+    logits = np.concatenate([real, fake])
+    if not np.isfinite(logits).all():
+        raise ValueError(f"calibration needs finite logits; {(~np.isfinite(logits)).sum()} are not")
+    labels, weights = (
+        np.concatenate([np.full(len(real), of_real), np.full(len(fake), of_fake)])
+        for of_real, of_fake in ((1.0, 0.0), (0.5 / len(real), 0.5 / len(fake)))
+    )
+    return logits, labels, weights
+
+
+def _sigmoid(logits: _Floats) -> _Floats:
+    return np.exp(-np.logaddexp(0, -logits))

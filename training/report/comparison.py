@@ -1,0 +1,145 @@
+"""A page about the quality of several versions, beside that of the training set itself."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import cycle
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from service.contract import Metric
+from training.data import Dataset
+from training.evaluation import figure_texts
+from training.quality.classes import Counts
+from training.quality.classifier import CLASSIFIER, read_record
+from training.quality.neighbours import K
+from training.quality.yardsticks import Measured
+from training.report.page import Page, Picture, Section, Table
+from training.report.plotting import BLUE, GREEN, INK, ORANGE, PURPLE, legend_above, plot
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+TRAINING_SET = "training set"
+"""What the figures of training items in a generator's place are called."""
+_COLOURS = (BLUE, ORANGE, GREEN, PURPLE)
+_NEIGHBOURS = ("precision", "recall", "density", "coverage")
+_BARS = 0.8
+"""Share of the horizontal axis that bars cover."""
+_MOST_LEVEL = 5
+"""Groups whose names stand level; more are turned, so that they do not overlap."""
+_SIZE = (5.4, 3.2)
+
+
+def comparison_page(dataset: Dataset, measured: Mapping[str, Measured], seed: int) -> Page:
+    """The page; `measured` begins with the training set, and all have the same figures."""
+    metrics = {name: each.metrics for name, each in measured.items()}
+    figures = Section(
+        "Figures",
+        (
+            f"“{TRAINING_SET.capitalize()}” are training items in a generator's place: no generator can be "
+            "expected to do better. Standard errors stand behind ±.",
+        ),
+        tables=(_table(metrics),),
+        plots=tuple(_plots(dataset, measured)),
+    )
+    facts = (("Data", dataset.source), ("Seed", str(seed)), ("Versions", str(len(measured) - 1)))
+    title = "What the versions draw, against test items."
+    return Page("Quality", title, facts, _settings(measured), (figures, _notes(metrics)))
+
+
+def figure_rows(metrics: Mapping[str, Mapping[str, Metric]]) -> Iterator[tuple[str, ...]]:
+    """A row for every figure: its name, its value and error for each that was measured, its unit."""
+    units = {name: metric.unit for each in metrics.values() for name, metric in each.items()}
+    for name, unit in units.items():
+        yield (_words(name), *(_text(each.get(name)) for each in metrics.values()), unit)
+
+
+def _settings(measured: Mapping[str, Measured]) -> Table:
+    """What else decides the figures."""
+    rows = [("neighbours (k)", str(K))]
+    if any(each.class_counts is not None for each in measured.values()):
+        record = read_record(CLASSIFIER)
+        rows += [
+            ("classifier", CLASSIFIER.stem),
+            ("its sha256", record.sha256),
+            ("its test accuracy", _text(record.test_accuracy)),
+        ]
+    return Table(("setting", "value"), tuple(rows), align="ll")
+
+
+def _notes(metrics: Mapping[str, Mapping[str, Metric]]) -> Section:
+    how = {name: metric.note for each in metrics.values() for name, metric in each.items()}
+    rows = tuple((_words(name), note) for name, note in how.items())
+    return Section("How they are measured", tables=(Table(("figure", "how"), rows, align="ll"),))
+
+
+def _table(metrics: Mapping[str, Mapping[str, Metric]]) -> Table:
+    head = ("figure", *metrics, "unit")
+    return Table(head, tuple(figure_rows(metrics)), align="l" + "r" * len(metrics) + "l")
+
+
+def _plots(dataset: Dataset, measured: Mapping[str, Measured]) -> Iterator[Picture]:
+    names = [name for name in _NEIGHBOURS if all(name in each.metrics for each in measured.values())]
+    if names:
+        neighbours = {
+            label: [(each.metrics[name].value, each.metrics[name].standard_error or 0.0) for name in names]
+            for label, each in measured.items()
+        }
+        yield _bars("Nearest neighbours", "share", names, neighbours)
+    counts = {label: each.class_counts for label, each in measured.items() if each.class_counts is not None}
+    if counts:
+        classes = {label: _shares(each) for label, each in counts.items()}
+        yield _bars("Classes, as the classifier sees them", "share of items", dataset.class_names, classes)
+
+
+def _shares(counts: Counts) -> list[tuple[float, float]]:
+    """Each class's share with its standard error."""
+    shares = counts / counts.sum()
+    return list(zip(shares.tolist(), np.sqrt(shares * (1 - shares) / counts.sum()).tolist(), strict=True))
+
+
+def _bars(
+    label: str, unit: str, groups: Sequence[str], series: Mapping[str, list[tuple[float, float]]]
+) -> Picture:
+    """Groups of bars, one of each series, with error bars of one standard error."""
+    width = _BARS / len(series)
+
+    def draw(axes: Axes) -> None:
+        for index, (name, colour) in enumerate(zip(series, cycle(_COLOURS), strict=False)):
+            values, errors = zip(*series[name], strict=True)
+            places = np.arange(len(groups)) + (index + 0.5) * width - _BARS / 2
+            axes.bar(places, values, width, yerr=errors, color=colour, ecolor=INK, label=name)
+        turned = len(groups) > _MOST_LEVEL
+        axes.set_xticks(
+            range(len(groups)),
+            groups,
+            rotation=40 if turned else 0,
+            ha="right" if turned else "center",
+            rotation_mode="anchor",
+        )
+        axes.grid(visible=False, axis="x")
+        axes.set_ylabel(unit)
+        legend_above(axes)
+
+    told = "; ".join(
+        f"{name}: "
+        + ", ".join(f"{group} {value:.3g}" for group, (value, _) in zip(groups, bars, strict=True))
+        for name, bars in series.items()
+    )
+    return plot(draw, alt=f"{label}, {unit}. {told}.", label=label, size=_SIZE)
+
+
+def _text(metric: Metric | None) -> str:
+    if metric is None:
+        return ""
+    if not metric.standard_error:
+        return figure_texts(metric)[0]
+    digits = max(0, 1 - math.floor(math.log10(metric.standard_error)))
+    return f"{metric.value:.{digits}f} ± {metric.standard_error:.{digits}f}"
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
