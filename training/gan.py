@@ -14,7 +14,13 @@ from torch import Tensor, nn
 from service.contract import Distance, Support
 from training.data import Dataset, Scaling
 from training.likelihoods import SupportError, item_sum
-from training.networks import Standardise, Unstandardise, make_decoder, make_encoder
+from training.networks import (
+    Standardise,
+    Unstandardise,
+    initialise_orthogonally,
+    make_decoder,
+    make_encoder,
+)
 from training.recipe import Recipe
 
 STATISTICS: tuple[Distance, ...] = ("residual", "feature_distance", "f_anogan")
@@ -131,14 +137,16 @@ def make_gan(recipe: Recipe, dataset: Dataset) -> Gan:
     together = (first * recipe.gan.packing, *rest)
     if dataset.scaling is not None and recipe.gan.packing > 1:
         raise SupportError("gan.packing is for pictures; with numbers set it to 1")
-    network, latent = recipe.network, recipe.network.latent
-    return Gan(
-        generator=make_decoder(network, dataset.item_shape),
-        discriminator=Discriminator(make_encoder(network, together, outputs=1), dataset.scaling),
-        latent=latent,
+    gan = Gan(
+        generator=make_decoder(recipe.network, dataset.item_shape),
+        discriminator=Discriminator(make_encoder(recipe.network, together, outputs=1), dataset.scaling),
+        latent=recipe.network.latent,
         scaling=dataset.scaling,
         feature_weight=1.0 if recipe.encoder is None else recipe.encoder.feature_weight,
     )
+    if recipe.network.kind == "dense":
+        initialise_orthogonally(gan)
+    return gan
 
 
 def make_gan_encoder(recipe: Recipe, dataset: Dataset) -> nn.Module:

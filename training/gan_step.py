@@ -98,7 +98,8 @@ class GanStep:
         options = self._options
         if step % options.penalty_every:
             return 0.0, 0.0
-        now = options.penalty_every * options.penalty_final_ratio ** (step / self._steps)
+        fallen = max(0.0, step / self._steps - options.penalty_hold) / (1 - options.penalty_hold)
+        now = options.penalty_every * math.pow(options.penalty_final_ratio, fallen)
         return now * options.r1_weight, now * options.r2_weight
 
     def _generator_terms(self, items: Tensor, noise: Noise, step: int) -> Terms:  # noqa: ARG002 - one signature

@@ -112,8 +112,10 @@ class GanOptions(Options):
     penalty_every: int = Field(default=1, ge=1)
     """The penalties are applied, times this number, at every so-manieth step."""
     penalty_final_ratio: float = Field(default=1.0, gt=0, le=1)
-    """The weights of the penalties fall geometrically to this share of what they begin with: a strong one
-    spreads the generator over the data, a weak one lets the discriminator see details."""
+    """The weights of the penalties fall geometrically to this share of what they begin with: strong ones
+    spread the generator evenly over the data, weak ones let the discriminator see details."""
+    penalty_hold: float = Field(default=0.0, ge=0, lt=1)
+    """The share of the steps before the weights of the penalties begin to fall."""
     slope_weight: float = Field(default=10.0, ge=0)
     """`wasserstein`: weight of the penalty on slopes other than 1, WGAN-GP. No other objective has it."""
     packing: int = Field(default=1, ge=1)

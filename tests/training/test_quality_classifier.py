@@ -61,6 +61,7 @@ def test_a_changed_classifier_is_refused(tmp_path: Path) -> None:
         FashionClassifier(path)
 
 
+@pytest.mark.slow
 def test_a_classifier_trained_for_a_moment_is_the_same_each_time_and_is_exported_as_it_is(
     garments: Dataset, tmp_path: Path
 ) -> None:

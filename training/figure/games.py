@@ -34,10 +34,8 @@ class Game(ABC):
         """Update every player; `progress` in [0, 1) is the share of the run that is behind."""
 
     def set_learning_rates(self, progress: float) -> None:
-        """Let the learning rates fall by half a cosine."""
-        options = self.options
-        height = 0.5 * (1 + math.cos(math.pi * progress))
-        rate = options.final_learning_rate + (options.learning_rate - options.final_learning_rate) * height
+        """Let the learning rates fall geometrically."""
+        rate = _between(self.options.learning_rate, self.options.final_learning_rate, progress)
         for optimiser, ratio in self._optimisers.items():
             optimiser.param_groups[0]["lr"] = ratio * rate
 
@@ -100,8 +98,14 @@ class Adversarial(Game):
         return self._losses.generator(real_logits, fake_logits).mean()
 
     def _penalty_weight(self, progress: float) -> float:
-        first, last = self.options.penalty_weight, self.options.final_penalty_weight
-        return math.exp(math.log(first) + (math.log(last) - math.log(first)) * progress)
+        options = self.options
+        fallen = max(0.0, progress - options.penalty_hold) / (1 - options.penalty_hold)
+        return _between(options.penalty_weight, options.final_penalty_weight, fallen)
+
+
+def _between(first: float, last: float, share: float) -> float:
+    """From `first` at the share 0 to `last` at 1, by equal factors."""
+    return first * math.pow(last / first, share)
 
 
 def descend(optimiser: torch.optim.Optimizer, loss: Tensor) -> None:

@@ -5,13 +5,11 @@ Shapes: B rows, D latent dimensions, m points judged together; points (B, 2).
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 
 from training.figure.options import Options
-from training.networks.dense import SLOPE, dense_layers
+from training.networks.dense import dense_layers, initialise_orthogonally
 
 POINT = 2
 """Coordinates of a point."""
@@ -19,7 +17,7 @@ POINT = 2
 
 def make_generator(options: Options) -> nn.Module:
     """Latents (B, D) to points (B, 2), standardised."""
-    return _dense(options.latent, POINT, options)
+    return _dense(options.latent, POINT, options.generator_width, options.generator_layers)
 
 
 class Discriminator(nn.Module):
@@ -37,7 +35,7 @@ class Discriminator(nn.Module):
         wavelengths = options.frequency_scale * torch.logspace(-1, 0.5, options.frequencies)
         self.register_buffer("frequencies", torch.randn(POINT, options.frequencies) * wavelengths)
         seen = POINT + 2 * options.frequencies + latent
-        self.layers = _dense(options.packing * seen, 1, options)
+        self.layers = _dense(options.packing * seen, 1, options.width, options.layers)
         self._packing = options.packing
 
     def forward(self, points: Tensor, latents: Tensor | None = None) -> Tensor:
@@ -57,7 +55,7 @@ class Encoder(nn.Module):
 
     def __init__(self, options: Options) -> None:
         super().__init__()
-        self.layers = _dense(POINT, 2 * options.latent, options)
+        self.layers = _dense(POINT, 2 * options.latent, options.width, options.layers)
 
     def forward(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """Points (B, 2) -> mean (B, D), log variance (B, D)."""
@@ -70,11 +68,8 @@ def draw_latents(mean: Tensor, log_variance: Tensor) -> Tensor:
     return mean + torch.exp(0.5 * log_variance) * torch.randn_like(mean)
 
 
-def _dense(inputs: int, outputs: int, options: Options) -> nn.Module:
-    widths = (inputs, *[options.width] * options.layers)
+def _dense(inputs: int, outputs: int, width: int, layers: int) -> nn.Module:
+    widths = (inputs, *[width] * layers)
     network = nn.Sequential(*dense_layers(widths, gated=False), nn.Linear(widths[-1], outputs))
-    for layer in network:
-        if isinstance(layer, nn.Linear):
-            nn.init.orthogonal_(layer.weight, math.sqrt(2 / (1 + SLOPE**2)))
-            nn.init.zeros_(layer.bias)
+    initialise_orthogonally(network)
     return network

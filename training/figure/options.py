@@ -1,6 +1,6 @@
 """The methods and their hyperparameters, as plain data.
 
-Shared by all: networks, latents, batch rows, Adam, a learning rate that falls by a cosine, and an average of
+Shared by all: networks, latents, batch rows, Adam, a learning rate that falls geometrically, and an average of
 the generator's weights, which is what is measured. All train on standardised points. What differs is below,
 chosen among two or three settings in short runs on the first seed, or from the authors' code where said so.
 """
@@ -41,14 +41,19 @@ class Options:
     penalty_weight: float = 0.0
     """gamma, of |gradient|^2 / 2 on real points and on generated ones, at the first step; 0 for none."""
     final_penalty_weight: float = 0.0
-    """gamma at the last step; between the two it falls geometrically."""
+    """gamma at the last step, to which it falls geometrically."""
+    penalty_hold: float = 0.0
+    """The share of the run before gamma begins to fall."""
     unrolled_steps: int = 0
     """Discriminator's steps that the generator looks ahead. Metz et al. 2017."""
     latent: int = 4
     """D, dimensions of N(0, I)."""
+    generator_width: int = 64
+    generator_layers: int = 8
+    """Hidden layers of the generator, and units in each: a shallow one leaves bridges between the modes."""
     width: int = 128
     layers: int = 3
-    """Hidden layers of each network, and units in each."""
+    """Hidden layers of the other networks, and units in each."""
     frequencies: int = 32
     """Random sines, and as many cosines, of a point that the discriminator sees beside it."""
     frequency_scale: float = 3.0

@@ -10,7 +10,7 @@ import math
 from torch import nn
 
 from training.networks.convolutional import ConvolutionalDecoder, ConvolutionalEncoder, NetworkError
-from training.networks.dense import DenseDecoder, DenseEncoder, Fourier
+from training.networks.dense import DenseDecoder, DenseEncoder, Fourier, initialise_orthogonally
 from training.networks.scaling import Standardise, Unstandardise
 from training.options import NetworkOptions
 
@@ -23,6 +23,7 @@ __all__ = [
     "NetworkError",
     "Standardise",
     "Unstandardise",
+    "initialise_orthogonally",
     "make_decoder",
     "make_encoder",
     "parameter_count",
