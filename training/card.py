@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Set
 from pathlib import Path
 
 from service.contract import Manifest, Metric, MixturePrior, Support, is_picture
 from training.data import Dataset
 from training.evaluation import figure_texts
+from training.quality.measure import FLOOR
+from training.quality.yardsticks import Measured
 from training.recipe import shipped_recipe
 
 _VALUES: dict[Support, str] = {
@@ -17,12 +20,15 @@ _VALUES: dict[Support, str] = {
 }
 
 
-def write_card(path: Path, manifest: Manifest, dataset: Dataset) -> None:
-    """Write the card of a version; `samples.png` lies beside it."""
-    path.write_text(_card(manifest, dataset), encoding="utf-8")
+def write_card(path: Path, manifest: Manifest, dataset: Dataset, beside: Mapping[str, Measured]) -> None:
+    """Write the card of a version; `samples.png` lies beside it.
+
+    `beside` are the figures of quality of other versions of the same data.
+    """
+    path.write_text(_card(manifest, dataset, beside), encoding="utf-8")
 
 
-def _card(manifest: Manifest, dataset: Dataset) -> str:
+def _card(manifest: Manifest, dataset: Dataset, beside: Mapping[str, Measured]) -> str:
     rows = {split: len(items) for split, items in dataset.items.items()}
     family = "variational autoencoder" if manifest.family == "vae" else "generative adversarial network"
     values = _VALUES[manifest.support]
@@ -31,7 +37,9 @@ def _card(manifest: Manifest, dataset: Dataset) -> str:
     if isinstance(manifest.prior, MixturePrior):
         prior = f"a mixture of {manifest.prior.components} Gaussians as prior"
     pictures = _PICTURES.format(name=manifest.name) if is_picture(manifest.item_shape) else ""
-    figures = "\n".join(_figure(name, metric) for name, metric in manifest.metrics.items())
+    quality = {name for name in manifest.metrics if name + FLOOR in manifest.metrics}
+    apart = quality | {name + FLOOR for name in quality}
+    figures = "\n".join(_figure(name, m) for name, m in manifest.metrics.items() if name not in apart)
     calibration = ""
     if manifest.defaults is not None:
         calibration = (
@@ -61,7 +69,7 @@ Measured on the test split, on averaged weights.
 | figure | value | standard error | unit | how |
 |---|---|---|---|---|
 {figures}
-{calibration}"""
+{_quality(manifest, quality, beside)}{calibration}"""
 
 
 _PICTURES = """![64 samples](samples.png)
@@ -73,6 +81,34 @@ curl -H 'Accept: image/png' 'localhost:8000/v1/models/{name}/sample?count=64&see
 ```
 
 """
+
+
+def _quality(manifest: Manifest, names: Set[str], beside: Mapping[str, Measured]) -> str:
+    """How good and diverse its samples are, beside other models' and beside training items."""
+    if not names:
+        return ""
+    heads = [manifest.name, "training set", *beside]
+    columns = [
+        manifest.metrics,
+        {name: manifest.metrics[name + FLOOR] for name in names},
+        *(measured.metrics for measured in beside.values()),
+    ]
+    lines = [f"| figure | {' | '.join(heads)} | unit | how |", "|---" * (len(heads) + 3) + "|"]
+    for name, metric in manifest.metrics.items():
+        if name in names:
+            cells = [_cell(column[name]) if name in column else "" for column in columns]
+            lines.append(f"| {name} | {' | '.join(cells)} | {metric.unit} | {_escaped(metric.note)} |")
+    table = "\n".join(lines)
+    return f"\n## Quality and diversity\n\n{_STANDS_IN}\n\n{table}\n"
+
+
+_STANDS_IN = """How near its samples come to test items. The training set's figures are of training items in
+a generator's place: no generator can be expected to beat them."""
+
+
+def _cell(metric: Metric) -> str:
+    value, error = figure_texts(metric)
+    return f"{value} ± {error}" if error else value
 
 
 def _again(name: str) -> str:
@@ -92,5 +128,8 @@ def _columns(manifest: Manifest) -> str:
 
 def _figure(name: str, metric: Metric) -> str:
     value, error = figure_texts(metric)
-    note = metric.note.replace("|", "\\|")
-    return f"| {name} | {value} | {error} | {metric.unit} | {note} |"
+    return f"| {name} | {value} | {error} | {metric.unit} | {_escaped(metric.note)} |"
+
+
+def _escaped(note: str) -> str:
+    return note.replace("|", "\\|")

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from service.contract import Manifest
 from service.noise import Stream, uniforms
 from service.prior import read_prior
-from service.versions import read_manifest, verify_files
+from service.versions import read_manifest, verify_files, version_folders
 from training.data import Dataset, Items, load_dataset
 from training.data.options import DataOptions
 from training.parity import open_session
@@ -47,6 +47,27 @@ def compare_versions(folders: Sequence[Path], seed: int = 0) -> tuple[Dataset, d
         verify_files(folder, manifest)
         measured[f"{manifest.name}/{manifest.version}"] = _measured(folder, manifest, yardstick, seed)
     return dataset, measured
+
+
+def measure_beside(models: Path, name: str, data: DataOptions, seed: int = 0) -> dict[str, Measured]:
+    """Measure the newest version of every other model in a folder that was trained on the same data.
+
+    Raises:
+        InvalidVersion: One of them is no sound version.
+    """
+    found = {}
+    for model in sorted(path for path in models.iterdir() if path.is_dir() and path.name != name):
+        for folder in version_folders(model)[-1:]:
+            manifest = read_manifest(folder)
+            if manifest.provenance.recipe.get("data") == data.model_dump(mode="json", exclude_none=True):
+                found[folder] = manifest
+    yardstick = make_yardstick(load_dataset(data), seed) if found else None
+    if yardstick is None:
+        return {}
+    return {
+        f"{manifest.name}/{manifest.version}": _measured(folder, manifest, yardstick, seed)
+        for folder, manifest in found.items()
+    }
 
 
 def write_comparison(

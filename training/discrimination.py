@@ -102,5 +102,5 @@ def _of_items(gan: Gan, items: Tensor) -> Tensor:
 
 
 def _of_generated(gan: Gan, rows: int, random: torch.Generator) -> Tensor:
-    latents = torch.randn(rows, gan.latent, generator=random)
+    latents = gan.draw(rows, random)
     return torch.cat([gan.discriminate(gan.decode(batch)) for batch in torch.split(latents, _ROWS)])

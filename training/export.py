@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import platform
 import shutil
 import subprocess
@@ -16,6 +17,7 @@ import onnx
 import onnxruntime
 import onnxscript
 import torch
+from torch import Tensor
 
 from service.contract import (
     CalibrationSpec,
@@ -35,6 +37,7 @@ from service.noise import NOISE
 from service.prior import read_prior
 from service.versions import publish, sha256_of, stage
 from training.card import write_card
+from training.comparison import measure_beside
 from training.data import Dataset
 from training.discrimination import calibrate_discriminator
 from training.gan import STATISTICS, Gan
@@ -97,7 +100,8 @@ def export(
         samples = parts.exported["decode"].run([latents])[0]
         if is_picture(dataset.item_shape):
             write_grid(staging / "samples.png", samples)
-        write_card(staging / "README.md", manifest, dataset)
+        beside = measure_beside(models, recipe.name, recipe.data, recipe.evaluation.seed)
+        write_card(staging / "README.md", manifest, dataset, beside)
         say("publishing")
         return publish(staging, manifest)
     except BaseException:
@@ -204,13 +208,27 @@ def _view(dataset: Dataset) -> tuple[tuple[float, float], tuple[float, float]] |
 
 def _write_prior(model: Vae | Gan, path: Path) -> Literal["standard_normal"] | MixturePrior:
     """The prior as the manifest names it; a mixture's Gaussians go to `path`."""
-    components = model.components() if isinstance(model, Vae) else None
-    if components is None:
+    mixture = _mixture(model)
+    if mixture is None:
         return "standard_normal"
-    means, log_variances = (tensor.numpy() for tensor in components)
-    weights = np.full(len(means), 1 / len(means))
+    weights, means, log_variances = (tensor.numpy() for tensor in mixture)
     np.savez(path, allow_pickle=False, weights=weights, means=means, log_variances=log_variances)
     return MixturePrior(file=path.name, sha256=sha256_of(path), components=len(means))
+
+
+def _mixture(model: Vae | Gan) -> tuple[Tensor, Tensor, Tensor] | None:
+    """Weights (M,) float64, means (M, D) and log-variances (M, D) of the prior, unless it is N(0, I)."""
+    if isinstance(model, Gan):
+        prior = model.generator.prior
+        if prior is None:
+            return None
+        log_variances = torch.full_like(prior.means, 2 * math.log(prior.deviation))
+        return torch.softmax(prior.log_weights().double(), 0), prior.means, log_variances
+    components = model.components()
+    if components is None:
+        return None
+    count = len(components.means)
+    return torch.full((count,), 1 / count, dtype=torch.float64), *components
 
 
 def _commit() -> str:

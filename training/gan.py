@@ -21,6 +21,7 @@ from training.networks import (
     make_decoder,
     make_encoder,
 )
+from training.priors import Islands
 from training.recipe import Recipe
 
 STATISTICS: tuple[Distance, ...] = ("residual", "feature_distance", "f_anogan")
@@ -56,20 +57,35 @@ class Distances(NamedTuple):
     """Of f(x) - f(G(E(x))), f being the discriminator's last hidden layer."""
 
 
+class Generator(nn.Module):
+    """A network from latents to items, and the prior of those, unless that is N(0, I)."""
+
+    def __init__(self, network: nn.Module, scaling: Scaling | None, prior: Islands | None = None) -> None:
+        """Take a network to unbounded values, and the scaling of items that are in their own units."""
+        super().__init__()
+        self.network = network
+        self.finish = nn.Sigmoid() if scaling is None else Unstandardise(scaling)
+        self.prior = prior
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """(B, D) -> (B, *item)."""
+        items: Tensor = self.finish(self.network(latents))
+        return items
+
+
 class Gan(nn.Module):
-    """A generator of items from N(0, I), a discriminator of items, and perhaps an encoder back."""
+    """A generator of items, a discriminator of items, and perhaps an encoder back."""
 
     def __init__(
         self,
-        generator: nn.Module,
+        generator: Generator,
         discriminator: Discriminator,
         latent: int,
-        scaling: Scaling | None = None,
+        support: Support,
         feature_weight: float = 1.0,
     ) -> None:
-        """Join a generator from D latents to unbounded values, and a discriminator.
+        """Join a generator from D latents and a discriminator of items with that support.
 
-        Without a `scaling` items are pictures in (0, 1), with one they are numbers in their own units.
         `feature_weight` is that of the features in the anomaly score.
         """
         super().__init__()
@@ -79,12 +95,19 @@ class Gan(nn.Module):
         self.feature_weight = feature_weight
         self.encoder: nn.Module | None = None
         """Items as the discriminator sees them to D latents; there once it has been trained."""
-        self.support: Support = "unit_interval" if scaling is None else "real"
-        self.finish = nn.Sigmoid() if scaling is None else Unstandardise(scaling)
+        self.support = support
+
+    def draw(self, rows: int, random: torch.Generator) -> Tensor:
+        """Latents (B, D) from the prior."""
+        normals = torch.randn(rows, self.latent, generator=random)
+        prior = self.generator.prior
+        if prior is None:
+            return normals
+        return prior.latents(normals, prior.choose(torch.rand(rows, generator=random)))
 
     def decode(self, latents: Tensor) -> Tensor:
         """Items (B, *item) of latents (B, D)."""
-        items: Tensor = self.finish(self.generator(latents))
+        items: Tensor = self.generator(latents)
         return items
 
     def discriminate(self, items: Tensor) -> Tensor:
@@ -137,11 +160,17 @@ def make_gan(recipe: Recipe, dataset: Dataset) -> Gan:
     together = (first * recipe.gan.packing, *rest)
     if dataset.scaling is not None and recipe.gan.packing > 1:
         raise SupportError("gan.packing is for pictures; with numbers set it to 1")
+    options, latent = recipe.gan, recipe.network.latent
+    prior = None
+    if options.prior == "mixture":
+        prior = Islands(
+            options.prior_components, latent, options.prior_deviation, options.prior_learning_rate_ratio
+        )
     gan = Gan(
-        generator=make_decoder(recipe.network, dataset.item_shape),
+        generator=Generator(make_decoder(recipe.network, dataset.item_shape), dataset.scaling, prior),
         discriminator=Discriminator(make_encoder(recipe.network, together, outputs=1), dataset.scaling),
-        latent=recipe.network.latent,
-        scaling=dataset.scaling,
+        latent=latent,
+        support="unit_interval" if dataset.scaling is None else "real",
         feature_weight=1.0 if recipe.encoder is None else recipe.encoder.feature_weight,
     )
     if recipe.network.kind == "dense":

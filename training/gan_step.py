@@ -50,7 +50,7 @@ class GanStep:
 
     def validate(self, items: Tensor, noise: Noise) -> Mapping[str, Tensor]:
         """Both terms of V(G, D) on held-out items and as many generated ones, and what those are like."""
-        generated = self.model.decode(noise.normal(len(items), self.model.latent))
+        generated, _ = self._generated(noise, len(items))
         real, fake = value_function(self._judged(items), self._judged(generated))
         bound = math.log(2) + (real + fake) / 2
         seen = {} if self._watch is None else self._watch(generated)
@@ -58,7 +58,13 @@ class GanStep:
 
     def sample(self, noise: Noise, rows: int) -> Tensor:
         """Generated items."""
-        return self.model.decode(noise.normal(rows, self.model.latent))
+        items, _ = self._generated(noise, rows)
+        return items
+
+    def _generated(self, noise: Noise, rows: int) -> tuple[Tensor, Tensor | None]:
+        """Items (rows, *item), and the component (rows,) of the prior that each is of, if it has such."""
+        latents, components = _latents(self.model, noise, rows)
+        return self.model.decode(latents), components
 
     def _judged(self, items: Tensor) -> Tensor:
         """The logits of items (B, *item), as many of them together as the discriminator takes: (B / m,)."""
@@ -68,7 +74,7 @@ class GanStep:
     def _discriminator_terms(self, items: Tensor, noise: Noise, step: int) -> Terms:
         options = self._options
         with torch.no_grad():
-            generated = self.model.decode(noise.normal(len(items), self.model.latent))
+            generated, _ = self._generated(noise, len(items))
         real, fake = packed(items, options.packing), packed(generated, options.packing)
         both = torch.cat([real, fake])
         weights = self._penalty_weights(step)
@@ -103,14 +109,27 @@ class GanStep:
         return now * options.r1_weight, now * options.r2_weight
 
     def _generator_terms(self, items: Tensor, noise: Noise, step: int) -> Terms:  # noqa: ARG002 - one signature
-        generated = self.model.decode(noise.normal(len(items), self.model.latent))
+        generated, components = self._generated(noise, len(items))
         fake_logits = self._judged(generated)
         real_logits = fake_logits
         if self._losses.generator_sees_real:
             with torch.no_grad():
                 real_logits = self._judged(items)
         loss = self._losses.generator(real_logits, fake_logits)
-        return Terms(loss, {"generator_loss": loss})
+        report = {"generator_loss": loss}
+        if components is not None:
+            assert self.model.generator.prior is not None
+            loss = loss + self.model.generator.prior.surrogate(loss.detach(), components)
+        return Terms(loss, report)
+
+
+def _latents(gan: Gan, noise: Noise, rows: int) -> tuple[Tensor, Tensor | None]:
+    """Latents (rows, D) from the prior, and the component (rows,) of each if it is a mixture."""
+    normals, prior = noise.normal(rows, gan.latent), gan.generator.prior
+    if prior is None:
+        return normals, None
+    components = prior.choose(noise.uniform(rows))
+    return prior.latents(normals, components), components
 
 
 class EncoderStep:
@@ -140,14 +159,15 @@ class EncoderStep:
 
     def sample(self, noise: Noise, rows: int) -> Tensor:
         """Generated items, encoded and generated again."""
-        return self._gan.decode(self._gan.encode(self._gan.decode(noise.normal(rows, self._gan.latent))))
+        latents, _ = _latents(self._gan, noise, rows)
+        return self._gan.decode(self._gan.encode(self._gan.decode(latents)))
 
     def _terms(self, items: Tensor, noise: Noise, step: int) -> Terms:  # noqa: ARG002 - one signature
         distances = self._gan.distances(items)
         loss = distances.residual + self._options.feature_weight * distances.feature_distance
         report = distances._asdict()
         if self._options.latent_weight:
-            latents = noise.normal(len(items), self._gan.latent)
+            latents, _ = _latents(self._gan, noise, len(items))
             with torch.no_grad():
                 generated = self._gan.decode(latents)
             missed = (self._gan.encode(generated) - latents).square().mean(1)

@@ -120,8 +120,26 @@ class GanOptions(Options):
     """`wasserstein`: weight of the penalty on slopes other than 1, WGAN-GP. No other objective has it."""
     packing: int = Field(default=1, ge=1)
     """How many items the discriminator judges together."""
+    prior: Literal["standard-normal", "mixture"] = "standard-normal"
+    """`mixture`: of narrow Gaussians at random places, whose weights are learned: for data in separate
+    clusters, between which a generator of N(0, I) leaves bridges."""
+    prior_components: int = Field(default=256, ge=2, le=4096)
+    """How many Gaussians the mixture has."""
+    prior_deviation: float = Field(default=0.1, gt=0)
+    """Their standard deviation; their means are drawn from N(0, I)."""
+    prior_learning_rate_ratio: float = Field(default=2.0, gt=0)
+    """The learning rate of the logarithms of their weights over the generator's."""
     discriminator_learning_rate_ratio: float = Field(default=1.0, gt=0)
     """The discriminator's learning rate over the generator's."""
+
+    @model_validator(mode="after")
+    def _one_item_one_component(self) -> GanOptions:
+        if self.prior == "mixture" and self.packing > 1:
+            raise ValueError(
+                f"gan.packing {self.packing} came with the prior 'mixture', whose weights are learned from "
+                "judgements of single items; set one of the two back"
+            )
+        return self
 
 
 class LoopOptions(Options):

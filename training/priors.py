@@ -99,6 +99,55 @@ def prior_log_prob(latents: Tensor, gaussians: Gaussians | None) -> Tensor:
     return largest.squeeze(-1) + logs - math.log(len(gaussians.means))
 
 
+class Islands(nn.Module):
+    """A GAN's prior: M narrow Gaussians that stay where they are, with weights that are learned.
+
+    A generator has to tear N(0, I) apart to make data that lie apart, and leaves bridges between; here what
+    leads to nothing loses its weight. Fixed mixtures as a GAN's prior: Xiao et al. 2018, "BourGAN",
+    arXiv:1805.07674, section 3.
+    """
+
+    means: Tensor
+    """(M, D)."""
+
+    def __init__(self, count: int, latent: int, deviation: float, rate: float) -> None:
+        """Draw `count` means from N(0, I), and begin with equal weights.
+
+        `deviation` is every component's standard deviation; `rate` is how many times faster than other
+        parameters the logarithms of the weights are learned.
+        """
+        super().__init__()
+        self.register_buffer("means", torch.randn(count, latent))
+        self.deviation = deviation
+        self._rate = rate
+        self.raw = nn.Parameter(torch.zeros(count))
+
+    def log_weights(self) -> Tensor:
+        """(M,) nats."""
+        return torch.log_softmax(self._rate * self.raw, dim=0)
+
+    def choose(self, uniforms: Tensor) -> Tensor:
+        """Components, places in 0 .. M - 1, that uniforms in [0, 1) of any shape choose."""
+        ends = torch.cumsum(self.log_weights().detach().double().exp(), 0)
+        return torch.searchsorted(ends / ends[-1], uniforms.double(), right=True)
+
+    def latents(self, normals: Tensor, components: Tensor) -> Tensor:
+        """Latents (N, D) of chosen components (N,), from normals (N, D)."""
+        return self.means[components] + self.deviation * normals
+
+    def surrogate(self, losses: Tensor, components: Tensor) -> Tensor:
+        """What has the gradient of the expected loss with respect to the weights, (B,) nats.
+
+        A GAN's losses are log 2 where nobody can decide; that is the baseline, so that each row's term
+        depends on that row alone. Source: Williams 1992, "REINFORCE", section 4.
+
+        Args:
+            losses: (B,), without gradients.
+            components: (B,), which component each was drawn from.
+        """
+        return (losses - math.log(2)) * self.log_weights()[components]
+
+
 def _squared_distances(latents: Tensor, gaussians: Gaussians) -> Tensor:
     """Squared distances in standard deviations of latents (B, K, D) to every component, (B, K, M).
 

@@ -11,10 +11,11 @@ from training.data import Dataset, load_dataset
 from training.data.dataset import Scaling
 from training.data.options import DataOptions
 from training.discrimination import calibrate_discriminator
-from training.gan import STATISTICS, Discriminator, Gan, make_gan, make_gan_encoder
+from training.gan import STATISTICS, Discriminator, Gan, Generator, make_gan, make_gan_encoder
 from training.gan_step import EncoderStep, GanStep
 from training.likelihoods import SupportError
 from training.options import EncoderOptions, LoopOptions
+from training.priors import Islands
 from training.recipe import Recipe, parse_recipe
 from training.step import Noise, Phase
 
@@ -39,15 +40,14 @@ def all_terms(phase: Phase, items: torch.Tensor, at: int) -> dict[str, torch.Ten
 
 def test_generated_pictures_lie_in_the_unit_interval() -> None:
     generator = nn.Sequential(nn.Linear(2, 4), nn.Unflatten(1, (1, 2, 2)))
-    gan = Gan(generator, Discriminator(nn.Flatten(), None), latent=2)
+    gan = Gan(Generator(generator, None), Discriminator(nn.Flatten(), None), 2, "unit_interval")
     items = gan.decode(100 * torch.randn(50, 2))
     assert ((items >= 0) & (items <= 1)).all()
 
 
 def test_a_gan_of_numbers_generates_them_in_their_own_units() -> None:
     scaling = Scaling(shift=np.array([100, -5], np.float32), scale=np.array([20, 0.1], np.float32))
-    generator = nn.Identity()
-    gan = Gan(generator, Discriminator(nn.Identity(), scaling), latent=2, scaling=scaling)
+    gan = Gan(Generator(nn.Identity(), scaling), Discriminator(nn.Identity(), scaling), 2, "real")
     items = gan.decode(torch.randn(4000, 2, generator=torch.Generator().manual_seed(0)))
     assert items.mean(0).numpy() == pytest.approx([100, -5], abs=1.5)
     assert items.std(0).numpy() == pytest.approx([20, 0.1], rel=0.05)
@@ -163,7 +163,7 @@ def test_the_published_logit_is_the_log_density_ratio() -> None:
     }
     dataset = Dataset("line", "", (1,), (), items, {})  # type: ignore[arg-type]
     shift = Scaling(shift=np.array([0.8], np.float32), scale=np.array([0.9], np.float32))
-    gan = Gan(nn.Identity(), Discriminator(KnownRatio(), None), latent=1, scaling=shift)
+    gan = Gan(Generator(nn.Identity(), shift), Discriminator(KnownRatio(), None), 1, "real")
     found = calibrate_discriminator(gan, dataset, seed=0)
     assert found.platt.slope == pytest.approx(3, rel=0.1)
     assert found.platt.intercept == pytest.approx(6, rel=0.1)
@@ -181,7 +181,36 @@ def test_the_divergence_bound_of_equal_densities_is_about_zero() -> None:
     splits = {"validation": items[:2000], "test": items[2000:]}
     dataset = Dataset("line", "", (1,), (), splits, {})  # type: ignore[arg-type]
     unit = Scaling(shift=np.array([0], np.float32), scale=np.array([1], np.float32))
-    gan = Gan(nn.Identity(), Discriminator(Blind(), None), latent=1, scaling=unit)
+    gan = Gan(Generator(nn.Identity(), unit), Discriminator(Blind(), None), 1, "real")
     bound = calibrate_discriminator(gan, dataset, seed=0).metrics()["jsd_lower_bound"]
     assert bound.standard_error is not None
     assert abs(bound.value) < 5 * bound.standard_error + 1e-3
+
+
+def test_the_weights_of_a_mixture_learn_where_the_generator_has_to_go() -> None:
+    prior = Islands(5, latent=2, deviation=0.1, rate=3.0)
+    losses, components = torch.tensor([0.1, 0.5, 0.9, 1.3]), torch.tensor([0, 0, 2, 3])
+    torch.autograd.backward(prior.surrogate(losses, components).mean())
+    # the derivative of E[loss] under softmax weights, sampled: mean of (loss - baseline) grad log w
+    shares = torch.full((5,), 0.2)
+    expected = sum(
+        (loss - math.log(2)) * (torch.eye(5)[component] - shares)
+        for loss, component in zip(losses, components, strict=True)
+    )
+    assert prior.raw.grad is not None
+    assert torch.allclose(prior.raw.grad, 3 * torch.as_tensor(expected) / 4, atol=1e-6)
+
+
+def test_components_are_chosen_as_often_as_they_weigh() -> None:
+    prior = Islands(4, latent=2, deviation=0.1, rate=2.0)
+    with torch.no_grad():
+        prior.raw.copy_(torch.tensor([0.5, -20.0, 0.0, 1.0]))
+    weights = prior.log_weights().detach().exp()
+    assert float(weights.sum()) == pytest.approx(1)
+    uniforms = (torch.arange(10_000) + 0.5) / 10_000
+    chosen = prior.choose(uniforms)
+    assert torch.allclose(torch.bincount(chosen, minlength=4) / 10_000, weights, atol=1e-3)
+    normals = torch.randn(10_000, 2, generator=torch.Generator().manual_seed(0))
+    around = prior.latents(normals, chosen)[chosen == 3]
+    assert torch.allclose(around.mean(0), prior.means[3], atol=0.01)
+    assert torch.allclose(around.std(0), torch.tensor(0.1), rtol=0.05)

@@ -24,7 +24,7 @@ def evaluate_gan(
     generator = torch.Generator().manual_seed(options.seed)
 
     def draw(count: int) -> Items:
-        latents = torch.randn(count, gan.latent, generator=generator)
+        latents = gan.draw(count, generator)
         return np.concatenate([gan.decode(batch).numpy() for batch in torch.split(latents, _ROWS)])
 
     with torch.no_grad():

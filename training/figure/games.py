@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from training.figure.networks import Discriminator, make_generator
+from training.figure.networks import Discriminator, Generator
 from training.figure.options import Options
 from training.objectives import LOSSES, gradient_penalty, packed, slope_penalty
 
@@ -25,7 +25,7 @@ class Game(ABC):
 
     def __init__(self, options: Options) -> None:
         self.options = options
-        self.generator = make_generator(options)
+        self.generator = Generator(options)
         self.discriminator = self._make_discriminator()
         self._optimisers: dict[torch.optim.Adam, float] = {}
 
@@ -41,7 +41,7 @@ class Game(ABC):
 
     def generate(self, rows: int) -> Tensor:
         """Points (rows, 2) of fresh latents."""
-        points: Tensor = self.generator(torch.randn(rows, self.options.latent))
+        points, _ = self.generator.draw(rows)
         return points
 
     def _make_discriminator(self) -> Discriminator:
@@ -90,12 +90,16 @@ class Adversarial(Game):
     def generator_loss(self, draw: Draw) -> Tensor:
         """The generator's mean loss, a scalar."""
         options, rows = self.options, self.options.batch_rows * self.options.packing
-        fake_logits: Tensor = self.discriminator(packed(self.generate(rows), options.packing))
+        points, components = self.generator.draw(rows)
+        fake_logits: Tensor = self.discriminator(packed(points, options.packing))
         real_logits = torch.zeros_like(fake_logits)
-        if options.objective == "relativistic":  # the only one that asks for them
+        if self._losses.generator_sees_real:
             with torch.no_grad():
                 real_logits = self.discriminator(packed(draw(rows), options.packing))
-        return self._losses.generator(real_logits, fake_logits).mean()
+        loss = self._losses.generator(real_logits, fake_logits)
+        if components is not None and self.generator.prior is not None:
+            loss = loss + self.generator.prior.surrogate(loss.detach(), components)
+        return loss.mean()
 
     def _penalty_weight(self, progress: float) -> float:
         options = self.options

@@ -10,14 +10,37 @@ from torch import Tensor, nn
 
 from training.figure.options import Options
 from training.networks.dense import dense_layers, initialise_orthogonally
+from training.priors import Islands
 
 POINT = 2
 """Coordinates of a point."""
 
 
-def make_generator(options: Options) -> nn.Module:
-    """Latents (B, D) to points (B, 2), standardised."""
-    return _dense(options.latent, POINT, options.generator_width, options.generator_layers)
+class Generator(nn.Module):
+    """Latents (B, D) to points (B, 2), standardised, and what the latents are drawn from."""
+
+    def __init__(self, options: Options) -> None:
+        super().__init__()
+        self.layers = _dense(options.latent, POINT, options.width, options.layers)
+        self.prior = (
+            Islands(options.islands, options.latent, options.island_deviation, options.island_rate)
+            if options.islands
+            else None
+        )
+        self._latent = options.latent
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """(B, D) -> (B, 2)."""
+        points: Tensor = self.layers(latents)
+        return points
+
+    def draw(self, rows: int) -> tuple[Tensor, Tensor | None]:
+        """Points (rows, 2) of fresh latents, and the component (rows,) of each, if the prior has such."""
+        normals = torch.randn(rows, self._latent)
+        if self.prior is None:
+            return self(normals), None
+        components = self.prior.choose(torch.rand(rows))
+        return self(self.prior.latents(normals, components)), components
 
 
 class Discriminator(nn.Module):

@@ -1,8 +1,9 @@
 """The methods and their hyperparameters, as plain data.
 
-Shared by all: networks, latents, batch rows, Adam, a learning rate that falls geometrically, and an average of
-the generator's weights, which is what is measured. All train on standardised points. What differs is below,
-chosen among two or three settings in short runs on the first seed, or from the authors' code where said so.
+Shared by all: networks, latents, batch rows, Adam, a learning rate that falls geometrically, and an average
+of the generator's weights, which is what is measured. All train on standardised points. What differs is
+below, chosen among two or three settings in short runs on the first seed, or from the authors' code where
+said so.
 """
 
 from __future__ import annotations
@@ -48,12 +49,15 @@ class Options:
     """Discriminator's steps that the generator looks ahead. Metz et al. 2017."""
     latent: int = 4
     """D, dimensions of N(0, I)."""
-    generator_width: int = 64
-    generator_layers: int = 8
-    """Hidden layers of the generator, and units in each: a shallow one leaves bridges between the modes."""
+    islands: int = 0
+    """Components of a mixture with learned weights in place of N(0, I); 0 for N(0, I)."""
+    island_deviation: float = 0.1
+    """Of each component; their means are drawn from N(0, I)."""
+    island_rate: float = 1.0
+    """The learning rate of the logarithms of their weights over that of other parameters."""
     width: int = 128
     layers: int = 3
-    """Hidden layers of the other networks, and units in each."""
+    """Hidden layers of each network, and units in each."""
     frequencies: int = 32
     """Random sines, and as many cosines, of a point that the discriminator sees beside it."""
     frequency_scale: float = 3.0
@@ -116,6 +120,12 @@ METHODS: Mapping[str, Method] = MappingProxyType(
             "Relativistic R1+R2",
             "Huang et al. 2024, arXiv:2501.05441",
             Options(objective="relativistic", penalty_weight=0.1, final_penalty_weight=1e-6),
+        ),
+        # The same with a prior of islands: the recipes of ring-gan and grid-gan.
+        "shipped": Method(
+            "R1+R2, mixture prior",
+            "Huang et al. 2024; Xiao et al. 2018, arXiv:1805.07674",
+            Options(objective="relativistic", penalty_weight=0.1, final_penalty_weight=1e-6, islands=256),
         ),
     }
 )

@@ -16,11 +16,12 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from training.figure.games import Adversarial, Game
 from training.figure.inference import Ali, Veegan
 from training.figure.mixtures import MIXTURES, Floats, Mixture
+from training.figure.networks import Generator
 from training.figure.options import METHODS, Options
 from training.figure.results import TARGET, Result, Run, histogram_of
 from training.figure.unrolled import Unrolled
@@ -39,18 +40,17 @@ _FAR = 1e6  # in place of points that are not finite: near no mode, and still a 
 class Trained(NamedTuple):
     """The average of a generator's weights, and what undoes the standardisation."""
 
-    generator: nn.Module
+    generator: Generator
     mean: Tensor
     """(2,)."""
     deviation: Tensor
     """(2,)."""
-    latent: int
     steps: int
 
     @torch.no_grad()
     def draw(self, rows: int) -> Floats:
         """Points (N, 2) on the mixture's own scale."""
-        standardised: Tensor = self.generator(torch.randn(rows, self.latent))
+        standardised, _ = self.generator.draw(rows)
         points: Floats = (standardised * self.deviation + self.mean).double().numpy()
         return np.where(np.abs(points) < _FAR, points, _FAR)
 
@@ -73,7 +73,7 @@ def train(options: Options, mixture: Mixture, seed: int, seconds: float) -> Trai
         with torch.no_grad():
             torch._foreach_lerp_(averaged, current, 1 - decay)
         steps += 1
-    return Trained(average, mean, deviation, options.latent, steps)
+    return Trained(average, mean, deviation, steps)
 
 
 def perform(run: Run, seconds: float) -> Result:

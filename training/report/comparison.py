@@ -47,7 +47,8 @@ def comparison_page(dataset: Dataset, measured: Mapping[str, Measured], seed: in
     )
     facts = (("Data", dataset.source), ("Seed", str(seed)), ("Versions", str(len(measured) - 1)))
     title = "What the versions draw, against test items."
-    return Page("Quality", title, facts, _settings(measured), (figures, _notes(metrics)))
+    sections = (figures, _notes(metrics))
+    return Page("Quality", title, facts, _settings(measured), sections, "comparison", "Settings")
 
 
 def figure_rows(metrics: Mapping[str, Mapping[str, Metric]]) -> Iterator[tuple[str, ...]]:

@@ -40,7 +40,7 @@ class Section:
     text: tuple[str, ...] = ()
     """Paragraphs."""
     code: str = ""
-    """A command to type."""
+    """A command to type, or a formula."""
     tables: tuple[Table, ...] = ()
     pictures: tuple[Picture, ...] = ()
     """Shown in their own size, side by side where there is room."""
@@ -60,8 +60,12 @@ class Page:
     title: str
     facts: tuple[tuple[str, str], ...]
     """Names and values, for the head of the page."""
-    recipe: Table
+    settings: Table
+    """What decides the rest; folded away."""
     sections: tuple[Section, ...]
+    kind: str = "training report"
+    """What the page is, for the browser's title."""
+    settings_heading: str = "Recipe"
 
 
 def render(page: Page) -> str:

@@ -64,6 +64,8 @@ def write_theory(path: Path, advance: Callable[[int], None]) -> Path:
         (("Logarithms", "natural"), ("Values", "nats"), ("Densities", "known exactly")),
         Table(("setting", "value"), _SETTINGS, "ll"),
         (*sections, Section("Sources", tables=(Table(("authors", "title", "where"), _SOURCES, "lll"),))),
+        kind="report",
+        settings_heading="Settings",
     )
     path.write_text(render(page), encoding="utf-8")
     return path
