@@ -104,7 +104,7 @@ class GanStep:
         options = self._options
         if step % options.penalty_every:
             return 0.0, 0.0
-        fallen = max(0.0, step / self._steps - options.penalty_hold) / (1 - options.penalty_hold)
+        fallen = min(1.0, step / self._steps / (1 - options.penalty_settled))
         now = options.penalty_every * math.pow(options.penalty_final_ratio, fallen)
         return now * options.r1_weight, now * options.r2_weight
 

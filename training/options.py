@@ -10,6 +10,7 @@ from service.contract import Objective, Statistic
 
 Width = Annotated[int, Field(ge=1, le=65_536)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
+Frequency = Annotated[float, Field(gt=0)]
 
 
 class Options(BaseModel):
@@ -33,13 +34,11 @@ class NetworkOptions(Options):
     gated: bool = False
     """Whether the dense layers are gated, a * sigmoid(b), instead of leaky rectifiers. Source: Dauphin et
     al. 2017, arXiv:1612.08083."""
-    fourier_features: int = Field(default=0, ge=0, le=1024)
-    """Dense encoders and discriminators: how many random directions of the input are seen through a sine and
-    a cosine too, without which a network is slow to learn what changes within a short distance. Source:
-    Tancik et al. 2020, arXiv:2006.10739."""
-    fourier_frequencies: tuple[float, float] = (0.3, 10.0)
-    """The lowest and the highest typical frequency of those directions, radians per unit; the others lie
-    evenly between them on a log-scale."""
+    fourier_features: int = Field(default=0, ge=0, le=64)
+    """Dense encoders and discriminators: at how many frequencies they see the sine and cosine of every value
+    too, without which a network is slow to learn what changes within a short distance."""
+    fourier_frequencies: tuple[Frequency, Frequency] = (0.5, 100.0)
+    """The lowest and the highest of those, radians per unit; the others lie evenly between on a log-scale."""
 
     @property
     def of_decoder(self) -> tuple[int, ...]:
@@ -114,8 +113,8 @@ class GanOptions(Options):
     penalty_final_ratio: float = Field(default=1.0, gt=0, le=1)
     """The weights of the penalties fall geometrically to this share of what they begin with: strong ones
     spread the generator evenly over the data, weak ones let the discriminator see details."""
-    penalty_hold: float = Field(default=0.0, ge=0, lt=1)
-    """The share of the steps before the weights of the penalties begin to fall."""
+    penalty_settled: float = Field(default=0.0, ge=0, lt=1)
+    """The share of the steps, at the end, with the weights of the penalties where they fall to."""
     slope_weight: float = Field(default=10.0, ge=0)
     """`wasserstein`: weight of the penalty on slopes other than 1, WGAN-GP. No other objective has it."""
     packing: int = Field(default=1, ge=1)

@@ -78,7 +78,7 @@ def test_each_player_learns_from_every_objective_and_the_other_stays(objective: 
 
 def test_the_penalties_fall_geometrically_and_are_skipped_in_between(ring: Dataset) -> None:
     recipe = ring_recipe(
-        r1_weight=2.0, r2_weight=1.0, penalty_every=2, penalty_final_ratio=1e-2, penalty_hold=0.2
+        r1_weight=2.0, r2_weight=1.0, penalty_every=2, penalty_final_ratio=1e-2, penalty_settled=0.2
     )
     assert recipe.gan is not None
     step = GanStep(make_gan(recipe, ring), recipe.gan, steps=100)
@@ -91,8 +91,8 @@ def test_the_penalties_fall_geometrically_and_are_skipped_in_between(ring: Datas
         return float((rest.mean() / (2 * terms["r1_penalty"] + terms["r2_penalty"]).mean()).detach())
 
     assert weight(0) == pytest.approx(2, rel=1e-4)
-    assert weight(20) == pytest.approx(2, rel=1e-3)
-    assert weight(60) == pytest.approx(0.2, rel=1e-3)
+    assert weight(80) == pytest.approx(0.02, rel=1e-2)
+    assert weight(40) == pytest.approx(0.2, rel=1e-3)
     assert weight(100) == pytest.approx(0.02, rel=1e-2)
     assert "r1_penalty" not in all_terms(discriminator, items, 51)
 

@@ -103,7 +103,7 @@ class Adversarial(Game):
 
     def _penalty_weight(self, progress: float) -> float:
         options = self.options
-        fallen = max(0.0, progress - options.penalty_hold) / (1 - options.penalty_hold)
+        fallen = min(1.0, progress / (1 - options.penalty_settled))
         return _between(options.penalty_weight, options.final_penalty_weight, fallen)
 
 

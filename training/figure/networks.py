@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from training.figure.options import Options
-from training.networks.dense import dense_layers, initialise_orthogonally
+from training.networks.dense import Fourier, dense_layers, initialise_orthogonally
 from training.priors import Islands
 
 POINT = 2
@@ -46,26 +46,22 @@ class Generator(nn.Module):
 class Discriminator(nn.Module):
     """Logits of points, judged m at a time and, for methods that infer latents, with those beside them.
 
-    Points are seen through fixed random sines and cosines of many wavelengths too, without which a network
-    this small is slow to learn that modes are narrow. Source: Tancik et al. 2020, arXiv:2006.10739.
+    Points are seen through sines and cosines of many wavelengths too, without which a network this small is
+    slow to learn that modes are narrow.
     """
-
-    frequencies: Tensor
 
     def __init__(self, options: Options, latent: int = 0) -> None:
         """Judge `options.packing` points at a time, each with `latent` further coordinates."""
         super().__init__()
-        wavelengths = options.frequency_scale * torch.logspace(-1, 0.5, options.frequencies)
-        self.register_buffer("frequencies", torch.randn(POINT, options.frequencies) * wavelengths)
-        seen = POINT + 2 * options.frequencies + latent
+        self.fourier = Fourier(options.frequencies, *options.frequency_range)
+        seen = self.fourier.width(POINT) + latent
         self.layers = _dense(options.packing * seen, 1, options.width, options.layers)
         self._packing = options.packing
 
     def forward(self, points: Tensor, latents: Tensor | None = None) -> Tensor:
         """Points (B, 2 m), latents (B, D) if the method infers them -> logits (B,)."""
         points = points.view(len(points) * self._packing, POINT)
-        phases = points @ self.frequencies
-        seen = torch.cat([points, phases.sin(), phases.cos()], dim=1)
+        seen = self.fourier(points)
         seen = seen.reshape(len(seen) // self._packing, -1)
         if latents is not None:
             seen = torch.cat([seen, latents], dim=1)

@@ -43,8 +43,8 @@ class Options:
     """gamma, of |gradient|^2 / 2 on real points and on generated ones, at the first step; 0 for none."""
     final_penalty_weight: float = 0.0
     """gamma at the last step, to which it falls geometrically."""
-    penalty_hold: float = 0.0
-    """The share of the run before gamma begins to fall."""
+    penalty_settled: float = 0.0
+    """The share of the run, at its end, with gamma where it falls to."""
     unrolled_steps: int = 0
     """Discriminator's steps that the generator looks ahead. Metz et al. 2017."""
     latent: int = 4
@@ -58,11 +58,10 @@ class Options:
     width: int = 128
     layers: int = 3
     """Hidden layers of each network, and units in each."""
-    frequencies: int = 32
-    """Random sines, and as many cosines, of a point that the discriminator sees beside it."""
-    frequency_scale: float = 3.0
-    """Their angular frequencies, per unit of standardised data, are normal with deviations of 0.1 to 3.2 of
-    this."""
+    frequencies: int = 16
+    """At how many frequencies the discriminator sees the sine and cosine of each coordinate beside it."""
+    frequency_range: tuple[float, float] = (0.5, 100.0)
+    """The lowest and highest of those, radians per data deviation."""
     averaging_decay: float = 0.999
     """Of the exponential moving average of the generator, approached from below in the first steps."""
 

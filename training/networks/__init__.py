@@ -40,9 +40,9 @@ def make_encoder(
     """
     if options.kind == "convolutional":
         return ConvolutionalEncoder(item_shape, options.channels, options.hidden, outputs)
-    inputs, count = math.prod(item_shape), options.fourier_features
-    fourier = Fourier(inputs, count, options.fourier_frequencies) if count else None
-    return DenseEncoder(inputs, options.hidden, outputs, options.gated, fourier)
+    count = options.fourier_features
+    fourier = Fourier(count, *options.fourier_frequencies) if count else None
+    return DenseEncoder(math.prod(item_shape), options.hidden, outputs, options.gated, fourier)
 
 
 def make_decoder(options: NetworkOptions, outputs: tuple[int, ...]) -> nn.Module:

@@ -55,25 +55,27 @@ def initialise_orthogonally(network: nn.Module) -> None:
 
 
 class Fourier(nn.Module):
-    """Rows x (B, F) with the sines and cosines of N random projections: (B, F + 2 N).
+    """Rows x (B, F) with the sines and cosines of every value at N frequencies: (B, F (1 + 2 N)).
 
-    Source: Tancik et al. 2020, "Fourier features let networks learn high frequency functions in low
-    dimensional domains", arXiv:2006.10739, section 4.
+    Source: Mildenhall et al. 2020, "NeRF", arXiv:2003.08934, section 5.1.
     """
 
-    directions: Tensor
+    frequencies: Tensor
+    """(N,), radians per unit."""
 
-    def __init__(self, inputs: int, count: int, frequencies: tuple[float, float]) -> None:
-        """Draw `count` directions, with frequencies between those two, evenly on a log-scale."""
+    def __init__(self, count: int, lowest: float, highest: float) -> None:
+        """See each value at `count` frequencies between those two, evenly on a log-scale."""
         super().__init__()
-        lowest, highest = frequencies
-        scales = torch.logspace(math.log10(lowest), math.log10(highest), count)
-        self.register_buffer("directions", torch.randn(inputs, count) * scales)
+        self.register_buffer("frequencies", torch.logspace(math.log10(lowest), math.log10(highest), count))
 
     def forward(self, rows: Tensor) -> Tensor:
-        """(B, F) -> (B, F + 2 N)."""
-        phases = rows @ self.directions
+        """(B, F) -> (B, F (1 + 2 N))."""
+        phases = (rows.unsqueeze(2) * self.frequencies).flatten(1)
         return torch.cat([rows, torch.sin(phases), torch.cos(phases)], dim=1)
+
+    def width(self, values: int) -> int:
+        """How many numbers it makes of so many values."""
+        return values * (1 + 2 * len(self.frequencies))
 
 
 class DenseEncoder(nn.Module):
@@ -84,10 +86,10 @@ class DenseEncoder(nn.Module):
     ) -> None:
         """Make a network of `inputs` values an item, which `fourier`, if given, adds its features to."""
         super().__init__()
-        added = [] if fourier is None else [fourier]
-        widths = (inputs + sum(2 * one.directions.shape[1] for one in added), *hidden)
+        seen = [] if fourier is None else [fourier]
+        widths = (inputs if fourier is None else fourier.width(inputs), *hidden)
         self.layers = nn.Sequential(
-            nn.Flatten(), *added, *dense_layers(widths, gated), nn.Linear(widths[-1], outputs)
+            nn.Flatten(), *seen, *dense_layers(widths, gated), nn.Linear(widths[-1], outputs)
         )
 
     def features(self, items: Tensor) -> Tensor:
