@@ -224,7 +224,9 @@ def test_the_catalogue_tells_what_each_model_is_and_offers(client: httpx.Client)
     listed = {model["name"]: model for model in client.get("/v1/models").json()["models"]}
     assert {"digits-vae", "fashion-vae", "fashion-gan", "toy-vae"} <= set(listed)
     gan = listed["fashion-gan"]
-    assert gan["operations"] == ["sample", "interpolate", "decode"]
+    assert gan["operations"] == [
+        "sample", "interpolate", "decode", "encode", "reconstruct", "score", "discriminate",
+    ]  # fmt: skip
     assert (gan["family"], gan["item_shape"], gan["state"], gan["provider"]) == (
         "gan",
         [1, 28, 28],
@@ -238,10 +240,10 @@ def test_the_catalogue_tells_what_each_model_is_and_offers(client: httpx.Client)
 
 
 def test_what_a_model_lacks_is_a_404_that_says_what_it_offers(client: httpx.Client) -> None:
-    response = client.post("/v1/models/fashion-gan/encode", json={"inputs": []})
+    response = client.post("/v1/models/digits-vae/discriminate", json={"inputs": []})
     assert response.status_code == 404
     assert response.json()["code"] == "operation_not_offered"
-    assert response.json()["offered"] == ["sample", "interpolate", "decode"]
+    assert response.json()["offered"] == ["sample", "interpolate", "decode", "encode", "reconstruct", "score"]
     drawn = client.post("/v1/models/fashion-gan/sample", json={"output": "draw"})
     assert (drawn.status_code, drawn.json()["code"]) == (404, "operation_not_offered")
 

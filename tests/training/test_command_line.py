@@ -29,7 +29,7 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 def test_help_names_every_command_and_a_first_thing_to_type() -> None:
     output = " ".join(CliRunner().invoke(app, ["--help"]).output.split())
     assert "pushforward-train run" in output
-    for name in ("run", "train", "evaluate", "export", "report", "verify"):
+    for name in ("run", "train", "evaluate", "export", "report", "verify", "quality", "theory"):
         assert name in output
 
 

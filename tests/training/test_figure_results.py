@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from scipy.spatial.distance import pdist
 from typer.testing import CliRunner
 
 from training.figure.__main__ import app
@@ -30,31 +29,6 @@ def made_up(
     return Result(
         Run(mixture, method, seed), figures | {"deviation_ratio": ratio}, histogram, 10, 50, SECONDS, {}, {}
     )
-
-
-def test_the_rings_eight_centres_are_eight_places_on_the_unit_circle() -> None:
-    centres = MIXTURES["ring"].centres
-    assert np.allclose(np.hypot(*centres.T), 1)
-    assert pdist(centres).min() == pytest.approx(2 * math.sin(math.pi / 8))
-
-
-def test_the_grids_neighbours_are_two_apart() -> None:
-    centres = MIXTURES["grid"].centres
-    assert centres.shape == (25, 2)
-    assert pdist(centres).min() == 2
-    assert np.allclose(centres.mean(0), 0)
-
-
-@pytest.mark.parametrize("mixture", MIXTURES.values(), ids=[*MIXTURES])
-def test_points_scatter_about_every_centre_as_often_with_the_deviation(mixture) -> None:  # type: ignore[no-untyped-def]
-    points = mixture.draw(50_000, (0, 0))
-    offsets = points[:, None] - mixture.centres
-    nearest = np.square(offsets).sum(2).argmin(1)
-    counts = np.bincount(nearest, minlength=len(mixture.centres))
-    expected = len(points) / len(mixture.centres)
-    assert (np.abs(counts - expected) < 5 * math.sqrt(expected)).all()
-    scatter = offsets[np.arange(len(points)), nearest]
-    assert scatter.std(0) == pytest.approx([mixture.deviation] * 2, rel=0.02)
 
 
 @pytest.mark.parametrize("method", METHODS)

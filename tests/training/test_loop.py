@@ -2,6 +2,7 @@ import itertools
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from PIL import Image
 from tests.training.tiny import digits, tiny_recipe
 from training.checkpoint import CheckpointError, read_checkpoint
 from training.loop import DivergenceError, Outcome, learning_rate, train
-from training.options import LoopOptions
+from training.options import EncoderOptions, LoopOptions
 from training.recipe import Recipe
 from training.runs import CHECKPOINTS, restore_averaged
 
@@ -155,3 +156,55 @@ def test_the_learning_rate_warms_up_and_falls_to_its_final_ratio() -> None:
     assert max(rates) == rates[10] == pytest.approx(0.1)
     assert all(after <= before for before, after in itertools.pairwise(rates[10:]))
     assert math.isclose(rates[-1], 0.005, rel_tol=1e-3)
+
+
+def with_encoder() -> Recipe:
+    recipe = tiny_recipe("gan")
+    return recipe.model_copy(update={"encoder": EncoderOptions(loop=recipe.loop)})
+
+
+def test_an_encoder_resumes_exactly_and_leaves_the_gan_as_it_was(tmp_path: Path) -> None:
+    recipe = with_encoder()
+    dataset = digits(recipe)
+    train(recipe, dataset, tmp_path)
+    gan = tensors(tmp_path)
+    train(recipe, dataset, tmp_path, stage="encoder", watch=interrupt_after(5))
+    assert train(recipe, dataset, tmp_path, stage="encoder", resume=True) == Outcome(12, interrupted=False)
+    parts = tensors(tmp_path / "encoder")
+    shutil.rmtree(tmp_path / "encoder")
+    train(recipe, dataset, tmp_path, stage="encoder")
+    whole = tensors(tmp_path / "encoder")
+    assert whole.keys() == parts.keys()
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+    assert all(torch.equal(gan[name], now) for name, now in tensors(tmp_path).items())
+
+
+def test_an_encoder_of_other_weights_is_refused(tmp_path: Path) -> None:
+    recipe = with_encoder()
+    dataset = digits(recipe)
+    train(recipe, dataset, tmp_path)
+    train(recipe, dataset, tmp_path, stage="encoder")
+    _, checkpoint = restore_averaged(recipe, dataset, tmp_path)
+    plain = recipe.model_copy(update={"encoder": None})
+    assert restore_averaged(plain, dataset, tmp_path)[1].fingerprint != checkpoint.fingerprint
+    shutil.rmtree(tmp_path / CHECKPOINTS)
+    longer = recipe.loop.model_copy(update={"steps": 13})
+    train(recipe.model_copy(update={"loop": longer}), dataset, tmp_path)
+    with pytest.raises(CheckpointError, match="other"):
+        restore_averaged(recipe.model_copy(update={"loop": longer}), dataset, tmp_path)
+
+
+def test_a_gan_without_its_encoder_says_to_train_it(tmp_path: Path) -> None:
+    recipe = with_encoder()
+    dataset = digits(recipe)
+    train(recipe, dataset, tmp_path)
+    with pytest.raises(CheckpointError, match="train first"):
+        restore_averaged(recipe, dataset, tmp_path)
+
+
+def test_a_geometric_schedule_falls_by_equal_factors_to_its_end() -> None:
+    options = LoopOptions(
+        steps=100, warmup_steps=0, learning_rate=0.1, final_learning_rate_ratio=1e-4, schedule="geometric"
+    )
+    rates = [learning_rate(options, n) for n in (0, 25, 50, 75, 100)]
+    assert rates == pytest.approx([1e-1, 1e-2, 1e-3, 1e-4, 1e-5])

@@ -1,7 +1,4 @@
-"""The two mixtures: eight Gaussians on a ring, and twenty-five on a grid. Shapes: N points, M modes.
-
-As in Lin et al. 2018 (PacGAN), arXiv:1712.04086, section 4.1, and its published code.
-"""
+"""The two mixtures of the picture, and how much of the plane it shows of each. Shapes: N points, M modes."""
 
 from __future__ import annotations
 
@@ -12,42 +9,27 @@ from types import MappingProxyType
 import numpy as np
 import numpy.typing as npt
 
+from training.data.points import Modes, grid, ring
+
 Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Mixture:
-    """Equally weighted Gaussians N(centre, deviation^2 I) in the plane."""
+    """An even mixture of Gaussians, as a row of the picture."""
 
     title: str
-    centres: Floats
-    """(M, 2)."""
-    deviation: float
+    modes: Modes
     reach: float
     """Pictures show the square [-reach, reach]^2."""
 
     def draw(self, rows: int, seed: tuple[int, ...]) -> Floats:
         """Points (N, 2); the same seed gives the same points."""
-        generator = np.random.default_rng(seed)
-        modes = generator.integers(len(self.centres), size=rows)
-        return self.centres[modes] + self.deviation * generator.standard_normal((rows, 2))
-
-
-def _ring() -> Floats:
-    # Not linspace(0, 2 pi, 8): it includes both ends, so two of the eight modes would be one.
-    angles = 2 * np.pi * np.arange(8) / 8
-    return np.stack([np.cos(angles), np.sin(angles)], axis=1)
-
-
-def _grid() -> Floats:
-    steps = np.arange(-4.0, 5.0, 2.0)
-    return np.stack(np.meshgrid(steps, steps, indexing="ij"), axis=-1).reshape(-1, 2)
+        points, _ = self.modes.draw(np.random.default_rng(seed), rows)
+        return points.astype(np.float64)
 
 
 MIXTURES: Mapping[str, Mixture] = MappingProxyType(
-    {
-        "ring": Mixture("ring of 8", _ring(), deviation=0.01, reach=1.3),
-        "grid": Mixture("grid of 25", _grid(), deviation=0.05, reach=5.0),
-    }
+    {"ring": Mixture("ring of 8", ring(), reach=1.3), "grid": Mixture("grid of 25", grid(), reach=5.0)}
 )
 """The mixtures by name."""

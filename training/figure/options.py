@@ -31,7 +31,7 @@ class Options:
     """The discriminator's learning rate over the others'."""
     betas: tuple[float, float] = (0.0, 0.99)
     """Adam's decays."""
-    batch_rows: int = 256
+    batch_rows: int = 128
     """Judgements per step: with packing, each is of `packing` points."""
     packing: int = 1
     """Points judged together. Lin et al. 2018."""
@@ -60,7 +60,7 @@ class Options:
     """Hidden layers of each network, and units in each."""
     frequencies: int = 16
     """At how many frequencies the discriminator sees the sine and cosine of each coordinate beside it."""
-    frequency_range: tuple[float, float] = (0.5, 100.0)
+    frequency_range: tuple[float, float] = (0.5, 60.0)
     """The lowest and highest of those, radians per data deviation."""
     averaging_decay: float = 0.999
     """Of the exponential moving average of the generator, approached from below in the first steps."""
@@ -84,6 +84,20 @@ class Method:
 
 _GENTLE: Mapping[str, Any] = MappingProxyType({"learning_rate": 3e-4, "betas": (0.5, 0.99)})
 """For games without a penalty, which collapse onto a few modes with the other settings."""
+
+_SHIPPED: Mapping[str, Any] = MappingProxyType(
+    {
+        "objective": "relativistic",
+        "learning_rate": 3e-3,
+        "final_learning_rate": 3e-6,
+        "discriminator_learning_rate_ratio": 2.0,
+        "penalty_weight": 0.1,
+        "final_penalty_weight": 1e-6,
+        "penalty_settled": 0.3,
+    }
+)
+_STRONGER: Mapping[str, Mapping[str, Any]] = MappingProxyType({"grid": {"penalty_weight": 0.5}})
+"""Of many modes the discriminator has to see the whole first."""
 
 METHODS: Mapping[str, Method] = MappingProxyType(
     {
@@ -116,15 +130,14 @@ METHODS: Mapping[str, Method] = MappingProxyType(
         ),
         # Both penalties at every step, their weight falling.
         "relativistic": Method(
-            "Relativistic R1+R2",
-            "Huang et al. 2024, arXiv:2501.05441",
-            Options(objective="relativistic", penalty_weight=0.1, final_penalty_weight=1e-6),
+            "Relativistic R1+R2", "Huang et al. 2024, arXiv:2501.05441", Options(**_SHIPPED), _STRONGER
         ),
-        # The same with a prior of islands: the recipes of ring-gan and grid-gan.
-        "shipped": Method(
+        # The same with a learned mixture prior: the recipe of ring-gan and grid-gan, but shorter.
+        "islands": Method(
             "R1+R2, mixture prior",
             "Huang et al. 2024; Xiao et al. 2018, arXiv:1805.07674",
-            Options(objective="relativistic", penalty_weight=0.1, final_penalty_weight=1e-6, islands=256),
+            Options(islands=256, island_rate=3.0, **_SHIPPED),
+            _STRONGER,
         ),
     }
 )

@@ -53,7 +53,7 @@ def markdown(results: Sequence[Result]) -> str:
 
 def _table(results: Sequence[Result], name: str) -> str:
     mixture = MIXTURES[name]
-    modes = len(mixture.centres)
+    modes = len(mixture.modes.centres)
     rows = [
         _row("Target itself" if method == TARGET else METHODS[method].title, found)
         for method in (TARGET, *METHODS)
@@ -61,7 +61,7 @@ def _table(results: Sequence[Result], name: str) -> str:
     ]
     floor = reverse_kl_floor(modes, round(MEASURED_ROWS * high_quality_ceiling()))
     lines = [
-        f"**{mixture.title.capitalize()}**, standard deviation {mixture.deviation:g}",
+        f"**{mixture.title.capitalize()}**, standard deviation {mixture.modes.deviation:g}",
         "",
         f"| method | modes of {modes} | high quality, % | reverse KL, nats | deviation ratio | steps |",
         "|---|--:|--:|--:|--:|--:|",

@@ -90,7 +90,7 @@ def perform(run: Run, seconds: float) -> Result:
         options, steps = asdict(chosen), trained.steps
     return Result(
         run=run,
-        figures=measure_modes(measured, mixture.centres, mixture.deviation)._asdict(),
+        figures=measure_modes(measured, mixture.modes.centres, mixture.modes.deviation)._asdict(),
         histogram=histogram_of(pictured, mixture),
         histogram_rows=PICTURE_ROWS,
         steps=steps,
