@@ -36,7 +36,12 @@ def _card(manifest: Manifest, dataset: Dataset, beside: Mapping[str, Measured]) 
     prior = "prior N(0, I)"
     if isinstance(manifest.prior, MixturePrior):
         prior = f"a mixture of {manifest.prior.components} Gaussians as prior"
-    pictures = _PICTURES.format(name=manifest.name) if is_picture(manifest.item_shape) else ""
+    pictures = ""
+    if is_picture(manifest.item_shape):
+        pictures = _PICTURES.format(name=manifest.name, what="64 samples", last=63, query="count=64&seed=0")
+    elif manifest.item_shape == (2,):
+        what = "The density of 4096 samples"
+        pictures = _PICTURES.format(name=manifest.name, what=what, last=4095, query="seed=0")
     quality = {name for name in manifest.metrics if name + FLOOR in manifest.metrics}
     apart = quality | {name + FLOOR for name in quality}
     figures = "\n".join(_figure(name, m) for name, m in manifest.metrics.items() if name not in apart)
@@ -72,12 +77,12 @@ Measured on the test split, on averaged weights.
 {_quality(manifest, quality, beside)}{calibration}"""
 
 
-_PICTURES = """![64 samples](samples.png)
+_PICTURES = """![{what}](samples.png)
 
-These are samples 0 to 63 of seed 0. The running service draws the same:
+These are samples 0 to {last} of seed 0. The running service draws the same:
 
 ```
-curl -H 'Accept: image/png' 'localhost:8000/v1/models/{name}/sample?count=64&seed=0' -o samples.png
+curl -H 'Accept: image/png' 'localhost:8000/v1/models/{name}/sample?{query}' -o samples.png
 ```
 
 """

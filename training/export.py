@@ -31,7 +31,6 @@ from service.contract import (
     Parity,
     Provenance,
     ScoreDefaults,
-    is_picture,
 )
 from service.noise import NOISE
 from service.prior import read_prior
@@ -44,14 +43,15 @@ from training.gan import STATISTICS, Gan
 from training.gan_step import GanStep
 from training.graphs import Graph, export_graph, gan_graphs, vae_graphs
 from training.parity import Exported, measure_parity, open_session, write_self_test
-from training.pictures import write_grid
+from training.pictures import write_samples
 from training.recipe import Recipe
 from training.scoring import Scorer, bound_scorer, calibrate, distance_scorer
 from training.step import Step
 from training.vae import Vae, with_fixed_prior
 from training.vae_step import VaeStep
 
-_SAMPLES = 64
+_SAMPLES, _POINTS = 64, 4096
+"""How many of a version's samples its card shows."""
 _MARGIN = 1.15
 """How much wider than the data a picture of its density is."""
 
@@ -96,10 +96,9 @@ def export(
             parts.metrics |= rates
         write_self_test(parts.exported, staging / "self_test.npz", dataset)
         manifest = _manifest(recipe, dataset, model, parts, staging)
-        latents = read_prior(staging, manifest).latents(0, 0, _SAMPLES, 1.0)
-        samples = parts.exported["decode"].run([latents])[0]
-        if is_picture(dataset.item_shape):
-            write_grid(staging / "samples.png", samples)
+        count = _POINTS if manifest.item_shape == (2,) else _SAMPLES
+        latents = read_prior(staging, manifest).latents(0, 0, count, 1.0)
+        write_samples(staging / "samples.png", parts.exported["decode"].run([latents])[0], manifest.view)
         beside = measure_beside(models, recipe.name, recipe.data, recipe.evaluation.seed)
         write_card(staging / "README.md", manifest, dataset, beside)
         say("publishing")

@@ -1,4 +1,4 @@
-"""Grids of grey or coloured pictures as PNG."""
+"""What a generator makes, as PNG: grids of pictures, and plots of the density of points."""
 
 from __future__ import annotations
 
@@ -8,8 +8,22 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from service.contract import is_picture
+from service.density import View, density_png
+
 _GAP_PIXELS = 2
 _GAP_GREY = 96
+
+
+def write_samples(path: Path, samples: npt.NDArray[np.float32], view: View | None) -> None:
+    """Write a picture of samples (N, *item): a grid if they are pictures, their density if they are points.
+
+    Nothing is written for anything else. `view` are the ranges of both numbers that a plot shows.
+    """
+    if is_picture(samples.shape[1:]):
+        write_grid(path, samples)
+    elif samples.shape[1:] == (2,):
+        path.write_bytes(density_png(samples, view))
 
 
 def write_grid(path: Path, images: npt.NDArray[np.float32]) -> None:
