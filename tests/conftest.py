@@ -9,7 +9,7 @@ from tests.toy import publish_toy
 from tests.toy_table import publish_table
 
 REPOSITORY = Path(__file__).parent.parent
-PUBLISHED = ("breast-cancer-vae", "digits-vae", "fashion-binary-vae", "fashion-gan", "fashion-vae")
+PUBLISHED = tuple(sorted(path.name for path in (REPOSITORY / "models").iterdir() if path.is_dir()))
 
 
 @pytest.fixture

@@ -43,9 +43,13 @@ def publish(folder: Path, recipe: Path) -> Path:
     return version
 
 
-def toml(table: dict[str, object]) -> str:
+def toml(table: dict[str, object], prefix: str = "") -> str:
     plain = [f"{key} = {json.dumps(value)}" for key, value in table.items() if not isinstance(value, dict)]
-    tables = [f"[{key}]\n{toml(value)}" for key, value in table.items() if isinstance(value, dict)]
+    tables = [
+        f"[{prefix}{key}]\n{toml(value, f'{prefix}{key}.')}"
+        for key, value in table.items()
+        if isinstance(value, dict)
+    ]
     return "\n".join(plain + tables) + "\n"
 
 
