@@ -32,7 +32,17 @@ from training.journal import Journal
 from training.options import LoopOptions
 from training.progress import Watch
 from training.recipe import Recipe
-from training.runs import CHECKPOINTS, MODEL, RECIPE, Stage, check_base, check_data, check_recipe, make_stage
+from training.runs import (
+    CHECKPOINTS,
+    ENCODER,
+    MODEL,
+    RECIPE,
+    Stage,
+    check_base,
+    check_data,
+    check_recipe,
+    make_stage,
+)
 from training.step import Noise, Phase
 
 SAMPLE_ROWS = 64
@@ -125,6 +135,8 @@ class _Run:
         self._order = (-1, torch.empty(0, dtype=torch.int64))
         self._step = stage.step
         self._step.model.to(group.device)
+        if stage.beside is not None:
+            stage.beside.to(group.device)
         for split, items in dataset.items.items():
             if not (self._dynamic and split == "train"):
                 self._step.check(torch.from_numpy(items))
@@ -205,7 +217,7 @@ class _Run:
                 "or remove the run's folder to start anew"
             )
         checkpoint = read_checkpoint(checkpoints)
-        check_recipe(self._recipe, checkpoint, () if self._stage.based_on else ("encoder.",))
+        check_recipe(self._recipe, checkpoint, () if self._stage.based_on else (ENCODER,))
         check_data(dataset, checkpoint)
         check_base(self._stage.based_on, checkpoint, self._stage.folder)
         self._step.model.load_state_dict(checkpoint.part("model"))

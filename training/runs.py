@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from training.checkpoint import Checkpoint, CheckpointError, read_checkpoint
 from training.data import Dataset
@@ -24,8 +25,6 @@ CHECKPOINTS, RECIPE = "checkpoints", "recipe.json"
 """Names of the checkpoint folder and of the recipe inside a run's folder."""
 _MAY_DIFFER = ("evaluation.", "calibration.", "title", "loop.device", "loop.threads", "data.path")
 """Keys of a recipe that do not decide what is trained."""
-
-
 MODEL, ENCODER = "model", "encoder"
 """The stages; a GAN's encoder has a folder of that name inside its run's, which looks like a run's itself."""
 
@@ -38,8 +37,10 @@ class Stage:
     options: LoopOptions
     folder: Path
     """Where its checkpoints and its journal go."""
+    beside: nn.Module | None = None
+    """What it learns from and leaves as it is, which has to be on the same device."""
     based_on: str | None = None
-    """Fingerprint of the finished weights that it learns from, if there are such."""
+    """Fingerprint of those finished weights."""
 
 
 def stages(recipe: Recipe) -> dict[str, LoopOptions]:
@@ -62,7 +63,7 @@ def make_stage(recipe: Recipe, dataset: Dataset, folder: Path, name: str) -> Sta
     with _seeded(recipe):
         gan.model.encoder = make_gan_encoder(recipe, dataset)
     step = EncoderStep(gan.model, recipe.encoder)
-    return Stage(step, recipe.encoder.loop, folder / ENCODER, checkpoint.fingerprint)
+    return Stage(step, recipe.encoder.loop, folder / ENCODER, gan.model, checkpoint.fingerprint)
 
 
 def make_step(recipe: Recipe, dataset: Dataset) -> Step:
@@ -114,7 +115,7 @@ def restore_averaged(recipe: Recipe, dataset: Dataset, folder: Path) -> tuple[St
 
 def _restored(recipe: Recipe, dataset: Dataset, folder: Path) -> tuple[Step, Checkpoint]:
     checkpoint = read_checkpoint(folder / CHECKPOINTS)
-    check_recipe(recipe, checkpoint, apart_from=("encoder.",))
+    check_recipe(recipe, checkpoint, apart_from=(ENCODER,))
     check_data(dataset, checkpoint)
     step = make_step(recipe, dataset)
     step.model.load_state_dict(checkpoint.part("average"))

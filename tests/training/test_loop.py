@@ -194,6 +194,15 @@ def test_an_encoder_of_other_weights_is_refused(tmp_path: Path) -> None:
         restore_averaged(recipe.model_copy(update={"loop": longer}), dataset, tmp_path)
 
 
+def test_an_encoder_may_be_added_to_a_gan_that_is_trained(tmp_path: Path) -> None:
+    recipe = with_encoder()
+    dataset = digits(recipe)
+    train(recipe.model_copy(update={"encoder": None}), dataset, tmp_path)
+    assert train(recipe, dataset, tmp_path, resume=True) == Outcome(12, interrupted=False)
+    train(recipe, dataset, tmp_path, stage="encoder")
+    restore_averaged(recipe, dataset, tmp_path)
+
+
 def test_a_gan_without_its_encoder_says_to_train_it(tmp_path: Path) -> None:
     recipe = with_encoder()
     dataset = digits(recipe)

@@ -62,3 +62,22 @@ def test_a_bernoulli_likelihood_needs_binarised_data() -> None:
     table["vae"]["likelihood"] = "bernoulli"
     with pytest.raises(RecipeError, match="it is for binary pixels"):
         parse_recipe(table)
+
+
+def test_a_geometric_schedule_cannot_end_at_nothing() -> None:
+    with pytest.raises(RecipeError, match="no geometric schedule reaches"):
+        parse_recipe(tiny_table(schedule="geometric", final_learning_rate_ratio=0.0))
+
+
+def test_an_encoder_is_for_a_gan() -> None:
+    table = tiny_table()
+    table["encoder"] = {"loop": table["loop"]}
+    with pytest.raises(RecipeError, match=r"\[encoder\] came without \[gan\]"):
+        parse_recipe(table)
+
+
+def test_a_mixture_prior_and_packing_exclude_each_other() -> None:
+    table = tiny_table("gan")
+    table["gan"] = {"prior": "mixture", "packing": 2}
+    with pytest.raises(RecipeError, match="judgements of single items"):
+        parse_recipe(table)
