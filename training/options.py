@@ -29,8 +29,6 @@ class NetworkOptions(Options):
     """Convolutional networks: output channels of each stride-2 layer, from the image inwards."""
     hidden: tuple[Width, ...] = (128,)
     """Widths of the dense layers, from the item's side inwards."""
-    decoder_hidden: tuple[Width, ...] | None = None
-    """The same of the decoder or generator, where it does not mirror the encoder or discriminator."""
     gated: bool = False
     """Whether the dense layers are gated, a * sigmoid(b), instead of leaky rectifiers. Source: Dauphin et
     al. 2017, arXiv:1612.08083."""
@@ -39,11 +37,6 @@ class NetworkOptions(Options):
     too, without which a network is slow to learn what changes within a short distance."""
     fourier_frequencies: tuple[Frequency, Frequency] = (0.5, 100.0)
     """The lowest and the highest of those, radians per unit; the others lie evenly between on a log-scale."""
-
-    @property
-    def of_decoder(self) -> tuple[int, ...]:
-        """Widths of the decoder's dense layers, from the item's side inwards."""
-        return self.hidden if self.decoder_hidden is None else self.decoder_hidden
 
     @model_validator(mode="after")
     def _channels_belong_to_convolutions(self) -> NetworkOptions:

@@ -58,6 +58,11 @@ class Recipe(Options):
             raise ValueError("a recipe has exactly one of the tables [vae] and [gan]")
         if self.encoder is not None and self.gan is None:
             raise ValueError("a table [encoder] came without [gan]; a VAE has its own encoder: leave it out")
+        if self.gan is not None and self.loop.batch_rows % self.gan.packing:
+            raise ValueError(
+                f"loop.batch_rows is {self.loop.batch_rows}, which gan.packing {self.gan.packing} does not "
+                "divide; set it to a multiple"
+            )
         built_in = self.data.dataset in ("digits", "fashion-mnist")
         if self.vae and self.vae.likelihood == "bernoulli" and built_in and self.data.binarise == "none":
             raise ValueError(

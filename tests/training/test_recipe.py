@@ -81,3 +81,10 @@ def test_a_mixture_prior_and_packing_exclude_each_other() -> None:
     table["gan"] = {"prior": "mixture", "packing": 2}
     with pytest.raises(RecipeError, match="judgements of single items"):
         parse_recipe(table)
+
+
+def test_a_batch_is_of_whole_packs() -> None:
+    table = tiny_table("gan", batch_rows=301)
+    table["gan"] = {"packing": 2}
+    with pytest.raises(RecipeError, match="does not divide"):
+        parse_recipe(table)

@@ -48,8 +48,8 @@ def make_encoder(
 def make_decoder(options: NetworkOptions, outputs: tuple[int, ...]) -> nn.Module:
     """Make the network latents (B, D) -> (B, *outputs), unbounded; the mirror image of the encoder."""
     if options.kind == "convolutional":
-        return ConvolutionalDecoder(options.latent, outputs, options.channels, options.of_decoder)
-    return DenseDecoder(options.latent, outputs, options.of_decoder, options.gated)
+        return ConvolutionalDecoder(options.latent, outputs, options.channels, options.hidden)
+    return DenseDecoder(options.latent, outputs, options.hidden, options.gated)
 
 
 def parameter_count(network: nn.Module) -> int:
