@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import math
-import platform
 import shutil
-import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import onnx
-import onnxruntime
-import onnxscript
 import torch
 from torch import Tensor
 
@@ -44,6 +39,7 @@ from training.gan_step import GanStep
 from training.graphs import Graph, export_graph, gan_graphs, vae_graphs
 from training.parity import Exported, measure_parity, open_session, write_self_test
 from training.pictures import write_samples
+from training.provenance import commit, library_versions
 from training.recipe import Recipe
 from training.scoring import Scorer, bound_scorer, calibrate, distance_scorer
 from training.step import Step
@@ -154,16 +150,9 @@ def _manifest(recipe: Recipe, dataset: Dataset, model: Vae | Gan, parts: _Parts,
         metrics=parts.metrics,
         provenance=Provenance(
             recipe=recipe.model_dump(mode="json", exclude_none=True),
-            commit=_commit(),
+            commit=commit(),
             seed=recipe.seed,
-            libraries={
-                "python": platform.python_version(),
-                "torch": torch.__version__,
-                "onnx": onnx.__version__,
-                "onnxscript": onnxscript.__version__,
-                "onnxruntime": onnxruntime.__version__,
-                "numpy": np.__version__,
-            },
+            libraries=library_versions(),
         ),
         parity=parts.parity,
         self_test=FileSpec(file="self_test.npz", sha256=sha256_of(staging / "self_test.npz")),
@@ -228,19 +217,3 @@ def _mixture(model: Vae | Gan) -> tuple[Tensor, Tensor, Tensor] | None:
         return None
     count = len(components.means)
     return torch.full((count,), 1 / count, dtype=torch.float64), *components
-
-
-def _commit() -> str:
-    """The commit of the training code, `-modified` if its files differ from it, else `unknown`."""
-    here = Path(__file__).parent
-    try:
-        head = _git(here, "rev-parse", "HEAD").strip()
-        changed = _git(here, "status", "--porcelain", "--", ".").strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return f"{head}-modified" if changed else head
-
-
-def _git(folder: Path, *arguments: str) -> str:
-    done = subprocess.run(["git", "-C", str(folder), *arguments], check=True, capture_output=True, text=True)
-    return done.stdout

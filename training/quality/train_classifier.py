@@ -9,15 +9,10 @@ from __future__ import annotations
 
 import copy
 import math
-import platform
 import warnings
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
-import onnx
-import onnxruntime
-import onnxscript
 import torch
 import typer
 from onnxscript.ir.passes.common import ClearMetadataAndDocStringPass
@@ -28,6 +23,7 @@ from service.contract import Metric
 from service.versions import sha256_of
 from training.data import Dataset, Labels, load_dataset
 from training.data.options import DataOptions
+from training.provenance import library_versions
 from training.quality.classifier import CLASSIFIER, ClassifierRecord, FashionClassifier, write_record
 
 _OPSET = 18
@@ -159,14 +155,7 @@ def measure_classifier(path: Path, recipe: ClassifierRecipe, dataset: Dataset) -
         features=recipe.features,
         test_accuracy=Metric(value=0, unit="share"),
         recipe=recipe.model_dump(mode="json"),
-        libraries={
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "onnx": onnx.__version__,
-            "onnxscript": onnxscript.__version__,
-            "onnxruntime": onnxruntime.__version__,
-            "numpy": np.__version__,
-        },
+        libraries=library_versions(),
     )
     write_record(path, unmeasured)
     labels = dataset.labels["test"]
