@@ -8,7 +8,7 @@ from pathlib import Path
 from service.contract import Manifest, Metric, MixturePrior, Support, is_picture
 from training.data import Dataset
 from training.evaluation import figure_texts
-from training.quality.measure import FLOOR
+from training.quality.measure import FLOOR, quality_names
 from training.quality.yardsticks import Measured
 from training.recipe import shipped_recipe
 
@@ -42,7 +42,7 @@ def _card(manifest: Manifest, dataset: Dataset, beside: Mapping[str, Measured]) 
     elif manifest.item_shape == (2,):
         what = "The density of 4096 samples"
         pictures = _PICTURES.format(name=manifest.name, what=what, last=4095, query="seed=0")
-    quality = {name for name in manifest.metrics if name + FLOOR in manifest.metrics}
+    quality = quality_names(manifest.metrics)
     apart = quality | {name + FLOOR for name in quality}
     figures = "\n".join(_figure(name, m) for name, m in manifest.metrics.items() if name not in apart)
     calibration = ""

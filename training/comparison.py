@@ -44,13 +44,21 @@ def compare_versions(folders: Sequence[Path], seed: int = 0) -> tuple[Dataset, d
         raise ComparisonError(f"{dataset.name} has {len(dataset.items['test'])} test items; wanted hundreds")
     measured = {TRAINING_SET: yardstick.measure(yardstick.stand_in)}
     for folder, manifest in manifests.items():
-        verify_files(folder, manifest)
         measured[f"{manifest.name}/{manifest.version}"] = _measured(folder, manifest, yardstick, seed)
     return dataset, measured
 
 
-def measure_beside(models: Path, name: str, data: DataOptions, seed: int = 0) -> dict[str, Measured]:
+def measure_beside(
+    models: Path, name: str, data: DataOptions, dataset: Dataset, seed: int = 0
+) -> dict[str, Measured]:
     """Measure the newest version of every other model in a folder that was trained on the same data.
+
+    Args:
+        models: The folder of published models.
+        name: The model that is left out.
+        data: What the others have to have been trained on.
+        dataset: That data, loaded.
+        seed: Of the samples and of all resampling.
 
     Raises:
         InvalidVersion: One of them is no sound version.
@@ -61,7 +69,7 @@ def measure_beside(models: Path, name: str, data: DataOptions, seed: int = 0) ->
             manifest = read_manifest(folder)
             if manifest.provenance.recipe.get("data") == data.model_dump(mode="json", exclude_none=True):
                 found[folder] = manifest
-    yardstick = make_yardstick(load_dataset(data), seed) if found else None
+    yardstick = make_yardstick(dataset, seed) if found else None
     if yardstick is None:
         return {}
     return {
@@ -103,6 +111,7 @@ def _common_data(manifests: Mapping[Path, Manifest]) -> DataOptions:
 
 
 def _measured(folder: Path, manifest: Manifest, yardstick: Yardstick, seed: int) -> Measured:
+    verify_files(folder, manifest)
     return yardstick.measure(draw_samples(folder, manifest, yardstick.rows, seed))
 
 

@@ -40,6 +40,7 @@ from training.graphs import Graph, export_graph, gan_graphs, vae_graphs
 from training.parity import Exported, measure_parity, open_session, write_self_test
 from training.pictures import write_samples
 from training.provenance import commit, library_versions
+from training.quality.measure import quality_names
 from training.recipe import Recipe
 from training.scoring import Scorer, bound_scorer, calibrate, distance_scorer
 from training.step import Step
@@ -95,7 +96,9 @@ def export(
         count = _POINTS if manifest.item_shape == (2,) else _SAMPLES
         latents = read_prior(staging, manifest).latents(0, 0, count, 1.0)
         write_samples(staging / "samples.png", parts.exported["decode"].run([latents])[0], manifest.view)
-        beside = measure_beside(models, recipe.name, recipe.data, recipe.evaluation.seed)
+        beside = {}
+        if quality_names(manifest.metrics):
+            beside = measure_beside(models, recipe.name, recipe.data, dataset, recipe.evaluation.seed)
         write_card(staging / "README.md", manifest, dataset, beside)
         say("publishing")
         return publish(staging, manifest)

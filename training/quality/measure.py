@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -41,6 +41,11 @@ def measure_quality(draw: Draw, dataset: Dataset, seed: int = 0) -> dict[str, Me
     figures = yardstick.measure(draw(yardstick.rows)).metrics
     floor = yardstick.measure(yardstick.stand_in).metrics
     return figures | {f"{name}{FLOOR}": metric for name, metric in floor.items()}
+
+
+def quality_names(metrics: Mapping[str, Metric]) -> set[str]:
+    """The names of the figures that a training sample's stand beside."""
+    return {name for name in metrics if name + FLOOR in metrics}
 
 
 def make_yardstick(dataset: Dataset, seed: int = 0) -> Yardstick | None:
