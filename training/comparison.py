@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from service.contract import Manifest
+from service.errors import InvalidVersion
 from service.noise import Stream, uniforms
 from service.prior import read_prior
 from service.versions import read_manifest, verify_files, version_folders
@@ -44,6 +46,7 @@ def compare_versions(folders: Sequence[Path], seed: int = 0) -> tuple[Dataset, d
         raise ComparisonError(f"{dataset.name} has {len(dataset.items['test'])} test items; wanted hundreds")
     measured = {TRAINING_SET: yardstick.measure(yardstick.stand_in)}
     for folder, manifest in manifests.items():
+        verify_files(folder, manifest)
         measured[f"{manifest.name}/{manifest.version}"] = _measured(folder, manifest, yardstick, seed)
     return dataset, measured
 
@@ -53,22 +56,24 @@ def measure_beside(
 ) -> dict[str, Measured]:
     """Measure the newest version of every other model in a folder that was trained on the same data.
 
+    Folders that are no sound versions are left out.
+
     Args:
         models: The folder of published models.
         name: The model that is left out.
         data: What the others have to have been trained on.
         dataset: That data, loaded.
         seed: Of the samples and of all resampling.
-
-    Raises:
-        InvalidVersion: One of them is no sound version.
     """
     found = {}
     for model in sorted(path for path in models.iterdir() if path.is_dir() and path.name != name):
         for folder in version_folders(model)[-1:]:
-            manifest = read_manifest(folder)
-            if manifest.provenance.recipe.get("data") == data.model_dump(mode="json", exclude_none=True):
-                found[folder] = manifest
+            # a neighbour that is broken, or not of this program, is no reason to lose a new version
+            with contextlib.suppress(InvalidVersion, ValidationError):
+                manifest = read_manifest(folder)
+                verify_files(folder, manifest)
+                if _data_of(manifest) == data:
+                    found[folder] = manifest
     yardstick = make_yardstick(dataset, seed) if found else None
     if yardstick is None:
         return {}
@@ -97,10 +102,7 @@ def write_comparison(
 
 def _common_data(manifests: Mapping[Path, Manifest]) -> DataOptions:
     try:
-        asked = {
-            folder: DataOptions.model_validate(manifest.provenance.recipe.get("data"))
-            for folder, manifest in manifests.items()
-        }
+        asked = {folder: _data_of(manifest) for folder, manifest in manifests.items()}
     except ValidationError as error:
         raise ComparisonError(f"a version's [data] is not of this program: {error}") from error
     first, *others = asked.values()
@@ -110,8 +112,11 @@ def _common_data(manifests: Mapping[Path, Manifest]) -> DataOptions:
     return first
 
 
+def _data_of(manifest: Manifest) -> DataOptions:
+    return DataOptions.model_validate(manifest.provenance.recipe.get("data"))
+
+
 def _measured(folder: Path, manifest: Manifest, yardstick: Yardstick, seed: int) -> Measured:
-    verify_files(folder, manifest)
     return yardstick.measure(draw_samples(folder, manifest, yardstick.rows, seed))
 
 

@@ -11,7 +11,14 @@ from typer.testing import CliRunner
 from service.versions import read_manifest, version_folders
 from tests.training.test_report import Page
 from training.__main__ import app
-from training.comparison import ComparisonError, compare_versions, draw_samples, write_comparison
+from training.comparison import (
+    ComparisonError,
+    compare_versions,
+    draw_samples,
+    measure_beside,
+    write_comparison,
+)
+from training.data.options import DataOptions
 from training.report.comparison import TRAINING_SET
 
 MODELS = Path(__file__).parents[2] / "models"
@@ -58,6 +65,22 @@ def test_classes_and_neighbours_of_garments_are_both_drawn(tmp_path: Path) -> No
     page = Page(path)
     assert len(page.plots) == 2
     assert "Classes, as the classifier sees them" in page.text
+
+
+def test_other_models_of_the_same_data_are_measured_beside_a_new_one(tmp_path: Path) -> None:
+    digits = newest("digits-vae")
+    for name in ("digits-vae", "breast-cancer-vae"):
+        (tmp_path / name).symlink_to(MODELS / name)
+    broken = tmp_path / "broken-vae" / "1"
+    shutil.copytree(digits, broken)
+    (broken / "decode.onnx").write_bytes(b"half of it")
+    dataset, measured = compare_versions([digits])
+    data = DataOptions(dataset="digits")
+    beside = measure_beside(tmp_path, "another", data, dataset)
+    key = f"digits-vae/{digits.name}"
+    assert list(beside) == [key]
+    assert beside[key].metrics == measured[key].metrics
+    assert measure_beside(tmp_path, "digits-vae", data, dataset) == {}
 
 
 def test_versions_of_different_data_are_not_compared() -> None:
