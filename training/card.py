@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 
 from service.contract import Manifest, Metric, MixturePrior, Support, is_picture
 from training.data import Dataset
 from training.evaluation import figure_texts
+from training.platt import ReliabilityRow
 from training.quality.measure import FLOOR, quality_names
 from training.quality.yardsticks import Measured
 from training.recipe import shipped_recipe
@@ -20,12 +21,20 @@ _VALUES: dict[Support, str] = {
 }
 
 
-def write_card(path: Path, manifest: Manifest, dataset: Dataset, beside: Mapping[str, Measured]) -> None:
+def write_card(
+    path: Path,
+    manifest: Manifest,
+    dataset: Dataset,
+    beside: Mapping[str, Measured],
+    reliability: Sequence[ReliabilityRow],
+) -> None:
     """Write the card of a version; `samples.png` lies beside it.
 
-    `beside` are the figures of quality of other versions of the same data.
+    `beside` are the figures of quality of other versions of the same data, `reliability` is that of a
+    calibrated discriminator.
     """
-    path.write_text(_card(manifest, dataset, beside), encoding="utf-8")
+    card = _card(manifest, dataset, beside) + _reliability(reliability)
+    path.write_text(card, encoding="utf-8")
 
 
 def _card(manifest: Manifest, dataset: Dataset, beside: Mapping[str, Measured]) -> str:
@@ -109,6 +118,20 @@ def _quality(manifest: Manifest, names: Set[str], beside: Mapping[str, Measured]
 
 _STANDS_IN = """How near its samples come to test items. The training set's figures are of training items in
 a generator's place: no generator can be expected to beat them."""
+
+
+def _reliability(rows: Sequence[ReliabilityRow]) -> str:
+    """How far a discriminator's probabilities are to be believed."""
+    if not rows:
+        return ""
+    lines = [f"| {row.predicted:.3f} | {row.observed:.3f} | {row.rows:,} |" for row in rows]
+    return f"\n## Reliability of the discriminator\n\n{_RELIABILITY}\n\n" + "\n".join(
+        ["| mean D(x) | share real | items |", "|---|---|---|", *lines, ""]
+    )
+
+
+_RELIABILITY = """Calibrated probabilities D(x) of being real, of test items and as many generated ones, in bins
+of a tenth, against the share in each that is real."""
 
 
 def _cell(metric: Metric) -> str:

@@ -18,7 +18,14 @@ from service.versions import sha256_of
 from training.data import Dataset
 from training.gan import Gan
 from training.objectives import jsd_bound
-from training.platt import Platt, calibration_z, expected_calibration_error, fit_platt
+from training.platt import (
+    Platt,
+    ReliabilityRow,
+    calibration_z,
+    expected_calibration_error,
+    fit_platt,
+    reliability,
+)
 
 _ROWS = 500
 _PROPOSALS = 50_000
@@ -68,6 +75,10 @@ class Discrimination:
                 note="sum(y - D) / sqrt(sum D (1 - D)) of the same items; beyond 2 it is not calibrated",
             ),
         }
+
+    def reliability(self) -> list[ReliabilityRow]:
+        """D(x) against the observed share of real items, in ten bins of the judged items."""
+        return reliability(*self.judged)
 
     def write(self, path: Path) -> LogitsSpec:
         """Store what filtered sampling needs: logits of real items to start from, and the largest one."""

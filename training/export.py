@@ -39,6 +39,7 @@ from training.gan_step import GanStep
 from training.graphs import Graph, export_graph, gan_graphs, vae_graphs
 from training.parity import Exported, measure_parity, open_session, write_self_test
 from training.pictures import write_samples
+from training.platt import ReliabilityRow
 from training.provenance import commit, library_versions
 from training.quality.measure import quality_names
 from training.recipe import Recipe
@@ -99,7 +100,7 @@ def export(
         beside = {}
         if quality_names(manifest.metrics):
             beside = measure_beside(models, recipe.name, recipe.data, dataset, recipe.evaluation.seed)
-        write_card(staging / "README.md", manifest, dataset, beside)
+        write_card(staging / "README.md", manifest, dataset, beside, parts.reliability)
         say("publishing")
         return publish(staging, manifest)
     except BaseException:
@@ -117,6 +118,7 @@ class _Parts:
     exported: dict[GraphName, Exported] = field(default_factory=dict)
     parity: dict[GraphName, Parity] = field(default_factory=dict)
     discriminator: DiscriminatorSpec | None = None
+    reliability: list[ReliabilityRow] = field(default_factory=list)
     calibration: CalibrationSpec | None = None
     defaults: ScoreDefaults | None = None
 
@@ -175,7 +177,7 @@ def _graphs(
         say(f"calibrating the discriminator on {len(dataset.items['validation'])} items")
         found = calibrate_discriminator(model, dataset, recipe.evaluation.seed)
         spec = spec.model_copy(update={"logits": found.write(staging / "logits.npz")})
-        platt = found.platt
+        platt, parts.reliability = found.platt, found.reliability()
     parts.discriminator = spec
     return gan_graphs(model, dataset.item_shape, platt)
 

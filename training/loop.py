@@ -29,7 +29,6 @@ from training.data import Dataset
 from training.group import ALONE, Group, GroupError
 from training.interrupt import interrupt_flag
 from training.journal import Journal
-from training.options import LoopOptions
 from training.progress import Watch
 from training.recipe import Recipe
 from training.runs import (
@@ -43,7 +42,7 @@ from training.runs import (
     check_recipe,
     make_stage,
 )
-from training.step import Noise, Phase
+from training.step import MeanLoss, Noise
 
 SAMPLE_ROWS = 64
 
@@ -102,17 +101,6 @@ def train(
     return Outcome(run.steps_done, interrupted=run.steps_done < run.steps)
 
 
-def learning_rate(options: LoopOptions, n: int) -> float:
-    """Learning rate of step n (from 0): linear warm-up, then by the schedule down to the final ratio."""
-    if n < options.warmup_steps:
-        return options.learning_rate * (n + 1) / options.warmup_steps
-    share = (n - options.warmup_steps) / max(1, options.steps - options.warmup_steps)
-    floor = options.final_learning_rate_ratio
-    if options.schedule == "geometric":
-        return options.learning_rate * math.pow(floor, share)
-    return options.learning_rate * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * share)))
-
-
 class _Run:
     """The state of one training run, advanced a step at a time."""
 
@@ -153,7 +141,7 @@ class _Run:
             for phase in self._phases
         }
         self._resume_or_refuse(resume, dataset)
-        self._losses = {phase.name: group.averaging(_Loss(phase)) for phase in self._phases}
+        self._losses = {phase.name: group.averaging(MeanLoss(phase)) for phase in self._phases}
         if group.leads:
             self.journal.begin(self.steps_done)
             (stage.folder / RECIPE).write_text(recipe.model_dump_json(indent=2), encoding="utf-8")
@@ -163,7 +151,7 @@ class _Run:
         n = self.steps_done
         noise = Noise(self._recipe.seed, Noise.TRAINING, n, self._group)
         items = self._batch(n, noise)
-        rate = learning_rate(self._options, n)
+        rate = self._options.learning_rate_at(n)
         values: dict[str, float] = {}
         for phase in self._phases:
             # The other phases' networks stay fixed: their gradients are not even computed.
@@ -262,20 +250,6 @@ class _Run:
             self.journal.write_validation(n, figures, samples)
         if n % options.checkpoint_every == 0 and not last:
             self.save()
-
-
-class _Loss(nn.Module):
-    """A phase's mean loss and mean terms, as a module, so that gradients can be averaged over processes."""
-
-    def __init__(self, phase: Phase) -> None:
-        super().__init__()
-        self.trains = phase.trains
-        self._objective = phase.objective
-
-    def forward(self, items: Tensor, noise: Noise, n: int) -> tuple[Tensor, dict[str, Tensor]]:
-        """Means over this process's items."""
-        terms = self._objective(items, noise, n)
-        return terms.loss.mean(), {name: term.detach().mean() for name, term in terms.report.items()}
 
 
 def _check_finite(loss: float, norm: float, n: int, phase: str) -> None:

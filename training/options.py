@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -170,6 +171,16 @@ class LoopOptions(Options):
         if self.schedule == "geometric" and not self.final_learning_rate_ratio:
             raise ValueError("final_learning_rate_ratio is 0, which no geometric schedule reaches; raise it")
         return self
+
+    def learning_rate_at(self, step: int) -> float:
+        """Learning rate of a step (from 0): linear warm-up, then by the schedule down to the final ratio."""
+        if step < self.warmup_steps:
+            return self.learning_rate * (step + 1) / self.warmup_steps
+        share = (step - self.warmup_steps) / max(1, self.steps - self.warmup_steps)
+        floor = self.final_learning_rate_ratio
+        if self.schedule == "geometric":
+            return self.learning_rate * math.pow(floor, share)
+        return self.learning_rate * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * share)))
 
 
 class EncoderOptions(Options):

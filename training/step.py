@@ -78,6 +78,20 @@ class Phase:
     """This phase's learning rate over the recipe's."""
 
 
+class MeanLoss(nn.Module):
+    """A phase's mean loss and mean terms, as a module, so that gradients can be averaged over processes."""
+
+    def __init__(self, phase: Phase) -> None:
+        super().__init__()
+        self.trains = phase.trains
+        self._objective = phase.objective
+
+    def forward(self, items: Tensor, noise: Noise, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """Means over this process's items."""
+        terms = self._objective(items, noise, step)
+        return terms.loss.mean(), {name: term.detach().mean() for name, term in terms.report.items()}
+
+
 class Step(Protocol):
     """A model that can be trained."""
 

@@ -169,6 +169,9 @@ def test_the_published_logit_is_the_log_density_ratio() -> None:
     assert found.platt.intercept == pytest.approx(6, rel=0.1)
     metrics = found.metrics()
     assert metrics["calibration_error"].value < 0.03
+    rows = found.reliability()
+    assert sum(row.rows for row in rows) == 10_000
+    assert all(abs(row.predicted - row.observed) < 0.1 for row in rows if row.rows > 200)
     assert 0 < metrics["jsd_lower_bound"].value < np.log(2)
 
 

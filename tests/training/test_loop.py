@@ -15,7 +15,7 @@ from PIL import Image
 
 from tests.training.tiny import digits, tiny_recipe
 from training.checkpoint import CheckpointError, read_checkpoint
-from training.loop import DivergenceError, Outcome, learning_rate, train
+from training.loop import DivergenceError, Outcome, train
 from training.options import EncoderOptions, LoopOptions
 from training.recipe import Recipe
 from training.runs import CHECKPOINTS, restore_averaged
@@ -151,7 +151,7 @@ def test_evaluation_and_calibration_may_change_after_training(tmp_path: Path) ->
 
 def test_the_learning_rate_warms_up_and_falls_to_its_final_ratio() -> None:
     options = LoopOptions(steps=1000, learning_rate=0.1, warmup_steps=10, final_learning_rate_ratio=0.05)
-    rates = [learning_rate(options, n) for n in range(1000)]
+    rates = [options.learning_rate_at(n) for n in range(1000)]
     assert rates[0] == pytest.approx(0.01)
     assert max(rates) == rates[10] == pytest.approx(0.1)
     assert all(after <= before for before, after in itertools.pairwise(rates[10:]))
@@ -215,5 +215,5 @@ def test_a_geometric_schedule_falls_by_equal_factors_to_its_end() -> None:
     options = LoopOptions(
         steps=100, warmup_steps=0, learning_rate=0.1, final_learning_rate_ratio=1e-4, schedule="geometric"
     )
-    rates = [learning_rate(options, n) for n in (0, 25, 50, 75, 100)]
+    rates = [options.learning_rate_at(n) for n in (0, 25, 50, 75, 100)]
     assert rates == pytest.approx([1e-1, 1e-2, 1e-3, 1e-4, 1e-5])
