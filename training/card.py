@@ -130,8 +130,8 @@ def _reliability(rows: Sequence[ReliabilityRow]) -> str:
     )
 
 
-_RELIABILITY = """Calibrated probabilities D(x) of being real, of test items and as many generated ones, in bins
-of a tenth, against the share in each that is real."""
+_RELIABILITY = """Calibrated probabilities D(x) of being real, of test items and as many generated ones, in
+bins of a tenth, against the share in each that is real."""
 
 
 def _cell(metric: Metric) -> str:

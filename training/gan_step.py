@@ -29,9 +29,15 @@ class GanStep:
 
     def phases(self) -> list[Phase]:
         """The discriminator's update, then the generator's."""
-        ratio = self._options.discriminator_learning_rate_ratio
+        options = self._options
         return [
-            Phase("discriminator", self.model.discriminator, self._discriminator_terms, ratio),
+            Phase(
+                "discriminator",
+                self.model.discriminator,
+                self._discriminator_terms,
+                options.discriminator_learning_rate_ratio,
+                options.discriminator_learning_rate_growth,
+            ),
             Phase("generator", self.model.generator, self._generator_terms),
         ]
 

@@ -160,7 +160,7 @@ class _Run:
             loss, report = self._losses[phase.name](items, noise, n)
             optimiser = self._optimisers[phase.name]
             for group in optimiser.param_groups:
-                group["lr"] = rate * phase.learning_rate_ratio
+                group["lr"] = phase.learning_rate(rate, n / self.steps)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             norm = nn.utils.clip_grad_norm_(phase.trains.parameters(), self._options.gradient_clip)

@@ -123,7 +123,11 @@ class GanOptions(Options):
     prior_learning_rate_ratio: float = Field(default=2.0, gt=0)
     """The learning rate of the logarithms of their weights over the generator's."""
     discriminator_learning_rate_ratio: float = Field(default=1.0, gt=0)
-    """The discriminator's learning rate over the generator's."""
+    """The discriminator's learning rate over the generator's, at the first step."""
+    discriminator_learning_rate_growth: float = Field(default=1.0, gt=0)
+    """By what factor that ratio grows to the last step, geometrically. A discriminator that stays fast while
+    the generator slows down knows where it is, and the two stop circling each other: two time scales, Heusel
+    et al. 2017, arXiv:1706.08500."""
 
     @model_validator(mode="after")
     def _one_item_one_component(self) -> GanOptions:

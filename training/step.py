@@ -6,6 +6,7 @@ per-item loss.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -75,7 +76,13 @@ class Phase:
     """The network whose parameters this phase updates."""
     objective: Objective
     learning_rate_ratio: float = 1.0
-    """This phase's learning rate over the recipe's."""
+    """This phase's learning rate over the recipe's, at the first step."""
+    learning_rate_growth: float = 1.0
+    """The factor by which that ratio grows to the last step."""
+
+    def learning_rate(self, base: float, share: float) -> float:
+        """Where the recipe's is `base` and `share` of the steps, 0 to 1, are done; grows geometrically."""
+        return base * self.learning_rate_ratio * math.pow(self.learning_rate_growth, share)
 
 
 class MeanLoss(nn.Module):

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 from tests.training.tiny import digits, tiny_recipe
 from training.checkpoint import CheckpointError, read_checkpoint
@@ -19,6 +20,7 @@ from training.loop import DivergenceError, Outcome, train
 from training.options import EncoderOptions, LoopOptions
 from training.recipe import Recipe
 from training.runs import CHECKPOINTS, restore_averaged
+from training.step import Phase, Terms
 
 
 def interrupt_after(steps: int) -> Callable[[int, str], None]:
@@ -217,3 +219,9 @@ def test_a_geometric_schedule_falls_by_equal_factors_to_its_end() -> None:
     )
     rates = [options.learning_rate_at(n) for n in (0, 25, 50, 75, 100)]
     assert rates == pytest.approx([1e-1, 1e-2, 1e-3, 1e-4, 1e-5])
+
+
+def test_a_phase_may_slow_down_less_than_the_others() -> None:
+    phase = Phase("critic", nn.Identity(), lambda *_: Terms(torch.zeros(1), {}), 2.0, 100.0)
+    rates = [phase.learning_rate(0.1 * 0.01**share, share) for share in (0, 0.5, 1)]
+    assert rates == pytest.approx([0.2, 0.2, 0.2])

@@ -27,7 +27,7 @@ class Game(ABC):
         self.options = options
         self.generator = Generator(options)
         self.discriminator = self._make_discriminator()
-        self._optimisers: dict[torch.optim.Adam, float] = {}
+        self._optimisers: dict[torch.optim.Adam, tuple[float, float]] = {}
 
     @abstractmethod
     def step(self, draw: Draw, progress: float) -> None:
@@ -36,8 +36,8 @@ class Game(ABC):
     def set_learning_rates(self, progress: float) -> None:
         """Let the learning rates fall geometrically."""
         rate = _between(self.options.learning_rate, self.options.final_learning_rate, progress)
-        for optimiser, ratio in self._optimisers.items():
-            optimiser.param_groups[0]["lr"] = ratio * rate
+        for optimiser, (ratio, growth) in self._optimisers.items():
+            optimiser.param_groups[0]["lr"] = rate * ratio * math.pow(growth, progress)
 
     def generate(self, rows: int) -> Tensor:
         """Points (rows, 2) of fresh latents."""
@@ -47,10 +47,10 @@ class Game(ABC):
     def _make_discriminator(self) -> Discriminator:
         return Discriminator(self.options)
 
-    def _optimiser(self, *networks: nn.Module, ratio: float = 1.0) -> torch.optim.Adam:
+    def _optimiser(self, *networks: nn.Module, ratio: float = 1.0, growth: float = 1.0) -> torch.optim.Adam:
         weights = [weight for network in networks for weight in network.parameters()]
         optimiser = torch.optim.Adam(weights, betas=self.options.betas, fused=True)
-        self._optimisers[optimiser] = ratio
+        self._optimisers[optimiser] = (ratio, growth)
         return optimiser
 
 
@@ -61,8 +61,11 @@ class Adversarial(Game):
         super().__init__(options)
         self._losses = LOSSES[options.objective]
         self._generator_descent = self._optimiser(self.generator)
-        ratio = options.discriminator_learning_rate_ratio
-        self._discriminator_descent = self._optimiser(self.discriminator, ratio=ratio)
+        self._discriminator_descent = self._optimiser(
+            self.discriminator,
+            ratio=options.discriminator_learning_rate_ratio,
+            growth=options.discriminator_learning_rate_growth,
+        )
 
     def step(self, draw: Draw, progress: float) -> None:
         """The discriminator's steps, then one of the generator's."""

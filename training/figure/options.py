@@ -28,7 +28,9 @@ class Options:
     """At the first step, of every network."""
     final_learning_rate: float = 1e-5
     discriminator_learning_rate_ratio: float = 1.0
-    """The discriminator's learning rate over the others'."""
+    """The discriminator's learning rate over the others', at the first step."""
+    discriminator_learning_rate_growth: float = 1.0
+    """By what factor that ratio grows to the last step. Heusel et al. 2017."""
     betas: tuple[float, float] = (0.0, 0.99)
     """Adam's decays."""
     batch_rows: int = 128
