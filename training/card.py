@@ -7,6 +7,7 @@ from pathlib import Path
 
 from service.contract import Manifest, Metric, MixturePrior, Support, is_picture
 from training.data import Dataset
+from training.discrimination import BUDGET, CHOICES
 from training.evaluation import figure_texts
 from training.platt import ReliabilityRow
 from training.quality.measure import FLOOR, quality_names
@@ -52,7 +53,7 @@ def _card(manifest: Manifest, dataset: Dataset, beside: Mapping[str, Measured]) 
         what = "The density of 4096 samples"
         pictures = _PICTURES.format(name=manifest.name, what=what, last=4095, query="seed=0")
     quality = quality_names(manifest.metrics)
-    apart = quality | {name + FLOOR for name in quality}
+    apart = {name + end for name in quality for end in ("", FLOOR, *(f"_{choice}" for choice in CHOICES))}
     figures = "\n".join(_figure(name, m) for name, m in manifest.metrics.items() if name not in apart)
     calibration = ""
     if manifest.defaults is not None:
@@ -101,19 +102,26 @@ def _quality(manifest: Manifest, names: Set[str], beside: Mapping[str, Measured]
     """How good and diverse its samples are, beside other models' and beside training items."""
     if not names:
         return ""
-    heads = [manifest.name, "training set", *beside]
-    columns = [
-        manifest.metrics,
-        {name: manifest.metrics[name + FLOOR] for name in names},
-        *(measured.metrics for measured in beside.values()),
-    ]
+    columns = {
+        manifest.name: manifest.metrics,
+        **{f"by `{choice}`, {BUDGET} proposals": _ending(manifest, f"_{choice}") for choice in CHOICES},
+        "training set": _ending(manifest, FLOOR),
+        **{name: measured.metrics for name, measured in beside.items()},
+    }
+    columns = {head: column for head, column in columns.items() if column}
+    heads = list(columns)
     lines = [f"| figure | {' | '.join(heads)} | unit | how |", "|---" * (len(heads) + 3) + "|"]
     for name, metric in manifest.metrics.items():
         if name in names:
-            cells = [_cell(column[name]) if name in column else "" for column in columns]
+            cells = [_cell(column[name]) if name in column else "" for column in columns.values()]
             lines.append(f"| {name} | {' | '.join(cells)} | {metric.unit} | {_escaped(metric.note)} |")
     table = "\n".join(lines)
     return f"\n## Quality and diversity\n\n{_STANDS_IN}\n\n{table}\n"
+
+
+def _ending(manifest: Manifest, end: str) -> dict[str, Metric]:
+    """The metrics whose names have that end, by their names without it."""
+    return {name.removesuffix(end): each for name, each in manifest.metrics.items() if name.endswith(end)}
 
 
 _STANDS_IN = """How near its samples come to test items. The training set's figures are of training items in

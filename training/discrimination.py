@@ -7,15 +7,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from service.contract import LogitsSpec, Metric
+from service.selection import metropolis, resampling
 from service.versions import sha256_of
-from training.data import Dataset
+from training.data import Dataset, Items
 from training.gan import Gan
 from training.objectives import jsd_bound
 from training.platt import (
@@ -30,6 +31,13 @@ from training.platt import (
 _ROWS = 500
 _PROPOSALS = 50_000
 """Generated items whose largest logit bounds the density ratio."""
+
+
+Choice = Literal["resample", "metropolis"]
+"""How `choose` chooses, as in the service's filtered sampling."""
+CHOICES: tuple[Choice, ...] = get_args(Choice)
+BUDGET = 16
+"""Proposals for each chosen item: the service's default."""
 
 
 class Logits(NamedTuple):
@@ -106,6 +114,26 @@ def calibrate_discriminator(gan: Gan, dataset: Dataset, seed: int) -> Discrimina
         largest = float(platt(_of_generated(gan, _PROPOSALS, random)).max())
     fitted, judged = (Logits(platt(logits.real), platt(logits.generated)) for logits in (held_out, judged))
     return Discrimination(platt, fitted, judged, largest)
+
+
+def choose(gan: Gan, found: Discrimination, choice: Choice, rows: int, seed: int) -> Items:
+    """Generated items (rows, *item), each chosen among `BUDGET` proposals by the calibrated discriminator.
+
+    Metropolis's chains start from the logits of real items that the calibration was fitted on.
+    """
+    random = torch.Generator().manual_seed(seed)
+    uniforms = torch.rand(rows, BUDGET, generator=random).clamp_min(torch.finfo(torch.float32).tiny).numpy()
+    with torch.no_grad():
+        proposals = [gan.decode(batch) for batch in torch.split(gan.draw(rows * BUDGET, random), _ROWS)]
+        logits = torch.cat([found.platt(gan.discriminate(batch)) for batch in proposals])
+    table = logits.reshape(rows, BUDGET).numpy()
+    if choice == "resample":
+        selection = resampling(table, uniforms)
+    else:
+        starts = torch.randint(len(found.fitted.real), (rows,), generator=random)
+        selection = metropolis(table, uniforms, found.fitted.real[starts].numpy())
+    items: Items = torch.cat(proposals).numpy()[np.arange(rows) * BUDGET + selection.chosen]
+    return items
 
 
 def _of_items(gan: Gan, items: Tensor) -> Tensor:

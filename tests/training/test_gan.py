@@ -2,6 +2,7 @@ import math
 
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 from torch import nn
 
@@ -10,11 +11,19 @@ from tests.training.tiny import digits, tiny_recipe, tiny_table
 from training.data import Dataset, load_dataset
 from training.data.dataset import Scaling
 from training.data.options import DataOptions
-from training.discrimination import calibrate_discriminator
+from training.discrimination import (
+    CHOICES,
+    Choice,
+    Discrimination,
+    Logits,
+    calibrate_discriminator,
+    choose,
+)
 from training.gan import STATISTICS, Discriminator, Gan, Generator, make_gan, make_gan_encoder
 from training.gan_step import EncoderStep, GanStep
 from training.likelihoods import SupportError
 from training.options import EncoderOptions, LoopOptions
+from training.platt import Platt
 from training.priors import Islands
 from training.recipe import Recipe, parse_recipe
 from training.step import Noise, Phase
@@ -173,6 +182,19 @@ def test_the_published_logit_is_the_log_density_ratio() -> None:
     assert sum(row.rows for row in rows) == 10_000
     assert all(abs(row.predicted - row.observed) < 0.1 for row in rows if row.rows > 200)
     assert 0 < metrics["jsd_lower_bound"].value < np.log(2)
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_what_the_discriminator_chooses_is_nearer_to_the_data(choice: Choice) -> None:
+    shift = Scaling(shift=np.array([0.8], np.float32), scale=np.array([0.9], np.float32))
+    gan = Gan(Generator(nn.Identity(), shift), Discriminator(KnownRatio(), None), 1, "real")
+    real = torch.randn(2000, generator=torch.Generator().manual_seed(1))
+    exact = Platt(3, 6)
+    logits = Logits(exact(gan.discriminate(real[:, None])), torch.zeros(1))
+    items = choose(gan, Discrimination(exact, logits, logits, 3.0), choice, rows=4000, seed=0)
+    assert items.shape == (4000, 1)
+    assert scipy.stats.kstest(items[:, 0], "norm").statistic < 0.07
+    assert scipy.stats.kstest(gan.decode(torch.randn(4000, 1))[:, 0], "norm").statistic > 0.3
 
 
 def test_the_divergence_bound_of_equal_densities_is_about_zero() -> None:

@@ -7,12 +7,13 @@ import torch
 
 from service.contract import DiscriminatorSpec, Metric
 from training.data import Dataset, Items
-from training.discrimination import calibrate_discriminator
+from training.discrimination import CHOICES, Discrimination, calibrate_discriminator, choose
 from training.evaluation.mean import mean_metric
 from training.gan import Gan
 from training.networks import parameter_count
 from training.options import EvaluationOptions, GanOptions
-from training.quality.measure import measure_quality
+from training.quality.measure import make_yardstick, measure_quality
+from training.quality.yardsticks import PointYardstick
 
 _ROWS = 500
 
@@ -30,12 +31,25 @@ def evaluate_gan(
     with torch.no_grad():
         metrics = measure_quality(draw, dataset, seed=options.seed)
         if DiscriminatorSpec(objective=objective.objective, packing=objective.packing).flaw is None:
-            metrics |= calibrate_discriminator(gan, dataset, options.seed).metrics()
+            found = calibrate_discriminator(gan, dataset, options.seed)
+            metrics |= found.metrics() | _chosen_figures(gan, found, dataset, options.seed)
         if gan.encoder is not None:
             metrics |= _encoder_figures(gan, dataset, options)
     metrics["generator_parameters"] = Metric(value=parameter_count(gan.generator), unit="parameters")
     metrics["discriminator_parameters"] = Metric(value=parameter_count(gan.discriminator), unit="parameters")
     return metrics
+
+
+def _chosen_figures(gan: Gan, found: Discrimination, dataset: Dataset, seed: int) -> dict[str, Metric]:
+    """What choosing among proposals makes of points about known modes; names end in the method's."""
+    yardstick = make_yardstick(dataset, seed)
+    if not isinstance(yardstick, PointYardstick):
+        return {}
+    return {
+        f"{name}_{choice}": metric
+        for choice in CHOICES
+        for name, metric in yardstick.modes(choose(gan, found, choice, yardstick.rows, seed)).items()
+    }
 
 
 def _encoder_figures(gan: Gan, dataset: Dataset, options: EvaluationOptions) -> dict[str, Metric]:

@@ -130,6 +130,12 @@ class PointYardstick:
 
     def measure(self, items: Items) -> Measured:
         """The modes, and how well a nearest neighbour tells the items from test items."""
+        compared = compare(self._test, items, same_kind(self._test), same_kind(items))
+        where = f"{self.rows:,} against as many test items"
+        return Measured(self.modes(items) | _recognised_metrics(compared, where))
+
+    def modes(self, items: Items) -> dict[str, Metric]:
+        """How the items lie about the mixture's modes."""
         report = measure_modes(items, self._modes.centres, self._modes.deviation)
         where = f"{self.rows:,} samples, {report.modes} modes"
         share, good = report.high_quality_share, max(1.0, report.high_quality_share * self.rows)
@@ -161,8 +167,7 @@ class PointYardstick:
                 f"{truncated_deviation_ratio():.4f} of the mixture itself; least "
                 f"{report.least_deviation_ratio:.3f}, largest {report.largest_deviation_ratio:.3f}",
             )
-        compared = compare(self._test, items, same_kind(self._test), same_kind(items))
-        return Measured(metrics | _recognised_metrics(compared, f"{self.rows:,} against as many test items"))
+        return metrics
 
 
 class ItemYardstick:
