@@ -91,15 +91,24 @@ _SHIPPED: Mapping[str, Any] = MappingProxyType(
     {
         "objective": "relativistic",
         "learning_rate": 3e-3,
-        "final_learning_rate": 3e-6,
-        "discriminator_learning_rate_ratio": 2.0,
+        "final_learning_rate": 3e-5,
+        "discriminator_learning_rate_growth": 60.0,
         "penalty_weight": 0.1,
         "final_penalty_weight": 1e-6,
-        "penalty_settled": 0.3,
+        "penalty_settled": 0.4,
     }
 )
-_STRONGER: Mapping[str, Mapping[str, Any]] = MappingProxyType({"grid": {"penalty_weight": 0.5}})
-"""Of many modes the discriminator has to see the whole first."""
+_WHOLE_FIRST: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        "grid": {
+            "discriminator_learning_rate_ratio": 0.5,
+            "discriminator_learning_rate_growth": 150.0,
+            "penalty_weight": 0.5,
+            "frequency_range": (0.5, 80.0),
+        }
+    }
+)
+"""Of many modes the discriminator has to see the whole before it sees details."""
 
 METHODS: Mapping[str, Method] = MappingProxyType(
     {
@@ -132,14 +141,14 @@ METHODS: Mapping[str, Method] = MappingProxyType(
         ),
         # Both penalties at every step, their weight falling.
         "relativistic": Method(
-            "Relativistic R1+R2", "Huang et al. 2024, arXiv:2501.05441", Options(**_SHIPPED), _STRONGER
+            "Relativistic R1+R2", "Huang et al. 2024, arXiv:2501.05441", Options(**_SHIPPED), _WHOLE_FIRST
         ),
         # The same with a learned mixture prior: the recipe of ring-gan and grid-gan, but shorter.
         "islands": Method(
             "R1+R2, mixture prior",
             "Huang et al. 2024; Xiao et al. 2018, arXiv:1805.07674",
-            Options(islands=256, island_rate=3.0, **_SHIPPED),
-            _STRONGER,
+            Options(islands=256, island_rate=5.0, **_SHIPPED),
+            _WHOLE_FIRST,
         ),
     }
 )
