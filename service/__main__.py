@@ -11,8 +11,10 @@ from typing import NoReturn
 from pydantic import ValidationError
 from pydantic_settings import CliApp, SettingsError
 
+from service.address import CannotListen, bound
 from service.app import create_app
 from service.errors import ServiceError
+from service.processes import ReplicaFailed, supervise
 from service.server import server_for
 from service.settings import Settings
 
@@ -26,15 +28,26 @@ def main() -> None:
         settings = CliApp.run(Settings)
     except (ValidationError, SettingsError) as error:
         _give_up(_first_flaw(error))
+    replicas = settings.replicas
+    who = " %(processName)s" if replicas > 1 else ""
     logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+        level=settings.log_level.upper(), format=f"%(asctime)s %(levelname)s{who} %(name)s: %(message)s"
     )
     try:
-        app = create_app(settings)
+        if replicas > 1:
+            supervise(settings, replicas)
+        else:
+            _serve(settings)
     except ServiceError as error:
         _give_up(error.detail)
-    server = server_for(app, settings)
-    server.run()
+    except (CannotListen, ReplicaFailed) as error:
+        _give_up(str(error))
+
+
+def _serve(settings: Settings) -> None:
+    listener = bound(settings.host, settings.port)
+    server = server_for(create_app(settings), settings)
+    server.run(sockets=[listener])
     sys.exit(0 if server.started else EXIT_CANNOT_START)
 
 

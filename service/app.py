@@ -27,15 +27,21 @@ from service.settings import Settings
 log = logging.getLogger(__name__)
 
 
-def create_app(settings: Settings) -> FastAPI:
+def create_app(settings: Settings, metrics: Metrics | None = None, *, loads_first: bool = False) -> FastAPI:
     """Wires a service; its models are loaded once the app's lifespan begins.
 
     `app.state.lifecycle` is a `Lifecycle`, by which a server says that it is going to stop.
 
+    Args:
+        settings: Everything that can be chosen.
+        metrics: What to count in, unless the process counts for itself alone.
+        loads_first: Whether the lifespan begins, and with it the server listens, only once the models are
+            loaded; else requests are answered from the start, with 503 until then.
+
     Raises:
         ProviderUnavailable: `--device cuda`, and CUDA cannot be used here.
     """
-    metrics = Metrics()
+    metrics = metrics or Metrics()
     lifecycle = Lifecycle(metrics)
     registry = Registry(settings, metrics)
     registry.find()
@@ -44,6 +50,8 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         loading = asyncio.create_task(registry.load(), name="load models")
         loading.add_done_callback(_log_failure)
+        if loads_first:
+            await asyncio.wait({loading})
         yield
         loading.cancel()
         await registry.close()

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from service.contract import GraphSpec, Manifest
 from service.errors import EngineFailed, InvalidVersion, ProviderUnavailable
+from service.settings import has_gpu
 
 Arrays = tuple[NDArray[Any], ...]
 Provider = Literal["cpu", "cuda"]
@@ -59,7 +60,7 @@ def _cuda_failure(graph: Path | None) -> str | None:
         return "there is no model to try it on"
     if _PROVIDERS["cuda"] not in ort.get_available_providers():
         return "this ONNX Runtime was built without CUDA"
-    if not Path("/dev/nvidiactl").exists() and not Path("/dev/dxg").exists():
+    if not has_gpu():
         return "there is no NVIDIA device on this machine"
     ort.preload_dlls(directory="")
     try:

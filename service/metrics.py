@@ -2,20 +2,26 @@
 
 Labels come from closed sets: route templates, models and versions that were found, operations of the
 contract. Label sets are initialised when a model is loaded, so that rates and absences work from zero.
+Where several replicas serve, any of them tells what all count together; a gauge says how it is merged.
 """
 
 from __future__ import annotations
 
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Literal
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import choose_encoder
+
+from service.shared_values import merged
 
 DURATION_BUCKETS = (
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 )  # fmt: skip
 ROW_BUCKETS = tuple(2.0**power for power in range(9))
 BYTE_BUCKETS = tuple(4.0**power for power in range(3, 14))
+Merge = Literal["livesum", "livemax", "livemin"]
 REJECTIONS = ("queue_full", "deadline", "body", "draining", "client_gone")
 
 
@@ -28,16 +34,21 @@ def release() -> str:
 
 
 class Metrics:
-    """The counters, gauges and histograms, named as attributes."""
+    """The counters, gauges and histograms, named as attributes.
 
-    def __init__(self) -> None:
+    Args:
+        shared: The folder in which this and other replicas keep their values (`shared_values`), if any do.
+    """
+
+    def __init__(self, shared: Path | None = None) -> None:
         self.registry = CollectorRegistry()
+        self._shared = shared
 
         def counter(name: str, text: str, *labels: str) -> Counter:
             return Counter(f"pushforward_{name}", text, labels, registry=self.registry)
 
-        def gauge(name: str, text: str, *labels: str) -> Gauge:
-            return Gauge(f"pushforward_{name}", text, labels, registry=self.registry)
+        def gauge(name: str, text: str, *labels: str, merge: Merge = "livesum") -> Gauge:
+            return Gauge(f"pushforward_{name}", text, labels, registry=self.registry, multiprocess_mode=merge)
 
         def histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
             return Histogram(f"pushforward_{name}", text, labels, buckets=buckets, registry=self.registry)
@@ -57,16 +68,23 @@ class Metrics:
         self.inflight = gauge("inflight_requests", "Requests being answered.")
         self.waiting_rows = gauge("queue_items", "Rows waiting for a batch.", "model", "stage")
         self.waiting_capacity = gauge("queue_capacity_items", "Rows that may wait.", "model", "stage")
-        self.model_loaded = gauge("model_loaded", "1 for a version that is served.", "model", "version")
-        self.model_info = gauge("model_info", "Always 1.", "model", "version", "family", "provider", "sha256")
-        self.provider_active = gauge("provider_active", "1 for the provider in use.", "provider")
+        self.model_loaded = gauge(
+            "model_loaded", "1 for a version that is served.", "model", "version", merge="livemin"
+        )
+        self.model_info = gauge(
+            "model_info", "Always 1.", "model", "version", "family", "provider", "sha256", merge="livemax"
+        )
+        self.provider_active = gauge(
+            "provider_active", "1 for the provider in use.", "provider", merge="livemax"
+        )
         self.load_failures = counter("model_load_failures", "Versions that could not be loaded.", "model")
-        self.draining = gauge("draining", "1 while shutting down.")
+        self.draining = gauge("draining", "1 while shutting down.", merge="livemax")
         self.rejected = counter("rejected", "Requests refused or given up.", "reason")
         self.rows = counter("rows", "Rows answered.", "model", "operation")
         self.samples = counter("samples", "Samples answered.", "model")
         self.anomalies = counter("anomalies_flagged", "Scored items that were flagged.", "model")
-        Info("pushforward_build", "The release.", registry=self.registry).info({"release": release()})
+        self.replica_restarts = counter("replica_restarts", "Replicas started in the place of one that died.")
+        gauge("build_info", "Always 1.", "release", merge="livemax").labels(release()).set(1)
         self._meters: dict[tuple[str, str], Meter] = {}
         self._answers: dict[tuple[str, str, int], Counter] = {}
         self.draining.set(0)
@@ -99,7 +117,7 @@ class Metrics:
     def exposition(self, accept: str) -> tuple[bytes, str]:
         """The metrics as text in the format `Accept` prefers, and its content type."""
         encode, content_type = choose_encoder(accept)
-        return encode(self.registry), content_type
+        return encode(self.registry if self._shared is None else merged(self._shared)), content_type
 
 
 class Meter:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal
@@ -45,14 +46,19 @@ class Settings(BaseSettings):
     device: Device = "auto"
     """Where models run: `cuda` refuses to start without a working GPU, `auto` falls back and says so."""
 
+    processes: Annotated[int, Field(ge=0, le=256)] = 0
+    """Replicas of the service that share the port; 0 means one a granted core, or one in all on a GPU."""
+
     lanes: Annotated[int, Field(ge=0, le=256)] = 0
-    """Batches computed at once on the CPU, in threads; 0 means as many as the cores granted."""
+    """Batches a process computes at once on the CPU, in threads; 0 means as many as the cores granted, or,
+    of several processes, its share of these and one more."""
 
     max_batch_rows: Annotated[int, Field(ge=1, le=65_536)] = 64
     """Rows (times draws) of one call of ONNX Runtime; larger requests are sliced."""
 
     max_waiting_rows: Positive = 65_536
-    """Rows that may wait for one graph of one model; beyond, requests are refused with 429."""
+    """Rows that may wait for one graph of one model; beyond, requests are refused with 429. Divided by the
+    number of processes, but one request of the largest size may always wait."""
 
     max_body_bytes: Positive = 32 * 2**20
     """Bytes of a request body; beyond, 413."""
@@ -111,10 +117,47 @@ class Settings(BaseSettings):
         ip_address(host)
         return host
 
+    @field_validator("processes")
+    @classmethod
+    def _can_share_a_port(cls, processes: int) -> int:
+        if processes > 1 and sys.platform != "linux":
+            raise ValueError("only Linux spreads connections over processes that share a port; take 1")
+        return processes
+
     @property
     def granted_lanes(self) -> int:
         """`lanes`, or the cores this process may use."""
         return self.lanes or granted_cores()
+
+    @property
+    def replicas(self) -> int:
+        """`processes`, or as many as serve best here: one a core on the CPU, one on a GPU."""
+        if self.processes:
+            return self.processes
+        one = self.device == "cuda" or (self.device == "auto" and has_gpu()) or sys.platform != "linux"
+        return 1 if one else granted_cores()
+
+    def of_one_replica(self, replicas: int, port: int) -> Settings:
+        """The settings of one of so many replicas on a port: its share of what bounds the whole service.
+
+        A lane more than its share of the cores, because the kernel spreads connections by a hash: of few
+        connections a replica may get more than its share, and then uses the cores that others leave idle.
+        All the cores would be too many, since each lane takes its share of what waits.
+        """
+        cores = granted_cores()
+        most = max(self.max_npy_inputs, self.max_json_inputs, self.max_json_count, self.max_steps)
+        rows = max(_divided(self.max_waiting_rows, replicas), min(most, self.max_waiting_rows))
+        lanes = self.lanes or min(cores, _divided(cores, replicas) + 1)
+        return self.model_copy(update={"port": port, "lanes": lanes, "max_waiting_rows": rows})
+
+
+def _divided(total: int, parts: int) -> int:
+    return -(-total // parts)
+
+
+def has_gpu() -> bool:
+    """Whether there is an NVIDIA device; only a session of ONNX Runtime tells whether it can be used."""
+    return any(Path(device).exists() for device in ("/dev/nvidiactl", "/dev/dxg"))
 
 
 def granted_cores() -> int:

@@ -51,12 +51,15 @@ def bounds_by_seed(
 class RunningService:
     """`python -m service` on a free port; its log lines are collected as they come."""
 
-    def __init__(self, models: Path, *options: str) -> None:
-        command = [sys.executable, "-m", "service", "--models", str(models), "--port", "0", *options]
-        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    def __init__(self, models: Path, *options: str, processes: int = 1) -> None:
+        command = [sys.executable, "-m", "service", "--models", str(models), "--port", "0"]
+        command += ["--processes", str(processes), *options]
+        # a group of its own, so that a test can signal all of it and nothing else
+        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
         self.lines: list[str] = []
         self._arriving: Queue[str | None] = Queue()
-        threading.Thread(target=self._collect, daemon=True).start()
+        self._collector = threading.Thread(target=self._collect, daemon=True)
+        self._collector.start()
         self.url = ""
         self.client = httpx.Client(timeout=60)
 
@@ -73,6 +76,11 @@ class RunningService:
             if self._arriving.get(timeout=START_SECONDS) is None:
                 raise AssertionError(f"no line like {pattern!r} before the end:\n{''.join(self.lines)}")
         return found
+
+    def wait_until_all_are_gone(self) -> None:
+        """Blocks until no process is left that could write to the log."""
+        self._collector.join(START_SECONDS)
+        assert not self._collector.is_alive()
 
     def wait_until_ready(self) -> RunningService:
         """Blocks until every version is loaded."""
@@ -93,9 +101,9 @@ class RunningService:
 
 
 @contextmanager
-def running_service(models: Path, *options: str) -> Iterator[RunningService]:
+def running_service(models: Path, *options: str, processes: int = 1) -> Iterator[RunningService]:
     """A ready service, stopped on the way out."""
-    service = RunningService(models, *options)
+    service = RunningService(models, *options, processes=processes)
     try:
         yield service.wait_until_ready()
     finally:

@@ -1,1 +1,5 @@
 """Trains VAEs and GANs and publishes them as ONNX versions; serving is the package `service`."""
+
+import os
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # as in `service`: before ONNX Runtime is imported

@@ -1,4 +1,5 @@
 import os
+import sys
 
 import pytest
 from pydantic import ValidationError
@@ -31,3 +32,35 @@ def test_granted_cores_are_at_least_one_and_no_more_than_the_affinity() -> None:
     assert 1 <= granted_cores() <= len(os.sched_getaffinity(0))
     assert Settings(lanes=3).granted_lanes == 3
     assert Settings().granted_lanes == granted_cores()
+
+
+def test_replicas_are_one_a_core_on_the_cpu_and_one_on_a_gpu_unless_they_are_given() -> None:
+    assert Settings(device="cpu").replicas == granted_cores()
+    assert Settings(device="cuda").replicas == 1
+    assert Settings(device="cuda", processes=3).replicas == 3
+
+
+@pytest.mark.parametrize("replicas", [2, 3, 64])
+@pytest.mark.parametrize("max_waiting_rows", [100, 65_536])
+def test_replicas_divide_what_bounds_the_service_and_nothing_that_bounds_a_request(
+    replicas: int, max_waiting_rows: int
+) -> None:
+    whole = Settings(max_waiting_rows=max_waiting_rows)
+    one = whole.of_one_replica(replicas, port=8001)
+    most = min(whole.max_npy_inputs, max_waiting_rows)
+    assert one.max_waiting_rows >= most  # a request that one process takes, each of several does
+    assert one.max_waiting_rows * replicas < max(max_waiting_rows, most * replicas) + replicas
+    assert 1 <= one.granted_lanes <= granted_cores()
+    changed = {"port", "lanes", "max_waiting_rows"}
+    assert one.model_dump(exclude=changed) == whole.model_dump(exclude=changed)
+
+
+def test_lanes_that_are_given_are_those_of_each_replica() -> None:
+    assert Settings(lanes=5).of_one_replica(2, port=8001).granted_lanes == 5
+
+
+def test_several_processes_are_refused_where_ports_cannot_be_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    with pytest.raises(ValidationError, match="only Linux"):
+        Settings(processes=2)
+    assert Settings(device="cpu").replicas == 1

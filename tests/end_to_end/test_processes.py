@@ -1,0 +1,224 @@
+"""Several replicas on one port: they answer as one, outlive each other's death, and stop together."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from http.client import HTTPConnection
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.serving import RunningService, running_service
+from tests.toy import publish_toy
+
+MANY = 24
+"""Connections that the kernel spreads over two replicas; all go to the same one in 1 of 2^23 runs."""
+SAMPLE = "/v1/models/toy-vae/sample"
+BODY = json.dumps({"seed": 7}).encode()
+
+
+@pytest.fixture(scope="module")
+def toys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("toys")
+    publish_toy(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def two(toys: Path) -> Iterator[RunningService]:
+    """Two replicas, which the tests leave alive, but not as the same processes."""
+    with running_service(toys, processes=2) as service:
+        yield service
+
+
+def connected(service: RunningService) -> HTTPConnection:
+    """A connection of its own, to whichever replica the kernel chooses."""
+    return HTTPConnection(urlsplit(service.url).netloc, timeout=60)
+
+
+def asked(service: RunningService, method: str, path: str, body: bytes | None = None) -> bytes:
+    """The answer to one request on a connection of its own."""
+    connection = connected(service)
+    connection.request(method, path, body)
+    response = connection.getresponse()
+    content = response.read()
+    connection.close()
+    assert response.status == 200, content
+    return content
+
+
+def begun(service: RunningService) -> list[HTTPConnection]:
+    """Many requests that have arrived, on a connection each, but for the end of their bodies."""
+    connections = [connected(service) for _ in range(MANY)]
+    for connection in connections:
+        connection.putrequest("POST", SAMPLE)
+        connection.putheader("content-length", str(len(BODY)))
+        connection.endheaders(BODY[:-1])
+    while counted(service, "pushforward_inflight_requests") != MANY + 1:  # and the one that asks
+        pass  # bounded by the test's time limit, as every such loop here
+    return connections
+
+
+def finished(connection: HTTPConnection) -> bytes | None:
+    """The answer to a request that was begun, or None if its replica is gone."""
+    try:
+        connection.send(BODY[-1:])
+        response = connection.getresponse()
+        content = response.read()
+    except ConnectionError:
+        return None
+    finally:
+        connection.close()
+    assert response.status == 200, content
+    return content
+
+
+def counted(service: RunningService, name: str, **labels: str) -> float:
+    """The sum of a metric's samples with these labels, as some replica tells it."""
+    families = text_string_to_metric_families(asked(service, "GET", "/metrics").decode())
+    found = [sample for family in families for sample in family.samples if sample.name == name]
+    return sum(sample.value for sample in found if labels.items() <= sample.labels.items())
+
+
+def answered(service: RunningService) -> float:
+    """How many POSTs of samples have been answered, as some replica tells it."""
+    return counted(
+        service, "pushforward_http_requests_total", route="/v1/models/{model}/sample", method="POST"
+    )
+
+
+def process_ids(service: RunningService) -> dict[str, int]:
+    """The process that is a replica now, by the replica's number."""
+    log = "".join(service.lines)
+    return {number: int(pid) for number, pid in re.findall(r"replica-(\d).*server process \[(\d+)\]", log)}
+
+
+def test_every_replica_gives_the_same_bytes_for_the_same_seed_and_tells_what_all_have_counted(
+    two: RunningService,
+) -> None:
+    before = answered(two)
+    assert len({asked(two, "POST", SAMPLE, BODY) for _ in range(MANY)}) == 1
+    while answered(two) != before + MANY:
+        pass  # an answer is counted just after it was sent
+    assert {answered(two) for _ in range(MANY)} == {before + MANY}
+    assert counted(two, "pushforward_rows_total", operation="sample") == before + MANY
+
+
+def test_the_parent_has_no_thread_that_its_forks_would_lack(two: RunningService) -> None:
+    assert "Threads:\t1\n" in Path(f"/proc/{two.process.pid}/status").read_text()
+
+
+def test_two_replicas_expose_what_one_process_does_and_no_row_more_may_wait(
+    two: RunningService, service: RunningService
+) -> None:
+    def families(running: RunningService) -> dict[str, tuple[str, str]]:
+        text = asked(running, "GET", "/metrics").decode()
+        return {one.name: (one.type, one.documentation) for one in text_string_to_metric_families(text)}
+
+    asked(service, "POST", SAMPLE, BODY)
+    asked(two, "POST", SAMPLE, BODY)
+    of_one = {name: kind for name, kind in families(service).items() if not name.endswith("_created")}
+    assert families(two) == of_one
+    for name in ("queue_capacity_items", "model_loaded", "provider_active", "draining", "build_info"):
+        labels = {"model": "toy-vae"} if name in ("queue_capacity_items", "model_loaded") else {}
+        name = f"pushforward_{name}"
+        assert counted(two, name, **labels) == counted(service, name, **labels)
+
+
+def test_the_death_of_a_replica_harms_no_other_answer_and_it_is_restarted(two: RunningService) -> None:
+    expected = {asked(two, "POST", SAMPLE, BODY) for _ in range(MANY)}
+    connections, before = begun(two), answered(two)
+    victim, other = process_ids(two).items()
+    os.kill(victim[1], signal.SIGKILL)
+    answers = [finished(connection) for connection in connections]
+    kept = [answer for answer in answers if answer is not None]
+    assert 0 < len(kept) < MANY
+    assert set(kept) == expected
+    two.wait_for(f"replica {victim[0]} ended by SIGKILL; it is restarted in 0 s")
+    two.wait_for(f"replica {victim[0]} serves again")
+    assert counted(two, "pushforward_replica_restarts_total") == 1
+    while counted(two, "pushforward_inflight_requests") > 1 or answered(two) < before + len(kept):
+        pass
+    assert answered(two) == before + len(kept)
+    os.kill(other[1], signal.SIGKILL)
+    two.wait_for(f"replica {other[0]} ended by SIGKILL")
+    assert {asked(two, "POST", SAMPLE, BODY)} == expected  # of the replica that took the place of the first
+    two.wait_for(f"replica {other[0]} serves again")
+
+
+@pytest.mark.parametrize(
+    ("send", "number"),
+    [(os.kill, signal.SIGTERM), (os.killpg, signal.SIGINT), (os.killpg, signal.SIGTERM)],
+    ids=["SIGTERM to the parent", "Ctrl-C in a terminal", "SIGTERM to the whole group"],
+)
+def test_told_to_stop_all_replicas_answer_what_is_in_flight_and_the_service_exits_0(
+    toys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, send: Callable[[int, int], None], number: int
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    with running_service(toys, processes=2) as service:
+        expected = asked(service, "POST", SAMPLE, BODY)
+        connections = begun(service)
+        send(service.process.pid, number)
+        service.wait_for(r"(?s)Shutting down.*Shutting down")
+        assert {finished(connection) for connection in connections} == {expected}
+        assert service.process.wait(timeout=60) == 0
+    assert not list(tmp_path.iterdir())
+
+
+def test_told_twice_to_stop_the_service_ends_at_once(toys: Path) -> None:
+    with running_service(toys, "--drain-seconds", "3600", processes=2) as service:
+        connections = begun(service)
+        service.process.terminate()
+        service.wait_for(r"(?s)Shutting down.*Shutting down")
+        service.process.terminate()
+        assert service.process.wait(timeout=60) == 0
+        assert {finished(connection) for connection in connections} == {None}
+
+
+def test_replicas_end_when_their_parent_is_killed(
+    toys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))  # a killed parent cannot remove its folder
+    with running_service(toys, processes=2) as service:
+        service.process.kill()
+        service.wait_until_all_are_gone()
+        with pytest.raises(ConnectionRefusedError):
+            asked(service, "GET", "/healthz")
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_a_port_in_use_is_refused_in_one_line_even_where_it_could_be_shared(
+    two: RunningService, toys: Path, processes: str
+) -> None:
+    port = str(urlsplit(two.url).port)
+    command = [
+        sys.executable,
+        "-m",
+        "service",
+        "--models",
+        str(toys),
+        "--port",
+        port,
+        "--processes",
+        processes,
+    ]
+    second = subprocess.run(command, capture_output=True, text=True)
+    assert second.returncode == 2
+    assert f"cannot listen on 127.0.0.1, port {port}" in second.stderr
+    assert len(second.stderr.splitlines()) == 1
+
+
+def test_what_no_replica_can_do_is_said_once(toys: Path) -> None:
+    if Path("/dev/nvidiactl").exists():
+        pytest.skip("this machine has an NVIDIA device")
+    service = RunningService(toys, "--device", "cuda", processes=2)
+    assert service.process.wait(timeout=60) == 2
+    service.wait_until_all_are_gone()
+    service.stop()
+    assert "".join(service.lines).count("the device asked for is cuda") == 1
