@@ -114,7 +114,7 @@ class GanStep:
         now = options.penalty_every * math.pow(options.penalty_final_ratio, fallen)
         return now * options.r1_weight, now * options.r2_weight
 
-    def _generator_terms(self, items: Tensor, noise: Noise, step: int) -> Terms:  # noqa: ARG002 - one signature
+    def _generator_terms(self, items: Tensor, noise: Noise, step: int) -> Terms:
         generated, components = self._generated(noise, len(items))
         fake_logits = self._judged(generated)
         real_logits = fake_logits
@@ -124,8 +124,11 @@ class GanStep:
         loss = self._losses.generator(real_logits, fake_logits)
         report = {"generator_loss": loss}
         if components is not None:
-            assert self.model.generator.prior is not None
-            loss = loss + self.model.generator.prior.surrogate(loss.detach(), components)
+            prior, evenness = self.model.generator.prior, self._options.prior_evenness
+            assert prior is not None
+            loss = loss + prior.surrogate(loss.detach(), components)
+            if evenness:
+                loss = loss + evenness * (1 - step / self._steps) * prior.unevenness()
         return Terms(loss, report)
 
 

@@ -126,6 +126,11 @@ class Islands(nn.Module):
         """(M,) nats."""
         return torch.log_softmax(self._rate * self.raw, dim=0)
 
+    def unevenness(self) -> Tensor:
+        """KL(even weights || weights) in nats, a scalar; grows without bound where a weight vanishes."""
+        log_weights = self.log_weights()
+        return -log_weights.mean() - math.log(len(log_weights))
+
     def choose(self, uniforms: Tensor) -> Tensor:
         """Components, places in 0 .. M - 1, that uniforms in [0, 1) of any shape choose."""
         ends = torch.cumsum(self.log_weights().detach().double().exp(), 0)

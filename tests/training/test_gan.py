@@ -239,3 +239,36 @@ def test_components_are_chosen_as_often_as_they_weigh() -> None:
     around = prior.latents(normals, chosen)[chosen == 3]
     assert torch.allclose(around.mean(0), prior.means[3], atol=0.01)
     assert torch.allclose(around.std(0), torch.tensor(0.1), rtol=0.05)
+
+
+def test_a_component_that_nothing_is_drawn_from_gets_its_weight_back() -> None:
+    prior = Islands(4, latent=2, deviation=0.1, rate=2.0)
+    assert float(prior.unevenness().detach()) == pytest.approx(0, abs=1e-6)
+    with torch.no_grad():
+        prior.raw.copy_(torch.tensor([0.5, -20.0, 0.0, 1.0]))
+    descent = torch.optim.Adam([prior.raw], lr=0.5)
+    started = float(prior.unevenness().detach())
+    for _ in range(50):
+        descent.zero_grad()
+        torch.autograd.backward(prior.unevenness())
+        descent.step()
+    assert float(prior.unevenness().detach()) < 0.1 * started
+    assert float(prior.log_weights().detach().exp().min()) > 0.05
+
+
+def test_evenness_weighs_less_and_less_and_nothing_at_the_end(ring: Dataset) -> None:
+    def loss(at: int, evenness: float) -> torch.Tensor:
+        recipe = ring_recipe(objective="relativistic", prior="mixture", prior_evenness=evenness)
+        assert recipe.gan is not None
+        torch.manual_seed(0)
+        gan = make_gan(recipe, ring)
+        assert gan.generator.prior is not None
+        with torch.no_grad():
+            gan.generator.prior.raw[0] = -3
+        items = torch.from_numpy(ring.items["train"][:8])
+        return all_terms(GanStep(gan, recipe.gan, 100).phases()[1], items, at)["loss"].detach()
+
+    added = [float((loss(at, 2.0) - loss(at, 0.0)).mean()) for at in (0, 50, 100)]
+    assert added[0] > 0.01
+    assert added[1] == pytest.approx(added[0] / 2, rel=1e-3)
+    assert added[2] == 0
