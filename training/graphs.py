@@ -69,6 +69,8 @@ class Graph:
     module: Operation
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    judge: Callable[[Tensor], Tensor] | None = None
+    """What makes the second output of the first, where that is how it comes about."""
 
 
 def gan_graphs(gan: Gan, item_shape: tuple[int, ...], platt: Platt | None) -> list[Graph]:
@@ -94,7 +96,7 @@ def gan_graphs(gan: Gan, item_shape: tuple[int, ...], platt: Platt | None) -> li
 
         graphs += [
             Graph("discriminate", Operation(gan, judged), (inputs,), (logit,)),
-            Graph("generate_scored", Operation(gan, generate_scored), (latents,), (samples, logit)),
+            Graph("generate_scored", Operation(gan, generate_scored), (latents,), (samples, logit), judged),
         ]
     return graphs
 
