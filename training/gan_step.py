@@ -13,7 +13,7 @@ from training.likelihoods import SupportError
 from training.objectives import LOSSES, gradient_penalty, packed, slope_penalty, value_function
 from training.options import EncoderOptions, GanOptions
 from training.quality.watch import Watch
-from training.step import Noise, Phase, Terms
+from training.step import Noise, Phase, Rate, Terms
 
 
 class GanStep:
@@ -29,16 +29,13 @@ class GanStep:
 
     def phases(self) -> list[Phase]:
         """The discriminator's update, then the generator's."""
-        options = self._options
+        options, model = self._options, self.model
+        rate = Rate(options.discriminator_learning_rate_ratio, options.discriminator_learning_rate_growth)
+        prior = model.generator.prior
+        apart = () if prior is None else ((prior, Rate(growth=options.prior_learning_rate_growth)),)
         return [
-            Phase(
-                "discriminator",
-                self.model.discriminator,
-                self._discriminator_terms,
-                options.discriminator_learning_rate_ratio,
-                options.discriminator_learning_rate_growth,
-            ),
-            Phase("generator", self.model.generator, self._generator_terms),
+            Phase("discriminator", model.discriminator, self._discriminator_terms, rate),
+            Phase("generator", model.generator, self._generator_terms, apart=apart),
         ]
 
     def check(self, items: Tensor) -> None:

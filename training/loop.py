@@ -133,7 +133,7 @@ class _Run:
         self._phases = self._step.phases()
         self._optimisers = {
             phase.name: torch.optim.Adam(
-                phase.trains.parameters(),
+                phase.parameter_groups(),
                 lr=self._options.learning_rate,
                 betas=self._options.betas,
                 fused=True,
@@ -160,7 +160,7 @@ class _Run:
             loss, report = self._losses[phase.name](items, noise, n)
             optimiser = self._optimisers[phase.name]
             for group in optimiser.param_groups:
-                group["lr"] = phase.learning_rate(rate, n / self.steps)
+                group["lr"] = group["rate"].at(rate, n / self.steps)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             norm = nn.utils.clip_grad_norm_(phase.trains.parameters(), self._options.gradient_clip)

@@ -122,6 +122,9 @@ class GanOptions(Options):
     """Their standard deviation; their means are drawn from N(0, I)."""
     prior_learning_rate_ratio: float = Field(default=2.0, gt=0)
     """The learning rate of the logarithms of their weights over the generator's."""
+    prior_learning_rate_growth: float = Field(default=1.0, gt=0)
+    """By what factor that ratio grows to the last step, geometrically: weights that have to be put right late
+    need not be as slow as the generator then is."""
     prior_evenness: float = Field(default=0.0, ge=0)
     """What KL(even weights || weights) weighs at the first step, falling linearly to 0 at the last. It keeps
     every Gaussian in play: one without any weight cannot move to a cluster that none has found."""

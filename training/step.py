@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -68,6 +68,20 @@ Objective = Callable[[Tensor, Noise, int], Terms]
 
 
 @dataclass(frozen=True)
+class Rate:
+    """A learning rate over the recipe's."""
+
+    ratio: float = 1.0
+    """At the first step."""
+    growth: float = 1.0
+    """The factor by which the ratio grows to the last step, geometrically."""
+
+    def at(self, base: float, share: float) -> float:
+        """Where the recipe's is `base` and `share` of the steps, 0 to 1, are done."""
+        return base * self.ratio * math.pow(self.growth, share)
+
+
+@dataclass(frozen=True)
 class Phase:
     """One update within a step."""
 
@@ -75,14 +89,16 @@ class Phase:
     trains: nn.Module
     """The network whose parameters this phase updates."""
     objective: Objective
-    learning_rate_ratio: float = 1.0
-    """This phase's learning rate over the recipe's, at the first step."""
-    learning_rate_growth: float = 1.0
-    """The factor by which that ratio grows to the last step."""
+    rate: Rate = Rate()
+    apart: tuple[tuple[nn.Module, Rate], ...] = ()
+    """Parts of that network with a learning rate of their own."""
 
-    def learning_rate(self, base: float, share: float) -> float:
-        """Where the recipe's is `base` and `share` of the steps, 0 to 1, are done; grows geometrically."""
-        return base * self.learning_rate_ratio * math.pow(self.learning_rate_growth, share)
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """What an optimiser updates, as it takes it; the `rate` of each group is a `Rate`."""
+        own = {parameter for module, _ in self.apart for parameter in module.parameters()}
+        rest = [parameter for parameter in self.trains.parameters() if parameter not in own]
+        groups = [(rest, self.rate), *((list(module.parameters()), rate) for module, rate in self.apart)]
+        return [{"params": parameters, "rate": rate} for parameters, rate in groups]
 
 
 class MeanLoss(nn.Module):

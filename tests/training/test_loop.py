@@ -20,7 +20,7 @@ from training.loop import DivergenceError, Outcome, train
 from training.options import EncoderOptions, LoopOptions
 from training.recipe import Recipe
 from training.runs import CHECKPOINTS, restore_averaged
-from training.step import Phase, Terms
+from training.step import Phase, Rate, Terms
 
 
 def interrupt_after(steps: int) -> Callable[[int, str], None]:
@@ -222,6 +222,14 @@ def test_a_geometric_schedule_falls_by_equal_factors_to_its_end() -> None:
 
 
 def test_a_phase_may_slow_down_less_than_the_others() -> None:
-    phase = Phase("critic", nn.Identity(), lambda *_: Terms(torch.zeros(1), {}), 2.0, 100.0)
-    rates = [phase.learning_rate(0.1 * 0.01**share, share) for share in (0, 0.5, 1)]
+    rates = [Rate(2.0, growth=100.0).at(0.1 * 0.01**share, share) for share in (0, 0.5, 1)]
     assert rates == pytest.approx([0.2, 0.2, 0.2])
+
+
+def test_a_part_of_a_network_may_have_a_learning_rate_of_its_own() -> None:
+    network = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 3, bias=False))
+    phase = Phase("both", network, lambda *_: Terms(torch.zeros(1), {}), apart=((network[1], Rate(5.0)),))
+    rest, apart = phase.parameter_groups()
+    assert [tuple(weight.shape) for weight in rest["params"]] == [(2, 2), (2,)]
+    assert [tuple(weight.shape) for weight in apart["params"]] == [(3, 2)]
+    assert (rest["rate"].at(0.1, 0.5), apart["rate"].at(0.1, 0.5)) == (0.1, 0.5)
