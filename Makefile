@@ -12,7 +12,7 @@ RECIPE ?= training/recipes/digits-vae.toml
 PIP     = $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test lint check format bench report figure test-performance test-slow test-gpu train clean
+.PHONY: help serve test lint check format bench curve profile report figure test-performance test-slow test-gpu train clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -44,8 +44,14 @@ report: $(VENV)/develop.installed ## write a run's report as one HTML file (RUN=
 figure: $(VENV)/develop.installed ## draw GAN methods on ring and grid, training those without results (hours without them)
 	$(BIN)/python -m training.figure
 
-bench: $(VENV)/develop.installed ## measure the service against raw ONNX Runtime and a naive server (needs wrk)
-	$(BIN)/python -m tests.performance.bench
+bench: $(VENV)/develop.installed ## measure the service beside raw ONNX Runtime and a naive server (needs wrk; BENCH=options)
+	$(BIN)/python -m tests.performance.bench --json build/bench.json $(BENCH)
+
+curve: $(VENV)/develop.installed ## draw how throughput and latency scale, as build/curve.png (needs wrk; BENCH=options)
+	$(BIN)/python -m tests.performance.bench --curve build/curve.png $(BENCH)
+
+profile: $(VENV)/develop.installed ## record where the service's time goes under load, in build/ (needs wrk)
+	$(BIN)/python -m tests.performance.profiling
 
 test-performance: $(VENV)/develop.installed ## check that the benchmark works, on short runs (needs wrk)
 	$(BIN)/python -m pytest -m performance tests/performance

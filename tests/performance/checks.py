@@ -1,81 +1,117 @@
-"""Whether the servers answer rightly; asked before anything is timed."""
+"""Whether a server answers rightly: asked alone before anything is timed, and again under every load."""
 
 from __future__ import annotations
 
-import io
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Final
 
 import httpx
 import numpy as np
-from numpy.typing import NDArray
 
-from service.noise import Stream, normals
+from service.api.exchange import PNG
 
-from .decoder import ITEM_SHAPE, LATENT_SIZE
 from .failure import BenchFailed
-from .raw import one_thread_session
+from .models import Model, Values
 from .servers import Target
+from .workloads import Workload
 
+_QUESTIONS: Final = 4
 _SEED: Final = 2024
-_ROWS: Final = 64
-_CONCURRENT: Final = 32
+_SECONDS_APART: Final = 0.5
 _TOLERANCE: Final = 1e-5
-
-Floats = NDArray[np.float32]
-
-
-def check_naive(target: Target, graph: Path) -> None:
-    """Raises BenchFailed unless the naive server answers what ONNX Runtime computes."""
-    latents = np.random.default_rng(_SEED).standard_normal((_ROWS, LATENT_SIZE), dtype=np.float32)
-    with _client() as client:
-        _compare(target, _samples(client, target, _ROWS, _SEED), _expected(graph, latents))
-        _compare(target, _samples(client, target, 1, _SEED), _expected(graph, latents[:1]))
+_PICTURE_TOLERANCE: Final = 0.51 / 255
+"""A picture has 256 levels."""
 
 
-def check_service(target: Target, graph: Path) -> None:
-    """Raises BenchFailed unless the service answers rightly and the same, bit for bit, in any company."""
-    latents = normals(_SEED, Stream.LATENT, 0, _ROWS, LATENT_SIZE)
-    with _client() as client:
-        together = _samples(client, target, _ROWS, _SEED)
-        _compare(target, together, _expected(graph, latents))
-        seeds = [_SEED + number for number in range(_CONCURRENT)]
-        alone = [_samples(client, target, 1, seed).tobytes() for seed in seeds]
-        if alone[0] != together[:1].tobytes():
-            raise BenchFailed(f"{target.name}: a sample differs alone and among {_ROWS} of its seed")
-        with ThreadPoolExecutor(_CONCURRENT) as pool:
-            at_once = pool.map(lambda seed: _samples(client, target, 1, seed).tobytes(), seeds)
-            if list(at_once) != alone:
-                raise BenchFailed(f"{target.name}: samples differ alone and with {_CONCURRENT} at once")
-    if len(set(alone)) != _CONCURRENT:
-        raise BenchFailed(f"{target.name}: different seeds gave equal samples")
+@dataclass(slots=True)
+class Watch:
+    """How many questions were answered, all of them rightly, or what was wrong."""
+
+    answers: int = 0
+    flaw: str = ""
+
+
+class Witness:
+    """Asks one target the questions of one workload and knows the answers.
+
+    These are what it answered alone, once that agrees with ONNX Runtime alone. Under load a target that
+    promises so must answer the same bits, any other the same within 1e-5.
+
+    Raises:
+        BenchFailed: it answers wrongly when asked alone.
+    """
+
+    def __init__(self, target: Target, workload: Workload, model: Model) -> None:
+        self._target = target
+        self._workload = workload
+        self._request = target.dialect.request(workload)
+        self._known: list[Values] = []
+        tolerance = _PICTURE_TOLERANCE if workload.accept == PNG else _TOLERANCE
+        with _client() as client:
+            for turn in range(_QUESTIONS):
+                answer = self._ask(client, turn)
+                expected = model.values(
+                    workload.operation, target.dialect.feeds(workload, _SEED + turn, turn)
+                )
+                if flaw := _flaw(answer, expected, tolerance):
+                    raise BenchFailed(f"{target.name}, {workload.name}: beside ONNX Runtime, {flaw}")
+                self._known.append(answer)
+
+    @contextmanager
+    def watching(self) -> Iterator[Watch]:
+        """Asks twice a second meanwhile.
+
+        Raises:
+            BenchFailed: an answer was wrong, or there was none; on leaving.
+        """
+        watch, stop = Watch(), threading.Event()
+        thread = threading.Thread(target=self._watch, args=(watch, stop), daemon=True)
+        thread.start()
+        try:
+            yield watch
+        finally:
+            stop.set()
+            thread.join()
+        if watch.flaw:
+            raise BenchFailed(f"{self._target.name}, {self._workload.name}: under load, {watch.flaw}")
+
+    def _watch(self, watch: Watch, stop: threading.Event) -> None:
+        tolerance = 0.0 if self._target.dialect.exact else _TOLERANCE
+        try:
+            with _client() as client:
+                while not watch.flaw:
+                    turn = watch.answers % _QUESTIONS
+                    watch.flaw = _flaw(self._ask(client, turn), self._known[turn], tolerance)
+                    watch.answers += 1
+                    if stop.wait(_SECONDS_APART):
+                        return
+        except BenchFailed as failure:
+            watch.flaw = str(failure)
+
+    def _ask(self, client: httpx.Client, turn: int) -> Values:
+        path, body = self._request.filled(_SEED + turn, turn)
+        try:
+            answer = client.post(self._target.url + path, content=body, headers=self._request.headers)
+        except httpx.TransportError as error:
+            raise BenchFailed(f"{self._target.name} did not answer ({type(error).__name__})") from error
+        if answer.status_code != 200:
+            raise BenchFailed(f"{self._target.name} answered {answer.status_code}: {answer.text[:300]}")
+        try:
+            return self._target.dialect.values(self._workload, answer)
+        except (ValueError, KeyError, OSError) as error:
+            raise BenchFailed(f"{self._target.name}: the answer cannot be read ({error})") from error
 
 
 def _client() -> httpx.Client:
     return httpx.Client(timeout=30.0, trust_env=False)
 
 
-def _samples(client: httpx.Client, target: Target, count: int, seed: int) -> Floats:
-    body, headers = {"count": count, "seed": seed}, {"accept": "application/x-npy"}
-    try:
-        answer = client.post(target.sample_url, json=body, headers=headers)
-    except httpx.TransportError as error:
-        raise BenchFailed(f"{target.name} did not answer ({type(error).__name__})") from error
-    if answer.status_code != 200:
-        raise BenchFailed(f"{target.name} answered {answer.status_code}: {answer.text[:300]}")
-    samples: Floats = np.load(io.BytesIO(answer.content), allow_pickle=False)
-    if samples.shape != (count, *ITEM_SHAPE) or samples.dtype != np.float32:
-        raise BenchFailed(f"{target.name} answered {samples.dtype} of shape {samples.shape}")
-    return samples
-
-
-def _expected(graph: Path, latents: Floats) -> Floats:
-    (samples,) = one_thread_session(graph).run(None, {"latents": latents})
-    return np.asarray(samples)
-
-
-def _compare(target: Target, got: Floats, expected: Floats) -> None:
-    gap = float(np.max(np.abs(got - expected)))
-    if not gap <= _TOLERANCE:
-        raise BenchFailed(f"{target.name}: samples are off by {gap:.1e}, at most {_TOLERANCE:.0e} is allowed")
+def _flaw(got: Values, expected: Values, tolerance: float) -> str:
+    """What is wrong with an answer, or nothing; the tolerance is relative above 1."""
+    if got.shape != expected.shape:
+        return f"the answer has shape {got.shape}, {expected.shape} was expected"
+    gap = float(np.max(np.abs(got - expected) / np.maximum(1, np.abs(expected))))
+    return "" if gap <= tolerance else f"an answer is off by {gap:.1e}, at most {tolerance:.0e} is allowed"

@@ -1,12 +1,19 @@
 """The decoder that speed is measured on: random weights, fixed seed, published as `bench-decoder`.
 
+    python -m tests.performance.decoder FOLDER        # publishes it, for other servers to serve the same file
+
 It maps latents [B, 32] to samples [B, 1, 28, 28] as a small trained decoder would: Gemm, Gemm,
 ConvTranspose, ConvTranspose, Conv, Sigmoid; 1.7 million parameters, 16.5 million floating-point
-operations a sample (two per multiplication and addition).
+operations a sample (two per multiplication and addition). At other widths than 1 it has that many times the
+channels, and about the square of that many times the operations.
 """
 
 from __future__ import annotations
 
+import argparse
+import math
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -47,23 +54,40 @@ class _Layer:
 
 
 _UPSAMPLING: Final = {"kernel_shape": [4, 4], "strides": [2, 2], "pads": [1, 1, 1, 1]}
-_LAYERS: Final = (
-    _Layer("Gemm", (LATENT_SIZE, 512), LATENT_SIZE, 512, {}),
-    _Layer("Gemm", (512, 64 * 7 * 7), 512, 64 * 7 * 7, {}, then="Reshape"),
-    # strides of 2 leave 2 x 2 of the 4 x 4 kernel for every output pixel
-    _Layer("ConvTranspose", (64, 64, 4, 4), 64 * 4, 64, _UPSAMPLING),
-    _Layer("ConvTranspose", (64, 16, 4, 4), 64 * 4, 16, _UPSAMPLING),
-    _Layer("Conv", (1, 16, 3, 3), 16 * 9, 1, {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}, then="Sigmoid"),
-)
+_SMOOTHING: Final = {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}
 
 
-def decoder_model() -> ModelProto:
+def _layers(width: float) -> tuple[_Layer, ...]:
+    hidden, wide, narrow = (round(channels * width) for channels in (512, 64, 16))
+    return (
+        _Layer("Gemm", (LATENT_SIZE, hidden), LATENT_SIZE, hidden, {}),
+        _Layer("Gemm", (hidden, wide * 7 * 7), hidden, wide * 7 * 7, {}, then="Reshape"),
+        # strides of 2 leave 2 x 2 of the 4 x 4 kernel for every output pixel
+        _Layer("ConvTranspose", (wide, wide, 4, 4), wide * 4, wide, _UPSAMPLING),
+        _Layer("ConvTranspose", (wide, narrow, 4, 4), wide * 4, narrow, _UPSAMPLING),
+        _Layer("Conv", (1, narrow, 3, 3), narrow * 9, 1, _SMOOTHING, then="Sigmoid"),
+    )
+
+
+def parameters(width: float) -> int:
+    """How many weights and biases the decoder of that width has."""
+    return sum(math.prod(layer.weights) + layer.bias for layer in _layers(width))
+
+
+def name_of(width: float) -> str:
+    """The name that the decoder of that width is published by; its width in per cent, if it is not 1."""
+    return NAME if width == 1 else f"{NAME}-{round(100 * width)}"
+
+
+def decoder_model(width: float = 1) -> ModelProto:
     """The decoder as a checked ONNX model; equal bytes for equal versions of numpy and onnx."""
     generator = np.random.default_rng(WEIGHTS_SEED)
-    constants: dict[str, NDArray[Any]] = {"picture_shape": np.array([-1, 64, 7, 7], dtype=np.int64)}
+    layers = _layers(width)
+    picture = np.array([-1, layers[2].weights[0], 7, 7], dtype=np.int64)
+    constants: dict[str, NDArray[Any]] = {"picture_shape": picture}
     nodes: list[NodeProto] = []
     current = _LATENTS.name
-    for number, layer in enumerate(_LAYERS):
+    for number, layer in enumerate(layers):
         scale = np.float32(np.sqrt(2.0 / layer.inputs_per_output))  # keeps the variance through a Relu
         weights, bias = f"weights_{number}", f"bias_{number}"
         constants[weights] = generator.standard_normal(layer.weights, dtype=np.float32) * scale
@@ -99,24 +123,24 @@ def _checked_model(nodes: list[NodeProto], constants: dict[str, NDArray[Any]]) -
     return model
 
 
-def publish_decoder(models: Path) -> Path:
+def publish_decoder(models: Path, width: float = 1) -> Path:
     """Publishes the decoder under `models` and returns the version's folder.
 
     The self-test holds two rows, computed by onnx's reference evaluator, not by ONNX Runtime.
     """
-    model = decoder_model()
-    staging = stage(models, NAME)
+    model = decoder_model(width)
+    staging = stage(models, name_of(width))
     onnx.save(model, staging / _GRAPH_FILE)
     latents = normals(1, Stream.LATENT, 0, 2, LATENT_SIZE)
     (samples,) = ReferenceEvaluator(model).run(None, {_LATENTS.name: latents})
     example = {"decode.inputs.latents": latents, "decode.outputs.samples": samples}
     np.savez(staging / _SELF_TEST_FILE, allow_pickle=False, **example)
-    return publish(staging, _manifest(staging))
+    return publish(staging, _manifest(staging, name_of(width)))
 
 
-def _manifest(staging: Path) -> Manifest:
+def _manifest(staging: Path, name: str) -> Manifest:
     return Manifest(
-        name=NAME,
+        name=name,
         version=1,
         family="gan",
         description="Random weights, made to measure speed; the samples mean nothing.",
@@ -145,3 +169,18 @@ def _manifest(staging: Path) -> Manifest:
         parity={},
         self_test=FileSpec(file=_SELF_TEST_FILE, sha256=sha256_of(staging / _SELF_TEST_FILE)),
     )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Publishes the decoder into a folder and says where its graph is."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path)
+    version = publish_decoder(parser.parse_args(arguments).folder)
+    sys.stdout.write(f"{version / _GRAPH_FILE}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,18 +1,37 @@
--- wrk's side of a workload: a POST per request, each with a fresh seed; one line of JSON at the end.
--- Arguments: samples a request, the first seed. Run with one thread: seeds are counted per thread.
+-- wrk's side of a workload: a POST per request; one line of JSON at the end.
+-- Arguments: the path, the first seed, a folder of bodies named 1, 2, ..., how many, and headers as "Name: value".
+-- Bodies are sent in turn. Where the path or a body holds {seed}, every request has a fresh one. Run with one
+-- thread: turns and seeds are counted per thread.
 
-local count, seed
+local path, seed, turn, bodies = nil, 0, 0, {}
+
+-- a text in two parts, around the place of the seed, or whole
+local function split(text)
+  local first, last = text:find("{seed}", 1, true)
+  return first and {text:sub(1, first - 1), text:sub(last + 1)} or {text}
+end
+
+local function seeded(parts)
+  return parts[2] and parts[1] .. string.format("%d", seed) .. parts[2] or parts[1]
+end
 
 function init(args)
-  count, seed = args[1], tonumber(args[2])
+  path, seed = split(args[1]), tonumber(args[2])
+  for number = 1, tonumber(args[4]) do
+    local file = assert(io.open(args[3] .. "/" .. number, "rb"))
+    bodies[number] = split(file:read("*a"))
+    file:close()
+  end
   wrk.method = "POST"
-  wrk.headers["Content-Type"] = "application/json"
-  wrk.headers["Accept"] = "application/x-npy"
+  for number = 5, #args do
+    local name, value = args[number]:match("^(.-): (.*)$")
+    wrk.headers[name] = value
+  end
 end
 
 function request()
-  seed = seed + 1
-  return wrk.format(nil, nil, nil, string.format('{"count":%s,"seed":%d}', count, seed))
+  seed, turn = seed + 1, turn % #bodies + 1
+  return wrk.format(nil, seeded(path), nil, seeded(bodies[turn]))
 end
 
 function done(summary, latency)

@@ -1,167 +1,153 @@
-"""What was measured, as a Markdown table and as JSON: medians over rounds, and ratios of medians."""
+"""What was measured, as Markdown: each figure beside its goal, each load in detail, and where it was run.
+
+A file of results is rendered again:
+
+    python -m tests.performance.report build/bench.json
+"""
 
 from __future__ import annotations
 
-import os
-import platform
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
-from importlib.metadata import version
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import median
-from typing import Any, Final
+from typing import Final
 
-import onnxruntime as ort
+from .results import Results, Run, Summary, read, values_of
+from .workloads import NAIVE, SERVICE, Figure
 
-from service.settings import granted_cores
-
-from .load import Workload
-
-BUSY_WRK_CORES: Final = 0.7
+BUSY_CLIENT_CORES: Final = 0.7
 """Above this much of its one thread, wrk may be the bottleneck, and the report says so."""
 
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """One timed run of one workload against one server, and ONNX Runtime alone just before and after."""
-
-    round: int
-    workload: str
-    target: str
-    requests_per_second: float
-    samples_per_second: float
-    p50_milliseconds: float
-    p99_milliseconds: float
-    server_cpu_microseconds_per_request: float
-    server_cores: float
-    wrk_cores: float
-    raw_samples_per_second: float
+_DETAILS: Final = {
+    "requests/s": "requests_per_second",
+    "samples/s": "samples_per_second",
+    "p50 ms": "p50_milliseconds",
+    "p99 ms": "p99_milliseconds",
+    "server µs CPU/request": "server_cpu_microseconds_per_request",
+    "server cores": "server_cores",
+    "rows/batch": "batch_rows",
+    "wrk cores": "client_cores",
+}
+_RAW: Final = {"samples/s": "raw_samples_per_second", "rows/batch": "raw_batch_rows"}
+_BESIDE: Final = {"samples/s": "samples_per_second", "p50": "p50_milliseconds", "p99": "p99_milliseconds"}
 
 
-@dataclass(frozen=True, slots=True)
-class Ratio:
-    """A ratio of medians over all rounds, and the smallest and largest ratio within one round."""
-
-    of_medians: float
-    smallest: float
-    largest: float
-
-    def __str__(self) -> str:
-        return f"{self.of_medians:.2f} ({self.smallest:.2f}..{self.largest:.2f})"
+def markdown(results: Results) -> str:
+    """The whole report."""
+    judged = [name for name in results.targets if name != NAIVE]
+    peers = [name for name in judged if name != SERVICE]
+    parts = [_figures(results, judged), _details(results), *(_beside(results, peer) for peer in peers)]
+    parts += [_targets(results), _footnote(results), *_left_out(results), *_warnings(results)]
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def machine() -> dict[str, Any]:
-    """Where and with what it was measured; the load average is of the minute before."""
-    return {
-        "cpu": _cpu_name(),
-        "granted_cores": granted_cores(),
-        "load_average": round(os.getloadavg()[0], 2),
-        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "python": platform.python_version(),
-        "onnxruntime": ort.__version__,
-        **{name: version(name) for name in ("fastapi", "uvicorn", "numpy")},
-    }
+def _figures(results: Results, judged: Sequence[str]) -> str:
+    """Every figure of every workload, with its goals and the options that measure it alone."""
+    rows = []
+    for workload in results.workloads:
+        alone = f"`python -m tests.performance.bench --workload {workload.name}{results.command}`"
+        for figure in workload.figures:
+            cells = [_cell(results.summary(workload.name, target, figure)) for target in judged]
+            rows.append([workload.what, figure.title, *cells, figure.release, figure.reach, alone])
+    return _table(
+        ["workload", "figure", *judged, "release", "reach", "alone by"], rows, right=range(2, 2 + len(judged))
+    )
 
 
-def _cpu_name() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, "") or platform.processor() or platform.machine()
+def _details(results: Results) -> str:
+    """Medians of all that the loads saw; of ONNX Runtime alone, over those beside all targets."""
+    rows = []
+    for workload in results.workloads:
+        runs = [run for run in results.runs if run.workload == workload.name]
+        raw = [_median(runs, _RAW.get(title, "")) for title in _DETAILS]
+        rows += [[workload.name, "raw", *raw]] if any(raw) else []
+        for target in results.targets:
+            cells = [_median(results.of(workload.name, target), name) for name in _DETAILS.values()]
+            rows += [[workload.name, target, *cells]] if any(cells) else []
+    return _table(["load", "target", *_DETAILS], rows, right=range(2, 2 + len(_DETAILS))) if rows else ""
 
 
-def _of(runs: Sequence[Run], workload: str, target: str) -> list[Run]:
-    chosen = [run for run in runs if (run.workload, run.target) == (workload, target)]
-    return sorted(chosen, key=lambda run: run.round)
+def _median(runs: Sequence[Run], name: str) -> str:
+    found = values_of(runs, name)
+    return _number(median(found)) if found else ""
 
 
-def _ratio(upper: Sequence[float], lower: Sequence[float]) -> Ratio:
-    each = [above / below for above, below in zip(upper, lower, strict=True)]
-    return Ratio(median(upper) / median(lower), min(each), max(each))
+def _beside(results: Results, peer: str) -> str:
+    """The service divided by another server, in the same rounds."""
+    rows = []
+    for workload in results.workloads:
+        cells = [
+            _cell(results.summary(workload.name, SERVICE, _ratio(name, peer))) for name in _BESIDE.values()
+        ]
+        if any(cells):
+            rows.append([workload.name, *cells])
+    heads = [f"service ÷ {peer}: {title}" for title in _BESIDE]
+    return _table(["load", *heads], rows, right=range(1, 1 + len(heads))) if rows else ""
 
 
-def ratios(runs: Sequence[Run], workload: str) -> dict[str, Ratio]:
-    """Ratios of samples per second: to the naive server, and to ONNX Runtime alone beside each run."""
-    service, naive = _of(runs, workload, "service"), _of(runs, workload, "naive")
-    answered = [run.samples_per_second for run in service]
-    slower = [run.samples_per_second for run in naive]
-    return {
-        "service / naive": _ratio(answered, slower),
-        "service / raw": _ratio(answered, [run.raw_samples_per_second for run in service]),
-        "naive / raw": _ratio(slower, [run.raw_samples_per_second for run in naive]),
-    }
+def _ratio(name: str, peer: str) -> Figure:
+    return Figure("", name, name, peer)
 
 
-def document(where: dict[str, Any], workloads: Sequence[Workload], runs: Sequence[Run]) -> dict[str, Any]:
-    """Everything as one JSON document: the machine, each run, and the ratios."""
-    return {
-        "machine": where,
-        "workloads": [asdict(workload) for workload in workloads],
-        "runs": [asdict(run) for run in runs],
-        "ratios": {
-            workload.name: {name: asdict(ratio) for name, ratio in ratios(runs, workload.name).items()}
-            for workload in workloads
-        },
-    }
+def _targets(results: Results) -> str:
+    return "\n".join(f"- {name}: {what}" for name, what in results.targets.items())
 
 
-def markdown(where: dict[str, Any], workloads: Sequence[Workload], runs: Sequence[Run]) -> str:
-    """The same for people: a table of medians, one of ratios, and what they were measured on."""
-    rounds = len({run.round for run in runs})
-    lines = [
-        "| load | target | requests/s | samples/s | p50 ms | p99 ms | server µs CPU/request | server cores "
-        "| wrk cores |",
-        "|---|---|---:|---:|---:|---:|---:|---:|---:|",
-    ]
-    for workload in workloads:
-        lines += _rows(workload, runs)
-    names = list(ratios(runs, workloads[0].name))
-    lines += ["", f"| load | {' | '.join(names)} |", "|---|" + "---:|" * len(names)]
-    for workload in workloads:
-        cells = " | ".join(map(str, ratios(runs, workload.name).values()))
-        lines.append(f"| {workload.name} | {cells} |")
-    lines += ["", _footnote(where, rounds), *_warnings(runs), ""]
-    return "\n".join(lines)
-
-
-def _rows(workload: Workload, runs: Sequence[Run]) -> list[str]:
-    beside = [run.raw_samples_per_second for run in runs if run.workload == workload.name]
-    load = f"{workload.name}: {workload.count} a request, {workload.connections} connections"
-    lines = [f"| {load} | raw | | {median(beside):,.0f} | | | | | |"]
-    for target in ("naive", "service"):
-        mine = _of(runs, workload.name, target)
-
-        def middle(figure: Callable[[Run], float], of: Sequence[Run] = mine) -> float:
-            return median(figure(run) for run in of)
-
-        cells = (
-            target,
-            f"{middle(lambda run: run.requests_per_second):,.0f}",
-            f"{middle(lambda run: run.samples_per_second):,.0f}",
-            f"{middle(lambda run: run.p50_milliseconds):.2f}",
-            f"{middle(lambda run: run.p99_milliseconds):.2f}",
-            f"{middle(lambda run: run.server_cpu_microseconds_per_request):,.0f}",
-            f"{middle(lambda run: run.server_cores):.2f}",
-            f"{middle(lambda run: run.wrk_cores):.2f}",
-        )
-        lines.append(f"| {load} | {' | '.join(cells)} |")
-    return lines
-
-
-def _footnote(where: dict[str, Any], rounds: int) -> str:
-    names = ("python", "onnxruntime", "fastapi", "uvicorn")
+def _footnote(results: Results) -> str:
+    where = results.machine
+    names = ("python", "onnxruntime", "fastapi", "uvicorn", "wrk")
     versions = ", ".join(f"{name} {where[name]}" for name in names)
+    rounds = max((run.round for run in results.runs), default=0)
     return (
-        f"Medians of {rounds} interleaved rounds; a ratio is of medians, in brackets the least and the "
-        f"greatest within a round; raw is ONNX Runtime alone, just before and after each run. "
+        f"Medians of {rounds} interleaved rounds, in brackets the least and the greatest of any round; a "
+        "ratio is of medians. raw is ONNX Runtime alone, by its best batch, just before and after a load. "
         f"{where['cpu']}, {where['granted_cores']} cores, load average before {where['load_average']}; "
         f"{versions}; {where['measured_at']}."
     )
 
 
-def _warnings(runs: Sequence[Run]) -> list[str]:
-    busiest = max(run.wrk_cores for run in runs)
-    if busiest <= BUSY_WRK_CORES:
-        return []
-    return [f"\nCaution: wrk used up to {busiest:.2f} of its one core and may have been the bottleneck."]
+def _left_out(results: Results) -> Iterator[str]:
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for left in results.left_out:
+        reasons.setdefault((left.target, left.reason), []).append(left.workload)
+    for (target, reason), workloads in reasons.items():
+        yield f"Left out, {target}: {', '.join(workloads)}; {reason}."
+
+
+def _warnings(results: Results) -> Iterator[str]:
+    busiest = max(values_of(results.runs, "client_cores"), default=0.0)
+    if busiest > BUSY_CLIENT_CORES:
+        yield f"Caution: wrk used up to {busiest:.2f} of its one core and may have been the bottleneck."
+
+
+def _cell(summary: Summary | None) -> str:
+    if summary is None:
+        return ""
+    return f"{_number(summary.middle)} ({_number(summary.smallest)}..{_number(summary.largest)})"
+
+
+def _number(value: float) -> str:
+    """Whole from 100 on, else two digits after the point."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.2f}"
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], right: range) -> str:
+    rule = "|".join("---:" if place in right else "---" for place in range(len(heads)))
+    lines = [f"| {' | '.join(heads)} |", f"|{rule}|", *(f"| {' | '.join(row)} |" for row in rows)]
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Prints the report of a file of results."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("results", type=Path)
+    sys.stdout.write(markdown(read(parser.parse_args(arguments).results)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,88 +1,71 @@
 from __future__ import annotations
 
-import json
-import math
 from pathlib import Path
-from typing import Any
 
-import onnx
+import orjson
 import pytest
-from onnx import ModelProto, shape_inference
+from PIL import Image
 
-from service.engine import Engine
-from service.versions import read_manifest, verify_files
+from . import bench, curve, profiling
+from .load import wrk_is_there
+from .models import Model
+from .results import read
+from .test_against import inference_server
+from .workloads import NAIVE, SERVICE, WORKLOADS
 
-from . import bench, decoder, load, report
+pytestmark = [
+    pytest.mark.performance,
+    pytest.mark.skipif(not wrk_is_there(), reason="wrk is not installed; on Debian: apt-get install wrk"),
+    pytest.mark.timeout(300),
+]
 
-STATED_FLOPS = 16.5e6
-
-
-@pytest.fixture(scope="module")
-def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return decoder.publish_decoder(tmp_path_factory.mktemp("models"))
-
-
-def flops(model: ModelProto) -> int:
-    """Two per multiply-add of one sample, from the inferred shapes; the rest is too small to count."""
-    graph = shape_inference.infer_shapes(model, strict_mode=True).graph
-    weights = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
-    values = [*graph.input, *graph.value_info, *graph.output]
-    pixels = {
-        value.name: math.prod(dim.dim_value for dim in value.type.tensor_type.shape.dim[2:])
-        for value in values
-    }
-    total = 0
-    for node in graph.node:
-        if node.op_type in ("Gemm", "Conv", "ConvTranspose"):
-            place = node.output[0] if node.op_type == "Conv" else node.input[0]
-            total += 2 * math.prod(weights[node.input[1]]) * pixels[place]
-    return total
+BRIEFLY = ["--rounds", "1", "--seconds", "0.3"]
 
 
-def test_decoder_is_as_large_as_the_design_states() -> None:
-    model = decoder.decoder_model()
-    parameters = sum(math.prod(tensor.dims) for tensor in model.graph.initializer)
-    assert 1.6e6 <= parameters <= 1.8e6
-    assert flops(model) == pytest.approx(STATED_FLOPS, rel=0.05)
-
-
-def test_decoder_is_the_same_whenever_it_is_made() -> None:
-    assert decoder.decoder_model().SerializeToString() == decoder.decoder_model().SerializeToString()
-
-
-def test_published_decoder_verifies_and_computes_its_self_test(published: Path) -> None:
-    manifest = read_manifest(published)
-    verify_files(published, manifest)
-    Engine(published, manifest, "cpu", max_batch_rows=64).self_test(published)
-    assert (manifest.name, manifest.version) == ("bench-decoder", 1)
-    assert "sample" in manifest.operations
-    onnx.checker.check_model(published / "decode.onnx")
-
-
-def test_ratios_are_of_medians_with_the_range_within_rounds() -> None:
-    def run(number: int, target: str, samples: float, raw: float) -> report.Run:
-        return report.Run(number, "single", target, samples, samples, 1, 2, 100, 1, 0.1, raw)
-
-    runs = [
-        *(run(1, "naive", 100, 1000), run(2, "naive", 200, 1000), run(3, "naive", 300, 1000)),
-        *(run(3, "service", 600, 1200), run(1, "service", 300, 1000), run(2, "service", 400, 800)),
-    ]
-    ratios = report.ratios(runs, "single")
-    assert ratios["service / naive"] == report.Ratio(2.0, 2.0, 3.0)
-    assert ratios["service / raw"] == report.Ratio(0.4, 0.3, 0.5)
-
-
-@pytest.mark.performance
-@pytest.mark.skipif(not load.wrk_is_there(), reason="wrk is not installed; on Debian: apt-get install wrk")
-def test_bench_measures_every_workload_and_target(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bench_measures_every_figure_of_every_workload(
+    bench_catalogue: dict[str, Model], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     file = tmp_path / "bench.json"
-    status = bench.main(["--rounds", "1", "--seconds", "1", "--json", str(file)])
+    graphs = {"bench-decoder": bench_catalogue["bench-decoder"].graph("sample")}
+    with inference_server(graphs, tmp_path, binary=True) as other:
+        options = ["--against", f"other={other.url}", "--stream-seconds", "5", "--json", str(file)]
+        status = bench.main([*BRIEFLY, *options])
     captured = capsys.readouterr()
     assert status == 0, captured.err
-    written: dict[str, Any] = json.loads(file.read_text())
-    measured = {(run["workload"], run["target"]) for run in written["runs"]}
-    assert measured == {
-        (workload.name, target) for workload in load.WORKLOADS for target in ("naive", "service")
+    results = read(file)
+    for workload in WORKLOADS:
+        for figure in workload.figures:
+            assert results.summary(workload.name, SERVICE, figure) is not None, (workload.name, figure)
+            assert f"| {workload.what} | {figure.title} |" in captured.out
+    of_naive = {run.workload for run in results.runs if run.target == NAIVE}
+    assert of_naive == {
+        workload.name for workload in WORKLOADS if workload.measure in ("load", "beside-runtime")
     }
-    assert all(run["requests_per_second"] > 0 for run in written["runs"])
-    assert "service / naive" in captured.out
+    of_other = {run.workload for run in results.runs if run.target == "other"}
+    left_out = {left.workload for left in results.left_out if left.target == "other"}
+    assert of_other == {w.name for w in WORKLOADS if w.measure == "load" and w.operation == "sample"}
+    assert of_other | left_out == {workload.name for workload in WORKLOADS}
+
+
+def test_the_curve_has_a_point_for_every_place_on_every_axis(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(curve, "CONNECTIONS", (1, 8))
+    monkeypatch.setattr(curve, "MAX_BATCH_ROWS", (1, 64))
+    monkeypatch.setattr(curve, "WIDTHS", (0.25, 1.0))
+    picture = tmp_path / "curve.png"
+    assert bench.main([*BRIEFLY, "--curve", str(picture)]) == 0
+    points = orjson.loads((tmp_path / "curve.json").read_bytes())["points"]
+    assert len([point for point in points if point["target"] == SERVICE]) == 6
+    assert len([point for point in points if point["target"] == NAIVE]) == 4
+    with Image.open(picture) as drawn:
+        assert drawn.format == "PNG"
+
+
+@pytest.mark.parametrize("start", [(), ("--start",)])
+def test_a_profile_names_functions_of_the_service(tmp_path: Path, start: tuple[str, ...]) -> None:
+    options = ["--seconds", "2", "--folder", str(tmp_path), *start]
+    assert profiling.main(options) == 0
+    assert "service/api/" in (tmp_path / profiling.FILES["flamegraph"]).read_text()
+    frames = orjson.loads((tmp_path / profiling.FILES["speedscope"]).read_bytes())["shared"]["frames"]
+    assert any("service/api/" in frame.get("file", "") for frame in frames)

@@ -1,0 +1,64 @@
+"""Other servers, already running, to be measured beside ours: which API they speak is found by asking."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import httpx
+
+from .dialects import Dialect, OurDialect
+from .failure import BenchFailed
+from .models import Model
+from .open_inference import OpenInference
+from .servers import Target
+from .workloads import NAIVE, SERVICE
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a server is, and what the report calls it."""
+
+    name: str
+    url: str
+
+    @classmethod
+    def parse(cls, text: str) -> Address:
+        """From `URL` or `NAME=URL`; raises ValueError if it is neither, or the name is one of ours."""
+        name, equals, url = text.partition("=") if not text.startswith("http") else ("", "", text)
+        parsed = httpx.URL(url.rstrip("/"))
+        if parsed.scheme != "http" or not parsed.host or (equals and not name) or name in (SERVICE, NAIVE):
+            raise ValueError(
+                f"{text!r} is not [NAME=]http://HOST:PORT with a name other than {SERVICE} and {NAIVE}"
+            )
+        return cls(name or parsed.netloc.decode(), str(parsed))
+
+
+@contextmanager
+def attached(address: Address, models: Mapping[str, Model]) -> Iterator[Target]:
+    """A running server as a target.
+
+    Raises:
+        BenchFailed: it does not answer, or speaks neither our `/v1` nor the Open Inference Protocol's `/v2`.
+    """
+    with httpx.Client(base_url=address.url, timeout=30.0, trust_env=False) as client:
+        try:
+            dialect = _dialect(address, client, models)
+        except (httpx.HTTPError, ValueError, LookupError) as error:
+            raise BenchFailed(
+                f"{address.name} at {address.url} cannot be asked what it is: {error}"
+            ) from error
+        yield Target(address.name, address.url, dialect)
+
+
+def _dialect(address: Address, client: httpx.Client, models: Mapping[str, Model]) -> Dialect:
+    catalogue = client.get("/v1/models")
+    if catalogue.status_code == 200 and "models" in catalogue.json():
+        return OurDialect(models, {entry["name"] for entry in catalogue.json()["models"]})
+    if client.get("/v2/health/ready").status_code == 200:
+        return OpenInference(client, models)
+    raise BenchFailed(
+        f"{address.name} at {address.url} answers neither /v1/models as this service does nor "
+        "/v2/health/ready; start it, or name another"
+    )
