@@ -112,20 +112,24 @@ class GanStep:
         return now * options.r1_weight, now * options.r2_weight
 
     def _generator_terms(self, items: Tensor, noise: Noise, step: int) -> Terms:
-        generated, components = self._generated(noise, len(items))
-        fake_logits = self._judged(generated)
+        prior, options = self.model.generator.prior, self._options
+        latents, components = _latents(self.model, noise, len(items))
+        drawn = torch.ones(len(items), device=items.device)
+        if prior is not None and options.prior_exploration:
+            drawn = (noise.uniform(len(items)) >= options.prior_exploration).float()
+            others = prior.latents(noise.normal(*latents.shape), prior.any(noise.uniform(len(items))))
+            latents = torch.where(drawn.unsqueeze(1) > 0, latents, others)
+        fake_logits = self._judged(self.model.decode(latents))
         real_logits = fake_logits
         if self._losses.generator_sees_real:
             with torch.no_grad():
                 real_logits = self._judged(items)
         loss = self._losses.generator(real_logits, fake_logits)
         report = {"generator_loss": loss}
-        if components is not None:
-            prior, evenness = self.model.generator.prior, self._options.prior_evenness
-            assert prior is not None
-            loss = loss + prior.surrogate(loss.detach(), components)
-            if evenness:
-                loss = loss + evenness * (1 - step / self._steps) * prior.unevenness()
+        if prior is not None and components is not None:
+            loss = loss + drawn * prior.surrogate(loss.detach(), components)
+            if options.prior_evenness:
+                loss = loss + options.prior_evenness * (1 - step / self._steps) * prior.unevenness()
         return Terms(loss, report)
 
 

@@ -125,6 +125,9 @@ class GanOptions(Options):
     prior_learning_rate_growth: float = Field(default=1.0, gt=0)
     """By what factor that ratio grows to the last step, geometrically: weights that have to be put right late
     need not be as slow as the generator then is."""
+    prior_exploration: float = Field(default=0.0, ge=0, lt=1)
+    """The share of the items that the generator learns from which come of any Gaussian alike: those of little
+    weight learn too, to be ready where a cluster lacks one. The discriminator and the weights see none."""
     prior_evenness: float = Field(default=0.0, ge=0)
     """What KL(even weights || weights) weighs at the first step, falling linearly to 0 at the last. It keeps
     every Gaussian in play: one without any weight cannot move to a cluster that none has found."""

@@ -136,6 +136,10 @@ class Islands(nn.Module):
         ends = torch.cumsum(self.log_weights().detach().double().exp(), 0)
         return torch.searchsorted(ends / ends[-1], uniforms.double(), right=True)
 
+    def any(self, uniforms: Tensor) -> Tensor:
+        """Components that uniforms in [0, 1) of any shape choose, whatever they weigh."""
+        return (uniforms * len(self.means)).long()
+
     def latents(self, normals: Tensor, components: Tensor) -> Tensor:
         """Latents (N, D) of chosen components (N,), from normals (N, D)."""
         return self.means[components] + self.deviation * normals

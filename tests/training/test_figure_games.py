@@ -60,7 +60,7 @@ def test_descending_a_players_loss_leaves_the_other_as_it_was() -> None:
     assert torch.equal(weights(game.generator), generator)
     assert not torch.equal(weights(game.discriminator), discriminator)
     discriminator = weights(game.discriminator)
-    descend(torch.optim.SGD(game.generator.parameters(), 0.1), game.generator_loss(points))
+    descend(torch.optim.SGD(game.generator.parameters(), 0.1), game.generator_loss(points, 0.0))
     assert torch.equal(weights(game.discriminator), discriminator)
     assert not torch.equal(weights(game.generator), generator)
 

@@ -272,3 +272,30 @@ def test_evenness_weighs_less_and_less_and_nothing_at_the_end(ring: Dataset) -> 
     assert added[0] > 0.01
     assert added[1] == pytest.approx(added[0] / 2, rel=1e-3)
     assert added[2] == 0
+
+
+def test_components_without_weight_learn_only_where_the_generator_explores(ring: Dataset) -> None:
+    def gradient(exploration: float) -> torch.Tensor:
+        recipe = ring_recipe(
+            objective="relativistic", prior="mixture", prior_components=2, prior_exploration=exploration
+        )
+        assert recipe.gan is not None
+        torch.manual_seed(0)
+        gan = make_gan(recipe, ring)
+        prior = gan.generator.prior
+        assert prior is not None
+        with torch.no_grad():
+            prior.means[:] = torch.tensor([[50.0, 0.0], [0.0, 50.0]])
+            prior.raw[:] = torch.tensor([0.0, -50.0])
+        decoded: list[torch.Tensor] = []
+        gan.generator.network.register_forward_pre_hook(lambda _, given: decoded.append(given[0]))
+        items = torch.from_numpy(ring.items["train"][:64])
+        torch.autograd.backward(all_terms(GanStep(gan, recipe.gan, 100).phases()[1], items, 0)["loss"].mean())
+        share = float((decoded[0][:, 1] > 25).float().mean())
+        assert share == 0 if exploration == 0 else 0.1 < share < 0.5
+        assert prior.raw.grad is not None
+        return prior.raw.grad
+
+    # all that the prior itself drew is of the first component, whose weight is 1 and cannot learn
+    assert torch.allclose(gradient(0.0), torch.zeros(2), atol=1e-6)
+    assert torch.allclose(gradient(0.5), torch.zeros(2), atol=1e-6)

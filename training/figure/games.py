@@ -71,7 +71,7 @@ class Adversarial(Game):
         """The discriminator's steps, then one of the generator's."""
         for _ in range(self.options.discriminator_steps):
             descend(self._discriminator_descent, self.discriminator_loss(draw, progress))
-        descend(self._generator_descent, self.generator_loss(draw))
+        descend(self._generator_descent, self.generator_loss(draw, progress))
 
     def discriminator_loss(self, draw: Draw, progress: float) -> Tensor:
         """The discriminator's mean loss with its penalties, a scalar."""
@@ -90,7 +90,7 @@ class Adversarial(Game):
             loss = loss + options.slope_weight * slope.mean()
         return loss
 
-    def generator_loss(self, draw: Draw) -> Tensor:
+    def generator_loss(self, draw: Draw, progress: float) -> Tensor:
         """The generator's mean loss, a scalar."""
         options, rows = self.options, self.options.batch_rows * self.options.packing
         points, components = self.generator.draw(rows)
@@ -102,6 +102,7 @@ class Adversarial(Game):
         loss = self._losses.generator(real_logits, fake_logits)
         if components is not None and self.generator.prior is not None:
             loss = loss + self.generator.prior.surrogate(loss.detach(), components)
+            loss = loss + options.island_evenness * (1 - progress) * self.generator.prior.unevenness()
         return loss.mean()
 
     def _penalty_weight(self, progress: float) -> float:

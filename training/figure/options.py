@@ -57,6 +57,8 @@ class Options:
     """Of each component; their means are drawn from N(0, I)."""
     island_rate: float = 1.0
     """The learning rate of the logarithms of their weights over that of other parameters."""
+    island_evenness: float = 0.0
+    """What KL(even weights || weights) weighs at first, falling linearly to 0."""
     width: int = 128
     layers: int = 3
     """Hidden layers of each network, and units in each."""
@@ -147,7 +149,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
         "islands": Method(
             "R1+R2, mixture prior",
             "Huang et al. 2024; Xiao et al. 2018, arXiv:1805.07674",
-            Options(islands=256, island_rate=5.0, **_SHIPPED),
+            Options(islands=256, island_rate=5.0, island_evenness=0.2, **_SHIPPED),
             _WHOLE_FIRST,
         ),
     }
