@@ -196,7 +196,7 @@ def main() -> None:
         app()
     except _EXPECTED as error:
         _console.print(f"[bold red]error:[/] {type(error).__name__}: ", end="")
-        _console.print(str(error), markup=False, highlight=False)
+        _console.print(str(error), markup=False, highlight=False, soft_wrap=True)
         raise SystemExit(1) from None
 
 
@@ -251,7 +251,7 @@ def _export(recipe: Recipe, dataset: Dataset, folder: Path, models: Path, quiet:
     metrics |= training_figures(recipe, checkpoint)
     published = export(step, recipe, dataset, metrics, models, lambda line: _console.print(line))
     verify_version(published)
-    _console.print(f"published {published}")
+    _console.print(f"published {published}", soft_wrap=True)
 
 
 def _again(command: str, recipe: Path, overrides: list[str] | None, runs: Path, models: Path | None) -> str:
