@@ -20,8 +20,8 @@ help: ## list the targets
 serve: $(VENV)/service.installed ## serve the models on 127.0.0.1:8000 (PORT=, HOST=, MODELS=, DEVICE=auto|cpu|cuda)
 	@exec $(BIN)/python -m service --host $(HOST) --port $(PORT) --models $(MODELS) --device $(DEVICE)
 
-test: $(VENV)/develop.installed ## run the default tests (under five minutes on two cores)
-	$(BIN)/python -m pytest
+test: $(VENV)/develop.installed ## run the default tests, a process per core (under five minutes on two)
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 lint: $(VENV)/develop.installed ## check format, ruff, types and layers
 	$(BIN)/ruff format --check .
