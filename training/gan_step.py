@@ -53,7 +53,7 @@ class GanStep:
 
     def validate(self, items: Tensor, noise: Noise) -> Mapping[str, Tensor]:
         """Both terms of V(G, D) on held-out items and as many generated ones, and what those are like."""
-        generated, _ = self._generated(noise, len(items))
+        generated = self._generated(noise, len(items))
         real, fake = value_function(self._judged(items), self._judged(generated))
         bound = math.log(2) + (real + fake) / 2
         seen = {} if self._watch is None else self._watch(generated)
@@ -61,13 +61,12 @@ class GanStep:
 
     def sample(self, noise: Noise, rows: int) -> Tensor:
         """Generated items."""
-        items, _ = self._generated(noise, rows)
-        return items
+        return self._generated(noise, rows)
 
-    def _generated(self, noise: Noise, rows: int) -> tuple[Tensor, Tensor | None]:
-        """Items (rows, *item), and the component (rows,) of the prior that each is of, if it has such."""
-        latents, components = _latents(self.model, noise, rows)
-        return self.model.decode(latents), components
+    def _generated(self, noise: Noise, rows: int) -> Tensor:
+        """Items (rows, *item)."""
+        latents, _ = _latents(self.model, noise, rows)
+        return self.model.decode(latents)
 
     def _judged(self, items: Tensor) -> Tensor:
         """The logits of items (B, *item), as many of them together as the discriminator takes: (B / m,)."""
@@ -77,7 +76,7 @@ class GanStep:
     def _discriminator_terms(self, items: Tensor, noise: Noise, step: int) -> Terms:
         options = self._options
         with torch.no_grad():
-            generated, _ = self._generated(noise, len(items))
+            generated = self._generated(noise, len(items))
         real, fake = packed(items, options.packing), packed(generated, options.packing)
         both = torch.cat([real, fake])
         weights = self._penalty_weights(step)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from training.figure.networks import Discriminator, Generator
 from training.figure.options import Options
 from training.objectives import LOSSES, gradient_penalty, packed, slope_penalty
+from training.step import Rate
 
 Draw = Callable[[int], Tensor]
 """Rows to as many standardised training points (rows, 2)."""
@@ -27,7 +28,7 @@ class Game(ABC):
         self.options = options
         self.generator = Generator(options)
         self.discriminator = self._make_discriminator()
-        self._optimisers: dict[torch.optim.Adam, tuple[float, float]] = {}
+        self._optimisers: dict[torch.optim.Adam, Rate] = {}
 
     @abstractmethod
     def step(self, draw: Draw, progress: float) -> None:
@@ -35,9 +36,9 @@ class Game(ABC):
 
     def set_learning_rates(self, progress: float) -> None:
         """Let the learning rates fall geometrically."""
-        rate = _between(self.options.learning_rate, self.options.final_learning_rate, progress)
-        for optimiser, (ratio, growth) in self._optimisers.items():
-            optimiser.param_groups[0]["lr"] = rate * ratio * math.pow(growth, progress)
+        base = _between(self.options.learning_rate, self.options.final_learning_rate, progress)
+        for optimiser, rate in self._optimisers.items():
+            optimiser.param_groups[0]["lr"] = rate.at(base, progress)
 
     def generate(self, rows: int) -> Tensor:
         """Points (rows, 2) of fresh latents."""
@@ -47,10 +48,10 @@ class Game(ABC):
     def _make_discriminator(self) -> Discriminator:
         return Discriminator(self.options)
 
-    def _optimiser(self, *networks: nn.Module, ratio: float = 1.0, growth: float = 1.0) -> torch.optim.Adam:
+    def _optimiser(self, *networks: nn.Module, rate: Rate | None = None) -> torch.optim.Adam:
         weights = [weight for network in networks for weight in network.parameters()]
         optimiser = torch.optim.Adam(weights, betas=self.options.betas, fused=True)
-        self._optimisers[optimiser] = (ratio, growth)
+        self._optimisers[optimiser] = rate or Rate()
         return optimiser
 
 
@@ -61,11 +62,7 @@ class Adversarial(Game):
         super().__init__(options)
         self._losses = LOSSES[options.objective]
         self._generator_descent = self._optimiser(self.generator)
-        self._discriminator_descent = self._optimiser(
-            self.discriminator,
-            ratio=options.discriminator_learning_rate_ratio,
-            growth=options.discriminator_learning_rate_growth,
-        )
+        self._discriminator_descent = self._optimiser(self.discriminator, rate=options.discriminator_rate)
 
     def step(self, draw: Draw, progress: float) -> None:
         """The discriminator's steps, then one of the generator's."""

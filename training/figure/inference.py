@@ -24,8 +24,7 @@ class _Inference(Game):
         super().__init__(options)
         self.encoder = Encoder(options)
         self._joint_descent = self._optimiser(self.generator, self.encoder)
-        ratio = options.discriminator_learning_rate_ratio
-        self._discriminator_descent = self._optimiser(self.discriminator, ratio=ratio)
+        self._discriminator_descent = self._optimiser(self.discriminator, rate=options.discriminator_rate)
 
     def step(self, draw: Draw, progress: float) -> None:  # noqa: ARG002 - one signature
         """The discriminator's step, then one of generator and encoder together."""

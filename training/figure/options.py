@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from service.contract import Objective
+from training.step import Rate
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,11 @@ class Options:
     """The lowest and highest of those, radians per data deviation."""
     averaging_decay: float = 0.999
     """Of the exponential moving average of the generator, approached from below in the first steps."""
+
+    @property
+    def discriminator_rate(self) -> Rate:
+        """The discriminator's learning rate over the others'."""
+        return Rate(self.discriminator_learning_rate_ratio, self.discriminator_learning_rate_growth)
 
 
 @dataclass(frozen=True)
