@@ -160,9 +160,10 @@ def test_rows_of_a_client_that_left_are_given_up(service: RunningService) -> Non
         head = f"POST /v1/models/toy-vae/score HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n\r\n"
         connection.sendall(head.encode() + body)
     gone = 'pushforward_rejected_total{reason="client_gone"}'
-    text = before
-    while _value(text, gone) == _value(before, gone):  # bounded by the test's time limit
-        text = service.client.get("/metrics").text
+    while _value(service.client.get("/metrics").text, gone) == _value(before, gone):
+        pass  # bounded by the test's time limit
+    # read anew: one text is not read at one instant, and its queue comes before its rejections
+    text = service.client.get("/metrics").text
     assert _value(text, 'pushforward_queue_items{model="toy-vae",stage="score"}') == 0
 
 
