@@ -50,9 +50,11 @@ def create_app(settings: Settings, metrics: Metrics | None = None, *, loads_firs
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         loading = asyncio.create_task(registry.load(), name="load models")
         loading.add_done_callback(_log_failure)
+        settling = asyncio.create_task(metrics.keep_settled(), name="settle metrics")
         if loads_first:
             await asyncio.wait({loading})
         yield
+        settling.cancel()
         loading.cancel()
         await registry.close()
 

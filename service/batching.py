@@ -89,6 +89,7 @@ class Batcher:
         self._waiting_rows = 0
         self._arrived = asyncio.Event()
         self._lanes: list[asyncio.Task[None]] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
         self._died_at: float | None = None
         self.healthy = True
@@ -100,6 +101,7 @@ class Batcher:
 
     def start(self) -> None:
         """Starts the lanes; call it once, in the event loop."""
+        self._loop = asyncio.get_running_loop()
         self._lanes = [asyncio.create_task(self._supervise()) for _ in range(self._lane_count)]
 
     async def stop(self) -> None:
@@ -142,10 +144,14 @@ class Batcher:
                 f"{self._waiting_rows} rows are waiting and {rows} more would pass the limit of "
                 f"{self._limits.max_waiting_rows}; try again later or ask for less"
             )
-        answer: asyncio.Future[Arrays] = asyncio.get_running_loop().create_future()
-        waiter = Waiter(inputs, cost_per_row, answer, timing or Timing(), time.perf_counter(), 0, rows)
-        key = (cost_per_row, *((array.shape[1:], array.dtype.char) for array in inputs))
-        self._lines.setdefault(key, Line()).add(waiter, self._batch_rows(cost_per_row))
+        loop = self._loop or asyncio.get_running_loop()  # which asks the system for the process each time
+        answer: asyncio.Future[Arrays] = loop.create_future()
+        waiter = Waiter(inputs, cost_per_row, answer, timing or Timing(), time.perf_counter(), rows, rows)
+        key = (cost_per_row, *[(array.shape[1:], array.dtype.char) for array in inputs])
+        line = self._lines.get(key)
+        if line is None:
+            line = self._lines[key] = Line()
+        line.add(waiter, self._batch_rows(cost_per_row))
         self._unsettled.add(waiter)
         self._count_waiting(rows)
         self._arrived.set()
@@ -153,15 +159,14 @@ class Batcher:
             return await answer
         finally:
             self._unsettled.discard(waiter)
-            self._count_waiting(-waiter.missing_rows)
-            waiter.missing_rows = 0
+            if waiter.missing_rows:
+                self._count_waiting(-waiter.missing_rows)
+                waiter.missing_rows = 0
 
     def _batch_rows(self, cost_per_row: int) -> int:
         return max(1, self._limits.max_batch_cost // cost_per_row)
 
     def _count_waiting(self, change: int) -> None:
-        if not change:
-            return
         self._waiting_rows += change
         if self._watcher is not None:
             self._watcher.waiting(change)
@@ -208,15 +213,15 @@ class Batcher:
             await self._run_apart(batch, error)
             return
         seconds = time.perf_counter() - started_at
-        rows = sum(part.rows for part in batch)
         if self._watcher is not None:
-            self._watcher.computed(rows, seconds)
-        first = 0
+            self._watcher.computed(len(outputs[0]), seconds)
+        first = settled = 0
         for part in batch:
             part.waiter.timing.compute_seconds += seconds
-            mine = tuple(array[first : first + part.rows] for array in outputs)
-            self._count_waiting(-part.waiter.settle(part.start, mine))
+            mine = tuple([array[first : first + part.rows] for array in outputs])
+            settled += part.waiter.settle(part.start, mine)
             first += part.rows
+        self._count_waiting(-settled)
 
     async def _run_apart(self, batch: list[Slice], error: Exception) -> None:
         """After a failed batch: each of its calls alone, so that only the culprit fails."""
@@ -237,8 +242,8 @@ class Batcher:
             outputs = self._compute(inputs)
         else:
             outputs = await asyncio.get_running_loop().run_in_executor(self._threads, self._compute, inputs)
-        if any(len(array) != rows for array in outputs):
-            got = [len(array) for array in outputs]
+        got = [len(array) for array in outputs]
+        if got.count(rows) != len(got):
             raise EngineFailed(f"{rows} rows went in and {got} came out")
         return outputs
 

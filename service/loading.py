@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 
-from service.batching import Batcher, Limits
+from service.batching import Batcher, Compute, Limits
 from service.calibration import Calibration
 from service.contract import LogitsSpec, Manifest, Statistic
 from service.engine import Engine, Provider
@@ -18,10 +18,11 @@ from service.errors import InvalidVersion
 from service.filtering import Filter
 from service.metrics import Metrics
 from service.noise import Floats
-from service.prior import read_prior
+from service.prior import Prior, read_prior
 from service.scorer import Scorer, offered_statistics
-from service.served import Served
+from service.served import SAMPLE_STAGE, Served
 from service.settings import Settings
+from service.turns import Arrays
 from service.versions import read_arrays, read_manifest, verify_files
 
 INLINE_SECONDS: Final = 0.001
@@ -46,7 +47,7 @@ def load(folder: Path, provider: Provider, settings: Settings, metrics: Metrics,
     real_logits = None if logits is None else _read_logits(folder, logits)
     engine = Engine(folder, manifest, provider, settings.max_batch_rows)
     engine.self_test(folder)
-    batchers = _batchers(engine, manifest, settings, metrics, threads)
+    batchers = _batchers(engine, manifest, prior, settings, metrics, threads)
     scorer = Scorer(manifest, calibrations, batchers, settings.max_batch_rows)
     chooser = None
     if logits is not None and real_logits is not None:
@@ -86,21 +87,28 @@ def _read_logits(folder: Path, spec: LogitsSpec) -> Floats:
 
 
 def _batchers(
-    engine: Engine, manifest: Manifest, settings: Settings, metrics: Metrics, threads: Executor
+    engine: Engine, manifest: Manifest, prior: Prior, settings: Settings, metrics: Metrics, threads: Executor
 ) -> dict[str, Batcher]:
-    """A batcher for every graph, told by the warm-up which batches are small."""
+    """A batcher for every graph, and one from noise to samples; the warm-up told which batches are small."""
+
+    def sampled(words: Arrays) -> Arrays:
+        return engine.run("decode", (prior.latents_from(words),))
+
     batchers = {}
-    for graph, seconds_per_row in engine.warm_up().items():
-        limits = Limits(
-            settings.max_batch_rows, settings.max_waiting_rows, int(INLINE_SECONDS / seconds_per_row)
-        )
-        batchers[graph] = Batcher(
-            partial(engine.run, graph),
+    seconds_per_row = engine.warm_up()
+    stages: dict[str, tuple[Compute, float]] = {
+        graph: (partial(engine.run, graph), seconds) for graph, seconds in seconds_per_row.items()
+    }
+    stages[SAMPLE_STAGE] = (sampled, seconds_per_row["decode"])
+    for stage, (compute, seconds) in stages.items():
+        limits = Limits(settings.max_batch_rows, settings.max_waiting_rows, int(INLINE_SECONDS / seconds))
+        batchers[stage] = Batcher(
+            compute,
             limits,
             lanes=settings.granted_lanes if engine.provider == "cpu" else 1,
             threads=threads,
-            watcher=metrics.watch(manifest.name, graph, engine.provider, limits.max_waiting_rows),
-            name=f"{manifest.name}/{manifest.version} {graph}",
+            watcher=metrics.watch(manifest.name, stage, engine.provider, limits.max_waiting_rows),
+            name=f"{manifest.name}/{manifest.version} {stage}",
         )
-        log.debug("%s: %.0f us a row, up to %d inline", graph, seconds_per_row * 1e6, limits.inline_cost)
+        log.debug("%s: %.0f us a row, up to %d inline", stage, seconds * 1e6, limits.inline_cost)
     return batchers

@@ -7,6 +7,7 @@ Where several replicas serve, any of them tells what all count together; a gauge
 
 from __future__ import annotations
 
+import asyncio
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
@@ -15,6 +16,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import choose_encoder
 
 from service.shared_values import merged
+from service.tallies import SETTLE_SECONDS, Count, Distribution, Tally
 
 DURATION_BUCKETS = (
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
@@ -64,8 +66,8 @@ class Metrics:
             "compute_duration_seconds", "Batches.", DURATION_BUCKETS, "model", "stage", "provider"
         )
         self.batch_rows = histogram("batch_items", "Rows of a batch.", ROW_BUCKETS, "model", "stage")
-        self.body_bytes = histogram("request_body_bytes", "Request bodies.", BYTE_BUCKETS)
-        self.inflight = gauge("inflight_requests", "Requests being answered.")
+        body_bytes = histogram("request_body_bytes", "Request bodies.", BYTE_BUCKETS)
+        inflight = gauge("inflight_requests", "Requests being answered.")
         self.waiting_rows = gauge("queue_items", "Rows waiting for a batch.", "model", "stage")
         self.waiting_capacity = gauge("queue_capacity_items", "Rows that may wait.", "model", "stage")
         self.model_loaded = gauge(
@@ -85,8 +87,11 @@ class Metrics:
         self.anomalies = counter("anomalies_flagged", "Scored items that were flagged.", "model")
         self.replica_restarts = counter("replica_restarts", "Replicas started in the place of one that died.")
         gauge("build_info", "Always 1.", "release", merge="livemax").labels(release()).set(1)
+        self._tallies: list[Tally] = []
+        self.body_bytes = self.distribution(body_bytes)
+        self.inflight = self.count(inflight)
         self._meters: dict[tuple[str, str], Meter] = {}
-        self._answers: dict[tuple[str, str, int], Counter] = {}
+        self._answers: dict[tuple[str, str, int], Count] = {}
         self.draining.set(0)
         for reason in REJECTIONS:
             self.rejected.labels(reason)
@@ -105,17 +110,47 @@ class Metrics:
 
     def answered(self, route: str, method: str, code: int) -> None:
         """One HTTP answer left; its label set is resolved once."""
-        if (route, method, code) not in self._answers:
-            self._answers[route, method, code] = self.http_requests.labels(route, method, str(code))
-        self._answers[route, method, code].inc()
+        key = (route, method, code)
+        if key not in self._answers:
+            self._answers[key] = self.count(self.http_requests.labels(route, method, str(code)))
+        self._answers[key].add()
 
     def watch(self, model: str, stage: str, provider: str, capacity_rows: int) -> StageWatcher:
         """What a batcher of that model reports to."""
         self.waiting_capacity.labels(model, stage).inc(capacity_rows)
         return StageWatcher(self, model, stage, provider)
 
+    def count(self, metric: Counter | Gauge) -> Count:
+        """A tally of the metric; ask for it once, since it is kept."""
+        tally = Count(metric)
+        self._tallies.append(tally)
+        return tally
+
+    def distribution(self, metric: Histogram) -> Distribution:
+        """A tally of the metric; ask for it once, since it is kept."""
+        tally = Distribution(metric)
+        self._tallies.append(tally)
+        return tally
+
+    def settle(self) -> None:
+        """Tells the metrics what was tallied. To be called in the event loop, where tallies are kept."""
+        for tally in self._tallies:
+            tally.settle()
+
+    async def keep_settled(self) -> None:
+        """Settles every so often, until cancelled, and then once more."""
+        try:
+            while True:
+                await asyncio.sleep(SETTLE_SECONDS)
+                self.settle()
+        finally:
+            self.settle()
+
     def exposition(self, accept: str) -> tuple[bytes, str]:
-        """The metrics as text in the format `Accept` prefers, and its content type."""
+        """The metrics, as they were settled last, in the format `Accept` prefers, and its content type.
+
+        It takes tenths of a second, and may be called in any thread.
+        """
         encode, content_type = choose_encoder(accept)
         return encode(self.registry if self._shared is None else merged(self._shared)), content_type
 
@@ -124,11 +159,11 @@ class Meter:
     """Counts the answers of one operation of one model; its label sets are resolved once."""
 
     def __init__(self, metrics: Metrics, model: str, operation: str) -> None:
-        self._seconds = metrics.request_seconds.labels(operation, model)
-        self._queue = metrics.queue_seconds.labels(model)
-        self._rows = metrics.rows.labels(model, operation)
-        self._samples = metrics.samples.labels(model) if operation == "sample" else None
-        self._anomalies = metrics.anomalies.labels(model) if operation == "score" else None
+        self._seconds = metrics.distribution(metrics.request_seconds.labels(operation, model))
+        self._queue = metrics.distribution(metrics.queue_seconds.labels(model))
+        self._rows = metrics.count(metrics.rows.labels(model, operation))
+        self._samples = metrics.count(metrics.samples.labels(model)) if operation == "sample" else None
+        self._anomalies = metrics.count(metrics.anomalies.labels(model)) if operation == "score" else None
 
     def took(self, seconds: float) -> None:
         """One request ended, whatever its outcome."""
@@ -137,20 +172,20 @@ class Meter:
     def answered(self, queue_seconds: float, rows: int, anomalies: int) -> None:
         """One request was answered."""
         self._queue.observe(queue_seconds)
-        self._rows.inc(rows)
+        self._rows.add(rows)
         if self._samples is not None:
-            self._samples.inc(rows)
+            self._samples.add(rows)
         if self._anomalies is not None:
-            self._anomalies.inc(anomalies)
+            self._anomalies.add(anomalies)
 
 
 class StageWatcher:
-    """Reports one graph of one model; its label sets are resolved once."""
+    """Reports one stage of one model; its label sets are resolved once."""
 
     def __init__(self, metrics: Metrics, model: str, stage: str, provider: str) -> None:
-        self._seconds = metrics.compute_seconds.labels(model, stage, provider)
-        self._rows = metrics.batch_rows.labels(model, stage)
-        self._waiting = metrics.waiting_rows.labels(model, stage)
+        self._seconds = metrics.distribution(metrics.compute_seconds.labels(model, stage, provider))
+        self._rows = metrics.distribution(metrics.batch_rows.labels(model, stage))
+        self._waiting = metrics.count(metrics.waiting_rows.labels(model, stage))
 
     def computed(self, rows: int, seconds: float) -> None:
         """One batch of that many rows took that long."""
@@ -159,4 +194,4 @@ class StageWatcher:
 
     def waiting(self, change: int) -> None:
         """That many more rows wait now, or fewer, if negative; versions of a model add up."""
-        self._waiting.inc(change)
+        self._waiting.add(change)

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from service.contract import Manifest, MixturePrior
 from service.errors import InvalidVersion
-from service.noise import Floats, Stream, normals, uniforms
+from service.noise import Floats, Stream, contiguous_words, normals_from, uniforms_from
+from service.turns import Arrays
 from service.versions import read_arrays
 
 WEIGHTS_TOLERANCE = 1e-6
@@ -48,7 +49,15 @@ class StandardNormal:
 
         `temperature` scales the standard deviation.
         """
-        drawn = normals(seed, streams.latent, start, count, self._size)
+        return self.latents_from(self.words(seed, start, count, streams), temperature)
+
+    def words(self, seed: int, start: int, count: int, streams: Streams = SAMPLES) -> Arrays:
+        """The noise those latents are made of, arrays of `count` rows."""
+        return (contiguous_words(seed, streams.latent, start, count, self._size),)
+
+    def latents_from(self, words: Arrays, temperature: float = 1.0) -> Floats:
+        """The latents of rows of `words`, each a function of its own row alone."""
+        drawn = normals_from(words[0], self._size)
         return drawn if temperature == 1.0 else drawn * np.float32(temperature)
 
 
@@ -93,12 +102,6 @@ class Mixture:
         self._means = means.astype(np.float32)
         self._deviations = deviations
 
-    def components(self, seed: int, start: int, count: int, streams: Streams = SAMPLES) -> NDArray[np.intp]:
-        """The components of samples start .. start + count - 1 of a seed, (count,) in 0 .. M - 1."""
-        chosen = uniforms(seed, streams.component, start, count, 1)[:, 0].astype(np.float64)
-        # "right": a component of weight 0 is never chosen
-        return np.searchsorted(self._cumulative, chosen, side="right")
-
     def latents(
         self, seed: int, start: int, count: int, temperature: float, streams: Streams = SAMPLES
     ) -> Floats:
@@ -106,13 +109,31 @@ class Mixture:
 
         `temperature` scales the standard deviations; the components and their means stay.
         """
-        chosen = self.components(seed, start, count, streams)
-        drawn = normals(seed, streams.latent, start, count, self._means.shape[1])
+        return self.latents_from(self.words(seed, start, count, streams), temperature)
+
+    def words(self, seed: int, start: int, count: int, streams: Streams = SAMPLES) -> Arrays:
+        """The noise those latents are made of, arrays of `count` rows."""
+        size = self._means.shape[1]
+        return (
+            contiguous_words(seed, streams.latent, start, count, size),
+            contiguous_words(seed, streams.component, start, count, 1),
+        )
+
+    def latents_from(self, words: Arrays, temperature: float = 1.0) -> Floats:
+        """The latents of rows of `words`, each a function of its own row alone."""
+        chosen = self.components_from(words)
+        drawn = normals_from(words[0], self._means.shape[1])
         drawn *= self._deviations.take(chosen, axis=0)
         if temperature != 1.0:
             drawn *= np.float32(temperature)
         drawn += self._means.take(chosen, axis=0)
         return drawn
+
+    def components_from(self, words: Arrays) -> NDArray[np.intp]:
+        """The components that rows of `words` choose, each in 0 .. M - 1."""
+        chosen = uniforms_from(words[1], 1)[:, 0].astype(np.float64)
+        # "right": a component of weight 0 is never chosen
+        return np.searchsorted(self._cumulative, chosen, side="right")
 
 
 Prior = StandardNormal | Mixture

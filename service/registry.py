@@ -50,6 +50,7 @@ class Registry:
         self._metrics = metrics
         self._threads = ThreadPoolExecutor(settings.granted_lanes, thread_name_prefix="lane")
         self._entries: dict[str, dict[int, Entry]] = {}
+        self._newest: dict[str, Served] = {}
         self.provider: Provider = "cpu"
 
     def find(self) -> None:
@@ -80,6 +81,9 @@ class Registry:
             if entry.served is not None:
                 entry.served.start()
                 entry.state = "ready"
+                newest = self._newest.setdefault(entry.name, entry.served)
+                if newest.manifest.version < entry.version:
+                    self._newest[entry.name] = entry.served
                 log.info("serving %s/%d on %s", entry.name, entry.version, entry.served.provider)
         log.info("ready" if self.ready else "not ready: no version could be loaded")
 
@@ -132,6 +136,8 @@ class Registry:
             UnknownModel, UnknownVersion: there is none; says which there are.
             Loading, LoadFailed: it is there, but cannot answer.
         """
+        if version is None and name in self._newest:
+            return self._newest[name]
         entry = self.entry(name, version)
         if entry.served is not None and entry.state == "ready":
             return entry.served

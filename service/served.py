@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Literal
+from typing import Final, Literal
 
 from service import noise
 from service.batching import Batcher
@@ -21,6 +21,8 @@ from service.scorer import Scorer
 from service.turns import Timing
 
 Output = Literal["mean", "draw"]
+SAMPLE_STAGE: Final = "sample"
+"""The batcher from noise to samples, beside those of the graphs."""
 
 
 class Served:
@@ -42,6 +44,11 @@ class Served:
         self._batchers = batchers
         self._filter = chooser
         self.operations = manifest.operations
+        self.headers = [
+            (b"x-pushforward-model", manifest.name.encode()),
+            (b"x-pushforward-version", b"%d" % manifest.version),
+        ]
+        """What names it in an answer."""
 
     @property
     def healthy(self) -> bool:
@@ -97,18 +104,24 @@ class Served:
 
     async def sample(
         self,
-        latents: Floats,
         seed: int,
         start: int,
+        count: int,
+        temperature: float,
         output: Output,
         timing: Timing,
         *,
         admitted: bool = False,
     ) -> Floats:
-        """Samples of the given latents, which are items start .. of the seed: (B, *item) float32.
+        """Samples start .. start + count - 1 of a seed: (B, *item) float32.
 
         `admitted` samples belong to an answer that has begun, which a full queue must not cut short.
         """
+        if output == "mean" and temperature == 1.0:  # nearly all: their latents are made a batch at a time
+            words = self.prior.words(seed, start, count)
+            (samples,) = await self._batchers[SAMPLE_STAGE].submit(words, timing, admitted=admitted)
+            return samples
+        latents = self.prior.latents(seed, start, count, temperature)
         if output == "mean":
             return await self.decode(latents, timing, admitted=admitted)
         if "draw" not in self.manifest.graphs:
@@ -117,10 +130,9 @@ class Served:
                 offered=self.operations,
             )
         shape = self.manifest.item_shape
-        uniforms = noise.uniforms(
-            seed, noise.Stream.OBSERVATION, start, len(latents), math.prod(shape)
-        ).reshape(-1, *shape)
-        (samples,) = await self._batchers["draw"].submit((latents, uniforms), timing, admitted=admitted)
+        uniforms = noise.uniforms(seed, noise.Stream.OBSERVATION, start, count, math.prod(shape))
+        inputs = (latents, uniforms.reshape(-1, *shape))
+        (samples,) = await self._batchers["draw"].submit(inputs, timing, admitted=admitted)
         return samples
 
     async def decode(self, latents: Floats, timing: Timing, *, admitted: bool = False) -> Floats:

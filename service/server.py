@@ -1,4 +1,4 @@
-"""uvicorn with bounds and a drain: header size, slow requests, and what SIGTERM means."""
+"""uvicorn with a drain: what SIGTERM means to one process, and to a replica."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ import signal
 import socket
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
-from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from service.address import url_of
 from service.api.probes import Lifecycle
 from service.api.problems import raw_problem
+from service.protocol import bounded_protocol
 from service.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -28,7 +27,7 @@ def server_for(app: FastAPI, settings: Settings, parent: Connection | None = Non
     config = uvicorn.Config(
         app,
         loop="uvloop",
-        http=_bounded_protocol(settings),
+        http=bounded_protocol(settings.max_header_bytes, settings.idle_seconds, raw_problem),
         ws="none",
         lifespan="on",
         log_config=None,
@@ -121,85 +120,3 @@ class ReplicaServer(Server):
     def _stop(self) -> None:
         if not self._lifecycle.draining:
             self._drain()
-
-
-def _bounded_protocol(settings: Settings) -> type[HttpToolsProtocol]:
-    """The HTTP protocol of uvicorn, with bounds on headers, on slow requests and on readers that stop."""
-    max_bytes, max_seconds = settings.max_header_bytes, settings.idle_seconds
-
-    class BoundedProtocol(HttpToolsProtocol):
-        _head_timer: asyncio.TimerHandle | None = None
-        _write_timer: asyncio.TimerHandle | None = None
-        _head_bytes = 0
-        _began = False
-
-        def connection_made(self, transport: Any) -> None:
-            super().connection_made(transport)
-            self._head_begins()
-
-        def data_received(self, data: bytes) -> None:
-            self._began = False
-            super().data_received(data)
-            if self._head_timer is not None and not self._began:  # all of it was an unfinished head
-                self._head_bytes += len(data)
-                if self._head_bytes > max_bytes:
-                    self._refuse(431, "headers_too_large", "the request line and headers have too many bytes")
-
-        def on_message_begin(self) -> None:
-            super().on_message_begin()
-            self._began = True
-            self._head_begins()
-
-        def on_headers_complete(self) -> None:
-            self._head_ends()
-            if sum(len(name) + len(value) for name, value in self.headers) + len(self.url) > max_bytes:
-                self._refuse(431, "headers_too_large", "the request line and headers have too many bytes")
-            else:
-                super().on_headers_complete()
-
-        def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - its text is uvicorn's, not ours
-            self._refuse(400, "malformed", "the request is not HTTP as it should be")
-
-        def pause_writing(self) -> None:
-            super().pause_writing()
-            self._write_timer = self.loop.call_later(max_seconds, self.transport.abort)
-
-        def resume_writing(self) -> None:
-            super().resume_writing()
-            self._write_ends()
-
-        def timeout_keep_alive_handler(self) -> None:
-            if self.transport.get_write_buffer_size():  # closing would wait for a reader that is gone
-                self.transport.abort()
-            super().timeout_keep_alive_handler()
-
-        def connection_lost(self, exc: Exception | None) -> None:
-            self._head_ends()
-            self._write_ends()
-            super().connection_lost(exc)
-
-        def _head_begins(self) -> None:
-            self._head_ends()
-            self._head_bytes = 0
-            self._head_timer = self.loop.call_later(max_seconds, self.transport.close)
-
-        def _head_ends(self) -> None:
-            if self._head_timer is not None:
-                self._head_timer.cancel()
-                self._head_timer = None
-
-        def _write_ends(self) -> None:
-            if self._write_timer is not None:
-                self._write_timer.cancel()
-                self._write_timer = None
-
-        def _refuse(self, status: int, code: str, detail: str) -> None:
-            """Answers what never becomes a request; amid another answer, only the connection is cut."""
-            self._head_ends()
-            if getattr(self.cycle, "response_complete", True) is False:
-                self.transport.abort()
-                return
-            self.transport.write(raw_problem(status, code, detail))
-            self.transport.close()
-
-    return BoundedProtocol

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -31,14 +31,11 @@ class Waiter:
     answer: asyncio.Future[Arrays]
     timing: Timing
     arrived_at: float
+    rows: int
+    """Of the call."""
+    missing_rows: int
     next_row: int = 0
-    missing_rows: int = 0
-    outputs: list[NDArray[Any]] = field(default_factory=list)
-
-    @property
-    def rows(self) -> int:
-        """The rows of the call."""
-        return len(self.inputs[0])
+    outputs: list[NDArray[Any]] | None = None
 
     @property
     def untaken_rows(self) -> int:
@@ -50,7 +47,7 @@ class Waiter:
         if not self.next_row:
             self.timing.queue_seconds += time.perf_counter() - self.arrived_at
         start, self.next_row = self.next_row, self.next_row + rows
-        return Slice(self, start, self.next_row)
+        return Slice(self, start, rows)
 
     def settle(self, start: int, outputs: Arrays) -> int:
         """Stores the outputs of a slice; the last slice answers the call. Returns the rows it took."""
@@ -61,7 +58,7 @@ class Waiter:
         if rows == self.rows:
             self.answer.set_result(outputs)
             return rows
-        if not self.outputs:
+        if self.outputs is None:
             self.outputs = [np.empty((self.rows, *part.shape[1:]), part.dtype) for part in outputs]
         for whole, part in zip(self.outputs, outputs, strict=True):
             whole[start : start + rows] = part
@@ -75,23 +72,20 @@ class Waiter:
             self.answer.set_exception(error)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Slice:
-    """Rows start .. stop - 1 of a call."""
+    """So many rows of a call, from `start` on."""
 
     waiter: Waiter
     start: int
-    stop: int
-
-    @property
-    def rows(self) -> int:
-        """How many rows it has."""
-        return self.stop - self.start
+    rows: int
 
     @property
     def inputs(self) -> Arrays:
         """Its part of the call's inputs, without a copy."""
-        return tuple(array[self.start : self.stop] for array in self.waiter.inputs)
+        if self.rows == self.waiter.rows:
+            return self.waiter.inputs
+        return tuple(array[self.start : self.start + self.rows] for array in self.waiter.inputs)
 
 
 class Line:
@@ -110,7 +104,9 @@ class Line:
 
         While long calls wait, half of the batch is kept for them; what they leave goes to short ones.
         """
-        batch = self._fill(self._short, max(1, max_batch_rows // 2) if self._long else max_batch_rows)
+        if not self._long:
+            return self._fill(self._short, max_batch_rows)
+        batch = self._fill(self._short, max(1, max_batch_rows // 2))
         for queue in (self._long, self._short):
             batch += self._fill(queue, max_batch_rows - sum(part.rows for part in batch))
         return batch

@@ -79,15 +79,14 @@ async def encode(call: Call[Any]) -> Answer:
 async def decode(call: Call[Any]) -> Answer:
     """Answers the items at the given latents."""
     samples = await call.served.decode(_array(call), call.timing)
-    return await arrays_answer(call, call.identity | {"shape": list(samples.shape)}, {"samples": samples})
+    return await arrays_answer(call, {"samples": samples})
 
 
 async def reconstruct(call: Call[Any]) -> Answer:
     """Answers the items decoded from their own encodings; deterministic."""
     latents, _ = await call.served.encode(_array(call), call.timing)
     reconstructions = await call.served.decode(latents, call.timing)
-    fields = call.identity | {"shape": list(reconstructions.shape)}
-    return await arrays_answer(call, fields, {"reconstructions": reconstructions, "latents": latents})
+    return await arrays_answer(call, {"reconstructions": reconstructions, "latents": latents})
 
 
 def _array(call: Call[Any]) -> Floats:

@@ -9,18 +9,21 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from typing import Any, Final
+from functools import lru_cache
+from typing import Any, Final, NamedTuple
+from weakref import WeakKeyDictionary
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api.coding import DECODE, ENCODE, RECONSTRUCT
-from service.api.connection import ClientGone, Connection, Watch
+from service.api.connection import Connection, request_ids
 from service.api.discriminating import DISCRIMINATE
 from service.api.exchange import PNG, Call, Operation, negotiate
 from service.api.interpolation import INTERPOLATE
-from service.api.reading import body_limit, from_query, read_request
+from service.api.reading import Reader, from_query
 from service.api.sampling import SAMPLE, SampleRequest, entity_tag, settled
 from service.api.scoring import SCORE
+from service.api.watch import ClientGone, Watchman
 from service.errors import Draining, MethodNotAllowed, NotAcceptable, Unfit, UnsupportedMedia
 from service.metrics import Metrics
 from service.registry import Registry
@@ -37,29 +40,81 @@ _ROUTE = "/v1/models/{{model}}{}/{}"
 _PATH = re.compile(r"/v1/models/([^/]+)(?:/versions/([^/]+))?/([a-z]+)")
 
 
+class _Route(NamedTuple):
+    """What the path of an operation says."""
+
+    template: str
+    model: str
+    version: str | None
+    operation: Operation
+
+
+@lru_cache(maxsize=1024)
+def _route(path: str) -> _Route | None:
+    found = _PATH.fullmatch(path)
+    if found is None or found[3] not in OPERATIONS:
+        return None
+    model, version, name = found.groups()
+    template = _ROUTE.format("" if version is None else "/versions/{version}", name)
+    return _Route(template, model, version, OPERATIONS[name])
+
+
+class _Offer:
+    """What is the same for all requests for an operation of a version, which it does not hold itself."""
+
+    def __init__(self, operation: Operation, served: Served, metrics: Metrics, settings: Settings) -> None:
+        served.require(operation.name)
+        manifest = served.manifest
+        self.meter = metrics.meter(manifest.name, operation.name)
+        self.reader = Reader(operation, manifest, settings)
+        self._operation = operation
+        self._item_shape = manifest.item_shape
+        self._answers = operation.answers
+        if not served.makes_pictures:
+            self._answers = tuple(kind for kind in operation.answers if kind != PNG)
+
+    def accepted(self, accept: str) -> str:
+        """The media type to answer in; pictures only of what can be shown.
+
+        Raises:
+            NotAcceptable: `Accept` likes nothing that is answered for this model; says what is.
+        """
+        if self._answers == self._operation.answers or negotiate(accept, self._operation.answers) != PNG:
+            return negotiate(accept, self._operation.answers)
+        try:
+            return negotiate(accept, self._answers)
+        except NotAcceptable as error:
+            raise NotAcceptable(
+                f"this model's items, of shape {list(self._item_shape)}, are no pictures, nor points of a "
+                f"plane; {self._operation.name} answers {', '.join(self._answers)}"
+            ) from error
+
+
 class Dispatcher:
-    """Answers the operations of `/v1` itself and hands everything else on."""
+    """Answers the operations of `/v1` itself and hands everything else on. To be made in the event loop."""
 
     def __init__(self, app: ASGIApp, registry: Registry, metrics: Metrics, settings: Settings) -> None:
         self._app = app
         self._registry = registry
         self._metrics = metrics
         self._settings = settings
+        self._watchman = Watchman(asyncio.get_running_loop())
+        self._fresh_id = request_ids()
+        self._offers: WeakKeyDictionary[Served, dict[Operation, _Offer]] = WeakKeyDictionary()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one ASGI connection."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        connection = Connection(scope, receive, send, self._metrics)
-        self._metrics.inflight.inc()
+        connection = Connection(scope, receive, send, self._metrics, self._watchman, self._fresh_id)
+        self._metrics.inflight.add(1)
         try:
-            found = _PATH.fullmatch(scope["path"])
-            if found is not None and found[3] in OPERATIONS:
-                model, version, name = found.groups()
-                connection.route = _ROUTE.format("" if version is None else "/versions/{version}", name)
-                _check_method(connection, name)
-                await self._operate(connection, model, version, name)
+            route = _route(scope["path"])
+            if route is not None:
+                connection.route = route.template
+                _check_method(connection, route.operation)
+                await self._operate(connection, route)
             else:
                 scope[REQUEST_ID] = connection.request_id
                 await self._app(scope, connection.receive, connection.send)
@@ -71,34 +126,40 @@ class Dispatcher:
         except Exception as error:
             await connection.fail(error)
         finally:
-            self._metrics.inflight.dec()
+            self._metrics.inflight.add(-1)
             connection.count()
 
-    async def _operate(self, connection: Connection, model: str, version: str | None, name: str) -> None:
+    async def _operate(self, connection: Connection, route: _Route) -> None:
         started_at = time.perf_counter()
-        served = self._registry.get(model, version)
-        connection.identify(served)
-        served.require(name)
-        operation = OPERATIONS[name]
-        meter = self._metrics.meter(served.manifest.name, name)
+        served = self._registry.get(route.model, route.version)
+        connection.identify(served.headers)
+        offer = self._offer(served, route.operation)
         try:
-            call = await self._read(connection, served, operation, pinned=version is not None)
-            if call is None:
-                return
-            left = self._deadline(connection) - (time.perf_counter() - started_at)
-            with Watch(connection, left):
-                answer = await operation.handle(call)
+            deadline = self._deadline_seconds(connection)
+            with connection.watch(deadline, min(self._settings.idle_seconds, deadline)) as watch:
+                call = await self._call(connection, served, offer, pinned=route.version is not None)
+                if call is None:
+                    return
+                watch.listen()
+                answer = await route.operation.handle(call)
             connection.time(call.timing)
             await connection.answer(answer)
-            meter.answered(call.timing.queue_seconds, answer.rows, answer.anomalies)
+            offer.meter.answered(call.timing.queue_seconds, answer.rows, answer.anomalies)
         finally:
-            meter.took(time.perf_counter() - started_at)
+            offer.meter.took(time.perf_counter() - started_at)
 
-    async def _read(
-        self, connection: Connection, served: Served, operation: Operation, *, pinned: bool
+    def _offer(self, served: Served, operation: Operation) -> _Offer:
+        """Made once for each version; raises OperationNotOffered."""
+        offers = self._offers.setdefault(served, {})
+        if operation not in offers:
+            offers[operation] = _Offer(operation, served, self._metrics, self._settings)
+        return offers[operation]
+
+    async def _call(
+        self, connection: Connection, served: Served, offer: _Offer, *, pinned: bool
     ) -> Call[Any] | None:
         """The call that a request makes, or None if it has been answered already."""
-        accepted = _accepted(connection.header(b"accept"), served, operation)
+        accepted = offer.accepted(connection.header(b"accept"))
         query = connection.scope["query_string"]
         if connection.scope["method"] == "GET":
             wanted = settled(from_query(SampleRequest, query), served, accepted, self._settings)
@@ -108,13 +169,13 @@ class Dispatcher:
         if connection.header(b"content-encoding") not in ("", "identity"):
             raise UnsupportedMedia("compressed bodies are not read; send them as they are")
         content_type = connection.header(b"content-type")
-        limit = body_limit(operation, content_type, served, self._settings)
-        body = await connection.body(limit, min(self._settings.idle_seconds, self._deadline(connection)))
+        limit = offer.reader.body_limit(content_type)
+        body = await connection.body(limit)
         self._metrics.body_bytes.observe(len(body))
-        request, array = read_request(operation, content_type, query, body, served, self._settings)
+        request, array = offer.reader.read(content_type, query, body)
         return Call(served, request, array, accepted, self._settings)
 
-    def _deadline(self, connection: Connection) -> float:
+    def _deadline_seconds(self, connection: Connection) -> float:
         """Seconds the request may take in all."""
         text = connection.header(b"x-request-timeout-seconds")
         if not text:
@@ -128,42 +189,23 @@ class Dispatcher:
         return min(seconds, self._settings.deadline_seconds)
 
 
-def _accepted(accept: str, served: Served, operation: Operation) -> str:
-    """The media type to answer in; pictures only of items that can be shown.
-
-    Raises:
-        NotAcceptable: `Accept` likes nothing that the operation answers for this model; says what it does.
-    """
-    best = negotiate(accept, operation.answers)
-    if best != PNG or served.makes_pictures:
-        return best
-    others = tuple(kind for kind in operation.answers if kind != PNG)
-    try:
-        return negotiate(accept, others)
-    except NotAcceptable as error:
-        raise NotAcceptable(
-            f"this model's items, of shape {list(served.manifest.item_shape)}, are no pictures, nor "
-            f"points of a plane; {operation.name} answers {', '.join(others)}"
-        ) from error
-
-
-def _check_method(connection: Connection, name: str) -> None:
-    allowed = ("GET", "POST") if name == SAMPLE.name else ("POST",)
+def _check_method(connection: Connection, operation: Operation) -> None:
+    allowed = ("GET", "POST") if operation is SAMPLE else ("POST",)
     if connection.scope["method"] not in allowed:
-        raise MethodNotAllowed(f"{name} takes {' and '.join(allowed)}", allowed=allowed)
+        raise MethodNotAllowed(f"{operation.name} takes {' and '.join(allowed)}", allowed=allowed)
 
 
 async def _not_modified(
     connection: Connection, served: Served, request: SampleRequest, accepted: str, *, pinned: bool
 ) -> bool:
     """Adds the caching headers of a GET; answers 304 and returns True if the client has it already."""
-    connection.add("vary", "Accept")
+    connection.add(b"vary", b"Accept")
     if request.seed is None:
-        connection.add("cache-control", "no-cache")
+        connection.add(b"cache-control", b"no-cache")
         return False
     tag = entity_tag(served, request, accepted)
-    connection.add("cache-control", "public, max-age=31536000, immutable" if pinned else "no-cache")
-    connection.add("etag", tag)
+    connection.add(b"cache-control", b"public, max-age=31536000, immutable" if pinned else b"no-cache")
+    connection.add(b"etag", tag.encode())
     given = connection.header(b"if-none-match").split(",")
     known = {candidate.strip().removeprefix("W/") for candidate in given}
     if tag.removeprefix("W/") not in known and "*" not in known:

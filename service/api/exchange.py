@@ -29,6 +29,7 @@ BESIDE_THE_LOOP_VALUES: Final = 2**18
 interpreter anyway."""
 
 Floats = NDArray[np.float32]
+Headers = tuple[tuple[bytes, bytes], ...]
 ArrayField = Literal["inputs", "latents"]
 Seed = Annotated[int, Field(ge=0, lt=2**53, description="0 .. 2^53 - 1, exact in every JSON client")]
 Count = Annotated[int, Field(ge=1, lt=2**53)]
@@ -52,14 +53,14 @@ class Body(BaseModel):
 Request = TypeVar("Request", bound=Body)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Answer:
     """A body ready to be sent, or a stream of known length, with the headers the operation adds."""
 
     media_type: str
     body: bytes | AsyncIterator[bytes]
     length: int
-    headers: tuple[tuple[str, str], ...] = ()
+    headers: Headers = ()
     rows: int = 0
     anomalies: int = 0
 
@@ -95,7 +96,7 @@ class Sizes:
         return (self.latent,) if array == "latents" else self.item
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Operation:
     """One POST operation of the API; the dispatcher and the OpenAPI document are built from these.
 
@@ -162,31 +163,32 @@ def _quality(accept: str, media_type: str) -> float:
 
 async def arrays_answer(
     call: Call[Any],
-    fields: Mapping[str, Any],
     arrays: Mapping[str, Floats],
+    fields: Mapping[str, Any] | None = None,
     *,
-    headers: tuple[tuple[str, str], ...] = (),
+    headers: Headers = (),
     columns: int | None = None,
 ) -> Answer:
-    """The arrays as the client accepts them: all in JSON; the first alone as npy or as a picture.
+    """The arrays as the client accepts them: all in JSON, after `fields`; the first alone as npy or PNG.
 
     A picture is a grid of images, `columns` across, or the density of points.
     """
     first = next(iter(arrays.values()))
-    plots = call.accepted == PNG and call.served.makes_densities
-
-    def encode() -> bytes:
-        if call.accepted == NPY:
-            return media.npy(first)
-        if plots:
-            return density.density_png(first, call.served.manifest.view)
-        if call.accepted == PNG:
-            return media.png_grid(first, columns)
-        return to_json({**fields, **arrays})
-
-    beside = plots or (call.accepted == PNG and first.size > BESIDE_THE_LOOP_VALUES)
-    body = await asyncio.to_thread(encode) if beside else encode()
+    if call.accepted == NPY:
+        body = media.npy(first)
+    elif call.accepted == PNG:
+        body = await _picture(call, first, columns)
+    else:
+        body = to_json({**call.identity, **(fields or {}), "shape": list(first.shape), **arrays})
     return Answer(call.accepted, body, len(body), headers, len(first))
+
+
+async def _picture(call: Call[Any], samples: Floats, columns: int | None) -> bytes:
+    if call.served.makes_densities:
+        return await asyncio.to_thread(density.density_png, samples, call.served.manifest.view)
+    if samples.size > BESIDE_THE_LOOP_VALUES:
+        return await asyncio.to_thread(media.png_grid, samples, columns)
+    return media.png_grid(samples, columns)
 
 
 def to_json(document: Mapping[str, Any]) -> bytes:

@@ -94,10 +94,8 @@ async def interpolate(call: Call[InterpolateRequest]) -> Answer:
     walk = noise.spherical_path if request.path == "spherical" else noise.linear_path
     latents = walk(start[0], end[0], request.steps)
     samples = await call.served.decode(latents, call.timing)
-    fields = call.identity | {"shape": list(samples.shape)}
-    return await arrays_answer(
-        call, fields, {"samples": samples, "latents": latents}, columns=min(request.steps, _MOST_COLUMNS)
-    )
+    arrays = {"samples": samples, "latents": latents}
+    return await arrays_answer(call, arrays, columns=min(request.steps, _MOST_COLUMNS))
 
 
 async def _latent(call: Call[InterpolateRequest], point: Point, name: str) -> Floats:

@@ -13,8 +13,8 @@ from pydantic import FailFast, Field, ValidationError, create_model
 from service import media
 from service.api.exchange import JPEG, JSON, NPY, PNG, ArrayField, Body, Floats, Operation, Request, Sizes
 from service.api.problems import unfit
+from service.contract import Manifest
 from service.errors import Malformed, Unfit, UnsupportedMedia
-from service.served import Served
 from service.settings import Settings
 
 _ENVELOPE_BYTES: Final = 2**16
@@ -47,55 +47,77 @@ def typed_request(operation: Operation, sizes: Sizes) -> type[Body]:
     return create_model(operation.request.__name__, __base__=operation.request, **fields)
 
 
-def sizes_of(served: Served, settings: Settings) -> Sizes:
-    """The sizes that a model's requests must have."""
-    manifest = served.manifest
-    return Sizes(manifest.latent_size, manifest.item_shape, settings.max_json_inputs)
+class Reader:
+    """Reads the requests for one operation of one version."""
+
+    def __init__(self, operation: Operation, manifest: Manifest, settings: Settings) -> None:
+        self._operation = operation
+        self._manifest = manifest
+        self._max_npy_inputs = settings.max_npy_inputs
+        sizes = Sizes(manifest.latent_size, manifest.item_shape, settings.max_json_inputs)
+        self._row = sizes.row(operation.array) if operation.array else ()
+        self._model = typed_request(operation, sizes)
+        self._limits = _body_limits(operation, sizes, settings)
+
+    def body_limit(self, content_type: str) -> int:
+        """The most bytes a body of that kind can sensibly have; never over `max_body_bytes`.
+
+        Parsing holds the interpreter, so what cannot be valid is refused by its length.
+        """
+        kind, _ = media_type(content_type)
+        return self._limits.get(kind, self._limits[JSON])
+
+    def read(self, content_type: str, query: bytes, body: bytes) -> tuple[Body, Floats | None]:
+        """The options and the array of a POST request, checked.
+
+        Raises:
+            Malformed, UnsupportedMedia, Unfit, LimitExceeded: the request cannot be read, or does not fit.
+        """
+        operation, (kind, charset) = self._operation, media_type(content_type)
+        if kind == JSON:
+            if charset not in ("", "utf-8", "utf8"):
+                raise UnsupportedMedia("JSON is read as UTF-8 only")
+            if query:
+                raise Unfit("with a JSON body every option is in the body; the query must be empty")
+            return self._from_json(body)
+        if operation.array is None or kind not in operation.takes:
+            raise UnsupportedMedia(f"{operation.name} takes {', '.join(operation.takes)}")
+        assert operation.options is not None, "what takes arrays has options apart from them"
+        options = from_query(operation.options, query)
+        if kind == NPY:
+            array = media.from_npy(body, self._row, self._max_npy_inputs, operation.array)
+        else:
+            array = media.from_picture(body, self._row)
+        return options, self._checked(operation.array, array)
+
+    def _from_json(self, body: bytes) -> tuple[Body, Floats | None]:
+        try:
+            request = self._model.model_validate_json(body or b"{}")
+        except ValidationError as error:
+            raise unfit(error, "the body", self._model) from error
+        name = self._operation.array
+        if name is None:
+            return request, None
+        return request, self._checked(name, media.from_lists(getattr(request, name), self._row, name))
+
+    def _checked(self, name: ArrayField, array: Floats) -> Floats:
+        if name == "latents":
+            media.check_support(array, "latent", name)
+        else:
+            media.check_support(array, self._manifest.support, name, self._manifest.columns)
+        return array
 
 
-def body_limit(operation: Operation, content_type: str, served: Served, settings: Settings) -> int:
-    """The most bytes a body of that kind can sensibly have; never over `max_body_bytes`.
-
-    Parsing holds the interpreter, so what cannot be valid is refused by its length.
-    """
-    kind, _ = _media_type(content_type)
-    sizes = sizes_of(served, settings)
+def _body_limits(operation: Operation, sizes: Sizes, settings: Settings) -> dict[str, int]:
     row = math.prod(sizes.row(operation.array)) if operation.array else 0
-    if kind == NPY:
-        wanted = settings.max_npy_inputs * row * _NPY_BYTES_PER_VALUE
-    elif kind in (PNG, JPEG):
-        wanted = row * _PICTURE_BYTES_PER_VALUE
-    else:
-        values = settings.max_json_inputs * row or 2 * math.prod(sizes.item)
-        wanted = values * _JSON_BYTES_PER_VALUE
-    return min(settings.max_body_bytes, _ENVELOPE_BYTES + wanted)
-
-
-def read_request(
-    operation: Operation, content_type: str, query: bytes, body: bytes, served: Served, settings: Settings
-) -> tuple[Body, Floats | None]:
-    """The options and the array of a POST request, checked.
-
-    Raises:
-        Malformed, UnsupportedMedia, Unfit, LimitExceeded: the request cannot be read, or does not fit.
-    """
-    kind, charset = _media_type(content_type)
-    if kind == JSON:
-        if charset not in ("", "utf-8", "utf8"):
-            raise UnsupportedMedia("JSON is read as UTF-8 only")
-        if query:
-            raise Unfit("with a JSON body every option is in the body; the query must be empty")
-        return _from_json(operation, body, served, sizes_of(served, settings))
-    if operation.array is None or kind not in operation.takes:
-        raise UnsupportedMedia(f"{operation.name} takes {', '.join(operation.takes)}")
-    assert operation.options is not None, "what takes arrays has options apart from them"
-    options = from_query(operation.options, query)
-    shape = sizes_of(served, settings).row(operation.array)
-    if kind == NPY:
-        array = media.from_npy(body, shape, settings.max_npy_inputs, operation.array)
-    else:
-        array = media.from_picture(body, shape)
-    return options, _checked(operation.array, array, served)
+    picture = row * _PICTURE_BYTES_PER_VALUE
+    wanted = {
+        JSON: (settings.max_json_inputs * row or 2 * math.prod(sizes.item)) * _JSON_BYTES_PER_VALUE,
+        NPY: settings.max_npy_inputs * row * _NPY_BYTES_PER_VALUE,
+        PNG: picture,
+        JPEG: picture,
+    }
+    return {kind: min(settings.max_body_bytes, _ENVELOPE_BYTES + most) for kind, most in wanted.items()}
 
 
 def from_query(model: type[Request], query: bytes) -> Request:
@@ -115,7 +137,9 @@ def from_query(model: type[Request], query: bytes) -> Request:
         raise unfit(error, "the query", model) from error
 
 
-def _media_type(content_type: str) -> tuple[str, str]:
+@lru_cache(maxsize=64)
+def media_type(content_type: str) -> tuple[str, str]:
+    """The media type that the header names, JSON if none, and its charset or nothing."""
     kind, _, parameters = content_type.lower().partition(";")
     charset = next(
         (
@@ -126,23 +150,3 @@ def _media_type(content_type: str) -> tuple[str, str]:
         "",
     )
     return kind.strip() or JSON, charset
-
-
-def _from_json(operation: Operation, body: bytes, served: Served, sizes: Sizes) -> tuple[Body, Floats | None]:
-    model = typed_request(operation, sizes)
-    try:
-        request = model.model_validate_json(body or b"{}")
-    except ValidationError as error:
-        raise unfit(error, "the body", model) from error
-    if operation.array is None:
-        return request, None
-    rows = media.from_lists(getattr(request, operation.array), sizes.row(operation.array), operation.array)
-    return request, _checked(operation.array, rows, served)
-
-
-def _checked(name: ArrayField, array: Floats, served: Served) -> Floats:
-    if name == "latents":
-        media.check_support(array, "latent", name)
-    else:
-        media.check_support(array, served.manifest.support, name, served.manifest.columns)
-    return array

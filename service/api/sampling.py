@@ -20,6 +20,7 @@ from service.api.exchange import (
     Call,
     Count,
     Floats,
+    Headers,
     Operation,
     Seed,
     arrays_answer,
@@ -32,6 +33,11 @@ from service.settings import Settings
 STREAM_ROWS: Final = 1_024
 """Larger npy answers are streamed, in pieces of so many samples, or of so many proposals."""
 DEFAULT_BUDGET: Final = 16
+_TOLD_IN_HEADERS: Final = (
+    ("acceptance_rate", b"x-pushforward-acceptance-rate"),
+    ("effective_sample_size", b"x-pushforward-effective-sample-size"),
+    ("unfilled", b"x-pushforward-unfilled"),
+)
 
 
 class SampleRequest(Body):
@@ -81,18 +87,22 @@ async def sample(call: Call[SampleRequest]) -> Answer:
     """Answers `count` samples; large npy answers as a stream."""
     request = settled(call.request, call.served, call.accepted, call.settings)
     seed = secrets.randbelow(noise.MAX_SEED + 1) if request.seed is None else request.seed
-    headers = (("x-pushforward-seed", str(seed)), ("x-pushforward-offset", str(request.offset)))
+    headers = ((b"x-pushforward-seed", b"%d" % seed), (b"x-pushforward-offset", b"%d" % request.offset))
     if call.accepted == NPY and request.count > STREAM_ROWS:
         shape = (request.count, *call.served.manifest.item_shape)
         length = len(media.npy_header(shape)) + 4 * int(np.prod(shape, dtype=object))
         step = max(1, STREAM_ROWS // (request.budget or 1))
-        first, *_ = await _drawn(call, request, seed, request.offset, step)
+        first, _ = await _drawn(call, request, seed, request.offset, step)
         return Answer(NPY, _stream(call, request, seed, shape, first), length, headers, request.count)
-    samples, latents, chosen = await _drawn(call, request, seed, request.offset, request.count)
+    samples, chosen = await _drawn(call, request, seed, request.offset, request.count)
+    if chosen is None and call.accepted == NPY:  # has neither fields nor latents
+        return await arrays_answer(call, {"samples": samples}, headers=headers)
     told = _told(request, chosen)
-    fields = call.identity | {"seed": seed, "offset": request.offset} | told | {"shape": list(samples.shape)}
-    arrays = {"samples": samples} | ({"latents": latents} if request.return_latents else {})
-    return await arrays_answer(call, fields, arrays, headers=headers + _told_in_headers(told))
+    arrays = {"samples": samples}
+    if request.return_latents and call.accepted == JSON:
+        arrays["latents"] = _latents(call, request, seed) if chosen is None else chosen.latents
+    fields = {"seed": seed, "offset": request.offset, **told}
+    return await arrays_answer(call, arrays, fields, headers=headers + _told_in_headers(told))
 
 
 def settled(request: SampleRequest, served: Served, media_type: str, settings: Settings) -> SampleRequest:
@@ -145,17 +155,22 @@ async def _drawn(
     count: int,
     *,
     admitted: bool = False,
-) -> tuple[Floats, Floats, Filtered | None]:
-    """Samples, their latents and, unless the method is direct, how they were chosen."""
+) -> tuple[Floats, Filtered | None]:
+    """Samples and, unless the method is direct, how they were chosen."""
     served = call.served
     if request.method == "direct" or request.budget is None:
-        latents = served.prior.latents(seed, start, count, request.temperature)
-        samples = await served.sample(latents, seed, start, request.output, call.timing, admitted=admitted)
-        return samples, latents, None
+        return await served.sample(
+            seed, start, count, request.temperature, request.output, call.timing, admitted=admitted
+        ), None
     chosen = await served.filter(request.method).sample(
         seed, start, count, request.method, request.budget, call.timing, admitted=admitted
     )
-    return chosen.samples, chosen.latents, chosen
+    return chosen.samples, chosen
+
+
+def _latents(call: Call[SampleRequest], request: SampleRequest, seed: int) -> Floats:
+    """The latents of samples that were not chosen."""
+    return call.served.prior.latents(seed, request.offset, request.count, request.temperature)
 
 
 def _told(request: SampleRequest, chosen: Filtered | None) -> dict[str, Any]:
@@ -171,13 +186,10 @@ def _told(request: SampleRequest, chosen: Filtered | None) -> dict[str, Any]:
     }
 
 
-def _told_in_headers(told: dict[str, Any]) -> tuple[tuple[str, str], ...]:
+def _told_in_headers(told: dict[str, Any]) -> Headers:
     """The same for answers that are no JSON; what is null has no header."""
-    names = ("acceptance_rate", "effective_sample_size", "unfilled")
     return tuple(
-        (f"x-pushforward-{name.replace('_', '-')}", f"{told[name]:.6g}")
-        for name in names
-        if told[name] is not None
+        (header, b"%.6g" % told[name]) for name, header in _TOLD_IN_HEADERS if told[name] is not None
     )
 
 
@@ -188,7 +200,7 @@ async def _stream(
     yield media.npy_header(shape) + first.tobytes()
     for start in range(len(first), shape[0], len(first)):
         count = min(len(first), shape[0] - start)
-        samples, *_ = await _drawn(call, request, seed, request.offset + start, count, admitted=True)
+        samples, _ = await _drawn(call, request, seed, request.offset + start, count, admitted=True)
         yield samples.tobytes()
 
 

@@ -96,7 +96,7 @@ async def score(call: Call[ScoreOptions]) -> Answer:
     }
     body = to_json(document)
     flagged = 0 if scores.anomaly is None else int(scores.anomaly.sum())
-    headers = () if how.seed is None else (("x-pushforward-seed", str(how.seed)),)
+    headers = () if how.seed is None else ((b"x-pushforward-seed", b"%d" % how.seed),)
     return Answer(JSON, body, len(body), headers, rows, flagged)
 
 

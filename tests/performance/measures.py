@@ -104,7 +104,7 @@ def _beside_runtime(bench: Bench, target: Target, workload: Workload) -> Measure
 def _batches(target: Target, workload: Workload) -> tuple[float, float]:
     """How many batches of the workload's model the service has computed so far, and their rows."""
     text = httpx.get(f"{target.url}/metrics", timeout=30.0, trust_env=False).text
-    stage = {"sample": "decode", "score": "score"}[workload.operation]
+    stage = workload.operation
     found = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from scipy import stats
 
 from service import noise
@@ -22,6 +23,10 @@ TEMPERATURES = st.sampled_from([0.0, 0.5, 1.0, 3.0])
 
 def mixture() -> Mixture:
     return Mixture(toy.WEIGHTS, toy.MEANS, toy.LOG_VARIANCES)
+
+
+def components(prior: Mixture, seed: int, start: int, count: int) -> NDArray[np.intp]:
+    return prior.components_from(prior.words(seed, start, count))
 
 
 @given(PRIORS, SEEDS, st.integers(0, 2**53 - 100), st.integers(1, 70), TEMPERATURES)
@@ -46,7 +51,7 @@ def test_the_standard_normal_is_the_noise_itself(seed: int, start: int, count: i
 def test_a_mixtures_latent_is_its_components_mean_and_scaled_noise(
     seed: int, start: int, count: int, temperature: float
 ) -> None:
-    chosen = mixture().components(seed, start, count)
+    chosen = components(mixture(), seed, start, count)
     uniforms = noise.uniforms(seed, Stream.COMPONENT, start, count, 1)[:, 0]
     below = np.concatenate([[0], np.cumsum(toy.WEIGHTS)])
     assert ((below[chosen] <= uniforms) & (uniforms < below[chosen + 1] + 1e-12)).all()
@@ -62,19 +67,21 @@ def test_proposals_have_streams_of_their_own(prior: Prior) -> None:
     np.testing.assert_array_equal(prior.latents(7, 50, 100, 1.0, PROPOSALS), proposals[50:150])
     assert not np.isin(proposals, prior.latents(7, 0, 200, 1.0)).any()
     if isinstance(prior, Mixture):
-        components = [prior.components(7, 0, 200, streams) for streams in (SAMPLES, PROPOSALS)]
+        components = [
+            prior.components_from(prior.words(7, 0, 200, streams)) for streams in (SAMPLES, PROPOSALS)
+        ]
         assert 0.2 < np.mean(components[0] == components[1]) < 0.6  # as often as two draws agree
 
 
 def test_at_temperature_zero_every_latent_is_the_mean_of_a_component() -> None:
     latents = mixture().latents(3, 0, 100, 0.0)
-    np.testing.assert_array_equal(latents, toy.MEANS[mixture().components(3, 0, 100)])
+    np.testing.assert_array_equal(latents, toy.MEANS[components(mixture(), 3, 0, 100)])
 
 
 def test_components_come_as_often_as_their_weights() -> None:
     weights = np.array([0.0, 0.5, 0.0, 0.3, 0.2, 0.0])
     prior = Mixture(weights, np.zeros((6, 1), np.float32), np.zeros((6, 1), np.float32))
-    counts = np.bincount(prior.components(1, 0, 100_000), minlength=6)
+    counts = np.bincount(components(prior, 1, 0, 100_000), minlength=6)
     assert counts[weights == 0].sum() == 0
     assert stats.chisquare(counts[weights > 0], 100_000 * weights[weights > 0]).pvalue > 1e-3
 

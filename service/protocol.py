@@ -1,0 +1,146 @@
+"""HTTP as uvicorn speaks it, with bounds on headers, on slow requests and on readers that stop.
+
+It also writes a small answer as a whole (`WHOLE`), where two ASGI messages would have every header checked
+again. uvicorn's protocol class is not its public API: its pin, and the tests on floods and slow clients,
+guard what is extended here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final, TypeAlias
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+Headers: TypeAlias = list[tuple[bytes, bytes]]
+WriteWhole: TypeAlias = Callable[[Headers, bytes], bool]
+"""Writes an answer of status 200, whose headers hold its length; False where ASGI messages have to."""
+
+WHOLE: Final = "pushforward.whole"
+"""Where a scope holds the `WriteWhole` of its request."""
+
+
+def bounded_protocol(
+    max_header_bytes: int, idle_seconds: float, refusal: Callable[[int, str, str], bytes]
+) -> type[HttpToolsProtocol]:
+    """A class of HTTP protocol like uvicorn's, with bounds.
+
+    Args:
+        max_header_bytes: Of a request's line and headers.
+        idle_seconds: The longest for a request's head to arrive, and for a reader to take anything.
+        refusal: The whole answer to what never becomes a request, of a status, a code and a sentence.
+    """
+
+    class BoundedProtocol(HttpToolsProtocol):
+        _head_timer: asyncio.TimerHandle | None = None
+        _write_timer: asyncio.TimerHandle | None = None
+        _in_head = True
+        _began = False
+        """Whether a head began in what came last."""
+        _came_bytes = 0
+        """Of what came last."""
+        _head_bytes = 0
+        """Of an unfinished head, but for what it began in."""
+
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            self._wait_for_head()
+
+        def data_received(self, data: bytes) -> None:
+            self._began, self._came_bytes = False, len(data)
+            super().data_received(data)
+            if self._in_head:  # most heads come whole, and cost no timer
+                self._head_bytes += 0 if self._began else len(data)
+                if self._head_bytes > max_header_bytes:
+                    self._refuse_headers()
+                elif self._head_timer is None:
+                    self._wait_for_head()
+
+        def on_message_begin(self) -> None:
+            super().on_message_begin()
+            self._in_head = self._began = True
+            self._head_bytes = 0
+
+        def on_headers_complete(self) -> None:
+            self._head_ends()
+            may_be_too_large = self._came_bytes > max_header_bytes or not self._began
+            if may_be_too_large and self._are_too_large():
+                self._refuse_headers()
+                return
+            super().on_headers_complete()
+            if getattr(self.cycle, "scope", None) is self.scope:
+                self.scope[WHOLE] = partial(_write_whole, self.cycle)
+
+        def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - its text is uvicorn's, not ours
+            self._refuse(400, "malformed", "the request is not HTTP as it should be")
+
+        def pause_writing(self) -> None:
+            super().pause_writing()
+            self._write_timer = self.loop.call_later(idle_seconds, self.transport.abort)
+
+        def resume_writing(self) -> None:
+            super().resume_writing()
+            self._write_ends()
+
+        def timeout_keep_alive_handler(self) -> None:
+            if self.transport.get_write_buffer_size():  # closing would wait for a reader that is gone
+                self.transport.abort()
+            super().timeout_keep_alive_handler()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._head_ends()
+            self._write_ends()
+            super().connection_lost(exc)
+
+        def _wait_for_head(self) -> None:
+            self._head_timer = self.loop.call_later(idle_seconds, self.transport.close)
+
+        def _head_ends(self) -> None:
+            self._in_head = False
+            if self._head_timer is not None:
+                self._head_timer.cancel()
+                self._head_timer = None
+
+        def _write_ends(self) -> None:
+            if self._write_timer is not None:
+                self._write_timer.cancel()
+                self._write_timer = None
+
+        def _are_too_large(self) -> bool:
+            size = sum(len(name) + len(value) for name, value in self.headers)
+            return size + len(self.url) > max_header_bytes
+
+        def _refuse_headers(self) -> None:
+            self._refuse(431, "headers_too_large", "the request line and headers have too many bytes")
+
+        def _refuse(self, status: int, code: str, detail: str) -> None:
+            """Answers what never becomes a request; amid another answer, only the connection is cut."""
+            self._head_ends()
+            if getattr(self.cycle, "response_complete", True) is False:
+                self.transport.abort()
+                return
+            self.transport.write(refusal(status, code, detail))
+            self.transport.close()
+
+    return BoundedProtocol
+
+
+def _write_whole(cycle: RequestResponseCycle, headers: Headers, body: bytes) -> bool:
+    """A `WriteWhole`: does what the cycle's `send` does with two messages, but checks no header."""
+    if cycle.disconnected or cycle.flow.write_paused or cycle.response_started:
+        return False
+    pieces = [b"HTTP/1.1 200 OK\r\n"]
+    for name, value in (*cycle.default_headers, *headers):
+        pieces += (name, b": ", value, b"\r\n")
+    pieces.append(b"\r\n" if cycle.keep_alive else b"connection: close\r\n\r\n")
+    if cycle.scope["method"] != "HEAD":
+        pieces.append(body)
+    cycle.response_started = cycle.response_complete = True
+    cycle.transport.write(b"".join(pieces))
+    cycle.message_event.set()
+    if not cycle.keep_alive:
+        cycle.transport.close()
+    cycle.on_response()
+    return True

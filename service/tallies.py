@@ -1,0 +1,70 @@
+"""What a request counts, as plain numbers; Prometheus's metrics hear of many requests together.
+
+An increment of prometheus_client takes a lock and several calls, in files that replicas share more, and a
+request makes a dozen of them. A tally belongs to the event loop. It is settled before its metric is read, and
+every `SETTLE_SECONDS` besides, which bounds what it holds, and how late one replica's numbers are in the sums
+that another tells.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from typing import Any, Final, Protocol
+
+from prometheus_client import Counter, Gauge, Histogram
+
+SETTLE_SECONDS: Final = 0.25
+
+
+class Tally(Protocol):
+    """Holds what its metric has not been told yet."""
+
+    def settle(self) -> None:
+        """Tells the metric, and holds nothing."""
+
+
+class Count:
+    """Of a counter, or of a gauge that goes up and down."""
+
+    __slots__ = ("_metric", "_pending")
+
+    def __init__(self, metric: Counter | Gauge) -> None:
+        self._metric = metric
+        self._pending = 0.0
+
+    def add(self, amount: float = 1.0) -> None:
+        """Counts that much; less than nothing only for a gauge."""
+        self._pending += amount
+
+    def settle(self) -> None:
+        """Tells the metric, and holds nothing."""
+        if self._pending:
+            amount, self._pending = self._pending, 0.0
+            self._metric.inc(amount)
+
+
+class Distribution:
+    """Of a histogram."""
+
+    __slots__ = ("_bounds", "_metric", "_pending", "observe")
+
+    def __init__(self, metric: Histogram) -> None:
+        # The library has no call for many observations: this writes where `observe` does; the pin guards it.
+        self._metric: Any = metric
+        self._bounds: list[float] = self._metric._upper_bounds  # the last is infinite
+        self._pending: list[float] = []
+        self.observe: Final = self._pending.append
+        """Notes one value."""
+
+    def settle(self) -> None:
+        """Tells the metric, and holds nothing."""
+        if not self._pending:
+            return
+        values = sorted(self._pending)
+        self._pending.clear()
+        self._metric._sum.inc(sum(values))
+        below = 0
+        for bound, bucket in zip(self._bounds, self._metric._buckets, strict=True):
+            if (up_to := bisect_right(values, bound)) > below:
+                bucket.inc(up_to - below)
+                below = up_to
