@@ -145,16 +145,29 @@ class Islands(nn.Module):
         return self.means[components] + self.deviation * normals
 
     def surrogate(self, losses: Tensor, components: Tensor) -> Tensor:
-        """What has the gradient of the expected loss with respect to the weights, (B,) nats.
+        """What has the gradient of the expected loss with respect to the weights, (B,).
 
-        A GAN's losses are log 2 where nobody can decide; that is the baseline, so that each row's term
-        depends on that row alone. Source: Williams 1992, "REINFORCE", section 4.
+        Source: Williams 1992, "REINFORCE", section 4.
 
         Args:
-            losses: (B,), without gradients.
+            losses: (B,), without gradients; 0 where nobody can decide, which serves as the baseline, so that
+                each row's term depends on that row alone.
             components: (B,), which component each was drawn from.
         """
-        return (losses - math.log(2)) * self.log_weights()[components]
+        return losses * self.log_weights()[components]
+
+    def revival(self, losses: Tensor, components: Tensor) -> Tensor:
+        """What moves a component's weight by its losses and not by its weight, (B,).
+
+        Of items whose components are drawn evenly this is, up to a factor, the natural gradient with respect
+        to the weights. The plain one of `surrogate` has each component's weight as a factor, so one that has
+        lost its weight could not regain it. Source: Kakade 2001, "A natural policy gradient", section 3.
+
+        Args:
+            losses: As above.
+            components: (B,), each drawn whatever it weighs.
+        """
+        return losses * (self._rate * self.raw)[components]
 
 
 def _squared_distances(latents: Tensor, gaussians: Gaussians) -> Tensor:

@@ -1,8 +1,7 @@
-import math
-
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import nn
 
 from service.columns import Column
@@ -13,7 +12,7 @@ from training.data.options import DataOptions
 from training.gan import STATISTICS, Discriminator, Gan, Generator, make_gan, make_gan_encoder
 from training.gan_step import EncoderStep, GanStep
 from training.likelihoods import SupportError
-from training.options import EncoderOptions, LoopOptions
+from training.options import EncoderOptions, GanOptions, LoopOptions
 from training.priors import Islands
 from training.recipe import Recipe, parse_recipe
 from training.step import Noise, Phase
@@ -144,13 +143,12 @@ def test_the_anomaly_score_is_the_weighted_sum_of_both_distances() -> None:
 
 def test_the_weights_of_a_mixture_learn_where_the_generator_has_to_go() -> None:
     prior = Islands(5, latent=2, deviation=0.1, rate=3.0)
-    losses, components = torch.tensor([0.1, 0.5, 0.9, 1.3]), torch.tensor([0, 0, 2, 3])
+    losses, components = torch.tensor([-0.6, -0.2, 0.2, 0.6]), torch.tensor([0, 0, 2, 3])
     torch.autograd.backward(prior.surrogate(losses, components).mean())
-    # the derivative of E[loss] under softmax weights, sampled: mean of (loss - baseline) grad log w
+    # the derivative of E[loss] under softmax weights, sampled: mean of loss * grad log w
     shares = torch.full((5,), 0.2)
     expected = sum(
-        (loss - math.log(2)) * (torch.eye(5)[component] - shares)
-        for loss, component in zip(losses, components, strict=True)
+        loss * (torch.eye(5)[component] - shares) for loss, component in zip(losses, components, strict=True)
     )
     assert prior.raw.grad is not None
     assert torch.allclose(prior.raw.grad, 3 * torch.as_tensor(expected) / 4, atol=1e-6)
@@ -229,3 +227,55 @@ def test_components_without_weight_learn_only_where_the_generator_explores(ring:
     # all that the prior itself drew is of the first component, whose weight is 1 and cannot learn
     assert torch.allclose(gradient(0.0), torch.zeros(2), atol=1e-6)
     assert torch.allclose(gradient(0.5), torch.zeros(2), atol=1e-6)
+
+
+def test_a_component_that_wins_regains_its_weight_however_little_is_left() -> None:
+    prior = Islands(2, latent=2, deviation=0.1, rate=1.0)
+    with torch.no_grad():
+        prior.raw[:] = torch.tensor([0.0, -20.0])
+    losses, components = torch.tensor([0.4, -0.4]), torch.tensor([0, 1])
+
+    def moved(terms: torch.Tensor) -> torch.Tensor:
+        (gradient,) = torch.autograd.grad(terms.sum(), [prior.raw])
+        return -gradient
+
+    assert moved(prior.revival(losses, components)).tolist() == pytest.approx([-0.4, 0.4])
+    # but items that the prior itself draws are all of the first, and teach nothing
+    drawn = prior.choose(torch.rand(1000))
+    assert moved(prior.surrogate(torch.full((1000,), 0.4), drawn)).abs().max() < 1e-3
+
+
+def test_losing_by_much_counts_no_more_for_weights_than_losing_for_sure(ring: Dataset) -> None:
+    recipe = ring_recipe(
+        objective="relativistic",
+        prior="mixture",
+        prior_components=2,
+        prior_exploration=0.5,
+        prior_revival=1.0,
+    )
+    assert recipe.gan is not None
+    torch.manual_seed(0)
+    gan = make_gan(recipe, ring)
+    prior = gan.generator.prior
+    assert prior is not None
+    with torch.no_grad():  # everything generated is far out, where the discriminator is sure and loud
+        gan.discriminator.requires_grad_(False)
+        for parameter in gan.discriminator.parameters():
+            parameter.mul_(10)
+    items = torch.from_numpy(ring.items["train"][:64])
+    terms = all_terms(GanStep(gan, recipe.gan, 100).phases()[1], items, 0)
+    (gradient,) = torch.autograd.grad(terms["loss"].mean(), [prior.raw])
+    assert float(terms["generator_loss"].detach().max()) > 10
+    assert float(gradient.abs().max()) < recipe.gan.prior_learning_rate_ratio
+
+
+@pytest.mark.parametrize(
+    ("options", "flaw"),
+    [
+        ({"prior_revival": 1.0}, "without exploration"),
+        ({"prior_revival": 1.0, "prior_exploration": 0.3, "objective": "hinge"}, "tell no chances"),
+    ],
+)
+def test_a_revival_that_cannot_be_is_refused(options: dict[str, object], flaw: str) -> None:
+    with pytest.raises(ValidationError, match=flaw):
+        GanOptions.model_validate({"prior": "mixture", **options})

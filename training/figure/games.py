@@ -98,7 +98,7 @@ class Adversarial(Game):
                 real_logits = self.discriminator(packed(draw(rows), options.packing))
         loss = self._losses.generator(real_logits, fake_logits)
         if components is not None and self.generator.prior is not None:
-            loss = loss + self.generator.prior.surrogate(loss.detach(), components)
+            loss = loss + self.generator.prior.surrogate(loss.detach() - math.log(2), components)
             loss = loss + options.island_evenness * (1 - progress) * self.generator.prior.unevenness()
         return loss.mean()
 
