@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 from collections.abc import AsyncIterator
 from functools import cache, partial
+from typing import Final, NamedTuple
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse
+from starlette.types import ASGIApp
 
 from service import errors
 from service.api.catalogue import catalogue_router
@@ -24,13 +27,21 @@ from service.metrics import Metrics, release
 from service.registry import Registry
 from service.settings import Settings
 
+_GARBAGE_THRESHOLD: Final = 50_000
+"""Objects more than there were, before the collector looks for cycles."""
+
 log = logging.getLogger(__name__)
 
 
-def create_app(settings: Settings, metrics: Metrics | None = None, *, loads_first: bool = False) -> FastAPI:
-    """Wires a service; its models are loaded once the app's lifespan begins.
+class Service(NamedTuple):
+    """The service as an ASGI app, and what a server tells it by."""
 
-    `app.state.lifecycle` is a `Lifecycle`, by which a server says that it is going to stop.
+    app: ASGIApp
+    lifecycle: Lifecycle
+
+
+def create_app(settings: Settings, metrics: Metrics | None = None, *, loads_first: bool = False) -> Service:
+    """Wires a service; its models are loaded once the app's lifespan begins.
 
     Args:
         settings: Everything that can be chosen.
@@ -48,7 +59,7 @@ def create_app(settings: Settings, metrics: Metrics | None = None, *, loads_firs
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        loading = asyncio.create_task(registry.load(), name="load models")
+        loading = asyncio.create_task(_load(registry), name="load models")
         loading.add_done_callback(_log_failure)
         settling = asyncio.create_task(metrics.keep_settled(), name="settle metrics")
         if loads_first:
@@ -70,14 +81,11 @@ def create_app(settings: Settings, metrics: Metrics | None = None, *, loads_firs
     app.include_router(catalogue_router(registry))
     app.include_router(probes_router(registry, metrics, lifecycle))
     app.add_api_route("/", _home, include_in_schema=False)
-    # outermost, where FastAPI's own middleware costs the operations nothing; its errors have one border too
-    stack = app.build_middleware_stack
-    app.build_middleware_stack = lambda: Dispatcher(stack(), registry, metrics, settings)  # type: ignore[method-assign]
     for kind in (errors.ServiceError, HTTPException, RequestValidationError, Exception):
         app.add_exception_handler(kind, _problem)
     app.openapi = cache(partial(openapi_of, app))  # type: ignore[method-assign]  # FastAPI's own way to replace it
-    app.state.lifecycle = lifecycle
-    return app
+    # outermost, where FastAPI costs the operations nothing
+    return Service(Dispatcher(app, registry, metrics, settings), lifecycle)
 
 
 async def _home() -> RedirectResponse:
@@ -105,6 +113,15 @@ def _translated(error: Exception) -> Exception:
     if 400 <= error.status_code < 500:
         return errors.Malformed("the request cannot be read")
     return errors.ServiceError("the service failed on this request")
+
+
+async def _load(registry: Registry) -> None:
+    await registry.load()
+    # What there is now stays, and requests leave no cycles behind: looking through it all, again and again,
+    # would cost the unlucky ones tens of milliseconds.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_GARBAGE_THRESHOLD)
 
 
 def _log_failure(loading: asyncio.Task[None]) -> None:

@@ -31,6 +31,7 @@ Compute = Callable[[Arrays], Arrays]
 
 RELAPSE_SECONDS = 60.0
 """A lane that dies twice within this time makes the batcher unhealthy."""
+_MOST_TURNS = 8
 
 log = logging.getLogger(__name__)
 
@@ -49,12 +50,14 @@ class Watcher(Protocol):
 class Limits:
     """What a batch and the queue may hold.
 
-    A row's cost is 1, or the draws it carries; `max_batch_cost` bounds the cost of one computation,
-    and batches of cost up to `inline_cost` run in the event loop, where they save a thread hop.
+    A row's cost is 1, or the draws it carries; `max_batch_cost` bounds the cost of one computation, and
+    `quick_cost` does while short calls come, which long computations would keep waiting. Batches of cost up
+    to `inline_cost` run in the event loop, where they save a thread hop.
     """
 
     max_batch_cost: int = 64
     max_waiting_rows: int = 65_536
+    quick_cost: int = 64
     inline_cost: int = 0
 
 
@@ -62,7 +65,8 @@ class Batcher:
     """Batches calls of one computation; see the module for what it promises.
 
     `compute` takes arrays whose first axis is rows and returns arrays with the same number of rows.
-    It runs in `threads`, at most `lanes` calls at once, or, for small batches, in the event loop.
+    It runs in `threads`, at most `lanes` calls at once, or, for small batches, in the event loop; what waits
+    is shared among as many lanes as there are `cores`.
     Shape groups are kept apart: calls share a batch only if their rows have equal shapes and dtypes.
     """
 
@@ -72,6 +76,7 @@ class Batcher:
         limits: Limits,
         *,
         lanes: int = 1,
+        cores: int = 1,
         threads: Executor | None = None,
         watcher: Watcher | None = None,
         name: str = "batcher",
@@ -80,6 +85,8 @@ class Batcher:
         self._compute = compute
         self._limits = limits
         self._lane_count = lanes
+        self._cores = cores
+        self._submitted = 0
         self._threads = threads
         self._watcher = watcher
         self._name = name
@@ -150,9 +157,13 @@ class Batcher:
         key = (cost_per_row, *[(array.shape[1:], array.dtype.char) for array in inputs])
         line = self._lines.get(key)
         if line is None:
-            line = self._lines[key] = Line()
-        line.add(waiter, self._batch_rows(cost_per_row))
+            line = self._lines[key] = Line(
+                self._rows_of(self._limits.max_batch_cost, cost_per_row),
+                self._rows_of(self._limits.quick_cost, cost_per_row),
+            )
+        line.add(waiter)
         self._unsettled.add(waiter)
+        self._submitted += 1
         self._count_waiting(rows)
         self._arrived.set()
         try:
@@ -163,8 +174,9 @@ class Batcher:
                 self._count_waiting(-waiter.missing_rows)
                 waiter.missing_rows = 0
 
-    def _batch_rows(self, cost_per_row: int) -> int:
-        return max(1, self._limits.max_batch_cost // cost_per_row)
+    @staticmethod
+    def _rows_of(cost: int, cost_per_row: int) -> int:
+        return max(1, cost // cost_per_row)
 
     def _count_waiting(self, change: int) -> None:
         self._waiting_rows += change
@@ -174,9 +186,9 @@ class Batcher:
     def _next_batch(self) -> list[Slice]:
         while self._lines:
             key, line = self._lines.popitem(last=False)
-            # no more than this lane's share, so that the other lanes have work too
-            share = -(-self._waiting_rows // self._lane_count)
-            batch = line.take(max(1, min(self._batch_rows(key[0]), share)))
+            # no more than one core's share, so that lanes on the other cores have work too
+            share = -(-self._waiting_rows // self._cores)
+            batch = line.take(max(1, share))
             if batch:
                 self._lines[key] = line  # to the end: shape groups take turns
                 return batch
@@ -203,7 +215,20 @@ class Batcher:
             batch = self._next_batch()
             if batch:
                 await self._run(batch)
-                await asyncio.sleep(0)  # answers leave and requests arrive before the next batch
+                await self._let_arrive()
+
+    async def _let_arrive(self) -> None:
+        """Lets answers leave, and what has come meanwhile be read, before the next batch is made of it.
+
+        Two turns of the event loop read what lies in a socket and make a call of it. While every two bring
+        more, more may lie there.
+        """
+        for _ in range(_MOST_TURNS):
+            submitted = self._submitted
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            if self._submitted == submitted:
+                return
 
     async def _run(self, batch: list[Slice]) -> None:
         started_at = time.perf_counter()

@@ -6,13 +6,13 @@ so that thin modes show beside thick ones. Shapes: B items, H x W cells.
 
 from __future__ import annotations
 
-import io
 import math
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+
+from service.png import write_png
 
 Doubles = NDArray[np.float64]
 View = tuple[tuple[float, float], tuple[float, float]]
@@ -52,11 +52,7 @@ def density_png(points: NDArray[np.float32], view: View | None) -> bytes:
     fullest = levels.max()
     shades = np.rint(255 * levels / fullest if fullest > 0 else levels).astype(np.uint8)
     scale = LONGER_SIDE_PIXELS // cells
-    picture = Image.fromarray(shades[::-1].repeat(scale, axis=0).repeat(scale, axis=1))
-    picture.putpalette(_palette())
-    file = io.BytesIO()
-    picture.save(file, "PNG", compress_level=1)
-    return file.getvalue()
+    return write_png(shades[::-1].repeat(scale, axis=0).repeat(scale, axis=1), _palette())
 
 
 def _cells(items: int) -> int:

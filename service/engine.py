@@ -28,6 +28,8 @@ _CUDA_OPTIONS: Final = {
     "use_tf32": "0",  # scores are compared with ones calibrated in full float32
 }
 
+_TIMED_ROWS: Final = 8
+
 log = logging.getLogger(__name__)
 
 
@@ -134,17 +136,19 @@ class Engine:
         return tuple(array[:rows] for array in outputs)
 
     def warm_up(self) -> dict[str, float]:
-        """Runs every batch size that will be padded to, or a small and the smallest one.
+        """Runs every batch size that will be padded to, or a small one, and times the latter.
 
         Returns:
-            Seconds of one row of cost 1, by graph: the least of five, since others may use the machine.
+            Seconds that a row of cost 1 takes among others, by graph: the least of three, since others may
+            use the machine.
         """
         seconds: dict[str, float] = {}
+        timed_rows = min(_TIMED_ROWS, self._max_batch_rows)
         for name, graph in self._manifest.graphs.items():
-            for rows in _buckets(self._max_batch_rows) if self._pads else [min(8, self._max_batch_rows)]:
+            for rows in _buckets(self._max_batch_rows) if self._pads else ():
                 self.run(name, _examples(graph, rows))
-            row = _examples(graph, 1)
-            seconds[name] = min(_seconds(partial(self.run, name, row)) for _ in range(5))
+            batch = _examples(graph, timed_rows)
+            seconds[name] = min(_seconds(partial(self.run, name, batch)) for _ in range(3)) / timed_rows
         return seconds
 
     def self_test(self, folder: Path) -> None:

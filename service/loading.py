@@ -26,7 +26,12 @@ from service.turns import Arrays
 from service.versions import read_arrays, read_manifest, verify_files
 
 INLINE_SECONDS: Final = 0.001
-"""Batches expected to take less than this run in the event loop, which saves a thread hop."""
+"""Batches that take less run in the event loop, which saves a hop between threads."""
+QUICK_SECONDS: Final = 0.008
+"""Batches on the CPU take about so long at most while short calls come, so that these do not wait for longer.
+A process of one core runs all of them in the event loop: threads would only take turns with it."""
+_FEWEST_QUICK_ROWS: Final = 8
+"""However long they take: smaller batches would waste the processor."""
 
 log = logging.getLogger(__name__)
 
@@ -101,14 +106,23 @@ def _batchers(
     }
     stages[SAMPLE_STAGE] = (sampled, seconds_per_row["decode"])
     for stage, (compute, seconds) in stages.items():
-        limits = Limits(settings.max_batch_rows, settings.max_waiting_rows, int(INLINE_SECONDS / seconds))
+        limits = _limits(seconds, engine.provider, settings)
         batchers[stage] = Batcher(
             compute,
             limits,
             lanes=settings.granted_lanes if engine.provider == "cpu" else 1,
+            cores=settings.own_cores if engine.provider == "cpu" else 1,
             threads=threads,
             watcher=metrics.watch(manifest.name, stage, engine.provider, limits.max_waiting_rows),
             name=f"{manifest.name}/{manifest.version} {stage}",
         )
         log.debug("%s: %.0f us a row, up to %d inline", stage, seconds * 1e6, limits.inline_cost)
     return batchers
+
+
+def _limits(seconds_per_row: float, provider: Provider, settings: Settings) -> Limits:
+    most, inline = settings.max_batch_rows, int(INLINE_SECONDS / seconds_per_row)
+    if provider != "cpu":
+        return Limits(most, settings.max_waiting_rows, most, inline)
+    quick = min(most, max(_FEWEST_QUICK_ROWS, int(QUICK_SECONDS / seconds_per_row)))
+    return Limits(most, settings.max_waiting_rows, quick, quick if settings.own_cores == 1 else inline)

@@ -15,11 +15,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.lib import format as npy_format
 from numpy.typing import NDArray
-from PIL import Image
 
 from service.columns import Column, column_places
 from service.contract import Support, is_picture
 from service.errors import Flaw, LimitExceeded, Malformed, NotAcceptable, Unfit
+from service.png import write_png
 
 Floats = NDArray[np.float32]
 Shape = tuple[int, ...]
@@ -91,6 +91,8 @@ def from_picture(body: bytes, item_shape: Shape) -> Floats:
         Malformed: not a picture, or a broken one.
         Unfit: the model takes no pictures, or ones of another size.
     """
+    from PIL import Image  # a tenth of the time to start, and many services never see a picture
+
     if not is_picture(item_shape):
         raise Unfit(f"this model takes no pictures; {_wanted(item_shape)}, in JSON or npy")
     channels, height, width = item_shape
@@ -211,9 +213,7 @@ def png_grid(samples: Floats, columns: int | None = None) -> bytes:
     pixels = np.rint(np.clip(samples, 0, 1) * 255).astype(np.uint8).transpose(0, 2, 3, 1)
     for tile, (top, left) in zip(pixels, _places(across, height + gap, width + gap, gap), strict=False):
         canvas[top : top + height, left : left + width] = tile
-    file = io.BytesIO()
-    Image.fromarray(canvas[..., 0] if channels == 1 else canvas).save(file, "PNG", compress_level=1)
-    return file.getvalue()
+    return write_png(canvas[..., 0] if channels == 1 else canvas)
 
 
 def _places(across: int, row_step: int, column_step: int, gap: int) -> Iterator[tuple[int, int]]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import threading
 from enum import IntEnum
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,28 +50,40 @@ def blocks_per_item(size: int) -> int:
 
 def contiguous_words(seed: int, stream: Stream, start: int, count: int, size: int) -> Words:
     """The words of items start .. start + count - 1, (count, 4 * ceil(size / 4))."""
-    blocks = blocks_per_item(size)
-    generator = _generator_at(seed, stream, start * blocks)
-    return generator.random_raw(count * blocks * 4).reshape(count, blocks * 4)
+    width = 4 * blocks_per_item(size)
+    words = _this_threads_generator().words(seed, stream, start * width // 4, count * width)
+    return words.reshape(count, width)
+
+
+class _Generator:
+    """numpy's Philox, moved from address to address; making one anew costs ten times as much."""
+
+    def __init__(self) -> None:
+        self._philox = np.random.Philox(counter=0, key=0)
+        self._state: Any = self._philox.state
+        self._state["buffer_pos"] = 4  # nothing is left over from an earlier block
+        self._counter: Words = self._state["state"]["counter"]
+        self._key: Words = self._state["state"]["key"]
+
+    def words(self, seed: int, stream: Stream, counter: int, count: int) -> Words:
+        """So many words (count,) of the blocks from `counter` on."""
+        # numpy steps the counter before it makes a block, so it starts one below the first address
+        before = (counter - 1) % 2**256
+        for word in range(4):
+            self._counter[word] = (before >> (64 * word)) & 0xFFFFFFFFFFFFFFFF
+        self._key[0], self._key[1] = seed, stream
+        self._philox.state = self._state
+        return self._philox.random_raw(count)
 
 
 _own = threading.local()
 
 
-def _generator_at(seed: int, stream: Stream, counter: int) -> np.random.Philox:
-    """This thread's generator, moved to an address; making one anew costs ten times as much."""
-    if not hasattr(_own, "generator"):
-        _own.generator = np.random.Philox(counter=0, key=0)
-        _own.state = _own.generator.state
-        _own.state["buffer_pos"] = 4  # nothing is left over from an earlier block
-    state = _own.state["state"]
-    # numpy steps the counter before it makes a block, so it starts one below the first address
-    before = (counter - 1) % 2**256
-    for word in range(4):
-        state["counter"][word] = (before >> (64 * word)) & 0xFFFFFFFFFFFFFFFF
-    state["key"][0], state["key"][1] = seed, int(stream)
-    _own.generator.state = _own.state
-    generator: np.random.Philox = _own.generator
+def _this_threads_generator() -> _Generator:
+    try:
+        generator: _Generator = _own.generator
+    except AttributeError:
+        generator = _own.generator = _Generator()
     return generator
 
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from functools import partial
 from typing import Any, Final, TypeAlias
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 Headers: TypeAlias = list[tuple[bytes, bytes]]
-WriteWhole: TypeAlias = Callable[[Headers, bytes], bool]
-"""Writes an answer of status 200, whose headers hold its length; False where ASGI messages have to."""
+WriteWhole: TypeAlias = Callable[[Any, Headers, bytes], bool]
+"""Writes an answer of status 200 to the request of a scope; False where ASGI messages have to. The headers
+hold the answer's length."""
 
 WHOLE: Final = "pushforward.whole"
 """Where a scope holds the `WriteWhole` of its request."""
@@ -70,8 +70,13 @@ def bounded_protocol(
                 self._refuse_headers()
                 return
             super().on_headers_complete()
-            if getattr(self.cycle, "scope", None) is self.scope:
-                self.scope[WHOLE] = partial(_write_whole, self.cycle)
+            self.scope[WHOLE] = self._write_whole  # type: ignore[typeddict-unknown-key]
+
+        def _write_whole(self, scope: Any, headers: Headers, body: bytes) -> bool:
+            cycle = self.cycle  # not bound to the scope, which it holds: the two would wait for the collector
+            if cycle.scope is not scope:  # requests came one upon the other
+                return False
+            return _write_whole(cycle, headers, body)
 
         def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - its text is uvicorn's, not ours
             self._refuse(400, "malformed", "the request is not HTTP as it should be")
@@ -128,7 +133,7 @@ def bounded_protocol(
 
 
 def _write_whole(cycle: RequestResponseCycle, headers: Headers, body: bytes) -> bool:
-    """A `WriteWhole`: does what the cycle's `send` does with two messages, but checks no header."""
+    """Does what the cycle's `send` does with two messages, but checks no header."""
     if cycle.disconnected or cycle.flow.write_paused or cycle.response_started:
         return False
     pieces = [b"HTTP/1.1 200 OK\r\n"]

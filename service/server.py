@@ -11,21 +11,21 @@ from collections.abc import Iterator
 from multiprocessing.connection import Connection
 
 import uvicorn
-from fastapi import FastAPI
 
 from service.address import url_of
 from service.api.probes import Lifecycle
 from service.api.problems import raw_problem
+from service.app import Service
 from service.protocol import bounded_protocol
 from service.settings import Settings
 
 log = logging.getLogger(__name__)
 
 
-def server_for(app: FastAPI, settings: Settings, parent: Connection | None = None) -> Server:
-    """A server for the app, to be run on bound sockets; of a replica if it has a parent."""
+def server_for(service: Service, settings: Settings, parent: Connection | None = None) -> Server:
+    """A server for the service, to be run on bound sockets; of a replica if it has a parent."""
     config = uvicorn.Config(
-        app,
+        service.app,
         loop="uvloop",
         http=bounded_protocol(settings.max_header_bytes, settings.idle_seconds, raw_problem),
         ws="none",
@@ -38,8 +38,8 @@ def server_for(app: FastAPI, settings: Settings, parent: Connection | None = Non
         timeout_graceful_shutdown=settings.drain_seconds,
     )
     if parent is not None:
-        return ReplicaServer(config, app.state.lifecycle, settings.drain_delay_seconds, parent)
-    return Server(config, app.state.lifecycle, settings.drain_delay_seconds)
+        return ReplicaServer(config, service.lifecycle, settings.drain_delay_seconds, parent)
+    return Server(config, service.lifecycle, settings.drain_delay_seconds)
 
 
 class Server(uvicorn.Server):

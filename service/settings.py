@@ -49,9 +49,12 @@ class Settings(BaseSettings):
     processes: Annotated[int, Field(ge=0, le=256)] = 0
     """Replicas of the service that share the port; 0 means one a granted core, or one in all on a GPU."""
 
+    cores: Annotated[int, Field(ge=0, le=1024)] = 0
+    """Cores that a process counts on; 0 means those granted, or, of several processes, its share of these."""
+
     lanes: Annotated[int, Field(ge=0, le=256)] = 0
-    """Batches a process computes at once on the CPU, in threads; 0 means as many as the cores granted, or,
-    of several processes, its share of these and one more."""
+    """Batches a process computes at once on the CPU, in threads; 0 means as many as its cores and, of
+    several processes, one more."""
 
     max_batch_rows: Annotated[int, Field(ge=1, le=65_536)] = 64
     """Rows (times draws) of one call of ONNX Runtime; larger requests are sliced."""
@@ -126,8 +129,13 @@ class Settings(BaseSettings):
 
     @property
     def granted_lanes(self) -> int:
-        """`lanes`, or the cores this process may use."""
-        return self.lanes or granted_cores()
+        """`lanes`, or the cores this process counts on."""
+        return self.lanes or self.own_cores
+
+    @property
+    def own_cores(self) -> int:
+        """`cores`, or those this process may use."""
+        return self.cores or granted_cores()
 
     @property
     def replicas(self) -> int:
@@ -142,13 +150,15 @@ class Settings(BaseSettings):
 
         A lane more than its share of the cores, because the kernel spreads connections by a hash: of few
         connections a replica may get more than its share, and then uses the cores that others leave idle.
-        All the cores would be too many, since each lane takes its share of what waits.
         """
-        cores = granted_cores()
+        granted = granted_cores()
+        cores = self.cores or _divided(granted, replicas)
         most = max(self.max_npy_inputs, self.max_json_inputs, self.max_json_count, self.max_steps)
         rows = max(_divided(self.max_waiting_rows, replicas), min(most, self.max_waiting_rows))
-        lanes = self.lanes or min(cores, _divided(cores, replicas) + 1)
-        return self.model_copy(update={"port": port, "lanes": lanes, "max_waiting_rows": rows})
+        lanes = self.lanes or min(granted, cores + 1)
+        return self.model_copy(
+            update={"port": port, "cores": cores, "lanes": lanes, "max_waiting_rows": rows}
+        )
 
 
 def _divided(total: int, parts: int) -> int:

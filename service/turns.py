@@ -6,12 +6,14 @@ import asyncio
 import time
 from collections import deque
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 Arrays = tuple[NDArray[Any], ...]
+_REMEMBERED_BATCHES: Final = 16
+"""For how many batches after a short call another is expected."""
 
 
 @dataclass(slots=True)
@@ -89,26 +91,41 @@ class Slice:
 
 
 class Line:
-    """The calls that may share a batch: rows of one shape. Short ones pass long ones, up to half a batch."""
+    """The calls that may share a batch: rows of one shape. Short ones pass long ones, up to half a batch.
 
-    def __init__(self) -> None:
+    Args:
+        max_rows: Of a batch; a call is short if four of it fit.
+        quick_rows: Of a batch while short calls come.
+    """
+
+    def __init__(self, max_rows: int, quick_rows: int) -> None:
+        self._max_rows = max_rows
+        self._quick_rows = min(quick_rows, max_rows)
         self._short: deque[Waiter] = deque()
         self._long: deque[Waiter] = deque()
+        self._since_short = _REMEMBERED_BATCHES
 
-    def add(self, waiter: Waiter, max_batch_rows: int) -> None:
-        """Puts a call at the end; it is short if four of it fit into a batch."""
-        (self._short if waiter.rows * 4 <= max_batch_rows else self._long).append(waiter)
+    def add(self, waiter: Waiter) -> None:
+        """Puts a call at the end."""
+        if waiter.rows * 4 <= self._max_rows:
+            self._since_short = 0
+            self._short.append(waiter)
+        else:
+            self._long.append(waiter)
 
-    def take(self, max_batch_rows: int) -> list[Slice]:
-        """The slices of the next batch: short calls first, then long ones by turns.
+    def take(self, rows: int) -> list[Slice]:
+        """The slices of the next batch, of so many rows at most: short calls first, then long ones by turns.
 
         While long calls wait, half of the batch is kept for them; what they leave goes to short ones.
         """
+        quick = self._since_short < _REMEMBERED_BATCHES
+        room = min(rows, self._quick_rows if quick else self._max_rows)
+        self._since_short += 1
         if not self._long:
-            return self._fill(self._short, max_batch_rows)
-        batch = self._fill(self._short, max(1, max_batch_rows // 2))
+            return self._fill(self._short, room)
+        batch = self._fill(self._short, max(1, room // 2))
         for queue in (self._long, self._short):
-            batch += self._fill(queue, max_batch_rows - sum(part.rows for part in batch))
+            batch += self._fill(queue, room - sum(part.rows for part in batch))
         return batch
 
     @staticmethod

@@ -148,7 +148,7 @@ class Connection:
         write: WriteWhole | None = self.scope.get(WHOLE)
         if write is None or len(body) > PART_BYTES or not self._body_is_read:
             return False
-        if not write([*headers, *self._always, *self._added], body):
+        if not write(self.scope, [*headers, *self._always, *self._added], body):
             return False
         self.status = 200
         return True

@@ -91,14 +91,14 @@ class _Offer:
 
 
 class Dispatcher:
-    """Answers the operations of `/v1` itself and hands everything else on. To be made in the event loop."""
+    """Answers the operations of `/v1` itself and hands everything else on."""
 
     def __init__(self, app: ASGIApp, registry: Registry, metrics: Metrics, settings: Settings) -> None:
         self._app = app
         self._registry = registry
         self._metrics = metrics
         self._settings = settings
-        self._watchman = Watchman(asyncio.get_running_loop())
+        self._watchman: Watchman | None = None
         self._fresh_id = request_ids()
         self._offers: WeakKeyDictionary[Served, dict[Operation, _Offer]] = WeakKeyDictionary()
 
@@ -107,6 +107,8 @@ class Dispatcher:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        if self._watchman is None:
+            self._watchman = Watchman(asyncio.get_running_loop())
         connection = Connection(scope, receive, send, self._metrics, self._watchman, self._fresh_id)
         self._metrics.inflight.add(1)
         try:

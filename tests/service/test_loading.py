@@ -41,9 +41,10 @@ def replace(version: Path, file: str, spec: Callable[[dict[str, Any]], Any], **a
     rewrite(version, lambda document: spec(document).update(sha256=sha256_of(version / file)))
 
 
-def test_a_gan_that_is_as_it_says_is_loaded_with_a_batcher_for_every_graph(version: Path) -> None:
+def test_a_gan_that_is_as_it_says_is_loaded_with_its_batchers(version: Path) -> None:
     served = loaded(version)
-    assert set(served._batchers) == {"encode", "decode", "statistics", "discriminate", "generate_scored"}
+    graphs = {"encode", "decode", "statistics", "discriminate", "generate_scored"}
+    assert set(served._batchers) == {*graphs, "sample"}
     assert served.filter("rejection") is served.filter("metropolis")
 
 

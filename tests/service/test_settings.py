@@ -51,7 +51,7 @@ def test_replicas_divide_what_bounds_the_service_and_nothing_that_bounds_a_reque
     assert one.max_waiting_rows >= most  # a request that one process takes, each of several does
     assert one.max_waiting_rows * replicas < max(max_waiting_rows, most * replicas) + replicas
     assert 1 <= one.granted_lanes <= granted_cores()
-    changed = {"port", "lanes", "max_waiting_rows"}
+    changed = {"port", "cores", "lanes", "max_waiting_rows"}
     assert one.model_dump(exclude=changed) == whole.model_dump(exclude=changed)
 
 

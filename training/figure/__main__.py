@@ -36,7 +36,7 @@ def figure(
         list[str] | None, typer.Option(help=f"Train only on these: {', '.join(MIXTURES)}. May be repeated.")
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Seeds 0 to this less one.")] = 3,
-    seconds: Annotated[float, typer.Option(min=0.1, help="CPU seconds of each training.")] = 120.0,
+    seconds: Annotated[float, typer.Option(min=0.1, help="CPU seconds of each training.")] = 90.0,
     jobs: Annotated[int, typer.Option(min=1, help="Trainings at a time, each on one core.")] = os.cpu_count()
     or 1,
     folder: Annotated[Path, typer.Option(help="Where results are kept, one JSON file a run.")] = Path(
