@@ -15,23 +15,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 
 from service.errors import Draining, EngineFailed, LimitExceeded, Overloaded
-from service.turns import Arrays, Line, Slice, Timing, Waiter
+from service.turns import Arrays, Limits, Line, Pace, Slice, Timing, Waiter
 
 Compute = Callable[[Arrays], Arrays]
 
 RELAPSE_SECONDS = 60.0
 """A lane that dies twice within this time makes the batcher unhealthy."""
-_MOST_TURNS = 8
+_MOST_TURNS: Final = 8
+_LONGEST_RETRY_SECONDS: Final = 60
 
 log = logging.getLogger(__name__)
 
@@ -44,21 +45,6 @@ class Watcher(Protocol):
 
     def waiting(self, change: int) -> None:
         """That many more rows wait now, or fewer, if negative."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What a batch and the queue may hold.
-
-    A row's cost is 1, or the draws it carries; `max_batch_cost` bounds the cost of one computation, and
-    `quick_cost` does while short calls come, which long computations would keep waiting. Batches of cost up
-    to `inline_cost` run in the event loop, where they save a thread hop.
-    """
-
-    max_batch_cost: int = 64
-    max_waiting_rows: int = 65_536
-    quick_cost: int = 64
-    inline_cost: int = 0
 
 
 class Batcher:
@@ -80,13 +66,14 @@ class Batcher:
         threads: Executor | None = None,
         watcher: Watcher | None = None,
         name: str = "batcher",
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._compute = compute
         self._limits = limits
         self._lane_count = lanes
         self._cores = cores
         self._submitted = 0
+        self._pace = Pace()
         self._threads = threads
         self._watcher = watcher
         self._name = name
@@ -149,7 +136,8 @@ class Batcher:
         if not admitted and self._waiting_rows + rows > self._limits.max_waiting_rows:
             raise Overloaded(
                 f"{self._waiting_rows} rows are waiting and {rows} more would pass the limit of "
-                f"{self._limits.max_waiting_rows}; try again later or ask for less"
+                f"{self._limits.max_waiting_rows}; try again later or ask for less",
+                retry_after_seconds=self._seconds_until_room_for(rows),
             )
         loop = self._loop or asyncio.get_running_loop()  # which asks the system for the process each time
         answer: asyncio.Future[Arrays] = loop.create_future()
@@ -157,10 +145,7 @@ class Batcher:
         key = (cost_per_row, *[(array.shape[1:], array.dtype.char) for array in inputs])
         line = self._lines.get(key)
         if line is None:
-            line = self._lines[key] = Line(
-                self._rows_of(self._limits.max_batch_cost, cost_per_row),
-                self._rows_of(self._limits.quick_cost, cost_per_row),
-            )
+            line = self._lines[key] = self._limits.line(cost_per_row)
         line.add(waiter)
         self._unsettled.add(waiter)
         self._submitted += 1
@@ -174,14 +159,15 @@ class Batcher:
                 self._count_waiting(-waiter.missing_rows)
                 waiter.missing_rows = 0
 
-    @staticmethod
-    def _rows_of(cost: int, cost_per_row: int) -> int:
-        return max(1, cost // cost_per_row)
-
     def _count_waiting(self, change: int) -> None:
         self._waiting_rows += change
         if self._watcher is not None:
             self._watcher.waiting(change)
+
+    def _seconds_until_room_for(self, rows: int) -> int:
+        """By the pace of the last batches; whole seconds, of which there is at least one."""
+        excess = self._waiting_rows + rows - self._limits.max_waiting_rows
+        return min(max(1, math.ceil(self._pace.seconds_for(excess) / self._cores)), _LONGEST_RETRY_SECONDS)
 
     def _next_batch(self) -> list[Slice]:
         while self._lines:
@@ -231,13 +217,14 @@ class Batcher:
                 return
 
     async def _run(self, batch: list[Slice]) -> None:
-        started_at = time.perf_counter()
+        started_at = self._clock()
         try:
             outputs = await self._computed(batch)
         except Exception as error:
             await self._run_apart(batch, error)
             return
-        seconds = time.perf_counter() - started_at
+        seconds = self._clock() - started_at
+        self._pace.computed(len(outputs[0]), seconds)
         if self._watcher is not None:
             self._watcher.computed(len(outputs[0]), seconds)
         first = settled = 0

@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 
-from service.batching import Batcher, Compute, Limits
+from service.batching import Batcher, Compute
 from service.calibration import Calibration
 from service.contract import LogitsSpec, Manifest, Statistic
 from service.engine import Engine, Provider
@@ -22,15 +22,17 @@ from service.prior import Prior, read_prior
 from service.scorer import Scorer, offered_statistics
 from service.served import SAMPLE_STAGE, Served
 from service.settings import Settings
-from service.turns import Arrays
+from service.turns import Arrays, Limits
 from service.versions import read_arrays, read_manifest, verify_files
 
 INLINE_SECONDS: Final = 0.001
 """Batches that take less run in the event loop, which saves a hop between threads."""
-QUICK_SECONDS: Final = 0.008
-"""Batches on the CPU take about so long at most while short calls come, so that these do not wait for longer.
-A process of one core runs all of them in the event loop: threads would only take turns with it."""
-_FEWEST_QUICK_ROWS: Final = 8
+INLINE_SECONDS_OF_ONE_CORE: Final = 0.016
+"""The same for a process of one core, whose threads would only take turns with the loop; of short calls it
+makes no longer ones."""
+QUICK_SECONDS: Final = 0.004
+"""What long calls get of a batch on the CPU while short calls come, so that these do not wait for longer."""
+_FEWEST_ROWS: Final = 8
 """However long they take: smaller batches would waste the processor."""
 
 log = logging.getLogger(__name__)
@@ -123,6 +125,9 @@ def _batchers(
 def _limits(seconds_per_row: float, provider: Provider, settings: Settings) -> Limits:
     most, inline = settings.max_batch_rows, int(INLINE_SECONDS / seconds_per_row)
     if provider != "cpu":
-        return Limits(most, settings.max_waiting_rows, most, inline)
-    quick = min(most, max(_FEWEST_QUICK_ROWS, int(QUICK_SECONDS / seconds_per_row)))
-    return Limits(most, settings.max_waiting_rows, quick, quick if settings.own_cores == 1 else inline)
+        return Limits(most, settings.max_waiting_rows, most, most, inline)
+    quick = max(_FEWEST_ROWS, int(QUICK_SECONDS / seconds_per_row))
+    short = most
+    if settings.own_cores == 1:
+        short = inline = max(_FEWEST_ROWS, int(INLINE_SECONDS_OF_ONE_CORE / seconds_per_row))
+    return Limits(most, settings.max_waiting_rows, short, quick, inline)

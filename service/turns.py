@@ -1,4 +1,4 @@
-"""Whose rows are computed next: calls, their slices, and the line they stand in."""
+"""Whose rows are computed next: calls, their slices, the line they stand in, and how fast it moves."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 Arrays = tuple[NDArray[Any], ...]
 _REMEMBERED_BATCHES: Final = 16
 """For how many batches after a short call another is expected."""
+_REMEMBERED_SHARE: Final = 0.9
+"""How much of what is known of earlier batches is kept at each."""
 
 
 @dataclass(slots=True)
@@ -95,11 +97,13 @@ class Line:
 
     Args:
         max_rows: Of a batch; a call is short if four of it fit.
-        quick_rows: Of a batch while short calls come.
+        short_rows: Of a batch of short calls alone.
+        quick_rows: Of a batch with slices of long calls, while short ones come.
     """
 
-    def __init__(self, max_rows: int, quick_rows: int) -> None:
+    def __init__(self, max_rows: int, short_rows: int, quick_rows: int) -> None:
         self._max_rows = max_rows
+        self._short_rows = min(short_rows, max_rows)
         self._quick_rows = min(quick_rows, max_rows)
         self._short: deque[Waiter] = deque()
         self._long: deque[Waiter] = deque()
@@ -118,11 +122,11 @@ class Line:
 
         While long calls wait, half of the batch is kept for them; what they leave goes to short ones.
         """
-        quick = self._since_short < _REMEMBERED_BATCHES
-        room = min(rows, self._quick_rows if quick else self._max_rows)
         self._since_short += 1
         if not self._long:
-            return self._fill(self._short, room)
+            return self._fill(self._short, min(rows, self._short_rows))
+        expected = self._since_short <= _REMEMBERED_BATCHES
+        room = min(rows, self._quick_rows if expected else self._max_rows)
         batch = self._fill(self._short, max(1, room // 2))
         for queue in (self._long, self._short):
             batch += self._fill(queue, room - sum(part.rows for part in batch))
@@ -141,3 +145,42 @@ class Line:
             if waiter.untaken_rows:
                 queue.append(waiter)
         return batch
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a batch and the queue may hold.
+
+    A row's cost is 1, or the draws it carries. `max_batch_cost` bounds the cost of one computation,
+    `short_cost` that of one with short calls alone, and `quick_cost` that of one with slices of long calls
+    while short ones come, which it would keep waiting. Batches of cost up to `inline_cost` run in the event
+    loop, where they save a thread hop.
+    """
+
+    max_batch_cost: int = 64
+    max_waiting_rows: int = 65_536
+    short_cost: int = 64
+    quick_cost: int = 64
+    inline_cost: int = 0
+
+    def line(self, cost_per_row: int) -> Line:
+        """A line for rows of that cost."""
+        costs = (self.max_batch_cost, self.short_cost, self.quick_cost)
+        return Line(*(max(1, cost // cost_per_row) for cost in costs))
+
+
+class Pace:
+    """How fast batches have gone of late, the older the less."""
+
+    def __init__(self) -> None:
+        self._rows = 0.0
+        self._seconds = 0.0
+
+    def computed(self, rows: int, seconds: float) -> None:
+        """A batch of that many rows took that long."""
+        self._rows = _REMEMBERED_SHARE * self._rows + rows
+        self._seconds = _REMEMBERED_SHARE * self._seconds + seconds
+
+    def seconds_for(self, rows: int) -> float:
+        """How long so many rows will take, one batch after the other; 0 if nothing is known."""
+        return rows * self._seconds / self._rows if self._rows else 0.0

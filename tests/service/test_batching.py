@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from service.batching import Batcher, Limits
+from service.batching import Batcher
 from service.errors import Draining, EngineFailed, Overloaded
-from service.turns import Arrays, Timing
+from service.turns import Arrays, Limits, Timing
 
 pytestmark = pytest.mark.anyio
 
@@ -74,7 +74,8 @@ async def settle() -> None:
 async def test_random_calls_each_get_their_own_rows_in_order() -> None:
     random = np.random.default_rng(0)
     with ThreadPoolExecutor(3) as threads:
-        batcher = Batcher(lambda arrays: (arrays[0] * 2,), Limits(16, 10_000, 4), lanes=3, threads=threads)
+        limits = Limits(max_batch_cost=16, inline_cost=4)
+        batcher = Batcher(lambda arrays: (arrays[0] * 2,), limits, lanes=3, threads=threads)
         batcher.start()
         calls = [random.normal(size=(int(random.integers(1, 60)), 3)) for _ in range(120)]
         answers = await asyncio.gather(*(batcher.submit((call,)) for call in calls))
@@ -199,6 +200,71 @@ async def test_small_calls_do_not_starve_a_large_one() -> None:
     await batcher.stop()
 
 
+async def test_long_calls_are_cut_smaller_while_short_ones_come() -> None:
+    doubling = Doubling()
+    batcher = Batcher(doubling, Limits(max_batch_cost=64, short_cost=32, quick_cost=8))
+    long = submit(batcher, (np.zeros(320, np.float32),))
+    shorts = [submit(batcher, rows(1)) for _ in range(8)]
+    await settle()
+    batcher.start()
+    await asyncio.gather(*shorts)
+    assert set(doubling.batches) == {8}  # half of each is the long call's
+    await long
+    assert doubling.batches[-2] == 64  # once no short call has come for a while
+    assert sum(doubling.batches) == 328
+    await asyncio.gather(*(batcher.submit(rows(1)) for _ in range(40)))
+    assert doubling.batches[-2:] == [32, 8]
+    await batcher.stop()
+
+
+async def test_what_the_next_turns_of_the_loop_bring_shares_the_next_batch() -> None:
+    """A request that lies in a socket when a batch ends is read in one turn and submitted in another."""
+
+    batches: list[int] = []
+    coming: list[asyncio.Task[Arrays]] = []
+
+    async def come(turns: int) -> Arrays:
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        return await made.submit(rows(turns))
+
+    def compute(inputs: Arrays) -> Arrays:
+        if not batches:
+            coming.extend(asyncio.ensure_future(come(turns)) for turns in range(6))
+        batches.append(len(inputs[0]))
+        return inputs
+
+    made = Batcher(compute, Limits())
+    made.start()
+    await made.submit(rows(1))
+    await asyncio.gather(*coming)
+    assert batches == [1, 6]
+    await made.stop()
+
+
+async def test_two_models_under_load_take_turns() -> None:
+    """Neither model waits for more than a batch of the other's at a time."""
+    order: list[str] = []
+
+    def batcher_of(name: str) -> Batcher:
+        def compute(inputs: Arrays) -> Arrays:
+            order.append(name)
+            return inputs
+
+        return Batcher(compute, Limits(max_batch_cost=4, max_waiting_rows=10_000))
+
+    one, other = batcher_of("one"), batcher_of("other")
+    calls = [submit(one, rows(1)) for _ in range(400)] + [submit(other, rows(1)) for _ in range(40)]
+    await settle()
+    one.start()
+    other.start()
+    await asyncio.gather(*calls)
+    while_both_wait = order[: 2 * order.count("other")]
+    assert while_both_wait.count("other") == pytest.approx(order.count("other"), abs=1)
+    await one.stop()
+    await other.stop()
+
+
 async def test_two_large_calls_take_turns() -> None:
     batcher = Batcher(Doubling(), Limits(max_batch_cost=8, max_waiting_rows=10_000))
     long, short = submit(batcher, (np.zeros(800),)), submit(batcher, (np.zeros(24),))
@@ -232,6 +298,31 @@ async def test_a_full_queue_refuses_at_once_and_queues_nothing(batcher: Batcher,
     await waiting
     assert batcher.waiting_rows == 0
     assert (await batcher.submit(rows(1, 2)))[0].tolist() == [2, 4]
+
+
+async def test_a_full_queue_says_when_there_will_be_room_by_the_pace_of_its_batches() -> None:
+    now = [0.0]
+
+    def compute(inputs: Arrays) -> Arrays:
+        now[0] += 0.5 * len(inputs[0])  # half a second a row
+        return inputs
+
+    limits = Limits(max_batch_cost=4, max_waiting_rows=100)
+    batcher = Batcher(compute, limits, clock=lambda: now[0])
+    waiting = submit(batcher, (np.zeros(90, np.float32),))
+    await settle()
+    with pytest.raises(Overloaded) as refused:
+        await batcher.submit((np.zeros(40, np.float32),))
+    assert refused.value.retry_after_seconds == 1  # nothing is known yet
+    batcher.start()
+    await waiting
+    blocked = submit(batcher, (np.zeros(90, np.float32),))
+    await asyncio.sleep(0)
+    with pytest.raises(Overloaded) as refused:
+        await batcher.submit((np.zeros(39, np.float32),))
+    assert refused.value.retry_after_seconds == 15  # 29 rows too many
+    await blocked
+    await batcher.stop()
 
 
 async def test_rows_that_come_back_in_another_number_fail_the_call() -> None:
