@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from functools import partial
@@ -13,6 +14,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from service.bound import BoundSession
 from service.contract import GraphSpec, Manifest
 from service.errors import EngineFailed, InvalidVersion, ProviderUnavailable
 from service.settings import has_gpu
@@ -84,6 +86,7 @@ def _session(graph: Path, provider: Provider) -> ort.InferenceSession:
     # batch sizes vary, so a pattern learnt from one does not fit the next
     options.enable_mem_pattern = False
     if provider == "cuda":
+        options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
         providers: list[Any] = [(_PROVIDERS["cuda"], _CUDA_OPTIONS), _PROVIDERS["cpu"]]
     else:
         providers = [_PROVIDERS["cpu"]]
@@ -91,19 +94,46 @@ def _session(graph: Path, provider: Provider) -> ort.InferenceSession:
     return ort.InferenceSession(str(graph), options, providers=providers, enable_fallback=0)
 
 
+def operators_elsewhere(session: ort.InferenceSession, provider: Provider) -> list[str]:
+    """The kinds of operators that run on another provider than that; of a session that records where."""
+    return sorted(
+        {
+            node.op_type
+            for part in session.get_provider_graph_assignment_info()
+            for node in part.get_nodes()
+            if part.ep_name != _PROVIDERS[provider]
+        }
+    )
+
+
 class Engine:
     """The sessions of one model version, one per graph, on one provider.
 
-    `run` is safe to call from several threads on the CPU. On CUDA, rows are padded to powers of two
-    so that the sizes met in traffic are those that were warmed.
+    `run` is safe to call from several threads; on a device they take turns. There rows are padded to powers
+    of two, so that the sizes met in traffic are those that were warmed, and tensors are bound.
+
+    Args:
+        folder: The version's.
+        manifest: The version's.
+        provider: Where its graphs run.
+        max_batch_rows: Of a call.
+        binds: Whether to run as on a device; by default where there is one.
     """
 
-    def __init__(self, folder: Path, manifest: Manifest, provider: Provider, max_batch_rows: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        manifest: Manifest,
+        provider: Provider,
+        max_batch_rows: int,
+        *,
+        binds: bool | None = None,
+    ) -> None:
         self.provider = provider
         self._manifest = manifest
         self._max_batch_rows = max_batch_rows
-        self._pads = provider == "cuda"
-        self._sessions: dict[str, ort.InferenceSession] = {}
+        self._binds = provider == "cuda" if binds is None else binds
+        self._runs: dict[str, Callable[[dict[str, NDArray[Any]]], list[NDArray[Any]]]] = {}
         for name, graph in manifest.graphs.items():
             try:
                 session = _session(folder / graph.file, provider)
@@ -114,7 +144,12 @@ class Engine:
             if session.get_providers()[0] != _PROVIDERS[provider]:
                 raise ProviderUnavailable(f"{graph.file} runs on {session.get_providers()[0]}")
             _check_signature(session, graph)
-            self._sessions[name] = session
+            if provider == "cuda" and (elsewhere := operators_elsewhere(session, provider)):
+                log.warning("%s: these run on the CPU and not on CUDA: %s", graph.file, ", ".join(elsewhere))
+            if self._binds:
+                self._runs[name] = BoundSession(session, provider).run
+            else:
+                self._runs[name] = partial(session.run, [tensor.name for tensor in graph.outputs])
 
     def run(self, graph: str, inputs: Arrays) -> Arrays:
         """Computes one batch: inputs in the manifest's order, (B, ...) float32, outputs likewise.
@@ -124,14 +159,14 @@ class Engine:
         """
         spec = self._manifest.graphs[graph]  # type: ignore[index]  # names come from the manifest
         rows = len(inputs[0])
-        if self._pads:
+        if self._binds:
             inputs = tuple(_padded(array, _bucket(rows)) for array in inputs)
         feeds = {tensor.name: array for tensor, array in zip(spec.inputs, inputs, strict=True)}
         try:
-            outputs = self._sessions[graph].run(None, feeds)
+            outputs = self._runs[graph](feeds)
         except Exception as error:  # onnxruntime raises plain C++ status classes
             raise EngineFailed(f"ONNX Runtime failed on {rows} rows of {graph}") from error
-        if not all(np.isfinite(array.sum(dtype=np.float64)) for array in outputs):
+        if not all(_all_finite(array) for array in outputs):
             raise EngineFailed(f"{graph} gave a value that is not finite")
         return tuple(array[:rows] for array in outputs)
 
@@ -145,7 +180,7 @@ class Engine:
         seconds: dict[str, float] = {}
         timed_rows = min(_TIMED_ROWS, self._max_batch_rows)
         for name, graph in self._manifest.graphs.items():
-            for rows in _buckets(self._max_batch_rows) if self._pads else ():
+            for rows in _buckets(self._max_batch_rows) if self._binds else ():
                 self.run(name, _examples(graph, rows))
             batch = _examples(graph, timed_rows)
             seconds[name] = min(_seconds(partial(self.run, name, batch)) for _ in range(3)) / timed_rows
@@ -181,6 +216,11 @@ def _check_signature(session: ort.InferenceSession, graph: GraphSpec) -> None:
         raise InvalidVersion(
             f"{graph.file} maps {got[0]} to {got[1]}, the manifest says {want[0]} to {want[1]}"
         )
+
+
+def _all_finite(array: NDArray[Any]) -> bool:
+    with np.errstate(over="ignore", invalid="ignore"):  # a sum costs no array, but it may overflow float32
+        return math.isfinite(array.sum()) or bool(np.isfinite(array).all())
 
 
 def _bucket(rows: int) -> int:

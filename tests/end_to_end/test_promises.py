@@ -260,3 +260,23 @@ def test_sigterm_drains_answers_what_is_in_flight_and_exits_0(models: Path) -> N
         assert served.status_code == 200
         assert len(long.json()["scores"]) == 200
         assert service.process.wait(timeout=60) == 0
+
+
+def test_requests_that_come_upon_one_another_are_answered_in_their_order(service: RunningService) -> None:
+    host, port = service.url.removeprefix("http://").split(":")
+
+    def request(seed: int, *more: str) -> bytes:
+        body = json.dumps({"seed": seed})
+        head = ("POST /v1/models/toy-vae/sample HTTP/1.1", "host: x", f"content-length: {len(body)}", *more)
+        return "\r\n".join([*head, "", body]).encode()
+
+    with socket.create_connection((host, int(port)), timeout=30) as connection:
+        requests = [*map(request, range(4)), request(4, "connection: close")]
+        connection.sendall(b"".join(requests))
+        answers = b"".join(iter(lambda: connection.recv(65_536), b""))
+    bodies = [json.loads(part[: part.index(b"}") + 1]) for part in answers.split(b"\r\n\r\n")[1:]]
+    assert [body["seed"] for body in bodies] == [0, 1, 2, 3, 4]
+    alone = [
+        service.client.post("/v1/models/toy-vae/sample", json={"seed": seed}).json() for seed in range(5)
+    ]
+    assert bodies == alone

@@ -2,9 +2,10 @@ import json
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 
-from service.engine import Engine
+from service.engine import Engine, _all_finite, operators_elsewhere
 from service.errors import EngineFailed, InvalidVersion
 from service.versions import read_manifest, sha256_of
 from tests import toy
@@ -58,6 +59,12 @@ def test_values_that_are_not_finite_are_a_failure_not_an_answer(version: Path) -
         engine(version).run("decode", (latents,))
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_finite_values_are_told_from_others_even_where_their_sum_is_not_finite(value: float) -> None:
+    assert _all_finite(np.full(100, 3e38, np.float32))
+    assert not _all_finite(np.array([1, value, 3e38, 3e38], np.float32))
+
+
 def test_rows_of_a_wrong_shape_are_a_failure_that_names_no_internals(version: Path) -> None:
     with pytest.raises(EngineFailed, match="3 rows of decode"):
         engine(version).run("decode", (np.zeros((3, 7), np.float32),))
@@ -69,14 +76,43 @@ def test_warm_up_measures_every_graph(version: Path) -> None:
     assert all(0 < value < 1 for value in seconds.values())
 
 
-def test_padding_to_the_sizes_a_gpu_is_warmed_for_changes_no_row(version: Path) -> None:
-    padded, plain = engine(version), engine(version)
-    padded._pads = True
+def test_padding_and_binding_as_on_a_gpu_change_no_row(version: Path) -> None:
+    padded = Engine(version, read_manifest(version), "cpu", 16, binds=True)
+    plain = engine(version)
     padded.warm_up()
     latents = np.random.default_rng(0).normal(size=(16, toy.LATENT)).astype(np.float32)
     for rows in range(1, 17):
         (one,), (other,) = padded.run("decode", (latents[:rows],)), plain.run("decode", (latents[:rows],))
         np.testing.assert_array_equal(one, other)
+
+
+def test_bound_answers_are_their_callers_own_and_stay_as_they_are(version: Path) -> None:
+    bound = Engine(version, read_manifest(version), "cpu", 16, binds=True)
+    latents = np.random.default_rng(0).normal(size=(40, 3, toy.LATENT)).astype(np.float32)
+    answers = [bound.run("decode", (batch,))[0] for batch in latents]
+    for batch, answer in zip(latents, answers, strict=True):
+        np.testing.assert_array_equal(answer, engine(version).run("decode", (batch,))[0])
+
+
+def test_bindings_of_more_shapes_than_are_kept_are_made_anew(version: Path) -> None:
+    bound = Engine(version, read_manifest(version), "cpu", 16, binds=True)
+    inputs, eps = toy.items(2), np.random.default_rng(0).normal(size=(2, 40, toy.LATENT)).astype(np.float32)
+    for draws in (*range(1, 41), *range(1, 41)):  # each number of draws is a shape
+        for one, other in zip(
+            bound.run("score", (inputs, eps[:, :draws])),
+            engine(version).run("score", (inputs, eps[:, :draws])),
+            strict=True,
+        ):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_operators_on_another_provider_are_named(version: Path) -> None:
+    options = onnxruntime.SessionOptions()
+    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    path = str(version / "decode.onnx")
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    assert operators_elsewhere(session, "cpu") == []
+    assert operators_elsewhere(session, "cuda")
 
 
 @pytest.mark.gpu
