@@ -25,8 +25,10 @@ PNG: Final = "image/png"
 JPEG: Final = "image/jpeg"
 
 BESIDE_THE_LOOP_VALUES: Final = 2**18
-"""Grids of more values, and every density, are encoded in a thread; npy is a copy, and JSON holds the
-interpreter anyway."""
+"""Grids of more values, and every density, are encoded in a thread; npy is a copy, and JSON, which holds the
+interpreter, is written in pieces."""
+JSON_PIECE_VALUES: Final = 2**16
+"""Of one piece: a millisecond or two."""
 
 Floats = NDArray[np.float32]
 Headers = tuple[tuple[bytes, bytes], ...]
@@ -179,7 +181,7 @@ async def arrays_answer(
     elif call.accepted == PNG:
         body = await _picture(call, first, columns)
     else:
-        body = to_json({**call.identity, **(fields or {}), "shape": list(first.shape), **arrays})
+        body = await json_in_pieces({**call.identity, **(fields or {}), "shape": list(first.shape)}, arrays)
     return Answer(call.accepted, body, len(body), headers, len(first))
 
 
@@ -191,6 +193,21 @@ async def _picture(call: Call[Any], samples: Floats, columns: int | None) -> byt
     return media.png_grid(samples, columns)
 
 
-def to_json(document: Mapping[str, Any]) -> bytes:
-    """JSON of a document that may hold float32 arrays."""
+async def json_in_pieces(fields: Mapping[str, Any], arrays: Mapping[str, Floats]) -> bytes:
+    """JSON of the fields and, after them, of arrays of a row or more, by turns with whatever else waits."""
+    pieces = [to_json(fields)[:-1]]
+    for name, array in arrays.items():
+        pieces.append(b"," + to_json(name) + b":[")
+        rows = max(1, JSON_PIECE_VALUES * len(array) // array.size)
+        for first in range(0, len(array), rows):
+            if first:
+                pieces.append(b",")
+                await asyncio.sleep(0)
+            pieces.append(to_json(array[first : first + rows])[1:-1])
+        pieces.append(b"]")
+    return b"".join((*pieces, b"}"))
+
+
+def to_json(document: Mapping[str, Any] | Floats | str) -> bytes:
+    """JSON of a document that may hold float32 arrays, or of one."""
     return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
