@@ -15,6 +15,9 @@ from training.options import EncoderOptions, GanOptions
 from training.quality.watch import Watch
 from training.step import Noise, Phase, Rate, Terms
 
+_HOPEFUL_SHARE = 0.6
+"""Of the steps, those with any of the prior's optimism."""
+
 
 class GanStep:
     """Trains discriminator and generator in turn, by the recipe's objective."""
@@ -132,7 +135,8 @@ class GanStep:
                 judged = 0.5 - torch.exp(-loss.detach())
             loss = loss + drawn * prior.surrogate(judged, components)
             if options.prior_revival:
-                loss = loss + (1 - drawn) * options.prior_revival * prior.revival(judged, explored)
+                hoped = options.prior_optimism * max(0.0, 1 - step / (_HOPEFUL_SHARE * self._steps))
+                loss = loss + (1 - drawn) * options.prior_revival * prior.revival(judged - hoped, explored)
             if options.prior_evenness:
                 loss = loss + options.prior_evenness * (1 - step / self._steps) * prior.unevenness()
         return Terms(loss, report)
