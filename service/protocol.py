@@ -140,8 +140,7 @@ def _write_whole(cycle: RequestResponseCycle, headers: Headers, body: bytes) -> 
     for name, value in (*cycle.default_headers, *headers):
         pieces += (name, b": ", value, b"\r\n")
     pieces.append(b"\r\n" if cycle.keep_alive else b"connection: close\r\n\r\n")
-    if cycle.scope["method"] != "HEAD":
-        pieces.append(body)
+    pieces.append(body)
     cycle.response_started = cycle.response_complete = True
     cycle.transport.write(b"".join(pieces))
     cycle.message_event.set()

@@ -15,8 +15,8 @@ from training.options import EncoderOptions, GanOptions
 from training.quality.watch import Watch
 from training.step import Noise, Phase, Rate, Terms
 
-_HOPEFUL_SHARE = 0.6
-"""Of the steps, those with any of the prior's optimism."""
+_EXPLORERS_SEEN_SHARE = 0.4
+"""Of the steps, those at which the discriminator sees items of components drawn whatever they weigh."""
 
 
 class GanStep:
@@ -79,7 +79,7 @@ class GanStep:
     def _discriminator_terms(self, items: Tensor, noise: Noise, step: int) -> Terms:
         options = self._options
         with torch.no_grad():
-            generated = self._generated(noise, len(items))
+            generated = self._seen_by_the_discriminator(noise, len(items), step)
         real, fake = packed(items, options.packing), packed(generated, options.packing)
         both = torch.cat([real, fake])
         weights = self._penalty_weights(step)
@@ -103,6 +103,17 @@ class GanStep:
             loss = loss + options.slope_weight * slopes
             report["slope_penalty"] = slopes
         return Terms(loss, report)
+
+    def _seen_by_the_discriminator(self, noise: Noise, rows: int, step: int) -> Tensor:
+        """Generated items (rows, *item), of which some are explored ones at first."""
+        generated, prior = self._generated(noise, rows), self.model.generator.prior
+        share = self._options.prior_exploration * max(0.0, 1 - step / (_EXPLORERS_SEEN_SHARE * self._steps))
+        if prior is None or not share:
+            return generated
+        explored = prior.any(noise.uniform(rows))
+        others = self.model.decode(prior.latents(noise.normal(rows, self.model.latent), explored))
+        chosen = (noise.uniform(rows) < share).reshape(-1, *[1] * (generated.dim() - 1))
+        return torch.where(chosen, others, generated)
 
     def _penalty_weights(self, step: int) -> tuple[float, float]:
         """Of R1 and R2 at that step; 0 at steps that skip them."""
@@ -135,8 +146,7 @@ class GanStep:
                 judged = 0.5 - torch.exp(-loss.detach())
             loss = loss + drawn * prior.surrogate(judged, components)
             if options.prior_revival:
-                hoped = options.prior_optimism * max(0.0, 1 - step / (_HOPEFUL_SHARE * self._steps))
-                loss = loss + (1 - drawn) * options.prior_revival * prior.revival(judged - hoped, explored)
+                loss = loss + (1 - drawn) * options.prior_revival * prior.revival(judged, explored)
             if options.prior_evenness:
                 loss = loss + options.prior_evenness * (1 - step / self._steps) * prior.unevenness()
         return Terms(loss, report)

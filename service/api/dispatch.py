@@ -49,7 +49,7 @@ class _Route(NamedTuple):
     operation: Operation
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=256)
 def _route(path: str) -> _Route | None:
     found = _PATH.fullmatch(path)
     if found is None or found[3] not in OPERATIONS:
