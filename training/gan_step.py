@@ -15,9 +15,6 @@ from training.options import EncoderOptions, GanOptions
 from training.quality.watch import Watch
 from training.step import Noise, Phase, Rate, Terms
 
-_HOPEFUL_SHARE = 0.6
-"""Of the steps, those with any optimism, and at which the discriminator sees any explored items."""
-
 
 class GanStep:
     """Trains discriminator and generator in turn, by the recipe's objective."""
@@ -79,7 +76,7 @@ class GanStep:
     def _discriminator_terms(self, items: Tensor, noise: Noise, step: int) -> Terms:
         options = self._options
         with torch.no_grad():
-            generated = self._seen_by_the_discriminator(noise, len(items), step)
+            generated = self._generated(noise, len(items))
         real, fake = packed(items, options.packing), packed(generated, options.packing)
         both = torch.cat([real, fake])
         weights = self._penalty_weights(step)
@@ -103,21 +100,6 @@ class GanStep:
             loss = loss + options.slope_weight * slopes
             report["slope_penalty"] = slopes
         return Terms(loss, report)
-
-    def _seen_by_the_discriminator(self, noise: Noise, rows: int, step: int) -> Tensor:
-        """Generated items (rows, *item), of which some are explored ones at first."""
-        generated, prior = self._generated(noise, rows), self.model.generator.prior
-        share = self._options.prior_exploration * self._hope(step)
-        if prior is None or not share:
-            return generated
-        explored = prior.any(noise.uniform(rows))
-        others = self.model.decode(prior.latents(noise.normal(rows, self.model.latent), explored))
-        chosen = (noise.uniform(rows) < share).reshape(-1, *[1] * (generated.dim() - 1))
-        return torch.where(chosen, others, generated)
-
-    def _hope(self, step: int) -> float:
-        """1 at the first step, falling linearly to 0."""
-        return max(0.0, 1 - step / (_HOPEFUL_SHARE * self._steps))
 
     def _penalty_weights(self, step: int) -> tuple[float, float]:
         """Of R1 and R2 at that step; 0 at steps that skip them."""
@@ -150,8 +132,7 @@ class GanStep:
                 judged = 0.5 - torch.exp(-loss.detach())
             loss = loss + drawn * prior.surrogate(judged, components)
             if options.prior_revival:
-                hoped = judged - options.prior_optimism * self._hope(step)
-                loss = loss + (1 - drawn) * options.prior_revival * prior.revival(hoped, explored)
+                loss = loss + (1 - drawn) * options.prior_revival * prior.revival(judged, explored)
             if options.prior_evenness:
                 loss = loss + options.prior_evenness * (1 - step / self._steps) * prior.unevenness()
         return Terms(loss, report)

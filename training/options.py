@@ -127,18 +127,12 @@ class GanOptions(Options):
     need not be as slow as the generator then is."""
     prior_exploration: float = Field(default=0.0, ge=0, lt=1)
     """The share of the items that the generator learns from which come of any Gaussian alike: those of little
-    weight learn too, to be ready where a cluster lacks one. At first the discriminator sees such items, in a
-    share that falls linearly from this to 0 at 60 % of the steps: its slopes lead nowhere where it has seen
-    none."""
+    weight learn too, to be ready where a cluster lacks one. The discriminator sees none."""
     prior_revival: float = Field(default=0.0, ge=0)
     """How much the weights learn from those explored items, beside what they learn from the others: a
     Gaussian that wins gains weight however little it has. What counts for the weights is then an item's
     chance to be taken for real, less a half, and not its loss, which is large without bound: a wide Gaussian
     that misses its cluster now and then can win."""
-    prior_optimism: float = Field(default=0.0, ge=0, lt=0.5)
-    """What an explored item's chance is raised by at the first step, falling linearly to 0 at 60 % of them: a
-    Gaussian whose items hit a cluster half of the time or less gains weight while it has time to become
-    narrower."""
     prior_evenness: float = Field(default=0.0, ge=0)
     """What KL(even weights || weights) weighs at the first step, falling linearly to 0 at the last. It keeps
     every Gaussian in play: one without any weight cannot move to a cluster that none has found."""
@@ -155,11 +149,6 @@ class GanOptions(Options):
             raise ValueError(
                 f"gan.prior_revival {self.prior_revival:g} came without exploration, whose items alone it "
                 "learns from; set gan.prior_exploration, or leave it out"
-            )
-        if self.prior_optimism and not self.prior_revival:
-            raise ValueError(
-                f"gan.prior_optimism {self.prior_optimism:g} came without revival, which alone it is for; "
-                "set gan.prior_revival, or leave it out"
             )
         if self.prior_revival and self.objective not in ("non-saturating", "relativistic"):
             raise ValueError(

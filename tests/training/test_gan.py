@@ -273,62 +273,9 @@ def test_losing_by_much_counts_no_more_for_weights_than_losing_for_sure(ring: Da
     ("options", "flaw"),
     [
         ({"prior_revival": 1.0}, "without exploration"),
-        ({"prior_optimism": 0.3}, "without revival"),
         ({"prior_revival": 1.0, "prior_exploration": 0.3, "objective": "hinge"}, "tell no chances"),
     ],
 )
 def test_a_revival_that_cannot_be_is_refused(options: dict[str, object], flaw: str) -> None:
     with pytest.raises(ValidationError, match=flaw):
         GanOptions.model_validate({"prior": "mixture", **options})
-
-
-@pytest.mark.parametrize(
-    ("at", "least", "most"), [(0, 0.25, 0.75), (30, 0.05, 0.45), (60, 0, 0), (100, 0, 0)]
-)
-def test_the_discriminator_sees_explored_items_at_first_alone(
-    ring: Dataset, at: int, least: float, most: float
-) -> None:
-    recipe = ring_recipe(
-        objective="relativistic", prior="mixture", prior_components=2, prior_exploration=0.99
-    )
-    assert recipe.gan is not None
-    gan = make_gan(recipe, ring)
-    prior = gan.generator.prior
-    assert prior is not None
-    with torch.no_grad():  # the prior itself draws the first alone
-        prior.means[:] = torch.tensor([[0.0, 0.0], [50.0, 50.0]])
-        prior.raw[:] = torch.tensor([0.0, -50.0])
-    gan.generator.network = nn.Identity()
-    gan.generator.finish = nn.Identity()  # type: ignore[assignment]
-    judged: list[torch.Tensor] = []
-    gan.discriminator.register_forward_pre_hook(lambda _, given: judged.append(given[0]))
-    items = torch.from_numpy(ring.items["train"][:200])
-    all_terms(GanStep(gan, recipe.gan, 100).phases()[0], items, at)
-    share = float((judged[0][len(items) :, 0] > 25).float().mean())
-    assert least <= share <= most
-
-
-def test_optimism_moves_weights_less_and_less_and_not_at_all_in_the_end(ring: Dataset) -> None:
-    def gradient(at: int, optimism: float) -> torch.Tensor:
-        recipe = ring_recipe(
-            objective="relativistic",
-            prior="mixture",
-            prior_components=4,
-            prior_exploration=0.5,
-            prior_revival=1.0,
-            prior_optimism=optimism,
-        )
-        assert recipe.gan is not None
-        torch.manual_seed(0)
-        gan = make_gan(recipe, ring)
-        assert gan.generator.prior is not None
-        items = torch.from_numpy(ring.items["train"][:64])
-        loss = all_terms(GanStep(gan, recipe.gan, 100).phases()[1], items, at)["loss"].mean()
-        (found,) = torch.autograd.grad(loss, [gan.generator.prior.raw])
-        return found
-
-    pushed = [gradient(at, 0.4) - gradient(at, 0.0) for at in (0, 30, 60, 100)]
-    assert (pushed[0] < -0.01).all()  # up the gain of every explored component
-    assert torch.allclose(pushed[1], pushed[0] / 2, atol=1e-6)
-    assert torch.equal(pushed[2], torch.zeros(4))
-    assert torch.equal(pushed[3], torch.zeros(4))
