@@ -98,6 +98,8 @@ def bounded_protocol(
             self._head_ends()
             self._write_ends()
             super().connection_lost(exc)
+            if self.scope:  # which would hold the protocol that holds it
+                self.scope.pop(WHOLE, None)  # type: ignore[typeddict-item]
 
         def _wait_for_head(self) -> None:
             self._head_timer = self.loop.call_later(idle_seconds, self.transport.close)
