@@ -62,12 +62,14 @@ def create_app(settings: Settings, metrics: Metrics | None = None, *, loads_firs
         loading = asyncio.create_task(_load(registry), name="load models")
         loading.add_done_callback(_log_failure)
         settling = asyncio.create_task(metrics.keep_settled(), name="settle metrics")
+        settling.add_done_callback(_log_failure)
         if loads_first:
             await asyncio.wait({loading})
         yield
         settling.cancel()
         loading.cancel()
         await registry.close()
+        metrics.settle()
 
     app = FastAPIOffline(
         title="Pushforward",
@@ -124,6 +126,6 @@ async def _load(registry: Registry) -> None:
     gc.set_threshold(_GARBAGE_THRESHOLD)
 
 
-def _log_failure(loading: asyncio.Task[None]) -> None:
-    if not loading.cancelled() and (error := loading.exception()) is not None:
-        log.error("loading the models stopped", exc_info=error)
+def _log_failure(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("the task to %s stopped", task.get_name(), exc_info=error)

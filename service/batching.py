@@ -227,13 +227,12 @@ class Batcher:
         self._pace.computed(len(outputs[0]), seconds)
         if self._watcher is not None:
             self._watcher.computed(len(outputs[0]), seconds)
-        first = settled = 0
+        first = 0
         for part in batch:
             part.waiter.timing.compute_seconds += seconds
             mine = tuple([array[first : first + part.rows] for array in outputs])
-            settled += part.waiter.settle(part.start, mine)
+            self._count_waiting(-part.waiter.settle(part.start, mine))
             first += part.rows
-        self._count_waiting(-settled)
 
     async def _run_apart(self, batch: list[Slice], error: Exception) -> None:
         """After a failed batch: each of its calls alone, so that only the culprit fails."""

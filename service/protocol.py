@@ -98,8 +98,9 @@ def bounded_protocol(
             self._head_ends()
             self._write_ends()
             super().connection_lost(exc)
-            if self.scope:  # which would hold the protocol that holds it
-                self.scope.pop(WHOLE, None)  # type: ignore[typeddict-item]
+            for scope in (self.scope, getattr(self.cycle, "scope", None)):
+                if scope is not None:  # it would hold the protocol that holds it
+                    scope.pop(WHOLE, None)  # type: ignore[typeddict-item]
 
         def _wait_for_head(self) -> None:
             self._head_timer = self.loop.call_later(idle_seconds, self.transport.close)
@@ -124,6 +125,8 @@ def bounded_protocol(
 
         def _refuse(self, status: int, code: str, detail: str) -> None:
             """Answers what never becomes a request; amid another answer, only the connection is cut."""
+            if self.transport.is_closing():  # it was refused already
+                return
             self._head_ends()
             if getattr(self.cycle, "response_complete", True) is False:
                 self.transport.abort()

@@ -108,9 +108,12 @@ class Connection:
         if length.isdigit() and int(length) > limit:
             raise _too_large(limit)
         body, more = await self._piece()
-        while more and len(body) <= limit:
-            piece, more = await self._piece()
-            body = body + piece
+        if more:
+            whole = bytearray(body)
+            while more and len(whole) <= limit:
+                piece, more = await self._piece()
+                whole += piece
+            body = bytes(whole)
         if len(body) > limit:
             raise _too_large(limit)
         self._body_is_read = True

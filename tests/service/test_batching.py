@@ -10,7 +10,7 @@ import pytest
 
 from service.batching import Batcher
 from service.errors import Draining, EngineFailed, Overloaded
-from service.turns import Arrays, Limits, Timing
+from service.turns import Arrays, Limits, Timing, Waiter
 
 pytestmark = pytest.mark.anyio
 
@@ -215,6 +215,25 @@ async def test_long_calls_are_cut_smaller_while_short_ones_come() -> None:
     await asyncio.gather(*(batcher.submit(rows(1)) for _ in range(40)))
     assert doubling.batches[-2:] == [32, 8]
     await batcher.stop()
+
+
+@pytest.mark.parametrize(("cost", "quick"), [(16, 1), (16, 20), (1, 1), (4, 8)])
+async def test_a_stream_of_short_calls_starves_no_long_one_however_few_rows_a_batch_has(
+    cost: int, quick: int
+) -> None:
+    """Draws cost, so a batch while short calls come may hold a single row."""
+    line = Limits(max_batch_cost=64, short_cost=64, quick_cost=quick).line(cost)
+    loop = asyncio.get_running_loop()
+
+    def call(count: int) -> Waiter:
+        return Waiter(rows(*range(count)), cost, loop.create_future(), Timing(), 0.0, count, count)
+
+    long = call(40)
+    line.add(long)
+    for _ in range(40):
+        line.add(call(1))
+        assert line.take(100)
+    assert not long.untaken_rows
 
 
 async def test_what_the_next_turns_of_the_loop_bring_shares_the_next_batch() -> None:
