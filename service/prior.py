@@ -7,6 +7,7 @@ M components.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -36,20 +37,32 @@ PROPOSALS: Final = Streams(Stream.PROPOSAL, Stream.PROPOSAL_COMPONENT)
 """Of proposals that samples are chosen from."""
 
 
-class StandardNormal:
-    """N(0, I) in D dimensions."""
-
-    def __init__(self, latent_size: int) -> None:
-        self._size = latent_size
+class Prior(ABC):
+    """What a version draws its latents from."""
 
     def latents(
         self, seed: int, start: int, count: int, temperature: float, streams: Streams = SAMPLES
     ) -> Floats:
         """The latents of samples start .. start + count - 1 of a seed, (count, D) float32.
 
-        `temperature` scales the standard deviation.
+        `temperature` scales the standard deviations; means, and what components are chosen, stay.
         """
         return self.latents_from(self.words(seed, start, count, streams), temperature)
+
+    @abstractmethod
+    def words(self, seed: int, start: int, count: int, streams: Streams = SAMPLES) -> Arrays:
+        """The noise those latents are made of, arrays of `count` rows."""
+
+    @abstractmethod
+    def latents_from(self, words: Arrays, temperature: float = 1.0) -> Floats:
+        """The latents of rows of `words`, each a function of its own row alone."""
+
+
+class StandardNormal(Prior):
+    """N(0, I) in D dimensions."""
+
+    def __init__(self, latent_size: int) -> None:
+        self._size = latent_size
 
     def words(self, seed: int, start: int, count: int, streams: Streams = SAMPLES) -> Arrays:
         """The noise those latents are made of, arrays of `count` rows."""
@@ -61,7 +74,7 @@ class StandardNormal:
         return drawn if temperature == 1.0 else drawn * np.float32(temperature)
 
 
-class Mixture:
+class Mixture(Prior):
     """A mixture of M diagonal Gaussians in D dimensions.
 
     The component of a sample is chosen by one uniform of the stream COMPONENT, its noise is that of the
@@ -102,15 +115,6 @@ class Mixture:
         self._means = means.astype(np.float32)
         self._deviations = deviations
 
-    def latents(
-        self, seed: int, start: int, count: int, temperature: float, streams: Streams = SAMPLES
-    ) -> Floats:
-        """The latents of samples start .. start + count - 1 of a seed, (count, D) float32.
-
-        `temperature` scales the standard deviations; the components and their means stay.
-        """
-        return self.latents_from(self.words(seed, start, count, streams), temperature)
-
     def words(self, seed: int, start: int, count: int, streams: Streams = SAMPLES) -> Arrays:
         """The noise those latents are made of, arrays of `count` rows."""
         size = self._means.shape[1]
@@ -134,9 +138,6 @@ class Mixture:
         chosen = uniforms_from(words[1], 1)[:, 0].astype(np.float64)
         # "right": a component of weight 0 is never chosen
         return np.searchsorted(self._cumulative, chosen, side="right")
-
-
-Prior = StandardNormal | Mixture
 
 
 def read_prior(folder: Path, manifest: Manifest) -> Prior:

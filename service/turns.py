@@ -104,7 +104,8 @@ class Line:
     def __init__(self, max_rows: int, short_rows: int, quick_rows: int) -> None:
         self._max_rows = max_rows
         self._short_rows = min(short_rows, max_rows)
-        self._quick_rows = min(quick_rows, max_rows)
+        # room for two, since of one row long calls would have no half
+        self._quick_rows = min(max(2, quick_rows), max_rows)
         self._short: deque[Waiter] = deque()
         self._long: deque[Waiter] = deque()
         self._since_short = _REMEMBERED_BATCHES
@@ -126,8 +127,7 @@ class Line:
         if not self._long:
             return self._fill(self._short, min(rows, self._short_rows))
         expected = self._since_short <= _REMEMBERED_BATCHES
-        # room for two, since of one row long calls would have no half
-        room = min(max(rows, 2), max(2, self._quick_rows) if expected else self._max_rows, self._max_rows)
+        room = min(max(2, rows), self._quick_rows if expected else self._max_rows)
         batch = self._fill(self._short, max(1, room // 2))
         for queue in (self._long, self._short):
             batch += self._fill(queue, room - sum(part.rows for part in batch))
