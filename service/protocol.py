@@ -39,29 +39,36 @@ def bounded_protocol(
         _in_head = True
         _began = False
         """Whether a head began in what came last."""
+        _told = False
+        """Whether a head or a piece of a body began in what came last."""
         _came_bytes = 0
         """Of what came last."""
-        _head_bytes = 0
-        """Of an unfinished head, but for what it began in."""
+        _untold_bytes = 0
+        """Of what came since, and only a parser holds: a head, a chunk's extension, trailers."""
+        _running: RequestResponseCycle | None = None
+        """What answers, or did last: the newest request may still wait for its turn."""
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
             self._wait_for_head()
 
         def data_received(self, data: bytes) -> None:
-            self._began, self._came_bytes = False, len(data)
+            self._began = self._told = False
+            self._came_bytes = len(data)
             super().data_received(data)
-            if self._in_head:  # most heads come whole, and cost no timer
-                self._head_bytes += 0 if self._began else len(data)
-                if self._head_bytes > max_header_bytes:
-                    self._refuse_headers()
-                elif self._head_timer is None:
-                    self._wait_for_head()
+            self._untold_bytes = 0 if self._told else self._untold_bytes + len(data)
+            if self._untold_bytes > max_header_bytes:
+                self._refuse_headers()
+            elif self._head_timer is None and (self._in_head or self._stopped_a_timer_for_nothing()):
+                self._wait_for_head()
 
         def on_message_begin(self) -> None:
             super().on_message_begin()
-            self._in_head = self._began = True
-            self._head_bytes = 0
+            self._in_head = self._began = self._told = True
+
+        def on_body(self, body: bytes) -> None:
+            self._told = True
+            super().on_body(body)
 
         def on_headers_complete(self) -> None:
             self._head_ends()
@@ -70,6 +77,7 @@ def bounded_protocol(
                 self._refuse_headers()
                 return
             super().on_headers_complete()
+            self.headers = []  # trailers are no headers of the request
             self.scope[WHOLE] = self._write_whole  # type: ignore[typeddict-unknown-key]
 
         def _write_whole(self, scope: Any, headers: Headers, body: bytes) -> bool:
@@ -98,12 +106,34 @@ def bounded_protocol(
             self._head_ends()
             self._write_ends()
             super().connection_lost(exc)
-            for scope in (self.scope, getattr(self.cycle, "scope", None)):
+            if self._running is not None and self._answers():  # uvicorn tells the newest alone
+                self._running.disconnected = True
+                self._running.message_event.set()
+            waiting = [cycle.scope for cycle, _ in self.pipeline]
+            self.pipeline.clear()
+            for scope in (self.scope, getattr(self.cycle, "scope", None), *waiting):
                 if scope is not None:  # it would hold the protocol that holds it
                     scope.pop(WHOLE, None)  # type: ignore[typeddict-item]
 
+        def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+            self._running = cycle
+            super()._start_asgi_task(cycle, app)
+
+        def _answers(self) -> bool:
+            return self._running is not None and not self._running.response_complete
+
+        def _stopped_a_timer_for_nothing(self) -> bool:
+            """Whether what came last were empty lines between two requests."""
+            return not self._told and not self._answers()
+
         def _wait_for_head(self) -> None:
-            self._head_timer = self.loop.call_later(idle_seconds, self.transport.close)
+            self._head_timer = self.loop.call_later(idle_seconds, self._head_is_late)
+
+        def _head_is_late(self) -> None:
+            if self._answers():  # nothing is read meanwhile: the head's time begins after
+                self._wait_for_head()
+            else:
+                self.transport.close()
 
         def _head_ends(self) -> None:
             self._in_head = False
@@ -128,7 +158,7 @@ def bounded_protocol(
             if self.transport.is_closing():  # it was refused already
                 return
             self._head_ends()
-            if getattr(self.cycle, "response_complete", True) is False:
+            if self._answers():
                 self.transport.abort()
                 return
             self.transport.write(refusal(status, code, detail))

@@ -1,0 +1,121 @@
+"""Connections: readers that stop, requests one upon the other, heads and trailers that take their time."""
+
+import contextlib
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.serving import RunningService, running_service
+
+IDLE_SECONDS = 0.3
+STREAM = (
+    b"GET /v1/models/digits-vae/sample?count=300000&seed=1 HTTP/1.1\r\n"
+    b"host: x\r\naccept: application/x-npy\r\n\r\n"
+)
+HEALTH = b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n"
+
+
+@pytest.fixture
+def impatient(models: Path) -> Iterator[RunningService]:
+    """A service that gives everything up soon."""
+    with running_service(models, "--idle-seconds", str(IDLE_SECONDS)) as service:
+        yield service
+
+
+def connect(service: RunningService) -> socket.socket:
+    host, port = service.url.removeprefix("http://").split(":")
+    return socket.create_connection((host, int(port)), timeout=30)
+
+
+def answer(connection: socket.socket) -> tuple[bytes, bytes]:
+    """Head and body of the next answer, whose length its head tells."""
+    came = b""
+    while b"\r\n\r\n" not in came:
+        came += _more(connection)
+    head, body = came.split(b"\r\n\r\n", 1)
+    lines = head.lower().split(b"\r\n")
+    length = next(int(line[15:]) for line in lines if line.startswith(b"content-length:"))
+    pieces, missing = [body], length - len(body)
+    while missing > 0:
+        pieces.append(_more(connection))
+        missing -= len(pieces[-1])
+    return head, b"".join(pieces)
+
+
+def _more(connection: socket.socket) -> bytes:
+    came = connection.recv(65_536)
+    assert came, "the service hung up amid an answer"
+    return came
+
+
+def _wait_until_one_client_is_gone(service: RunningService) -> None:
+    gone = 'pushforward_rejected_total{reason="client_gone"} 1.0'
+    while gone not in service.client.get("/metrics").text:  # bounded by the test's time limit
+        pass
+
+
+def test_a_slow_reader_is_given_up_and_a_steady_one_is_not(impatient: RunningService) -> None:
+    with connect(impatient) as stalled, connect(impatient) as steady:
+        stalled.sendall(STREAM)
+        steady.sendall(STREAM)
+        answer(steady)
+        _wait_until_one_client_is_gone(impatient)
+
+
+def test_who_hangs_up_is_not_computed_for_though_another_request_waits_behind(
+    impatient: RunningService,
+) -> None:
+    with connect(impatient) as connection:
+        connection.sendall(STREAM + HEALTH)
+        connection.recv(1)
+    _wait_until_one_client_is_gone(impatient)
+
+
+def test_half_a_head_behind_a_running_answer_does_not_cut_it(impatient: RunningService) -> None:
+    with connect(impatient) as connection:
+        connection.sendall(STREAM)
+        connection.recv(1, socket.MSG_PEEK)
+        connection.sendall(HEALTH[:9])
+        begun = time.monotonic()
+        answer(connection)
+        assert time.monotonic() > begun + IDLE_SECONDS, "the answer was too short to be cut"
+        connection.sendall(HEALTH[9:])
+        head, _ = answer(connection)
+        assert b" 200 " in head.split(b"\r\n")[0]
+
+
+def test_an_empty_line_after_an_answer_does_not_hold_the_connection(impatient: RunningService) -> None:
+    with connect(impatient) as connection:
+        connection.sendall(HEALTH)
+        answer(connection)
+        connection.sendall(b"\r\n")
+        assert connection.recv(1) == b""
+
+
+def chunked(trailers: bytes) -> bytes:
+    """A sample wanted as JSON, its body in chunks, and what comes after."""
+    head = b"POST /v1/models/digits-vae/sample HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n"
+    return head + b"accept: application/json\r\n\r\n2\r\n{}\r\n0\r\n" + trailers + b"\r\n"
+
+
+def test_trailers_change_no_header_of_their_request(impatient: RunningService) -> None:
+    with connect(impatient) as connection:
+        connection.sendall(chunked(b"accept: image/png\r\nx-request-id: late\r\n"))
+        head, body = answer(connection)
+        assert b"content-type: application/json" in head
+        assert b"late" not in head
+        assert body.startswith(b"{")
+
+
+@pytest.mark.parametrize("trailers", [b"a: " + b"b" * 2**22 + b"\r\n", b"a: b\r\n" * 2**19])
+def test_endless_trailers_are_not_taken(impatient: RunningService, trailers: bytes) -> None:
+    with connect(impatient) as connection:
+        came = b""
+        with contextlib.suppress(ConnectionError):  # cut while it was still sending
+            connection.sendall(chunked(trailers))
+            came = b"".join(iter(lambda: connection.recv(65_536), b""))
+        assert came.count(b"HTTP/1.1 ") <= 1
+    assert impatient.client.get("/healthz").status_code == 200
