@@ -113,12 +113,6 @@ class GanStep:
     def _generator_terms(self, items: Tensor, noise: Noise, step: int) -> Terms:
         prior, options = self.model.generator.prior, self._options
         latents, components = _latents(self.model, noise, len(items))
-        drawn, explored = torch.ones(len(items), device=items.device), components
-        if prior is not None and options.prior_exploration:
-            drawn = (noise.uniform(len(items)) >= options.prior_exploration).float()
-            explored = prior.any(noise.uniform(len(items)))
-            others = prior.latents(noise.normal(*latents.shape), explored)
-            latents = torch.where(drawn.unsqueeze(1) > 0, latents, others)
         fake_logits = self._judged(self.model.decode(latents))
         real_logits = fake_logits
         if self._losses.generator_sees_real:
@@ -126,13 +120,8 @@ class GanStep:
                 real_logits = self._judged(items)
         loss = self._losses.generator(real_logits, fake_logits)
         report = {"generator_loss": loss}
-        if prior is not None and components is not None and explored is not None:
-            judged = loss.detach() - math.log(2)
-            if options.prior_revival:
-                judged = 0.5 - torch.exp(-loss.detach())
-            loss = loss + drawn * prior.surrogate(judged, components)
-            if options.prior_revival:
-                loss = loss + (1 - drawn) * options.prior_revival * prior.revival(judged, explored)
+        if prior is not None and components is not None:
+            loss = loss + prior.surrogate(loss.detach() - math.log(2), components)
             if options.prior_evenness:
                 loss = loss + options.prior_evenness * (1 - step / self._steps) * prior.unevenness()
         return Terms(loss, report)

@@ -114,25 +114,18 @@ class GanOptions(Options):
     packing: int = Field(default=1, ge=1)
     """How many items the discriminator judges together."""
     prior: Literal["standard-normal", "mixture"] = "standard-normal"
-    """`mixture`: of narrow Gaussians at random places, whose weights are learned: for data in separate
-    clusters, between which a generator of N(0, I) leaves bridges."""
+    """`mixture`: of narrow Gaussians, whose means and weights are learned: for data in separate clusters,
+    between which a generator of N(0, I) leaves bridges."""
     prior_components: int = Field(default=256, ge=2, le=4096)
     """How many Gaussians the mixture has."""
     prior_deviation: float = Field(default=0.1, gt=0)
-    """Their standard deviation; their means are drawn from N(0, I)."""
+    """Their standard deviation; their means begin as drawn from N(0, I)."""
     prior_learning_rate_ratio: float = Field(default=2.0, gt=0)
-    """The learning rate of the logarithms of their weights over the generator's."""
+    """The learning rate of the logarithms of their weights over that of their means, which at first is the
+    generator's."""
     prior_learning_rate_growth: float = Field(default=1.0, gt=0)
-    """By what factor that ratio grows to the last step, geometrically: weights that have to be put right late
-    need not be as slow as the generator then is."""
-    prior_exploration: float = Field(default=0.0, ge=0, lt=1)
-    """The share of the items that the generator learns from which come of any Gaussian alike: those of little
-    weight learn too, to be ready where a cluster lacks one. The discriminator sees none."""
-    prior_revival: float = Field(default=0.0, ge=0)
-    """How much the weights learn from those explored items, beside what they learn from the others: a
-    Gaussian that wins gains weight however little it has. What counts for the weights is then an item's
-    chance to be taken for real, less a half, and not its loss, which is large without bound: a wide Gaussian
-    that misses its cluster now and then can win."""
+    """By what factor the learning rate of both over the generator's grows to the last step, geometrically:
+    weights that have to be put right late need not be as slow as the generator then is."""
     prior_evenness: float = Field(default=0.0, ge=0)
     """What KL(even weights || weights) weighs at the first step, falling linearly to 0 at the last. It keeps
     every Gaussian in play: one without any weight cannot move to a cluster that none has found."""
@@ -142,20 +135,6 @@ class GanOptions(Options):
     """By what factor that ratio grows to the last step, geometrically. A discriminator that stays fast while
     the generator slows down knows where it is, and the two stop circling each other: two time scales, Heusel
     et al. 2017, arXiv:1706.08500."""
-
-    @model_validator(mode="after")
-    def _only_what_is_explored_revives(self) -> GanOptions:
-        if self.prior_revival and not self.prior_exploration:
-            raise ValueError(
-                f"gan.prior_revival {self.prior_revival:g} came without exploration, whose items alone it "
-                "learns from; set gan.prior_exploration, or leave it out"
-            )
-        if self.prior_revival and self.objective not in ("non-saturating", "relativistic"):
-            raise ValueError(
-                f"gan.prior_revival {self.prior_revival:g} came with the objective {self.objective!r}, whose "
-                "losses tell no chances; take 'relativistic' or 'non-saturating', or leave it out"
-            )
-        return self
 
     @model_validator(mode="after")
     def _one_item_one_component(self) -> GanOptions:

@@ -100,24 +100,23 @@ def prior_log_prob(latents: Tensor, gaussians: Gaussians | None) -> Tensor:
 
 
 class Islands(nn.Module):
-    """A GAN's prior: M narrow Gaussians that stay where they are, with weights that are learned.
+    """A GAN's prior: M narrow Gaussians, of one width, whose means and weights are learned.
 
     A generator has to tear N(0, I) apart to make data that lie apart, and leaves bridges between; here what
-    leads to nothing loses its weight. Fixed mixtures as a GAN's prior: Xiao et al. 2018, "BourGAN",
-    arXiv:1805.07674, section 3.
+    leads to nothing loses its weight, and a Gaussian on a slope between two modes moves off it. Learned means
+    as a GAN's prior: Gurumurthy et al. 2017, "DeLiGAN", arXiv:1706.02071, section 3; mixtures for separate
+    modes: Xiao et al. 2018, "BourGAN", arXiv:1805.07674, section 3.
     """
 
-    means: Tensor
-    """(M, D)."""
-
     def __init__(self, count: int, latent: int, deviation: float, rate: float) -> None:
-        """Draw `count` means from N(0, I), and begin with equal weights.
+        """Begin with `count` means drawn from N(0, I), and equal weights.
 
         `deviation` is every component's standard deviation; `rate` is how many times faster than other
         parameters the logarithms of the weights are learned.
         """
         super().__init__()
-        self.register_buffer("means", torch.randn(count, latent))
+        self.means = nn.Parameter(torch.randn(count, latent))
+        """(M, D)."""
         self.deviation = deviation
         self._rate = rate
         self.raw = nn.Parameter(torch.zeros(count))
@@ -136,10 +135,6 @@ class Islands(nn.Module):
         ends = torch.cumsum(self.log_weights().detach().double().exp(), 0)
         return torch.searchsorted(ends / ends[-1], uniforms.double(), right=True)
 
-    def any(self, uniforms: Tensor) -> Tensor:
-        """Components that uniforms in [0, 1) of any shape choose, whatever they weigh."""
-        return (uniforms * len(self.means)).long()
-
     def latents(self, normals: Tensor, components: Tensor) -> Tensor:
         """Latents (N, D) of chosen components (N,), from normals (N, D)."""
         return self.means[components] + self.deviation * normals
@@ -155,19 +150,6 @@ class Islands(nn.Module):
             components: (B,), which component each was drawn from.
         """
         return losses * self.log_weights()[components]
-
-    def revival(self, losses: Tensor, components: Tensor) -> Tensor:
-        """What moves a component's weight by its losses and not by its weight, (B,).
-
-        Of items whose components are drawn evenly this is, up to a factor, the natural gradient with respect
-        to the weights. The plain one of `surrogate` has each component's weight as a factor, so one that has
-        lost its weight could not regain it. Source: Kakade 2001, "A natural policy gradient", section 3.
-
-        Args:
-            losses: As above.
-            components: (B,), each drawn whatever it weighs.
-        """
-        return losses * (self._rate * self.raw)[components]
 
 
 def _squared_distances(latents: Tensor, gaussians: Gaussians) -> Tensor:
