@@ -26,7 +26,7 @@ from service.turns import Arrays, Limits
 from service.versions import read_arrays, read_manifest, verify_files
 
 INLINE_SECONDS: Final = 0.001
-"""Batches that take less run in the event loop, which saves a hop between threads."""
+"""Batches that take less on the CPU run in the event loop, which saves a hop between threads."""
 INLINE_SECONDS_OF_ONE_CORE: Final = 0.016
 """The same for a process of one core, whose threads would only take turns with the loop; of short calls it
 makes no longer ones."""
@@ -123,9 +123,10 @@ def _batchers(
 
 
 def _limits(seconds_per_row: float, provider: Provider, settings: Settings) -> Limits:
-    most, inline = settings.max_batch_rows, int(INLINE_SECONDS / seconds_per_row)
-    if provider != "cpu":
-        return Limits(most, settings.max_waiting_rows, most, most, inline)
+    most = settings.max_batch_rows
+    if provider != "cpu":  # whose calls take turns: the loop would wait for another's
+        return Limits(most, settings.max_waiting_rows, most, most, inline_cost=0)
+    inline = int(INLINE_SECONDS / seconds_per_row)
     quick = max(_FEWEST_ROWS, int(QUICK_SECONDS / seconds_per_row))
     short = most
     if settings.own_cores == 1:

@@ -1,0 +1,23 @@
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from service.batching import Batcher
+from service.turns import Limits
+from tests.service.doubling import Doubling
+
+
+@pytest.fixture
+def doubling() -> Doubling:
+    return Doubling()
+
+
+@pytest.fixture
+async def batcher(doubling: Doubling) -> AsyncIterator[Batcher]:
+    with ThreadPoolExecutor(1) as threads:
+        made = Batcher(doubling, Limits(max_batch_cost=8, max_waiting_rows=100), threads=threads)
+        made.start()
+        yield made
+        doubling.gate.set()
+        await made.stop()
