@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 
 from service.batching import Batcher, Compute
-from service.calibration import Calibration
+from service.calibration import Calibration, bounds_from_terms
 from service.contract import LogitsSpec, Manifest, Statistic
 from service.engine import Engine, Provider
 from service.errors import InvalidVersion
@@ -19,7 +19,7 @@ from service.filtering import Filter
 from service.metrics import Metrics
 from service.noise import Floats
 from service.prior import Prior, read_prior
-from service.scorer import Scorer, offered_statistics
+from service.scorer import BOUNDS_STAGE, Scorer, has_analytic_kl, offered_statistics
 from service.served import SAMPLE_STAGE, Served
 from service.settings import Settings
 from service.turns import Arrays, Limits
@@ -96,10 +96,14 @@ def _read_logits(folder: Path, spec: LogitsSpec) -> Floats:
 def _batchers(
     engine: Engine, manifest: Manifest, prior: Prior, settings: Settings, metrics: Metrics, threads: Executor
 ) -> dict[str, Batcher]:
-    """A batcher for every graph, and one from noise to samples; the warm-up told which batches are small."""
+    """A batcher for every graph, and for what is made of one; the warm-up told which batches are small."""
 
     def sampled(words: Arrays) -> Arrays:
         return engine.run("decode", (prior.latents_from(words),))
+
+    def bounded(inputs_and_eps: Arrays) -> Arrays:
+        terms = engine.run("score", inputs_and_eps)
+        return bounds_from_terms(*terms, analytic_kl=has_analytic_kl(manifest))
 
     batchers = {}
     seconds_per_row = engine.warm_up()
@@ -107,6 +111,8 @@ def _batchers(
         graph: (partial(engine.run, graph), seconds) for graph, seconds in seconds_per_row.items()
     }
     stages[SAMPLE_STAGE] = (sampled, seconds_per_row["decode"])
+    if "score" in seconds_per_row:
+        stages[BOUNDS_STAGE] = (bounded, seconds_per_row["score"])
     for stage, (compute, seconds) in stages.items():
         limits = _limits(seconds, engine.provider, settings)
         batchers[stage] = Batcher(

@@ -28,6 +28,10 @@ _GRID_GAP_PIXELS = 2
 _GRID_GREY = 128
 _MOST_FLAWS = 16
 _MOST_AXES = 8
+_NPY_LENGTH_BYTES = {b"\x93NUMPY\x01\x00": 2, b"\x93NUMPY\x02\x00": 4}
+"""How many bytes tell a header's length, by the magic and the version before them."""
+_MOST_NPY_HEADER_BYTES = 10_000
+_NO_NPY = "the body is not an npy document of version 1.0 or 2.0"
 _PICTURE_MODES = ("1", "L", "P", "RGB")
 LARGEST_LATENT = 1e6
 """Latents further out than this are refused: no prior puts any there, and graphs would overflow."""
@@ -57,22 +61,20 @@ def from_npy(body: bytes, item_shape: Shape, max_rows: int, name: str) -> Floats
         Unfit: not real numbers, or another shape.
         LimitExceeded: more than `max_rows` rows.
     """
-    file = io.BytesIO(body)
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            version = npy_format.read_magic(file)
-            read_header = {(1, 0): npy_format.read_array_header_1_0, (2, 0): npy_format.read_array_header_2_0}
-            shape, fortran_order, dtype = read_header[version](file)
-    except Exception as error:  # numpy evaluates the header as a literal, which can fail in any way
-        raise Malformed("the body is not an npy document of version 1.0 or 2.0") from error
+    length_bytes = _NPY_LENGTH_BYTES.get(body[:8], 0)
+    begin = 8 + length_bytes
+    end = begin + int.from_bytes(body[8:begin], "little")
+    if not length_bytes or end > min(len(body), _MOST_NPY_HEADER_BYTES):
+        raise Malformed(_NO_NPY)
+    shape, fortran_order, dtype = _npy_header(body[:end])
     if dtype.kind not in "fiu" or not dtype.itemsize:
         raise Unfit(f"`{name}` does not hold real numbers; send them best as float32")
     if len(shape) > _MOST_AXES or not all(type(size) is int and 0 <= size <= len(body) for size in shape):
         raise Malformed("the npy header's shape is not one that the body could hold")
     count = math.prod(shape)
-    if len(body) - file.tell() != count * dtype.itemsize:
+    if len(body) - end != count * dtype.itemsize:
         raise Malformed("the npy header promises more or fewer bytes of data than came")
-    flat = np.frombuffer(body, dtype, count, file.tell())
+    flat = np.frombuffer(body, dtype, count, end)
     array = flat.reshape(shape, order="F" if fortran_order else "C")
     if shape == item_shape:
         array = array[None]
@@ -80,6 +82,18 @@ def from_npy(body: bytes, item_shape: Shape, max_rows: int, name: str) -> Floats
         raise LimitExceeded(f"{len(array)} rows came, at most {max_rows} are taken in one npy request")
     with np.errstate(over="ignore"):  # what overflows float32 is refused below, as not finite
         return _of_shape(np.ascontiguousarray(array, dtype=np.float32), item_shape, name)
+
+
+@lru_cache(maxsize=64)
+def _npy_header(header: bytes) -> tuple[Shape, bool, np.dtype[Any]]:
+    """Shape, Fortran order and type. A client's arrays begin alike, and numpy takes long over a header."""
+    file = io.BytesIO(header)
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            read_header = {(1, 0): npy_format.read_array_header_1_0, (2, 0): npy_format.read_array_header_2_0}
+            return read_header[npy_format.read_magic(file)](file)
+    except Exception as error:  # numpy evaluates the header as a literal, which can fail in any way
+        raise Malformed(_NO_NPY) from error
 
 
 def from_picture(body: bytes, item_shape: Shape) -> Floats:

@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import get_args
+from typing import Final, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,9 @@ from service.contract import Bound, Manifest, ScoreDefaults, Statistic
 from service.errors import LimitExceeded
 from service.noise import Floats
 from service.turns import Arrays, Timing
+
+BOUNDS_STAGE: Final = "bounds"
+"""The batcher from items and noise to bounds, beside that of the graph `score`, which gives their terms."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,11 @@ def offered_statistics(manifest: Manifest) -> tuple[Statistic, ...]:
     """The statistics a version can score by."""
     bounds: tuple[Statistic, ...] = get_args(Bound) if "score" in manifest.graphs else ()
     return bounds + manifest.statistics
+
+
+def has_analytic_kl(manifest: Manifest) -> bool:
+    """Whether the KL that its graph `score` gives is exact."""
+    return manifest.prior == "standard_normal"
 
 
 class Scorer:
@@ -96,25 +104,28 @@ class Scorer:
         return dict(zip(names, statistics.astype(np.float64).T, strict=True))
 
     async def _bounds(self, inputs: Floats, draws: int, seed: int, timing: Timing) -> Bounds:
-        terms = await self._terms(inputs, draws, seed, timing)
-        return bounds_from_terms(*terms, analytic_kl=self._manifest.prior == "standard_normal")
+        """By a batch of rows at a time, unless the draws of one row are more than a batch."""
+        eps = self._eps(seed, draws)
+        if draws > self._max_batch_cost:
+            terms = await self._terms(inputs, eps, timing)
+            return bounds_from_terms(*terms, analytic_kl=has_analytic_kl(self._manifest))
+        shared = np.broadcast_to(eps, (len(inputs), *eps.shape)) if len(inputs) > 1 else eps[None]
+        batcher = self._batchers[BOUNDS_STAGE]
+        return Bounds(*await batcher.submit((inputs, shared), timing, cost_per_row=draws))
 
-    async def _terms(self, inputs: Floats, draws: int, seed: int, timing: Timing) -> Arrays:
+    async def _terms(self, inputs: Floats, eps: Floats, timing: Timing) -> Arrays:
         """The score graph's terms: three of (B, K) and the KL (B,), averaged over all draws.
 
         Draws are cut into pieces by their number alone, so an item's score does not depend on its
         batch-mates; the pieces of one request run one after the other, to leave room for others.
         """
-        eps = self._eps(seed, draws)
-        pieces = []
+        draws, pieces = len(eps), []
         for first in range(0, draws, self._max_batch_cost):
             piece = eps[first : first + self._max_batch_cost]
             shared = np.broadcast_to(piece, (len(inputs), *piece.shape))
             pieces.append(
                 await self._batchers["score"].submit((inputs, shared), timing, cost_per_row=len(piece))
             )
-        if len(pieces) == 1:
-            return pieces[0]
         log_likelihood, log_prior, log_posterior = (
             np.concatenate([piece[term] for piece in pieces], axis=1) for term in range(3)
         )

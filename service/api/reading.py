@@ -120,6 +120,7 @@ def _body_limits(operation: Operation, sizes: Sizes, settings: Settings) -> dict
     return {kind: min(settings.max_body_bytes, _ENVELOPE_BYTES + most) for kind, most in wanted.items()}
 
 
+@lru_cache(maxsize=64)
 def from_query(model: type[Request], query: bytes) -> Request:
     """A request given as a query string; of repeated keys the last wins.
 

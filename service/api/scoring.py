@@ -12,6 +12,7 @@ from service.errors import LimitExceeded, Unfit
 from service.scorer import Scores, offered_statistics
 from service.settings import Settings
 
+_BOUNDS: Final[tuple[Statistic, ...]] = get_args(Bound)
 _DRAWS: Final = 16
 _SEED: Final = 0
 _ALPHA: Final = 0.01
@@ -91,7 +92,7 @@ async def score(call: Call[ScoreOptions]) -> Answer:
         "seed": how.seed,
         "alpha": how.alpha,
         "threshold": scores.threshold,
-        "unit": "nats" if how.statistic in get_args(Bound) else "mean square",
+        "unit": "nats" if how.statistic in _BOUNDS else "mean square",
         "scores": _rows(scores),
     }
     body = to_json(document)
@@ -114,7 +115,7 @@ def _complete(options: ScoreOptions, manifest: Manifest) -> ScoreDefaults:
     alpha = standard.alpha if options.alpha is None else options.alpha
     draws = standard.draws if options.draws is None else options.draws
     seed = standard.seed if options.seed is None else options.seed
-    if statistic in get_args(Bound):
+    if statistic in _BOUNDS:
         return ScoreDefaults(
             statistic=statistic,
             draws=_DRAWS if draws is None else draws,
