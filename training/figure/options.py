@@ -53,11 +53,11 @@ class Options:
     latent: int = 4
     """D, dimensions of N(0, I)."""
     islands: int = 0
-    """Components of a mixture with learned weights in place of N(0, I); 0 for N(0, I)."""
+    """Components of a mixture with learned means and weights in place of N(0, I); 0 for N(0, I)."""
     island_deviation: float = 0.1
-    """Of each component; their means are drawn from N(0, I)."""
+    """Standard deviation of each component; their means begin as drawn from N(0, I)."""
     island_rate: float = 1.0
-    """The learning rate of the logarithms of their weights over that of other parameters."""
+    """The learning rate of the logarithms of their weights over that of other parameters, their means too."""
     island_evenness: float = 0.0
     """What KL(even weights || weights) weighs at first, falling linearly to 0."""
     width: int = 128
@@ -154,7 +154,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
         # The same with a learned mixture prior: the recipe of ring-gan and grid-gan, but shorter.
         "islands": Method(
             "R1+R2, mixture prior",
-            "Huang et al. 2024; Xiao et al. 2018, arXiv:1805.07674",
+            "Huang et al. 2024; Gurumurthy et al. 2017, arXiv:1706.02071",
             Options(islands=256, island_rate=5.0, island_evenness=0.2, **_SHIPPED),
             _WHOLE_FIRST,
         ),
