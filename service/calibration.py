@@ -7,7 +7,7 @@ Shapes: B rows, K draws. Everything is in nats per item and computed in float64.
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,11 @@ from numpy.typing import NDArray
 from service.contract import Bound
 
 Doubles = NDArray[np.float64]
+Correction = Literal["none", "benjamini-hochberg"]
+"""How a request for many scores reckons with there being many."""
+
+_SLACK: Final = 1e-9
+"""Keeps alpha = k / (n + 1), written in decimals, on its own side of the floor."""
 
 
 class Bounds(NamedTuple):
@@ -82,6 +87,17 @@ def surprise(bounds: Bounds, statistic: Bound) -> Doubles:
     return -(bounds.elbo if statistic == "elbo" else bounds.importance_bound)
 
 
+def false_discovery_level(p_values: Doubles, alpha: float) -> float:
+    """The level to flag p-values (B,) at, so that of the flagged no more than alpha are ordinary, expectedly.
+
+    0 if none is to be flagged. Source: Benjamini and Hochberg 1995, J. R. Stat. Soc. B 57(1), section 3.1;
+    for p-values of one calibration set: Bates et al. 2023, Annals of Statistics 51(1), theorem 2.
+    """
+    levels = alpha * np.arange(1, len(p_values) + 1) / len(p_values)
+    passing = np.flatnonzero(np.sort(p_values) <= levels + _SLACK)
+    return float(levels[passing[-1]]) if len(passing) else 0.0
+
+
 class Calibration:
     """The surprises of n held-out items, against which new ones are ranked.
 
@@ -111,8 +127,7 @@ class Calibration:
             ValueError: alpha is below 1 / (n + 1), where no p-value can be.
         """
         n = len(self._ascending)
-        # the slack keeps alpha = k / (n + 1), written in decimals, on its own side of the floor
-        allowed = math.floor(alpha * (n + 1) + 1e-9) - 1
+        allowed = math.floor(alpha * (n + 1) + _SLACK) - 1
         if allowed < 0:
             raise ValueError(f"alpha is {alpha:g}; with {n} calibration items it is at least {1 / (n + 1):g}")
         return float(self._ascending[n - 1 - min(allowed, n - 1)])

@@ -8,6 +8,7 @@ Where several replicas serve, any of them tells what all count together; a gauge
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
@@ -16,11 +17,12 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import choose_encoder
 
 from service.shared_values import merged
-from service.tallies import SETTLE_SECONDS, Count, Distribution, Tally
+from service.tallies import SETTLE_SECONDS, WINDOW, Count, Distribution, Drift, Tally
 
 DURATION_BUCKETS = (
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 )  # fmt: skip
+LEVEL_BUCKETS = (0.001, 0.01, 0.05, *(tenth / 10 for tenth in range(1, 11)))
 ROW_BUCKETS = tuple(2.0**power for power in range(9))
 BYTE_BUCKETS = tuple(4.0**power for power in range(3, 14))
 Merge = Literal["livesum", "livemax", "livemin"]
@@ -84,6 +86,18 @@ class Metrics:
         self.rejected = counter("rejected", "Requests refused or given up.", "reason")
         self.rows = counter("rows", "Rows answered.", "model", "operation")
         self.samples = counter("samples", "Samples answered.", "model")
+        self.p_values = histogram(
+            "score_p_value",
+            "Calibrated p-values; uniform if items are ordinary.",
+            LEVEL_BUCKETS,
+            "model",
+        )
+        self.p_value_distance = gauge(
+            "score_p_value_distance",
+            f"Distance of the last {WINDOW} p-values' distribution from uniform; 0 before as many came.",
+            "model",
+            merge="livemax",
+        )
         self.anomalies = counter("anomalies_flagged", "Scored items that were flagged.", "model")
         self.replica_restarts = counter("replica_restarts", "Replicas started in the place of one that died.")
         gauge("build_info", "Always 1.", "release", merge="livemax").labels(release()).set(1)
@@ -132,6 +146,12 @@ class Metrics:
         self._tallies.append(tally)
         return tally
 
+    def drift(self, metric: Gauge) -> Drift:
+        """A tally of the metric; ask for it once, since it is kept."""
+        tally = Drift(metric)
+        self._tallies.append(tally)
+        return tally
+
     def settle(self) -> None:
         """Tells the metrics what was tallied. To be called in the event loop, where tallies are kept."""
         for tally in self._tallies:
@@ -163,20 +183,27 @@ class Meter:
         self._queue = metrics.distribution(metrics.queue_seconds.labels(model))
         self._rows = metrics.count(metrics.rows.labels(model, operation))
         self._samples = metrics.count(metrics.samples.labels(model)) if operation == "sample" else None
-        self._anomalies = metrics.count(metrics.anomalies.labels(model)) if operation == "score" else None
+        if operation == "score":
+            self._anomalies = metrics.count(metrics.anomalies.labels(model))
+            self._p_values = metrics.distribution(metrics.p_values.labels(model))
+            self._drift = metrics.drift(metrics.p_value_distance.labels(model))
 
     def took(self, seconds: float) -> None:
         """One request ended, whatever its outcome."""
         self._seconds.observe(seconds)
 
-    def answered(self, queue_seconds: float, rows: int, anomalies: int) -> None:
+    def answered(self, queue_seconds: float, rows: int) -> None:
         """One request was answered."""
         self._queue.observe(queue_seconds)
         self._rows.add(rows)
         if self._samples is not None:
             self._samples.add(rows)
-        if self._anomalies is not None:
-            self._anomalies.add(anomalies)
+
+    def scored(self, p_values: Sequence[float], anomalies: int) -> None:
+        """So many items had p-values, and some of them were flagged; of a meter of `score`."""
+        self._anomalies.add(anomalies)
+        self._p_values.observe_all(p_values)
+        self._drift.observe_all(p_values)
 
 
 class StageWatcher:

@@ -16,9 +16,17 @@ from numpy.typing import NDArray
 
 from service import noise
 from service.batching import Batcher
-from service.calibration import Bounds, Calibration, Doubles, bounds_from_terms, surprise
+from service.calibration import (
+    Bounds,
+    Calibration,
+    Correction,
+    Doubles,
+    bounds_from_terms,
+    false_discovery_level,
+    surprise,
+)
 from service.contract import Bound, Manifest, ScoreDefaults, Statistic
-from service.errors import LimitExceeded
+from service.errors import LimitExceeded, Unfit
 from service.noise import Floats
 from service.turns import Arrays, Timing
 
@@ -36,6 +44,7 @@ class Scores:
     p_value: Doubles | None
     anomaly: NDArray[np.bool_] | None
     threshold: float | None
+    """The surprise above which items were flagged; None too where a correction flags none."""
 
 
 def offered_statistics(manifest: Manifest) -> tuple[Statistic, ...]:
@@ -65,22 +74,27 @@ class Scorer:
         self._max_batch_cost = max_batch_cost
         self._eps = lru_cache(maxsize=8)(self._scoring_noise)
 
-    async def score(self, inputs: Floats, how: ScoreDefaults, timing: Timing) -> Scores:
+    async def score(
+        self, inputs: Floats, how: ScoreDefaults, timing: Timing, correction: Correction = "none"
+    ) -> Scores:
         """Scores each item by one of the `offered_statistics`; draws are the same for every row.
 
         Raises:
             LimitExceeded: alpha is below what the calibration can resolve.
+            Unfit: a correction of p-values, and there are none for such a score.
         """
         calibration = self._calibrated(how)
         columns: Mapping[str, Doubles | None]
-        threshold = None
-        if calibration is not None:
-            if how.alpha < calibration.smallest_alpha:
-                raise LimitExceeded(
-                    f"alpha is {how.alpha:g}; the smallest this model is calibrated for is "
-                    f"{calibration.smallest_alpha:.6g}"
-                )
-            threshold = calibration.threshold(how.alpha)
+        if calibration is not None and how.alpha < calibration.smallest_alpha:
+            raise LimitExceeded(
+                f"alpha is {how.alpha:g}; the smallest this model is calibrated for is "
+                f"{calibration.smallest_alpha:.6g}"
+            )
+        if calibration is None and correction != "none":
+            raise Unfit(
+                f"{correction} corrects p-values, which {how.statistic} with these draws and this seed has "
+                "none of; leave `statistic`, `draws` and `seed` out, or `correction`"
+            )
         if how.statistic == "elbo" or how.statistic == "importance_bound":
             assert how.draws is not None, "a bound has draws"
             assert how.seed is not None, "a bound has a seed"
@@ -89,13 +103,14 @@ class Scorer:
         else:
             distances = await self._distances(inputs, timing)
             columns, surprises = distances, distances[how.statistic]
-        return Scores(
-            columns,
-            surprises,
-            None if calibration is None else calibration.p_values(surprises),
-            None if threshold is None else surprises > threshold,
-            threshold,
-        )
+        if calibration is None:
+            return Scores(columns, surprises, None, None, None)
+        p_values, level = calibration.p_values(surprises), how.alpha
+        if correction == "benjamini-hochberg":
+            level = false_discovery_level(p_values, how.alpha)
+        threshold = calibration.threshold(level) if level else math.inf
+        finite = threshold if level else None
+        return Scores(columns, surprises, p_values, surprises > threshold, finite)
 
     async def _distances(self, inputs: Floats, timing: Timing) -> dict[str, Doubles]:
         """The statistics graph's columns by name, each (B,)."""

@@ -146,7 +146,9 @@ class Dispatcher:
                 answer = await route.operation.handle(call)
             connection.time(call.timing)
             await connection.answer(answer)
-            offer.meter.answered(call.timing.queue_seconds, answer.rows, answer.anomalies)
+            offer.meter.answered(call.timing.queue_seconds, answer.rows)
+            if answer.p_values:
+                offer.meter.scored(answer.p_values, answer.anomalies)
         finally:
             offer.meter.took(time.perf_counter() - started_at)
 

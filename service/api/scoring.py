@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final, Literal, get_args
 from pydantic import Field
 
 from service.api.exchange import JSON, Answer, Body, Call, Count, Inputs, Operation, Seed, to_json
+from service.calibration import Correction
 from service.contract import Bound, Manifest, ScoreDefaults, Statistic
 from service.errors import LimitExceeded, Unfit
 from service.scorer import Scores, offered_statistics
@@ -29,7 +30,11 @@ class ScoreOptions(Body):
     seed: Seed | None = None
     """Names the draws, which are the same for every row. Bounds alone have draws."""
     alpha: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """The share of ordinary items that may be flagged as anomalies."""
+    """The share of ordinary items that may be flagged as anomalies; with a correction, the share of the
+    flagged that may be ordinary."""
+    correction: Correction = "none"
+    """`benjamini-hochberg`: hold the false discovery rate, the expected share of ordinary items among the
+    flagged, at most at alpha over the items of this request."""
 
 
 class ScoreRequest(ScoreOptions):
@@ -75,7 +80,9 @@ class ScoreAnswer(Body):
     draws: int | None
     seed: int | None
     alpha: float
+    correction: Correction
     threshold: float | None
+    """The surprise above which items are flagged; null if none was calibrated, or a correction flags none."""
     unit: Literal["nats", "mean square"]
     scores: list[Score | DistanceScore]
 
@@ -85,20 +92,22 @@ async def score(call: Call[ScoreOptions]) -> Answer:
     assert call.array is not None, "the dispatcher reads an array for this operation"
     how, rows = _complete(call.request, call.served.manifest), len(call.array)
     _check_draws(how, rows, call.settings)
-    scores = await call.served.scorer.score(call.array, how, call.timing)
+    scores = await call.served.scorer.score(call.array, how, call.timing, call.request.correction)
     document = call.identity | {
         "statistic": how.statistic,
         "draws": how.draws,
         "seed": how.seed,
         "alpha": how.alpha,
+        "correction": call.request.correction,
         "threshold": scores.threshold,
         "unit": "nats" if how.statistic in _BOUNDS else "mean square",
         "scores": _rows(scores),
     }
     body = to_json(document)
     flagged = 0 if scores.anomaly is None else int(scores.anomaly.sum())
+    p_values = () if scores.p_value is None else scores.p_value.tolist()
     headers = () if how.seed is None else ((b"x-pushforward-seed", b"%d" % how.seed),)
-    return Answer(JSON, body, len(body), headers, rows, flagged)
+    return Answer(JSON, body, len(body), headers, rows, flagged, p_values)
 
 
 def _complete(options: ScoreOptions, manifest: Manifest) -> ScoreDefaults:

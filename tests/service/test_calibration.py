@@ -5,7 +5,13 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import stats
 
-from service.calibration import Bounds, Calibration, bounds_from_terms, surprise
+from service.calibration import (
+    Bounds,
+    Calibration,
+    bounds_from_terms,
+    false_discovery_level,
+    surprise,
+)
 from service.noise import scoring_noise
 from tests import toy
 
@@ -39,6 +45,28 @@ def test_the_smallest_alpha_itself_is_allowed() -> None:
     for n in (1, 9, 99, 128, 999, 5000):
         calibration = Calibration(np.arange(n))
         assert calibration.threshold(1 / (n + 1)) == n - 1
+
+
+@given(hnp.arrays(np.float64, st.integers(1, 40), elements=st.integers(1, 100).map(lambda k: k / 100)))
+def test_a_corrected_level_is_the_largest_that_enough_p_values_reach(p_values: np.ndarray) -> None:
+    level, m = false_discovery_level(p_values, 0.1), len(p_values)
+    allowed = [0.1 * k / m for k in range(m + 1) if sum(p_values <= 0.1 * k / m + 1e-9) >= k]
+    assert level == pytest.approx(max(allowed))
+    assert false_discovery_level(p_values[:1], 0.1) == (0.1 if p_values[0] <= 0.1 else 0.0)
+
+
+def test_the_correction_holds_the_share_of_false_discoveries_and_finds_outliers() -> None:
+    random, alpha = np.random.default_rng(0), 0.1
+    outlier = np.arange(200) < 40
+    shares, found = [], []
+    for _ in range(300):
+        calibration = Calibration(random.normal(size=2000))
+        p_values = calibration.p_values(np.where(outlier, 4.0, 0.0) + random.normal(size=200))
+        flagged = p_values <= false_discovery_level(p_values, alpha)
+        shares.append(np.sum(flagged & ~outlier) / max(1, flagged.sum()))
+        found.append(np.mean(flagged[outlier]))
+    assert np.mean(shares) - 3 * np.std(shares) / np.sqrt(300) <= alpha
+    assert np.mean(found) > 0.8
 
 
 def test_flagged_share_of_ordinary_items_follows_the_beta_binomial_law() -> None:

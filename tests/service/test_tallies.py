@@ -1,11 +1,14 @@
 import asyncio
 
+import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from scipy import stats
 
 from service.metrics import Metrics
-from service.tallies import Count, Distribution
+from service.tallies import WINDOW, Count, Distribution, Drift
 
 VALUES = st.lists(st.floats(-10, 1e4, allow_nan=False), max_size=50)
 BOUNDS = (0.0, 0.5, 1.0, 2.5, 100.0)
@@ -32,6 +35,23 @@ def test_a_settled_distribution_is_what_observing_each_value_gives(batches: list
             observed.observe(value)
         tally.settle()
     assert samples(tallied) == samples(observed)
+
+
+def test_a_drift_is_the_distance_of_the_last_p_values_from_uniform() -> None:
+    gauge = Gauge("distance", "", registry=CollectorRegistry())
+    drift, random = Drift(gauge), np.random.default_rng(0)
+
+    def told() -> float:
+        drift.settle()
+        return next(iter(gauge.collect())).samples[0].value
+
+    drift.observe_all(random.uniform(size=WINDOW - 1).tolist())
+    assert told() == 0  # too few to tell
+    uniform, low = random.uniform(size=WINDOW), random.uniform(size=WINDOW) ** 2
+    for values in (uniform, low):
+        drift.observe_all(values.tolist())
+        assert told() == pytest.approx(stats.kstest(values, "uniform").statistic)
+    assert told() > 0.2
 
 
 @given(st.lists(st.integers(0, 1000), max_size=20))
@@ -62,7 +82,7 @@ def test_what_was_tallied_is_told_when_the_service_ends() -> None:
     async def end(metrics: Metrics) -> None:
         settling = asyncio.create_task(metrics.keep_settled())
         await asyncio.sleep(0)
-        metrics.meter("toy", "sample").answered(0.001, 3, 0)
+        metrics.meter("toy", "sample").answered(0.001, 3)
         settling.cancel()
         await asyncio.gather(settling, return_exceptions=True)
 
