@@ -27,6 +27,7 @@ from training.networks import NetworkError
 from training.parity import ParityError, verify_version
 from training.progress import counter, progress_bar
 from training.quality.classifier import ClassifierError
+from training.recalibration import recalibrate
 from training.recipe import Recipe, RecipeError, read_recipe
 from training.report import ReportError, write_report
 from training.report.comparison import figure_rows
@@ -169,6 +170,26 @@ def verify_command(
         _console.print(f"{folder}: sound; {manifest.name} offers {', '.join(manifest.operations)}")
 
 
+@app.command("calibrate")
+def calibrate_command(
+    version: Annotated[Path, typer.Argument(metavar="VERSION", help="A folder, e.g. models/fashion-vae/2.")],
+    data: Annotated[
+        Path, typer.Option(help="An .npy file of normal items, as a score request's `inputs` have them.")
+    ],
+    statistic: Annotated[str | None, typer.Option(help="What to score by; unless given, as before.")] = None,
+    alpha: Annotated[float | None, typer.Option(help="Share of normal items that may be flagged.")] = None,
+    draws: Annotated[int | None, typer.Option(help="Of a VAE's bounds.")] = None,
+) -> None:
+    """Publish a version again, with your own normal items as its calibration.
+
+    Nothing is trained. p-values then rank an item among *your* normal ones, so
+    give items that the model was never trained on, and at least 1 / alpha.
+    """
+    given = {"statistic": statistic, "alpha": alpha, "draws": draws}
+    published = recalibrate(version, data, {key: value for key, value in given.items() if value is not None})
+    _console.print(f"published {published}", soft_wrap=True)
+
+
 @app.command("quality")
 def quality_command(
     versions: Annotated[
@@ -205,7 +226,8 @@ def _load(path: Path, overrides: list[str] | None) -> tuple[Recipe, Dataset]:
     torch.set_num_threads(recipe.loop.threads)
     dataset = load_dataset(recipe.data)
     if recipe.vae is not None:  # before an hour of training, not after
-        require_resolvable(recipe.calibration, len(dataset.items["calibration"]))
+        rows = len(dataset.items["calibration"])
+        require_resolvable(recipe.calibration, rows, "data.calibration_share, or more rows")
     return recipe, dataset
 
 

@@ -185,8 +185,9 @@ def _graphs(
 def _scorer(model: Vae | Gan, exported: dict[GraphName, Exported], recipe: Recipe) -> Scorer | None:
     """What scores anomalies, if anything does."""
     if isinstance(model, Vae):
-        return bound_scorer(exported["score"], model, recipe.calibration)
-    return distance_scorer(exported["statistics"]) if "statistics" in exported else None
+        analytic_kl = model.components() is None
+        return bound_scorer(exported["score"].run, model.latent, analytic_kl, recipe.calibration)
+    return distance_scorer(exported["statistics"].run) if "statistics" in exported else None
 
 
 def _view(dataset: Dataset) -> tuple[tuple[float, float], tuple[float, float]] | None:

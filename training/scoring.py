@@ -6,7 +6,7 @@ Shapes: N items, K draws, D latent dimensions; items (N, *item).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
@@ -29,9 +29,8 @@ from service.versions import sha256_of
 from training.data import Dataset
 from training.gan import STATISTICS
 from training.options import CalibrationOptions
-from training.parity import Exported, Floats
+from training.parity import Floats
 from training.recipe import RecipeError
-from training.vae import Vae
 
 _ROWS = 100
 _NOISE_ROWS = 1000
@@ -50,16 +49,22 @@ class Scorer:
     """Of the noise that the surprises depend on, if there is any."""
 
 
-def bound_scorer(exported: Exported, vae: Vae, options: CalibrationOptions) -> Scorer:
-    """The bounds of a VAE, by its graph `score`, with the same draws for every item."""
-    eps = scoring_noise(options.seed, options.draws, vae.latent)
-    analytic_kl = vae.components() is None
+Run = Callable[[Sequence[Floats]], tuple[Floats, ...]]
+"""Computes a graph: inputs to outputs, in its order."""
+
+
+def bound_scorer(run: Run, latent: int, analytic_kl: bool, options: CalibrationOptions) -> Scorer:
+    """The bounds of a VAE with D = `latent`, by its graph `score`, with the same draws for every item.
+
+    `analytic_kl` says whether the KL that the graph gives is exact.
+    """
+    eps = scoring_noise(options.seed, options.draws, latent)
 
     def surprises(items: Floats) -> dict[Statistic, Doubles]:
         parts = []
         for batch in _batches(items):
             shared = np.ascontiguousarray(np.broadcast_to(eps, (len(batch), *eps.shape)))
-            parts.append(exported.run([batch, shared]))
+            parts.append(run([batch, shared]))
         terms = (np.concatenate(term) for term in zip(*parts, strict=True))
         bounds = bounds_from_terms(*terms, analytic_kl=analytic_kl)
         return {statistic: surprise(bounds, statistic) for statistic in get_args(Bound)}
@@ -67,11 +72,11 @@ def bound_scorer(exported: Exported, vae: Vae, options: CalibrationOptions) -> S
     return Scorer(surprises, "elbo", options.draws, options.seed)
 
 
-def distance_scorer(exported: Exported) -> Scorer:
+def distance_scorer(run: Run) -> Scorer:
     """The distances of a GAN with an encoder, by its graph `statistics`."""
 
     def surprises(items: Floats) -> dict[Statistic, Doubles]:
-        columns = np.concatenate([exported.run([batch])[0] for batch in _batches(items)])
+        columns = np.concatenate([run([batch])[0] for batch in _batches(items)])
         return dict(zip(STATISTICS, columns.T.astype(np.float64), strict=True))
 
     return Scorer(surprises, "f_anogan")
@@ -82,8 +87,10 @@ def _batches(items: Floats) -> Iterator[Floats]:
         yield items[first : first + _ROWS]
 
 
-def require_resolvable(options: CalibrationOptions, rows: int) -> None:
-    """Refuse a level at which a calibration split of that many rows could never flag anything.
+def require_resolvable(options: CalibrationOptions, rows: int, way_out: str) -> None:
+    """Refuse a level at which calibration on that many rows could never flag anything.
+
+    `way_out` says how there could be more.
 
     Raises:
         RecipeError: `alpha` is below 1 / (rows + 1); names what would do.
@@ -92,7 +99,7 @@ def require_resolvable(options: CalibrationOptions, rows: int) -> None:
         raise RecipeError(
             f"calibration.alpha is {options.alpha:g}, but {rows} calibration items resolve no level below "
             f"{1 / (rows + 1):.3g}; raise alpha, or calibrate on at least {math.ceil(1 / options.alpha) - 1} "
-            "items (data.calibration_share, or more rows)"
+            f"items ({way_out})"
         )
 
 
@@ -107,7 +114,33 @@ def calibrate(
     Raises:
         RecipeError: The recipe's statistic is none that the model has.
     """
-    surprises = {name: np.sort(v) for name, v in scorer.surprises(dataset.items["calibration"]).items()}
+    spec, defaults = write_calibration(scorer, options, dataset.items["calibration"], folder)
+    statistic = defaults.statistic
+    with np.load(folder / spec.file, allow_pickle=False) as stored:
+        calibration = Calibration(stored[statistic])
+    drawn = f" with {scorer.draws} draws" if scorer.draws else ""
+    rates = {}
+    for name, items, what in _trials(support, dataset):
+        p_values = calibration.p_values(scorer.surprises(items)[statistic])
+        share = float((p_values <= options.alpha).mean())
+        rates[name] = Metric(
+            value=share,
+            standard_error=_share_error(share, len(items)),
+            unit="share",
+            note=f"of {len(items)} {what}, flagged at alpha {options.alpha:g} by {statistic}{drawn}",
+        )
+    return spec, defaults, rates
+
+
+def write_calibration(
+    scorer: Scorer, options: CalibrationOptions, items: Floats, folder: Path
+) -> tuple[CalibrationSpec, ScoreDefaults]:
+    """Store the sorted surprises of items (N, *item) as `calibration.npz` in `folder`.
+
+    Raises:
+        RecipeError: The statistic asked for is none that the model has.
+    """
+    surprises = {name: np.sort(v) for name, v in scorer.surprises(items).items()}
     statistic = options.statistic or scorer.default
     if statistic not in surprises:
         raise RecipeError(
@@ -122,19 +155,7 @@ def calibrate(
         sha256=sha256_of(path),
         statistics={name: CalibratedStatistic(n=len(v), **how) for name, v in surprises.items()},
     )
-    calibration = Calibration(surprises[statistic])
-    drawn = f" with {scorer.draws} draws" if scorer.draws else ""
-    rates = {}
-    for name, items, what in _trials(support, dataset):
-        p_values = calibration.p_values(scorer.surprises(items)[statistic])
-        share = float((p_values <= options.alpha).mean())
-        rates[name] = Metric(
-            value=share,
-            standard_error=_share_error(share, len(items)),
-            unit="share",
-            note=f"of {len(items)} {what}, flagged at alpha {options.alpha:g} by {statistic}{drawn}",
-        )
-    return spec, ScoreDefaults(statistic=statistic, alpha=options.alpha, **how), rates
+    return spec, ScoreDefaults(statistic=statistic, alpha=options.alpha, **how)
 
 
 def _trials(support: Support, dataset: Dataset) -> Iterator[tuple[str, Floats, str]]:

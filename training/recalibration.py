@@ -1,0 +1,141 @@
+"""A published version with its user's own normal items as calibration: nothing is trained.
+
+Shapes: N items; items (N, *item).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from pydantic import ValidationError
+
+from service.columns import column_places
+from service.contract import GraphSpec, Manifest
+from service.versions import publish, read_manifest, sha256_of, stage, verify_files
+from training.data import DataError
+from training.options import CalibrationOptions
+from training.parity import Floats, open_session
+from training.recipe import RecipeError
+from training.scoring import Scorer, bound_scorer, distance_scorer, require_resolvable, write_calibration
+
+_CARD = "README.md"
+_MEASURED = "flagged_"
+"""How figures begin that were measured under the calibration that goes."""
+
+
+def recalibrate(folder: Path, data: Path, given: Mapping[str, Any]) -> Path:
+    """Publish the version in `folder` anew as the model's next; returns that version's folder.
+
+    Args:
+        folder: Of a published version that scores.
+        data: An .npy file of normal items (N, *item), as a score request's `inputs` have them, that the
+            model was neither trained nor selected on.
+        given: Values of `CalibrationOptions` that replace the version's defaults.
+
+    Raises:
+        InvalidVersion: The version is damaged.
+        DataError: The items do not fit the model, or it does not score.
+        RecipeError: They are too few for the level asked for, or the statistic is none of the model's.
+    """
+    manifest = read_manifest(folder)
+    verify_files(folder, manifest)
+    before = {} if manifest.defaults is None else manifest.defaults.model_dump(exclude_none=True)
+    try:
+        chosen = CalibrationOptions.model_validate(before | dict(given))
+    except ValidationError as error:
+        flaw = error.errors()[0]
+        raise RecipeError(f"{flaw['loc'][0]} is {flaw['input']!r}: {flaw['msg']}") from None
+    scorer = _scorer(folder, manifest, chosen)
+    items = _read_items(data, manifest)
+    require_resolvable(chosen, len(items), "give more rows")
+    staging = stage(folder.parent.parent, manifest.name)
+    try:
+        kept = {spec.file for spec in manifest.files if spec != manifest.calibration} | {"samples.png"}
+        for name in sorted(kept):
+            with contextlib.suppress(FileNotFoundError):  # a version may lack the picture
+                shutil.copyfile(folder / name, staging / name)
+        spec, defaults = write_calibration(scorer, chosen, items, staging)
+        note = f"{len(items)} items of {data.name}, SHA-256 {sha256_of(data)}"
+        recipe = manifest.provenance.recipe | {"recalibrated": {"from_version": manifest.version, "on": note}}
+        renewed = manifest.model_copy(
+            update={
+                "calibration": spec,
+                "defaults": defaults,
+                "metrics": {k: v for k, v in manifest.metrics.items() if not k.startswith(_MEASURED)},
+                "provenance": manifest.provenance.model_copy(update={"recipe": recipe}),
+            }
+        )
+        (staging / _CARD).write_text(_card(folder, manifest, note), encoding="utf-8")
+        return publish(staging, renewed)
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise
+
+
+def _scorer(folder: Path, manifest: Manifest, options: CalibrationOptions) -> Scorer:
+    if "score" in manifest.graphs:
+        run = _runner(folder, manifest.graphs["score"])
+        return bound_scorer(run, manifest.latent_size, manifest.prior == "standard_normal", options)
+    if "statistics" in manifest.graphs:
+        return distance_scorer(_runner(folder, manifest.graphs["statistics"]))
+    raise DataError(f"{folder}: this {manifest.family} has no graph that scores, so nothing to calibrate")
+
+
+def _runner(folder: Path, graph: GraphSpec) -> Callable[[Sequence[Floats]], tuple[Floats, ...]]:
+    return partial(_run, open_session(folder / graph.file), graph)
+
+
+def _run(
+    session: onnxruntime.InferenceSession, graph: GraphSpec, inputs: Sequence[Floats]
+) -> tuple[Floats, ...]:
+    feeds = {tensor.name: array for tensor, array in zip(graph.inputs, inputs, strict=True)}
+    return tuple(session.run([tensor.name for tensor in graph.outputs], feeds))
+
+
+def _read_items(path: Path, manifest: Manifest) -> Floats:
+    try:
+        with path.open("rb") as file:
+            loaded = np.lib.format.read_array(file, allow_pickle=False)
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file, seen from {Path.cwd()}") from None
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(f"{path}: not an .npy file of numbers ({error}); write it with numpy.save") from error
+    wanted = list(manifest.item_shape)
+    if loaded.ndim < 1 or list(loaded.shape[1:]) != wanted or loaded.dtype.kind not in "biuf":
+        raise DataError(
+            f"{path} holds {loaded.dtype} of shape {list(loaded.shape)}; {manifest.name} takes numbers (N, "
+            f"{', '.join(map(str, wanted))})"
+        )
+    items = np.ascontiguousarray(loaded, dtype=np.float32)
+    fits = np.isfinite(items)
+    if manifest.support == "binary":
+        fits &= (items == 0) | (items == 1)
+    elif manifest.support != "real":
+        fits &= (items >= 0) & (items <= 1)
+    rows = fits.reshape(len(items), -1).all(axis=1)
+    for column, place in column_places(manifest.columns):
+        if column.categories:
+            rows &= (items[:, place].max(axis=1) == 1) & (items[:, place].sum(axis=1) == 1)
+    if not rows.all():
+        raise DataError(
+            f"{path}: {np.sum(~rows)} of {len(items)} items have values outside the model's support, "
+            f"{manifest.support}; the first is item {int(np.argmin(rows))}"
+        )
+    return items
+
+
+def _card(folder: Path, manifest: Manifest, note: str) -> str:
+    card = folder / _CARD
+    old = card.read_text(encoding="utf-8") if card.is_file() else f"# {manifest.name}\n"
+    title, _, rest = old.partition("\n")
+    return (
+        f"{title}\n\n**Calibrated anew** on {note}. All else, the figures below among it, is that of version "
+        f"{manifest.version}; those named `{_MEASURED}...` tell of its calibration, not of this one.\n{rest}"
+    )
