@@ -25,7 +25,7 @@ from service.api.probes import Lifecycle, probes_router
 from service.api.problems import problem
 from service.metrics import Metrics, release
 from service.registry import Registry
-from service.settings import Settings
+from service.settings import Settings, has_gpu
 
 _GARBAGE_THRESHOLD: Final = 50_000
 """Objects more than there were, before the collector looks for cycles."""
@@ -55,6 +55,9 @@ def create_app(settings: Settings, metrics: Metrics | None = None, *, loads_firs
     metrics = metrics or Metrics()
     lifecycle = Lifecycle(metrics)
     registry = Registry(settings, metrics)
+    metrics.gpu_present.set(has_gpu())
+    metrics.cores.set(settings.own_cores)
+    metrics.follow(metrics.ready, lambda: registry.ready and not lifecycle.draining)
     registry.find()
 
     @contextlib.asynccontextmanager

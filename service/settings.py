@@ -43,6 +43,10 @@ class Settings(BaseSettings):
     port: Annotated[int, Field(ge=0, le=65_535)] = 8000
     """TCP port to listen on; 0 takes a free one and logs it."""
 
+    metrics_port: Annotated[int, Field(ge=0, le=65_535)] | None = None
+    """TCP port on which a thread of its own tells the metrics, also while the event loop is stuck; 0 takes a
+    free one and logs it. Unless it is set, they are told on the port of the API alone."""
+
     device: Device = "auto"
     """Where models run: `cuda` refuses to start without a working GPU, `auto` falls back and says so."""
 
@@ -112,7 +116,10 @@ class Settings(BaseSettings):
     """After that: the longest to wait for requests in flight."""
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    """Least severe level that is logged."""
+    """Least severe level that is logged; `debug` logs every request."""
+
+    log_format: Literal["text", "json"] = "text"
+    """How: lines for people, or an object of JSON a line, with the request's id where there is one."""
 
     @field_validator("host")
     @classmethod
@@ -145,8 +152,8 @@ class Settings(BaseSettings):
         one = self.device == "cuda" or (self.device == "auto" and has_gpu()) or sys.platform != "linux"
         return 1 if one else granted_cores()
 
-    def of_one_replica(self, replicas: int, port: int) -> Settings:
-        """The settings of one of so many replicas on a port: its share of what bounds the whole service.
+    def of_one_replica(self, replicas: int, port: int, metrics_port: int | None = None) -> Settings:
+        """The settings of one of so many replicas on those ports: its share of what bounds the whole service.
 
         A lane more than its share of the cores, because the kernel spreads connections by a hash: of few
         connections a replica may get more than its share, and then uses the cores that others leave idle.
@@ -157,7 +164,13 @@ class Settings(BaseSettings):
         rows = max(_divided(self.max_waiting_rows, replicas), min(most, self.max_waiting_rows))
         lanes = self.lanes or min(granted, cores + 1)
         return self.model_copy(
-            update={"port": port, "cores": cores, "lanes": lanes, "max_waiting_rows": rows}
+            update={
+                "port": port,
+                "metrics_port": metrics_port,
+                "cores": cores,
+                "lanes": lanes,
+                "max_waiting_rows": rows,
+            }
         )
 
 

@@ -9,6 +9,7 @@ that another tells.
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 from prometheus_client import Counter, Gauge, Histogram
@@ -43,10 +44,26 @@ class Count:
             self._metric.inc(amount)
 
 
+class Reading:
+    """Of a counter or a gauge that follows a value which is there to be read."""
+
+    def __init__(self, metric: Counter | Gauge, read: Callable[[], float]) -> None:
+        self._metric = metric
+        self._read = read
+        self._told = 0.0
+
+    def settle(self) -> None:
+        """Tells the metric by how much the value has changed."""
+        value = float(self._read())
+        if value != self._told:
+            self._metric.inc(value - self._told)
+            self._told = value
+
+
 class Distribution:
     """Of a histogram."""
 
-    __slots__ = ("_bounds", "_metric", "_pending", "observe")
+    __slots__ = ("_bounds", "_metric", "_pending", "observe", "observe_all")
 
     def __init__(self, metric: Histogram) -> None:
         # The library has no call for many observations: this writes where `observe` does; the pin guards it.
@@ -55,6 +72,8 @@ class Distribution:
         self._pending: list[float] = []
         self.observe: Final = self._pending.append
         """Notes one value."""
+        self.observe_all: Final = self._pending.extend
+        """Notes some values."""
 
     def settle(self) -> None:
         """Tells the metric, and holds nothing."""

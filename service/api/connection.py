@@ -170,7 +170,12 @@ class Connection:
                     self._metrics.rejected.labels(reason).inc()
         status, headers, body = problems.problem(error, self.request_id)
         if self.status:
-            log.warning("request %s: the answer was cut short (%s)", self.request_id, type(error).__name__)
+            log.warning(
+                "request %s: the answer was cut short (%s)",
+                self.request_id,
+                type(error).__name__,
+                extra={"request_id": self.request_id},
+            )
             self.status = 500
             return
         self._added = [*headers, (b"content-length", b"%d" % len(body))]
@@ -178,10 +183,15 @@ class Connection:
         await self._send({"type": "http.response.body", "body": body})
 
     def count(self) -> None:
-        """Counts the answer under its route template, never under the path that came."""
+        """Counts the answer, and logs it, under its route template, never under the path that came."""
         route = self.route or getattr(self.scope.get("route"), "path", "") or "unknown"
         method = self.scope["method"] if self.scope["method"] in ("GET", "HEAD", "POST") else "other"
         self._metrics.answered(route, method, self.status)
+        if log.isEnabledFor(logging.DEBUG):
+            context = {
+                "request_id": self.request_id, "method": method, "route": route, "status": self.status,
+            }  # fmt: skip
+            log.debug("request %s: %s %s %d", *context.values(), extra=context)
 
 
 def _too_large(limit: int) -> BodyTooLarge:

@@ -37,6 +37,7 @@ OPERATIONS: Final = {
 REQUEST_ID: Final = "pushforward.request_id"
 """Where FastAPI's routes find the request's id in their scope."""
 _ROUTE = "/v1/models/{{model}}{}/{}"
+_PLACES = ("", "/versions/{version}")
 _PATH = re.compile(r"/v1/models/([^/]+)(?:/versions/([^/]+))?/([a-z]+)")
 
 
@@ -55,7 +56,7 @@ def _route(path: str) -> _Route | None:
     if found is None or found[3] not in OPERATIONS:
         return None
     model, version, name = found.groups()
-    template = _ROUTE.format("" if version is None else "/versions/{version}", name)
+    template = _ROUTE.format(_PLACES[version is not None], name)
     return _Route(template, model, version, OPERATIONS[name])
 
 
@@ -101,6 +102,10 @@ class Dispatcher:
         self._watchman: Watchman | None = None
         self._fresh_id = request_ids()
         self._offers: WeakKeyDictionary[Served, dict[Operation, _Offer]] = WeakKeyDictionary()
+        for operation in OPERATIONS.values():
+            for place in _PLACES:
+                for method in _methods(operation):
+                    metrics.expect(_ROUTE.format(place, operation.name), method)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one ASGI connection."""
@@ -146,7 +151,7 @@ class Dispatcher:
                 answer = await route.operation.handle(call)
             connection.time(call.timing)
             await connection.answer(answer)
-            offer.meter.answered(call.timing.queue_seconds, answer.rows, answer.anomalies)
+            offer.meter.answered(call.timing.queue_seconds, answer.rows, answer.anomalies, answer.p_values)
         finally:
             offer.meter.took(time.perf_counter() - started_at)
 
@@ -191,8 +196,12 @@ class Dispatcher:
         return min(seconds, self._settings.deadline_seconds)
 
 
+def _methods(operation: Operation) -> tuple[str, ...]:
+    return ("GET", "POST") if operation is SAMPLE else ("POST",)
+
+
 def _check_method(connection: Connection, operation: Operation) -> None:
-    allowed = ("GET", "POST") if operation is SAMPLE else ("POST",)
+    allowed = _methods(operation)
     if connection.scope["method"] not in allowed:
         raise MethodNotAllowed(f"{operation.name} takes {' and '.join(allowed)}", allowed=allowed)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Annotated, Any, Final, Generic, Literal, TypeVar
@@ -65,6 +65,7 @@ class Answer:
     headers: Headers = ()
     rows: int = 0
     anomalies: int = 0
+    p_values: Sequence[float] = ()
 
 
 @dataclass(slots=True)

@@ -97,7 +97,8 @@ async def score(call: Call[ScoreOptions]) -> Answer:
     body = to_json(document)
     flagged = 0 if scores.anomaly is None else int(scores.anomaly.sum())
     headers = () if how.seed is None else ((b"x-pushforward-seed", b"%d" % how.seed),)
-    return Answer(JSON, body, len(body), headers, rows, flagged)
+    p_values = () if scores.p_value is None else scores.p_value.tolist()
+    return Answer(JSON, body, len(body), headers, rows, flagged, p_values)
 
 
 def _complete(options: ScoreOptions, manifest: Manifest) -> ScoreDefaults:
