@@ -84,6 +84,13 @@ class Metrics:
         self.provider_active = gauge(
             "provider_active", "1 for the provider in use.", "provider", merge="livemax"
         )
+        self.model_failed = gauge(
+            "model_failed",
+            "1 for a version that stays out; /v1/models says why.",
+            "model",
+            "version",
+            merge="livemax",
+        )
         self.gpu_present = gauge("gpu_present", "1 where there is an NVIDIA device.", merge="livemax")
         self.ready = gauge("ready", "1 while requests can be taken.", merge="livemax")
         self.cores = gauge("cores", "Cores that are counted on.")
