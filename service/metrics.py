@@ -211,6 +211,10 @@ class Meter:
         """One request ended, whatever its outcome."""
         self._seconds.observe(seconds)
 
+    def exemplify(self, seconds: float, trace_id: str) -> None:
+        """The trace of a request that took so long is an example of its bucket."""
+        self._seconds.exemplify(seconds, trace_id)
+
     def answered(
         self, queue_seconds: float, rows: int, anomalies: int, p_values: Sequence[float] = ()
     ) -> None:

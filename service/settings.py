@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib.util import find_spec
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal
@@ -115,6 +116,10 @@ class Settings(BaseSettings):
     drain_seconds: Annotated[int, Field(ge=1, le=3_600)] = 30
     """After that: the longest to wait for requests in flight."""
 
+    traces: bool = False
+    """Whether to send traces by OTLP over HTTP, where OpenTelemetry's variable OTEL_EXPORTER_OTLP_ENDPOINT
+    says; needs the extra `traces`."""
+
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least severe level that is logged; `debug` logs every request."""
 
@@ -133,6 +138,13 @@ class Settings(BaseSettings):
         if processes > 1 and sys.platform != "linux":
             raise ValueError("only Linux spreads connections over processes that share a port; take 1")
         return processes
+
+    @field_validator("traces")
+    @classmethod
+    def _can_be_sent(cls, traces: bool) -> bool:
+        if traces and find_spec("opentelemetry.sdk") is None:
+            raise ValueError("the extra is not installed that sends them: pip install 'pushforward[traces]'")
+        return traces
 
     @property
     def granted_lanes(self) -> int:

@@ -8,11 +8,13 @@ that another tells.
 
 from __future__ import annotations
 
-from bisect import bisect_right
+import time
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client.samples import Exemplar
 
 SETTLE_SECONDS: Final = 0.25
 
@@ -74,6 +76,11 @@ class Distribution:
         """Notes one value."""
         self.observe_all: Final = self._pending.extend
         """Notes some values."""
+
+    def exemplify(self, value: float, trace_id: str) -> None:
+        """Names a trace as the example of a value's bucket, for OpenMetrics; of replicas none is told."""
+        bucket = self._metric._buckets[bisect_left(self._bounds, value)]
+        bucket.set_exemplar(Exemplar({"trace_id": trace_id}, value, time.time()))
 
     def settle(self) -> None:
         """Tells the metric, and holds nothing."""

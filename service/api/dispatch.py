@@ -7,6 +7,7 @@ gives every answer its request id and counts it.
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 import time
 from functools import lru_cache
@@ -39,6 +40,8 @@ REQUEST_ID: Final = "pushforward.request_id"
 _ROUTE = "/v1/models/{{model}}{}/{}"
 _PLACES = ("", "/versions/{version}")
 _PATH = re.compile(r"/v1/models/([^/]+)(?:/versions/([^/]+))?/([a-z]+)")
+
+log = logging.getLogger(__name__)
 
 
 class _Route(NamedTuple):
@@ -99,6 +102,7 @@ class Dispatcher:
         self._registry = registry
         self._metrics = metrics
         self._settings = settings
+        self._logs = log.isEnabledFor(logging.DEBUG)
         self._watchman: Watchman | None = None
         self._fresh_id = request_ids()
         self._offers: WeakKeyDictionary[Served, dict[Operation, _Offer]] = WeakKeyDictionary()
@@ -135,6 +139,8 @@ class Dispatcher:
         finally:
             self._metrics.inflight.add(-1)
             connection.count()
+            if self._logs:
+                connection.log()
 
     async def _operate(self, connection: Connection, route: _Route) -> None:
         started_at = time.perf_counter()
@@ -147,6 +153,8 @@ class Dispatcher:
                 call = await self._call(connection, served, offer, pinned=route.version is not None)
                 if call is None:
                     return
+                if connection.trace is not None:
+                    connection.trace.meter, call.timing = offer.meter, connection.trace.timing
                 watch.listen()
                 answer = await route.operation.handle(call)
             connection.time(call.timing)
