@@ -12,7 +12,7 @@ RECIPE ?= training/recipes/digits-vae.toml
 PIP     = $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test lint check format bench curve profile report figure test-performance test-slow test-gpu train clean
+.PHONY: help serve test lint check format bench curve profile report figure test-performance test-slow monitoring-check test-gpu train clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -58,6 +58,9 @@ test-performance: $(VENV)/develop.installed ## check that the benchmark works, o
 
 test-slow: $(VENV)/develop.installed ## train in several processes, kill one, resume; train as the README says (minutes)
 	$(BIN)/python -m pytest -m slow
+
+monitoring-check: $(VENV)/develop.installed ## test the alerts, and run every rule and panel in a real Prometheus (apt: prometheus)
+	$(BIN)/python -m pytest -m monitoring tests/monitoring
 
 test-gpu: $(VENV)/develop.installed ## run the tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu

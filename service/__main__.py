@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import signal
 import sys
 from types import FrameType
@@ -14,6 +13,9 @@ from pydantic_settings import CliApp, SettingsError
 from service.address import CannotListen, bound
 from service.app import create_app
 from service.errors import ServiceError
+from service.exposition import expose
+from service.logs import configure_logs
+from service.metrics import Metrics
 from service.processes import ReplicaFailed, supervise
 from service.server import server_for
 from service.settings import Settings
@@ -29,10 +31,7 @@ def main() -> None:
     except (ValidationError, SettingsError) as error:
         _give_up(_first_flaw(error))
     replicas = settings.replicas
-    who = " %(processName)s" if replicas > 1 else ""
-    logging.basicConfig(
-        level=settings.log_level.upper(), format=f"%(asctime)s %(levelname)s{who} %(name)s: %(message)s"
-    )
+    configure_logs(settings.log_level, settings.log_format, tells_process=replicas > 1)
     try:
         if replicas > 1:
             supervise(settings, replicas)
@@ -46,7 +45,10 @@ def main() -> None:
 
 def _serve(settings: Settings) -> None:
     listener = bound(settings.host, settings.port)
-    server = server_for(create_app(settings), settings)
+    metrics = Metrics()
+    if settings.metrics_port is not None:
+        expose(metrics, bound(settings.host, settings.metrics_port))
+    server = server_for(create_app(settings, metrics), settings)
     server.run(sockets=[listener])
     sys.exit(0 if server.started else EXIT_CANNOT_START)
 

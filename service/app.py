@@ -8,7 +8,7 @@ import gc
 import logging
 from collections.abc import AsyncIterator
 from functools import cache, partial
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -25,7 +25,10 @@ from service.api.probes import Lifecycle, probes_router
 from service.api.problems import problem
 from service.metrics import Metrics, release
 from service.registry import Registry
-from service.settings import Settings
+from service.settings import Settings, has_gpu
+
+if TYPE_CHECKING:
+    from service.tracing import Tracing
 
 _GARBAGE_THRESHOLD: Final = 50_000
 """Objects more than there were, before the collector looks for cycles."""
@@ -55,7 +58,11 @@ def create_app(settings: Settings, metrics: Metrics | None = None, *, loads_firs
     metrics = metrics or Metrics()
     lifecycle = Lifecycle(metrics)
     registry = Registry(settings, metrics)
+    metrics.gpu_present.set(has_gpu())
+    metrics.cores.set(settings.own_cores)
+    metrics.follow(metrics.ready, lambda: registry.ready and not lifecycle.draining)
     registry.find()
+    tracing = _tracing() if settings.traces else None
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -70,6 +77,8 @@ def create_app(settings: Settings, metrics: Metrics | None = None, *, loads_firs
         loading.cancel()
         await registry.close()
         metrics.settle()
+        if tracing is not None:
+            await asyncio.to_thread(tracing.close)
 
     app = FastAPIOffline(
         title="Pushforward",
@@ -87,7 +96,14 @@ def create_app(settings: Settings, metrics: Metrics | None = None, *, loads_firs
         app.add_exception_handler(kind, _problem)
     app.openapi = cache(partial(openapi_of, app))  # type: ignore[method-assign]  # FastAPI's own way to replace it
     # outermost, where FastAPI costs the operations nothing
-    return Service(Dispatcher(app, registry, metrics, settings), lifecycle)
+    dispatcher = Dispatcher(app, registry, metrics, settings)
+    return Service(dispatcher if tracing is None else tracing.around(dispatcher), lifecycle)
+
+
+def _tracing() -> Tracing:
+    from service.tracing import Tracing  # of libraries that are an extra
+
+    return Tracing()
 
 
 async def _home() -> RedirectResponse:

@@ -8,7 +8,8 @@ Where several replicas serve, any of them tells what all count together; a gauge
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
@@ -17,16 +18,18 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import choose_encoder
 
 from service.shared_values import merged
-from service.tallies import SETTLE_SECONDS, WINDOW, Count, Distribution, Drift, Tally
+from service.tallies import SETTLE_SECONDS, WINDOW, Count, Distribution, Drift, Reading, Tally
 
 DURATION_BUCKETS = (
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 )  # fmt: skip
-LEVEL_BUCKETS = (0.001, 0.01, 0.05, *(tenth / 10 for tenth in range(1, 11)))
 ROW_BUCKETS = tuple(2.0**power for power in range(9))
 BYTE_BUCKETS = tuple(4.0**power for power in range(3, 14))
+P_VALUE_BUCKETS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0)
 Merge = Literal["livesum", "livemax", "livemin"]
 REJECTIONS = ("queue_full", "deadline", "body", "draining", "client_gone")
+EXPECTED_CODES = (200, 429, 500, 503, 504)
+"""Of the answers of a route, there from the start, so that a rate sees the first error."""
 
 
 def release() -> str:
@@ -81,34 +84,57 @@ class Metrics:
         self.provider_active = gauge(
             "provider_active", "1 for the provider in use.", "provider", merge="livemax"
         )
+        self.model_failed = gauge(
+            "model_failed",
+            "1 for a version that stays out; /v1/models says why.",
+            "model",
+            "version",
+            merge="livemax",
+        )
+        self.gpu_present = gauge("gpu_present", "1 where there is an NVIDIA device.", merge="livemax")
+        self.ready = gauge("ready", "1 while requests can be taken.", merge="livemax")
+        self.cores = gauge("cores", "Cores that are counted on.")
         self.load_failures = counter("model_load_failures", "Versions that could not be loaded.", "model")
         self.draining = gauge("draining", "1 while shutting down.", merge="livemax")
         self.rejected = counter("rejected", "Requests refused or given up.", "reason")
         self.rows = counter("rows", "Rows answered.", "model", "operation")
         self.samples = counter("samples", "Samples answered.", "model")
-        self.p_values = histogram(
-            "score_p_value",
-            "Calibrated p-values; uniform if items are ordinary.",
-            LEVEL_BUCKETS,
-            "model",
-        )
         self.p_value_distance = gauge(
-            "score_p_value_distance",
+            "p_value_distance",
             f"Distance of the last {WINDOW} p-values' distribution from uniform; 0 before as many came.",
             "model",
             merge="livemax",
         )
         self.anomalies = counter("anomalies_flagged", "Scored items that were flagged.", "model")
+        self.p_values = histogram(
+            "p_value", "Of scored items; uniform if they are ordinary.", P_VALUE_BUCKETS, "model"
+        )
         self.replica_restarts = counter("replica_restarts", "Replicas started in the place of one that died.")
         gauge("build_info", "Always 1.", "release", merge="livemax").labels(release()).set(1)
         self._tallies: list[Tally] = []
         self.body_bytes = self.distribution(body_bytes)
         self.inflight = self.count(inflight)
+        self.follow(counter("cpu_seconds", "CPU time of the process, in all threads."), time.process_time)
+        self.follow(
+            gauge(
+                "event_loop_timestamp_seconds",
+                "When the event loop last ran this, in Unix time.",
+                merge="livemin",
+            ),
+            time.time,
+        )
         self._meters: dict[tuple[str, str], Meter] = {}
         self._answers: dict[tuple[str, str, int], Count] = {}
         self.draining.set(0)
         for reason in REJECTIONS:
             self.rejected.labels(reason)
+        for provider in ("cpu", "cuda"):
+            self.provider_active.labels(provider)
+
+    def expect(self, route: str, method: str) -> None:
+        """Sets the answers of a route to zero, for the codes that rates are made of."""
+        for code in EXPECTED_CODES:
+            self.http_requests.labels(route, method, str(code))
 
     def initialise(self, model: str, operations: tuple[str, ...]) -> None:
         """Sets the label sets of a model to zero."""
@@ -152,6 +178,10 @@ class Metrics:
         self._tallies.append(tally)
         return tally
 
+    def follow(self, metric: Counter | Gauge, read: Callable[[], float]) -> None:
+        """From now on the metric has the value that is read whenever it is settled."""
+        self._tallies.append(Reading(metric, read))
+
     def settle(self) -> None:
         """Tells the metrics what was tallied. To be called in the event loop, where tallies are kept."""
         for tally in self._tallies:
@@ -172,7 +202,11 @@ class Metrics:
         It takes tenths of a second, and may be called in any thread.
         """
         encode, content_type = choose_encoder(accept)
-        return encode(self.registry if self._shared is None else merged(self._shared)), content_type
+        return encode(self.collected()), content_type
+
+    def collected(self) -> CollectorRegistry:
+        """What to read the metrics from, of all replicas if there are several; it stays up to date."""
+        return self.registry if self._shared is None else merged(self._shared)
 
 
 class Meter:
@@ -183,27 +217,32 @@ class Meter:
         self._queue = metrics.distribution(metrics.queue_seconds.labels(model))
         self._rows = metrics.count(metrics.rows.labels(model, operation))
         self._samples = metrics.count(metrics.samples.labels(model)) if operation == "sample" else None
-        if operation == "score":
-            self._anomalies = metrics.count(metrics.anomalies.labels(model))
-            self._p_values = metrics.distribution(metrics.p_values.labels(model))
-            self._drift = metrics.drift(metrics.p_value_distance.labels(model))
+        scores = operation == "score"
+        self._anomalies = metrics.count(metrics.anomalies.labels(model)) if scores else None
+        self._p_values = metrics.distribution(metrics.p_values.labels(model)) if scores else None
+        self._drift = metrics.drift(metrics.p_value_distance.labels(model)) if scores else None
 
     def took(self, seconds: float) -> None:
         """One request ended, whatever its outcome."""
         self._seconds.observe(seconds)
 
-    def answered(self, queue_seconds: float, rows: int) -> None:
-        """One request was answered."""
+    def exemplify(self, seconds: float, trace_id: str) -> None:
+        """The trace of a request that took so long is an example of its bucket."""
+        self._seconds.exemplify(seconds, trace_id)
+
+    def answered(
+        self, queue_seconds: float, rows: int, anomalies: int, p_values: Sequence[float] = ()
+    ) -> None:
+        """One request was answered; the p-values are those of its items, if they have any."""
         self._queue.observe(queue_seconds)
         self._rows.add(rows)
         if self._samples is not None:
             self._samples.add(rows)
-
-    def scored(self, p_values: Sequence[float], anomalies: int) -> None:
-        """So many items had p-values, and some of them were flagged; of a meter of `score`."""
-        self._anomalies.add(anomalies)
-        self._p_values.observe_all(p_values)
-        self._drift.observe_all(p_values)
+        if self._anomalies is not None:
+            self._anomalies.add(anomalies)
+        if self._p_values is not None and self._drift is not None:
+            self._p_values.observe_all(p_values)
+            self._drift.observe_all(p_values)
 
 
 class StageWatcher:

@@ -42,10 +42,11 @@ def supervise(settings: Settings, replicas: int) -> None:
     current_process().name = "supervisor"
     with (
         held(settings.host, settings.port) as address,
+        _held_for_metrics(settings) as metrics_port,
         TemporaryDirectory(prefix="pushforward-") as folder,
         _signals() as told,
     ):
-        own = settings.of_one_replica(replicas, port=address.getsockname()[1])
+        own = settings.of_one_replica(replicas, address.getsockname()[1], metrics_port)
         gc.collect()
         gc.freeze()  # later collections would write to the pages that the forks share
         places = [Replica(own, Path(folder), number) for number in range(1, replicas + 1)]
@@ -127,6 +128,16 @@ class Supervisor:
                 replica.kill()
             replica.stop()
         self._stopping = True
+
+
+@contextmanager
+def _held_for_metrics(settings: Settings) -> Iterator[int | None]:
+    """The port of the metrics, if they have one, which all replicas share like that of the API."""
+    if settings.metrics_port is None:
+        yield None
+        return
+    with held(settings.host, settings.metrics_port) as address:
+        yield address.getsockname()[1]
 
 
 @contextmanager

@@ -96,11 +96,13 @@ class Registry:
             entry.reason = detail.replace(f"{entry.folder}/", "")  # no folder of this machine leaves it
             self._metrics.load_failures.labels(entry.name).inc()
             self._metrics.model_loaded.labels(entry.name, str(entry.version)).set(0)
+            self._metrics.model_failed.labels(entry.name, str(entry.version)).set(1)
             log.exception("%s/%d stays out", entry.name, entry.version)
             return
         manifest = served.manifest
         self._metrics.initialise(manifest.name, manifest.operations)
         self._metrics.model_loaded.labels(manifest.name, str(manifest.version)).set(1)
+        self._metrics.model_failed.labels(manifest.name, str(manifest.version)).set(0)
         self._metrics.model_info.labels(
             manifest.name, str(manifest.version), manifest.family, served.provider, manifest.sha256
         ).set(1)

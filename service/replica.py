@@ -19,6 +19,7 @@ from typing import Any, Final, TypeAlias
 from service.address import CannotListen, bound
 from service.app import create_app
 from service.errors import ServiceError
+from service.exposition import expose
 from service.metrics import Metrics
 from service.server import server_for
 from service.settings import Settings
@@ -132,6 +133,8 @@ def _serve(
     if restarted:
         metrics.replica_restarts.inc()
     try:
+        if settings.metrics_port is not None:
+            expose(metrics, bound(settings.host, settings.metrics_port, shared=True))
         app = create_app(settings, metrics, loads_first=True)
         listener = bound(settings.host, settings.port, shared=True)
     except (ServiceError, CannotListen) as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib.util import find_spec
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal
@@ -42,6 +43,10 @@ class Settings(BaseSettings):
 
     port: Annotated[int, Field(ge=0, le=65_535)] = 8000
     """TCP port to listen on; 0 takes a free one and logs it."""
+
+    metrics_port: Annotated[int, Field(ge=0, le=65_535)] | None = None
+    """TCP port on which a thread of its own tells the metrics, also while the event loop is stuck; 0 takes a
+    free one and logs it. Unless it is set, they are told on the port of the API alone."""
 
     device: Device = "auto"
     """Where models run: `cuda` refuses to start without a working GPU, `auto` falls back and says so."""
@@ -111,8 +116,15 @@ class Settings(BaseSettings):
     drain_seconds: Annotated[int, Field(ge=1, le=3_600)] = 30
     """After that: the longest to wait for requests in flight."""
 
+    traces: bool = False
+    """Whether to send traces by OTLP over HTTP, where OpenTelemetry's variable OTEL_EXPORTER_OTLP_ENDPOINT
+    says; needs the extra `traces`."""
+
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    """Least severe level that is logged."""
+    """Least severe level that is logged; `debug` logs every request."""
+
+    log_format: Literal["text", "json"] = "text"
+    """How: lines for people, or an object of JSON a line, with the request's id where there is one."""
 
     @field_validator("host")
     @classmethod
@@ -126,6 +138,13 @@ class Settings(BaseSettings):
         if processes > 1 and sys.platform != "linux":
             raise ValueError("only Linux spreads connections over processes that share a port; take 1")
         return processes
+
+    @field_validator("traces")
+    @classmethod
+    def _can_be_sent(cls, traces: bool) -> bool:
+        if traces and find_spec("opentelemetry.sdk") is None:
+            raise ValueError("the extra is not installed that sends them: pip install 'pushforward[traces]'")
+        return traces
 
     @property
     def granted_lanes(self) -> int:
@@ -145,8 +164,8 @@ class Settings(BaseSettings):
         one = self.device == "cuda" or (self.device == "auto" and has_gpu()) or sys.platform != "linux"
         return 1 if one else granted_cores()
 
-    def of_one_replica(self, replicas: int, port: int) -> Settings:
-        """The settings of one of so many replicas on a port: its share of what bounds the whole service.
+    def of_one_replica(self, replicas: int, port: int, metrics_port: int | None = None) -> Settings:
+        """The settings of one of so many replicas on those ports: its share of what bounds the whole service.
 
         A lane more than its share of the cores, because the kernel spreads connections by a hash: of few
         connections a replica may get more than its share, and then uses the cores that others leave idle.
@@ -157,7 +176,13 @@ class Settings(BaseSettings):
         rows = max(_divided(self.max_waiting_rows, replicas), min(most, self.max_waiting_rows))
         lanes = self.lanes or min(granted, cores + 1)
         return self.model_copy(
-            update={"port": port, "cores": cores, "lanes": lanes, "max_waiting_rows": rows}
+            update={
+                "port": port,
+                "metrics_port": metrics_port,
+                "cores": cores,
+                "lanes": lanes,
+                "max_waiting_rows": rows,
+            }
         )
 
 

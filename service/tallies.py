@@ -8,12 +8,14 @@ that another tells.
 
 from __future__ import annotations
 
-from bisect import bisect_right
+import time
+from bisect import bisect_left, bisect_right
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
 from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client.samples import Exemplar
 
 SETTLE_SECONDS: Final = 0.25
 WINDOW: Final = 1000
@@ -47,6 +49,22 @@ class Count:
             self._metric.inc(amount)
 
 
+class Reading:
+    """Of a counter or a gauge that follows a value which is there to be read."""
+
+    def __init__(self, metric: Counter | Gauge, read: Callable[[], float]) -> None:
+        self._metric = metric
+        self._read = read
+        self._told = 0.0
+
+    def settle(self) -> None:
+        """Tells the metric by how much the value has changed."""
+        value = float(self._read())
+        if value != self._told:
+            self._metric.inc(value - self._told)
+            self._told = value
+
+
 class Distribution:
     """Of a histogram."""
 
@@ -60,7 +78,12 @@ class Distribution:
         self.observe: Final = self._pending.append
         """Notes one value."""
         self.observe_all: Final = self._pending.extend
-        """Notes many."""
+        """Notes some values."""
+
+    def exemplify(self, value: float, trace_id: str) -> None:
+        """Names a trace as the example of a value's bucket, for OpenMetrics; of replicas none is told."""
+        bucket = self._metric._buckets[bisect_left(self._bounds, value)]
+        bucket.set_exemplar(Exemplar({"trace_id": trace_id}, value, time.time()))
 
     def settle(self) -> None:
         """Tells the metric, and holds nothing."""

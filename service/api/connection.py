@@ -6,6 +6,7 @@ import itertools
 import logging
 import re
 import secrets
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -13,6 +14,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from service.api import problems
 from service.api.exchange import Answer
+from service.api.trace import TRACE, Trace
 from service.api.watch import ClientGone, Watch, Watchman
 from service.errors import BodyTooLarge, ServiceError
 from service.metrics import Metrics
@@ -38,7 +40,7 @@ class Connection:
 
     __slots__ = (
         "_added", "_always", "_body_is_read", "_headers", "_metrics", "_send", "_watchman",
-        "receive", "request_id", "route", "scope", "status",
+        "receive", "request_id", "route", "scope", "status", "trace",
     )  # fmt: skip
 
     def __init__(
@@ -54,6 +56,7 @@ class Connection:
         self.receive = receive
         self.route = ""
         self.status = 0
+        self.trace: Trace | None = scope.get(TRACE)
         self._send = send
         self._metrics = metrics
         self._watchman = watchman
@@ -78,6 +81,8 @@ class Connection:
     def time(self, timing: Timing) -> None:
         """Adds the header that tells where the time went, in milliseconds of a lane."""
         queue, compute = timing.queue_seconds * 1e3, timing.compute_seconds * 1e3
+        if self.trace is not None:
+            self.trace.made = time.time_ns()
         self._added.append((b"server-timing", b"queue;dur=%.3f, compute;dur=%.3f" % (queue, compute)))
 
     def add(self, name: bytes, value: bytes) -> None:
@@ -170,7 +175,12 @@ class Connection:
                     self._metrics.rejected.labels(reason).inc()
         status, headers, body = problems.problem(error, self.request_id)
         if self.status:
-            log.warning("request %s: the answer was cut short (%s)", self.request_id, type(error).__name__)
+            log.warning(
+                "request %s: the answer was cut short (%s)",
+                self.request_id,
+                type(error).__name__,
+                extra={"request_id": self.request_id},
+            )
             self.status = 500
             return
         self._added = [*headers, (b"content-length", b"%d" % len(body))]
@@ -179,9 +189,23 @@ class Connection:
 
     def count(self) -> None:
         """Counts the answer under its route template, never under the path that came."""
-        route = self.route or getattr(self.scope.get("route"), "path", "") or "unknown"
-        method = self.scope["method"] if self.scope["method"] in ("GET", "HEAD", "POST") else "other"
-        self._metrics.answered(route, method, self.status)
+        self.route = self.route or getattr(self.scope.get("route"), "path", "") or "unknown"
+        self._metrics.answered(self.route, self.method, self.status)
+        if self.trace is not None:
+            self.trace.request_id, self.trace.route = self.request_id, self.route
+            self.trace.method, self.trace.status = self.method, self.status
+
+    @property
+    def method(self) -> str:
+        """The request's, if it is a known one."""
+        return self.scope["method"] if self.scope["method"] in ("GET", "HEAD", "POST") else "other"
+
+    def log(self) -> None:
+        """Logs the answer, once it is counted."""
+        context = {
+            "request_id": self.request_id, "method": self.method, "route": self.route, "status": self.status,
+        }  # fmt: skip
+        log.debug("request %s: %s %s %d", *context.values(), extra=context)
 
 
 def _too_large(limit: int) -> BodyTooLarge:

@@ -7,6 +7,7 @@ gives every answer its request id and counts it.
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 import time
 from functools import lru_cache
@@ -37,7 +38,10 @@ OPERATIONS: Final = {
 REQUEST_ID: Final = "pushforward.request_id"
 """Where FastAPI's routes find the request's id in their scope."""
 _ROUTE = "/v1/models/{{model}}{}/{}"
+_PLACES = ("", "/versions/{version}")
 _PATH = re.compile(r"/v1/models/([^/]+)(?:/versions/([^/]+))?/([a-z]+)")
+
+log = logging.getLogger(__name__)
 
 
 class _Route(NamedTuple):
@@ -55,7 +59,7 @@ def _route(path: str) -> _Route | None:
     if found is None or found[3] not in OPERATIONS:
         return None
     model, version, name = found.groups()
-    template = _ROUTE.format("" if version is None else "/versions/{version}", name)
+    template = _ROUTE.format(_PLACES[version is not None], name)
     return _Route(template, model, version, OPERATIONS[name])
 
 
@@ -98,9 +102,14 @@ class Dispatcher:
         self._registry = registry
         self._metrics = metrics
         self._settings = settings
+        self._logs = log.isEnabledFor(logging.DEBUG)
         self._watchman: Watchman | None = None
         self._fresh_id = request_ids()
         self._offers: WeakKeyDictionary[Served, dict[Operation, _Offer]] = WeakKeyDictionary()
+        for operation in OPERATIONS.values():
+            for place in _PLACES:
+                for method in _methods(operation):
+                    metrics.expect(_ROUTE.format(place, operation.name), method)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one ASGI connection."""
@@ -130,6 +139,8 @@ class Dispatcher:
         finally:
             self._metrics.inflight.add(-1)
             connection.count()
+            if self._logs:
+                connection.log()
 
     async def _operate(self, connection: Connection, route: _Route) -> None:
         started_at = time.perf_counter()
@@ -142,13 +153,13 @@ class Dispatcher:
                 call = await self._call(connection, served, offer, pinned=route.version is not None)
                 if call is None:
                     return
+                if connection.trace is not None:
+                    connection.trace.meter, call.timing = offer.meter, connection.trace.timing
                 watch.listen()
                 answer = await route.operation.handle(call)
             connection.time(call.timing)
             await connection.answer(answer)
-            offer.meter.answered(call.timing.queue_seconds, answer.rows)
-            if answer.p_values:
-                offer.meter.scored(answer.p_values, answer.anomalies)
+            offer.meter.answered(call.timing.queue_seconds, answer.rows, answer.anomalies, answer.p_values)
         finally:
             offer.meter.took(time.perf_counter() - started_at)
 
@@ -193,8 +204,12 @@ class Dispatcher:
         return min(seconds, self._settings.deadline_seconds)
 
 
+def _methods(operation: Operation) -> tuple[str, ...]:
+    return ("GET", "POST") if operation is SAMPLE else ("POST",)
+
+
 def _check_method(connection: Connection, operation: Operation) -> None:
-    allowed = ("GET", "POST") if operation is SAMPLE else ("POST",)
+    allowed = _methods(operation)
     if connection.scope["method"] not in allowed:
         raise MethodNotAllowed(f"{operation.name} takes {' and '.join(allowed)}", allowed=allowed)
 

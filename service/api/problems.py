@@ -60,7 +60,7 @@ def problem(error: Exception, request_id: str) -> tuple[int, Headers, bytes]:
     it leaves the service.
     """
     if not isinstance(error, ServiceError):
-        log.error("request %s failed", request_id, exc_info=error)
+        log.error("request %s failed", request_id, exc_info=error, extra={"request_id": request_id})
         error = ServiceError("the service failed on this request; its log holds the cause")
     status = status_of(error)
     document = _document(status, error.code, error.title, error.detail, request_id)

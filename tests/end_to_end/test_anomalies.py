@@ -86,8 +86,8 @@ def test_p_values_are_counted_and_their_drift_is_told(client: httpx.Client) -> N
     headers = {"content-type": "application/x-npy"}
     client.post("/v1/models/digits-vae/score", content=as_npy(noise), headers=headers).raise_for_status()
     text = client.get("/metrics").text
-    lowest = re.search(r'score_p_value_bucket\{le="0.01",model="digits-vae"\} (\S+)', text)
-    distance = re.search(r'score_p_value_distance\{model="digits-vae"\} (\S+)', text)
+    lowest = re.search(r'pushforward_p_value_bucket\{le="0.01",model="digits-vae"\} (\S+)', text)
+    distance = re.search(r'pushforward_p_value_distance\{model="digits-vae"\} (\S+)', text)
     assert lowest is not None
     assert float(lowest[1]) >= 900
     assert distance is not None

@@ -1,0 +1,154 @@
+"""What a running service tells of itself: metrics on a port of their own, and logs as JSON."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from prometheus_client.openmetrics.parser import (
+    text_string_to_metric_families as openmetrics_families,
+)
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests import toy
+from tests.serving import RunningService, running_service
+from tests.toy import publish_toy
+
+SECRET = "a-word-that-only-the-client-knows"
+
+
+@pytest.fixture(scope="module")
+def toys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("toys")
+    publish_toy(folder)
+    publish_toy(folder, "poisoned-vae", poisoned=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def observed(toys: Path) -> Iterator[RunningService]:
+    with running_service(
+        toys, "--metrics-port", "0", "--log-format", "json", "--log-level", "debug"
+    ) as service:
+        yield service
+
+
+def metrics_url(service: RunningService) -> str:
+    return service.wait_for(r"metrics on (http://[\d.:]+/metrics)")[1]
+
+
+def values(text: str) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    families = text_string_to_metric_families(text)
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in families
+        for sample in family.samples
+    }
+
+
+def test_the_metrics_port_tells_what_the_api_does(observed: RunningService) -> None:
+    for _ in range(2):  # the first is counted in the second
+        of_api = values(observed.client.get("/metrics").text)
+    answer = httpx.get(metrics_url(observed))
+    assert answer.status_code == 200
+    assert values(answer.text).keys() == of_api.keys()
+    assert httpx.post(metrics_url(observed)).status_code == 405
+
+
+def test_the_metrics_port_speaks_openmetrics_where_it_is_asked_for(observed: RunningService) -> None:
+    answer = httpx.get(
+        metrics_url(observed), headers={"accept": "application/openmetrics-text; version=1.0.0"}
+    )
+    assert answer.headers["content-type"].startswith("application/openmetrics-text; version=1.0.0")
+    assert any(family.name == "pushforward_ready" for family in openmetrics_families(answer.text))  # type: ignore[no-untyped-call]
+
+
+def test_the_metrics_tell_that_the_event_loop_runs(observed: RunningService) -> None:
+    stamp = ("pushforward_event_loop_timestamp_seconds", frozenset[tuple[str, str]]())
+    first = values(httpx.get(metrics_url(observed)).text)[stamp]
+    while values(httpx.get(metrics_url(observed)).text)[stamp] <= first:
+        pass  # bounded by the test's time limit
+
+
+def test_a_service_without_models_is_not_ready_and_its_metrics_say_so(tmp_path: Path) -> None:
+    with running_service(tmp_path, "--metrics-port", "0") as service:
+        assert service.client.get("/readyz").status_code == 503
+        assert values(httpx.get(metrics_url(service)).text)[("pushforward_ready", frozenset())] == 0
+
+
+def test_readiness_in_the_metrics_is_that_of_the_probe(observed: RunningService) -> None:
+    assert observed.client.get("/readyz").status_code == 200
+    assert values(observed.client.get("/metrics").text)[("pushforward_ready", frozenset())] == 1
+
+
+def test_a_first_error_is_seen_by_a_rate_because_its_series_was_there_before(
+    observed: RunningService,
+) -> None:
+    series = (
+        "pushforward_http_requests_total",
+        frozenset({("route", "/v1/models/{model}/decode"), ("method", "POST"), ("code", "500")}),
+    )
+    assert values(observed.client.get("/metrics").text)[series] == 0
+
+
+def test_labels_never_come_from_a_client(observed: RunningService) -> None:
+    observed.client.get(f"/{SECRET}")
+    observed.client.get(f"/v1/models/{SECRET}/sample")
+    observed.client.request(SECRET.upper().replace("-", ""), "/v1/models")
+    assert SECRET not in observed.client.get("/metrics").text.lower()
+
+
+def test_p_values_are_counted_item_by_item(observed: RunningService) -> None:
+    name = ("pushforward_p_value_count", frozenset({("model", "toy-vae")}))
+    before = values(observed.client.get("/metrics").text)[name]
+    observed.client.post("/v1/models/toy-vae/score", json={"inputs": toy.items(5).tolist()})
+    assert values(observed.client.get("/metrics").text)[name] == before + 5
+
+
+def test_several_replicas_share_the_metrics_port_and_each_tells_all(toys: Path) -> None:
+    with running_service(toys, "--metrics-port", "0", processes=2) as service:
+        service.wait_for(r"(?s)(metrics on .*){2}")
+        assert len(set(re.findall(r"metrics on (\S+)", "".join(service.lines)))) == 1
+        series = (
+            "pushforward_http_requests_total",
+            frozenset({("route", "/v1/models/{model}/sample"), ("method", "POST"), ("code", "200")}),
+        )
+        for _ in range(8):
+            httpx.post(f"{service.url}/v1/models/toy-vae/sample", json={})
+        while values(httpx.get(metrics_url(service)).text)[series] < 8:
+            pass  # what another replica counted in the last quarter of a second is late
+        assert values(httpx.get(metrics_url(service)).text)[series] == 8
+
+
+def test_every_line_of_the_log_is_json_and_names_its_request(observed: RunningService) -> None:
+    observed.client.post(
+        "/v1/models/poisoned-vae/decode",
+        json={"latents": [[9.0, 9.0]]},
+        headers={"x-request-id": "the-culprit"},
+    )
+    observed.wait_for("the-culprit")
+    records = [json.loads(line) for line in observed.lines]
+    assert {"time", "level", "logger", "process", "message"} <= set.intersection(*map(set, records))
+    (answered,) = [one for one in records if one.get("request_id") == "the-culprit" and "status" in one]
+    assert (answered["method"], answered["route"]) == ("POST", "/v1/models/{model}/decode")
+
+
+def test_no_log_line_repeats_what_a_client_sent(observed: RunningService) -> None:
+    observed.client.post("/v1/models/toy-vae/decode", json={SECRET: SECRET})
+    observed.client.post("/v1/models/toy-vae/decode", content=SECRET)
+    observed.client.get(f"/v1/models/{SECRET}/sample?{SECRET}={SECRET}", headers={"x-word": SECRET})
+    observed.client.get("/healthz", headers={"x-request-id": "the-last"})
+    observed.wait_for("the-last")
+    assert SECRET not in "".join(observed.lines)
+
+
+def test_a_metrics_port_in_use_is_refused_in_one_line(observed: RunningService, toys: Path) -> None:
+    taken = metrics_url(observed).split(":")[-1].removesuffix("/metrics")
+    service = RunningService(toys, "--metrics-port", taken)
+    assert service.process.wait(timeout=60) == 2
+    service.wait_until_all_are_gone()
+    assert len(service.lines) == 1
+    assert f"port {taken}" in service.lines[0]
+    service.stop()

@@ -1,0 +1,88 @@
+"""Rules and dashboard speak of metrics that there are; every alert has a runbook and tests of both kinds."""
+
+import re
+from collections import defaultdict
+
+import pytest
+import yaml
+
+from service.metrics import DURATION_BUCKETS, P_VALUE_BUCKETS, Metrics
+from tests.monitoring.sources import (
+    ALERT_TESTS,
+    ALERTS,
+    DASHBOARD,
+    RECORDED,
+    REPOSITORY,
+    Alert,
+    dashboard_expressions,
+    expressions,
+    selectors,
+)
+
+RUNBOOKS = (REPOSITORY / "docs/runbooks.md").read_text()
+
+
+def exposed() -> set[str]:
+    """The names of all series of the service, whether it has counted any yet or not."""
+    suffixes = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count"), "gauge": ("",)}
+    families = Metrics().registry.collect()
+    return {family.name + suffix for family in families for suffix in suffixes[family.type]}
+
+
+@pytest.mark.parametrize("place", sorted(expressions()))
+def test_every_expression_reads_metrics_that_the_service_exposes_or_rules_record(place: str) -> None:
+    names = {selector.split("{")[0] for selector in selectors(expressions()[place])}
+    assert names <= exposed() | RECORDED.keys() | {"up"}
+    assert names or "ALERTS" in expressions()[place]
+
+
+def test_every_rule_is_used_by_an_alert_or_the_dashboard_or_to_scale_by() -> None:
+    used = "".join([*(alert.expression for alert in ALERTS), *dashboard_expressions().values()])
+    assert {name for name in RECORDED if name not in used} == set()
+
+
+@pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: alert.name)
+def test_every_alert_says_how_urgent_it_is_and_what_to_do(alert: Alert) -> None:
+    assert alert.severity in ("page", "ticket")
+    assert alert.annotations.keys() == {"summary", "description", "runbook_url"}
+    assert alert.annotations["runbook_url"] == f"docs/runbooks.md#{alert.name.lower()}"
+    entry = RUNBOOKS.split(f"## {alert.name}\n")[1].split("\n## ")[0]
+    assert f"*{alert.severity.title()}. " in entry
+
+
+def test_every_runbook_is_of_an_alert() -> None:
+    assert re.findall(r"(?m)^## (\w+)$", RUNBOOKS) == [alert.name for alert in ALERTS]
+
+
+def test_every_alert_is_tested_to_fire_and_to_stay_silent() -> None:
+    expected: defaultdict[str, set[bool]] = defaultdict(set)
+    for path in ALERT_TESTS:
+        for test in yaml.safe_load(path.read_text())["tests"]:
+            name, verb, *_ = test["name"].split()
+            (query,) = test["promql_expr_test"]
+            assert f'alertname="{name}"' in query["expr"]
+            fires = query["exp_samples"][0]["value"] > 0
+            assert verb == ("fires" if fires else "is")
+            expected[name].add(fires)
+    assert expected == {alert.name: {True, False} for alert in ALERTS}
+
+
+def test_the_bounds_in_expressions_are_those_of_buckets() -> None:
+    bounds = {bound for text in expressions().values() for bound in re.findall(r'le="([\d.]+)"', text)}
+    assert {float(bound) for bound in bounds} <= {*DURATION_BUCKETS, *P_VALUE_BUCKETS}
+
+
+def test_panels_have_their_own_place_and_say_what_they_show() -> None:
+    taken: set[tuple[int, int]] = set()
+    for panel in DASHBOARD["panels"]:
+        place = panel["gridPos"]
+        cells = {
+            (x, y)
+            for x in range(place["x"], place["x"] + place["w"])
+            for y in range(place["y"], place["y"] + place["h"])
+        }
+        assert not cells & taken
+        assert max(x for x, _ in cells) < 24
+        taken |= cells
+        assert panel["type"] == "row" or (panel["description"] and panel["fieldConfig"]["defaults"]["unit"])
+    assert len({panel["id"] for panel in DASHBOARD["panels"]}) == len(DASHBOARD["panels"])
