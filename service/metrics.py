@@ -79,7 +79,15 @@ class Metrics:
         self.provider_active = gauge(
             "provider_active", "1 for the provider in use.", "provider", merge="livemax"
         )
+        self.model_failed = gauge(
+            "model_failed",
+            "1 for a version that stays out; /v1/models says why.",
+            "model",
+            "version",
+            merge="livemax",
+        )
         self.load_failures = counter("model_load_failures", "Versions that could not be loaded.", "model")
+        self.poll_failures = counter("poll_failures", "Looks for new versions that failed.")
         self.draining = gauge("draining", "1 while shutting down.", merge="livemax")
         self.rejected = counter("rejected", "Requests refused or given up.", "reason")
         self.rows = counter("rows", "Rows answered.", "model", "operation")
@@ -91,6 +99,7 @@ class Metrics:
         self.body_bytes = self.distribution(body_bytes)
         self.inflight = self.count(inflight)
         self._meters: dict[tuple[str, str], Meter] = {}
+        self._watchers: dict[tuple[str, str, str], StageWatcher] = {}
         self._answers: dict[tuple[str, str, int], Count] = {}
         self.draining.set(0)
         for reason in REJECTIONS:
@@ -115,10 +124,12 @@ class Metrics:
             self._answers[key] = self.count(self.http_requests.labels(route, method, str(code)))
         self._answers[key].add()
 
-    def watch(self, model: str, stage: str, provider: str, capacity_rows: int) -> StageWatcher:
-        """What a batcher of that model reports to."""
-        self.waiting_capacity.labels(model, stage).inc(capacity_rows)
-        return StageWatcher(self, model, stage, provider)
+    def watch(self, model: str, stage: str, provider: str) -> StageWatcher:
+        """What the batchers of that stage report to, whatever their versions; made once."""
+        key = (model, stage, provider)
+        if key not in self._watchers:
+            self._watchers[key] = StageWatcher(self, *key)
+        return self._watchers[key]
 
     def count(self, metric: Counter | Gauge) -> Count:
         """A tally of the metric; ask for it once, since it is kept."""
@@ -186,6 +197,7 @@ class StageWatcher:
         self._seconds = metrics.distribution(metrics.compute_seconds.labels(model, stage, provider))
         self._rows = metrics.distribution(metrics.batch_rows.labels(model, stage))
         self._waiting = metrics.count(metrics.waiting_rows.labels(model, stage))
+        self._room = metrics.waiting_capacity.labels(model, stage)
 
     def computed(self, rows: int, seconds: float) -> None:
         """One batch of that many rows took that long."""
@@ -195,3 +207,7 @@ class StageWatcher:
     def waiting(self, change: int) -> None:
         """That many more rows wait now, or fewer, if negative; versions of a model add up."""
         self._waiting.add(change)
+
+    def room(self, change: int) -> None:
+        """That many more rows may wait from now on, or fewer, if negative."""
+        self._room.inc(change)

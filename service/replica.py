@@ -131,6 +131,8 @@ def _serve(
     metrics = Metrics(folder)
     if restarted:
         metrics.replica_restarts.inc()
+        if settings.trial == "hot":  # a version that came later may have killed the one before
+            settings = settings.model_copy(update={"trial": "always"})
     try:
         app = create_app(settings, metrics, loads_first=True)
         listener = bound(settings.host, settings.port, shared=True)
