@@ -22,6 +22,7 @@
     ├── EngineFailed           the computation went wrong; not the client's fault
     ├── InvalidVersion         a published version is damaged or breaks the contract
     ├── InvalidAliases         the names given to versions cannot be read or written
+    ├── SourceUnavailable      where versions are fetched from cannot be read
     └── ProviderUnavailable    the execution provider asked for is not there
 
 Each class owns a stable `code`. None knows HTTP: `service.api.problems` alone translates.
@@ -215,6 +216,13 @@ class InvalidAliases(ServiceError):
 
     code = "invalid_aliases"
     title = "The aliases are invalid"
+
+
+class SourceUnavailable(ServiceError):
+    """Where versions are fetched from cannot be read."""
+
+    code = "source_unavailable"
+    title = "The source of models is not available"
 
 
 class ProviderUnavailable(ServiceError):

@@ -13,10 +13,11 @@ import logging
 from pathlib import Path
 
 from service.admission import Admission, Refused
-from service.errors import InvalidVersion, LoadFailed
+from service.errors import InvalidVersion, LoadFailed, SourceUnavailable
 from service.inventory import Fingerprint, Shelf, shelves, wanted
 from service.memory import give_back
 from service.metrics import Metrics
+from service.mirror import Mirror
 from service.roster import Entry, Model, Roster
 from service.served import Served
 from service.settings import Settings
@@ -33,6 +34,7 @@ class Registry(Roster):
         self._settings = settings
         self._metrics = metrics
         self._admission = Admission(settings, metrics)
+        self._mirror = Mirror(settings.source, settings.folder) if settings.source else None
         self._turn = asyncio.Lock()
         self._leaving: set[asyncio.Task[None]] = set()
 
@@ -42,10 +44,14 @@ class Registry(Roster):
         Raises:
             ProviderUnavailable: `--device cuda`, and CUDA cannot be used.
         """
-        root = self._settings.models
-        with contextlib.suppress(OSError):
-            for name, shelf in shelves(root).items():
-                self._note(name, shelf)
+        root = self._settings.folder
+        try:
+            found = self._found()
+        except (OSError, SourceUnavailable) as error:
+            log.error("%s", error)  # noqa: TRY400
+            found = shelves(root) if root.is_dir() else {}
+        for name, shelf in found.items():
+            self._note(name, shelf)
         if not self._models:
             log.error("no published version under %s; expected NAME/VERSION/manifest.json", root)
         for model in self._models.values():
@@ -81,9 +87,10 @@ class Registry(Roster):
 
         Raises:
             OSError: the folder cannot be listed, or is suddenly empty; all that is loaded serves on.
+            SourceUnavailable: so it is with the source.
         """
         async with self._turn:
-            found = await asyncio.to_thread(shelves, self._settings.models)
+            found = await asyncio.to_thread(self._found)
             if not found and self._routes:
                 raise FileNotFoundError("no version is left in the models folder, as if its volume had gone")
             for name in {*self._models, *found}:
@@ -99,8 +106,8 @@ class Registry(Roster):
             LoadFailed: its newest version could not be loaded; says why. Others of it may be served.
         """
         async with self._turn:
-            with contextlib.suppress(OSError):
-                found = await asyncio.to_thread(shelves, self._settings.models)
+            with contextlib.suppress(OSError, SourceUnavailable):
+                found = await asyncio.to_thread(self._found)
                 if name in found:
                     self._note(name, found[name])
             model = self._model(name)
@@ -125,6 +132,11 @@ class Registry(Roster):
             model.unloaded = True
             await self._settle(model)
 
+    def _found(self) -> dict[str, Shelf]:
+        if self._mirror is not None:
+            self._mirror.refresh()
+        return shelves(self._settings.folder)
+
     def _note(self, name: str, shelf: Shelf) -> None:
         """Brings a model's entries up to what a look has found."""
         model = self._models.setdefault(name, Model(name))
@@ -134,7 +146,7 @@ class Registry(Roster):
         if not shelf.flaw:
             model.aliases = shelf.aliases
         for version in shelf.versions:
-            folder = self._settings.models / name / str(version)
+            folder = self._settings.folder / name / str(version)
             model.entries.setdefault(version, Entry(name, version, folder))
         for entry in list(model.entries.values()):
             self._note_files(entry, shelf.versions.get(entry.version, ()))

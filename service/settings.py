@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 from ipaddress import ip_address
@@ -37,6 +38,13 @@ class Settings(BaseSettings):
     models: Path = Path("models")
     """Folder of published versions, NAME/VERSION/."""
 
+    source: str = ""
+    """URL of a models folder (s3://, gs://, https://) to serve instead of `models`, from a local copy. Needs
+    the extra `remote`."""
+
+    cache: Path = Path("~/.cache/pushforward")
+    """Folder of local copies, one for each source; what no longer is at the source is deleted there."""
+
     newest_versions: Annotated[int, Field(ge=0)] = 0
     """How many of a model's newest versions are served side by side, beside those that aliases name; 0 for
     all. With 1, a version takes the place of the one before it."""
@@ -45,7 +53,7 @@ class Settings(BaseSettings):
     """Versions to be served and no others of their models, as NAME/VERSION, with commas between them."""
 
     poll_seconds: Annotated[float, Field(ge=0, le=86_400)] = 5.0
-    """How long from one look for new, removed and renamed versions to the next; 0 never looks again. A version
+    """How long from one look for new, removed and renamed versions to the next; 0 never looks again. What comes
     is loaded once two looks in a row have found the same files."""
 
     trial: Literal["hot", "always", "never"] = "hot"
@@ -147,6 +155,13 @@ class Settings(BaseSettings):
         if processes > 1 and sys.platform != "linux":
             raise ValueError("only Linux spreads connections over processes that share a port; take 1")
         return processes
+
+    @property
+    def folder(self) -> Path:
+        """The local folder whose versions are served: `models`, or the copy of `source`."""
+        if not self.source:
+            return self.models
+        return self.cache.expanduser() / hashlib.sha256(self.source.encode()).hexdigest()[:16]
 
     @property
     def pins(self) -> dict[str, set[int]]:
