@@ -113,6 +113,7 @@ class Batcher:
         for lane in self._lanes:
             with contextlib.suppress(asyncio.CancelledError):
                 await lane
+        self._lanes.clear()  # what ended them refers to this again, a cycle that keeps the model in memory
 
     async def submit(
         self, inputs: Arrays, timing: Timing | None = None, *, cost_per_row: int = 1, admitted: bool = False

@@ -53,8 +53,8 @@ class Settings(BaseSettings):
     """Versions to be served and no others of their models, as NAME/VERSION, with commas between them."""
 
     poll_seconds: Annotated[float, Field(ge=0, le=86_400)] = 5.0
-    """How long from one look for new, removed and renamed versions to the next; 0 never looks again. What comes
-    is loaded once two looks in a row have found the same files."""
+    """How long from one look for new, removed and renamed versions to the next; 0 never looks again. What
+    comes is loaded once two looks in a row have found the same files."""
 
     trial: Literal["hot", "always", "never"] = "hot"
     """When a version is first loaded and run in a process of its own, which may die of it: `hot`, if it comes
