@@ -137,7 +137,7 @@ def resident_bytes(service: RunningService) -> float:
 
 
 def publish_two_fashions(models: Path) -> Path:
-    """Version 1 with the graphs of one published model, 2 with those of another; returns the latter's folder."""
+    """Version 1 with the graphs of one published model, 2 with those of another; returns the folder of 2."""
     for version, source in enumerate(("fashion-vae/2", "fashion-binary-vae/1"), start=1):
         folder = models / "fashion" / str(version)
         shutil.copytree(REPOSITORY / "models" / source, folder)
@@ -201,11 +201,5 @@ def test_twenty_swaps_under_load_lose_no_answer_and_keep_no_memory(tmp_path: Pat
             comes.rename(goes)
             service.wait_for("let go of fashion/", turn + 1)
         after = resident_bytes(service)
-    print(
-        before,
-        after,
-        clients.answers,
-        {(q.operation, q.accept, len(q.body)): s for q, s in clients.longest_seconds.items()},
-    )
     assert min(clients.answers.values()) > 100
     assert after < 1.1 * before, f"{before / 1e6:.0f} MB before, {after / 1e6:.0f} MB after"

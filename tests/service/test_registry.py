@@ -293,8 +293,7 @@ async def test_a_version_changed_in_its_folder_serves_on_as_it_was_loaded(
 async def test_a_version_is_kept_for_the_requests_that_it_answers_and_then_freed(
     tmp_path: Path, publish: Callable[[Path], Path]
 ) -> None:
-    publish(tmp_path)
-    name = next(tmp_path.iterdir()).name
+    name = publish(tmp_path).parent.name
     metrics = Metrics()
     capacity = {"model": name, "stage": "decode"}
     async with registry_of(tmp_path, metrics, newest_versions=1) as registry:
