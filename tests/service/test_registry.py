@@ -104,10 +104,11 @@ async def test_a_model_that_comes_is_served_and_one_that_goes_is_not(tmp_path: P
 
 async def test_a_service_may_start_with_nothing_and_serves_what_comes(tmp_path: Path) -> None:
     async with registry_of(tmp_path) as registry:
-        assert registry.state == "empty"
+        states = [registry.state]
         publish_toy(tmp_path)
         await registry.look()
-        assert registry.state == "loading"
+        states.append(registry.state)
+        assert states == ["empty", "loading"]
         await registry.look()
         assert registry.ready
         assert answering(registry) == 1
