@@ -56,7 +56,7 @@ profile: $(VENV)/develop.installed ## record where the service's time goes under
 test-performance: $(VENV)/develop.installed ## check that the benchmark works, on short runs (needs wrk)
 	$(BIN)/python -m pytest -m performance tests/performance
 
-test-slow: $(VENV)/develop.installed ## train in several processes, kill one, resume; train as the README says (minutes)
+test-slow: $(VENV)/develop.installed ## train in several processes, kill one, resume; train as the README says; swap versions under load (minutes)
 	$(BIN)/python -m pytest -m slow
 
 monitoring-check: $(VENV)/develop.installed ## test the alerts, and run every rule and panel in a real Prometheus (apt: prometheus)

@@ -68,13 +68,16 @@ def create_app(settings: Settings, metrics: Metrics | None = None, *, loads_firs
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         loading = asyncio.create_task(_load(registry), name="load models")
         loading.add_done_callback(_log_failure)
+        following = asyncio.create_task(_follow(registry, settings, loading), name="follow the models folder")
+        following.add_done_callback(_log_failure)
         settling = asyncio.create_task(metrics.keep_settled(), name="settle metrics")
         settling.add_done_callback(_log_failure)
         if loads_first:
             await asyncio.wait({loading})
         yield
-        settling.cancel()
-        loading.cancel()
+        for task in (settling, following, loading):
+            task.cancel()
+        await asyncio.wait({following, loading})  # whose trial, if there is one, ends with them
         await registry.close()
         metrics.settle()
         if tracing is not None:
@@ -134,12 +137,18 @@ def _translated(error: Exception) -> Exception:
 
 
 async def _load(registry: Registry) -> None:
-    await registry.load()
+    await registry.start()
     # What there is now stays, and requests leave no cycles behind: looking through it all, again and again,
     # would cost the unlucky ones tens of milliseconds.
     gc.collect()
     gc.freeze()
     gc.set_threshold(_GARBAGE_THRESHOLD)
+
+
+async def _follow(registry: Registry, settings: Settings, loading: asyncio.Task[None]) -> None:
+    await asyncio.wait({loading})
+    if settings.poll_seconds:
+        await registry.follow(settings.poll_seconds)
 
 
 def _log_failure(task: asyncio.Task[None]) -> None:

@@ -46,6 +46,9 @@ class Watcher(Protocol):
     def waiting(self, change: int) -> None:
         """That many more rows wait now, or fewer, if negative."""
 
+    def room(self, change: int) -> None:
+        """That many more rows may wait from now on, or fewer, if negative."""
+
 
 class Batcher:
     """Batches calls of one computation; see the module for what it promises.
@@ -96,10 +99,13 @@ class Batcher:
     def start(self) -> None:
         """Starts the lanes; call it once, in the event loop."""
         self._loop = asyncio.get_running_loop()
+        self._give_room(self._limits.max_waiting_rows)
         self._lanes = [asyncio.create_task(self._supervise()) for _ in range(self._lane_count)]
 
     async def stop(self) -> None:
         """Refuses new calls, fails the waiting ones and ends the lanes."""
+        if not self._closed:
+            self._give_room(-self._limits.max_waiting_rows)
         self._closed = True
         self._fail_all(Draining("the service is shutting down"))
         for lane in self._lanes:
@@ -107,6 +113,7 @@ class Batcher:
         for lane in self._lanes:
             with contextlib.suppress(asyncio.CancelledError):
                 await lane
+        self._lanes.clear()  # what ended them refers to this again, a cycle that keeps the model in memory
 
     async def submit(
         self, inputs: Arrays, timing: Timing | None = None, *, cost_per_row: int = 1, admitted: bool = False
@@ -163,6 +170,10 @@ class Batcher:
         self._waiting_rows += change
         if self._watcher is not None:
             self._watcher.waiting(change)
+
+    def _give_room(self, change: int) -> None:
+        if self._watcher is not None:
+            self._watcher.room(change)
 
     def _seconds_until_room_for(self, rows: int) -> int:
         """By the pace of the last batches; whole seconds, of which there is at least one."""

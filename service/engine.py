@@ -31,6 +31,8 @@ _CUDA_OPTIONS: Final = {
 }
 
 _TIMED_ROWS: Final = 8
+_LONGEST_TOLD: Final = 300
+"""Characters of what ONNX Runtime says of a graph."""
 
 log = logging.getLogger(__name__)
 
@@ -139,7 +141,7 @@ class Engine:
                 session = _session(folder / graph.file, provider)
             except Exception as error:  # onnxruntime raises plain C++ status classes
                 raise InvalidVersion(
-                    f"{graph.file}: ONNX Runtime cannot load it ({type(error).__name__})"
+                    f"{graph.file}: ONNX Runtime cannot load it: {_told(error, folder)}"
                 ) from error
             if session.get_providers()[0] != _PROVIDERS[provider]:
                 raise ProviderUnavailable(f"{graph.file} runs on {session.get_providers()[0]}")
@@ -200,7 +202,14 @@ class Engine:
                 expected = tuple(example[f"{name}.outputs.{tensor.name}"] for tensor in graph.outputs)
             except KeyError as error:
                 raise InvalidVersion(f"the self-test lacks {error}") from error
-            for tensor, got, want in zip(graph.outputs, self.run(name, inputs), expected, strict=True):
+            outputs = self.run(name, inputs)
+            _check_shapes(graph, inputs, outputs)
+            for tensor, got, want in zip(graph.outputs, outputs, expected, strict=True):
+                if got.shape != want.shape:
+                    raise InvalidVersion(
+                        f"{name}.{tensor.name} is {list(got.shape)} on the stored example, which says "
+                        f"{list(want.shape)}"
+                    )
                 gap = float(np.max(np.abs(got - want) / (1.0 + np.abs(want))))
                 if not gap <= _SELF_TEST_TOLERANCE[self.provider]:
                     raise InvalidVersion(
@@ -216,6 +225,37 @@ def _check_signature(session: ort.InferenceSession, graph: GraphSpec) -> None:
         raise InvalidVersion(
             f"{graph.file} maps {got[0]} to {got[1]}, the manifest says {want[0]} to {want[1]}"
         )
+    for tensor, declared in zip(
+        graph.inputs, (node.shape or () for node in session.get_inputs()), strict=True
+    ):
+        sizes = zip(tensor.shape, declared, strict=False)
+        conflict = any(
+            isinstance(one, int) and isinstance(other, int) and one != other for one, other in sizes
+        )
+        if declared and (conflict or len(declared) != len(tensor.shape)):
+            raise InvalidVersion(
+                f"{graph.file}: {tensor.name} is {list(declared)}, the manifest says {list(tensor.shape)}"
+            )
+
+
+def _check_shapes(graph: GraphSpec, inputs: Arrays, outputs: Arrays) -> None:
+    """Raises InvalidVersion unless all tensors have the manifest's shapes, each free axis alike in all."""
+    sizes: dict[str, int] = {}
+    tensors = zip((*graph.inputs, *graph.outputs), (*inputs, *outputs), strict=True)
+    for tensor, array in tensors:
+        for axis, size in zip(tensor.shape, array.shape, strict=False):
+            if isinstance(axis, str):
+                sizes.setdefault(axis, size)
+        if array.shape != (shape := tuple(sizes.get(str(axis), axis) for axis in tensor.shape)):
+            raise InvalidVersion(
+                f"{graph.file}: {tensor.name} is {list(array.shape)}, the manifest says {list(shape)}"
+            )
+
+
+def _told(error: Exception, folder: Path) -> str:
+    """What ONNX Runtime says, in one line that is not long and names no folder of this machine."""
+    text = str(error).split(" : ", 2)[-1].replace(f"{folder}/", "")
+    return " ".join(text.split())[:_LONGEST_TOLD] or type(error).__name__
 
 
 def _all_finite(array: NDArray[Any]) -> bool:

@@ -21,6 +21,8 @@
     ├── DeadlineExceeded       the request's time is up
     ├── EngineFailed           the computation went wrong; not the client's fault
     ├── InvalidVersion         a published version is damaged or breaks the contract
+    ├── InvalidAliases         the names given to versions cannot be read or written
+    ├── SourceUnavailable      where versions are fetched from cannot be read
     └── ProviderUnavailable    the execution provider asked for is not there
 
 Each class owns a stable `code`. None knows HTTP: `service.api.problems` alone translates.
@@ -207,6 +209,20 @@ class InvalidVersion(ServiceError):
 
     code = "invalid_version"
     title = "The published version is invalid"
+
+
+class InvalidAliases(ServiceError):
+    """The names given to a model's versions cannot be read, or not be set as asked."""
+
+    code = "invalid_aliases"
+    title = "The aliases are invalid"
+
+
+class SourceUnavailable(ServiceError):
+    """Where versions are fetched from cannot be read."""
+
+    code = "source_unavailable"
+    title = "The source of models is not available"
 
 
 class ProviderUnavailable(ServiceError):

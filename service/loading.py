@@ -47,6 +47,7 @@ def load(folder: Path, provider: Provider, settings: Settings, metrics: Metrics,
     """
     manifest = read_manifest(folder)
     verify_files(folder, manifest)
+    _check_tensors(manifest)
     _check_statistics(manifest, settings.max_draws)
     calibrations = _read_calibrations(folder, manifest)
     prior = read_prior(folder, manifest)
@@ -61,6 +62,28 @@ def load(folder: Path, provider: Provider, settings: Settings, metrics: Metrics,
         scored = batchers["generate_scored"]
         chooser = Filter(prior, real_logits, logits.largest, scored, settings.max_waiting_rows)
     return Served(manifest, provider, prior, batchers, scorer, chooser)
+
+
+def _check_tensors(manifest: Manifest) -> None:
+    """Whether the graphs take and give items, latents and terms of the manifest's sizes."""
+    items: tuple[int | str, ...] = ("rows", *manifest.item_shape)
+    latents = ("rows", manifest.latent_size)
+    terms = ("rows", "draws")
+    shapes: dict[str, tuple[int | str, ...]] = {
+        **dict.fromkeys(("inputs", "samples", "uniforms"), items),
+        **dict.fromkeys(("latents", "mean", "log_variance"), latents),
+        **dict.fromkeys(("log_likelihood", "log_prior", "log_posterior"), terms),
+        **dict.fromkeys(("kl", "logit"), ("rows",)),
+        "eps": (*terms, manifest.latent_size),
+    }
+    for graph in manifest.graphs.values():
+        for tensor in (*graph.inputs, *graph.outputs):
+            wanted = shapes.get(tensor.name, tensor.shape)
+            if tensor.shape != wanted:
+                raise InvalidVersion(
+                    f"{graph.file}: {tensor.name} is {list(tensor.shape)}, by the model's sizes it would be "
+                    f"{list(wanted)}"
+                )
 
 
 def _check_statistics(manifest: Manifest, max_draws: int) -> None:
@@ -121,7 +144,7 @@ def _batchers(
             lanes=settings.granted_lanes if engine.provider == "cpu" else 1,
             cores=settings.own_cores if engine.provider == "cpu" else 1,
             threads=threads,
-            watcher=metrics.watch(manifest.name, stage, engine.provider, limits.max_waiting_rows),
+            watcher=metrics.watch(manifest.name, stage, engine.provider),
             name=f"{manifest.name}/{manifest.version} {stage}",
         )
         log.debug("%s: %.0f us a row, up to %d inline", stage, seconds * 1e6, limits.inline_cost)

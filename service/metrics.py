@@ -95,6 +95,7 @@ class Metrics:
         self.ready = gauge("ready", "1 while requests can be taken.", merge="livemax")
         self.cores = gauge("cores", "Cores that are counted on.")
         self.load_failures = counter("model_load_failures", "Versions that could not be loaded.", "model")
+        self.poll_failures = counter("poll_failures", "Looks for new versions that failed.")
         self.draining = gauge("draining", "1 while shutting down.", merge="livemax")
         self.rejected = counter("rejected", "Requests refused or given up.", "reason")
         self.rows = counter("rows", "Rows answered.", "model", "operation")
@@ -124,6 +125,7 @@ class Metrics:
             time.time,
         )
         self._meters: dict[tuple[str, str], Meter] = {}
+        self._watchers: dict[tuple[str, str, str], StageWatcher] = {}
         self._answers: dict[tuple[str, str, int], Count] = {}
         self.draining.set(0)
         for reason in REJECTIONS:
@@ -155,10 +157,12 @@ class Metrics:
             self._answers[key] = self.count(self.http_requests.labels(route, method, str(code)))
         self._answers[key].add()
 
-    def watch(self, model: str, stage: str, provider: str, capacity_rows: int) -> StageWatcher:
-        """What a batcher of that model reports to."""
-        self.waiting_capacity.labels(model, stage).inc(capacity_rows)
-        return StageWatcher(self, model, stage, provider)
+    def watch(self, model: str, stage: str, provider: str) -> StageWatcher:
+        """What the batchers of that stage report to, whatever their versions; made once."""
+        key = (model, stage, provider)
+        if key not in self._watchers:
+            self._watchers[key] = StageWatcher(self, *key)
+        return self._watchers[key]
 
     def count(self, metric: Counter | Gauge) -> Count:
         """A tally of the metric; ask for it once, since it is kept."""
@@ -252,6 +256,7 @@ class StageWatcher:
         self._seconds = metrics.distribution(metrics.compute_seconds.labels(model, stage, provider))
         self._rows = metrics.distribution(metrics.batch_rows.labels(model, stage))
         self._waiting = metrics.count(metrics.waiting_rows.labels(model, stage))
+        self._room = metrics.waiting_capacity.labels(model, stage)
 
     def computed(self, rows: int, seconds: float) -> None:
         """One batch of that many rows took that long."""
@@ -261,3 +266,7 @@ class StageWatcher:
     def waiting(self, change: int) -> None:
         """That many more rows wait now, or fewer, if negative; versions of a model add up."""
         self._waiting.add(change)
+
+    def room(self, change: int) -> None:
+        """That many more rows may wait from now on, or fewer, if negative."""
+        self._room.inc(change)

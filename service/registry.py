@@ -1,57 +1,42 @@
-"""Finds the published versions of a folder, loads them, and answers which one serves a name."""
+"""How versions come to answer, and how one takes another's place.
+
+A look at the models folder tells what is there (`inventory`). What is wanted of it is loaded (`admission`),
+and then put in its place in one step (`roster`). What is no longer wanted is let go after that, once the
+requests that it answers have ended.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-from service.engine import Provider, choose_provider
-from service.errors import (
-    InvalidVersion,
-    LoadFailed,
-    Loading,
-    ServiceError,
-    UnknownModel,
-    UnknownVersion,
-)
-from service.loading import load
+from service.admission import Admission, Refused
+from service.errors import InvalidVersion, LoadFailed, SourceUnavailable
+from service.inventory import Fingerprint, Shelf, shelves, wanted
+from service.memory import give_back
 from service.metrics import Metrics
+from service.mirror import Mirror
+from service.roster import Entry, Model, Roster
 from service.served import Served
 from service.settings import Settings
-from service.versions import read_manifest, version_folders
-
-State = Literal["loading", "ready", "failed"]
+from service.versions import read_manifest
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(slots=True)
-class Entry:
-    """One version that was found: where it stands, and why, if it failed."""
-
-    name: str
-    version: int
-    folder: Path
-    state: State = "loading"
-    reason: str = ""
-    served: Served | None = None
-
-
-class Registry:
-    """The versions under one folder. `load` once in the event loop; `get` from then on."""
+class Registry(Roster):
+    """The versions under one folder. `find` and `start` it once; then `follow` it, or `load` and `unload`."""
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        super().__init__()
         self._settings = settings
         self._metrics = metrics
-        self._threads = ThreadPoolExecutor(settings.granted_lanes, thread_name_prefix="lane")
-        self._entries: dict[str, dict[int, Entry]] = {}
-        self._newest: dict[str, Served] = {}
-        self.provider: Provider = "cpu"
+        self._admission = Admission(settings, metrics)
+        self._mirror = Mirror(settings.source, settings.folder) if settings.source else None
+        self._turn = asyncio.Lock()
+        self._leaving: set[asyncio.Task[None]] = set()
 
     def find(self) -> None:
         """Lists the versions there are and settles the provider; no model is loaded yet.
@@ -59,54 +44,196 @@ class Registry:
         Raises:
             ProviderUnavailable: `--device cuda`, and CUDA cannot be used.
         """
-        root = self._settings.models
-        folders = sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
-        for model in folders:
-            versions = {
-                int(folder.name): Entry(model.name, int(folder.name), folder)
-                for folder in version_folders(model)
-            }
-            if versions:
-                self._entries[model.name] = versions
-        if not self._entries:
+        root = self._settings.folder
+        try:
+            found = self._found()
+        except (OSError, SourceUnavailable) as error:
+            log.error("%s", error)  # noqa: TRY400
+            found = shelves(root) if root.is_dir() else {}
+        for name, shelf in found.items():
+            self._note(name, shelf)
+        if not self._models:
             log.error("no published version under %s; expected NAME/VERSION/manifest.json", root)
-        self.provider = choose_provider(self._settings.device, self._some_graph())
-        self._metrics.provider_active.labels(self.provider).set(1)
+        for model in self._models.values():
+            for version in self._wanted(model):
+                model.entries[version].state = "loading"
+        self._admission.settle_provider(self._some_graph())
 
-    async def load(self) -> None:
-        """Loads every version found, newest first; one that fails stays out and says why."""
-        entries = [entry for versions in self._entries.values() for entry in versions.values()]
-        for entry in sorted(entries, key=lambda entry: -entry.version):
-            await asyncio.to_thread(self._load, entry)
-            if entry.served is not None:
-                entry.served.start()
-                entry.state = "ready"
-                newest = self._newest.setdefault(entry.name, entry.served)
-                if newest.manifest.version < entry.version:
-                    self._newest[entry.name] = entry.served
-                log.info("serving %s/%d on %s", entry.name, entry.version, entry.served.provider)
+    async def start(self) -> None:
+        """Loads what is wanted, newest first; a version that fails stays out and says why."""
+        async with self._turn:
+            for model in list(self._models.values()):
+                await self._settle(model)
+            self._started = True
         log.info("ready" if self.ready else "not ready: no version could be loaded")
 
-    def _load(self, entry: Entry) -> None:
+    async def follow(self, seconds: float) -> None:
+        """Looks at the folder that often, until cancelled."""
+        failing = False
+        while True:
+            await asyncio.sleep(seconds)
+            try:
+                await self.look()
+                failing = False
+            except Exception as error:  # whatever it is, the next look may find it mended
+                self._metrics.poll_failures.inc()
+                if not failing:
+                    log.exception("the models folder cannot be followed; all that is loaded serves on")
+                failing = True
+                log.debug("the look failed again: %s", error)
+
+    async def look(self) -> None:
+        """Follows the folder once: loads what has come, lets go of what has gone, and moves the aliases.
+
+        Raises:
+            OSError: the folder cannot be listed, or is suddenly empty; all that is loaded serves on.
+            SourceUnavailable: so it is with the source.
+        """
+        async with self._turn:
+            found = await asyncio.to_thread(self._found)
+            if not found and self._routes:
+                raise FileNotFoundError("no version is left in the models folder, as if its volume had gone")
+            for name in {*self._models, *found}:
+                self._note(name, found.get(name, Shelf({})))
+            for model in list(self._models.values()):
+                await self._settle(model)
+
+    async def load(self, name: str) -> None:
+        """Loads what is wanted of a model now, also what had failed or was unloaded.
+
+        Raises:
+            UnknownModel: there is none of that name.
+            LoadFailed: its newest version could not be loaded; says why. Others of it may be served.
+        """
+        async with self._turn:
+            with contextlib.suppress(OSError, SourceUnavailable):
+                found = await asyncio.to_thread(self._found)
+                if name in found:
+                    self._note(name, found[name])
+            model = self._model(name)
+            model.unloaded = False
+            for entry in model.entries.values():
+                entry.still = True
+                if entry.state == "failed":
+                    entry.state = "unloaded"
+            await self._settle(model)
+            newest = model.newest_first()[0]
+            if newest.state == "failed":
+                raise LoadFailed(f"version {newest.version} of {name} could not be loaded: {newest.reason}")
+
+    async def unload(self, name: str) -> None:
+        """Lets go of a model; requests for it are refused until it is told to load again.
+
+        Raises:
+            UnknownModel: there is none of that name.
+        """
+        async with self._turn:
+            model = self._model(name)
+            model.unloaded = True
+            await self._settle(model)
+
+    def _found(self) -> dict[str, Shelf]:
+        if self._mirror is not None:
+            self._mirror.refresh()
+        return shelves(self._settings.folder)
+
+    def _note(self, name: str, shelf: Shelf) -> None:
+        """Brings a model's entries up to what a look has found."""
+        model = self._models.setdefault(name, Model(name))
+        if shelf.flaw and shelf.flaw != model.flaw:
+            log.error("%s; the names set before stay", shelf.flaw)
+        model.flaw = shelf.flaw
+        if not shelf.flaw:
+            model.aliases = shelf.aliases
+        for version in shelf.versions:
+            folder = self._settings.folder / name / str(version)
+            model.entries.setdefault(version, Entry(name, version, folder))
+        for entry in list(model.entries.values()):
+            self._note_files(entry, shelf.versions.get(entry.version, ()))
+            if not entry.seen and entry.served is None:
+                del model.entries[entry.version]
+                self._metrics.model_failed.labels(name, str(entry.version)).set(0)
+
+    def _note_files(self, entry: Entry, files: Fingerprint) -> None:
+        entry.still = files == entry.seen or not self._started
+        if not entry.still and entry.state == "failed":
+            entry.state = "unloaded"  # to be tried again
+        if not entry.still and entry.state == "ready" and files and entry.seen:
+            log.warning(
+                "%s/%d was changed in its folder; it serves on as it was loaded. A version is never changed: "
+                "publish what is new under its own number",
+                entry.name,
+                entry.version,
+            )
+        entry.seen = files
+
+    def _wanted(self, model: Model) -> set[int]:
+        if model.unloaded:
+            return set()
+        return wanted(
+            [entry.version for entry in model.entries.values() if entry.seen],
+            [entry.version for entry in model.entries.values() if entry.state == "failed"],
+            model.aliases.values(),
+            newest=self._settings.newest_versions,
+            pinned=self._settings.pins.get(model.name, ()),
+        )
+
+    async def _settle(self, model: Model) -> None:
+        """Loads what is wanted of a model and missing; only then lets go of what is not wanted."""
+        while (entry := self._next_to_load(model)) is not None:
+            await self._admit(entry)
+            self._route(model)
+        keep, ready = self._wanted(model), model.ready()
+        gone = model.unloaded or not any(entry.seen for entry in model.entries.values())
+        if gone or (keep and keep <= ready.keys()):
+            leaving = [entry for version, entry in ready.items() if version not in keep]
+            self._let_go(model, leaving)
+        self._route(model)
+        if not model.entries:
+            del self._models[model.name]
+
+    def _next_to_load(self, model: Model) -> Entry | None:
+        keep = self._wanted(model)
+        due = (
+            entry
+            for entry in model.newest_first()
+            if entry.version in keep and entry.still and entry.state in ("unloaded", "loading")
+        )
+        return next(due, None)
+
+    async def _admit(self, entry: Entry) -> None:
+        """Makes an entry ready, or failed."""
+        entry.state = "loading"
+        labels = entry.name, str(entry.version)
         try:
-            served = load(entry.folder, self.provider, self._settings, self._metrics, self._threads)
-        except Exception as error:
-            entry.state = "failed"
-            detail = error.detail if isinstance(error, ServiceError) else type(error).__name__
-            entry.reason = detail.replace(f"{entry.folder}/", "")  # no folder of this machine leaves it
+            served = await self._admission.admit(entry.folder, entry.seen, hot=self._started)
+        except Refused as refusal:
+            entry.state, entry.reason = "failed", str(refusal)
             self._metrics.load_failures.labels(entry.name).inc()
-            self._metrics.model_loaded.labels(entry.name, str(entry.version)).set(0)
-            self._metrics.model_failed.labels(entry.name, str(entry.version)).set(1)
-            log.exception("%s/%d stays out", entry.name, entry.version)
+            self._metrics.model_loaded.labels(*labels).set(0)
+            self._metrics.model_failed.labels(*labels).set(1)
+            log.error("%s/%s stays out: %s", *labels, refusal, exc_info=refusal.__cause__)  # noqa: TRY400
             return
         manifest = served.manifest
         self._metrics.initialise(manifest.name, manifest.operations)
-        self._metrics.model_loaded.labels(manifest.name, str(manifest.version)).set(1)
-        self._metrics.model_failed.labels(manifest.name, str(manifest.version)).set(0)
-        self._metrics.model_info.labels(
-            manifest.name, str(manifest.version), manifest.family, served.provider, manifest.sha256
-        ).set(1)
-        entry.served = served
+        self._metrics.model_loaded.labels(*labels).set(1)
+        self._metrics.model_failed.labels(*labels).set(0)
+        self._metrics.model_info.labels(*labels, manifest.family, served.provider, manifest.sha256).set(1)
+        served.start()
+        entry.served, entry.state, entry.reason = served, "ready", ""
+        log.info("serving %s/%s on %s", *labels, served.provider)
+
+    def _let_go(self, model: Model, entries: list[Entry]) -> None:
+        """Has entries answer nothing new, and gives their memory back once they have answered all else."""
+        for entry in entries:
+            served, entry.served, entry.state = entry.served, None, "unloaded"
+            self._metrics.model_loaded.labels(entry.name, str(entry.version)).set(0)
+            if not entry.seen:
+                del model.entries[entry.version]
+            if served is not None:
+                task = asyncio.create_task(_left(served), name=f"let go of {entry.name}/{entry.version}")
+                self._leaving.add(task)
+                task.add_done_callback(self._leaving.discard)
 
     def _some_graph(self) -> Path | None:
         """A graph to try the provider on, or None if no version can be read."""
@@ -118,70 +245,22 @@ class Registry:
 
     async def close(self) -> None:
         """Stops every version; waiting calls fail with `Draining`."""
+        for task in tuple(self._leaving):
+            task.cancel()
+        await asyncio.gather(*self._leaving, return_exceptions=True)
         for entry in self.entries():
             if entry.served is not None:
                 await entry.served.stop()
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._admission.close()
 
-    def entries(self) -> list[Entry]:
-        """Every version found, by name, newest first."""
-        return [
-            versions[version]
-            for versions in self._entries.values()
-            for version in sorted(versions, reverse=True)
-        ]
 
-    def get(self, name: str, version: str | None = None) -> Served:
-        """The version asked for, or the newest that is ready.
-
-        Raises:
-            UnknownModel, UnknownVersion: there is none; says which there are.
-            Loading, LoadFailed: it is there, but cannot answer.
-        """
-        if version is None and name in self._newest:
-            return self._newest[name]
-        entry = self.entry(name, version)
-        if entry.served is not None and entry.state == "ready":
-            return entry.served
-        if entry.state == "failed":
-            raise LoadFailed(f"version {entry.version} of {name} could not be loaded; /v1/models says why")
-        raise Loading(f"version {entry.version} of {name} is being loaded")
-
-    def entry(self, name: str, version: str | None = None) -> Entry:
-        """The entry `get` looks at: the version asked for, or the newest ready, else the newest.
-
-        Both come from a path as they are; what is unknown is not repeated in the error.
-
-        Raises:
-            UnknownModel, UnknownVersion: there is none; says which there are.
-        """
-        versions = self._entries.get(name)
-        if versions is None:
-            names = ", ".join(self._entries) or "none"
-            raise UnknownModel(f"there is no model of that name; there are: {names}")
-        if version is not None:
-            known = {str(number): entry for number, entry in versions.items()}
-            if version not in known:
-                raise UnknownVersion(f"{name} has no such version; it has: {', '.join(known)}")
-            return known[version]
-        ready = [number for number, entry in versions.items() if entry.state == "ready"]
-        return versions[max(ready or versions)]
-
-    @property
-    def state(self) -> State | Literal["empty"]:
-        """`ready` once nothing is loading and at least one version is ready; `failed` if none is."""
-        states = {entry.state for entry in self.entries()}
-        for state in ("loading", "ready", "failed"):
-            if state in states:
-                return state
-        return "empty"
-
-    @property
-    def ready(self) -> bool:
-        """Whether requests can be taken."""
-        return self.state == "ready"
-
-    @property
-    def healthy(self) -> bool:
-        """False once a batcher of any version keeps dying."""
-        return all(entry.served is None or entry.served.healthy for entry in self.entries())
+async def _left(served: Served) -> None:
+    """Stops a version once nobody uses it, and gives its memory back."""
+    try:
+        await served.drained()
+    finally:
+        await served.stop()
+    name, version = served.manifest.name, served.manifest.version
+    del served
+    await asyncio.to_thread(give_back)
+    log.info("let go of %s/%d", name, version)

@@ -132,6 +132,8 @@ def _serve(
     metrics = Metrics(folder)
     if restarted:
         metrics.replica_restarts.inc()
+        if settings.trial == "hot":  # a version that came later may have killed the one before
+            settings = settings.model_copy(update={"trial": "always"})
     try:
         if settings.metrics_port is not None:
             expose(metrics, bound(settings.host, settings.metrics_port, shared=True))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Final, get_args
 
 import numpy as np
@@ -72,7 +72,8 @@ class Scorer:
         self._calibrations = calibrations
         self._batchers = batchers
         self._max_batch_cost = max_batch_cost
-        self._eps = lru_cache(maxsize=8)(self._scoring_noise)
+        # of no method of its own, which would be a cycle, and keep the version in memory when it is let go
+        self._eps = lru_cache(maxsize=8)(partial(noise.scoring_noise, latent_size=manifest.latent_size))
 
     async def score(
         self, inputs: Floats, how: ScoreDefaults, timing: Timing, correction: Correction = "none"
@@ -147,9 +148,6 @@ class Scorer:
         sizes = [piece[0].shape[1] for piece in pieces]
         kl = np.average([piece[3] for piece in pieces], axis=0, weights=sizes)
         return log_likelihood, log_prior, log_posterior, kl
-
-    def _scoring_noise(self, seed: int, draws: int) -> Floats:
-        return noise.scoring_noise(seed, draws, self._manifest.latent_size)
 
     def _calibrated(self, how: ScoreDefaults) -> Calibration | None:
         spec = self._manifest.calibration

@@ -5,9 +5,10 @@ Shapes: B rows, D latent; items as the manifest says.
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Mapping
-from typing import Final, Literal
+from typing import Final, Literal, Self
 
 from service import noise
 from service.batching import Batcher
@@ -26,7 +27,10 @@ SAMPLE_STAGE: Final = "sample"
 
 
 class Served:
-    """A loaded version. Make one with `service.loading.load`, then `start` it in the event loop."""
+    """A loaded version. Make one with `service.loading.load`, then `start` it in the event loop.
+
+    Whoever lets it answer does so in a block, `with served:`, so that it can be let go after the last.
+    """
 
     def __init__(
         self,
@@ -49,6 +53,24 @@ class Served:
             (b"x-pushforward-version", b"%d" % manifest.version),
         ]
         """What names it in an answer."""
+        self._users = 0
+        self._unused = asyncio.Event()
+
+    def __enter__(self) -> Self:
+        """Keeps the version as it is until the block ends, though another may have taken its place."""
+        self._users += 1
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._users -= 1
+        if not self._users:
+            self._unused.set()
+
+    async def drained(self) -> None:
+        """Returns once no block uses the version; to be awaited when no new one can begin."""
+        while self._users:
+            self._unused.clear()
+            await self._unused.wait()
 
     @property
     def healthy(self) -> bool:

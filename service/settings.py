@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 from importlib.util import find_spec
@@ -37,6 +38,34 @@ class Settings(BaseSettings):
 
     models: Path = Path("models")
     """Folder of published versions, NAME/VERSION/."""
+
+    source: str = ""
+    """URL of a models folder (s3://, gs://, https://) to serve instead of `models`, from a local copy. Needs
+    the extra `remote`."""
+
+    cache: Path = Path("~/.cache/pushforward")
+    """Folder of local copies, one for each source; what no longer is at the source is deleted there."""
+
+    newest_versions: Annotated[int, Field(ge=0)] = 0
+    """How many of a model's newest versions are served side by side, beside those that aliases name; 0 for
+    all. With 1, a version takes the place of the one before it."""
+
+    pinned: Annotated[str, Field(pattern=r"^([a-z0-9-]+/[1-9][0-9]*(,|$))*$")] = ""
+    """Versions to be served and no others of their models, as NAME/VERSION, with commas between them."""
+
+    poll_seconds: Annotated[float, Field(ge=0, le=86_400)] = 5.0
+    """How long from one look for new, removed and renamed versions to the next; 0 never looks again. What
+    comes is loaded once two looks in a row have found the same files."""
+
+    trial: Literal["hot", "always", "never"] = "hot"
+    """When a version is first loaded and run in a process of its own, which may die of it: `hot`, if it comes
+    while others are served; `always`, at the start too, which takes about a second for each."""
+
+    trial_seconds: Seconds = 120.0
+    """Longest such a trial may take."""
+
+    trial_memory_bytes: Annotated[int, Field(ge=2**27)] = 4 * 2**30
+    """Memory such a trial may use on the CPU, a Python with ONNX Runtime included."""
 
     host: str = "127.0.0.1"
     """IP address to listen on; 0.0.0.0 for every interface."""
@@ -145,6 +174,22 @@ class Settings(BaseSettings):
         if traces and find_spec("opentelemetry.sdk") is None:
             raise ValueError("the extra is not installed that sends them: pip install 'pushforward[traces]'")
         return traces
+
+    @property
+    def folder(self) -> Path:
+        """The local folder whose versions are served: `models`, or the copy of `source`."""
+        if not self.source:
+            return self.models
+        return self.cache.expanduser() / hashlib.sha256(self.source.encode()).hexdigest()[:16]
+
+    @property
+    def pins(self) -> dict[str, set[int]]:
+        """`pinned`, by the name of the model."""
+        pins: dict[str, set[int]] = {}
+        for entry in filter(None, self.pinned.split(",")):
+            name, version = entry.split("/")
+            pins.setdefault(name, set()).add(int(version))
+        return pins
 
     @property
     def granted_lanes(self) -> int:

@@ -70,12 +70,12 @@ class RunningService:
             self._arriving.put(line)
         self._arriving.put(None)
 
-    def wait_for(self, pattern: str) -> re.Match[str]:
-        """Blocks until a log line matches; fails with the log if the process ends first."""
-        while not (found := re.search(pattern, "".join(self.lines))):
+    def wait_for(self, pattern: str, times: int = 1) -> re.Match[str]:
+        """Blocks until the log matches so many times; fails with the log if the process ends first."""
+        while len(found := list(re.finditer(pattern, "".join(self.lines)))) < times:
             if self._arriving.get(timeout=START_SECONDS) is None:
                 raise AssertionError(f"no line like {pattern!r} before the end:\n{''.join(self.lines)}")
-        return found
+        return found[-1]
 
     def wait_until_all_are_gone(self) -> None:
         """Blocks until no process is left that could write to the log."""

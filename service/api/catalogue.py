@@ -6,15 +6,17 @@ from fastapi import APIRouter
 from pydantic import BaseModel
 
 from service.contract import Manifest
-from service.registry import Entry, Registry, State
+from service.registry import Registry
+from service.roster import Entry, State
 
 
 class ModelSummary(BaseModel):
-    """One model: its newest ready version, and the versions there are."""
+    """One model: the version that answers for it, and the versions there are."""
 
     name: str
     version: int
     versions: list[int]
+    aliases: dict[str, int]
     family: str | None
     operations: list[str]
     item_shape: list[int] | None
@@ -59,12 +61,12 @@ def catalogue_router(registry: Registry) -> APIRouter:
 
     @router.get("/{model}", operation_id="show_model")
     async def show_model(model: str) -> ModelDetail | UnservedVersion:
-        """Shows the newest ready version of a model."""
+        """Shows the version of a model that answers where none is named."""
         return _detail(registry.entry(model))
 
     @router.get("/{model}/versions/{version}", operation_id="show_version")
     async def show_version(model: str, version: str) -> ModelDetail | UnservedVersion:
-        """Shows one version of a model."""
+        """Shows one version of a model, by number or alias."""
         return _detail(registry.entry(model, version))
 
     return router
@@ -78,12 +80,13 @@ def _summary(registry: Registry, name: str) -> ModelSummary:
         name=name,
         version=entry.version,
         versions=[each.version for each in versions],
+        aliases=dict(registry.aliases(name)),
         family=served.manifest.family if served else None,
         operations=list(served.manifest.operations) if served else [],
         item_shape=list(served.manifest.item_shape) if served else None,
         state=entry.state,
         provider=served.provider if served else None,
-        reason=newest.reason or None,
+        reason=newest.reason if newest.state == "failed" else None,
     )
 
 
@@ -91,6 +94,6 @@ def _detail(entry: Entry) -> ModelDetail | UnservedVersion:
     served = entry.served
     if served is None:
         return UnservedVersion(
-            name=entry.name, version=entry.version, state=entry.state, reason=entry.reason or "loading"
+            name=entry.name, version=entry.version, state=entry.state, reason=entry.reason or entry.state
         )
     return ModelDetail(**dict(served.manifest), state=entry.state, provider=served.provider)

@@ -50,7 +50,13 @@ class _Route(NamedTuple):
     template: str
     model: str
     version: str | None
+    """A number, or an alias."""
     operation: Operation
+
+    @property
+    def pinned(self) -> bool:
+        """Whether it names a version that will never be another one, as an alias may."""
+        return self.version is not None and self.version.isdigit()
 
 
 @lru_cache(maxsize=256)
@@ -125,7 +131,8 @@ class Dispatcher:
             if route is not None:
                 connection.route = route.template
                 _check_method(connection, route.operation)
-                await self._operate(connection, route)
+                with self._registry.get(route.model, route.version) as served:
+                    await self._operate(connection, route, served)
             else:
                 scope[REQUEST_ID] = connection.request_id
                 await self._app(scope, connection.receive, connection.send)
@@ -142,15 +149,14 @@ class Dispatcher:
             if self._logs:
                 connection.log()
 
-    async def _operate(self, connection: Connection, route: _Route) -> None:
+    async def _operate(self, connection: Connection, route: _Route, served: Served) -> None:
         started_at = time.perf_counter()
-        served = self._registry.get(route.model, route.version)
         connection.identify(served.headers)
         offer = self._offer(served, route.operation)
         try:
             deadline = self._deadline_seconds(connection)
             with connection.watch(deadline, min(self._settings.idle_seconds, deadline)) as watch:
-                call = await self._call(connection, served, offer, pinned=route.version is not None)
+                call = await self._call(connection, served, offer, pinned=route.pinned)
                 if call is None:
                     return
                 if connection.trace is not None:

@@ -1,0 +1,151 @@
+"""Ways in which the graph `decode` of a published version can be broken, each with what is said of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from service.versions import sha256_of
+
+GRAPH = "decode.onnx"
+
+
+def flip_a_byte(version: Path) -> None:
+    content = bytearray((version / GRAPH).read_bytes())
+    content[len(content) // 2] ^= 1
+    (version / GRAPH).write_bytes(content)
+
+
+def truncate(version: Path) -> None:
+    content = (version / GRAPH).read_bytes()
+    (version / GRAPH).write_bytes(content[: len(content) // 2])
+    _pin(version)
+
+
+def take_the_graph_away(version: Path) -> None:
+    (version / GRAPH).unlink()
+
+
+def take_the_manifest_away(version: Path) -> None:
+    (version / "manifest.json").unlink()
+
+
+def use_an_unknown_operator(version: Path) -> None:
+    def change(model: Any) -> None:
+        next(node for node in model.graph.node if node.op_type == "Sigmoid").op_type = "Frobnicate"
+
+    edit(version, change)
+
+
+def give_items_another_shape(version: Path) -> None:
+    def change(model: Any) -> None:
+        kept = [tensor for tensor in model.graph.initializer if tensor.name != "item"]
+        other = numpy_helper.from_array(np.array([-1, 1, 4, 1]), "item")
+        del model.graph.initializer[:], model.graph.output[:]
+        model.graph.initializer.extend([*kept, other])
+        model.graph.output.append(
+            helper.make_tensor_value_info("samples", TensorProto.FLOAT, ["rows", 1, "height", "width"])
+        )
+
+    edit(version, change)
+
+
+def take_another_latent_size(version: Path) -> None:
+    edit(version, lambda _: None, lambda manifest: manifest.update(latent_size=3))
+
+
+def ask_for_a_terabyte(version: Path) -> None:
+    _add_to_samples(
+        version,
+        [
+            helper.make_node("Shape", ["latents"], ["size"]),  # unknown until it runs
+            helper.make_node("Mul", ["size", "much"], ["sizes"]),
+            helper.make_node("ConstantOfShape", ["sizes"], ["nothing"]),
+            helper.make_node("ReduceMax", ["nothing"], ["least"], keepdims=0),
+        ],
+        {"much": np.array([2**18, 2**18])},
+    )
+
+
+def never_end(version: Path) -> None:
+    carried = [helper.make_tensor_value_info("carried", TensorProto.FLOAT, [])]
+    body = helper.make_graph(
+        [
+            helper.make_node("Identity", ["go_on"], ["still"]),
+            helper.make_node("Identity", ["carried"], ["next"]),
+        ],
+        "body",
+        [
+            helper.make_tensor_value_info("turn", TensorProto.INT64, []),
+            helper.make_tensor_value_info("go_on", TensorProto.BOOL, []),
+            *carried,
+        ],
+        [
+            helper.make_tensor_value_info("still", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("next", TensorProto.FLOAT, []),
+        ],
+    )
+    _add_to_samples(
+        version,
+        [
+            helper.make_node("ReduceMax", ["latents"], ["largest"], keepdims=0),
+            helper.make_node("Mul", ["largest", "naught"], ["first"]),
+            helper.make_node("Loop", ["turns", "true", "first"], ["least"], body=body),
+        ],
+        {"turns": np.array(2**62), "true": np.array(True), "naught": np.float32(0)},
+    )
+
+
+DAMAGES: list[tuple[Callable[[Path], None], str]] = [
+    (flip_a_byte, r"^decode\.onnx: its SHA-256 is not the manifest's"),
+    (truncate, r"^decode\.onnx: ONNX Runtime cannot load it: .*[Pp]rotobuf"),
+    (take_the_graph_away, r"^decode\.onnx: missing"),
+    (take_the_manifest_away, r"^manifest\.json: cannot be read"),
+    (use_an_unknown_operator, r"^decode\.onnx: ONNX Runtime cannot load it: .*Frobnicate"),
+    (
+        give_items_another_shape,
+        r"^decode\.onnx: samples is \[2, 1, 4, 1\], the manifest says \[2, 1, 2, 2\]",
+    ),
+    (take_another_latent_size, r"mean is \['rows', 2\], by the model's sizes it would be \['rows', 3\]"),
+    (ask_for_a_terabyte, r"^its trial needed more memory than the 1,074 MB"),
+    (never_end, r"^its trial took longer than the 3 s"),
+]
+
+
+def edit(
+    version: Path,
+    change: Callable[[Any], None],
+    rewrite: Callable[[dict[str, Any]], None] = lambda _: None,
+) -> None:
+    """Changes the graph and the manifest, so that hashes are right and nothing but the change is wrong."""
+    model = onnx.load(version / GRAPH)
+    change(model)
+    onnx.save(model, version / GRAPH)
+    _pin(version, rewrite)
+
+
+def _pin(version: Path, rewrite: Callable[[dict[str, Any]], None] = lambda _: None) -> None:
+    manifest = json.loads((version / "manifest.json").read_text())
+    manifest["graphs"]["decode"]["sha256"] = sha256_of(version / GRAPH)
+    rewrite(manifest)
+    (version / "manifest.json").write_text(json.dumps(manifest))
+
+
+def _add_to_samples(version: Path, nodes: list[Any], constants: dict[str, Any]) -> None:
+    """Adds the scalar `least`, which those nodes compute, to the samples."""
+
+    def change(model: Any) -> None:
+        last = next(node for node in model.graph.node if node.output[0] == "samples")
+        last.output[0] = "plain"
+        model.graph.node.extend([*nodes, helper.make_node("Add", ["plain", "least"], ["samples"])])
+        model.graph.initializer.extend(
+            numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()
+        )
+
+    edit(version, change)
