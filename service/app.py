@@ -20,6 +20,8 @@ from starlette.types import ASGIApp
 from service import errors
 from service.api.catalogue import catalogue_router
 from service.api.dispatch import REQUEST_ID, Dispatcher
+from service.api.open_inference.plane import DataPlane
+from service.api.open_inference.rest import OpenInference
 from service.api.openapi import openapi_of
 from service.api.probes import Lifecycle, probes_router
 from service.api.problems import problem
@@ -56,6 +58,7 @@ def create_app(settings: Settings, metrics: Metrics | None = None, *, loads_firs
     lifecycle = Lifecycle(metrics)
     registry = Registry(settings, metrics)
     registry.find()
+    plane = DataPlane(registry, metrics, lifecycle, settings)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -87,7 +90,8 @@ def create_app(settings: Settings, metrics: Metrics | None = None, *, loads_firs
         app.add_exception_handler(kind, _problem)
     app.openapi = cache(partial(openapi_of, app))  # type: ignore[method-assign]  # FastAPI's own way to replace it
     # outermost, where FastAPI costs the operations nothing
-    return Service(Dispatcher(app, registry, metrics, settings), lifecycle)
+    open_inference = OpenInference(plane, metrics, settings)
+    return Service(Dispatcher(app, open_inference, registry, metrics, settings), lifecycle)
 
 
 async def _home() -> RedirectResponse:
