@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Final
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from service.api.exchange import JSON, Answer, array_in_pieces, to_json
@@ -146,11 +147,16 @@ def _from_document(model: Model, text: bytes, rest: memoryview, settings: Settin
         tuple(output.name for output in outputs),
         document.id,
         _flag(document.parameters, "binary_data_output"),
-        {output.name: _is_binary(output) for output in outputs if "binary_data" in output.parameters},
+        {output.name: _is_binary(output) for output in outputs if output.parameters},
     )
 
 
 def _is_binary(output: OutputDocument) -> bool:
+    if output.parameters.keys() - {"binary_data"}:
+        raise Unfit(
+            "an output has the parameter `binary_data` alone; neither classification nor shared memory is "
+            "offered here"
+        )
     return _flag(output.parameters, "binary_data")
 
 
@@ -204,4 +210,4 @@ async def _values(array: Array, settings: Settings) -> Sequence[bytes]:
             f"{len(array)} rows are more than the {settings.max_json_count} that are answered in JSON; ask "
             "for them as binary data"
         )
-    return await array_in_pieces(array.reshape(-1))
+    return await array_in_pieces(np.ascontiguousarray(array).reshape(-1))
