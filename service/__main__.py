@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import signal
 import sys
@@ -47,7 +48,8 @@ def main() -> None:
 def _serve(settings: Settings) -> None:
     listener = bound(settings.host, settings.port)
     server = server_for(create_app(settings), settings)
-    server.run(sockets=[listener])
+    with contextlib.suppress(SystemExit):  # uvicorn's own status where the app cannot start
+        server.run(sockets=[listener])
     sys.exit(0 if server.started else EXIT_CANNOT_START)
 
 

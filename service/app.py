@@ -8,7 +8,7 @@ import gc
 import logging
 from collections.abc import AsyncIterator
 from functools import cache, partial
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -28,6 +28,9 @@ from service.api.problems import problem
 from service.metrics import Metrics, release
 from service.registry import Registry
 from service.settings import Settings
+
+if TYPE_CHECKING:
+    from service.api.open_inference.rpc import RpcServer
 
 _GARBAGE_THRESHOLD: Final = 50_000
 """Objects more than there were, before the collector looks for cycles."""
@@ -53,12 +56,14 @@ def create_app(settings: Settings, metrics: Metrics | None = None, *, loads_firs
 
     Raises:
         ProviderUnavailable: `--device cuda`, and CUDA cannot be used here.
+        NotEnabled: `--grpc-port`, and gRPC is not installed.
     """
     metrics = metrics or Metrics()
     lifecycle = Lifecycle(metrics)
     registry = Registry(settings, metrics)
     registry.find()
     plane = DataPlane(registry, metrics, lifecycle, settings)
+    rpc = _rpc_server(plane, metrics, settings)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -68,7 +73,11 @@ def create_app(settings: Settings, metrics: Metrics | None = None, *, loads_firs
         settling.add_done_callback(_log_failure)
         if loads_first:
             await asyncio.wait({loading})
+        if rpc is not None and settings.grpc_port is not None:
+            await rpc.start(settings.grpc_port)
         yield
+        if rpc is not None:
+            await rpc.stop()
         settling.cancel()
         loading.cancel()
         await registry.close()
@@ -92,6 +101,18 @@ def create_app(settings: Settings, metrics: Metrics | None = None, *, loads_firs
     # outermost, where FastAPI costs the operations nothing
     open_inference = OpenInference(plane, metrics, settings)
     return Service(Dispatcher(app, open_inference, registry, metrics, settings), lifecycle)
+
+
+def _rpc_server(plane: DataPlane, metrics: Metrics, settings: Settings) -> RpcServer | None:
+    if settings.grpc_port is None:
+        return None
+    try:
+        from service.api.open_inference.rpc import RpcServer
+    except ImportError as error:
+        raise errors.NotEnabled(
+            "--grpc-port needs the extra `grpc`: pip install 'pushforward[grpc]'"
+        ) from error
+    return RpcServer(plane, metrics, settings)
 
 
 async def _home() -> RedirectResponse:

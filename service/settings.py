@@ -6,9 +6,9 @@ import os
 import sys
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -42,6 +42,10 @@ class Settings(BaseSettings):
 
     port: Annotated[int, Field(ge=0, le=65_535)] = 8000
     """TCP port to listen on; 0 takes a free one and logs it."""
+
+    grpc_port: Annotated[int, Field(ge=0, le=65_535)] | None = None
+    """TCP port for the Open Inference Protocol over gRPC, which needs the extra `grpc`; none unless given. 0
+    takes a free one and logs it, of one process."""
 
     device: Device = "auto"
     """Where models run: `cuda` refuses to start without a working GPU, `auto` falls back and says so."""
@@ -126,6 +130,12 @@ class Settings(BaseSettings):
         if processes > 1 and sys.platform != "linux":
             raise ValueError("only Linux spreads connections over processes that share a port; take 1")
         return processes
+
+    @model_validator(mode="after")
+    def _share_one_grpc_port(self) -> Self:
+        if self.grpc_port == 0 and self.replicas > 1:
+            raise ValueError("grpc-port: several processes share a port, so name one, or take --processes 1")
+        return self
 
     @property
     def granted_lanes(self) -> int:

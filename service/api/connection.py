@@ -14,7 +14,7 @@ from starlette.types import Message, Receive, Scope, Send
 from service.api import problems
 from service.api.exchange import Answer
 from service.api.watch import ClientGone, Watch, Watchman
-from service.errors import BodyTooLarge, ServiceError, Unfit
+from service.errors import BodyTooLarge, Unfit
 from service.metrics import Metrics
 from service.protocol import WHOLE, WriteWhole
 from service.turns import Timing
@@ -182,10 +182,8 @@ class Connection:
 
     async def fail(self, error: Exception) -> None:
         """Answers an error; once an answer has begun it can only be cut short."""
-        if isinstance(error, ServiceError):
-            for kind, reason in problems.REJECTION_REASONS.items():
-                if isinstance(error, kind):
-                    self._metrics.rejected.labels(reason).inc()
+        if reason := problems.rejection_of(error):
+            self._metrics.rejected.labels(reason).inc()
         status, headers, body = self.problem(error, self.request_id)
         if self.status:
             log.warning("request %s: the answer was cut short (%s)", self.request_id, type(error).__name__)

@@ -54,6 +54,11 @@ def status_of(error: ServiceError) -> int:
     return next(STATUS[ancestor] for ancestor in type(error).__mro__ if ancestor in STATUS)
 
 
+def rejection_of(error: Exception) -> str:
+    """Why a request was refused, as the metrics have it, or nothing if it failed otherwise."""
+    return next((reason for kind, reason in REJECTION_REASONS.items() if isinstance(error, kind)), "")
+
+
 def problem(error: Exception, request_id: str) -> tuple[int, Headers, bytes]:
     """Status, headers and body of the answer to an error.
 

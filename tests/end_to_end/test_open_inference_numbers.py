@@ -1,4 +1,4 @@
-"""The same numbers by every way: `/v1` as JSON and npy, `/v2` as JSON and binary."""
+"""The same numbers by every way: `/v1` as JSON and npy, `/v2` as JSON and binary, and gRPC."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+import tritonclient.grpc as triton_grpc
 import tritonclient.http as triton
 from numpy.typing import NDArray
 
@@ -24,8 +25,12 @@ DATATYPES = {"i": "INT64", "f": "FP32"}
 @pytest.fixture(scope="module")
 def protocol(service: RunningService) -> Iterator[dict[str, Infer]]:
     """Every way to infer by the protocol: arrays in, all outputs but those that are left out."""
-    with triton.InferenceServerClient(service.url.removeprefix("http://")) as client:
+    with (
+        triton.InferenceServerClient(service.url.removeprefix("http://")) as client,
+        triton_grpc.InferenceServerClient(service.wait_for(r"serving gRPC on (\S+)")[1]) as grpc_client,
+    ):
         yield {
+            "grpc": lambda model, arrays: _by_grpc(grpc_client, model, arrays),
             "json": lambda model, arrays: _by_http(client, model, arrays, binary=False),
             "binary": lambda model, arrays: _by_http(client, model, arrays, binary=True),
         }
@@ -44,6 +49,17 @@ def _by_http(
     wanted = [triton.InferRequestedOutput(output["name"], binary_data=binary) for output in described]
     result = client.infer(model, inputs, outputs=wanted)
     return {output["name"]: result.as_numpy(output["name"]) for output in described}
+
+
+def _by_grpc(
+    client: triton_grpc.InferenceServerClient, model: str, arrays: Arrays
+) -> dict[str, NDArray[Any]]:
+    inputs = []
+    for name, array in arrays.items():
+        made = triton_grpc.InferInput(name, list(array.shape), DATATYPES[array.dtype.kind])
+        inputs.append(made.set_data_from_numpy(array))
+    result = client.infer(model, inputs)
+    return {output.name: result.as_numpy(output.name) for output in result.get_response().outputs}
 
 
 def _equal(ways: Mapping[str, Infer], model: str, arrays: Arrays, wanted: Arrays) -> None:
