@@ -10,7 +10,7 @@ from service.errors import BodyTooLarge, Malformed, UnsupportedMedia
 
 _WINDOW_BITS: Final = {"gzip": 31, "deflate": 15}
 _BESIDE_THE_LOOP_BYTES: Final = 2**16
-"""Larger bodies are worked on in a thread; zlib lets go of the interpreter."""
+"""Larger answers are compressed in a thread; zlib lets go of the interpreter."""
 _FASTEST: Final = 1
 """Floats hardly become smaller by more effort."""
 
@@ -27,9 +27,7 @@ async def decompressed(body: bytes, encoding: str, limit: int) -> bytes:
         return body
     if encoding not in _WINDOW_BITS:
         raise UnsupportedMedia("bodies are read as they are, or as gzip or deflate")
-    if len(body) <= _BESIDE_THE_LOOP_BYTES and limit <= _BESIDE_THE_LOOP_BYTES:
-        return _inflated(body, encoding, limit)
-    return await asyncio.to_thread(_inflated, body, encoding, limit)
+    return await asyncio.to_thread(_inflated, body, encoding, limit)  # a small one may become a large one
 
 
 def _inflated(body: bytes, encoding: str, limit: int) -> bytes:

@@ -13,7 +13,8 @@ from service.api.connection import Connection
 from service.api.exchange import JSON, Answer
 from service.api.open_inference import wire
 from service.api.open_inference.compression import compressed, decompressed, encoding_for
-from service.api.open_inference.plane import DataPlane, InferenceAnswer, Model
+from service.api.open_inference.model import InferenceAnswer, Model
+from service.api.open_inference.plane import DataPlane
 from service.api.open_inference.repository import control, read_index_request
 from service.api.open_inference.wire import JSON_LENGTH, WireRequest
 from service.api.problems import open_inference_error
@@ -131,7 +132,8 @@ class OpenInference:
         return answer
 
     async def _small_body(self, connection: Connection) -> bytes:
-        with connection.watch(self._settings.idle_seconds):
+        seconds = self._settings.idle_seconds
+        with connection.watch(seconds, seconds):
             return await connection.body(min(_SMALL_BODY_BYTES, self._settings.max_body_bytes))
 
 

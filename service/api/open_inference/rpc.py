@@ -15,8 +15,10 @@ import grpc
 import grpc.aio
 import numpy as np
 
+from service.address import CannotListen
 from service.api.open_inference import open_inference_pb2 as messages
-from service.api.open_inference.plane import DataPlane, InferenceAnswer, InferenceRequest, Model
+from service.api.open_inference.model import InferenceAnswer, InferenceRequest, Model
+from service.api.open_inference.plane import DataPlane
 from service.api.open_inference.tensors import DTYPES, Array, Datatype
 from service.api.problems import rejection_of, sentence, told
 from service.errors import (
@@ -71,7 +73,7 @@ class RpcServer:
         """Listens on the port of the host that HTTP has, and says where.
 
         Raises:
-            NotEnabled: it cannot listen there.
+            CannotListen: something else may listen there.
         """
         server = grpc.aio.server(
             options=[
@@ -95,7 +97,7 @@ class RpcServer:
         try:
             bound = server.add_insecure_port(f"{where}:{port}")
         except RuntimeError as error:
-            raise NotEnabled(f"cannot serve gRPC on {where}:{port}; is the port in use?") from error
+            raise CannotListen(f"cannot serve gRPC on {where}:{port}; is the port in use?") from error
         await server.start()
         self._server = server
         log.info("serving gRPC on %s:%d", where, bound)

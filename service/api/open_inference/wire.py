@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from service.api.exchange import JSON, Answer, array_in_pieces, to_json
-from service.api.open_inference.plane import InferenceAnswer, InferenceRequest, Model
+from service.api.open_inference.model import InferenceAnswer, InferenceRequest, Model
 from service.api.open_inference.tensors import Array
 from service.api.problems import unfit
 from service.errors import LimitExceeded, Malformed, Unfit
