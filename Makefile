@@ -12,7 +12,7 @@ RECIPE ?= training/recipes/digits-vae.toml
 PIP     = $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test lint check format bench curve profile report figure test-performance test-slow monitoring-check test-gpu train clean
+.PHONY: help serve test lint check format bench curve profile proto report figure test-performance test-slow monitoring-check test-gpu train clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -64,6 +64,10 @@ monitoring-check: $(VENV)/develop.installed ## test the alerts, and run every ru
 
 test-gpu: $(VENV)/develop.installed ## run the tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu
+
+proto: $(VENV)/bin/python ## compile the messages of the Open Inference Protocol, by a protoc older than its runtime
+	@$(PYTHON) -m venv build/protoc && build/protoc/bin/pip install --quiet grpcio-tools==1.76.0
+	build/protoc/bin/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. service/api/open_inference/*.proto
 
 clean: ## remove the virtual environment, the runs and the caches
 	rm -rf $(VENV) runs build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

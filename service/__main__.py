@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import sys
 from types import FrameType
@@ -49,7 +50,8 @@ def _serve(settings: Settings) -> None:
     if settings.metrics_port is not None:
         expose(metrics, bound(settings.host, settings.metrics_port))
     server = server_for(create_app(settings, metrics), settings)
-    server.run(sockets=[listener])
+    with contextlib.suppress(SystemExit):  # uvicorn's own status where the app cannot start
+        server.run(sockets=[listener])
     sys.exit(0 if server.started else EXIT_CANNOT_START)
 
 

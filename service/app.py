@@ -20,6 +20,8 @@ from starlette.types import ASGIApp
 from service import errors
 from service.api.catalogue import catalogue_router
 from service.api.dispatch import REQUEST_ID, Dispatcher
+from service.api.open_inference.plane import DataPlane
+from service.api.open_inference.rest import OpenInference
 from service.api.openapi import openapi_of
 from service.api.probes import Lifecycle, probes_router
 from service.api.problems import problem
@@ -29,6 +31,9 @@ from service.settings import Settings, has_gpu
 
 if TYPE_CHECKING:
     from service.tracing import Tracing
+
+if TYPE_CHECKING:
+    from service.api.open_inference.rpc import RpcServer
 
 _GARBAGE_THRESHOLD: Final = 50_000
 """Objects more than there were, before the collector looks for cycles."""
@@ -54,6 +59,7 @@ def create_app(settings: Settings, metrics: Metrics | None = None, *, loads_firs
 
     Raises:
         ProviderUnavailable: `--device cuda`, and CUDA cannot be used here.
+        NotEnabled: `--grpc-port`, and gRPC is not installed.
     """
     metrics = metrics or Metrics()
     lifecycle = Lifecycle(metrics)
@@ -63,6 +69,8 @@ def create_app(settings: Settings, metrics: Metrics | None = None, *, loads_firs
     metrics.follow(metrics.ready, lambda: registry.ready and not lifecycle.draining)
     registry.find()
     tracing = _tracing() if settings.traces else None
+    plane = DataPlane(registry, metrics, lifecycle, settings)
+    rpc = _rpc_server(plane, metrics, settings)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -74,7 +82,11 @@ def create_app(settings: Settings, metrics: Metrics | None = None, *, loads_firs
         settling.add_done_callback(_log_failure)
         if loads_first:
             await asyncio.wait({loading})
+        if rpc is not None and settings.grpc_port is not None:
+            await rpc.start(settings.grpc_port)
         yield
+        if rpc is not None:
+            await rpc.stop()
         for task in (settling, following, loading):
             task.cancel()
         await asyncio.wait({following, loading})  # whose trial, if there is one, ends with them
@@ -99,7 +111,8 @@ def create_app(settings: Settings, metrics: Metrics | None = None, *, loads_firs
         app.add_exception_handler(kind, _problem)
     app.openapi = cache(partial(openapi_of, app))  # type: ignore[method-assign]  # FastAPI's own way to replace it
     # outermost, where FastAPI costs the operations nothing
-    dispatcher = Dispatcher(app, registry, metrics, settings)
+    open_inference = OpenInference(plane, metrics, settings)
+    dispatcher = Dispatcher(app, open_inference, registry, metrics, settings)
     return Service(dispatcher if tracing is None else tracing.around(dispatcher), lifecycle)
 
 
@@ -107,6 +120,18 @@ def _tracing() -> Tracing:
     from service.tracing import Tracing  # of libraries that are an extra
 
     return Tracing()
+
+
+def _rpc_server(plane: DataPlane, metrics: Metrics, settings: Settings) -> RpcServer | None:
+    if settings.grpc_port is None:
+        return None
+    try:
+        from service.api.open_inference.rpc import RpcServer
+    except ImportError as error:
+        raise errors.NotEnabled(
+            "--grpc-port needs the extra `grpc`: pip install 'pushforward[grpc]'"
+        ) from error
+    return RpcServer(plane, metrics, settings)
 
 
 async def _home() -> RedirectResponse:

@@ -240,7 +240,9 @@ class Batcher:
             self._watcher.computed(len(outputs[0]), seconds)
         first = 0
         for part in batch:
-            part.waiter.timing.compute_seconds += seconds
+            timing = part.waiter.timing
+            timing.compute_seconds += seconds
+            timing.batches += part.rows / len(outputs[0])
             mine = tuple([array[first : first + part.rows] for array in outputs])
             self._count_waiting(-part.waiter.settle(part.start, mine))
             first += part.rows

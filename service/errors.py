@@ -13,6 +13,7 @@
     ├── UnsupportedMedia       a content type or encoding that is not read here
     ├── Unfit                  well-formed, but the values do not fit
     │   └── LimitExceeded      a number over one of the limits
+    ├── NotEnabled             the service was started without it
     ├── Overloaded             the queue is full
     ├── Unavailable
     │   ├── Loading            the model is not ready yet
@@ -145,6 +146,13 @@ class LimitExceeded(Unfit):
 
     code = "limit_exceeded"
     title = "Over a limit"
+
+
+class NotEnabled(ServiceError):
+    """Something that the service can do, but was not started to do."""
+
+    code = "not_enabled"
+    title = "Not enabled here"
 
 
 class Overloaded(ServiceError):

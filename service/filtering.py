@@ -8,6 +8,7 @@ D latent; items as the manifest says.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -91,7 +92,7 @@ class Filter:
             )
             for first in range(start, start + count, step)
         ]
-        return pieces[0] if len(pieces) == 1 else _joined(pieces)
+        return pieces[0] if len(pieces) == 1 else joined(pieces)
 
     async def _piece(
         self,
@@ -132,7 +133,8 @@ def _taken(samples: Floats, latents: Floats, logits: Floats, selection: Selectio
     )
 
 
-def _joined(pieces: list[Filtered]) -> Filtered:
+def joined(pieces: Sequence[Filtered]) -> Filtered:
+    """One after the other."""
     return Filtered(
         np.concatenate([piece.samples for piece in pieces]),
         np.concatenate([piece.latents for piece in pieces]),

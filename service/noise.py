@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import threading
 from enum import IntEnum
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,13 +90,13 @@ def _this_threads_generator() -> _Generator:
 def scattered_words(seeds: NDArray[np.int64], stream: Stream, indices: NDArray[np.int64], size: int) -> Words:
     """The words of items (seeds[n], indices[n]) for every n, (N, 4 * ceil(size / 4)).
 
-    Equal to `contiguous_words` wherever both can be asked; indices below 2^53, size below 8192.
+    Equal to `contiguous_words` wherever both can be asked.
     """
     blocks = blocks_per_item(size)
-    first: Words = indices.astype(np.uint64)[:, None] * np.uint64(blocks)
-    offsets: Words = np.arange(blocks).astype(np.uint64)
-    x0: Words = first + offsets
-    x1, x2, x3 = np.zeros_like(x0), np.zeros_like(x0), np.zeros_like(x0)
+    high, low = _multiply(np.uint64(blocks), indices.astype(np.uint64)[:, None])
+    x0: Words = low + np.arange(blocks).astype(np.uint64)
+    x1: Words = high + (x0 < low)
+    x2, x3 = np.zeros_like(x0), np.zeros_like(x0)
     key0: Words = np.broadcast_to(seeds.astype(np.uint64)[:, None], x0.shape)
     key1: Words = np.full_like(x0, int(stream))
     for round_number in range(_ROUNDS):
@@ -106,6 +106,25 @@ def scattered_words(seeds: NDArray[np.int64], stream: Stream, indices: NDArray[n
         high1, low1 = _multiply(_MULTIPLIERS[1], x2)
         x0, x1, x2, x3 = high1 ^ x1 ^ key0, low1, high0 ^ x3 ^ key1, low0
     return np.stack((x0, x1, x2, x3), axis=-1).reshape(len(seeds), blocks * 4)
+
+
+class Run(NamedTuple):
+    """Items start .. start + rows - 1 of one seed."""
+
+    seed: int
+    start: int
+    rows: int
+
+
+def runs_of(seeds: NDArray[np.int64], indices: NDArray[np.int64]) -> list[Run]:
+    """The items (seeds[n], indices[n]), of which there is one at least, as the fewest runs in their order."""
+    breaks = np.flatnonzero((np.diff(seeds) != 0) | (np.diff(indices) != 1)) + 1
+    starts = [0, *breaks.tolist()]
+    ends = [*starts[1:], len(seeds)]
+    return [
+        Run(int(seeds[first]), int(indices[first]), end - first)
+        for first, end in zip(starts, ends, strict=True)
+    ]
 
 
 def _multiply(multiplier: np.uint64, x: Words) -> tuple[Words, Words]:

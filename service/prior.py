@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from service.contract import Manifest, MixturePrior
 from service.errors import InvalidVersion
-from service.noise import Floats, Stream, contiguous_words, normals_from, uniforms_from
+from service.noise import Floats, Stream, contiguous_words, normals_from, scattered_words, uniforms_from
 from service.turns import Arrays
 from service.versions import read_arrays
 
@@ -40,6 +40,9 @@ PROPOSALS: Final = Streams(Stream.PROPOSAL, Stream.PROPOSAL_COMPONENT)
 class Prior(ABC):
     """What a version draws its latents from."""
 
+    _noise_sizes: tuple[int, ...]
+    """The numbers a latent is made of, of each of the streams that it takes."""
+
     def latents(
         self, seed: int, start: int, count: int, temperature: float, streams: Streams = SAMPLES
     ) -> Floats:
@@ -49,9 +52,23 @@ class Prior(ABC):
         """
         return self.latents_from(self.words(seed, start, count, streams), temperature)
 
-    @abstractmethod
     def words(self, seed: int, start: int, count: int, streams: Streams = SAMPLES) -> Arrays:
         """The noise those latents are made of, arrays of `count` rows."""
+        return tuple(
+            [
+                contiguous_words(seed, stream, start, count, size)
+                for stream, size in zip(streams, self._noise_sizes, strict=False)
+            ]
+        )
+
+    def words_at(
+        self, seeds: NDArray[np.int64], indices: NDArray[np.int64], streams: Streams = SAMPLES
+    ) -> Arrays:
+        """The same for samples indices[n] of seeds[n], which need not follow each other."""
+        return tuple(
+            scattered_words(seeds, stream, indices, size)
+            for stream, size in zip(streams, self._noise_sizes, strict=False)
+        )
 
     @abstractmethod
     def latents_from(self, words: Arrays, temperature: float = 1.0) -> Floats:
@@ -63,10 +80,7 @@ class StandardNormal(Prior):
 
     def __init__(self, latent_size: int) -> None:
         self._size = latent_size
-
-    def words(self, seed: int, start: int, count: int, streams: Streams = SAMPLES) -> Arrays:
-        """The noise those latents are made of, arrays of `count` rows."""
-        return (contiguous_words(seed, streams.latent, start, count, self._size),)
+        self._noise_sizes = (latent_size,)
 
     def latents_from(self, words: Arrays, temperature: float = 1.0) -> Floats:
         """The latents of rows of `words`, each a function of its own row alone."""
@@ -114,14 +128,7 @@ class Mixture(Prior):
         self._cumulative = cumulative / cumulative[-1]
         self._means = means.astype(np.float32)
         self._deviations = deviations
-
-    def words(self, seed: int, start: int, count: int, streams: Streams = SAMPLES) -> Arrays:
-        """The noise those latents are made of, arrays of `count` rows."""
-        size = self._means.shape[1]
-        return (
-            contiguous_words(seed, streams.latent, start, count, size),
-            contiguous_words(seed, streams.component, start, count, 1),
-        )
+        self._noise_sizes = (means.shape[1], 1)
 
     def latents_from(self, words: Arrays, temperature: float = 1.0) -> Floats:
         """The latents of rows of `words`, each a function of its own row alone."""

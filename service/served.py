@@ -10,6 +10,9 @@ import math
 from collections.abc import Mapping
 from typing import Final, Literal, Self
 
+import numpy as np
+from numpy.typing import NDArray
+
 from service import noise
 from service.batching import Batcher
 from service.contract import Manifest, is_picture
@@ -47,6 +50,7 @@ class Served:
         self.scorer = scorer
         self._batchers = batchers
         self._filter = chooser
+        self._item_size = math.prod(manifest.item_shape)
         self.operations = manifest.operations
         self.headers = [
             (b"x-pushforward-model", manifest.name.encode()),
@@ -146,16 +150,47 @@ class Served:
         latents = self.prior.latents(seed, start, count, temperature)
         if output == "mean":
             return await self.decode(latents, timing, admitted=admitted)
+        self._require_draw()
+        observation = noise.contiguous_words(seed, noise.Stream.OBSERVATION, start, count, self._item_size)
+        return await self._draw(latents, observation, timing, admitted=admitted)
+
+    async def sample_at(
+        self,
+        seeds: NDArray[np.int64],
+        indices: NDArray[np.int64],
+        temperature: float,
+        output: Output,
+        timing: Timing,
+    ) -> Floats:
+        """Samples indices[n] of seeds[n], each that of `sample`: (B, *item) float32."""
+        runs = noise.runs_of(seeds, indices)
+        if len(runs) == 1:
+            return await self.sample(*runs[0], temperature, output, timing)
+        words = self.prior.words_at(seeds, indices)
+        if output == "mean" and temperature == 1.0:
+            (samples,) = await self._batchers[SAMPLE_STAGE].submit(words, timing)
+            return samples
+        latents = self.prior.latents_from(words, temperature)
+        if output == "mean":
+            return await self.decode(latents, timing)
+        self._require_draw()
+        observation = noise.scattered_words(seeds, noise.Stream.OBSERVATION, indices, self._item_size)
+        return await self._draw(latents, observation, timing)
+
+    async def _draw(
+        self, latents: Floats, words: noise.Words, timing: Timing, *, admitted: bool = False
+    ) -> Floats:
+        uniforms = noise.uniforms_from(words, self._item_size)
+        inputs = (latents, uniforms.reshape(-1, *self.manifest.item_shape))
+        (samples,) = await self._batchers["draw"].submit(inputs, timing, admitted=admitted)
+        return samples
+
+    def _require_draw(self) -> None:
         if "draw" not in self.manifest.graphs:
             raise OperationNotOffered(
                 f"{self.manifest.name} has no likelihood to draw from; ask for the output `mean`",
                 offered=self.operations,
             )
-        shape = self.manifest.item_shape
-        uniforms = noise.uniforms(seed, noise.Stream.OBSERVATION, start, count, math.prod(shape))
-        inputs = (latents, uniforms.reshape(-1, *shape))
-        (samples,) = await self._batchers["draw"].submit(inputs, timing, admitted=admitted)
-        return samples
 
     async def decode(self, latents: Floats, timing: Timing, *, admitted: bool = False) -> Floats:
         """The items (B, *item) at the latents (B, D): the likelihood's mean, or the generator's output."""

@@ -8,9 +8,9 @@ import sys
 from importlib.util import find_spec
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -76,6 +76,13 @@ class Settings(BaseSettings):
     metrics_port: Annotated[int, Field(ge=0, le=65_535)] | None = None
     """TCP port on which a thread of its own tells the metrics, also while the event loop is stuck; 0 takes a
     free one and logs it. Unless it is set, they are told on the port of the API alone."""
+
+    grpc_port: Annotated[int, Field(ge=0, le=65_535)] | None = None
+    """TCP port for the Open Inference Protocol over gRPC, which needs the extra `grpc`; none unless given. 0
+    takes a free one and logs it, of one process."""
+
+    repository_control: bool = False
+    """Whether clients of the Open Inference Protocol may load and unload models; of one process alone."""
 
     device: Device = "auto"
     """Where models run: `cuda` refuses to start without a working GPU, `auto` falls back and says so."""
@@ -190,6 +197,20 @@ class Settings(BaseSettings):
             name, version = entry.split("/")
             pins.setdefault(name, set()).add(int(version))
         return pins
+
+    @model_validator(mode="after")
+    def _control_one_process(self) -> Self:
+        if self.repository_control and self.replicas > 1:
+            raise ValueError(
+                "repository-control: of several processes a request would reach one; take --processes 1"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _share_one_grpc_port(self) -> Self:
+        if self.grpc_port == 0 and self.replicas > 1:
+            raise ValueError("grpc-port: several processes share a port, so name one, or take --processes 1")
+        return self
 
     @property
     def granted_lanes(self) -> int:

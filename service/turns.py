@@ -24,6 +24,8 @@ class Timing:
 
     queue_seconds: float = 0.0
     compute_seconds: float = 0.0
+    batches: float = 0.0
+    """How many batches it took: of one shared with others, its part by rows."""
 
 
 @dataclass(slots=True, eq=False)

@@ -32,8 +32,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def service(models: Path) -> Iterator[RunningService]:
-    """One real server with every model, for all tests that leave it as it was."""
-    with running_service(models) as running:
+    """One real server with every model and port, for all tests that leave it as it was."""
+    with running_service(models, "--grpc-port", "0") as running:
         yield running
 
 

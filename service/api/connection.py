@@ -16,7 +16,7 @@ from service.api import problems
 from service.api.exchange import Answer
 from service.api.trace import TRACE, Trace
 from service.api.watch import ClientGone, Watch, Watchman
-from service.errors import BodyTooLarge, ServiceError
+from service.errors import BodyTooLarge, Unfit
 from service.metrics import Metrics
 from service.protocol import WHOLE, WriteWhole
 from service.turns import Timing
@@ -40,7 +40,7 @@ class Connection:
 
     __slots__ = (
         "_added", "_always", "_body_is_read", "_headers", "_metrics", "_send", "_watchman",
-        "receive", "request_id", "route", "scope", "status", "trace",
+        "problem", "receive", "request_id", "route", "scope", "status", "trace",
     )  # fmt: skip
 
     def __init__(
@@ -57,6 +57,7 @@ class Connection:
         self.route = ""
         self.status = 0
         self.trace: Trace | None = scope.get(TRACE)
+        self.problem = problems.problem
         self._send = send
         self._metrics = metrics
         self._watchman = watchman
@@ -73,6 +74,23 @@ class Connection:
         """A request header, or the empty string."""
         value = self._headers.get(name)
         return "" if value is None else value.decode("latin-1")
+
+    def deadline_seconds(self, longest: float) -> float:
+        """Seconds the request may take in all: as many as it asks for, and never more than `longest`.
+
+        Raises:
+            Unfit: it asks for something else.
+        """
+        text = self.header(b"x-request-timeout-seconds")
+        if not text:
+            return longest
+        try:
+            seconds = float(text)
+        except ValueError:
+            seconds = 0.0
+        if not seconds > 0:
+            raise Unfit("x-request-timeout-seconds takes a positive number of seconds")
+        return min(seconds, longest)
 
     def identify(self, headers: problems.Headers) -> None:
         """Names the version that answers, in whatever becomes the answer."""
@@ -169,11 +187,9 @@ class Connection:
 
     async def fail(self, error: Exception) -> None:
         """Answers an error; once an answer has begun it can only be cut short."""
-        if isinstance(error, ServiceError):
-            for kind, reason in problems.REJECTION_REASONS.items():
-                if isinstance(error, kind):
-                    self._metrics.rejected.labels(reason).inc()
-        status, headers, body = problems.problem(error, self.request_id)
+        if reason := problems.rejection_of(error):
+            self._metrics.rejected.labels(reason).inc()
+        status, headers, body = self.problem(error, self.request_id)
         if self.status:
             log.warning(
                 "request %s: the answer was cut short (%s)",

@@ -21,11 +21,12 @@ from service.api.connection import Connection, request_ids
 from service.api.discriminating import DISCRIMINATE
 from service.api.exchange import PNG, Call, Operation, negotiate
 from service.api.interpolation import INTERPOLATE
+from service.api.open_inference.rest import OpenInference, is_open_inference
 from service.api.reading import Reader, from_query
 from service.api.sampling import SAMPLE, SampleRequest, entity_tag, settled
 from service.api.scoring import SCORE
 from service.api.watch import ClientGone, Watchman
-from service.errors import Draining, MethodNotAllowed, NotAcceptable, Unfit, UnsupportedMedia
+from service.errors import Draining, MethodNotAllowed, NotAcceptable, UnsupportedMedia
 from service.metrics import Metrics
 from service.registry import Registry
 from service.served import Served
@@ -101,10 +102,18 @@ class _Offer:
 
 
 class Dispatcher:
-    """Answers the operations of `/v1` itself and hands everything else on."""
+    """Answers the operations of `/v1` itself, has `/v2` answered, and hands everything else on."""
 
-    def __init__(self, app: ASGIApp, registry: Registry, metrics: Metrics, settings: Settings) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        open_inference: OpenInference,
+        registry: Registry,
+        metrics: Metrics,
+        settings: Settings,
+    ) -> None:
         self._app = app
+        self._open_inference = open_inference
         self._registry = registry
         self._metrics = metrics
         self._settings = settings
@@ -133,6 +142,8 @@ class Dispatcher:
                 _check_method(connection, route.operation)
                 with self._registry.get(route.model, route.version) as served:
                     await self._operate(connection, route, served)
+            elif is_open_inference(scope["path"]):
+                await self._open_inference.serve(connection)
             else:
                 scope[REQUEST_ID] = connection.request_id
                 await self._app(scope, connection.receive, connection.send)
@@ -154,7 +165,7 @@ class Dispatcher:
         connection.identify(served.headers)
         offer = self._offer(served, route.operation)
         try:
-            deadline = self._deadline_seconds(connection)
+            deadline = connection.deadline_seconds(self._settings.deadline_seconds)
             with connection.watch(deadline, min(self._settings.idle_seconds, deadline)) as watch:
                 call = await self._call(connection, served, offer, pinned=route.pinned)
                 if call is None:
@@ -195,19 +206,6 @@ class Dispatcher:
         self._metrics.body_bytes.observe(len(body))
         request, array = offer.reader.read(content_type, query, body)
         return Call(served, request, array, accepted, self._settings)
-
-    def _deadline_seconds(self, connection: Connection) -> float:
-        """Seconds the request may take in all."""
-        text = connection.header(b"x-request-timeout-seconds")
-        if not text:
-            return self._settings.deadline_seconds
-        try:
-            seconds = float(text)
-        except ValueError:
-            seconds = 0.0
-        if not seconds > 0:
-            raise Unfit("x-request-timeout-seconds takes a positive number of seconds")
-        return min(seconds, self._settings.deadline_seconds)
 
 
 def _methods(operation: Operation) -> tuple[str, ...]:

@@ -198,17 +198,23 @@ async def json_in_pieces(fields: Mapping[str, Any], arrays: Mapping[str, Floats]
     """JSON of the fields and, after them, of arrays of a row or more, by turns with whatever else waits."""
     pieces = [to_json(fields)[:-1]]
     for name, array in arrays.items():
-        pieces.append(b"," + to_json(name) + b":[")
-        rows = max(1, JSON_PIECE_VALUES * len(array) // array.size)
-        for first in range(0, len(array), rows):
-            if first:
-                pieces.append(b",")
-                await asyncio.sleep(0)
-            pieces.append(to_json(array[first : first + rows])[1:-1])
-        pieces.append(b"]")
+        pieces += (b"," + to_json(name) + b":", *await array_in_pieces(array))
     return b"".join((*pieces, b"}"))
 
 
-def to_json(document: Mapping[str, Any] | Floats | str) -> bytes:
-    """JSON of a document that may hold float32 arrays, or of one."""
+async def array_in_pieces(array: NDArray[Any]) -> list[bytes]:
+    """Pieces of the JSON of an array of a row or more, made by turns with whatever else waits."""
+    pieces = [b"["]
+    rows = max(1, JSON_PIECE_VALUES * len(array) // array.size)
+    for first in range(0, len(array), rows):
+        if first:
+            pieces.append(b",")
+            await asyncio.sleep(0)
+        pieces.append(to_json(array[first : first + rows])[1:-1])
+    pieces.append(b"]")
+    return pieces
+
+
+def to_json(document: Mapping[str, Any] | NDArray[Any] | str) -> bytes:
+    """JSON of a document that may hold arrays of numbers, or of one."""
     return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)

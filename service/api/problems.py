@@ -17,6 +17,7 @@ from service.errors import Flaw, ServiceError
 CONTENT_TYPE = b"application/problem+json"
 STATUS: dict[type[ServiceError], int] = {
     errors.Malformed: 400,
+    errors.NotEnabled: 403,
     errors.NotFound: 404,
     errors.MethodNotAllowed: 405,
     errors.NotAcceptable: 406,
@@ -53,35 +54,67 @@ def status_of(error: ServiceError) -> int:
     return next(STATUS[ancestor] for ancestor in type(error).__mro__ if ancestor in STATUS)
 
 
+def rejection_of(error: Exception) -> str:
+    """Why a request was refused, as the metrics have it, or nothing if it failed otherwise."""
+    return next((reason for kind, reason in REJECTION_REASONS.items() if isinstance(error, kind)), "")
+
+
 def problem(error: Exception, request_id: str) -> tuple[int, Headers, bytes]:
     """Status, headers and body of the answer to an error.
 
     Whatever is not a `ServiceError` is logged with its trace and answered as a bare 500: no text of
     it leaves the service.
     """
-    if not isinstance(error, ServiceError):
-        log.error("request %s failed", request_id, exc_info=error, extra={"request_id": request_id})
-        error = ServiceError("the service failed on this request; its log holds the cause")
+    error = told(error, request_id)
     status = status_of(error)
     document = _document(status, error.code, error.title, error.detail, request_id)
-    headers = [(b"content-type", CONTENT_TYPE), (b"cache-control", b"no-store")]
     if error.flaws:
         document["errors"] = [
             {"pointer": flaw.pointer, "row": flaw.row, "message": flaw.message} for flaw in error.flaws
         ]
     if isinstance(error, errors.OperationNotOffered):
         document["offered"] = list(error.offered)
+    return status, _headers(error, CONTENT_TYPE), orjson.dumps(document)
+
+
+def open_inference_error(error: Exception, request_id: str) -> tuple[int, Headers, bytes]:
+    """The same for the Open Inference Protocol, whose clients read `{"error": "..."}` and nothing else."""
+    error = told(error, request_id)
+    return (
+        status_of(error),
+        _headers(error, b"application/json"),
+        orjson.dumps({"error": sentence(error)}),
+    )
+
+
+def sentence(error: ServiceError) -> str:
+    """An error in one sentence, with the rows that it names."""
+    rows = sorted({flaw.row for flaw in error.flaws if flaw.row is not None})
+    return f"{error.detail} (rows {', '.join(map(str, rows))})" if rows else error.detail
+
+
+def told(error: Exception, request_id: str) -> ServiceError:
+    """What the client is told of: the error, or, if it is no `ServiceError`, which is logged, a bare one."""
+    if isinstance(error, ServiceError):
+        return error
+    log.error("request %s failed", request_id, exc_info=error, extra={"request_id": request_id})
+    return ServiceError("the service failed on this request; its log holds the cause")
+
+
+def _headers(error: ServiceError, content_type: bytes) -> Headers:
+    headers = [(b"content-type", content_type), (b"cache-control", b"no-store")]
     if isinstance(error, errors.MethodNotAllowed):
         headers.append((b"allow", ", ".join(error.allowed).encode()))
     if isinstance(error, errors.Overloaded | errors.Unavailable):
         headers.append((b"retry-after", str(error.retry_after_seconds).encode()))
-    return status, headers, orjson.dumps(document)
+    return headers
 
 
 def raw_problem(status: int, code: str, detail: str) -> bytes:
     """A whole HTTP answer, for what fails before it is a request; it closes the connection."""
     title, request_id = HTTPStatus(status).phrase, secrets.token_hex(16)
-    body = orjson.dumps(_document(status, code, title, detail, request_id))
+    # `error` is what clients of the Open Inference Protocol read; here it is not known which path was meant
+    body = orjson.dumps(_document(status, code, title, detail, request_id) | {"error": detail})
     head = (
         f"HTTP/1.1 {status} {title}\r\ncontent-type: application/problem+json\r\n"
         f"content-length: {len(body)}\r\nx-request-id: {request_id}\r\nconnection: close\r\n\r\n"

@@ -97,7 +97,7 @@ async def sample(call: Call[SampleRequest]) -> Answer:
     samples, chosen = await _drawn(call, request, seed, request.offset, request.count)
     if chosen is None and call.accepted == NPY:  # has neither fields nor latents
         return await arrays_answer(call, {"samples": samples}, headers=headers)
-    told = _told(request, chosen)
+    told = told_of(request, chosen)
     arrays = {"samples": samples}
     if request.return_latents and call.accepted == JSON:
         arrays["latents"] = _latents(call, request, seed) if chosen is None else chosen.latents
@@ -173,7 +173,7 @@ def _latents(call: Call[SampleRequest], request: SampleRequest, seed: int) -> Fl
     return call.served.prior.latents(seed, request.offset, request.count, request.temperature)
 
 
-def _told(request: SampleRequest, chosen: Filtered | None) -> dict[str, Any]:
+def told_of(request: SampleRequest, chosen: Filtered | None) -> dict[str, Any]:
     """What the answer tells of how its samples were chosen."""
     told: dict[str, Any] = {"method": request.method, "budget": request.budget, "acceptance_rate": None}
     if chosen is None:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal, get_args
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
-from service.api.exchange import JSON, Answer, Body, Call, Count, Inputs, Operation, Seed, to_json
-from service.calibration import Correction
+from service.api.exchange import JSON, Answer, Body, Call, Count, Floats, Inputs, Operation, Seed, to_json
+from service.calibration import Correction, Doubles
 from service.contract import Bound, Manifest, ScoreDefaults, Statistic
 from service.errors import LimitExceeded, Unfit
 from service.scorer import Scores, offered_statistics
+from service.served import Served
 from service.settings import Settings
+from service.turns import Timing
 
 _BOUNDS: Final[tuple[Statistic, ...]] = get_args(Bound)
 _DRAWS: Final = 16
@@ -90,24 +96,69 @@ class ScoreAnswer(Body):
 async def score(call: Call[ScoreOptions]) -> Answer:
     """Answers the bounds or distances of each item, its surprise, and where calibrated its p-value."""
     assert call.array is not None, "the dispatcher reads an array for this operation"
-    how, rows = _complete(call.request, call.served.manifest), len(call.array)
-    _check_draws(how, rows, call.settings)
-    scores = await call.served.scorer.score(call.array, how, call.timing, call.request.correction)
-    document = call.identity | {
-        "statistic": how.statistic,
-        "draws": how.draws,
-        "seed": how.seed,
-        "alpha": how.alpha,
-        "correction": call.request.correction,
-        "threshold": scores.threshold,
-        "unit": "nats" if how.statistic in _BOUNDS else "mean square",
-        "scores": _rows(scores),
-    }
-    body = to_json(document)
-    flagged = 0 if scores.anomaly is None else int(scores.anomaly.sum())
-    p_values = () if scores.p_value is None else scores.p_value.tolist()
-    headers = () if how.seed is None else ((b"x-pushforward-seed", b"%d" % how.seed),)
-    return Answer(JSON, body, len(body), headers, rows, flagged, p_values)
+    scored = await scored_as(call.request, call.served, call.array, call.settings, call.timing)
+    body = to_json(call.identity | scored.told | {"scores": _rows(scored.tensors)})
+    headers = () if scored.how.seed is None else ((b"x-pushforward-seed", b"%d" % scored.how.seed),)
+    return Answer(JSON, body, len(body), headers, len(call.array), scored.flagged, scored.p_values)
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """Scores, and how they were made."""
+
+    how: ScoreDefaults
+    correction: Correction
+    scores: Scores
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """What an answer tells of all rows."""
+        how = self.how
+        return {
+            "statistic": how.statistic,
+            "draws": how.draws,
+            "seed": how.seed,
+            "alpha": how.alpha,
+            "correction": self.correction,
+            "threshold": self.scores.threshold,
+            "unit": "nats" if how.statistic in _BOUNDS else "mean square",
+        }
+
+    @property
+    def tensors(self) -> dict[str, Doubles | NDArray[np.bool_] | None]:
+        """What an answer tells of each row, (B,) by name; None is what was not measured or calibrated."""
+        scores = self.scores
+        return {
+            **scores.columns,
+            "surprise": scores.surprise,
+            "p_value": scores.p_value,
+            "anomaly": scores.anomaly,
+        }
+
+    @property
+    def flagged(self) -> int:
+        """How many rows are anomalies."""
+        return 0 if self.scores.anomaly is None else int(self.scores.anomaly.sum())
+
+    @property
+    def p_values(self) -> Sequence[float]:
+        """Those of the rows, or none."""
+        return () if self.scores.p_value is None else self.scores.p_value.tolist()
+
+
+async def scored_as(
+    options: ScoreOptions, served: Served, inputs: Floats, settings: Settings, timing: Timing
+) -> Scored:
+    """Scores items (B, *item) as the options say, and the version's defaults where they do not.
+
+    Raises:
+        Unfit: the version lacks the statistic, the statistic has no draws, or no p-values to correct.
+        LimitExceeded: too many draws, or an alpha below what the calibration can resolve.
+    """
+    how = _complete(options, served.manifest)
+    _check_draws(how, len(inputs), settings)
+    scores = await served.scorer.score(inputs, how, timing, options.correction)
+    return Scored(how, options.correction, scores)
 
 
 def _complete(options: ScoreOptions, manifest: Manifest) -> ScoreDefaults:
@@ -148,16 +199,11 @@ def _check_draws(how: ScoreDefaults, rows: int, settings: Settings) -> None:
         )
 
 
-def _rows(scores: Scores) -> list[dict[str, Any]]:
-    arrays = {
-        **scores.columns,
-        "surprise": scores.surprise,
-        "p_value": scores.p_value,
-        "anomaly": scores.anomaly,
-    }
-    nothing = [None] * len(scores.surprise)
-    columns = [nothing if values is None else values.tolist() for values in arrays.values()]
-    return [dict(zip(arrays, row, strict=True)) for row in zip(*columns, strict=True)]
+def _rows(tensors: Mapping[str, NDArray[Any] | None]) -> list[dict[str, Any]]:
+    count = next(len(values) for values in tensors.values() if values is not None)
+    nothing = [None] * count
+    columns = [nothing if values is None else values.tolist() for values in tensors.values()]
+    return [dict(zip(tensors, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 SCORE = Operation(

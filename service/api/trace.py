@@ -31,7 +31,7 @@ class TracedTiming(Timing):
     __slots__ = ("_compute_seconds", "_queue_seconds", "compute", "queue")
 
     def __init__(self) -> None:
-        self._queue_seconds = self._compute_seconds = 0.0
+        self._queue_seconds = self._compute_seconds = self.batches = 0.0
         self.queue: list[Period] = []
         self.compute: list[Period] = []
 

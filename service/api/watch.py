@@ -101,9 +101,15 @@ class Watch:
         if kind is asyncio.CancelledError and self._reason and not self._task.uncancel():
             raise self._reason from None
 
-    def listen(self) -> None:
-        """What the block receives has all come: from now on it waits for nothing but its own work."""
+    def listen(self, seconds: float | None = None) -> None:
+        """What the block receives has all come: from now on it waits for nothing but its own work.
+
+        `seconds` may shorten the time that it may take, from its beginning.
+        """
         self._arrival_seconds = None
+        if seconds is not None and (self._seconds is None or seconds < self._seconds):
+            self._seconds = seconds
+            self.due_at = min(self.due_at, self._started_at + seconds)
 
     def begin(self) -> None:
         """The moment it is due: listens, or, if it may not yet, waits for what arrives until that is late."""

@@ -55,7 +55,9 @@ def test_the_curl_lines_of_the_readme_do_what_it_says(tmp_path: Path) -> None:
     assert np.load(tmp_path / "samples.npy").shape == (100_000, 1, 8, 8)
 
 
-@pytest.mark.parametrize("page", ["README.md", "ARCHITECTURE.md", "models/README.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "ARCHITECTURE.md", "models/README.md", "docs/open-inference.md"]
+)
 def test_links_to_files_lead_somewhere(page: str) -> None:
     text = (REPOSITORY / page).read_text(encoding="utf-8")
     for target in re.findall(r"\]\((?!http)([^)#]+)\)", text):
@@ -74,3 +76,18 @@ def test_the_pictures_in_the_readme_are_the_services_own_answers() -> None:
                 for content in (picture.read_bytes(), response.content)
             )
             assert np.abs(shown - answered).max() <= 1
+
+
+def test_the_standard_clients_lines_draw_the_samples_they_say() -> None:
+    (lines,) = (block for block in PYTHON if "tritonclient" in block)
+    with running_service(REPOSITORY / "models") as service:
+        script = lines.replace("localhost:8000", service.url.removeprefix("http://"))
+        said = re.search(r"# (\(.*\))", lines)
+        assert said is not None
+        result = subprocess.run(
+            [sys.executable, "-c", f"{script}\nprint(samples.shape)"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert result.stdout.strip() == said[1]

@@ -19,6 +19,7 @@ from service.media import png_grid
 from .failure import BenchFailed
 from .load import apply_load
 from .models import Values
+from .open_inference import SampleTensors
 from .process_tree import cpu_seconds
 from .servers import Target
 from .state import Bench
@@ -41,7 +42,8 @@ def measure(bench: Bench, target: Target, workload: Workload) -> Measured:
 
 def why_not(target: Target, workload: Workload) -> str:
     """Why the workload is not measured against a target, or nothing if it is."""
-    if workload.measure not in _MEASURES or (workload.measure == "encoding" and target.name != SERVICE):
+    ours = workload.measure in ("encoding", "two-protocols")
+    if workload.measure not in _MEASURES or (ours and target.name != SERVICE):
         return ONLY_OURS
     if workload.measure == "fairness" and not target.dialect.streams:
         return "it cannot stream more samples than it computes at once"
@@ -135,6 +137,18 @@ def _encoding_cpu_seconds(accept: str, samples: Values) -> float:
     return (time.thread_time() - started_at) / times
 
 
+def _two_protocols(bench: Bench, target: Target, workload: Workload) -> Measured:
+    """The load by `/v1`, and the same samples by the Open Inference Protocol."""
+    measured = _load(bench, target, workload)
+    by_tensors = replace(target, dialect=SampleTensors(bench.models))
+    again = _loaded(bench, by_tensors, replace(workload, name=f"{workload.name}, /v2"))
+    return measured | {
+        "open_inference_samples_per_second": again["samples_per_second"],
+        "open_inference_p50_milliseconds": again["p50_milliseconds"],
+        "open_inference_cpu_microseconds_per_request": again["server_cpu_microseconds_per_request"],
+    }
+
+
 def _fairness(bench: Bench, target: Target, workload: Workload) -> Measured:
     """The load alone, and again while one large answer after the other streams."""
     alone = _loaded(bench, target, workload)
@@ -156,5 +170,6 @@ _MEASURES: Final[Mapping[Measure, Callable[[Bench, Target, Workload], Measured]]
     "load": _load,
     "beside-runtime": _beside_runtime,
     "encoding": _encoding,
+    "two-protocols": _two_protocols,
     "fairness": _fairness,
 }

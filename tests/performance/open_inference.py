@@ -139,6 +139,43 @@ class OpenInference:
         return Tensors(metadata["name"], {name: theirs[axes] for name, axes in ours.items()}, outputs)
 
 
+class SampleTensors:
+    """Our own models `NAME.sample` of the protocol: a seed and an index for each row, binary both ways."""
+
+    exact = True
+    streams = False
+
+    def __init__(self, models: Mapping[str, Model]) -> None:
+        self._models = models
+
+    def request(self, workload: Workload) -> Request:
+        """The samples from 0 on of one seed after the other."""
+        bodies = []
+        for seed in range(_BODIES):
+            rows = {"seed": np.full(workload.count, seed), "index": np.arange(workload.count)}
+            head = [
+                {"name": name, "shape": [workload.count], "datatype": "INT64"}
+                | {"parameters": {"binary_data_size": array.nbytes}}
+                for name, array in rows.items()
+            ]
+            document = orjson.dumps({"parameters": {"binary_data_output": True}, "inputs": head})
+            bodies.append(document + b"".join(array.astype("<i8").tobytes() for array in rows.values()))
+        headers = {"Content-Type": "application/octet-stream", JSON_LENGTH: str(len(document))}
+        least_bytes = 4 * workload.count * math.prod(self._models[workload.model].manifest.item_shape)
+        return Request(f"/v2/models/{workload.model}.sample/infer", headers, tuple(bodies), least_bytes)
+
+    def feeds(self, workload: Workload, seed: int, turn: int) -> Feeds:
+        """Latents by the service's addressable noise, of the seed that the body of that turn has."""
+        del seed
+        prior = self._models[workload.model].prior
+        return {"latents": prior.latents(turn % _BODIES, 0, workload.count, 1.0)}
+
+    def values(self, workload: Workload, answer: httpx.Response) -> Values:
+        """Samples."""
+        del workload
+        return _decoded(answer)["samples"]
+
+
 def _outputs_of(operation: str) -> tuple[str, ...]:
     return ("samples",) if operation == "sample" else _SCORE_OUTPUTS
 

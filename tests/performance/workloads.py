@@ -9,7 +9,7 @@ from service.api.exchange import JSON, NPY, PNG
 
 from .decoder import NAME as DECODER
 
-Measure = Literal["load", "beside-runtime", "encoding", "fairness", "stream", "start"]
+Measure = Literal["load", "beside-runtime", "encoding", "two-protocols", "fairness", "stream", "start"]
 """How a workload is measured (`measures`): by a load alone, by more than that, or without any."""
 
 SERVICE: Final = "service"
@@ -137,6 +137,30 @@ WORKLOADS: Final = (
         "encoding",
         (_of_request("≤ 0.05", "≤ 0.03"),),
         accept=PNG,
+        count=64,
+        connections=4,
+    ),
+    Workload(
+        "open-inference",
+        "64 samples of digits-vae a request (npy out), 4 connections, and again by `/v2`, binary both ways",
+        "two-protocols",
+        (
+            Figure(
+                "server CPU of a request, `/v2` ÷ `/v1`",
+                "open_inference_cpu_microseconds_per_request",
+                "server_cpu_microseconds_per_request",
+                release="≤ 1.15",
+                reach="≤ 1.05",
+            ),
+            Figure(
+                "throughput, `/v2` ÷ `/v1`",
+                "open_inference_samples_per_second",
+                "samples_per_second",
+                release="≥ 0.87",
+                reach="≥ 0.95",
+            ),
+        ),
+        model="digits-vae",
         count=64,
         connections=4,
     ),

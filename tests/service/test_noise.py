@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -31,6 +33,24 @@ def test_scattered_items_are_the_contiguous_ones(
     np.testing.assert_array_equal(
         noise.scattered_words(seeds[order], stream, indices[order], size), together[order]
     )
+
+
+@given(SEEDS, st.integers(2**52, 2**53 - 8), st.integers(30_000, 40_000))
+def test_scattered_items_may_be_large_and_far_out(seed: int, start: int, size: int) -> None:
+    """Their counters pass 2^64."""
+    together = noise.contiguous_words(seed, Stream.OBSERVATION, start, 3, size)
+    seeds, indices = np.full(3, seed), np.arange(start, start + 3)
+    scattered = noise.scattered_words(seeds, Stream.OBSERVATION, indices, size)
+    np.testing.assert_array_equal(scattered, together)
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 5)), min_size=1, max_size=30))
+def test_runs_are_the_items_in_their_order_and_as_few_as_can_be(items: list[tuple[int, int]]) -> None:
+    seeds, indices = (np.array(column) for column in zip(*items, strict=True))
+    runs = noise.runs_of(seeds, indices)
+    assert [(run.seed, run.start + row) for run in runs for row in range(run.rows)] == items
+    for run, following in itertools.pairwise(runs):
+        assert (run.seed, run.start + run.rows) != (following.seed, following.start)
 
 
 @given(SEEDS, st.integers(0, 1000), st.integers(1, 70), st.integers(1, 40))

@@ -1,0 +1,127 @@
+"""One model of the protocol: its tensors and parameters, and what a request to it and its answer hold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from service.api.open_inference.operations import InferenceOperation, Outcome
+from service.api.open_inference.statistics import Statistics
+from service.api.open_inference.tensors import Array, TensorMetadata
+from service.api.problems import unfit
+from service.errors import Unfit
+from service.metrics import Metrics
+from service.served import Served
+
+_IGNORED: Final = frozenset({"priority", "timeout", "binary_data_output"})
+"""Parameters that belong to the protocol: every request has the same priority, and its time is the wire's."""
+_SEQUENCES: Final = frozenset({"sequence_id", "sequence_start", "sequence_end"})
+
+
+@dataclass(frozen=True, slots=True)
+class InferenceRequest:
+    """A request as any wire has read it; each of its arrays fits the input of its name."""
+
+    arrays: Mapping[str, Array]
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    outputs: tuple[str, ...] = ()
+    """Those that are wanted, in that order; none means all."""
+    id: str = ""
+    """The client's own name for it, which its answer bears."""
+
+    @property
+    def timeout_seconds(self) -> float | None:
+        """The longest it may take, by its parameter `timeout` in microseconds; None if it does not say.
+
+        Raises:
+            Unfit: the parameter is no integer of microseconds.
+        """
+        microseconds = self.parameters.get("timeout", 0)
+        if type(microseconds) is not int or microseconds < 0:
+            raise Unfit("the parameter `timeout` takes a whole number of microseconds, or 0 for none")
+        return microseconds / 1e6 if microseconds else None
+
+
+@dataclass(frozen=True, slots=True)
+class InferenceAnswer:
+    """The tensors that were asked for, and what is told beside them."""
+
+    tensors: tuple[tuple[TensorMetadata, Array], ...]
+    parameters: Mapping[str, Any]
+
+
+class Model:
+    """What is the same for all requests to a model of the protocol, which does not hold its version."""
+
+    def __init__(self, served: Served, operation: InferenceOperation, metrics: Metrics) -> None:
+        manifest = served.manifest
+        self.operation = operation
+        self.name = f"{manifest.name}.{operation.name}"
+        self.version = str(manifest.version)
+        self.inputs = operation.inputs(manifest)
+        self.outputs = operation.outputs(manifest)
+        self.statistics = Statistics()
+        self.meter = metrics.meter(manifest.name, operation.name)
+        self._outputs = {tensor.name: tensor for tensor in self.outputs}
+
+    def input(self, name: str) -> TensorMetadata:
+        """The input of that name.
+
+        Raises:
+            Unfit: there is none; says which there are.
+        """
+        for tensor in self.inputs:
+            if tensor.name == name:
+                return tensor
+        raise Unfit(f"{self.name} has no such input; it takes {_names(self.inputs)}")
+
+    def check_inputs(self, arrays: Mapping[str, Array]) -> None:
+        """Raises Unfit unless every input came, all with the same number of rows."""
+        missing = [tensor.name for tensor in self.inputs if tensor.name not in arrays]
+        if missing:
+            raise Unfit(f"{self.name} takes {_names(self.inputs)}; {', '.join(missing)} did not come")
+        if len({len(array) for array in arrays.values()}) > 1:
+            raise Unfit(f"{self.name} takes as many rows of {' as of '.join(arrays)}")
+
+    def check_outputs(self, names: Sequence[str]) -> None:
+        """Raises Unfit if an output is unknown, or asked for twice."""
+        if not self._outputs.keys() >= set(names) or len(set(names)) < len(names):
+            raise Unfit(f"{self.name} gives {_names(self.outputs)}, each once")
+
+    def parameters(self, given: Mapping[str, Any]) -> Any:
+        """The operation's own parameters.
+
+        Raises:
+            Unfit: unknown ones, or values that do not fit.
+        """
+        if any(given.get(name) for name in _SEQUENCES):
+            raise Unfit("there are no sequences here: every request stands for itself")
+        own = {name: value for name, value in given.items() if name not in _IGNORED | _SEQUENCES}
+        try:
+            return self.operation.parameters.model_validate(own)
+        except ValidationError as error:
+            raise unfit(error, "`parameters`", self.operation.parameters) from error
+
+    def answer(self, outcome: Outcome, wanted: Sequence[str]) -> InferenceAnswer:
+        """The outputs that are wanted of those that were made.
+
+        Raises:
+            Unfit: this request makes no output of a name that is wanted.
+        """
+        lacking = [name for name in wanted if name not in outcome.arrays]
+        if lacking:
+            raise Unfit(
+                f"{self.name} makes no {', '.join(lacking)} for this request: p_value and anomaly come only "
+                "by a statistic, draws and a seed that were calibrated, standard_error only of several "
+                "draws, and of the other scores those that the statistic has"
+            )
+        names = wanted or [name for name in self._outputs if name in outcome.arrays]
+        told = {name: value for name, value in outcome.told.items() if value is not None}
+        return InferenceAnswer(tuple((self._outputs[name], outcome.arrays[name]) for name in names), told)
+
+
+def _names(tensors: Sequence[TensorMetadata]) -> str:
+    return ", ".join(tensor.name for tensor in tensors)

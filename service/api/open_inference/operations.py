@@ -1,0 +1,190 @@
+"""What models of this protocol compute: the operations of `/v1`, as functions of tensors.
+
+A model of the protocol is one operation of a published version; its tensors have the names of the keys of
+`/v1`. Shapes: B rows, D latent; items as the manifest says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Final, Literal
+
+from numpy.typing import NDArray
+from pydantic import Field
+
+from service import media, noise
+from service.api.coding import NoOptions
+from service.api.discriminating import gives_ratios, judgements
+from service.api.exchange import NPY, Body, Count, Floats
+from service.api.open_inference.tensors import Array, TensorMetadata
+from service.api.sampling import SampleRequest, settled, told_of
+from service.api.scoring import ScoreOptions, scored_as
+from service.contract import Manifest
+from service.errors import Unfit
+from service.filtering import joined
+from service.served import Served
+from service.settings import Settings
+from service.turns import Timing
+
+Tensors = tuple[TensorMetadata, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One request: the arrays that came, which fit the operation's inputs, and its parameters."""
+
+    served: Served
+    arrays: Mapping[str, Array]
+    parameters: Any
+    settings: Settings
+    timing: Timing
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The arrays that were made by name, and what is told beside them; a null of `/v1` is left out."""
+
+    arrays: Mapping[str, Array]
+    told: Mapping[str, Any] = field(default_factory=dict)
+    anomalies: int = 0
+    p_values: Sequence[float] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class InferenceOperation:
+    """An operation: the parameters it has, and what a version's tensors are."""
+
+    name: str
+    parameters: type[Body]
+    inputs: Callable[[Manifest], Tensors]
+    outputs: Callable[[Manifest], Tensors]
+    infer: Callable[[Task], Awaitable[Outcome]]
+
+
+class SampleParameters(Body):
+    """How to draw; as in `/v1`, where each is described."""
+
+    temperature: Annotated[float, Field(ge=0, le=10)] = 1.0
+    output: Literal["mean", "draw"] = "mean"
+    method: Literal["direct", "rejection", "resample", "metropolis"] = "direct"
+    budget: Count | None = None
+
+
+async def sample(task: Task) -> Outcome:
+    """The samples (B, *item) that rows of seed and index name, each what it is in `/v1`."""
+    seeds, indices = task.arrays["seed"], task.arrays["index"]
+    for name, values in (("seed", seeds), ("index", indices)):
+        if values.min() < 0 or values.max() > noise.MAX_SEED:
+            raise Unfit(f"`{name}` takes integers from 0 to 2^53 - 1")
+    asked = SampleRequest(count=len(seeds), **task.parameters.model_dump())
+    request = settled(asked, task.served, NPY, task.settings)
+    if request.method == "direct" or request.budget is None:
+        samples = await task.served.sample_at(
+            seeds, indices, request.temperature, request.output, task.timing
+        )
+        return Outcome({"samples": samples})
+    chooser = task.served.filter(request.method)
+    chosen = joined(
+        [
+            await chooser.sample(*run, request.method, request.budget, task.timing)
+            for run in noise.runs_of(seeds, indices)
+        ]
+    )
+    return Outcome({"samples": chosen.samples}, told_of(request, chosen))
+
+
+async def encode(task: Task) -> Outcome:
+    """Mean and log-variance (B, D) of each item's posterior; a GAN's has no variance."""
+    mean, log_variance = await task.served.encode(_items(task), task.timing)
+    return Outcome(_present({"mean": mean, "log_variance": log_variance}))
+
+
+async def decode(task: Task) -> Outcome:
+    """The items (B, *item) at the latents (B, D)."""
+    latents = task.arrays["latents"]
+    media.check_support(latents, "latent", "latents")
+    return Outcome({"samples": await task.served.decode(latents, task.timing)})
+
+
+async def reconstruct(task: Task) -> Outcome:
+    """The items decoded from their own encodings, and those."""
+    latents, _ = await task.served.encode(_items(task), task.timing)
+    return Outcome({"reconstructions": await task.served.decode(latents, task.timing), "latents": latents})
+
+
+async def score(task: Task) -> Outcome:
+    """The bounds or distances of each item, its surprise, and where calibrated its p-value, each (B,)."""
+    scored = await scored_as(task.parameters, task.served, _items(task), task.settings, task.timing)
+    return Outcome(_present(scored.tensors), scored.told, scored.flagged, scored.p_values)
+
+
+async def discriminate(task: Task) -> Outcome:
+    """What the discriminator says of each item, each (B,)."""
+    return Outcome(await judgements(task.served, _items(task), task.timing))
+
+
+def _items(task: Task) -> Floats:
+    items, manifest = task.arrays["inputs"], task.served.manifest
+    media.check_support(items, manifest.support, "inputs", manifest.columns)
+    return items
+
+
+def _present(arrays: Mapping[str, NDArray[Any] | None]) -> dict[str, Array]:
+    return {name: array for name, array in arrays.items() if array is not None}
+
+
+def _addresses(_: Manifest) -> Tensors:
+    return TensorMetadata("seed", "INT64"), TensorMetadata("index", "INT64")
+
+
+def _inputs(manifest: Manifest) -> Tensors:
+    return (TensorMetadata("inputs", "FP32", manifest.item_shape),)
+
+
+def _latents(manifest: Manifest) -> Tensors:
+    return (TensorMetadata("latents", "FP32", (manifest.latent_size,)),)
+
+
+def _samples(manifest: Manifest) -> Tensors:
+    return (TensorMetadata("samples", "FP32", manifest.item_shape),)
+
+
+def _posterior(manifest: Manifest) -> Tensors:
+    names = [tensor.name for tensor in manifest.graphs["encode"].outputs]
+    return tuple(TensorMetadata(name, "FP32", (manifest.latent_size,)) for name in names)
+
+
+def _reconstructions(manifest: Manifest) -> Tensors:
+    return (TensorMetadata("reconstructions", "FP32", manifest.item_shape), *_latents(manifest))
+
+
+def _scores(manifest: Manifest) -> Tensors:
+    names: list[str] = []
+    if "score" in manifest.graphs:
+        names += ["elbo", "standard_error", "expected_log_likelihood", "kl", "importance_bound"]
+        names += ["bits_per_dimension"] if manifest.discrete else []
+    names += [*manifest.statistics, "surprise"]
+    doubles = tuple(TensorMetadata(name, "FP64") for name in names)
+    if manifest.calibration is None:
+        return doubles
+    return (*doubles, TensorMetadata("p_value", "FP64"), TensorMetadata("anomaly", "BOOL"))
+
+
+def _judgements(manifest: Manifest) -> Tensors:
+    names = ["logit", "probability", *(["log_density_ratio"] if gives_ratios(manifest) else [])]
+    return tuple(TensorMetadata(name, "FP64") for name in names)
+
+
+OPERATIONS: Final = {
+    operation.name: operation
+    for operation in (
+        InferenceOperation("sample", SampleParameters, _addresses, _samples, sample),
+        InferenceOperation("decode", NoOptions, _latents, _samples, decode),
+        InferenceOperation("encode", NoOptions, _inputs, _posterior, encode),
+        InferenceOperation("reconstruct", NoOptions, _inputs, _reconstructions, reconstruct),
+        InferenceOperation("score", ScoreOptions, _inputs, _scores, score),
+        InferenceOperation("discriminate", NoOptions, _inputs, _judgements, discriminate),
+    )
+}
+"""By name. A path between two points is no function of rows: `interpolate` is `/v1`'s alone."""

@@ -1,0 +1,209 @@
+"""The protocol over HTTP, under `/v2`: which path asks the data plane for what."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+from functools import lru_cache
+from typing import Any, Final, NamedTuple, TypeAlias
+
+import orjson
+
+from service.api.connection import Connection
+from service.api.exchange import JSON, Answer
+from service.api.open_inference import wire
+from service.api.open_inference.compression import compressed, decompressed, encoding_for
+from service.api.open_inference.model import InferenceAnswer, Model
+from service.api.open_inference.plane import DataPlane, Found
+from service.api.open_inference.repository import check_control, read_index_request
+from service.api.open_inference.wire import JSON_LENGTH, WireRequest
+from service.api.problems import open_inference_error
+from service.errors import Loading, MethodNotAllowed, Unavailable, UnknownRoute
+from service.metrics import Metrics
+from service.settings import Settings
+from service.turns import Timing
+
+_SMALL_BODY_BYTES: Final = 2**20
+"""Of requests without tensors."""
+
+
+def is_open_inference(path: str) -> bool:
+    """Whether a path belongs to the protocol, so that its errors are the protocol's too."""
+    return path == "/v2" or path.startswith("/v2/")
+
+
+class _Route(NamedTuple):
+    """What a path says; the template has no names of models, for the metrics."""
+
+    template: str
+    method: str
+    handle: Handler
+    model: str
+    version: str | None
+
+
+Handler: TypeAlias = Callable[["OpenInference", Connection, _Route], Awaitable[Answer]]
+
+
+class OpenInference:
+    """Answers `/v2`."""
+
+    def __init__(self, plane: DataPlane, metrics: Metrics, settings: Settings) -> None:
+        self._plane = plane
+        self._metrics = metrics
+        self._settings = settings
+
+    async def serve(self, connection: Connection) -> None:
+        """Answers one request; what it raises, the connection answers as the protocol has it."""
+        connection.problem = open_inference_error
+        route = _route(connection.scope["path"])
+        if route is None:
+            raise UnknownRoute("there is no such path; /v2 is the Open Inference Protocol, version 2")
+        connection.route = route.template
+        if connection.scope["method"] != route.method:
+            raise MethodNotAllowed(f"this path takes {route.method}", allowed=(route.method,))
+        await connection.answer(await route.handle(self, connection, route))
+
+    async def live(self, _: Connection, __: _Route) -> Answer:
+        """Whether the process should go on."""
+        if not self._plane.live:
+            raise Unavailable("a batcher keeps dying; restart the process")
+        return _json({"live": True})
+
+    async def ready(self, _: Connection, __: _Route) -> Answer:
+        """Whether requests can be taken."""
+        if not self._plane.ready:
+            raise Loading("the service is loading, or draining; /readyz says which")
+        return _json({"ready": True})
+
+    async def server(self, _: Connection, __: _Route) -> Answer:
+        """The server's metadata."""
+        return _json(self._plane.server())
+
+    async def metadata(self, _: Connection, route: _Route) -> Answer:
+        """A model's metadata."""
+        return _json(self._plane.metadata(route.model, route.version))
+
+    async def model_ready(self, _: Connection, route: _Route) -> Answer:
+        """Whether a model can answer."""
+        return _json({"name": self._plane.find(route.model, route.version).model.name, "ready": True})
+
+    async def config(self, _: Connection, route: _Route) -> Answer:
+        """A model's configuration."""
+        return _json(self._plane.config(route.model, route.version))
+
+    async def statistics(self, _: Connection, route: _Route) -> Answer:
+        """A model's statistics, or those of all."""
+        return _json(self._plane.statistics(route.model or None, route.version))
+
+    async def index(self, connection: Connection, _: _Route) -> Answer:
+        """Every model there is."""
+        request = read_index_request(await self._small_body(connection))
+        return _json(self._plane.index(ready=request.ready))
+
+    async def load(self, connection: Connection, route: _Route) -> Answer:
+        """Loads a model's versions, also what failed or was unloaded."""
+        check_control(await self._small_body(connection), enabled=self._settings.repository_control)
+        await self._plane.load(route.model)
+        return _json({})
+
+    async def unload(self, connection: Connection, route: _Route) -> Answer:
+        """Lets go of a model."""
+        check_control(await self._small_body(connection), enabled=self._settings.repository_control)
+        await self._plane.unload(route.model)
+        return _json({})
+
+    async def infer(self, connection: Connection, route: _Route) -> Answer:
+        """Inference."""
+        found = self._plane.find(route.model, route.version)
+        with found.served:  # until it has answered, though another version may take its place
+            return await self._infer(found, connection)
+
+    async def _infer(self, found: Found, connection: Connection) -> Answer:
+        timing, settings = Timing(), self._settings
+        if connection.trace is not None:
+            timing, connection.trace.meter = connection.trace.timing, found.model.meter
+        connection.identify(found.served.headers)
+        json_length = connection.header(JSON_LENGTH)
+        limit = wire.body_limit(found.model, settings, has_length=bool(json_length))
+        deadline = connection.deadline_seconds(settings.deadline_seconds)
+        with connection.watch(deadline, min(settings.idle_seconds, deadline)) as watch:
+            body = await connection.body(limit)
+            self._metrics.body_bytes.observe(len(body))
+            body = await decompressed(body, connection.header(b"content-encoding"), limit)
+
+            def read(model: Model) -> WireRequest:
+                request = wire.read_request(model, body, json_length, settings)
+                watch.listen(request.timeout_seconds)
+                return request
+
+            async def write(model: Model, request: WireRequest, answer: InferenceAnswer) -> Answer:
+                whole = await wire.written(model, request, answer, settings)
+                return await _encoded(whole, connection.header(b"accept-encoding"))
+
+            answer = await self._plane.infer(found, timing, read, write)
+        connection.time(timing)
+        return answer
+
+    async def _small_body(self, connection: Connection) -> bytes:
+        seconds = self._settings.idle_seconds
+        with connection.watch(seconds, seconds):
+            return await connection.body(min(_SMALL_BODY_BYTES, self._settings.max_body_bytes))
+
+
+def _json(document: Any) -> Answer:
+    body = orjson.dumps(document)
+    return Answer(JSON, body, len(body))
+
+
+async def _encoded(answer: Answer, accept_encoding: str) -> Answer:
+    """The answer, compressed if the client asks for that."""
+    encoding = encoding_for(accept_encoding)
+    if not encoding:
+        return answer
+    assert isinstance(answer.body, bytes), "answers of this protocol are whole"
+    body = await compressed(answer.body, encoding)
+    headers = (*answer.headers, (b"content-encoding", encoding.encode()))
+    return Answer(answer.media_type, body, len(body), headers, answer.rows)
+
+
+_MODEL: Final = r"/v2/models/(?P<model>[^/]+)(?:/versions/(?P<version>[^/]+))?"
+_PATHS: Final[tuple[tuple[str, str, str, Handler], ...]] = (
+    (r"/v2/?", "", "GET", OpenInference.server),
+    (r"/v2/health/live", "/health/live", "GET", OpenInference.live),
+    (r"/v2/health/ready", "/health/ready", "GET", OpenInference.ready),
+    (r"/v2/models/stats", "/models/stats", "GET", OpenInference.statistics),
+    (_MODEL, "", "GET", OpenInference.metadata),
+    (_MODEL + "/ready", "/ready", "GET", OpenInference.model_ready),
+    (_MODEL + "/infer", "/infer", "POST", OpenInference.infer),
+    (_MODEL + "/config", "/config", "GET", OpenInference.config),
+    (_MODEL + "/stats", "/stats", "GET", OpenInference.statistics),
+    (r"/v2/repository/index", "/repository/index", "POST", OpenInference.index),
+    (
+        r"/v2/repository/models/(?P<named>[^/]+)/load",
+        "/repository/models/{model}/load",
+        "POST",
+        OpenInference.load,
+    ),
+    (
+        r"/v2/repository/models/(?P<named>[^/]+)/unload",
+        "/repository/models/{model}/unload",
+        "POST",
+        OpenInference.unload,
+    ),
+)
+"""Patterns of paths, the ends of their templates, and what answers them."""
+
+
+@lru_cache(maxsize=256)
+def _route(path: str) -> _Route | None:
+    for pattern, end, method, handle in _PATHS:
+        found = re.fullmatch(pattern, path)
+        if found is not None:
+            names = found.groupdict()
+            model, version = names.get("model", ""), names.get("version")
+            template = "/v2"
+            if model:
+                template += "/models/{model}" + ("" if version is None else "/versions/{version}")
+            return _Route(template + end, method, handle, model or names.get("named", ""), version)
+    return None

@@ -1,0 +1,229 @@
+"""The protocol over gRPC, on a port of its own: what each call asks the data plane for.
+
+It needs the extra `grpc`; nothing else imports this module before the service is told to serve gRPC.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
+
+import grpc
+import grpc.aio
+import numpy as np
+
+from service.address import CannotListen
+from service.api.open_inference import open_inference_pb2 as messages
+from service.api.open_inference.model import InferenceAnswer, InferenceRequest, Model
+from service.api.open_inference.plane import DataPlane
+from service.api.open_inference.tensors import DTYPES, Array, Datatype
+from service.api.problems import rejection_of, sentence, told
+from service.errors import (
+    DeadlineExceeded,
+    Malformed,
+    NotEnabled,
+    NotFound,
+    Overloaded,
+    ServiceError,
+    Unavailable,
+    Unfit,
+)
+from service.metrics import Metrics
+from service.settings import Settings
+from service.turns import Timing
+
+SERVICE: Final = "inference.GRPCInferenceService"
+CODES: Final[dict[type[ServiceError], grpc.StatusCode]] = {
+    Malformed: grpc.StatusCode.INVALID_ARGUMENT,
+    Unfit: grpc.StatusCode.INVALID_ARGUMENT,
+    NotEnabled: grpc.StatusCode.PERMISSION_DENIED,
+    NotFound: grpc.StatusCode.NOT_FOUND,
+    Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    Unavailable: grpc.StatusCode.UNAVAILABLE,
+    DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
+    ServiceError: grpc.StatusCode.INTERNAL,
+}
+"""The code of each class of error; a subclass has its nearest ancestor's."""
+_CONTENTS: Final[dict[Datatype, str]] = {"INT64": "int64_contents", "FP32": "fp32_contents"}
+"""Where an input's numbers are that do not come as bytes."""
+_PARAMETERS: Final = {
+    bool: "bool_param",
+    int: "int64_param",
+    float: "double_param",
+    str: "string_param",
+}
+"""Where a parameter of an answer stands."""
+
+log = logging.getLogger(__name__)
+
+
+class RpcServer:
+    """Serves `inference.GRPCInferenceService`. Make one in any thread, `start` it in the event loop."""
+
+    def __init__(self, plane: DataPlane, metrics: Metrics, settings: Settings) -> None:
+        self._plane = plane
+        self._metrics = metrics
+        self._settings = settings
+        self._server: Any = None
+
+    async def start(self, port: int) -> None:
+        """Listens on the port of the host that HTTP has, and says where.
+
+        Raises:
+            CannotListen: something else may listen there.
+        """
+        server = grpc.aio.server(
+            options=[
+                ("grpc.max_receive_message_length", self._settings.max_body_bytes),
+                ("grpc.max_send_message_length", -1),
+                ("grpc.so_reuseport", int(self._settings.replicas > 1)),
+            ]
+        )
+        calls = {
+            "ServerLive": (messages.ServerLiveRequest, self._live),
+            "ServerReady": (messages.ServerReadyRequest, self._ready),
+            "ModelReady": (messages.ModelReadyRequest, self._model_ready),
+            "ServerMetadata": (messages.ServerMetadataRequest, self._server_metadata),
+            "ModelMetadata": (messages.ModelMetadataRequest, self._model_metadata),
+            "ModelInfer": (messages.ModelInferRequest, self._infer),
+        }
+        handlers = {name: self._handler(kind, call) for name, (kind, call) in calls.items()}
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+        host = self._settings.host
+        where = f"[{host}]" if ":" in host else host
+        try:
+            bound = server.add_insecure_port(f"{where}:{port}")
+        except RuntimeError as error:
+            raise CannotListen(f"cannot serve gRPC on {where}:{port}; is the port in use?") from error
+        await server.start()
+        self._server = server
+        log.info("serving gRPC on %s:%d", where, bound)
+
+    async def stop(self) -> None:
+        """Takes no more calls, and gives those in flight the time of a drain."""
+        if self._server is not None:
+            await self._server.stop(self._settings.drain_seconds)
+
+    def _handler(self, kind: Any, call: Callable[[Any, Any], Awaitable[Any]]) -> Any:
+        async def answer(request: Any, context: Any) -> Any:
+            self._metrics.inflight.add(1)
+            try:
+                return await call(request, context)
+            except Exception as error:  # whatever it is, the client gets a code and no internals
+                await self._fail(error, context)
+            finally:
+                self._metrics.inflight.add(-1)
+
+        return grpc.unary_unary_rpc_method_handler(
+            answer, request_deserializer=kind.FromString, response_serializer=serialised
+        )
+
+    async def _fail(self, error: Exception, context: Any) -> None:
+        known = told(error, secrets.token_hex(16))
+        if reason := rejection_of(known):
+            self._metrics.rejected.labels(reason).inc()
+        metadata: tuple[tuple[str, str], ...] = ()
+        if isinstance(known, Overloaded | Unavailable):
+            metadata = (("retry-after", str(known.retry_after_seconds)),)
+        await context.abort(code_of(known), sentence(known), metadata)
+
+    async def _live(self, _: Any, __: Any) -> Any:
+        return messages.ServerLiveResponse(live=self._plane.live)
+
+    async def _ready(self, _: Any, __: Any) -> Any:
+        return messages.ServerReadyResponse(ready=self._plane.ready)
+
+    async def _model_ready(self, request: Any, _: Any) -> Any:
+        try:
+            self._plane.find(request.name, request.version)
+        except (NotFound, Unavailable):
+            return messages.ModelReadyResponse(ready=False)
+        return messages.ModelReadyResponse(ready=True)
+
+    async def _server_metadata(self, _: Any, __: Any) -> Any:
+        document = self._plane.server()
+        return messages.ServerMetadataResponse(**document | {"extensions": []})  # those are REST's alone
+
+    async def _model_metadata(self, request: Any, _: Any) -> Any:
+        document = self._plane.metadata(request.name, request.version)
+        kind = messages.ModelMetadataResponse.TensorMetadata
+        tensors = {side: [kind(**tensor) for tensor in document[side]] for side in ("inputs", "outputs")}
+        return messages.ModelMetadataResponse(**document | tensors)
+
+    async def _infer(self, message: Any, context: Any) -> Any:
+        found = self._plane.find(message.model_name, message.model_version)
+        remaining = context.time_remaining()
+        longest = self._settings.deadline_seconds
+        try:
+            async with asyncio.timeout(longest if remaining is None else min(longest, remaining)) as limit:
+                started_at = asyncio.get_running_loop().time()
+
+                def read(model: Model) -> InferenceRequest:
+                    request = _request(model, message, self._settings.max_npy_inputs)
+                    end = limit.when()
+                    if request.timeout_seconds is not None and end is not None:
+                        limit.reschedule(min(end, started_at + request.timeout_seconds))
+                    return request
+
+                with found.served:  # until it has answered, though another version may take its place
+                    return await self._plane.infer(found, Timing(), read, _response)
+        except TimeoutError as error:
+            raise DeadlineExceeded("the answer was not ready in time") from error
+
+
+def serialised(message: Any) -> bytes:
+    """A message as it travels."""
+    whole: bytes = message.SerializeToString()
+    return whole
+
+
+def code_of(error: ServiceError) -> grpc.StatusCode:
+    """The gRPC status of an error."""
+    return next(CODES[ancestor] for ancestor in type(error).__mro__ if ancestor in CODES)
+
+
+def _request(model: Model, message: Any, max_rows: int) -> InferenceRequest:
+    raw = message.raw_input_contents
+    if raw and len(raw) != len(message.inputs):
+        raise Unfit(f"{len(raw)} raw contents came for {len(message.inputs)} inputs; each takes one")
+    if any(output.parameters for output in message.outputs):
+        raise Unfit("outputs have no parameters here; neither classification nor shared memory is offered")
+    arrays: dict[str, Array] = {}
+    for place, given in enumerate(message.inputs):
+        tensor = model.input(given.name)
+        if tensor.name in arrays:
+            raise Unfit(f"`{tensor.name}` came twice")
+        if raw and given.HasField("contents"):
+            raise Unfit(f"`{tensor.name}` must have either contents or raw contents, and not both")
+        tensor.check(given.datatype, given.shape, max_rows)
+        if raw:
+            contents = raw[place]
+        else:
+            values = getattr(given.contents, _CONTENTS[tensor.datatype])
+            contents = np.array(values, DTYPES[tensor.datatype]).tobytes()
+        arrays[tensor.name] = tensor.from_bytes(contents, given.shape)
+    outputs = tuple(output.name for output in message.outputs)
+    return InferenceRequest(arrays, _parameters(message.parameters), outputs, message.id)
+
+
+def _parameters(given: Mapping[str, Any]) -> dict[str, Any]:
+    parameters = {}
+    for name, parameter in given.items():
+        kind = parameter.WhichOneof("parameter_choice")
+        if kind is None:
+            raise Unfit("a parameter has no value of a kind that is known here")
+        parameters[name] = getattr(parameter, kind)
+    return parameters
+
+
+async def _response(model: Model, request: InferenceRequest, answer: InferenceAnswer) -> Any:
+    response = messages.ModelInferResponse(model_name=model.name, model_version=model.version, id=request.id)
+    for name, value in answer.parameters.items():
+        setattr(response.parameters[name], _PARAMETERS[type(value)], value)
+    for tensor, array in answer.tensors:
+        response.outputs.add(name=tensor.name, datatype=tensor.datatype, shape=array.shape)
+        response.raw_output_contents.append(bytes(tensor.to_bytes(array)))
+    return response

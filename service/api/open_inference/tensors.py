@@ -1,0 +1,107 @@
+"""Tensors of the protocol: what a model takes and gives, and how their contents become arrays.
+
+https://github.com/kserve/open-inference-protocol, and Triton's extension for binary data. Shapes: the first
+axis of every tensor is rows, and -1 in metadata.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.errors import LimitExceeded, Unfit
+
+Datatype = Literal["BOOL", "INT64", "FP32", "FP64"]
+Array = NDArray[Any]
+
+DTYPES: Final[dict[Datatype, np.dtype[Any]]] = {
+    "BOOL": np.dtype("?"),
+    "INT64": np.dtype("<i8"),
+    "FP32": np.dtype("<f4"),
+    "FP64": np.dtype("<f8"),
+}
+"""The protocol's names, and how their elements lie in a body."""
+_JSON_KINDS: Final[dict[Datatype, str]] = {"BOOL": "b", "INT64": "iu", "FP32": "iuf", "FP64": "iuf"}
+"""Kinds of numpy that JSON's numbers may come as; an integer is a number too."""
+
+
+@dataclass(frozen=True, slots=True)
+class TensorMetadata:
+    """A tensor that a model takes or gives: rows of a shape."""
+
+    name: str
+    datatype: Datatype
+    row: tuple[int, ...] = ()
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """With -1 for the rows, of which there may be any number."""
+        return (-1, *self.row)
+
+    @property
+    def row_values(self) -> int:
+        """Elements of a row."""
+        return math.prod(self.row)
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a row."""
+        return self.row_values * DTYPES[self.datatype].itemsize
+
+    def check(self, datatype: str, shape: Sequence[int], max_rows: int) -> None:
+        """Refuses a tensor that says it is another, before its contents are looked at.
+
+        Raises:
+            Unfit: another datatype or shape, or no rows.
+            LimitExceeded: more rows than `max_rows`.
+        """
+        if datatype != self.datatype:
+            raise Unfit(f"`{self.name}` takes the datatype {self.datatype}, and came as another")
+        if tuple(shape[1:]) != self.row or len(shape) != len(self.row) + 1 or shape[0] < 1:
+            wanted = ", ".join(("rows", *map(str, self.row)))
+            raise Unfit(f"`{self.name}` has shape {list(shape)}; wanted [{wanted}] with at least one row")
+        if shape[0] > max_rows:
+            raise LimitExceeded(f"`{self.name}` has {shape[0]} rows, at most {max_rows} are taken")
+
+    def from_bytes(self, data: bytes | memoryview, shape: Sequence[int]) -> Array:
+        """A tensor's contents as they lie in a body: row-major, little-endian, without padding.
+
+        Raises:
+            Unfit: more or fewer bytes than the shape has.
+        """
+        dtype = DTYPES[self.datatype]
+        wanted = math.prod(shape) * dtype.itemsize
+        if len(data) != wanted:
+            raise Unfit(f"`{self.name}` has {len(data)} bytes; its shape and datatype have {wanted}")
+        # a copy, because in the body it may lie at an odd address, where sums are made in another order
+        return np.frombuffer(data, dtype).reshape(shape).copy()
+
+    def from_values(self, values: Sequence[Any], shape: Sequence[int]) -> Array:
+        """A tensor's contents as JSON has them: nested lists, or flat in row-major order.
+
+        Raises:
+            Unfit: not such numbers, or more or fewer than the shape has.
+        """
+        try:
+            array = np.array(values)
+        except ValueError as error:
+            raise Unfit(
+                f"the data of `{self.name}` are ragged; send them flat, or nested as its shape"
+            ) from error
+        if array.dtype.kind not in _JSON_KINDS[self.datatype]:
+            raise Unfit(f"the data of `{self.name}` are not all numbers of the datatype {self.datatype}")
+        if array.shape != tuple(shape) and array.shape != (math.prod(shape),):
+            raise Unfit(
+                f"the data of `{self.name}` have shape {list(array.shape)}; its shape is {list(shape)}"
+            )
+        with np.errstate(over="ignore"):  # what overflows float32 is refused by its value
+            return array.reshape(shape).astype(DTYPES[self.datatype])
+
+    def to_bytes(self, array: Array) -> memoryview:
+        """What `from_bytes` reads."""
+        return np.ascontiguousarray(array, DTYPES[self.datatype]).data.cast("B")

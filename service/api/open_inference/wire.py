@@ -1,0 +1,213 @@
+"""Requests and answers as REST has them: a JSON document, and after it the tensors that travel as bytes.
+
+The document's length is in the header `Inference-Header-Content-Length` wherever tensors follow it; a length
+of 0 means that the body is one tensor and nothing else. Source: Triton's extension for binary data,
+https://github.com/triton-inference-server/server/blob/main/docs/protocol/extension_binary_data.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Final
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from service.api.exchange import JSON, Answer, array_in_pieces, to_json
+from service.api.open_inference.model import InferenceAnswer, InferenceRequest, Model
+from service.api.open_inference.tensors import Array
+from service.api.problems import unfit
+from service.errors import LimitExceeded, Malformed, Unfit
+from service.settings import Settings
+
+BINARY: Final = "application/octet-stream"
+JSON_LENGTH: Final = b"inference-header-content-length"
+_ENVELOPE_BYTES: Final = 2**16
+_JSON_BYTES_PER_VALUE: Final = 32
+_MOST_AXES: Final = 8
+
+Parameters = dict[str, Any]
+"""Of any kind, because what pydantic says of a misfit would hold the client's key."""
+
+
+class _Document(BaseModel):
+    """Base of what a request's document is made of; keys that the protocol may get some day pass."""
+
+    model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False)
+
+
+class InputDocument(_Document):
+    """An input tensor: its contents here, or their size among the bytes that follow."""
+
+    name: str
+    shape: Annotated[list[Annotated[int, Field(ge=0, lt=2**53)]], Field(max_length=_MOST_AXES)]
+    datatype: str
+    parameters: Parameters = {}
+    data: list[Any] | None = None
+
+
+class OutputDocument(_Document):
+    """An output that is wanted."""
+
+    name: str
+    parameters: Parameters = {}
+
+
+class RequestDocument(_Document):
+    """What a request's JSON says."""
+
+    id: str = ""
+    parameters: Parameters = {}
+    inputs: list[InputDocument]
+    outputs: list[OutputDocument] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WireRequest(InferenceRequest):
+    """A request, and how its answer has to be written."""
+
+    binary_outputs: bool = False
+    """Whether outputs travel as bytes, where `binary_by_name` does not say."""
+    binary_by_name: Mapping[str, bool] = field(default_factory=dict)
+
+    def is_binary(self, name: str) -> bool:
+        """Whether an output travels as bytes."""
+        return self.binary_by_name.get(name, self.binary_outputs)
+
+
+def body_limit(model: Model, settings: Settings, *, has_length: bool) -> int:
+    """The most bytes a request can sensibly have: all rows as JSON, or, if it has bytes, as these."""
+    values = sum(tensor.row_values for tensor in model.inputs)
+    size = settings.max_json_inputs * values * _JSON_BYTES_PER_VALUE
+    if has_length:
+        size += settings.max_npy_inputs * sum(tensor.row_bytes for tensor in model.inputs)
+    return min(settings.max_body_bytes, size + _ENVELOPE_BYTES)
+
+
+def read_request(model: Model, body: bytes, json_length: str, settings: Settings) -> WireRequest:
+    """A request to a model, of its body and the header that says how long its document is, or nothing.
+
+    Raises:
+        Malformed, Unfit, LimitExceeded: it cannot be read, or does not fit.
+    """
+    if not json_length:
+        return _from_document(model, body, memoryview(b""), settings)
+    if not (json_length.isascii() and json_length.isdigit() and int(json_length) <= len(body)):
+        raise Malformed("Inference-Header-Content-Length is no number of bytes that the body has")
+    end = int(json_length)
+    if not end:
+        return _from_raw(model, body, settings)
+    if end > body_limit(model, settings, has_length=False):
+        raise LimitExceeded("the JSON before the bytes is longer than any request for this model")
+    return _from_document(model, body[:end], memoryview(body)[end:], settings)
+
+
+def _from_raw(model: Model, body: bytes, settings: Settings) -> WireRequest:
+    """One tensor and nothing else: as many rows as it has bytes for; answered by bytes."""
+    if len(model.inputs) > 1:
+        raise Unfit(f"{model.name} takes several inputs, so the body cannot be one tensor alone")
+    tensor = model.inputs[0]
+    rows = len(body) // tensor.row_bytes
+    shape = (rows, *tensor.row)
+    tensor.check(tensor.datatype, shape, settings.max_npy_inputs)
+    arrays = {tensor.name: tensor.from_bytes(body, shape)}
+    return WireRequest(arrays, binary_outputs=True)
+
+
+def _from_document(model: Model, text: bytes, rest: memoryview, settings: Settings) -> WireRequest:
+    try:
+        document = RequestDocument.model_validate_json(text)
+    except ValidationError as error:
+        raise unfit(error, "the body", RequestDocument) from error
+    arrays: dict[str, Array] = {}
+    start = 0
+    for given in document.inputs:
+        tensor = model.input(given.name)
+        if tensor.name in arrays:
+            raise Unfit(f"`{tensor.name}` came twice")
+        size = given.parameters.get("binary_data_size")
+        if (size is None) == (given.data is None):
+            raise Unfit(f"`{tensor.name}` must have either data or a binary_data_size, and not both")
+        if given.data is not None:
+            tensor.check(given.datatype, given.shape, settings.max_json_inputs)
+            arrays[tensor.name] = tensor.from_values(given.data, given.shape)
+            continue
+        if type(size) is not int or not 0 <= size <= len(rest) - start:
+            raise Unfit(f"the binary_data_size of `{tensor.name}` is no number of bytes that follow the JSON")
+        tensor.check(given.datatype, given.shape, settings.max_npy_inputs)
+        arrays[tensor.name] = tensor.from_bytes(rest[start : start + size], given.shape)
+        start += size
+    if start != len(rest):
+        raise Unfit(f"{len(rest) - start} bytes follow the JSON that belong to no input")
+    outputs = document.outputs or []
+    return WireRequest(
+        arrays,
+        document.parameters,
+        tuple(output.name for output in outputs),
+        document.id,
+        _flag(document.parameters, "binary_data_output"),
+        {output.name: _is_binary(output) for output in outputs if output.parameters},
+    )
+
+
+def _is_binary(output: OutputDocument) -> bool:
+    if output.parameters.keys() - {"binary_data"}:
+        raise Unfit(
+            "an output has the parameter `binary_data` alone; neither classification nor shared memory is "
+            "offered here"
+        )
+    return _flag(output.parameters, "binary_data")
+
+
+def _flag(parameters: Parameters, name: str) -> bool:
+    value = parameters.get(name, False)
+    if not isinstance(value, bool):
+        raise Unfit(f"the parameter `{name}` is true or false")
+    return value
+
+
+async def written(model: Model, request: WireRequest, answer: InferenceAnswer, settings: Settings) -> Answer:
+    """An answer as its request wants it.
+
+    Raises:
+        LimitExceeded: more rows than are answered in JSON.
+    """
+    head: dict[str, Any] = {"model_name": model.name, "model_version": model.version}
+    if request.id:
+        head["id"] = request.id
+    if answer.parameters:
+        head["parameters"] = answer.parameters
+    pieces = [to_json(head)[:-1], b',"outputs":[']
+    contents: list[memoryview] = []
+    for tensor, array in answer.tensors:
+        described: dict[str, Any] = {
+            "name": tensor.name,
+            "datatype": tensor.datatype,
+            "shape": list(array.shape),
+        }
+        if request.is_binary(tensor.name):
+            contents.append(tensor.to_bytes(array))
+            described["parameters"] = {"binary_data_size": len(contents[-1])}
+            pieces += (to_json(described), b",")
+        else:
+            pieces += (to_json(described)[:-1], b',"data":', *await _values(array, settings), b"},")
+    pieces[-1] = pieces[-1].removesuffix(b",")
+    pieces.append(b"]}")
+    rows = len(answer.tensors[0][1])
+    if not contents:
+        body = b"".join(pieces)
+        return Answer(JSON, body, len(body), rows=rows)
+    json_length = sum(map(len, pieces))
+    body = b"".join((*pieces, *contents))
+    return Answer(BINARY, body, len(body), ((JSON_LENGTH, b"%d" % json_length),), rows)
+
+
+async def _values(array: Array, settings: Settings) -> Sequence[bytes]:
+    """JSON of a tensor's contents, flat."""
+    if len(array) > settings.max_json_count:
+        raise LimitExceeded(
+            f"{len(array)} rows are more than the {settings.max_json_count} that are answered in JSON; ask "
+            "for them as binary data"
+        )
+    return await array_in_pieces(np.ascontiguousarray(array).reshape(-1))

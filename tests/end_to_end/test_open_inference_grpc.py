@@ -1,0 +1,175 @@
+"""NVIDIA's own client over gRPC on a real server."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+import tritonclient.grpc as triton
+import tritonclient.grpc.aio as triton_aio
+from tritonclient.grpc import service_pb2
+from tritonclient.utils import InferenceServerException
+
+from tests import toy
+from tests.serving import RunningService, running_service
+
+SAMPLE, SCORE, DECODE = "toy-vae.sample", "toy-vae.score", "toy-vae.decode"
+
+
+def address(service: RunningService) -> str:
+    return service.wait_for(r"serving gRPC on (\S+)")[1]
+
+
+@pytest.fixture(scope="module")
+def client(service: RunningService) -> Iterator[triton.InferenceServerClient]:
+    with triton.InferenceServerClient(address(service)) as client:
+        yield client
+
+
+def tensor(name: str, array: Any, kind: str = "FP32") -> triton.InferInput:
+    array = np.asarray(array, np.float32 if kind == "FP32" else np.int64)
+    return triton.InferInput(name, list(array.shape), kind).set_data_from_numpy(array)
+
+
+def addresses(seeds: Any, indices: Any) -> list[triton.InferInput]:
+    return [tensor("seed", seeds, "INT64"), tensor("index", indices, "INT64")]
+
+
+def test_the_client_makes_its_tour(client: triton.InferenceServerClient, service: RunningService) -> None:
+    assert client.is_server_live()
+    assert client.is_server_ready()
+    assert client.is_model_ready(SAMPLE)
+    assert client.is_model_ready(SAMPLE, "1")
+    assert not client.is_model_ready("absent.sample")
+    assert client.get_server_metadata().name == "pushforward"
+    by_grpc = client.get_model_metadata(SCORE, as_json=True)
+    by_rest = service.client.get(f"/v2/models/{SCORE}").json()
+    for side in ("inputs", "outputs"):
+        for tensor in by_grpc[side]:
+            tensor["shape"] = [int(size) for size in tensor["shape"]]
+    assert by_grpc == by_rest
+
+
+def test_an_answer_bears_the_id_the_version_and_what_is_told(client: triton.InferenceServerClient) -> None:
+    result = client.infer(
+        SCORE, [tensor("inputs", toy.items(3))], request_id="mine", parameters={"draws": 1, "alpha": 0.2}
+    )
+    response = result.get_response()
+    assert (response.id, response.model_name, response.model_version) == ("mine", SCORE, "1")
+    told = response.parameters
+    assert (told["draws"].int64_param, told["alpha"].double_param) == (1, 0.2)
+    assert (told["statistic"].string_param, told["unit"].string_param) == ("elbo", "nats")
+    assert result.as_numpy("p_value") is None
+    wanted = [triton.InferRequestedOutput(name) for name in ("anomaly", "elbo")]
+    both = client.infer(SCORE, [tensor("inputs", toy.items(3))], outputs=wanted)
+    assert [output.name for output in both.get_response().outputs] == ["anomaly", "elbo"]
+    assert both.as_numpy("anomaly").dtype == np.bool_
+
+
+@pytest.mark.anyio
+async def test_the_asynchronous_client_gets_the_same(
+    service: RunningService, client: triton.InferenceServerClient
+) -> None:
+    async with triton_aio.InferenceServerClient(address(service)) as asynchronous:
+        result = await asynchronous.infer(SAMPLE, addresses([7, 8], [0, 3]), compression_algorithm="gzip")
+    plain = client.infer(SAMPLE, addresses([7, 8], [0, 3]))
+    np.testing.assert_array_equal(result.as_numpy("samples"), plain.as_numpy("samples"))
+
+
+def request(**changes: Any) -> Any:
+    """A request to decode one latent, by the numbers' own field instead of bytes."""
+    message = service_pb2.ModelInferRequest(model_name=DECODE)
+    given = message.inputs.add(name="latents", datatype="FP32", shape=[1, 2])
+    given.contents.fp32_contents.extend([0.5, 1])
+    for path, value in changes.items():
+        target = given if hasattr(given, path) else message
+        field = getattr(target, path)
+        if isinstance(value, list):
+            del field[:]
+            field.extend(value)
+        else:
+            setattr(target, path, value)
+    return message
+
+
+def call(service: RunningService, message: Any) -> Any:
+    with grpc.insecure_channel(address(service)) as channel:
+        infer = channel.unary_unary(
+            "/inference.GRPCInferenceService/ModelInfer",
+            request_serializer=service_pb2.ModelInferRequest.SerializeToString,
+            response_deserializer=service_pb2.ModelInferResponse.FromString,
+        )
+        return infer(message, timeout=30)
+
+
+def test_numbers_may_come_in_the_field_of_their_datatype(
+    service: RunningService, client: triton.InferenceServerClient
+) -> None:
+    (raw,) = call(service, request()).raw_output_contents
+    plain = client.infer(DECODE, [tensor("latents", [[0.5, 1]])])
+    assert raw == plain.as_numpy("samples").tobytes()
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "says"),
+    [
+        ({"model_name": "absent.decode"}, "NOT_FOUND", "no model of that name"),
+        ({"model_name": "toy-vae.discriminate"}, "NOT_FOUND", "no such operation"),
+        ({"model_version": "9"}, "NOT_FOUND", "no such version"),
+        ({"name": "latent"}, "INVALID_ARGUMENT", "takes latents"),
+        ({"datatype": "FP64"}, "INVALID_ARGUMENT", "FP32"),
+        ({"shape": [-1, 2]}, "INVALID_ARGUMENT", "at least one row"),
+        ({"shape": [2**40, 2]}, "INVALID_ARGUMENT", "at most"),
+        ({"shape": [2, 2]}, "INVALID_ARGUMENT", "8 bytes"),
+        ({"raw_input_contents": [b"12345678"]}, "INVALID_ARGUMENT", "not both"),
+        ({"raw_input_contents": [b"1", b"2"]}, "INVALID_ARGUMENT", "2 raw contents"),
+    ],
+)
+def test_a_call_that_does_not_fit_has_a_code_and_says_why(
+    service: RunningService, changes: dict[str, Any], code: str, says: str
+) -> None:
+    with pytest.raises(grpc.RpcError) as raised:
+        call(service, request(**changes))
+    assert raised.value.code() is grpc.StatusCode[code]
+    assert says in raised.value.details()
+
+
+def test_a_call_is_given_up_at_its_timeout(client: triton.InferenceServerClient) -> None:
+    """5 000 draws of 64 items take far longer than 5 milliseconds."""
+    with pytest.raises(InferenceServerException, match="not ready in time"):
+        client.infer(SCORE, [tensor("inputs", toy.items(64))], parameters={"draws": 5_000}, timeout=5_000)
+    with pytest.raises(InferenceServerException, match=r"(?i)deadline"):
+        client.infer(
+            SCORE, [tensor("inputs", toy.items(64))], parameters={"draws": 5_000}, client_timeout=0.01
+        )
+    assert client.is_server_ready()
+
+
+def test_grpc_is_off_unless_asked_for_and_says_where_it_cannot_be(tmp_path: Path) -> None:
+    toy.publish_toy(tmp_path)
+    with running_service(tmp_path) as service:
+        assert not any("gRPC" in line for line in service.lines)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        command = [sys.executable, "-m", "service", "--models", str(tmp_path), "--port", "0"]
+        command += ["--processes", "1", "--grpc-port", str(port)]
+        result = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 2
+    assert f"cannot serve gRPC on 127.0.0.1:{port}" in result.stderr
+
+
+def test_replicas_share_the_port(tmp_path: Path) -> None:
+    toy.publish_toy(tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with running_service(tmp_path, "--grpc-port", str(port), processes=2) as service:
+        assert len([line for line in service.lines if "serving gRPC" in line]) == 2
+        with triton.InferenceServerClient(f"127.0.0.1:{port}") as client:
+            assert client.infer(SAMPLE, addresses([7], [0])).as_numpy("samples").shape == (1, *toy.ITEM)
