@@ -10,9 +10,11 @@ DEVICE ?= auto
 RUN    ?= runs/digits-vae
 RECIPE ?= training/recipes/digits-vae.toml
 PIP     = $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile --constraint constraints.txt
+LOCK    = $(BIN)/uv pip compile --quiet --generate-hashes --no-annotate --custom-compile-command 'make lock' \
+          --python-version 3.11 --python-platform x86_64-manylinux_2_28 --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test lint check format bench curve profile proto report figure test-performance test-slow monitoring-check test-gpu train clean
+.PHONY: help serve test lint check format bench curve profile proto report figure test-performance test-slow monitoring-check test-gpu train deploy-check image-check rolling-check lock sbom clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -69,8 +71,37 @@ proto: $(VENV)/bin/python ## compile the messages of the Open Inference Protocol
 	@$(PYTHON) -m venv build/protoc && build/protoc/bin/pip install --quiet grpcio-tools==1.76.0
 	build/protoc/bin/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. service/api/open_inference/*.proto
 
+deploy-check: $(VENV)/deploy.installed $(VENV)-checkov/installed deploy/monitoring/prometheus-rule.yaml ## render, validate and lint deploy/ (needs kubectl)
+	$(BIN)/python -m pytest -m deploy tests/deploy
+
+image-check: $(VENV)/deploy.installed ## build the image and run it hardened (needs root, buildah, runc, debootstrap)
+	$(BIN)/python -m pytest -m image -rs -s tests/deploy
+
+rolling-check: $(VENV)/develop.installed ## restart replicas behind haproxy fifty times under load (needs haproxy; minutes)
+	$(BIN)/python -m pytest -m rolling -rs -s tests/deploy
+
+lock: $(VENV)/deploy.installed ## pin the images' packages by hash, as constraints.txt has them
+	$(LOCK) --output-file deploy/requirements-cpu.txt --override deploy/overrides-cpu.txt --extra traces pyproject.toml
+	$(LOCK) --output-file deploy/requirements-gpu.txt --extra cuda --extra traces pyproject.toml
+	$(LOCK) --output-file deploy/requirements-train.txt --extra train pyproject.toml
+	echo 'setuptools>=77' | $(LOCK) --output-file deploy/requirements-build.txt -
+
+sbom: $(VENV)/deploy.installed ## write what the images hold as CycloneDX, in build/
+	@mkdir -p build
+	for image in cpu gpu train; do \
+	  $(BIN)/cyclonedx-py requirements --output-file build/sbom-$$image.cdx.json deploy/requirements-$$image.txt; \
+	done
+
+deploy/monitoring/prometheus-rule.yaml: deploy/monitoring/recording-rules.yaml deploy/monitoring/alert-rules.yaml
+	@{ echo '# Written by make from the rule files beside it.'; \
+	for rules in $^; do \
+	  printf -- '---\napiVersion: monitoring.coreos.com/v1\nkind: PrometheusRule\n'; \
+	  printf 'metadata:\n  name: pushforward-%s\nspec:\n' "$$(basename $$rules .yaml)"; \
+	  sed -e 's/^/  /' -e 's/ *$$//' $$rules; \
+	done; } >$@
+
 clean: ## remove the virtual environment, the runs and the caches
-	rm -rf $(VENV) runs build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(VENV)-checkov runs build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; name it with PYTHON=" >&2; exit 1; }
@@ -79,6 +110,15 @@ $(VENV)/bin/python:
 $(VENV)/service.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@echo "Installing the service into $(VENV) (once, about half a minute) ..."
 	@$(PIP) --editable .
+	@touch $@
+
+$(VENV)/deploy.installed: pyproject.toml constraints.txt $(VENV)/develop.installed
+	@$(PIP) --editable '.[train,dev,deploy]'
+	@touch $@
+
+$(VENV)-checkov/installed: deploy/checkov.txt # apart, because its hundred pins would bind the others
+	@$(PYTHON) -m venv $(VENV)-checkov
+	@$(VENV)-checkov/bin/python -m pip --disable-pip-version-check install --quiet --no-compile --requirement $<
 	@touch $@
 
 $(VENV)/develop.installed: pyproject.toml constraints.txt | $(VENV)/bin/python

@@ -1,0 +1,66 @@
+"""What the overlays render to, as kubectl would apply it."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+Object = dict[str, Any]
+"""One Kubernetes object, or a part of one."""
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+OVERLAYS = tuple(sorted(path.name for path in (DEPLOY / "overlays").iterdir()))
+
+
+def rendered(folder: Path) -> list[Object]:
+    """The objects of a kustomization; fails with what kubectl said where it cannot be built."""
+    built = subprocess.run(["kubectl", "kustomize", str(folder)], capture_output=True, text=True)
+    assert built.returncode == 0, built.stderr
+    return list(yaml.safe_load_all(built.stdout))
+
+
+def composed(folder: Path, overlay: str, *components: str) -> list[Object]:
+    """The objects of an overlay with further components, by a kustomization written into an empty folder."""
+    # kustomize takes relative paths only
+    up = Path(*[".."] * len(folder.resolve().parts[1:]), *DEPLOY.resolve().parts[1:])
+    kustomization = {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "namespace": "pushforward",
+        "resources": [str(up / "overlays" / overlay)],
+        "components": [str(up / "components" / component) for component in components],
+    }
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
+    return rendered(folder)
+
+
+def of_kind(objects: list[Object], *kinds: str) -> list[Object]:
+    """The objects of some kinds, in order."""
+    return [item for item in objects if item["kind"] in kinds]
+
+
+def the(objects: list[Object], kind: str, name: str = "pushforward") -> Object:
+    """The one object of a kind and name."""
+    (found,) = [item for item in of_kind(objects, kind) if item["metadata"]["name"] == name]
+    return found
+
+
+def workloads(objects: list[Object]) -> list[Object]:
+    """Whatever makes pods."""
+    return of_kind(objects, "Deployment", "Job")
+
+
+def pod_of(workload: Object) -> Object:
+    """The spec of the pods it makes."""
+    pod: Object = workload["spec"]["template"]["spec"]
+    return pod
+
+
+def containers(pod: Object) -> Iterator[Object]:
+    """Every container of a pod, init containers first."""
+    yield from pod.get("initContainers", [])
+    yield from pod["containers"]
