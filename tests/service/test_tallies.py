@@ -82,7 +82,7 @@ def test_what_was_tallied_is_told_when_the_service_ends() -> None:
     async def end(metrics: Metrics) -> None:
         settling = asyncio.create_task(metrics.keep_settled())
         await asyncio.sleep(0)
-        metrics.meter("toy", "sample").answered(0.001, 3)
+        metrics.meter("toy", "sample").answered(0.001, 3, 0)
         settling.cancel()
         await asyncio.gather(settling, return_exceptions=True)
 
