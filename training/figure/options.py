@@ -153,7 +153,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
         ),
         # The same with a learned mixture prior: the recipe of ring-gan and grid-gan, but shorter.
         "islands": Method(
-            "R1+R2, mixture prior",
+            "With mixture prior",
             "Huang et al. 2024; Gurumurthy et al. 2017, arXiv:1706.02071",
             Options(islands=256, island_rate=5.0, island_evenness=0.2, **_SHIPPED),
             _WHOLE_FIRST,
