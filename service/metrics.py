@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import choose_encoder
@@ -25,6 +25,7 @@ DURATION_BUCKETS = (
 LEVEL_BUCKETS = (0.001, 0.01, 0.05, *(tenth / 10 for tenth in range(1, 11)))
 ROW_BUCKETS = tuple(2.0**power for power in range(9))
 BYTE_BUCKETS = tuple(4.0**power for power in range(3, 14))
+AnyTally = TypeVar("AnyTally", bound=Tally)
 Merge = Literal["livesum", "livemax", "livemin"]
 REJECTIONS = ("queue_full", "deadline", "body", "draining", "client_gone")
 
@@ -136,19 +137,17 @@ class Metrics:
 
     def count(self, metric: Counter | Gauge) -> Count:
         """A tally of the metric; ask for it once, since it is kept."""
-        tally = Count(metric)
-        self._tallies.append(tally)
-        return tally
+        return self._kept(Count(metric))
 
     def distribution(self, metric: Histogram) -> Distribution:
         """A tally of the metric; ask for it once, since it is kept."""
-        tally = Distribution(metric)
-        self._tallies.append(tally)
-        return tally
+        return self._kept(Distribution(metric))
 
     def drift(self, metric: Gauge) -> Drift:
         """A tally of the metric; ask for it once, since it is kept."""
-        tally = Drift(metric)
+        return self._kept(Drift(metric))
+
+    def _kept(self, tally: AnyTally) -> AnyTally:
         self._tallies.append(tally)
         return tally
 
