@@ -233,6 +233,11 @@ class Manifest(_Frozen):
         return self.support in DISCRETE
 
     @property
+    def analytic_kl(self) -> bool:
+        """Whether the KL that its graph `score` gives is exact, and no mean over draws."""
+        return self.prior == "standard_normal"
+
+    @property
     def files(self) -> Iterator[FileSpec]:
         """Every file the version consists of, the manifest aside."""
         yield from self.graphs.values()

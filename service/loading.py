@@ -19,7 +19,7 @@ from service.filtering import Filter
 from service.metrics import Metrics
 from service.noise import Floats
 from service.prior import Prior, read_prior
-from service.scorer import BOUNDS_STAGE, Scorer, has_analytic_kl, offered_statistics
+from service.scorer import BOUNDS_STAGE, Scorer, offered_statistics
 from service.served import SAMPLE_STAGE, Served
 from service.settings import Settings
 from service.turns import Arrays, Limits
@@ -126,7 +126,7 @@ def _batchers(
 
     def bounded(inputs_and_eps: Arrays) -> Arrays:
         terms = engine.run("score", inputs_and_eps)
-        return bounds_from_terms(*terms, analytic_kl=has_analytic_kl(manifest))
+        return bounds_from_terms(*terms, analytic_kl=manifest.analytic_kl)
 
     batchers = {}
     seconds_per_row = engine.warm_up()

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import choose_encoder
@@ -26,6 +26,7 @@ DURATION_BUCKETS = (
 ROW_BUCKETS = tuple(2.0**power for power in range(9))
 BYTE_BUCKETS = tuple(4.0**power for power in range(3, 14))
 P_VALUE_BUCKETS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0)
+AnyTally = TypeVar("AnyTally", bound=Tally)
 Merge = Literal["livesum", "livemax", "livemin"]
 REJECTIONS = ("queue_full", "deadline", "body", "draining", "client_gone")
 EXPECTED_CODES = (200, 429, 500, 503, 504)
@@ -166,19 +167,17 @@ class Metrics:
 
     def count(self, metric: Counter | Gauge) -> Count:
         """A tally of the metric; ask for it once, since it is kept."""
-        tally = Count(metric)
-        self._tallies.append(tally)
-        return tally
+        return self._kept(Count(metric))
 
     def distribution(self, metric: Histogram) -> Distribution:
         """A tally of the metric; ask for it once, since it is kept."""
-        tally = Distribution(metric)
-        self._tallies.append(tally)
-        return tally
+        return self._kept(Distribution(metric))
 
     def drift(self, metric: Gauge) -> Drift:
         """A tally of the metric; ask for it once, since it is kept."""
-        tally = Drift(metric)
+        return self._kept(Drift(metric))
+
+    def _kept(self, tally: AnyTally) -> AnyTally:
         self._tallies.append(tally)
         return tally
 

@@ -53,11 +53,6 @@ def offered_statistics(manifest: Manifest) -> tuple[Statistic, ...]:
     return bounds + manifest.statistics
 
 
-def has_analytic_kl(manifest: Manifest) -> bool:
-    """Whether the KL that its graph `score` gives is exact."""
-    return manifest.prior == "standard_normal"
-
-
 class Scorer:
     """Scores items through the graphs `score` and `statistics` of one version."""
 
@@ -124,7 +119,7 @@ class Scorer:
         eps = self._eps(seed, draws)
         if draws > self._max_batch_cost:
             terms = await self._terms(inputs, eps, timing)
-            return bounds_from_terms(*terms, analytic_kl=has_analytic_kl(self._manifest))
+            return bounds_from_terms(*terms, analytic_kl=self._manifest.analytic_kl)
         shared = np.broadcast_to(eps, (len(inputs), *eps.shape)) if len(inputs) > 1 else eps[None]
         batcher = self._batchers[BOUNDS_STAGE]
         return Bounds(*await batcher.submit((inputs, shared), timing, cost_per_row=draws))

@@ -16,7 +16,7 @@ import onnxruntime
 import torch
 from torch import Tensor
 
-from service.contract import GraphName, Manifest, Parity
+from service.contract import GraphName, GraphSpec, Manifest, Parity
 from service.versions import read_manifest, verify_files
 from training.data import Dataset
 from training.graphs import Graph, check_graph, example_inputs
@@ -49,8 +49,15 @@ class Exported:
 
     def run(self, inputs: Sequence[Floats]) -> tuple[Floats, ...]:
         """Inputs and outputs in the graph's order."""
-        feeds = {spec.name: array for spec, array in zip(self.graph.inputs, inputs, strict=True)}
-        return tuple(self.session.run(None, feeds))
+        return run_graph(self.session, self.graph, inputs)
+
+
+def run_graph(
+    session: onnxruntime.InferenceSession, graph: Graph | GraphSpec, inputs: Sequence[Floats]
+) -> tuple[Floats, ...]:
+    """What a session computes of a graph that is to be published, or was; in the graph's order."""
+    feeds = {spec.name: array for spec, array in zip(graph.inputs, inputs, strict=True)}
+    return tuple(session.run(None, feeds))
 
 
 def open_session(path: Path) -> onnxruntime.InferenceSession:
@@ -143,8 +150,8 @@ def verify_version(folder: Path) -> Manifest:
     for name, spec in manifest.graphs.items():
         check_graph(name, onnx.load(folder / spec.file))
         session = open_session(folder / spec.file)
-        feeds = {tensor.name: example[f"{name}.inputs.{tensor.name}"] for tensor in spec.inputs}
-        for tensor, got in zip(spec.outputs, session.run(None, feeds), strict=True):
+        inputs = [example[f"{name}.inputs.{tensor.name}"] for tensor in spec.inputs]
+        for tensor, got in zip(spec.outputs, run_graph(session, spec, inputs), strict=True):
             stored_output = example[f"{name}.outputs.{tensor.name}"]
             error = _relative_error(got, stored_output, like=stored_output)
             if not error <= _STORED_TOLERANCE:

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from pydantic import ValidationError
 
 from service.columns import column_places
@@ -21,9 +20,9 @@ from service.contract import GraphSpec, Manifest
 from service.versions import publish, read_manifest, sha256_of, stage, verify_files
 from training.data import DataError
 from training.options import CalibrationOptions
-from training.parity import Floats, open_session
+from training.parity import Floats, open_session, run_graph
 from training.recipe import RecipeError
-from training.scoring import Scorer, bound_scorer, distance_scorer, require_resolvable, write_calibration
+from training.scoring import Run, Scorer, bound_scorer, distance_scorer, require_resolvable, write_calibration
 
 _CARD = "README.md"
 _MEASURED = "flagged_"
@@ -61,7 +60,7 @@ def recalibrate(folder: Path, data: Path, given: Mapping[str, Any]) -> Path:
         for name in sorted(kept):
             with contextlib.suppress(FileNotFoundError):  # a version may lack the picture
                 shutil.copyfile(folder / name, staging / name)
-        spec, defaults = write_calibration(scorer, chosen, items, staging)
+        spec, defaults, _ = write_calibration(scorer, chosen, items, staging)
         note = f"{len(items)} items of {data.name}, SHA-256 {sha256_of(data)}"
         recipe = manifest.provenance.recipe | {"recalibrated": {"from_version": manifest.version, "on": note}}
         renewed = manifest.model_copy(
@@ -82,21 +81,14 @@ def recalibrate(folder: Path, data: Path, given: Mapping[str, Any]) -> Path:
 def _scorer(folder: Path, manifest: Manifest, options: CalibrationOptions) -> Scorer:
     if "score" in manifest.graphs:
         run = _runner(folder, manifest.graphs["score"])
-        return bound_scorer(run, manifest.latent_size, manifest.prior == "standard_normal", options)
+        return bound_scorer(run, manifest.latent_size, manifest.analytic_kl, options)
     if "statistics" in manifest.graphs:
         return distance_scorer(_runner(folder, manifest.graphs["statistics"]))
     raise DataError(f"{folder}: this {manifest.family} has no graph that scores, so nothing to calibrate")
 
 
-def _runner(folder: Path, graph: GraphSpec) -> Callable[[Sequence[Floats]], tuple[Floats, ...]]:
-    return partial(_run, open_session(folder / graph.file), graph)
-
-
-def _run(
-    session: onnxruntime.InferenceSession, graph: GraphSpec, inputs: Sequence[Floats]
-) -> tuple[Floats, ...]:
-    feeds = {tensor.name: array for tensor, array in zip(graph.inputs, inputs, strict=True)}
-    return tuple(session.run([tensor.name for tensor in graph.outputs], feeds))
+def _runner(folder: Path, graph: GraphSpec) -> Run:
+    return partial(run_graph, open_session(folder / graph.file), graph)
 
 
 def _read_items(path: Path, manifest: Manifest) -> Floats:

@@ -114,10 +114,8 @@ def calibrate(
     Raises:
         RecipeError: The recipe's statistic is none that the model has.
     """
-    spec, defaults = write_calibration(scorer, options, dataset.items["calibration"], folder)
+    spec, defaults, calibration = write_calibration(scorer, options, dataset.items["calibration"], folder)
     statistic = defaults.statistic
-    with np.load(folder / spec.file, allow_pickle=False) as stored:
-        calibration = Calibration(stored[statistic])
     drawn = f" with {scorer.draws} draws" if scorer.draws else ""
     rates = {}
     for name, items, what in _trials(support, dataset):
@@ -134,8 +132,11 @@ def calibrate(
 
 def write_calibration(
     scorer: Scorer, options: CalibrationOptions, items: Floats, folder: Path
-) -> tuple[CalibrationSpec, ScoreDefaults]:
+) -> tuple[CalibrationSpec, ScoreDefaults, Calibration]:
     """Store the sorted surprises of items (N, *item) as `calibration.npz` in `folder`.
+
+    Returns:
+        What the manifest says of them, how to score unless told, and the calibration of that.
 
     Raises:
         RecipeError: The statistic asked for is none that the model has.
@@ -155,7 +156,8 @@ def write_calibration(
         sha256=sha256_of(path),
         statistics={name: CalibratedStatistic(n=len(v), **how) for name, v in surprises.items()},
     )
-    return spec, ScoreDefaults(statistic=statistic, alpha=options.alpha, **how)
+    defaults = ScoreDefaults(statistic=statistic, alpha=options.alpha, **how)
+    return spec, defaults, Calibration(surprises[statistic])
 
 
 def _trials(support: Support, dataset: Dataset) -> Iterator[tuple[str, Floats, str]]:

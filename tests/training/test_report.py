@@ -1,7 +1,6 @@
 """The page about a run: what it shows, that it needs nothing else, and that it trusts no text."""
 
 import base64
-import dataclasses
 import json
 import re
 import shutil
@@ -14,7 +13,6 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from tests.training.linear_gaussian import linear_gaussian
 from tests.training.own_data import ALL, a_table, write_csv
 from tests.training.tiny import tiny_table
 from training.__main__ import app
@@ -24,11 +22,10 @@ from training.loop import train
 from training.recipe import Recipe, parse_recipe
 from training.report import ReportError, write_report
 from training.report.columns import draw_rows
-from training.report.curves import curves_section
-from training.report.latents import SWEEP, measure_activity, traverse
-from training.report.reading import Series, Trained, read_metrics, restore
+from training.report.latents import SWEEP, traverse
+from training.report.reading import Trained, read_metrics, restore
 from training.runs import restore_averaged
-from training.vae import reconstruct, score_terms
+from training.vae import reconstruct
 
 FAMILIES = ("vae", "binary", "table", "gan")
 HOSTILE = """<script>alert("1")</script> & '{{ 7 * 7 }}' $x_{"""
@@ -263,25 +260,6 @@ def test_the_middle_of_a_traversal_is_the_reconstruction(
     assert len(swept) == len(SWEEP)
 
 
-def test_a_traversal_moves_along_its_own_dimension_only() -> None:
-    vae, items, _ = linear_gaussian()
-    swept = traverse(vae, items[:1], 1, 0.7)
-    columns = vae.decode(torch.eye(2, dtype=torch.float64))
-    expected = reconstruct(vae, items[:1]) + 0.7 * SWEEP[:, None, None, None] * columns[1]
-    torch.testing.assert_close(swept, expected)
-    assert SWEEP[0] == -SWEEP[-1] == -3
-
-
-def test_the_activity_orders_dimensions_and_its_parts_add_up_to_the_kl() -> None:
-    vae, items, _ = linear_gaussian()
-    activity = measure_activity(vae, items)
-    assert activity.order == (0, 1)
-    assert activity.active == 2
-    assert activity.kl is not None
-    terms = score_terms(vae, items, torch.zeros(len(items), 1, 2, dtype=torch.float64))
-    torch.testing.assert_close(activity.kl.sum(), terms.kl.mean())
-
-
 def test_rows_drawn_from_a_table_model_are_rows_of_such_a_table(trained_runs: dict[str, Path]) -> None:
     trained = restored(trained_runs["table"])
     assert trained.vae is not None
@@ -298,22 +276,6 @@ def test_training_items_of_dynamic_binarisation_are_scored_as_the_model_sees_the
     trained = restored(trained_runs["binary"])
     assert set(trained.items("train", 100).flatten().tolist()) == {0, 1}
     assert len(np.unique(trained.dataset.items["train"])) > 2
-
-
-def test_early_outliers_do_not_squash_a_curve_and_are_counted() -> None:
-    steps = np.arange(1.0, 101)
-    calm = Series(steps, np.sin(steps))
-    wild = dataclasses.replace(calm, values=np.where(steps < 4, -1e6, calm.values))
-    assert curves_section({"elbo": calm}).plots[0].caption == ""
-    caption = curves_section({"elbo": wild, "validation_elbo": calm}).plots[0].caption
-    assert caption == "The axis spans the values after step 10; 3 earlier points lie outside it."
-
-
-def test_a_quantity_nobody_foresaw_has_a_plot_of_its_own() -> None:
-    series = Series(np.array([1.0]), np.array([2.5]))
-    plots = curves_section({"new_term": series, "validation_new_term": series}).plots
-    assert [plot.label for plot in plots] == ["new term"]
-    assert "training 2.5; validation 2.5" in plots[0].alt
 
 
 def test_the_model_that_is_shown_has_the_averaged_weights(trained_runs: dict[str, Path]) -> None:
