@@ -40,11 +40,18 @@ class Prometheus:
     """A running Prometheus, asked by its HTTP API."""
 
     def __init__(self, port: int) -> None:
-        self.client = httpx.Client(base_url=f"http://127.0.0.1:{port}/api/v1", timeout=30)
+        self.client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30)
+
+    def is_ready(self) -> bool:
+        """Whether it answers queries yet: it listens before it does."""
+        try:
+            return self.client.get("/-/ready").is_success
+        except httpx.TransportError:
+            return False
 
     def get(self, path: str, **parameters: str) -> Any:
         """The data of an answer that succeeded."""
-        answer = self.client.get(path, params=parameters).json()
+        answer = self.client.get(f"/api/v1{path}", params=parameters).json()
         assert answer["status"] == "success", answer
         return answer["data"]
 
@@ -101,10 +108,7 @@ def use(service: RunningService) -> None:
 
 def _has_all(prometheus: Prometheus, process: subprocess.Popen[bytes]) -> bool:
     assert process.poll() is None, "prometheus ended"
-    try:
-        return all(prometheus.query(name) for name in RECORDED)
-    except httpx.TransportError:  # it has not begun to listen
-        return False
+    return prometheus.is_ready() and all(prometheus.query(name) for name in RECORDED)
 
 
 def test_promtool_finds_no_fault_in_the_rules() -> None:

@@ -2,15 +2,19 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from service.versions import read_manifest
 from tests.conftest import REPOSITORY
+from training.data.loading import load_dataset
+from training.data.options import DataOptions
 
 SECTION = re.search(
     r"^### On your own data$(.*?)^### ", (REPOSITORY / "README.md").read_text(), re.DOTALL | re.MULTILINE
@@ -34,6 +38,9 @@ def run(folder: Path, *arguments: str) -> None:
 @pytest.mark.timeout(300)
 def test_a_stranger_gets_models_of_a_table_and_of_a_folder_of_pictures(tmp_path: Path) -> None:
     (tmp_path / "training").symlink_to(REPOSITORY / "training")
+    shutil.copytree(REPOSITORY / "models" / "fashion-vae", tmp_path / "models" / "fashion-vae")
+    garments = load_dataset(DataOptions(dataset="fashion-mnist"))
+    np.save(tmp_path / "normals.npy", garments.items["test"][:1000])
     for code in blocks("python"):
         run(tmp_path, "-c", code)
     for recipe in blocks("toml"):
@@ -48,6 +55,7 @@ def test_a_stranger_gets_models_of_a_table_and_of_a_folder_of_pictures(tmp_path:
         program, *arguments = command.split("#")[0].split()
         assert program == ".venv/bin/pushforward-train"
         run(tmp_path, "-m", "training", *arguments)
+    assert read_manifest(tmp_path / "models" / "fashion-vae" / "3").calibration is not None
     table = read_manifest(tmp_path / "models" / "breast-cancer-vae" / "1")
     assert len(table.columns) == 30
     assert table.metrics["flagged_outliers"].value > 0.7
