@@ -88,7 +88,8 @@ def _two_handlers_before_stop(objects: list[Object]) -> None:
 
 
 def _least_replicas_over_the_most(objects: list[Object]) -> None:
-    the(objects, "HorizontalPodAutoscaler")["spec"]["minReplicas"] = 11
+    spec = the(objects, "HorizontalPodAutoscaler")["spec"]
+    spec["minReplicas"] = spec["maxReplicas"] + 1
 
 
 def _grace_shorter_than_pre_stop(objects: list[Object]) -> None:

@@ -359,7 +359,7 @@ def test_what_cannot_be_served_is_listed_with_its_reason(tmp_path: Path) -> None
 
 def test_models_are_loaded_and_unloaded_by_request_where_that_is_enabled(tmp_path: Path) -> None:
     toy.publish_toy(tmp_path)
-    with running_service(tmp_path, "--repository-control", "true") as service:
+    with running_service(tmp_path, "--repository-control") as service:
         client = triton.InferenceServerClient(service.url.removeprefix("http://"))
         client.unload_model("toy-vae")
         assert not client.is_model_ready("toy-vae.sample")
@@ -372,7 +372,7 @@ def test_models_are_loaded_and_unloaded_by_request_where_that_is_enabled(tmp_pat
 
 
 def test_several_processes_take_no_control_by_request() -> None:
-    command = [sys.executable, "-m", "service", "--repository-control", "true", "--processes", "2"]
+    command = [sys.executable, "-m", "service", "--repository-control", "--processes", "2"]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert ended.returncode == 2
     assert "take --processes 1" in ended.stderr

@@ -49,21 +49,22 @@ async def look_twice(registry: Registry) -> None:
     await registry.look()
 
 
-def children() -> list[int]:
-    """The processes that this one's main thread has started."""
-    return [int(pid) for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()]
+def trials() -> list[int]:
+    """The processes of trials that run; this one's main thread may have started others, too."""
+    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    return [int(pid) for pid in children if b"service.trial" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
 def begun_trial() -> int:
     """The process of a trial, once there is one."""
-    while not (found := children()):
+    while not (found := trials()):
         pass  # bounded by the test's time limit
     return found[0]
 
 
 def ended(process: int) -> None:
-    """Returns once the process is no child any more."""
-    while process in children():
+    """Returns once the trial is no process any more."""
+    while process in trials():
         pass
 
 

@@ -54,7 +54,7 @@ def check_control(body: bytes, *, enabled: bool) -> None:
     if not enabled:
         raise NotEnabled(
             "models are not loaded or unloaded by request here: the service serves what its models folder "
-            "holds; start it with --repository-control true to have it otherwise"
+            "holds; start it with --repository-control to have it otherwise"
         )
 
 
