@@ -14,7 +14,7 @@ LOCK    = $(BIN)/uv pip compile --quiet --generate-hashes --no-annotate --custom
           --python-version 3.11 --python-platform x86_64-manylinux_2_28 --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test lint check format bench curve profile proto report figure test-performance test-slow monitoring-check test-gpu train deploy-check image-check rolling-check lock sbom clean
+.PHONY: help serve test lint check format bench curve profile proto report figure test-performance test-slow living-check monitoring-check test-gpu train deploy-check image-check rolling-check lock sbom clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -58,8 +58,11 @@ profile: $(VENV)/develop.installed ## record where the service's time goes under
 test-performance: $(VENV)/develop.installed ## check that the benchmark works, on short runs (needs wrk)
 	$(BIN)/python -m pytest -m performance tests/performance
 
-test-slow: $(VENV)/develop.installed ## train in several processes, kill one, resume; train as the README says; swap versions under load (minutes)
+test-slow: $(VENV)/develop.installed ## train in several processes, kill one, resume; train as the README says (minutes)
 	$(BIN)/python -m pytest -m slow
+
+living-check: $(VENV)/develop.installed ## swap versions of a model back and forth under load (minutes)
+	$(BIN)/python -m pytest -m living tests/end_to_end/test_living.py
 
 monitoring-check: $(VENV)/develop.installed ## test the alerts, and run every rule and panel in a real Prometheus (apt: prometheus)
 	$(BIN)/python -m pytest -m monitoring tests/monitoring

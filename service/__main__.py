@@ -16,6 +16,7 @@ from service.app import create_app
 from service.errors import ServiceError
 from service.exposition import expose
 from service.logs import configure_logs
+from service.memory import keep_heaps_small
 from service.metrics import Metrics
 from service.processes import ReplicaFailed, supervise
 from service.server import server_for
@@ -27,6 +28,7 @@ EXIT_CANNOT_START = 2
 def main() -> None:
     """Reads the settings, serves until told to stop, and exits 0; 2 when it cannot start."""
     signal.signal(signal.SIGTERM, _stop_before_serving)
+    keep_heaps_small()
     try:
         settings = CliApp.run(Settings)
     except (ValidationError, SettingsError) as error:

@@ -98,8 +98,19 @@ class Watch:
         self._watchman.discard(self)
         if self._listening is not None:
             self._listening.cancel()
+            self._listening = None
         if kind is asyncio.CancelledError and self._reason and not self._task.uncancel():
-            raise self._reason from None
+            raise self._given_reason() from None
+
+    def _given_reason(self) -> Exception:
+        """Why it was cancelled; forgotten here.
+
+        What is raised keeps the frames it goes through, and so this watch and all that its request holds. If
+        the watch kept it in turn, megabytes would wait in a cycle until the collector looks.
+        """
+        reason, self._reason = self._reason, None
+        assert reason is not None
+        return reason
 
     def listen(self, seconds: float | None = None) -> None:
         """What the block receives has all come: from now on it waits for nothing but its own work.

@@ -24,6 +24,7 @@ from tests.damage import edit, flip_a_byte
 from tests.serving import RunningService, running_service
 from tests.toy import publish_toy
 
+pytestmark = [pytest.mark.living, pytest.mark.timeout(600)]
 LATE = "30"
 """Seconds; an answer that is later than this is a 504, and so a failure."""
 JSON, NPY = "application/json", "application/x-npy"
@@ -183,8 +184,6 @@ def test_under_load_the_champion_is_moved_back_and_forth(tmp_path: Path) -> None
     assert min(clients.answers.values()) > 0
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(900)
 def test_twenty_swaps_under_load_lose_no_answer_and_keep_no_memory(tmp_path: Path) -> None:
     models = tmp_path / "models"
     second = publish_two_fashions(models)

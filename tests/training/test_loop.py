@@ -1,7 +1,7 @@
+import contextlib
 import itertools
 import json
 import math
-import os
 import shutil
 import signal
 import subprocess
@@ -81,7 +81,8 @@ def test_a_signal_from_outside_saves_a_checkpoint_and_names_the_command_that_res
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     metrics = tmp_path / "digits-vae" / "metrics.jsonl"
     while process.poll() is None and not (metrics.exists() and metrics.stat().st_size):
-        os.sched_yield()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=0.1)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
