@@ -64,7 +64,7 @@ test-slow: $(VENV)/develop.installed ## train in several processes, kill one, re
 living-check: $(VENV)/develop.installed ## swap versions of a model back and forth under load (minutes)
 	$(BIN)/python -m pytest -m living tests/end_to_end/test_living.py
 
-monitoring-check: $(VENV)/develop.installed ## test the alerts, and run every rule and panel in a real Prometheus (apt: prometheus)
+monitoring-check: $(VENV)/develop.installed ## test the alerts, and run every rule and panel in a real Prometheus (apt: prometheus prometheus-alertmanager)
 	$(BIN)/python -m pytest -m monitoring tests/monitoring
 
 test-gpu: $(VENV)/develop.installed ## run the tests that need a CUDA device
