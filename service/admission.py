@@ -7,11 +7,11 @@ import logging
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from service.engine import Provider, choose_provider
 from service.errors import InvalidVersion, ServiceError
 from service.inventory import Fingerprint, fingerprint
 from service.loading import load
 from service.metrics import Metrics
+from service.provider import Provider, choose_provider
 from service.served import Served
 from service.settings import Settings
 from service.trial import attempt

@@ -13,12 +13,13 @@ import numpy as np
 from service.batching import Batcher, Compute
 from service.calibration import Calibration, bounds_from_terms
 from service.contract import LogitsSpec, Manifest, Statistic
-from service.engine import Engine, Provider
+from service.engine import Engine
 from service.errors import InvalidVersion
 from service.filtering import Filter
 from service.metrics import Metrics
 from service.noise import Floats
 from service.prior import Prior, read_prior
+from service.provider import Provider
 from service.scorer import BOUNDS_STAGE, Scorer, offered_statistics
 from service.served import SAMPLE_STAGE, Served
 from service.settings import Settings

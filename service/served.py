@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from service import noise
 from service.batching import Batcher
 from service.contract import Manifest, is_picture
-from service.engine import Provider
 from service.errors import OperationNotOffered
 from service.filtering import Filter
 from service.noise import Floats
 from service.prior import Prior
+from service.provider import Provider
 from service.scorer import Scorer
 from service.turns import Timing
 

@@ -16,10 +16,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
-from service.engine import Provider
 from service.errors import InvalidVersion, ServiceError
 from service.loading import load
 from service.metrics import Metrics
+from service.provider import Provider
 from service.settings import Settings
 
 _GREATER_NICENESS: Final = 10

@@ -5,8 +5,9 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from service.engine import Engine, _all_finite, operators_elsewhere
+from service.engine import Engine, _all_finite
 from service.errors import EngineFailed, InvalidVersion
+from service.provider import operators_elsewhere
 from service.versions import read_manifest, sha256_of
 from tests import toy
 
