@@ -10,6 +10,8 @@ DEVICE ?= auto
 RUN    ?= runs/digits-vae
 RECIPE ?= training/recipes/digits-vae.toml
 PIP     = $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile --constraint constraints.txt
+# on all cores, where pip takes one; without it every start compiles what it imports wherever none is written
+COMPILE = $(BIN)/python -m compileall -q -j 0 $(VENV)/lib service training >/dev/null 2>&1 || true
 LOCK    = $(BIN)/uv pip compile --quiet --generate-hashes --no-annotate --custom-compile-command 'make lock' \
           --python-version 3.11 --python-platform x86_64-manylinux_2_28 --constraint constraints.txt
 
@@ -113,10 +115,12 @@ $(VENV)/bin/python:
 $(VENV)/service.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@echo "Installing the service into $(VENV) (once, about half a minute) ..."
 	@$(PIP) --editable .
+	@$(COMPILE)
 	@touch $@
 
 $(VENV)/deploy.installed: pyproject.toml constraints.txt $(VENV)/develop.installed
 	@$(PIP) --editable '.[train,dev,deploy]'
+	@$(COMPILE)
 	@touch $@
 
 $(VENV)-checkov/installed: deploy/checkov.txt # apart, because its hundred pins would bind the others
@@ -127,4 +131,5 @@ $(VENV)-checkov/installed: deploy/checkov.txt # apart, because its hundred pins 
 $(VENV)/develop.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@echo "Installing the service, training and the development tools into $(VENV) (once) ..."
 	@$(PIP) --editable '.[train,dev]'
+	@$(COMPILE)
 	@touch $@ $(VENV)/service.installed
