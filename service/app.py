@@ -25,6 +25,7 @@ from service.api.open_inference.rest import OpenInference
 from service.api.openapi import openapi_of
 from service.api.probes import Lifecycle, probes_router
 from service.api.problems import problem
+from service.keys import Keys
 from service.metrics import Metrics, release
 from service.registry import Registry
 from service.settings import Settings, has_gpu
@@ -60,7 +61,9 @@ def create_app(settings: Settings, metrics: Metrics | None = None, *, loads_firs
     Raises:
         ProviderUnavailable: `--device cuda`, and CUDA cannot be used here.
         NotEnabled: `--grpc-port`, and gRPC is not installed.
+        InvalidKeys: `--keys-file`, and it cannot be read.
     """
+    keys = None if settings.keys_file is None else Keys(settings.keys_file)
     metrics = metrics or Metrics()
     lifecycle = Lifecycle(metrics)
     registry = Registry(settings, metrics)
@@ -70,7 +73,7 @@ def create_app(settings: Settings, metrics: Metrics | None = None, *, loads_firs
     registry.find()
     tracing = _tracing() if settings.traces else None
     plane = DataPlane(registry, metrics, lifecycle, settings)
-    rpc = _rpc_server(plane, metrics, settings)
+    rpc = _rpc_server(plane, metrics, settings, keys)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -109,10 +112,11 @@ def create_app(settings: Settings, metrics: Metrics | None = None, *, loads_firs
     app.add_api_route("/", _home, include_in_schema=False)
     for kind in (errors.ServiceError, HTTPException, RequestValidationError, Exception):
         app.add_exception_handler(kind, _problem)
-    app.openapi = cache(partial(openapi_of, app))  # type: ignore[method-assign]  # FastAPI's own way to replace it
+    document = partial(openapi_of, app, asks_for_keys=keys is not None)
+    app.openapi = cache(document)  # type: ignore[method-assign]  # FastAPI's own way to replace it
     # outermost, where FastAPI costs the operations nothing
     open_inference = OpenInference(plane, metrics, settings)
-    dispatcher = Dispatcher(app, open_inference, registry, metrics, settings)
+    dispatcher = Dispatcher(app, open_inference, registry, metrics, settings, keys)
     return Service(dispatcher if tracing is None else tracing.around(dispatcher), lifecycle)
 
 
@@ -122,7 +126,9 @@ def _tracing() -> Tracing:
     return Tracing()
 
 
-def _rpc_server(plane: DataPlane, metrics: Metrics, settings: Settings) -> RpcServer | None:
+def _rpc_server(
+    plane: DataPlane, metrics: Metrics, settings: Settings, keys: Keys | None
+) -> RpcServer | None:
     if settings.grpc_port is None:
         return None
     try:
@@ -131,7 +137,7 @@ def _rpc_server(plane: DataPlane, metrics: Metrics, settings: Settings) -> RpcSe
         raise errors.NotEnabled(
             "--grpc-port needs the extra `grpc`: pip install 'pushforward[grpc]'"
         ) from error
-    return RpcServer(plane, metrics, settings)
+    return RpcServer(plane, metrics, settings, keys)
 
 
 async def _home() -> RedirectResponse:

@@ -2,6 +2,8 @@
 
     ServiceError
     ├── Malformed              the bytes cannot be read as what they claim to be
+    ├── KeyMissing             the request brings no key, and one is needed
+    ├── KeyUnknown             the key it brings is none of those that are taken
     ├── NotFound
     │   ├── UnknownRoute       no such path
     │   ├── UnknownModel       no such model
@@ -22,6 +24,7 @@
     ├── DeadlineExceeded       the request's time is up
     ├── EngineFailed           the computation went wrong; not the client's fault
     ├── InvalidVersion         a published version is damaged or breaks the contract
+    ├── InvalidKeys            the file of keys cannot be read
     ├── InvalidAliases         the names given to versions cannot be read or written
     ├── SourceUnavailable      where versions are fetched from cannot be read
     └── ProviderUnavailable    the execution provider asked for is not there
@@ -61,6 +64,20 @@ class Malformed(ServiceError):
 
     code = "malformed"
     title = "The request cannot be read"
+
+
+class KeyMissing(ServiceError):
+    """The request brings no key, and the service was started to ask for one."""
+
+    code = "key_missing"
+    title = "A key is needed"
+
+
+class KeyUnknown(ServiceError):
+    """The key that the request brings is none of those that are taken."""
+
+    code = "key_unknown"
+    title = "The key is not taken"
 
 
 class NotFound(ServiceError):
@@ -217,6 +234,13 @@ class InvalidVersion(ServiceError):
 
     code = "invalid_version"
     title = "The published version is invalid"
+
+
+class InvalidKeys(ServiceError):
+    """The file of keys cannot be read, or is none."""
+
+    code = "invalid_keys"
+    title = "The file of keys cannot be read"
 
 
 class InvalidAliases(ServiceError):

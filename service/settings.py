@@ -84,6 +84,10 @@ class Settings(BaseSettings):
     repository_control: bool = False
     """Whether clients of the Open Inference Protocol may load and unload models; of one process alone."""
 
+    keys_file: Path | None = None
+    """File of keys, one a line. If it is given, requests under /v1 and /v2, and of gRPC, need one of them, as
+    `Authorization: Bearer KEY` or `x-api-key: KEY`; probes, metrics and documentation do not."""
+
     device: Device = "auto"
     """Where models run: `cuda` refuses to start without a working GPU, `auto` falls back and says so."""
 

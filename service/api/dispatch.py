@@ -21,12 +21,14 @@ from service.api.connection import Connection, request_ids
 from service.api.discriminating import DISCRIMINATE
 from service.api.exchange import PNG, Call, Operation, negotiate
 from service.api.interpolation import INTERPOLATE
-from service.api.open_inference.rest import OpenInference, is_open_inference
+from service.api.open_inference.rest import HEALTH_PATHS, OpenInference, is_open_inference
+from service.api.problems import open_inference_error
 from service.api.reading import Reader, from_query
 from service.api.sampling import SAMPLE, SampleRequest, entity_tag, settled
 from service.api.scoring import SCORE
 from service.api.watch import ClientGone, Watchman
 from service.errors import Draining, MethodNotAllowed, NotAcceptable, UnsupportedMedia
+from service.keys import Keys
 from service.metrics import Metrics
 from service.registry import Registry
 from service.served import Served
@@ -40,6 +42,7 @@ REQUEST_ID: Final = "pushforward.request_id"
 """Where FastAPI's routes find the request's id in their scope."""
 _ROUTE = "/v1/models/{{model}}{}/{}"
 _PLACES = ("", "/versions/{version}")
+_ASKS_FOR_KEYS = ("/v1/", "/v2")
 _PATH = re.compile(r"/v1/models/([^/]+)(?:/versions/([^/]+))?/([a-z]+)")
 
 log = logging.getLogger(__name__)
@@ -111,8 +114,10 @@ class Dispatcher:
         registry: Registry,
         metrics: Metrics,
         settings: Settings,
+        keys: Keys | None = None,
     ) -> None:
         self._app = app
+        self._keys = keys
         self._open_inference = open_inference
         self._registry = registry
         self._metrics = metrics
@@ -136,6 +141,8 @@ class Dispatcher:
         connection = Connection(scope, receive, send, self._metrics, self._watchman, self._fresh_id)
         self._metrics.inflight.add(1)
         try:
+            if self._keys is not None:
+                _check_key(connection, self._keys)
             route = _route(scope["path"])
             if route is not None:
                 connection.route = route.template
@@ -210,6 +217,14 @@ class Dispatcher:
 
 def _methods(operation: Operation) -> tuple[str, ...]:
     return ("GET", "POST") if operation is SAMPLE else ("POST",)
+
+
+def _check_key(connection: Connection, keys: Keys) -> None:
+    path = connection.scope["path"]
+    if is_open_inference(path):
+        connection.problem = open_inference_error
+    if path.startswith(_ASKS_FOR_KEYS) and path not in HEALTH_PATHS:
+        keys.check(connection.header(b"authorization"), connection.header(b"x-api-key"))
 
 
 def _check_method(connection: Connection, operation: Operation) -> None:

@@ -39,8 +39,8 @@ class Problem(BaseModel):
     offered: list[str] | None = None
 
 
-def openapi_of(app: FastAPI) -> dict[str, Any]:
-    """The document for an app whose operations are answered by the dispatcher."""
+def openapi_of(app: FastAPI, *, asks_for_keys: bool = False) -> dict[str, Any]:
+    """The document for an app whose operations are answered by the dispatcher, which may ask for keys."""
     document = get_openapi(
         title=app.title,
         version=app.version,
@@ -61,6 +61,12 @@ def openapi_of(app: FastAPI) -> dict[str, Any]:
             path["post"] = _post(operation, prefix)
             if operation is SAMPLE:
                 path["get"] = _get(operation, components["SampleRequest"]["properties"], prefix)
+    if asks_for_keys:
+        document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+        document["security"] = [{"key": []}]
+        for name, path in document["paths"].items():
+            for told in path.values() if not name.startswith("/v1/") else ():
+                told["security"] = []
     return document
 
 

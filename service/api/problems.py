@@ -17,6 +17,8 @@ from service.errors import Flaw, ServiceError
 CONTENT_TYPE = b"application/problem+json"
 STATUS: dict[type[ServiceError], int] = {
     errors.Malformed: 400,
+    errors.KeyMissing: 401,
+    errors.KeyUnknown: 403,
     errors.NotEnabled: 403,
     errors.NotFound: 404,
     errors.MethodNotAllowed: 405,
@@ -105,6 +107,8 @@ def _headers(error: ServiceError, content_type: bytes) -> Headers:
     headers = [(b"content-type", content_type), (b"cache-control", b"no-store")]
     if isinstance(error, errors.MethodNotAllowed):
         headers.append((b"allow", ", ".join(error.allowed).encode()))
+    if isinstance(error, errors.KeyMissing):
+        headers.append((b"www-authenticate", b"Bearer"))
     if isinstance(error, errors.Overloaded | errors.Unavailable):
         headers.append((b"retry-after", str(error.retry_after_seconds).encode()))
     return headers

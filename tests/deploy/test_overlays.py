@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from service.pull import PullSettings
 from service.settings import Settings
 from tests.deploy.rendering import DEPLOY, OVERLAYS, Object, composed, of_kind, pod_of, rendered, the
+from tests.deploy.serving_rules import findings
 
 pytestmark = pytest.mark.deploy
 
@@ -111,6 +112,18 @@ def test_pulled_models_are_verified_before_a_server_that_cannot_write_them_start
         version, _, digest = pin.partition("@sha256:")
         assert (DEPLOY.parent / "models" / version).is_dir()
         assert len(digest) == 64
+
+
+def test_keys_come_as_a_file_of_a_secret_that_is_the_users_own(tmp_path: Path) -> None:
+    objects = composed(tmp_path, "cpu", "keys")
+    pod = pod_of(the(objects, "Deployment"))
+    (server,), (volume,) = pod["containers"], [one for one in pod["volumes"] if "secret" in one]
+    (mount,) = [one for one in server["volumeMounts"] if one["name"] == volume["name"]]
+    assert mount["readOnly"]
+    file = Path(settings_of(objects)["PUSHFORWARD_KEYS_FILE"])
+    assert str(file.parent) == mount["mountPath"]
+    assert [one for one in findings(objects) if "Secret" not in one] == []
+    assert any("there is no Secret pushforward-keys" in one for one in findings(objects))
 
 
 def test_a_writable_root_is_writable(tmp_path: Path) -> None:

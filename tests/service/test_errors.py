@@ -29,7 +29,7 @@ def test_every_error_has_a_status_of_its_kind() -> None:
     assert statuses[errors.OperationNotOffered] == statuses[errors.UnknownModel] == 404
     assert statuses[errors.LimitExceeded] == 422
     assert statuses[errors.Draining] == statuses[errors.Loading] == 503
-    assert set(statuses.values()) <= {400, 403, 404, 405, 406, 413, 415, 422, 429, 500, 503, 504}
+    assert set(statuses.values()) <= {400, 401, 403, 404, 405, 406, 413, 415, 422, 429, 500, 503, 504}
 
 
 def test_an_unforeseen_error_tells_the_client_nothing_of_itself() -> None:

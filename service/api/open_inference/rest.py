@@ -27,6 +27,9 @@ _SMALL_BODY_BYTES: Final = 2**20
 """Of requests without tensors."""
 
 
+HEALTH_PATHS: Final = ("/v2/health/live", "/v2/health/ready")
+
+
 def is_open_inference(path: str) -> bool:
     """Whether a path belongs to the protocol, so that its errors are the protocol's too."""
     return path == "/v2" or path.startswith("/v2/")

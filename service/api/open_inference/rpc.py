@@ -23,6 +23,8 @@ from service.api.open_inference.tensors import DTYPES, Array, Datatype
 from service.api.problems import rejection_of, sentence, told
 from service.errors import (
     DeadlineExceeded,
+    KeyMissing,
+    KeyUnknown,
     Malformed,
     NotEnabled,
     NotFound,
@@ -31,6 +33,7 @@ from service.errors import (
     Unavailable,
     Unfit,
 )
+from service.keys import Keys
 from service.metrics import Metrics
 from service.settings import Settings
 from service.turns import Timing
@@ -39,6 +42,8 @@ SERVICE: Final = "inference.GRPCInferenceService"
 CODES: Final[dict[type[ServiceError], grpc.StatusCode]] = {
     Malformed: grpc.StatusCode.INVALID_ARGUMENT,
     Unfit: grpc.StatusCode.INVALID_ARGUMENT,
+    KeyMissing: grpc.StatusCode.UNAUTHENTICATED,
+    KeyUnknown: grpc.StatusCode.PERMISSION_DENIED,
     NotEnabled: grpc.StatusCode.PERMISSION_DENIED,
     NotFound: grpc.StatusCode.NOT_FOUND,
     Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
@@ -63,7 +68,10 @@ log = logging.getLogger(__name__)
 class RpcServer:
     """Serves `inference.GRPCInferenceService`. Make one in any thread, `start` it in the event loop."""
 
-    def __init__(self, plane: DataPlane, metrics: Metrics, settings: Settings) -> None:
+    def __init__(
+        self, plane: DataPlane, metrics: Metrics, settings: Settings, keys: Keys | None = None
+    ) -> None:
+        self._keys = keys
         self._plane = plane
         self._metrics = metrics
         self._settings = settings
@@ -111,6 +119,8 @@ class RpcServer:
         async def answer(request: Any, context: Any) -> Any:
             self._metrics.inflight.add(1)
             try:
+                if call not in (self._live, self._ready):
+                    self._check_key(context)
                 return await call(request, context)
             except Exception as error:  # whatever it is, the client gets a code and no internals
                 await self._fail(error, context)
@@ -120,6 +130,11 @@ class RpcServer:
         return grpc.unary_unary_rpc_method_handler(
             answer, request_deserializer=kind.FromString, response_serializer=serialised
         )
+
+    def _check_key(self, context: Any) -> None:
+        if self._keys is not None:
+            sent = {name: value for name, value in context.invocation_metadata() if isinstance(value, str)}
+            self._keys.check(sent.get("authorization", ""), sent.get("x-api-key", ""))
 
     async def _fail(self, error: Exception, context: Any) -> None:
         known = told(error, secrets.token_hex(16))
