@@ -118,8 +118,10 @@ class Run(NamedTuple):
 
 def runs_of(seeds: NDArray[np.int64], indices: NDArray[np.int64]) -> list[Run]:
     """The items (seeds[n], indices[n]), of which there is one at least, as the fewest runs in their order."""
-    breaks = np.flatnonzero((np.diff(seeds) != 0) | (np.diff(indices) != 1)) + 1
-    starts = [0, *breaks.tolist()]
+    breaks = (seeds[1:] != seeds[:-1]) | (indices[1:] - indices[:-1] != 1)
+    if not breaks.any():
+        return [Run(int(seeds[0]), int(indices[0]), len(seeds))]
+    starts = [0, *(np.flatnonzero(breaks) + 1).tolist()]
     ends = [*starts[1:], len(seeds)]
     return [
         Run(int(seeds[first]), int(indices[first]), end - first)

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Final, Literal
 
+import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
@@ -75,7 +76,7 @@ async def sample(task: Task) -> Outcome:
     """The samples (B, *item) that rows of seed and index name, each what it is in `/v1`."""
     seeds, indices = task.arrays["seed"], task.arrays["index"]
     for name, values in (("seed", seeds), ("index", indices)):
-        if values.min() < 0 or values.max() > noise.MAX_SEED:
+        if not 0 <= np.bitwise_or.reduce(values) <= noise.MAX_SEED:  # which has all of its bits set
             raise Unfit(f"`{name}` takes integers from 0 to 2^53 - 1")
     asked = SampleRequest(count=len(seeds), **task.parameters.model_dump())
     request = settled(asked, task.served, NPY, task.settings)
