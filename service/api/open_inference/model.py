@@ -65,6 +65,9 @@ class Model:
         self.outputs = operation.outputs(manifest)
         self.statistics = Statistics()
         self.meter = metrics.meter(manifest.name, operation.name)
+        self.input_values = sum(tensor.row_values for tensor in self.inputs)
+        self.input_bytes = sum(tensor.row_bytes for tensor in self.inputs)
+        self._defaults = operation.parameters()
         self._outputs = {tensor.name: tensor for tensor in self.outputs}
 
     def input(self, name: str) -> TensorMetadata:
@@ -100,6 +103,8 @@ class Model:
         if any(given.get(name) for name in _SEQUENCES):
             raise Unfit("there are no sequences here: every request stands for itself")
         own = {name: value for name, value in given.items() if name not in _IGNORED | _SEQUENCES}
+        if not own:
+            return self._defaults
         try:
             return self.operation.parameters.model_validate(own)
         except ValidationError as error:

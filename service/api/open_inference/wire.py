@@ -80,10 +80,9 @@ class WireRequest(InferenceRequest):
 
 def body_limit(model: Model, settings: Settings, *, has_length: bool) -> int:
     """The most bytes a request can sensibly have: all rows as JSON, or, if it has bytes, as these."""
-    values = sum(tensor.row_values for tensor in model.inputs)
-    size = settings.max_json_inputs * values * _JSON_BYTES_PER_VALUE
+    size = settings.max_json_inputs * model.input_values * _JSON_BYTES_PER_VALUE
     if has_length:
-        size += settings.max_npy_inputs * sum(tensor.row_bytes for tensor in model.inputs)
+        size += settings.max_npy_inputs * model.input_bytes
     return min(settings.max_body_bytes, size + _ENVELOPE_BYTES)
 
 
