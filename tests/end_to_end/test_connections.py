@@ -10,9 +10,11 @@ import pytest
 
 from tests.serving import RunningService, running_service
 
-IDLE_SECONDS = 0.3
+IDLE_SECONDS = 0.6
+"""Long enough for a test that others keep from running, and shorter than the stream takes."""
+KEPT_BYTES = 2**20
 STREAM = (
-    b"GET /v1/models/digits-vae/sample?count=300000&seed=1 HTTP/1.1\r\n"
+    b"GET /v1/models/digits-vae/sample?count=600000&seed=1 HTTP/1.1\r\n"
     b"host: x\r\naccept: application/x-npy\r\n\r\n"
 )
 HEALTH = b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n"
@@ -31,22 +33,23 @@ def connect(service: RunningService) -> socket.socket:
 
 
 def answer(connection: socket.socket) -> tuple[bytes, bytes]:
-    """Head and body of the next answer, whose length its head tells."""
+    """Head and body of the next answer, whose length its head tells; of a long body its beginning."""
     came = b""
     while b"\r\n\r\n" not in came:
         came += _more(connection)
     head, body = came.split(b"\r\n\r\n", 1)
     lines = head.lower().split(b"\r\n")
     length = next(int(line[15:]) for line in lines if line.startswith(b"content-length:"))
-    pieces, missing = [body], length - len(body)
+    missing = length - len(body)
     while missing > 0:
-        pieces.append(_more(connection))
-        missing -= len(pieces[-1])
-    return head, b"".join(pieces)
+        piece = _more(connection)
+        missing -= len(piece)
+        body += piece if len(body) < KEPT_BYTES else b""
+    return head, body
 
 
 def _more(connection: socket.socket) -> bytes:
-    came = connection.recv(65_536)
+    came = connection.recv(2**20)
     assert came, "the service hung up amid an answer"
     return came
 
