@@ -115,7 +115,7 @@ def create_app(settings: Settings, metrics: Metrics | None = None, *, loads_firs
     document = partial(openapi_of, app, asks_for_keys=keys is not None)
     app.openapi = cache(document)  # type: ignore[method-assign]  # FastAPI's own way to replace it
     # outermost, where FastAPI costs the operations nothing
-    open_inference = OpenInference(plane, metrics, settings)
+    open_inference = OpenInference(plane, metrics, settings, keys)
     dispatcher = Dispatcher(app, open_inference, registry, metrics, settings, keys)
     return Service(dispatcher if tracing is None else tracing.around(dispatcher), lifecycle)
 

@@ -21,7 +21,15 @@ from pydantic_settings import BaseSettings, CliApp, SettingsConfigDict, Settings
 
 from service.contract import Manifest
 from service.errors import InvalidVersion
-from service.versions import MANIFEST, flush_to_disk, read_manifest, sha256_of, stage, verify_files
+from service.versions import (
+    MANIFEST,
+    flush_to_disk,
+    parse_manifest,
+    read_manifest,
+    sha256_of,
+    stage,
+    verify_files,
+)
 
 IDLE_SECONDS = 60
 """Longest to wait for the next bytes."""
@@ -118,11 +126,7 @@ def _opened(url: str) -> HTTPResponse:
 
 
 def _manifest(document: bytes, wanted: PinnedVersion) -> Manifest:
-    try:
-        manifest = Manifest.model_validate_json(document)
-    except ValidationError as error:
-        flaw = error.errors(include_input=False, include_url=False)[0]
-        raise InvalidVersion(f"the manifest is one that this release cannot read: {flaw['msg']}") from error
+    manifest = parse_manifest(document, MANIFEST)
     if (manifest.name, str(manifest.version)) != (wanted.name, wanted.version):
         raise InvalidVersion(f"the manifest describes {manifest.name}/{manifest.version}")
     return manifest

@@ -38,19 +38,26 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path = folder / MANIFEST
     try:
-        manifest = Manifest.model_validate_json(path.read_bytes())
+        document = path.read_bytes()
     except OSError as error:
         raise InvalidVersion(f"{path}: cannot be read ({error.strerror})") from error
-    except ValidationError as error:
-        flaw = error.errors(include_input=False, include_url=False)[0]
-        where = ".".join(str(part) for part in flaw["loc"]) or "the document"
-        raise InvalidVersion(f"{path}: {where}: {flaw['msg']}") from error
+    manifest = parse_manifest(document, str(path))
     if (manifest.name, str(manifest.version)) != (folder.parent.name, folder.name):
         raise InvalidVersion(
             f"{path} describes {manifest.name}/{manifest.version}, but stands in "
             f"{folder.parent.name}/{folder.name}"
         )
     return manifest
+
+
+def parse_manifest(document: bytes, source: str) -> Manifest:
+    """A manifest of its bytes; raises InvalidVersion, which names the source and the first flaw."""
+    try:
+        return Manifest.model_validate_json(document)
+    except ValidationError as error:
+        flaw = error.errors(include_input=False, include_url=False)[0]
+        where = ".".join(str(part) for part in flaw["loc"]) or "the document"
+        raise InvalidVersion(f"{source}: {where}: {flaw['msg']}") from error
 
 
 def verify_files(folder: Path, manifest: Manifest) -> None:

@@ -17,6 +17,7 @@ from service.api.exchange import Answer
 from service.api.trace import TRACE, Trace
 from service.api.watch import ClientGone, Watch, Watchman
 from service.errors import BodyTooLarge, Unfit
+from service.keys import Keys
 from service.metrics import Metrics
 from service.protocol import WHOLE, WriteWhole
 from service.turns import Timing
@@ -74,6 +75,10 @@ class Connection:
         """A request header, or the empty string."""
         value = self._headers.get(name)
         return "" if value is None else value.decode("latin-1")
+
+    def check_key(self, keys: Keys) -> None:
+        """Raises KeyMissing or KeyUnknown unless the request brings a key that is taken."""
+        keys.check(self.header(b"authorization"), self.header(b"x-api-key"))
 
     def deadline_seconds(self, longest: float) -> float:
         """Seconds the request may take in all: as many as it asks for, and never more than `longest`.

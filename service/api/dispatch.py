@@ -21,8 +21,7 @@ from service.api.connection import Connection, request_ids
 from service.api.discriminating import DISCRIMINATE
 from service.api.exchange import PNG, Call, Operation, negotiate
 from service.api.interpolation import INTERPOLATE
-from service.api.open_inference.rest import HEALTH_PATHS, OpenInference, is_open_inference
-from service.api.problems import open_inference_error
+from service.api.open_inference.rest import OpenInference, is_open_inference
 from service.api.reading import Reader, from_query
 from service.api.sampling import SAMPLE, SampleRequest, entity_tag, settled
 from service.api.scoring import SCORE
@@ -42,7 +41,7 @@ REQUEST_ID: Final = "pushforward.request_id"
 """Where FastAPI's routes find the request's id in their scope."""
 _ROUTE = "/v1/models/{{model}}{}/{}"
 _PLACES = ("", "/versions/{version}")
-_ASKS_FOR_KEYS = ("/v1/", "/v2")
+_ASKS_FOR_KEYS = "/v1/"
 _PATH = re.compile(r"/v1/models/([^/]+)(?:/versions/([^/]+))?/([a-z]+)")
 
 log = logging.getLogger(__name__)
@@ -141,8 +140,8 @@ class Dispatcher:
         connection = Connection(scope, receive, send, self._metrics, self._watchman, self._fresh_id)
         self._metrics.inflight.add(1)
         try:
-            if self._keys is not None:
-                _check_key(connection, self._keys)
+            if self._keys is not None and scope["path"].startswith(_ASKS_FOR_KEYS):
+                connection.check_key(self._keys)
             route = _route(scope["path"])
             if route is not None:
                 connection.route = route.template
@@ -217,14 +216,6 @@ class Dispatcher:
 
 def _methods(operation: Operation) -> tuple[str, ...]:
     return ("GET", "POST") if operation is SAMPLE else ("POST",)
-
-
-def _check_key(connection: Connection, keys: Keys) -> None:
-    path = connection.scope["path"]
-    if is_open_inference(path):
-        connection.problem = open_inference_error
-    if path.startswith(_ASKS_FOR_KEYS) and path not in HEALTH_PATHS:
-        keys.check(connection.header(b"authorization"), connection.header(b"x-api-key"))
 
 
 def _check_method(connection: Connection, operation: Operation) -> None:

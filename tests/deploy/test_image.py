@@ -19,6 +19,7 @@ from tests.deploy.container import REPOSITORY, Builder, Container, obstacle
 from tests.deploy.lint import amount
 from tests.deploy.locks import lock, normalised, pins
 from tests.deploy.rendering import DEPLOY, pod_of, rendered, the
+from tests.ports import free_port
 
 pytestmark = [pytest.mark.image, pytest.mark.timeout(900)]
 
@@ -75,12 +76,6 @@ def container(image: tuple[Path, dict[str, Any]], tmp_path: Path) -> Iterator[Co
         yield started
     finally:
         started.close()
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def begun(container: Container) -> HTTPConnection:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.ports import free_ports
 from tests.serving import RunningService
 from tests.toy import publish_toy
 
@@ -92,14 +93,6 @@ class Load:
 def asked(connection: HTTPConnection, seed: int) -> bytes:
     connection.request("POST", SAMPLE, json.dumps({"seed": seed, "count": 3}))
     return connection.getresponse().read()
-
-
-def free_ports(count: int) -> list[int]:
-    listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports: list[int] = [listener.getsockname()[1] for listener in listeners]
-    for listener in listeners:
-        listener.close()
-    return ports
 
 
 def replica(models: Path, port: int) -> RunningService:

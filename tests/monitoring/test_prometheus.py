@@ -2,7 +2,6 @@
 
 import re
 import shutil
-import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +21,7 @@ from tests.monitoring.sources import (
     expressions,
     selectors,
 )
+from tests.ports import free_port
 from tests.serving import RunningService, running_service
 from tests.toy import publish_toy
 
@@ -59,12 +59,6 @@ class Prometheus:
         """The series of an expression at this time."""
         found: list[dict[str, Any]] = self.get("/query", query=expression)["result"]
         return found
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
 
 
 @pytest.fixture(scope="module")

@@ -18,12 +18,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
+from tests.ports import free_port
+
 from .arguments import positive, seconds
 from .dialects import OurDialect
 from .failure import BenchFailed
 from .load import apply_load
 from .rounds import open_bench
-from .servers import Target, free_port, running, service_command, service_server
+from .servers import Target, running, service_command, service_server
 from .state import Bench
 from .workloads import SERVICE, WORKLOADS, Workload
 

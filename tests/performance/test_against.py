@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.ports import free_port
+
 from .against import Address, attached
 from .checks import Witness
 from .decoder import name_of, publish_decoder
@@ -15,7 +17,7 @@ from .dialects import NotOffered, OurDialect
 from .failure import BenchFailed
 from .models import Model, linked
 from .open_inference import OpenInference
-from .servers import free_port, naive_server, running, service_server
+from .servers import naive_server, running, service_server
 from .workloads import WORKLOADS, Workload
 
 BY_NAME = {workload.name: workload for workload in WORKLOADS}

@@ -19,15 +19,15 @@ from service.api.open_inference.repository import check_control, read_index_requ
 from service.api.open_inference.wire import JSON_LENGTH, WireRequest
 from service.api.problems import open_inference_error
 from service.errors import Loading, MethodNotAllowed, Unavailable, UnknownRoute
+from service.keys import Keys
 from service.metrics import Metrics
 from service.settings import Settings
 from service.turns import Timing
 
 _SMALL_BODY_BYTES: Final = 2**20
 """Of requests without tensors."""
-
-
-HEALTH_PATHS: Final = ("/v2/health/live", "/v2/health/ready")
+_HEALTH_PATHS: Final = ("/v2/health/live", "/v2/health/ready")
+"""Which need no key."""
 
 
 def is_open_inference(path: str) -> bool:
@@ -51,7 +51,10 @@ Handler: TypeAlias = Callable[["OpenInference", Connection, _Route], Awaitable[A
 class OpenInference:
     """Answers `/v2`."""
 
-    def __init__(self, plane: DataPlane, metrics: Metrics, settings: Settings) -> None:
+    def __init__(
+        self, plane: DataPlane, metrics: Metrics, settings: Settings, keys: Keys | None = None
+    ) -> None:
+        self._keys = keys
         self._plane = plane
         self._metrics = metrics
         self._settings = settings
@@ -59,6 +62,8 @@ class OpenInference:
     async def serve(self, connection: Connection) -> None:
         """Answers one request; what it raises, the connection answers as the protocol has it."""
         connection.problem = open_inference_error
+        if self._keys is not None and connection.scope["path"] not in _HEALTH_PATHS:
+            connection.check_key(self._keys)
         route = _route(connection.scope["path"])
         if route is None:
             raise UnknownRoute("there is no such path; /v2 is the Open Inference Protocol, version 2")
