@@ -15,7 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from service.columns import Column
 
-GraphName = Literal["encode", "decode", "draw", "score", "statistics", "discriminate", "generate_scored"]
+GraphName = Literal[
+    "encode", "decode", "draw", "score", "statistics", "map", "discriminate", "generate_scored"
+]
 OPERATIONS_BY_GRAPHS: tuple[tuple[str, frozenset[GraphName]], ...] = (
     ("sample", frozenset({"decode"})),
     ("interpolate", frozenset({"decode"})),
@@ -36,7 +38,28 @@ Distance = Literal["residual", "feature_distance", "f_anogan"]
 The mean squares of x - G(E(x)) and of f(x) - f(G(E(x))), where f is the discriminator's last hidden layer,
 and their weighted sum. Source: Schlegl et al. 2019, "f-AnoGAN", Medical Image Analysis 54, equation 5.
 """
-Statistic = Bound | Distance
+NoiseFree = Literal["corrected", "path"]
+"""Statistics of a VAE: noise-free columns of the graph `statistics`, higher = more anomalous.
+
+`corrected`, in nats: the log-likelihood of a perfect reconstruction less that at the posterior mean, plus the
+KL, so that an item is not called likely for being easy to describe. Source: Chauhan et al. 2022, "Robust
+outlier detection by de-biasing VAE likelihoods", CVPR, section 3. `path`, in standard deviations: the
+Mahalanobis distance, from held-out items, of what happens on the way through both networks. Source: Huang et
+al. 2024, "Rethinking test-time likelihood: the likelihood path principle and its application to OOD
+detection", arXiv:2401.04933, section 4.
+"""
+Statistic = Bound | NoiseFree | Distance
+Unit = Literal["nats", "standard deviations", "mean square"]
+UNITS: dict[Statistic, Unit] = {
+    "elbo": "nats",
+    "importance_bound": "nats",
+    "corrected": "nats",
+    "path": "standard deviations",
+    "residual": "mean square",
+    "feature_distance": "mean square",
+    "f_anogan": "mean square",
+}
+"""What a surprise by each statistic is measured in."""
 Objective = Literal["minimax", "non-saturating", "hinge", "wasserstein", "relativistic"]
 """What a GAN's discriminator was trained for."""
 Support = Literal["binary", "eight_bit", "unit_interval", "real"]
@@ -108,7 +131,7 @@ class CalibrationSpec(FileSpec):
 
 
 class ScoreDefaults(_Frozen):
-    """What a score request gets when it does not say; draws and seed are None for a GAN, which has none."""
+    """What a score request gets when it does not say; draws and seed are None unless it is a bound."""
 
     statistic: Statistic
     draws: Annotated[int, Field(ge=1)] | None = None
@@ -189,7 +212,7 @@ class Manifest(_Frozen):
     likelihood: str | None
     noise: Literal["philox4x64-boxmuller-1"]
     graphs: dict[GraphName, GraphSpec]
-    statistics: tuple[Distance, ...] = ()
+    statistics: tuple[NoiseFree | Distance, ...] = ()
     """The columns of the graph `statistics`, in order."""
     discriminator: DiscriminatorSpec | None = None
     view: tuple[tuple[float, float], tuple[float, float]] | None = None

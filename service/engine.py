@@ -18,6 +18,7 @@ from service.bound import BoundSession
 from service.contract import GraphSpec, Manifest
 from service.errors import EngineFailed, InvalidVersion, ProviderUnavailable
 from service.provider import PROVIDERS, Provider, open_session, operators_elsewhere
+from service.versions import magnitude
 
 Arrays = tuple[NDArray[Any], ...]
 
@@ -131,7 +132,7 @@ class Engine:
                         f"{name}.{tensor.name} is {list(got.shape)} on the stored example, which says "
                         f"{list(want.shape)}"
                     )
-                gap = float(np.max(np.abs(got - want) / (1.0 + np.abs(want))))
+                gap = float(np.max(np.abs(got - want) / magnitude(tensor.name, want)))
                 if not gap <= _SELF_TEST_TOLERANCE[self.provider]:
                     raise InvalidVersion(
                         f"{name}.{tensor.name} is off by {gap:.1e} of the stored example on "

@@ -71,7 +71,7 @@ def _check_tensors(manifest: Manifest) -> None:
     latents = ("rows", manifest.latent_size)
     terms = ("rows", "draws")
     shapes: dict[str, tuple[int | str, ...]] = {
-        **dict.fromkeys(("inputs", "samples", "uniforms"), items),
+        **dict.fromkeys(("inputs", "samples", "uniforms", "map"), items),
         **dict.fromkeys(("latents", "mean", "log_variance"), latents),
         **dict.fromkeys(("log_likelihood", "log_prior", "log_posterior"), terms),
         **dict.fromkeys(("kl", "logit"), ("rows",)),

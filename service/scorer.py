@@ -1,6 +1,6 @@
 """Scores of one model version: bounds on log p(x) or distances, and their calibrated p-values.
 
-Shapes: B rows, K draws, S statistics of a GAN; items as the manifest says.
+Shapes: B rows, K draws, S noise-free statistics; items as the manifest says.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Scores:
     """The scores of B rows; the last three only where the request was calibrated."""
 
     columns: Mapping[str, Doubles | None]
-    """What was measured by name, each (B,): bounds and their parts in nats per item, or distances."""
+    """What was measured by name, each (B,): bounds and their parts in nats per item, or statistics."""
     surprise: Doubles
     p_value: Doubles | None
     anomaly: NDArray[np.bool_] | None
@@ -97,8 +97,8 @@ class Scorer:
             bounds = await self._bounds(inputs, how.draws, how.seed, timing)
             columns, surprises = self._bound_columns(bounds), surprise(bounds, how.statistic)
         else:
-            distances = await self._distances(inputs, timing)
-            columns, surprises = distances, distances[how.statistic]
+            statistics = await self._statistics(inputs, timing)
+            columns, surprises = statistics, statistics[how.statistic]
         if calibration is None:
             return Scores(columns, surprises, None, None, None)
         p_values, level = calibration.p_values(surprises), how.alpha
@@ -108,7 +108,7 @@ class Scorer:
         finite = threshold if level else None
         return Scores(columns, surprises, p_values, surprises > threshold, finite)
 
-    async def _distances(self, inputs: Floats, timing: Timing) -> dict[str, Doubles]:
+    async def _statistics(self, inputs: Floats, timing: Timing) -> dict[str, Doubles]:
         """The statistics graph's columns by name, each (B,)."""
         (statistics,) = await self._batchers["statistics"].submit((inputs,), timing)
         names: tuple[str, ...] = self._manifest.statistics

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from service import noise
 from service.batching import Batcher
 from service.contract import Manifest, is_picture
-from service.errors import OperationNotOffered
+from service.errors import OperationNotOffered, Unfit
 from service.filtering import Filter
 from service.noise import Floats
 from service.prior import Prior
@@ -201,6 +201,21 @@ class Served:
         """Mean and log-variance (B, D) of each item's posterior; a GAN's encoder has no variance."""
         mean, *log_variance = await self._batchers["encode"].submit((inputs,), timing)
         return mean, log_variance[0] if log_variance else None
+
+    async def surprise_map(self, inputs: Floats, timing: Timing) -> Floats:
+        """How surprising each value of the items (B, *item) is at the posterior mean: nats, shaped like them.
+
+        Raises:
+            Unfit: the version has no such graph; says what to do.
+        """
+        if "map" not in self.manifest.graphs:
+            name = f"{self.manifest.name} {self.manifest.version}"
+            way_out = "publish its run again with `pushforward-train export`, or leave `map` out"
+            if self.manifest.family == "gan":
+                way_out = "a GAN gives no likelihood; leave `map` out, and see `reconstruct`"
+            raise Unfit(f"{name} has no graph `map`, which tells how surprising each value is: {way_out}")
+        (surprises,) = await self._batchers["map"].submit((inputs,), timing)
+        return surprises
 
     async def discriminate(self, inputs: Floats, timing: Timing) -> Floats:
         """The discriminator's calibrated logit of each item, (B,)."""

@@ -74,6 +74,19 @@ def verify_files(folder: Path, manifest: Manifest) -> None:
             raise InvalidVersion(f"{path}: its SHA-256 is not the manifest's; publish the version again")
 
 
+def magnitude(output: str, values: NDArray[Any]) -> NDArray[Any]:
+    """What an error in a graph's output is relative to, of its values (B, ...): 1 + |value|.
+
+    A value of a map is a part of its item's score and no more precise than that: where a likelihood is
+    narrow, the last digit of a location is a milli-nat of one pixel. There it is 1 + the sum of the item's.
+    """
+    sizes: NDArray[Any] = np.abs(values)
+    if output == "map":
+        sizes = sizes.sum(axis=tuple(range(1, sizes.ndim)), keepdims=True)
+    larger: NDArray[Any] = 1 + sizes
+    return larger
+
+
 def read_arrays(
     path: Path, wanted: Mapping[str, tuple[tuple[int, ...], type[np.floating[Any]]]]
 ) -> dict[str, NDArray[Any]]:

@@ -14,6 +14,8 @@ from training.quality.measure import FLOOR, quality_names
 from training.quality.yardsticks import Measured
 from training.recipe import shipped_recipe
 
+MEASURED = "validation_auroc_"
+"""How the names of the figures begin that an anomaly statistic was chosen by."""
 _VALUES: dict[Support, str] = {
     "binary": "pixels 0 or 1",
     "eight_bit": "pixels with 256 levels in [0, 1]",
@@ -53,7 +55,10 @@ def _card(manifest: Manifest, dataset: Dataset, beside: Mapping[str, Measured]) 
         what = "The density of 4096 samples"
         pictures = _PICTURES.format(name=manifest.name, what=what, last=4095, query="seed=0")
     quality = quality_names(manifest.metrics)
-    apart = {name + end for name in quality for end in ("", FLOOR, *(f"_{choice}" for choice in CHOICES))}
+    choosing = {name for name in manifest.metrics if name.startswith(MEASURED)}
+    apart = choosing | {
+        name + end for name in quality for end in ("", FLOOR, *(f"_{choice}" for choice in CHOICES))
+    }
     figures = "\n".join(_figure(name, m) for name, m in manifest.metrics.items() if name not in apart)
     calibration = ""
     if manifest.defaults is not None:
@@ -84,7 +89,7 @@ Measured on the test split, on averaged weights.
 | figure | value | standard error | unit | how |
 |---|---|---|---|---|
 {figures}
-{_quality(manifest, quality, beside)}{calibration}"""
+{_quality(manifest, quality, beside)}{_choosing(manifest, choosing)}{calibration}"""
 
 
 _PICTURES = """![{what}](samples.png)
@@ -117,6 +122,21 @@ def _quality(manifest: Manifest, names: Set[str], beside: Mapping[str, Measured]
             lines.append(f"| {name} | {' | '.join(cells)} | {metric.unit} | {_escaped(metric.note)} |")
     table = "\n".join(lines)
     return f"\n## Quality and diversity\n\n{_STANDS_IN}\n\n{table}\n"
+
+
+def _choosing(manifest: Manifest, names: Set[str]) -> str:
+    """Why scores are by the statistic that they are by, if it was chosen."""
+    if not names or manifest.defaults is None:
+        return ""
+    figures = "\n".join(_figure(name, m) for name, m in manifest.metrics.items() if name in names)
+    head = "| figure | value | standard error | unit | how |\n|---|---|---|---|---|"
+    return (
+        f"\n## The anomaly statistic\n\n{_CHOSEN.format(manifest.defaults.statistic)}\n\n{head}\n{figures}\n"
+    )
+
+
+_CHOSEN = """Scores are by `{}` unless a request says otherwise. It was chosen by these figures, of the
+validation split and of outliers planted in it; nothing tested was looked at."""
 
 
 def _ending(manifest: Manifest, end: str) -> dict[str, Metric]:

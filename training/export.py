@@ -17,12 +17,14 @@ from torch import Tensor
 from service.contract import (
     CalibrationSpec,
     DiscriminatorSpec,
+    Distance,
     FileSpec,
     GraphName,
     GraphSpec,
     Manifest,
     Metric,
     MixturePrior,
+    NoiseFree,
     Parity,
     Provenance,
     ScoreDefaults,
@@ -30,20 +32,23 @@ from service.contract import (
 from service.noise import NOISE
 from service.prior import read_prior
 from service.versions import publish, sha256_of, stage
+from training.anomaly import fit_statistics
 from training.card import write_card
+from training.choice import settle_statistic
 from training.comparison import measure_beside
 from training.data import Dataset
 from training.discrimination import calibrate_discriminator
 from training.gan import STATISTICS, Gan
 from training.gan_step import GanStep
-from training.graphs import Graph, export_graph, gan_graphs, vae_graphs
+from training.graphs import Graph, export_graph
+from training.offers import gan_graphs, vae_graphs
 from training.parity import Exported, measure_parity, open_session, write_self_test
 from training.pictures import write_samples
 from training.platt import ReliabilityRow
 from training.provenance import commit, library_versions
 from training.quality.measure import quality_names
 from training.recipe import Recipe
-from training.scoring import Scorer, bound_scorer, calibrate, distance_scorer
+from training.scoring import Scorer, both_scorers, bound_scorer, calibrate, column_scorer
 from training.step import Step
 from training.vae import Vae, with_fixed_prior
 from training.vae_step import VaeStep
@@ -85,13 +90,14 @@ def export(
             export_graph(graph, path)
             parts.exported[graph.name] = Exported(graph, open_session(path))
             parts.parity[graph.name] = measure_parity(parts.exported[graph.name], dataset)
-        scorer = _scorer(model, parts.exported, recipe)
+        scorer = _scorer(model, parts, recipe)
         if scorer is not None:
+            choice = settle_statistic(recipe.calibration, scorer, model.support, dataset)
             say(f"calibrating on {len(dataset.items['calibration'])} items")
             parts.calibration, parts.defaults, rates = calibrate(
-                scorer, model.support, recipe.calibration, dataset, staging
+                scorer, model.support, choice.options, choice.rest, staging
             )
-            parts.metrics |= rates
+            parts.metrics |= choice.metrics | rates
         write_self_test(parts.exported, staging / "self_test.npz", dataset)
         manifest = _manifest(recipe, dataset, model, parts, staging)
         count = _POINTS if manifest.item_shape == (2,) else _SAMPLES
@@ -117,6 +123,7 @@ class _Parts:
     metrics: dict[str, Metric]
     exported: dict[GraphName, Exported] = field(default_factory=dict)
     parity: dict[GraphName, Parity] = field(default_factory=dict)
+    statistics: tuple[NoiseFree | Distance, ...] = ()
     discriminator: DiscriminatorSpec | None = None
     reliability: list[ReliabilityRow] = field(default_factory=list)
     calibration: CalibrationSpec | None = None
@@ -147,7 +154,7 @@ def _manifest(recipe: Recipe, dataset: Dataset, model: Vae | Gan, parts: _Parts,
             )
             for name, one in parts.exported.items()
         },
-        statistics=STATISTICS if "statistics" in parts.exported else (),
+        statistics=parts.statistics,
         discriminator=parts.discriminator,
         view=_view(dataset),
         calibration=parts.calibration,
@@ -169,8 +176,12 @@ def _graphs(
 ) -> list[Graph]:
     """The model's graphs; a GAN's discriminator is calibrated first, if its logits are density ratios."""
     if isinstance(model, Vae):
-        return vae_graphs(model, dataset.item_shape)
+        say(f"fitting anomaly scores on {len(dataset.items['validation'])} items")
+        statistics = fit_statistics(model, torch.from_numpy(dataset.items["validation"]))
+        parts.statistics = statistics.names
+        return vae_graphs(model, dataset.item_shape, statistics)
     assert recipe.gan is not None
+    parts.statistics = () if model.encoder is None else STATISTICS
     spec = DiscriminatorSpec(objective=recipe.gan.objective, packing=recipe.gan.packing)
     platt = None
     if spec.flaw is None:
@@ -182,12 +193,15 @@ def _graphs(
     return gan_graphs(model, dataset.item_shape, platt)
 
 
-def _scorer(model: Vae | Gan, exported: dict[GraphName, Exported], recipe: Recipe) -> Scorer | None:
+def _scorer(model: Vae | Gan, parts: _Parts, recipe: Recipe) -> Scorer | None:
     """What scores anomalies, if anything does."""
-    if isinstance(model, Vae):
-        analytic_kl = model.components() is None
-        return bound_scorer(exported["score"].run, model.latent, analytic_kl, recipe.calibration)
-    return distance_scorer(exported["statistics"].run) if "statistics" in exported else None
+    if not parts.statistics:
+        return None
+    columns = column_scorer(parts.exported["statistics"].run, parts.statistics, recipe.calibration)
+    if isinstance(model, Gan):
+        return columns
+    run, analytic_kl = parts.exported["score"].run, model.components() is None
+    return both_scorers(bound_scorer(run, model.latent, analytic_kl, recipe.calibration), columns)
 
 
 def _view(dataset: Dataset) -> tuple[tuple[float, float], tuple[float, float]] | None:

@@ -1,4 +1,4 @@
-"""ONNX graphs of a trained model: their shapes, their export, and the rules each must keep.
+"""ONNX graphs: what one is, its export, and the rules it must keep.
 
 Shapes: B rows (free, the axis "rows"), K draws (free, "draws"), D latent dimensions; items (B, *item).
 Noise is always an input, so that a seed means the same wherever a graph runs.
@@ -20,10 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from service.contract import GraphName, TensorSpec
-from training.gan import STATISTICS, Gan
-from training.likelihoods import nearest_levels
-from training.platt import Platt
-from training.vae import Vae, score_terms
+from training.gan import Gan
+from training.vae import Vae
 
 OPSET = 18
 # fmt: off
@@ -71,68 +69,6 @@ class Graph:
     outputs: tuple[TensorSpec, ...]
     judge: Callable[[Tensor], Tensor] | None = None
     """What makes the second output of the first, where that is how it comes about."""
-
-
-def gan_graphs(gan: Gan, item_shape: tuple[int, ...], platt: Platt | None) -> list[Graph]:
-    """The graphs that a GAN offers: an encoder's if it has one, a discriminator's if that is calibrated."""
-    inputs, samples = _spec("inputs", "rows", *item_shape), _spec("samples", "rows", *item_shape)
-    latents = _spec("latents", "rows", gan.latent)
-    graphs = [Graph("decode", Operation(gan, gan.decode), (latents,), (samples,))]
-    if gan.encoder is not None:
-        columns = _spec("statistics", "rows", len(STATISTICS))
-        graphs += [
-            Graph("encode", Operation(gan, gan.encode), (inputs,), (_spec("mean", "rows", gan.latent),)),
-            Graph("statistics", Operation(gan, gan.statistics), (inputs,), (columns,)),
-        ]
-    if platt is not None:
-        logit = _spec("logit", "rows")
-
-        def judged(items: Tensor) -> Tensor:
-            return platt(gan.discriminate(items))
-
-        def generate_scored(latents: Tensor) -> tuple[Tensor, Tensor]:
-            generated = gan.decode(latents)
-            return generated, judged(generated)
-
-        graphs += [
-            Graph("discriminate", Operation(gan, judged), (inputs,), (logit,)),
-            Graph("generate_scored", Operation(gan, generate_scored), (latents,), (samples, logit), judged),
-        ]
-    return graphs
-
-
-def vae_graphs(vae: Vae, item_shape: tuple[int, ...]) -> list[Graph]:
-    """The four graphs that a VAE offers."""
-    items = ("rows", *item_shape)
-    latents = _spec("latents", "rows", vae.latent)
-    samples, inputs, per_draw = _spec("samples", *items), _spec("inputs", *items), ("rows", "draws")
-    nearest = nearest_levels if vae.likelihood.support == "eight_bit" else nn.Identity()
-    return [
-        Graph(
-            "encode",
-            Operation(vae, lambda x: vae.encode(nearest(x))),
-            (inputs,),
-            (_spec("mean", "rows", vae.latent), _spec("log_variance", "rows", vae.latent)),
-        ),
-        Graph("decode", Operation(vae, lambda z: vae.likelihood.mean(vae.decode(z))), (latents,), (samples,)),
-        Graph(
-            "draw",
-            Operation(vae, lambda z, u: vae.likelihood.draw(vae.decode(z), u)),
-            (latents, _spec("uniforms", *items)),
-            (samples,),
-        ),
-        Graph(
-            "score",
-            Operation(vae, lambda x, eps: tuple(score_terms(vae, nearest(x), eps))),
-            (inputs, _spec("eps", *per_draw, vae.latent)),
-            (
-                _spec("log_likelihood", *per_draw),
-                _spec("log_prior", *per_draw),
-                _spec("log_posterior", *per_draw),
-                _spec("kl", "rows"),
-            ),
-        ),
-    ]
 
 
 def example_inputs(graph: Graph, rows: int, draws: int, seed: int = 0) -> tuple[Tensor, ...]:
@@ -225,10 +161,6 @@ def _plain(model: onnx.ModelProto) -> onnx.ModelProto:
     # Inferred shapes are inferred again by any reader; names of inner values stay.
     del graph.value_info[:]
     return plain
-
-
-def _spec(name: str, *shape: object) -> TensorSpec:
-    return TensorSpec.model_validate({"name": name, "shape": shape})
 
 
 @contextlib.contextmanager

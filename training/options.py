@@ -231,10 +231,11 @@ class EvaluationOptions(Options):
 class CalibrationOptions(Options):
     """How scores are calibrated; these become the version's defaults."""
 
-    statistic: Statistic | None = None
-    """Unless told, `elbo` for a VAE and `f_anogan` for a GAN."""
+    statistic: Statistic | Literal["auto"] | None = None
+    """What scores are by unless a request says; unless told, `elbo` for a VAE and `f_anogan` for a GAN.
+    `auto`: what best tells planted outliers from the validation split; see `training/choice.py`."""
     draws: int = Field(default=16, ge=2)
-    """Of a VAE's bounds; a GAN's scores have no noise."""
+    """Of a VAE's bounds; no other score has noise."""
     seed: int = Field(default=0, ge=0, lt=2**53)
     """Names those draws."""
     alpha: float = Field(default=0.01, gt=0, lt=1)

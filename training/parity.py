@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from service.contract import GraphName, GraphSpec, Manifest, Parity
-from service.versions import read_manifest, verify_files
+from service.versions import magnitude, read_manifest, verify_files
 from training.data import Dataset
 from training.graphs import Graph, check_graph, example_inputs
 from training.vae import Vae
@@ -88,7 +88,7 @@ def measure_parity(exported: Exported, dataset: Dataset) -> Parity:
             for spec, ours, theirs, all_rows in zip(
                 exported.graph.outputs, got, expected, whole, strict=True
             ):
-                error = _relative_error(ours, theirs.numpy(), like=all_rows)
+                error = _relative_error(spec.name, ours, theirs.numpy(), like=all_rows)
                 where = f"graph {exported.graph.name}, output {spec.name}, {rows} rows"
                 if not error <= PARITY_TOLERANCE:
                     raise ParityError(
@@ -153,7 +153,7 @@ def verify_version(folder: Path) -> Manifest:
         inputs = [example[f"{name}.inputs.{tensor.name}"] for tensor in spec.inputs]
         for tensor, got in zip(spec.outputs, run_graph(session, spec, inputs), strict=True):
             stored_output = example[f"{name}.outputs.{tensor.name}"]
-            error = _relative_error(got, stored_output, like=stored_output)
+            error = _relative_error(tensor.name, got, stored_output, like=stored_output)
             if not error <= _STORED_TOLERANCE:
                 raise ParityError(
                     f"{folder}: {name}.{tensor.name} is off by {error:.1e} of the stored example; "
@@ -204,11 +204,11 @@ def _settled_uniforms(vae: Vae, latents: Tensor, uniforms: Tensor, dataset: Data
     return uniforms
 
 
-def _relative_error(got: Floats, want: Floats, like: Floats) -> float:
-    """The largest error, relative to 1 + |value|.
+def _relative_error(output: str, got: Floats, want: Floats, like: Floats) -> float:
+    """The largest error of an output, relative to its `magnitude`.
 
     Values smaller than the median of those in `like` count as large as that: a log density that happens to
     be near 0 is the sum of as large terms of both signs as any other, and no more precise than they.
     """
-    scale = 1 + np.maximum(np.abs(want), float(np.median(np.abs(like))))
+    scale = np.maximum(magnitude(output, want), 1 + float(np.median(np.abs(like))))
     return float(np.max(np.abs(got - want) / scale))

@@ -92,11 +92,31 @@ def prior_log_prob(latents: Tensor, gaussians: Gaussians | None) -> Tensor:
     if gaussians is None:
         return -0.5 * item_sum(latents * latents + LOG_TWO_PI)
     squares = _squared_distances(latents, gaussians)
-    joint = -0.5 * (squares + item_sum(gaussians.log_variances + LOG_TWO_PI))
-    largest = joint.amax(-1, keepdim=True)
-    sums = item_sum(torch.exp(joint - largest))
+    return _log_mean_exp(-0.5 * (squares + item_sum(gaussians.log_variances + LOG_TWO_PI)))
+
+
+def prior_kl(mean: Tensor, log_variance: Tensor, gaussians: Gaussians | None) -> Tensor:
+    """KL(q || p) in nats, (B,), of q = N(mean, exp(log_variance)), each (B, D): to N(0, I) without a mixture.
+
+    Of a mixture no closed form is known: then it is -log of the mean of exp(-KL(q || p_m)) over its
+    Gaussians p_m, which is at least KL(q || p), and equals it for a single one. No draws are needed.
+    Source: Hershey & Olsen 2007, "Approximating the Kullback Leibler divergence between Gaussian mixture
+    models", ICASSP, section 8 (the variational upper bound, of a q with one component).
+    """
+    if gaussians is None:
+        return item_sum(gaussian_kl(mean, log_variance))
+    squares = _squared_distances(mean.unsqueeze(1), gaussians).squeeze(1)
+    spreads = torch.exp(log_variance) @ torch.exp(-gaussians.log_variances).T
+    cross_entropies = 0.5 * (squares + spreads + item_sum(gaussians.log_variances))
+    return -_log_mean_exp(-cross_entropies) - 0.5 * item_sum(log_variance + 1)
+
+
+def _log_mean_exp(values: Tensor) -> Tensor:
+    """(...) from (..., M)."""
+    largest = values.amax(-1, keepdim=True)
+    sums = item_sum(torch.exp(values - largest))
     logs = in_lanes(torch.log, sums.reshape(-1, 1)).reshape(sums.shape)
-    return largest.squeeze(-1) + logs - math.log(len(gaussians.means))
+    return largest.squeeze(-1) + logs - math.log(values.shape[-1])
 
 
 class Islands(nn.Module):

@@ -6,9 +6,10 @@ Shapes: N items; items (N, *item).
 from __future__ import annotations
 
 import contextlib
+import operator
 import shutil
 from collections.abc import Mapping
-from functools import partial
+from functools import partial, reduce
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,15 @@ from training.data import DataError
 from training.options import CalibrationOptions
 from training.parity import Floats, open_session, run_graph
 from training.recipe import RecipeError
-from training.scoring import Run, Scorer, bound_scorer, distance_scorer, require_resolvable, write_calibration
+from training.scoring import (
+    Run,
+    Scorer,
+    both_scorers,
+    bound_scorer,
+    column_scorer,
+    require_resolvable,
+    write_calibration,
+)
 
 _CARD = "README.md"
 _MEASURED = "flagged_"
@@ -45,9 +54,8 @@ def recalibrate(folder: Path, data: Path, given: Mapping[str, Any]) -> Path:
     """
     manifest = read_manifest(folder)
     verify_files(folder, manifest)
-    before = {} if manifest.defaults is None else manifest.defaults.model_dump(exclude_none=True)
     try:
-        chosen = CalibrationOptions.model_validate(before | dict(given))
+        chosen = CalibrationOptions.model_validate(_before(manifest) | dict(given))
     except ValidationError as error:
         flaw = error.errors()[0]
         raise RecipeError(f"{flaw['loc'][0]} is {flaw['input']!r}: {flaw['msg']}") from None
@@ -79,12 +87,24 @@ def recalibrate(folder: Path, data: Path, given: Mapping[str, Any]) -> Path:
 
 
 def _scorer(folder: Path, manifest: Manifest, options: CalibrationOptions) -> Scorer:
+    scorers = []
     if "score" in manifest.graphs:
         run = _runner(folder, manifest.graphs["score"])
-        return bound_scorer(run, manifest.latent_size, manifest.analytic_kl, options)
+        scorers.append(bound_scorer(run, manifest.latent_size, manifest.analytic_kl, options))
     if "statistics" in manifest.graphs:
-        return distance_scorer(_runner(folder, manifest.graphs["statistics"]))
-    raise DataError(f"{folder}: this {manifest.family} has no graph that scores, so nothing to calibrate")
+        run = _runner(folder, manifest.graphs["statistics"])
+        scorers.append(column_scorer(run, manifest.statistics, options))
+    if not scorers:
+        raise DataError(f"{folder}: this {manifest.family} has no graph that scores, so nothing to calibrate")
+    return reduce(both_scorers, scorers)
+
+
+def _before(manifest: Manifest) -> dict[str, Any]:
+    """How a version is scored unless told: its defaults, and the draws and seed of its bounds."""
+    calibrated = {} if manifest.calibration is None else manifest.calibration.statistics
+    noise = [how.model_dump(include={"draws", "seed"}, exclude_none=True) for how in calibrated.values()]
+    defaults = {} if manifest.defaults is None else manifest.defaults.model_dump(exclude_none=True)
+    return reduce(operator.or_, noise, {}) | defaults
 
 
 def _runner(folder: Path, graph: GraphSpec) -> Run:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import get_args
+from typing import Final, get_args
 
 import numpy as np
 
@@ -26,12 +26,12 @@ from service.contract import (
 )
 from service.noise import scoring_noise
 from service.versions import sha256_of
-from training.data import Dataset
-from training.gan import STATISTICS
+from training.data import Dataset, Split
 from training.options import CalibrationOptions
 from training.parity import Floats
 from training.recipe import RecipeError
 
+_BOUNDS: Final[tuple[Statistic, ...]] = get_args(Bound)
 _ROWS = 100
 _NOISE_ROWS = 1000
 
@@ -44,9 +44,14 @@ class Scorer:
     """Items (N, *item) to the surprises (N,) by each statistic."""
     default: Statistic
     """What a recipe that names no statistic is calibrated for."""
-    draws: int | None = None
-    seed: int | None = None
-    """Of the noise that the surprises depend on, if there is any."""
+    options: CalibrationOptions
+    """Draws and seed of the noise that bounds depend on."""
+
+    def noise(self, statistic: Statistic) -> dict[str, int]:
+        """The draws and the seed that surprises by a statistic depend on, if any."""
+        if statistic not in _BOUNDS:
+            return {}
+        return {"draws": self.options.draws, "seed": self.options.seed}
 
 
 Run = Callable[[Sequence[Floats]], tuple[Floats, ...]]
@@ -69,17 +74,22 @@ def bound_scorer(run: Run, latent: int, analytic_kl: bool, options: CalibrationO
         bounds = bounds_from_terms(*terms, analytic_kl=analytic_kl)
         return {statistic: surprise(bounds, statistic) for statistic in get_args(Bound)}
 
-    return Scorer(surprises, "elbo", options.draws, options.seed)
+    return Scorer(surprises, "elbo", options)
 
 
-def distance_scorer(run: Run) -> Scorer:
-    """The distances of a GAN with an encoder, by its graph `statistics`."""
+def column_scorer(run: Run, names: Sequence[Statistic], options: CalibrationOptions) -> Scorer:
+    """What the graph `statistics` gives, whose columns have those names: scores free of noise."""
 
     def surprises(items: Floats) -> dict[Statistic, Doubles]:
         columns = np.concatenate([run([batch])[0] for batch in _batches(items)])
-        return dict(zip(STATISTICS, columns.T.astype(np.float64), strict=True))
+        return dict(zip(names, columns.T.astype(np.float64), strict=True))
 
-    return Scorer(surprises, "f_anogan")
+    return Scorer(surprises, names[-1], options)
+
+
+def both_scorers(first: Scorer, second: Scorer) -> Scorer:
+    """The statistics of two scorers of one version, by default the first's."""
+    return replace(first, surprises=lambda items: first.surprises(items) | second.surprises(items))
 
 
 def _batches(items: Floats) -> Iterator[Floats]:
@@ -116,7 +126,7 @@ def calibrate(
     """
     spec, defaults, calibration = write_calibration(scorer, options, dataset.items["calibration"], folder)
     statistic = defaults.statistic
-    drawn = f" with {scorer.draws} draws" if scorer.draws else ""
+    drawn = f" with {defaults.draws} draws" if defaults.draws else ""
     rates = {}
     for name, items, what in _trials(support, dataset):
         p_values = calibration.p_values(scorer.surprises(items)[statistic])
@@ -143,6 +153,11 @@ def write_calibration(
     """
     surprises = {name: np.sort(v) for name, v in scorer.surprises(items).items()}
     statistic = options.statistic or scorer.default
+    if statistic == "auto":
+        raise RecipeError(
+            "calibration.statistic is 'auto', which chooses when a trained model is exported; to calibrate a "
+            f"version anew, name one of {', '.join(surprises)}"
+        )
     if statistic not in surprises:
         raise RecipeError(
             f"calibration.statistic is {statistic!r}, which this model does not have; "
@@ -150,13 +165,14 @@ def write_calibration(
         )
     path = folder / "calibration.npz"
     np.savez(path, allow_pickle=False, **surprises)
-    how = {"draws": scorer.draws, "seed": scorer.seed}
     spec = CalibrationSpec(
         file=path.name,
         sha256=sha256_of(path),
-        statistics={name: CalibratedStatistic(n=len(v), **how) for name, v in surprises.items()},
+        statistics={
+            name: CalibratedStatistic(n=len(v), **scorer.noise(name)) for name, v in surprises.items()
+        },
     )
-    defaults = ScoreDefaults(statistic=statistic, alpha=options.alpha, **how)
+    defaults = ScoreDefaults(statistic=statistic, alpha=options.alpha, **scorer.noise(statistic))
     return spec, defaults, Calibration(surprises[statistic])
 
 
@@ -165,7 +181,8 @@ def _trials(support: Support, dataset: Dataset) -> Iterator[tuple[str, Floats, s
     yield "flagged_test", dataset.items["test"], "test items"
     random = np.random.default_rng(0)
     if support == "real":
-        yield "flagged_mixed", _mixed(dataset, random), "rows with every column from another training row"
+        mixed = mixed_columns(dataset, "train", _NOISE_ROWS, random)
+        yield "flagged_mixed", mixed, "rows with every column from another training row"
     else:
         noise = random.random((_NOISE_ROWS, *dataset.item_shape), dtype=np.float32)
         noise = noise.round() if support == "binary" else noise
@@ -174,11 +191,11 @@ def _trials(support: Support, dataset: Dataset) -> Iterator[tuple[str, Floats, s
         yield "flagged_outliers", dataset.outliers, "items of the classes that were kept out"
 
 
-def _mixed(dataset: Dataset, random: np.random.Generator) -> Floats:
-    """Rows whose columns are those of the training split, but belong to different rows of it."""
-    train, parts = dataset.items["train"], []
+def mixed_columns(dataset: Dataset, split: Split, rows: int, random: np.random.Generator) -> Floats:
+    """Rows (rows, F) whose columns are those of a split, but belong to different rows of it."""
+    items, parts = dataset.items[split], []
     for _, place in column_places(dataset.columns):
-        parts.append(train[random.integers(len(train), size=_NOISE_ROWS), place])
+        parts.append(items[random.integers(len(items), size=rows), place])
     return np.concatenate(parts, axis=1)
 
 

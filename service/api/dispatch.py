@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from service.api.coding import DECODE, ENCODE, RECONSTRUCT
 from service.api.connection import Connection, request_ids
 from service.api.discriminating import DISCRIMINATE
-from service.api.exchange import PNG, Call, Operation, negotiate
+from service.api.exchange import PNG, Body, Call, Operation, negotiate
 from service.api.interpolation import INTERPOLATE
 from service.api.open_inference.rest import OpenInference, is_open_inference
 from service.api.reading import Reader, from_query
@@ -86,12 +86,16 @@ class _Offer:
         if not served.makes_pictures:
             self._answers = tuple(kind for kind in operation.answers if kind != PNG)
 
-    def accepted(self, accept: str) -> str:
-        """The media type to answer in; pictures only of what can be shown.
+    def accepted(self, accept: str, request: Body | None = None) -> str:
+        """The media type to answer in; pictures only of what can be shown, and what the request can have.
 
         Raises:
             NotAcceptable: `Accept` likes nothing that is answered for this model; says what is.
         """
+        if request is not None and self._operation.answers_to is not None:
+            answers = self._operation.answers_to(request)
+            if answers != self._operation.answers:
+                return negotiate(accept, answers)
         if self._answers == self._operation.answers or negotiate(accept, self._operation.answers) != PNG:
             return negotiate(accept, self._operation.answers)
         try:
@@ -211,6 +215,7 @@ class Dispatcher:
         body = await connection.body(limit)
         self._metrics.body_bytes.observe(len(body))
         request, array = offer.reader.read(content_type, query, body)
+        accepted = offer.accepted(connection.header(b"accept"), request)
         return Call(served, request, array, accepted, self._settings)
 
 

@@ -105,8 +105,9 @@ class Operation:
 
     `request` is its JSON body as documented. Where it holds arrays, `array` names their field, `options`
     are the other fields, given as a query when the array comes alone, as npy or as a picture. `typed`
-    makes the body for a model's sizes, where that is not simply the rows of `array`. `description` says in
-    the documentation what neither the summary nor the texts of the keys can.
+    makes the body for a model's sizes, where that is not simply the rows of `array`. `answers_to` says which
+    of the `answers` a request can have, where that depends on its options. `description` says in the
+    documentation what neither the summary nor the texts of the keys can.
     """
 
     name: str
@@ -118,6 +119,7 @@ class Operation:
     array: ArrayField | None = None
     options: type[Body] | None = None
     typed: Callable[[Sizes], type[Body]] | None = None
+    answers_to: Callable[[Any], tuple[str, ...]] | None = None
     description: str = ""
 
     @property

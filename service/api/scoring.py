@@ -1,46 +1,32 @@
-"""Scoring items by bounds on their log-likelihood, or by a GAN's distances, with calibrated p-values."""
+"""Scoring items by bounds on their log-likelihood or by noise-free statistics, with calibrated p-values."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Annotated, Any, Final, Literal, get_args
+import asyncio
+from collections.abc import Mapping
+from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
-from service.api.exchange import JSON, Answer, Body, Call, Count, Floats, Inputs, Operation, Seed, to_json
-from service.calibration import Correction, Doubles
-from service.contract import Bound, Manifest, ScoreDefaults, Statistic
-from service.errors import LimitExceeded, Unfit
-from service.scorer import Scores, offered_statistics
-from service.served import Served
-from service.settings import Settings
-from service.turns import Timing
-
-_BOUNDS: Final[tuple[Statistic, ...]] = get_args(Bound)
-_DRAWS: Final = 16
-_SEED: Final = 0
-_ALPHA: Final = 0.01
-"""How a version is scored that has no defaults."""
-
-
-class ScoreOptions(Body):
-    """How to score; what is left out is taken from the model's manifest."""
-
-    statistic: Statistic | None = None
-    """What `surprise` is: the negative of a bound on log p(x) (VAE), or a distance (GAN)."""
-    draws: Count | None = None
-    """Latent draws per item; more draws, smaller standard errors. Bounds alone have draws."""
-    seed: Seed | None = None
-    """Names the draws, which are the same for every row. Bounds alone have draws."""
-    alpha: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """The share of ordinary items that may be flagged as anomalies; with a correction, the share of the
-    flagged that may be ordinary."""
-    correction: Correction = "none"
-    """`benjamini-hochberg`: hold the false discovery rate, the expected share of ordinary items among the
-    flagged, at most at alpha over the items of this request."""
+from service.api.exchange import (
+    BESIDE_THE_LOOP_VALUES,
+    JSON,
+    NPY,
+    PNG,
+    Answer,
+    Body,
+    Call,
+    Floats,
+    Inputs,
+    Operation,
+    arrays_answer,
+    json_in_pieces,
+    to_json,
+)
+from service.api.scored import ScoreOptions, complete, scored_as
+from service.calibration import Correction
+from service.contract import Statistic, Unit
+from service.heat import heat_of
 
 
 class ScoreRequest(ScoreOptions):
@@ -50,7 +36,7 @@ class ScoreRequest(ScoreOptions):
 
 
 class Score(Body):
-    """One item's scores by a VAE, in nats per item unless named otherwise."""
+    """One item's scores by a bound (VAE), in nats per item unless named otherwise."""
 
     elbo: float
     standard_error: float | None
@@ -63,9 +49,14 @@ class Score(Body):
     anomaly: bool | None
 
 
-class DistanceScore(Body):
-    """One item's scores by a GAN, mean squares; of the distances, those that the version has."""
+class StatisticScore(Body):
+    """One item's scores without noise: of these statistics, those that the version has."""
 
+    corrected: float | None = None
+    """The log-likelihood of a perfect reconstruction, less that at the posterior mean, plus the KL: nats."""
+    path: float | None = None
+    """The Mahalanobis distance of the way through both networks from that of held-out items, in standard
+    deviations: of the norms of reconstruction error, posterior mean and scale, of surprise and KL."""
     residual: float | None = None
     """The mean square of the item less its reconstruction."""
     feature_distance: float | None = None
@@ -89,114 +80,35 @@ class ScoreAnswer(Body):
     correction: Correction
     threshold: float | None
     """The surprise above which items are flagged; null if none was calibrated, or a correction flags none."""
-    unit: Literal["nats", "mean square"]
-    scores: list[Score | DistanceScore]
+    unit: Unit
+    scores: list[Score | StatisticScore]
+    map: list[Any] | None = None
+    """If asked for: for each item, shaped like it, how surprising each of its values is at the posterior
+    mean: minus its log-likelihood in nats, less that of a perfect reconstruction if there is such a thing."""
 
 
 async def score(call: Call[ScoreOptions]) -> Answer:
-    """Answers the bounds or distances of each item, its surprise, and where calibrated its p-value."""
+    """Answers the scores of each item, its surprise, and where calibrated its p-value; or its map alone."""
     assert call.array is not None, "the dispatcher reads an array for this operation"
+    maps = await call.served.surprise_map(call.array, call.timing) if call.request.map else None
+    if maps is not None and call.accepted != JSON:
+        complete(call.request, call.served.manifest)  # refuses what the version has not, as for JSON
+        return await arrays_answer(call, {"map": await _heat(maps) if call.accepted == PNG else maps})
     scored = await scored_as(call.request, call.served, call.array, call.settings, call.timing)
-    body = to_json(call.identity | scored.told | {"scores": _rows(scored.tensors)})
+    fields = call.identity | scored.told | {"scores": _rows(scored.tensors)}
+    body = to_json(fields) if maps is None else await json_in_pieces(fields, {"map": maps})
     headers = () if scored.how.seed is None else ((b"x-pushforward-seed", b"%d" % scored.how.seed),)
     return Answer(JSON, body, len(body), headers, len(call.array), scored.flagged, scored.p_values)
 
 
-@dataclass(frozen=True, slots=True)
-class Scored:
-    """Scores, and how they were made."""
-
-    how: ScoreDefaults
-    correction: Correction
-    scores: Scores
-
-    @property
-    def told(self) -> dict[str, Any]:
-        """What an answer tells of all rows."""
-        how = self.how
-        return {
-            "statistic": how.statistic,
-            "draws": how.draws,
-            "seed": how.seed,
-            "alpha": how.alpha,
-            "correction": self.correction,
-            "threshold": self.scores.threshold,
-            "unit": "nats" if how.statistic in _BOUNDS else "mean square",
-        }
-
-    @property
-    def tensors(self) -> dict[str, Doubles | NDArray[np.bool_] | None]:
-        """What an answer tells of each row, (B,) by name; None is what was not measured or calibrated."""
-        scores = self.scores
-        return {
-            **scores.columns,
-            "surprise": scores.surprise,
-            "p_value": scores.p_value,
-            "anomaly": scores.anomaly,
-        }
-
-    @property
-    def flagged(self) -> int:
-        """How many rows are anomalies."""
-        return 0 if self.scores.anomaly is None else int(self.scores.anomaly.sum())
-
-    @property
-    def p_values(self) -> Sequence[float]:
-        """Those of the rows, or none."""
-        return () if self.scores.p_value is None else self.scores.p_value.tolist()
+async def _heat(maps: Floats) -> Floats:
+    if maps.size > BESIDE_THE_LOOP_VALUES:
+        return await asyncio.to_thread(heat_of, maps)
+    return heat_of(maps)
 
 
-async def scored_as(
-    options: ScoreOptions, served: Served, inputs: Floats, settings: Settings, timing: Timing
-) -> Scored:
-    """Scores items (B, *item) as the options say, and the version's defaults where they do not.
-
-    Raises:
-        Unfit: the version lacks the statistic, the statistic has no draws, or no p-values to correct.
-        LimitExceeded: too many draws, or an alpha below what the calibration can resolve.
-    """
-    how = _complete(options, served.manifest)
-    _check_draws(how, len(inputs), settings)
-    scores = await served.scorer.score(inputs, how, timing, options.correction)
-    return Scored(how, options.correction, scores)
-
-
-def _complete(options: ScoreOptions, manifest: Manifest) -> ScoreDefaults:
-    """How to score: the options, and for what they leave out the version's defaults.
-
-    Raises:
-        Unfit: the version lacks the statistic, or the statistic has no draws.
-    """
-    offered = offered_statistics(manifest)
-    standard = manifest.defaults or ScoreDefaults(statistic=offered[0], alpha=_ALPHA)
-    statistic = options.statistic or standard.statistic
-    if statistic not in offered:
-        raise Unfit(f"{manifest.name} has no statistic {statistic}; it has {', '.join(offered)}")
-    alpha = standard.alpha if options.alpha is None else options.alpha
-    draws = standard.draws if options.draws is None else options.draws
-    seed = standard.seed if options.seed is None else options.seed
-    if statistic in _BOUNDS:
-        return ScoreDefaults(
-            statistic=statistic,
-            draws=_DRAWS if draws is None else draws,
-            seed=_SEED if seed is None else seed,
-            alpha=alpha,
-        )
-    if options.draws is not None or options.seed is not None:
-        raise Unfit(f"the statistic {statistic} is free of noise: leave `draws` and `seed` out")
-    return ScoreDefaults(statistic=statistic, alpha=alpha)
-
-
-def _check_draws(how: ScoreDefaults, rows: int, settings: Settings) -> None:
-    """Raises LimitExceeded if the draws are too many, for an item or in all."""
-    draws = how.draws or 1
-    if draws > settings.max_draws:
-        raise LimitExceeded(f"draws is {draws}, at most {settings.max_draws} are taken")
-    if rows * draws > settings.max_score_cost:
-        raise LimitExceeded(
-            f"{rows} rows of {draws} draws are {rows * draws}, over the limit of "
-            f"{settings.max_score_cost} a request; send fewer rows or ask for fewer draws"
-        )
+def _answers(request: ScoreOptions) -> tuple[str, ...]:
+    return (JSON, NPY, PNG) if request.map else (JSON,)
 
 
 def _rows(tensors: Mapping[str, NDArray[Any] | None]) -> list[dict[str, Any]]:
@@ -208,11 +120,13 @@ def _rows(tensors: Mapping[str, NDArray[Any] | None]) -> list[dict[str, Any]]:
 
 SCORE = Operation(
     "score",
-    "Score items by bounds on log p(x) (VAE) or by distances (GAN)",
+    "Score items by bounds on log p(x) or by the way through both networks (VAE), or by distances (GAN)",
     ScoreRequest,
-    (JSON,),
+    (JSON, NPY, PNG),
     score,
     ScoreAnswer,
     "inputs",
     ScoreOptions,
+    answers_to=_answers,
+    description="npy and PNG answer maps alone, and only where `map` is true.",
 )

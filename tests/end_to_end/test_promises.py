@@ -48,6 +48,7 @@ def test_a_row_is_bit_for_bit_the_same_in_every_batch_of_1_to_64_and_any_order(m
         "generate_scored": latents,
         "discriminate": items,
         "statistics": items,
+        "map": items,
     }
     for graph in manifest.graphs.keys() & given.keys():
         rows = given[graph]

@@ -27,9 +27,18 @@ class UnitNoise:
         pass
 
     def log_prob(self, parameters: Tensor, items: Tensor) -> Tensor:
+        return self.value_log_prob(parameters, items).flatten(1).sum(1)
+
+    def value_log_prob(self, parameters: Tensor, items: Tensor) -> Tensor:
         squares: Tensor = ((items - parameters) / SIGMA) ** 2
         log_density: Tensor = -0.5 * (squares + math.log(2 * math.pi * SIGMA**2))
-        return log_density.flatten(1).sum(1)
+        return log_density
+
+    def best_log_prob(self, items: Tensor) -> Tensor:
+        return self.value_log_prob(items, items)
+
+    def residual(self, parameters: Tensor, items: Tensor) -> Tensor:
+        return items - parameters
 
     def mean(self, parameters: Tensor) -> Tensor:
         return parameters

@@ -1,5 +1,7 @@
 import json
+import math
 import re
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +19,15 @@ from service.noise import scoring_noise
 from service.versions import read_manifest
 from tests.training.tiny import digits, tiny_recipe
 from training.__main__ import app
+from training.anomaly import fit_statistics, surprise_map
+from training.card import MEASURED
 from training.graphs import ALLOWED_OPERATORS, GraphError, check_graph
 from training.options import EncoderOptions
-from training.parity import PARITY_TOLERANCE, verify_version
+from training.parity import PARITY_TOLERANCE, open_session, run_graph, verify_version
 from training.recipe import parse_recipe
 from training.runs import restore_averaged
-from training.vae import score_terms
+from training.scoring import Scorer, both_scorers, bound_scorer, column_scorer
+from training.vae import score_terms, with_fixed_prior
 from training.vae_step import VaeStep
 
 
@@ -54,8 +59,8 @@ def toml(table: dict[str, object], prefix: str = "") -> str:
 
 
 GRAPHS = {
-    "vae": {"encode", "decode", "draw", "score"},
-    "vamp": {"encode", "decode", "draw", "score"},
+    "vae": {"encode", "decode", "draw", "score", "statistics", "map"},
+    "vamp": {"encode", "decode", "draw", "score", "statistics", "map"},
     "gan": {"encode", "decode", "statistics", "discriminate", "generate_scored"},
     "wgan": {"decode"},
 }
@@ -76,7 +81,8 @@ def version(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         tiny = tiny.model_copy(update={"gan": wasserstein})
     if tiny.vae is not None and request.param == "vamp":
         vae = tiny.vae.model_copy(update={"prior": "vamp", "prior_components": 9})
-        tiny = tiny.model_copy(update={"vae": vae})
+        auto = tiny.calibration.model_copy(update={"statistic": "auto", "draws": 5})
+        tiny = tiny.model_copy(update={"vae": vae, "calibration": auto})
     recipe.write_text(toml(tiny.model_dump(mode="json", exclude_none=True)))
     return publish(folder, recipe)
 
@@ -198,6 +204,76 @@ def test_calibration_ranks_the_calibration_split_and_nothing_else(version: Path,
     assert how.n == len(surprises) == 128
     assert np.allclose(surprises, np.sort(expected), rtol=1e-4, atol=1e-3)
     assert Calibration(surprises).p_values(np.array([np.inf]))[0] == pytest.approx(1 / 129)
+
+
+def published_scorer(version: Path, manifest: Manifest) -> Scorer:
+    """The statistics of a published VAE, by its own graphs."""
+    recipe = parse_recipe(
+        json.loads((next((version.parents[2] / "runs").iterdir()) / "recipe.json").read_text())
+    )
+    run = {
+        name: partial(run_graph, open_session(version / spec.file), spec)
+        for name, spec in manifest.graphs.items()
+    }
+    bounds = bound_scorer(run["score"], manifest.latent_size, manifest.analytic_kl, recipe.calibration)
+    columns = column_scorer(run["statistics"], manifest.statistics, recipe.calibration)
+    return both_scorers(bounds, columns)
+
+
+@pytest.mark.parametrize("version", ["vae", "vamp"], indirect=True)
+def test_p_values_of_held_out_items_are_no_smaller_than_uniform_by_every_statistic(
+    version: Path, manifest: Manifest
+) -> None:
+    assert manifest.calibration is not None
+    assert list(manifest.calibration.statistics) == ["elbo", "importance_bound", "corrected", "path"]
+    with np.load(version / manifest.calibration.file) as stored:
+        calibrations = {name: Calibration(stored[name]) for name in manifest.calibration.statistics}
+    items = digits(tiny_recipe()).items["test"]
+    for name, surprises in published_scorer(version, manifest).surprises(items).items():
+        p_values = calibrations[name].p_values(surprises)
+        for alpha in (0.05, 0.1, 0.2, 0.5):
+            error = math.sqrt(alpha * (1 - alpha) * (1 / len(items) + 1 / 128))
+            assert (p_values <= alpha).mean() <= alpha + 4 * error, name
+
+
+@pytest.mark.parametrize("version", ["vae", "vamp"], indirect=True)
+def test_bounds_alone_are_calibrated_with_draws(manifest: Manifest) -> None:
+    assert manifest.calibration is not None
+    for name, how in manifest.calibration.statistics.items():
+        assert (how.draws is not None) == (how.seed is not None) == (name in ("elbo", "importance_bound"))
+
+
+@pytest.mark.parametrize("version", ["vamp"], indirect=True)
+def test_a_chosen_statistic_stands_in_the_manifest_and_the_card_says_why(
+    version: Path, manifest: Manifest
+) -> None:
+    means = {
+        name: manifest.metrics[MEASURED + name].value
+        for name in ("elbo", "importance_bound", "corrected", "path")
+    }
+    assert manifest.defaults is not None
+    assert means[manifest.defaults.statistic] == max(means.values())
+    card = (version / "README.md").read_text()
+    assert f"Scores are by `{manifest.defaults.statistic}` unless a request says otherwise" in card
+    assert card.count(f"| {MEASURED}path |") == 1
+
+
+@pytest.mark.parametrize("version", ["vae", "vamp"], indirect=True)
+def test_published_statistics_and_maps_are_those_of_the_model(version: Path, manifest: Manifest) -> None:
+    (run,) = (version.parents[2] / "runs").iterdir()
+    recipe = parse_recipe(json.loads((run / "recipe.json").read_text()))
+    dataset = digits(recipe)
+    step, _ = restore_averaged(recipe, dataset, run)
+    assert isinstance(step, VaeStep)
+    vae, items = with_fixed_prior(step.model), torch.from_numpy(dataset.items["test"][:20])
+    fitted = fit_statistics(vae, torch.from_numpy(dataset.items["validation"]))
+    assert manifest.statistics == fitted.names == ("corrected", "path")
+    with torch.no_grad():
+        expected = {"statistics": fitted(vae, items), "map": surprise_map(vae, items)}
+    for name, values in expected.items():
+        spec = manifest.graphs[name]  # type: ignore[index]
+        (got,) = run_graph(open_session(version / spec.file), spec, [items.numpy()])
+        np.testing.assert_allclose(got, values.numpy(), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("version", ["wgan"], indirect=True)

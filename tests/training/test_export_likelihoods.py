@@ -9,7 +9,10 @@ import torch
 
 from service.contract import TensorSpec
 from tests.training.likelihood_cases import dataset_for
-from training.graphs import Graph, Operation, export_graph, vae_graphs
+from training.anomaly import fit_statistics
+from training.data import Dataset
+from training.graphs import Graph, Operation, export_graph
+from training.offers import vae_graphs
 from training.parity import PARITY_TOLERANCE, Exported, measure_parity, open_session
 from training.recipe import parse_recipe
 from training.vae import Vae, make_vae, with_fixed_prior
@@ -33,17 +36,21 @@ def tiny_vae(likelihood: str, prior: str) -> Vae:
     return with_fixed_prior(make_vae(recipe, dataset_for(likelihood))).eval()
 
 
-def joined(vae: Vae, item_shape: tuple[int, ...]) -> Graph:
-    """The graphs `decode`, `draw` and `score` as one: the exporter takes seconds for each."""
-    decode, draw, score = (g for g in vae_graphs(vae, item_shape) if g.name != "encode")
+def joined(vae: Vae, dataset: Dataset) -> Graph:
+    """All graphs but `encode` as one: the exporter takes seconds for each."""
+    statistics = fit_statistics(vae, torch.from_numpy(dataset.items["validation"]))
+    graphs = {graph.name: graph for graph in vae_graphs(vae, dataset.item_shape, statistics)}
+    decode, draw, score = graphs["decode"], graphs["draw"], graphs["score"]
+    of_items = (graphs["statistics"], graphs["map"])
 
     def everything(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
         latents, uniforms, items, eps = tensors
-        return (decode.module(latents), draw.module(latents, uniforms), *score.module(items, eps))
+        scores = (graph.module(items) for graph in of_items)
+        return (decode.module(latents), draw.module(latents, uniforms), *score.module(items, eps), *scores)
 
     means = TensorSpec(name="means", shape=decode.outputs[0].shape)
-    inputs, outputs = (*draw.inputs, *score.inputs), (means, *draw.outputs, *score.outputs)
-    return Graph("draw", Operation(vae, everything), inputs, outputs)
+    outputs = (means, *draw.outputs, *score.outputs, *(spec for graph in of_items for spec in graph.outputs))
+    return Graph("draw", Operation(vae, everything), (*draw.inputs, *score.inputs), outputs)
 
 
 def run_at(
@@ -70,7 +77,7 @@ def test_likelihoods_and_priors_export_and_stay_finite_far_out(
 ) -> None:
     dataset = dataset_for(likelihood)
     vae = tiny_vae(likelihood, prior)
-    graph = joined(vae, dataset.item_shape)
+    graph = joined(vae, dataset)
     # refuses a graph that breaks a rule, and a row whose result depends on the others
     export_graph(graph, tmp_path / "joined.onnx")
     one = Exported(graph, open_session(tmp_path / "joined.onnx"))

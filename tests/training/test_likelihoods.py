@@ -7,7 +7,15 @@ import pytest
 import torch
 
 from service.contract import Support
-from tests.training.likelihood_cases import COLUMNS, DISCRETE, NAMES, dataset_for, in_float64, likelihood_of
+from tests.training.likelihood_cases import (
+    COLUMNS,
+    DISCRETE,
+    NAMES,
+    SCALING,
+    dataset_for,
+    in_float64,
+    likelihood_of,
+)
 from training.likelihoods import Likelihood, SupportError, make_likelihood
 from training.options import VaeOptions
 
@@ -73,6 +81,47 @@ def test_float32_agrees_with_float64(name: str) -> None:
             (single.mean(parameters), double.mean(parameters.double())),
         ):
             assert torch.allclose(ours.double(), exact, rtol=2e-6, atol=2e-4)
+
+
+@every_likelihood
+def test_the_values_of_an_item_add_up_to_its_log_likelihood(name: str) -> None:
+    likelihood, items = likelihood_of(name), items_for(name, 20)
+    parameters = likelihood.bounded(random_outputs(likelihood, items))
+    values = likelihood.value_log_prob(parameters, items)
+    assert values.shape == items.shape
+    torch.testing.assert_close(values.flatten(1).sum(1), likelihood.log_prob(parameters, items))
+
+
+@pytest.mark.parametrize("name", NAMES[:3])
+def test_no_parameters_are_better_than_the_best_and_some_are_as_good(name: str) -> None:
+    likelihood, levels = likelihood_of(name), torch.linspace(0, 1, 2 if name == "bernoulli" else 256)
+    items = levels.reshape(1, 1, 1, -1)
+    best = likelihood.best_log_prob(items)
+    assert best is not None
+    outputs = torch.cat([-(far := torch.logspace(-3, 5, 300)), torch.zeros(1), far])
+    if likelihood.parameters_per_value == 2:
+        # locations on the levels, which a decoder's outputs reach somewhere, and every scale
+        grid = torch.cat([torch.linspace(-1, 1, 6001), torch.tensor([-1e9, 1e9])])
+        outputs = torch.cat(
+            [torch.stack([grid, torch.full_like(grid, s)], 1) for s in (-1e5, -3.0, 0.0, 9.0)]
+        )
+    parameters = likelihood.bounded(outputs.reshape(len(outputs), -1, 1, 1))
+    values = likelihood.value_log_prob(parameters, items.expand(len(outputs), *items.shape[1:]))
+    assert (values <= best + 1e-5).all()
+    assert (values.amax(0, keepdim=True) >= best - 0.02).all()
+
+
+def test_the_best_of_a_table_is_not_defined_as_its_scales_are_bounded_by_us_alone() -> None:
+    assert likelihood_of("gaussian").best_log_prob(items_for("gaussian", 2)) is None
+
+
+@every_likelihood
+def test_a_residual_is_small_where_the_mean_is_near(name: str) -> None:
+    likelihood, items = likelihood_of(name), items_for(name, 2)
+    parameters = likelihood.bounded(random_outputs(likelihood, items))
+    scale = SCALING.scale if name == "gaussian" else 1.0
+    gaps = ((items - likelihood.mean(parameters)) / torch.as_tensor(scale)).double()
+    torch.testing.assert_close(likelihood.residual(parameters, items).double(), gaps, rtol=1e-3, atol=1e-3)
 
 
 @every_likelihood

@@ -65,6 +65,7 @@ def test_the_card_says_what_it_was_calibrated_on(version: Path, tmp_path: Path) 
         (items(50), {"alpha": 0.01}, RecipeError, "at least 99 items"),
         (items(50), {"alpha": 2.0}, RecipeError, "alpha is 2.0"),
         (items(200), {"statistic": "residual"}, RecipeError, "it has elbo, importance_bound"),
+        (items(200), {"statistic": "auto"}, RecipeError, "name one of elbo, importance_bound"),
         (items(200) * 0.5, {}, DataError, "outside the model's support, binary"),
         (items(200)[:, :, :1], {}, DataError, r"takes numbers \(N, 1, 2, 2\)"),
         (np.array([{}]), {}, DataError, "not an .npy file of numbers"),

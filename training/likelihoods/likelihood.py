@@ -44,8 +44,24 @@ class Likelihood(Protocol):
         """Log p(items | parameters) in nats per item, (B,)."""
         ...
 
+    def value_log_prob(self, parameters: Tensor, items: Tensor) -> Tensor:
+        """What each value adds to `log_prob`, in nats, shaped like items."""
+        ...
+
+    def best_log_prob(self, items: Tensor) -> Tensor | None:
+        """The most that `value_log_prob` could be, by the parameters that suit each value best.
+
+        That is the log-likelihood of a perfect reconstruction, value by value. None where it says nothing:
+        where the likelihood is a density that only a bound on its scale keeps from growing for ever.
+        """
+        ...
+
     def mean(self, parameters: Tensor) -> Tensor:
         """E[x | parameters], shaped like items."""
+        ...
+
+    def residual(self, parameters: Tensor, items: Tensor) -> Tensor:
+        """Items less their mean, shaped like them, in units in which all values vary alike."""
         ...
 
     def draw(self, parameters: Tensor, uniforms: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ _LOCATIONS = (-1.0, 2.0)
 _LOG_SCALES = (math.log(0.5 * _LEVEL), 0.0)
 """From half a level, where one level has up to 46% of the mass, to as wide as the whole range. A narrower
 scale would magnify the last digits of a location, which differ between processors, even more."""
+_BEST_INSIDE = math.log(math.tanh(_LEVEL / math.exp(_LOG_SCALES[0]) / 4))
 _NEAR = 1e-3
 """How far from a level, in levels, a value may be for float32's sake."""
 
@@ -64,7 +65,11 @@ class DiscretisedLogistic:
             )
 
     def log_prob(self, parameters: Tensor, items: Tensor) -> Tensor:
-        """(B,) nats, a log-probability of the nearest levels.
+        """(B,) nats, a log-probability of the nearest levels."""
+        return item_sum(self.value_log_prob(parameters, items).flatten(1))
+
+    def value_log_prob(self, parameters: Tensor, items: Tensor) -> Tensor:
+        """The log-probability of the level nearest to each value.
 
         With a and b the standardised upper and lower edge, log(F(a) - F(b)) = log F(a) + log F(-b) +
         log(1 - e^(b - a)), in which nothing cancels; at the outermost levels one edge is infinite.
@@ -81,7 +86,16 @@ class DiscretisedLogistic:
         black, white = levels < 0.5, levels > _STEPS - 0.5
         inside = torch.where(black, zero, above_lower) + torch.where(white, zero, below_upper)
         edges = torch.where(black, zero, torch.where(white, zero, both_edges))
-        return item_sum((edges - inside).flatten(1))
+        return edges - inside
+
+    def best_log_prob(self, items: Tensor) -> Tensor:
+        """0 for black and white, which may have all of the mass; log 0.46 for a level between them.
+
+        There the narrowest logistic lies on the level: F(w/2) - F(-w/2) = tanh(w/4), w its width in scales.
+        """
+        levels, zero = torch.round(items * _STEPS), torch.zeros_like(items)
+        black, white = levels < 0.5, levels > _STEPS - 0.5
+        return torch.where(black, zero, torch.where(white, zero, _BEST_INSIDE))
 
     def mean(self, parameters: Tensor) -> Tensor:
         """The mean of the logistic, its tails moved to 0 and 1: that of the levels within 0.023 levels."""
@@ -92,6 +106,10 @@ class DiscretisedLogistic:
             in_lanes(F.softplus, (location - end) * inverse_scale) for end in (0.0, 1.0)
         )
         return (scale * (above_black - above_white)).clamp(0, 1)
+
+    def residual(self, parameters: Tensor, items: Tensor) -> Tensor:
+        """Pixels less their mean."""
+        return items - self.mean(parameters)
 
     def draw(self, parameters: Tensor, uniforms: Tensor) -> Tensor:
         """The level nearest to the logistic's inverse distribution function at the uniforms."""

@@ -94,18 +94,30 @@ class GaussianTable(nn.Module):
 
     def log_prob(self, parameters: Tensor, items: Tensor) -> Tensor:
         """(B,) nats: log densities of the raw numbers plus log probabilities of the categories."""
+        return item_sum(self.value_log_prob(parameters, items))
+
+    def value_log_prob(self, parameters: Tensor, items: Tensor) -> Tensor:
+        """The log density of each raw number; the log probability of a category at the 1 that it is."""
         location, log_scale = halves(parameters)
-        standardised = ((items - self.shift) / self.scale).clamp(-_FURTHEST, _FURTHEST)
-        gaps = (standardised - location) * torch.exp(-log_scale)
+        gaps = (self._standardised(items) - location) * torch.exp(-log_scale)
         numbers = -0.5 * gaps * gaps - log_scale - torch.log(self.scale) - 0.5 * math.log(2 * math.pi)
         log_probability = in_lanes(torch.log, self._probabilities(location))
-        return item_sum(self._each(numbers, items * log_probability))
+        return self._each(numbers, items * log_probability)
+
+    def best_log_prob(self, _items: Tensor) -> None:
+        """None: the narrower its Gaussian, the likelier a number, whatever number it is."""
+        return
 
     def mean(self, parameters: Tensor) -> Tensor:
         """The expected raw numbers, and the probability of each category."""
         location, _ = halves(parameters)
         numbers = self.shift + self.scale * location
         return self._each(numbers, self._probabilities(location))
+
+    def residual(self, parameters: Tensor, items: Tensor) -> Tensor:
+        """Numbers less their mean, in standard deviations of their columns; categories less their chance."""
+        location, _ = halves(parameters)
+        return self._each(self._standardised(items) - location, items - self._probabilities(location))
 
     def draw(self, parameters: Tensor, uniforms: Tensor) -> Tensor:
         """Raw numbers by the inverse normal distribution function, categories one-hot.
@@ -121,6 +133,9 @@ class GaussianTable(nn.Module):
         )
         category = ((begun @ self._same - self._place).abs() < 0.5).to(uniforms.dtype)
         return self._each(numbers, category)
+
+    def _standardised(self, items: Tensor) -> Tensor:
+        return ((items - self.shift) / self.scale).clamp(-_FURTHEST, _FURTHEST)
 
     def _each(self, numbers: Tensor, categories: Tensor) -> Tensor:
         """The former at the features of numbers, the latter at those of categories; both finite."""

@@ -121,7 +121,8 @@ class Model:
             raise Unfit(
                 f"{self.name} makes no {', '.join(lacking)} for this request: p_value and anomaly come only "
                 "by a statistic, draws and a seed that were calibrated, standard_error only of several "
-                "draws, and of the other scores those that the statistic has"
+                "draws, a map only with the parameter `map`, and of the other scores those that the "
+                "statistic has"
             )
         names = wanted or [name for name in self._outputs if name in outcome.arrays]
         told = {name: value for name, value in outcome.told.items() if value is not None}

@@ -20,7 +20,7 @@ from service.api.discriminating import gives_ratios, judgements
 from service.api.exchange import NPY, Body, Count, Floats
 from service.api.open_inference.tensors import Array, TensorMetadata
 from service.api.sampling import SampleRequest, settled, told_of
-from service.api.scoring import ScoreOptions, scored_as
+from service.api.scored import ScoreOptions, scored_as
 from service.contract import Manifest
 from service.errors import Unfit
 from service.filtering import joined
@@ -115,9 +115,13 @@ async def reconstruct(task: Task) -> Outcome:
 
 
 async def score(task: Task) -> Outcome:
-    """The bounds or distances of each item, its surprise, and where calibrated its p-value, each (B,)."""
-    scored = await scored_as(task.parameters, task.served, _items(task), task.settings, task.timing)
-    return Outcome(_present(scored.tensors), scored.told, scored.flagged, scored.p_values)
+    """The scores of each item, its surprise, and where calibrated its p-value, each (B,); and a map of it."""
+    items = _items(task)
+    scored = await scored_as(task.parameters, task.served, items, task.settings, task.timing)
+    arrays = _present(scored.tensors)
+    if task.parameters.map:
+        arrays["map"] = await task.served.surprise_map(items, task.timing)
+    return Outcome(arrays, scored.told, scored.flagged, scored.p_values)
 
 
 async def discriminate(task: Task) -> Outcome:
@@ -166,10 +170,12 @@ def _scores(manifest: Manifest) -> Tensors:
         names += ["elbo", "standard_error", "expected_log_likelihood", "kl", "importance_bound"]
         names += ["bits_per_dimension"] if manifest.discrete else []
     names += [*manifest.statistics, "surprise"]
-    doubles = tuple(TensorMetadata(name, "FP64") for name in names)
-    if manifest.calibration is None:
-        return doubles
-    return (*doubles, TensorMetadata("p_value", "FP64"), TensorMetadata("anomaly", "BOOL"))
+    tensors = [TensorMetadata(name, "FP64") for name in names]
+    if manifest.calibration is not None:
+        tensors += [TensorMetadata("p_value", "FP64"), TensorMetadata("anomaly", "BOOL")]
+    if "map" in manifest.graphs:
+        tensors.append(TensorMetadata("map", "FP32", manifest.item_shape))
+    return tuple(tensors)
 
 
 def _judgements(manifest: Manifest) -> Tensors:

@@ -1,0 +1,145 @@
+"""How a request is scored: its options, completed by the version's defaults, and what is told of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from service.api.exchange import Body, Count, Floats, Seed
+from service.calibration import Correction, Doubles
+from service.contract import UNITS, Bound, Manifest, ScoreDefaults, Statistic
+from service.errors import LimitExceeded, Unfit
+from service.scorer import Scores, offered_statistics
+from service.served import Served
+from service.settings import Settings
+from service.turns import Timing
+
+_BOUNDS: Final[tuple[Statistic, ...]] = get_args(Bound)
+_DRAWS: Final = 16
+_SEED: Final = 0
+_ALPHA: Final = 0.01
+"""How a version is scored that has no defaults."""
+
+
+class ScoreOptions(Body):
+    """How to score; what is left out is taken from the model's manifest."""
+
+    statistic: Statistic | None = None
+    """What `surprise` is: the negative of a bound on log p(x), or `corrected` or `path`, which have no noise
+    (VAE); or a distance (GAN)."""
+    draws: Count | None = None
+    """Latent draws per item; more draws, smaller standard errors. Bounds alone have draws."""
+    seed: Seed | None = None
+    """Names the draws, which are the same for every row. Bounds alone have draws."""
+    alpha: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """The share of ordinary items that may be flagged as anomalies; with a correction, the share of the
+    flagged that may be ordinary."""
+    correction: Correction = "none"
+    """`benjamini-hochberg`: hold the false discovery rate, the expected share of ordinary items among the
+    flagged, at most at alpha over the items of this request."""
+    map: bool = False
+    """Whether to tell how surprising each value of an item is too; as npy or PNG, that alone is answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """Scores, and how they were made."""
+
+    how: ScoreDefaults
+    correction: Correction
+    scores: Scores
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """What an answer tells of all rows."""
+        how = self.how
+        return {
+            "statistic": how.statistic,
+            "draws": how.draws,
+            "seed": how.seed,
+            "alpha": how.alpha,
+            "correction": self.correction,
+            "threshold": self.scores.threshold,
+            "unit": UNITS[how.statistic],
+        }
+
+    @property
+    def tensors(self) -> dict[str, Doubles | NDArray[np.bool_] | None]:
+        """What an answer tells of each row, (B,) by name; None is what was not measured or calibrated."""
+        scores = self.scores
+        return {
+            **scores.columns,
+            "surprise": scores.surprise,
+            "p_value": scores.p_value,
+            "anomaly": scores.anomaly,
+        }
+
+    @property
+    def flagged(self) -> int:
+        """How many rows are anomalies."""
+        return 0 if self.scores.anomaly is None else int(self.scores.anomaly.sum())
+
+    @property
+    def p_values(self) -> Sequence[float]:
+        """Those of the rows, or none."""
+        return () if self.scores.p_value is None else self.scores.p_value.tolist()
+
+
+async def scored_as(
+    options: ScoreOptions, served: Served, inputs: Floats, settings: Settings, timing: Timing
+) -> Scored:
+    """Scores items (B, *item) as the options say, and the version's defaults where they do not.
+
+    Raises:
+        Unfit: the version lacks the statistic, the statistic has no draws, or no p-values to correct.
+        LimitExceeded: too many draws, or an alpha below what the calibration can resolve.
+    """
+    how = complete(options, served.manifest)
+    _check_draws(how, len(inputs), settings)
+    scores = await served.scorer.score(inputs, how, timing, options.correction)
+    return Scored(how, options.correction, scores)
+
+
+def complete(options: ScoreOptions, manifest: Manifest) -> ScoreDefaults:
+    """How to score: the options, and for what they leave out the version's defaults.
+
+    Raises:
+        Unfit: the version lacks the statistic, or the statistic has no draws.
+    """
+    offered = offered_statistics(manifest)
+    standard = manifest.defaults or ScoreDefaults(statistic=offered[0], alpha=_ALPHA)
+    statistic = options.statistic or standard.statistic
+    if statistic not in offered:
+        raise Unfit(f"{manifest.name} has no statistic {statistic}; it has {', '.join(offered)}")
+    alpha = standard.alpha if options.alpha is None else options.alpha
+    calibrated = manifest.calibration.statistics.get(statistic) if manifest.calibration else None
+    noise = standard if calibrated is None or standard.statistic == statistic else calibrated
+    draws = noise.draws if options.draws is None else options.draws
+    seed = noise.seed if options.seed is None else options.seed
+    if statistic in _BOUNDS:
+        return ScoreDefaults(
+            statistic=statistic,
+            draws=_DRAWS if draws is None else draws,
+            seed=_SEED if seed is None else seed,
+            alpha=alpha,
+        )
+    if options.draws is not None or options.seed is not None:
+        raise Unfit(f"the statistic {statistic} is free of noise: leave `draws` and `seed` out")
+    return ScoreDefaults(statistic=statistic, alpha=alpha)
+
+
+def _check_draws(how: ScoreDefaults, rows: int, settings: Settings) -> None:
+    """Raises LimitExceeded if the draws are too many, for an item or in all."""
+    draws = how.draws or 1
+    if draws > settings.max_draws:
+        raise LimitExceeded(f"draws is {draws}, at most {settings.max_draws} are taken")
+    if rows * draws > settings.max_score_cost:
+        raise LimitExceeded(
+            f"{rows} rows of {draws} draws are {rows * draws}, over the limit of "
+            f"{settings.max_score_cost} a request; send fewer rows or ask for fewer draws"
+        )

@@ -1,0 +1,202 @@
+"""What a trained VAE says of items without noise: two more statistics, and a map, from a real server."""
+
+import io
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+from service.heat import heat_of
+from service.versions import read_manifest
+from tests.serving import as_npy, npy, running_service
+from tests.training.test_export import publish, toml
+from tests.training.tiny import digits, tiny_recipe
+from training.parity import open_session
+from training.recalibration import recalibrate
+from training.recipe import Recipe
+
+MODEL = "/v1/models/tiny-vae"
+AS_NPY = {"content-type": "application/x-npy"}
+DRAWS = 5
+
+
+def recipe() -> Recipe:
+    tiny = tiny_recipe()
+    how = tiny.calibration.model_copy(update={"statistic": "path", "draws": DRAWS, "seed": 3, "alpha": 0.1})
+    return tiny.model_copy(update={"calibration": how})
+
+
+@pytest.fixture(scope="module")
+def version(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tiny")
+    path = folder / "recipe.toml"
+    path.write_text(toml(recipe().model_dump(mode="json", exclude_none=True)))
+    return publish(folder, path)
+
+
+@pytest.fixture(scope="module")
+def tiny(version: Path) -> Iterator[httpx.Client]:
+    with running_service(version.parents[1]) as service:
+        yield service.client
+
+
+@pytest.fixture(scope="module")
+def items() -> np.ndarray:
+    return digits(recipe()).items["test"][:9]
+
+
+def score(client: httpx.Client, items: np.ndarray, **options: Any) -> dict[str, Any]:
+    response = client.post(f"{MODEL}/score", json={"inputs": items.tolist(), **options})
+    assert response.status_code == 200, response.text
+    answer: dict[str, Any] = response.json()
+    return answer
+
+
+def computed(version: Path, graph: str, items: np.ndarray) -> np.ndarray:
+    array: np.ndarray = open_session(version / f"{graph}.onnx").run(None, {"inputs": items})[0]
+    return array
+
+
+@pytest.mark.parametrize(
+    ("statistic", "unit", "column"), [("corrected", "nats", 0), ("path", "standard deviations", 1)]
+)
+def test_a_request_chooses_the_statistic_and_is_told_it_and_its_rank(
+    version: Path, tiny: httpx.Client, items: np.ndarray, statistic: str, unit: str, column: int
+) -> None:
+    answer = score(tiny, items, statistic=statistic)
+    assert (answer["statistic"], answer["unit"], answer["alpha"]) == (statistic, unit, 0.1)
+    assert (answer["draws"], answer["seed"]) == (None, None)
+    expected = computed(version, "statistics", items)
+    with np.load(version / "calibration.npz") as stored:
+        held_out = stored[statistic]
+    for row, both in zip(answer["scores"], expected, strict=True):
+        assert [row["corrected"], row["path"]] == pytest.approx(both.tolist())
+        assert row["surprise"] == row[statistic] == pytest.approx(both[column])
+        rank = (held_out >= row["surprise"]).sum()
+        assert row["p_value"] == pytest.approx((1 + rank) / (len(held_out) + 1))
+        assert row["anomaly"] == (row["p_value"] <= 0.1) == (row["surprise"] > answer["threshold"])
+
+
+def test_the_recipes_statistic_is_the_default_and_bounds_keep_the_draws_they_were_calibrated_with(
+    tiny: httpx.Client, items: np.ndarray
+) -> None:
+    assert score(tiny, items) == score(tiny, items, statistic="path")
+    bound = score(tiny, items, statistic="elbo")
+    assert (bound["draws"], bound["seed"], bound["unit"]) == (DRAWS, 3, "nats")
+    assert all(row["p_value"] is not None for row in bound["scores"])
+    assert score(tiny, items, statistic="elbo", draws=DRAWS + 1)["scores"][0]["p_value"] is None
+
+
+def test_a_version_calibrated_anew_keeps_its_statistics_and_the_draws_of_its_bounds(
+    version: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "models" / version.parent.name / version.name
+    shutil.copytree(version, copy)
+    normals = tmp_path / "normals.npy"
+    np.save(normals, digits(recipe()).items["test"][9:109])
+    before, after = read_manifest(version), read_manifest(recalibrate(copy, normals, {}))
+    assert (after.statistics, after.graphs, after.defaults) == (
+        before.statistics,
+        before.graphs,
+        before.defaults,
+    )
+    assert before.calibration is not None
+    assert after.calibration is not None
+    expected = {
+        name: how.model_copy(update={"n": 100}) for name, how in before.calibration.statistics.items()
+    }
+    assert after.calibration.statistics == expected
+
+
+def test_an_items_score_and_map_do_not_depend_on_its_place(tiny: httpx.Client, items: np.ndarray) -> None:
+    together, reverse = score(tiny, items, map=True), score(tiny, items[::-1], map=True)
+    assert reverse["scores"] == together["scores"][::-1]
+    assert reverse["map"] == together["map"][::-1]
+    alone = [score(tiny, item[None], map=True) for item in items]
+    assert [answer["scores"][0] for answer in alone] == together["scores"]
+    assert [answer["map"][0] for answer in alone] == together["map"]
+
+
+def test_a_map_has_the_items_shape_and_sums_to_corrected_less_the_kl(
+    tiny: httpx.Client, items: np.ndarray
+) -> None:
+    answer = score(tiny, items, statistic="corrected", map=True)
+    maps = np.array(answer["map"])
+    assert maps.shape == items.shape
+    kl = [row["kl"] for row in score(tiny, items, statistic="elbo")["scores"]]
+    corrected = [row["corrected"] for row in answer["scores"]]
+    np.testing.assert_allclose(maps.sum((1, 2, 3)) + kl, corrected, rtol=1e-4)
+    assert "map" not in score(tiny, items)
+
+
+def test_a_map_alone_comes_as_npy_and_as_a_picture(tiny: httpx.Client, items: np.ndarray) -> None:
+    maps = np.array(score(tiny, items, map=True)["map"], np.float32)
+    path = f"{MODEL}/score?map=true"
+    answered = tiny.post(path, content=as_npy(items), headers=AS_NPY | {"accept": "application/x-npy"})
+    np.testing.assert_array_equal(npy(answered), maps)
+    picture = tiny.post(path, content=as_npy(items[:1]), headers=AS_NPY | {"accept": "image/png"})
+    assert picture.headers["content-type"] == "image/png"
+    shown = np.asarray(Image.open(io.BytesIO(picture.content)), np.float32)
+    np.testing.assert_allclose(shown, 255 * heat_of(maps[:1])[0].transpose(1, 2, 0), atol=0.51)
+    grid = tiny.post(path, content=as_npy(items), headers=AS_NPY | {"accept": "image/png"})
+    assert Image.open(io.BytesIO(grid.content)).size == (32, 32)
+
+
+@pytest.mark.parametrize("accept", ["image/png", "application/x-npy"])
+def test_scores_are_json_alone_and_a_client_that_takes_json_too_gets_it(
+    tiny: httpx.Client, items: np.ndarray, accept: str
+) -> None:
+    body = {"inputs": items.tolist()}
+    refused = tiny.post(f"{MODEL}/score", json=body, headers={"accept": accept})
+    assert (refused.status_code, refused.json()["code"]) == (406, "not_acceptable")
+    either = {"accept": f"{accept}, application/json;q=0.5"}
+    assert tiny.post(f"{MODEL}/score", json=body, headers=either).json() == score(tiny, items)
+
+
+def test_what_the_statistic_cannot_have_is_refused_with_a_map_too(
+    tiny: httpx.Client, items: np.ndarray
+) -> None:
+    for accept in ("application/json", "image/png"):
+        body = {"inputs": items.tolist(), "draws": 3, "map": True}
+        refused = tiny.post(f"{MODEL}/score", json=body, headers={"accept": accept})
+        assert (refused.status_code, refused.json()["code"]) == (422, "unfit")
+        assert "free of noise" in refused.json()["detail"]
+
+
+def test_versions_without_a_map_say_what_to_do(client: httpx.Client) -> None:
+    for model, shape, advice in (
+        ("toy-vae", (1, 2, 2), "pushforward-train export"),
+        ("fashion-gan", (1, 28, 28), "a GAN gives no likelihood"),
+    ):
+        body = {"inputs": np.zeros((1, *shape)).tolist(), "map": True}
+        refused = client.post(f"/v1/models/{model}/score", json=body)
+        assert (refused.status_code, refused.json()["code"]) == (422, "unfit")
+        assert advice in refused.json()["detail"]
+
+
+def test_the_open_inference_protocol_has_both(tiny: httpx.Client, items: np.ndarray) -> None:
+    tensor = {
+        "name": "inputs",
+        "datatype": "FP32",
+        "shape": list(items.shape),
+        "data": items.ravel().tolist(),
+    }
+
+    def infer(**parameters: Any) -> dict[str, Any]:
+        body = {"inputs": [tensor], "parameters": parameters}
+        answer = tiny.post("/v2/models/tiny-vae.score/infer", json=body).json()
+        return {output["name"]: output for output in answer["outputs"]}
+
+    expected = score(tiny, items, map=True)
+    got = infer(map=True)
+    assert got["map"]["shape"] == list(items.shape)
+    np.testing.assert_allclose(got["map"]["data"], np.ravel(expected["map"]), rtol=1e-6)
+    assert got["surprise"]["data"] == [row["path"] for row in expected["scores"]]
+    assert {"corrected", "path", "p_value"} <= infer().keys()
+    assert not {"map", "elbo"} & infer().keys()
+    assert {"elbo", "kl"} <= infer(statistic="elbo").keys()
