@@ -16,7 +16,7 @@ LOCK    = $(BIN)/uv pip compile --quiet --generate-hashes --no-annotate --custom
           --python-version 3.11 --python-platform x86_64-manylinux_2_28 --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test lint check format bench curve profile proto report figure test-performance test-slow living-check monitoring-check test-gpu train deploy-check image-check rolling-check lock sbom clean
+.PHONY: help serve test anomalies scores lint check format bench curve profile proto report figure test-performance test-slow living-check monitoring-check test-gpu train deploy-check image-check rolling-check lock sbom clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -41,6 +41,13 @@ format: $(VENV)/develop.installed ## format the code and fix what ruff can fix
 
 train: $(VENV)/develop.installed ## train, evaluate, export and publish one recipe (RECIPE=training/recipes/NAME.toml)
 	$(BIN)/python -m training run $(RECIPE) --models $(MODELS)
+
+anomalies: $(VENV)/develop.installed ## tabulate what anomaly scores are worth, training what has no result (half an hour without any)
+	@$(PIP) --editable '.[peers]'
+	$(BIN)/python -m training.anomalies
+
+scores: $(VENV)/develop.installed ## recompute the published figures of anomaly scoring through HTTP (MODEL=fashion-vae)
+	$(BIN)/python -m tests.end_to_end.scores_over_http $(MODEL)
 
 report: $(VENV)/develop.installed ## write a run's report as one HTML file (RUN=runs/NAME)
 	$(BIN)/python -m training report $(RUN)

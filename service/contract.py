@@ -171,6 +171,8 @@ class Metric(_Frozen):
 
     value: float
     standard_error: float | None = None
+    interval: tuple[float, float] | None = None
+    """That holds the true value with 95 % confidence, where it was measured."""
     unit: str
     note: str = ""
 

@@ -14,6 +14,8 @@ from training.quality.measure import FLOOR, quality_names
 from training.quality.yardsticks import Measured
 from training.recipe import shipped_recipe
 
+AUROC = "auroc_"
+"""How the names of the figures begin that tell how an anomaly statistic does on unseen outliers."""
 MEASURED = "validation_auroc_"
 """How the names of the figures begin that an anomaly statistic was chosen by."""
 _VALUES: dict[Support, str] = {
@@ -56,10 +58,14 @@ def _card(manifest: Manifest, dataset: Dataset, beside: Mapping[str, Measured]) 
         pictures = _PICTURES.format(name=manifest.name, what=what, last=4095, query="seed=0")
     quality = quality_names(manifest.metrics)
     choosing = {name for name in manifest.metrics if name.startswith(MEASURED)}
-    apart = choosing | {
-        name + end for name in quality for end in ("", FLOOR, *(f"_{choice}" for choice in CHOICES))
-    }
+    unseen = {name for name in manifest.metrics if name.startswith(AUROC)}
+    apart = (
+        choosing
+        | unseen
+        | {name + end for name in quality for end in ("", FLOOR, *(f"_{choice}" for choice in CHOICES))}
+    )
     figures = "\n".join(_figure(name, m) for name, m in manifest.metrics.items() if name not in apart)
+    scores = _choosing(manifest, choosing) + _unseen(manifest, unseen)
     calibration = ""
     if manifest.defaults is not None:
         calibration = (
@@ -89,7 +95,7 @@ Measured on the test split, on averaged weights.
 | figure | value | standard error | unit | how |
 |---|---|---|---|---|
 {figures}
-{_quality(manifest, quality, beside)}{_choosing(manifest, choosing)}{calibration}"""
+{_quality(manifest, quality, beside)}{scores}{calibration}"""
 
 
 _PICTURES = """![{what}](samples.png)
@@ -133,6 +139,31 @@ def _choosing(manifest: Manifest, names: Set[str]) -> str:
     return (
         f"\n## The anomaly statistic\n\n{_CHOSEN.format(manifest.defaults.statistic)}\n\n{head}\n{figures}\n"
     )
+
+
+def _unseen(manifest: Manifest, names: Set[str]) -> str:
+    """How every statistic does on outliers that none was made or chosen by: a row for each kind of them."""
+    if not names or manifest.calibration is None:
+        return ""
+    statistics = list(manifest.calibration.statistics)
+    first = f"{AUROC}{statistics[0]}_"
+    kinds = [name.removeprefix(first) for name in manifest.metrics if name.startswith(first)]
+    lines = [f"| | {' | '.join(statistics)} | how |", "|---" * (len(statistics) + 2) + "|"]
+    for kind in kinds:
+        metrics = [manifest.metrics[f"{AUROC}{statistic}_{kind}"] for statistic in statistics]
+        cells = " | ".join(map(_area, metrics))
+        lines.append(f"| {kind} | {cells} | {_escaped(metrics[0].note)} |")
+    table = "\n".join(lines)
+    return f"\n## Unseen outliers\n\n{_UNSEEN}\n\n{table}\n"
+
+
+_UNSEEN = """AUROC of every statistic, the chance that an outlier scores higher than a test item, with its
+95 % bootstrap interval. Nothing was trained, chosen or calibrated on outliers of these kinds."""
+
+
+def _area(metric: Metric) -> str:
+    interval = "" if metric.interval is None else " ({:.3f} to {:.3f})".format(*metric.interval)
+    return f"{metric.value:.3f}{interval}"
 
 
 _CHOSEN = """Scores are by `{}` unless a request says otherwise. It was chosen by these figures, of the

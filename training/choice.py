@@ -6,24 +6,25 @@ Shapes: N items; items (N, *item).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
-from scipy.stats import rankdata
 
-from service.calibration import Doubles
 from service.contract import Metric, Statistic, Support
+from training.anomaly import FITTED
 from training.card import MEASURED
 from training.data import Dataset
+from training.judgement import auroc_metric
 from training.options import CalibrationOptions
 from training.parity import Floats
 from training.scoring import Scorer, mixed_columns
 
 _ROWS = 1000
-"""At most so many items of each kind."""
+"""At most so many items of the validation split are chosen on, and planted of each kind."""
+_FEWEST = 100
+"""Fewer rows, less than twenty for each feature of `path`, tell too little of how those vary together."""
 _BLUR = 1 / 16
 """The standard deviation of the blur, over a picture's height."""
 
@@ -35,8 +36,16 @@ class Choice:
     options: CalibrationOptions
     metrics: dict[str, Metric]
     """Of every statistic, if one was chosen: the AUROC for every kind of outliers, and the mean of those."""
-    rest: Dataset
-    """The dataset without those of its outliers that were chosen on."""
+
+
+def parted(options: CalibrationOptions, validation: Floats) -> tuple[Floats, Floats]:
+    """The items of the validation split to choose on, at most half, and those to fit statistics on.
+
+    A fitted statistic would seem better on what it was fitted on than it is, and the more so the fewer. Where
+    nothing is to be chosen, all are to be fitted on.
+    """
+    first = min(_ROWS, len(validation) // 2) if options.statistic == "auto" else 0
+    return validation[:first], validation[first:]
 
 
 def settle_statistic(
@@ -44,52 +53,36 @@ def settle_statistic(
 ) -> Choice:
     """The options as they are, or for `auto` with the largest mean AUROC over the kinds of planted outliers.
 
-    The kinds: blurred pictures and pictures of two mixed halves, or rows of mixed columns; and one half of
-    the items of classes that were kept out, if any were. The other half is left to be judged on.
+    The kinds: blurred pictures and pictures of two mixed halves, or rows of mixed columns. A statistic that
+    is fitted is not chosen if it was fitted on fewer than 100 rows.
     """
     if options.statistic != "auto":
-        return Choice(options, {}, dataset)
-    normal = scorer.surprises(dataset.items["validation"][:_ROWS])
+        return Choice(options, {})
+    items, fitted_on = parted(options, dataset.items["validation"])
+    normal = scorer.surprises(items)
     found: dict[Statistic, list[Metric]] = {name: [] for name in normal}
     metrics: dict[str, Metric] = {}
-    for kind, items, what in _planted(support, dataset):
-        for name, surprises in scorer.surprises(items).items():
-            metric = _auroc_metric(surprises, normal[name], what)
+    for kind, planted, what in _planted(items, support, dataset):
+        for name, surprises in scorer.surprises(planted).items():
+            note = f"{len(planted)} {what} against {len(normal[name])} validation items"
+            metric = auroc_metric(surprises, normal[name], note)
             metrics[f"{MEASURED}{name}_{kind}"] = metric
             found[name].append(metric)
     means = {name: float(np.mean([metric.value for metric in each])) for name, each in found.items()}
-    chosen = max(means, key=lambda name: means[name])
+    chosen = max(
+        (name for name in means if name != FITTED or len(fitted_on) >= _FEWEST), key=lambda name: means[name]
+    )
     for name, mean in means.items():
         note = "mean over the kinds of outliers"
-        note += "; the largest, so scores are by it unless told" if name == chosen else ""
+        note += "; scores are by it unless told" if name == chosen else ""
+        note += f"; fitted on {len(fitted_on)} rows" if name == FITTED else ""
         metrics[f"{MEASURED}{name}"] = Metric(value=mean, unit="AUROC", note=note)
-    settled = options.model_copy(update={"statistic": chosen})
-    return Choice(settled, metrics, replace(dataset, outliers=_halves(dataset)[1]))
+    return Choice(options.model_copy(update={"statistic": chosen}), metrics)
 
 
-def auroc(outliers: Doubles, normal: Doubles) -> float:
-    """The chance that an outlier surprises more than a normal item, where a tie counts as half."""
-    count = len(outliers)
-    ranks = rankdata(np.concatenate([outliers, normal]))[:count]
-    return float((ranks.sum() - count * (count + 1) / 2) / (count * len(normal)))
-
-
-def _auroc_metric(outliers: Doubles, normal: Doubles, what: str) -> Metric:
-    """With its standard error. Source: Hanley & McNeil 1982, Radiology 143(1), equation 1."""
-    a = auroc(outliers, normal)
-    one, other = a / (2 - a) - a * a, 2 * a * a / (1 + a) - a * a
-    variance = a * (1 - a) + (len(outliers) - 1) * one + (len(normal) - 1) * other
-    return Metric(
-        value=a,
-        standard_error=math.sqrt(max(variance, 0.0) / (len(outliers) * len(normal))),
-        unit="AUROC",
-        note=f"{len(outliers)} {what} against {len(normal)} validation items",
-    )
-
-
-def _planted(support: Support, dataset: Dataset) -> Iterator[tuple[str, Floats, str]]:
-    """Outliers made of the validation split, and half of those kept out: their kind, and what they are."""
-    items, random = dataset.items["validation"][:_ROWS], np.random.default_rng(0)
+def _planted(items: Floats, support: Support, dataset: Dataset) -> Iterator[tuple[str, Floats, str]]:
+    """Outliers made of items: their kind, the outliers, and what they are."""
+    random = np.random.default_rng(0)
     if len(dataset.item_shape) == 3:
         deviation = _BLUR * items.shape[2]
         blurred = gaussian_filter(items, (0, 0, deviation, deviation))
@@ -98,16 +91,5 @@ def _planted(support: Support, dataset: Dataset) -> Iterator[tuple[str, Floats, 
         halves = np.concatenate([items[..., :middle], others[..., middle:]], axis=3)
         yield "halves", halves, "pictures of two validation items' halves"
     else:
-        mixed = mixed_columns(dataset, "validation", len(items), random)
+        mixed = mixed_columns(items, dataset.columns, _ROWS, random)
         yield "mixed", mixed, "rows with every column from another validation row"
-    chosen, _ = _halves(dataset)
-    if chosen is not None:
-        yield "kept_out", chosen[:_ROWS], "items of the classes that were kept out"
-
-
-def _halves(dataset: Dataset) -> tuple[Floats | None, Floats | None]:
-    """The outliers to choose on and those to judge on; a single one is only judged on."""
-    outliers = dataset.outliers
-    if outliers is None or len(outliers) < 2:
-        return None, outliers
-    return outliers[::2], outliers[1::2]

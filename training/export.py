@@ -34,13 +34,14 @@ from service.prior import read_prior
 from service.versions import publish, sha256_of, stage
 from training.anomaly import fit_statistics
 from training.card import write_card
-from training.choice import settle_statistic
+from training.choice import parted, settle_statistic
 from training.comparison import measure_beside
 from training.data import Dataset
 from training.discrimination import calibrate_discriminator
 from training.gan import STATISTICS, Gan
 from training.gan_step import GanStep
 from training.graphs import Graph, export_graph
+from training.judgement import judge
 from training.offers import gan_graphs, vae_graphs
 from training.parity import Exported, measure_parity, open_session, write_self_test
 from training.pictures import write_samples
@@ -95,9 +96,10 @@ def export(
             choice = settle_statistic(recipe.calibration, scorer, model.support, dataset)
             say(f"calibrating on {len(dataset.items['calibration'])} items")
             parts.calibration, parts.defaults, rates = calibrate(
-                scorer, model.support, choice.options, choice.rest, staging
+                scorer, model.support, choice.options, dataset, staging
             )
-            parts.metrics |= choice.metrics | rates
+            say("judging the scores by unseen outliers")
+            parts.metrics |= choice.metrics | rates | judge(scorer, model.support, dataset)
         write_self_test(parts.exported, staging / "self_test.npz", dataset)
         manifest = _manifest(recipe, dataset, model, parts, staging)
         count = _POINTS if manifest.item_shape == (2,) else _SAMPLES
@@ -176,8 +178,9 @@ def _graphs(
 ) -> list[Graph]:
     """The model's graphs; a GAN's discriminator is calibrated first, if its logits are density ratios."""
     if isinstance(model, Vae):
-        say(f"fitting anomaly scores on {len(dataset.items['validation'])} items")
-        statistics = fit_statistics(model, torch.from_numpy(dataset.items["validation"]))
+        _, items = parted(recipe.calibration, dataset.items["validation"])
+        say(f"fitting anomaly scores on {len(items)} items")
+        statistics = fit_statistics(model, torch.from_numpy(items))
         parts.statistics = statistics.names
         return vae_graphs(model, dataset.item_shape, statistics)
     assert recipe.gan is not None

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Final, get_args
 
 import numpy as np
+from scipy.stats import betabinom
 
 from service.calibration import Calibration, Doubles, bounds_from_terms, surprise
-from service.columns import column_places
+from service.columns import Column, column_places
 from service.contract import (
     Bound,
     CalibratedStatistic,
@@ -26,7 +27,7 @@ from service.contract import (
 )
 from service.noise import scoring_noise
 from service.versions import sha256_of
-from training.data import Dataset, Split
+from training.data import Dataset
 from training.options import CalibrationOptions
 from training.parity import Floats
 from training.recipe import RecipeError
@@ -34,6 +35,11 @@ from training.recipe import RecipeError
 _BOUNDS: Final[tuple[Statistic, ...]] = get_args(Bound)
 _ROWS = 100
 _NOISE_ROWS = 1000
+_NORMAL = "flagged_test"
+FLAGGED_AT = "flagged_at_"
+"""How the names begin of the shares of test items that are flagged at several levels."""
+LEVELS = (0.01, 0.05, 0.1)
+_BAND = 0.99
 
 
 @dataclass(frozen=True)
@@ -137,7 +143,36 @@ def calibrate(
             unit="share",
             note=f"of {len(items)} {what}, flagged at alpha {options.alpha:g} by {statistic}{drawn}",
         )
+        if name == _NORMAL:
+            rates |= _flagged_at_levels(p_values, len(dataset.items["calibration"]))
     return spec, defaults, rates
+
+
+def _flagged_at_levels(p_values: Doubles, calibrated_on: int) -> dict[str, Metric]:
+    """The shares of normal items that are flagged, beside what such shares can be."""
+    found = {}
+    for level in (level for level in LEVELS if level * (calibrated_on + 1) >= 1):
+        share = float((p_values <= level).mean())
+        low, high = flagged_band(len(p_values), level, calibrated_on)
+        found[f"{FLAGGED_AT}{level:g}"] = Metric(
+            value=share,
+            standard_error=_share_error(share, len(p_values)),
+            unit="share",
+            note=f"of {len(p_values)} test items; {low:.3g} to {high:.3g} in 99 % of cases if exchangeable",
+        )
+    return found
+
+
+def flagged_band(items: int, level: float, calibrated_on: int) -> tuple[float, float]:
+    """Between which shares of that many normal items are flagged, in 99 % of cases.
+
+    The count is beta-binomial with parameters l and n + 1 - l, l = floor(level (n + 1)), if they and the n
+    items calibrated on are exchangeable and no two tie. Source: Bates et al. 2023, Annals of Statistics
+    51(1), section 2.2, for the beta law of the rate.
+    """
+    rank = math.floor(level * (calibrated_on + 1))
+    low, high = betabinom.ppf([(1 - _BAND) / 2, (1 + _BAND) / 2], items, rank, calibrated_on + 1 - rank)
+    return float(low) / items, float(high) / items
 
 
 def write_calibration(
@@ -178,10 +213,10 @@ def write_calibration(
 
 def _trials(support: Support, dataset: Dataset) -> Iterator[tuple[str, Floats, str]]:
     """What an anomaly score is tried on: the figure's name, the items, and what they are."""
-    yield "flagged_test", dataset.items["test"], "test items"
+    yield _NORMAL, dataset.items["test"], "test items"
     random = np.random.default_rng(0)
     if support == "real":
-        mixed = mixed_columns(dataset, "train", _NOISE_ROWS, random)
+        mixed = mixed_columns(dataset.items["train"], dataset.columns, _NOISE_ROWS, random)
         yield "flagged_mixed", mixed, "rows with every column from another training row"
     else:
         noise = random.random((_NOISE_ROWS, *dataset.item_shape), dtype=np.float32)
@@ -191,12 +226,10 @@ def _trials(support: Support, dataset: Dataset) -> Iterator[tuple[str, Floats, s
         yield "flagged_outliers", dataset.outliers, "items of the classes that were kept out"
 
 
-def mixed_columns(dataset: Dataset, split: Split, rows: int, random: np.random.Generator) -> Floats:
-    """Rows (rows, F) whose columns are those of a split, but belong to different rows of it."""
-    items, parts = dataset.items[split], []
-    for _, place in column_places(dataset.columns):
-        parts.append(items[random.integers(len(items), size=rows), place])
-    return np.concatenate(parts, axis=1)
+def mixed_columns(items: Floats, columns: Sequence[Column], rows: int, random: np.random.Generator) -> Floats:
+    """Rows (rows, F) whose columns are those of items (N, F), but belong to different ones of them."""
+    places = [place for _, place in column_places(columns)]
+    return np.concatenate([items[random.integers(len(items), size=rows), place] for place in places], axis=1)
 
 
 def _share_error(share: float, rows: int) -> float:

@@ -115,15 +115,20 @@ def settled(request: SampleRequest, served: Served, media_type: str, settings: S
     """
     if media_type == PNG and served.makes_densities and "count" not in request.model_fields_set:
         request = request.model_copy(update={"count": settings.max_json_count})
-    limit = settings.max_count if media_type == NPY else settings.max_json_count
-    if request.count > limit:
-        hint = f"; ask for {NPY} to get more" if media_type != NPY else ""
-        raise LimitExceeded(f"count is {request.count}, at most {limit} go into {media_type}{hint}")
+    check_count(request.count, media_type, settings)
     if request.method != "direct":
         return request.model_copy(update={"budget": _settled_budget(request, served, settings)})
     if request.budget is not None:
         raise Unfit("`budget` is for the methods rejection, resample and metropolis; leave it out")
     return request
+
+
+def check_count(count: int, media_type: str, settings: Settings) -> None:
+    """Raises LimitExceeded if more samples are asked for than are answered as that media type."""
+    limit = settings.max_count if media_type == NPY else settings.max_json_count
+    if count > limit:
+        hint = f"; ask for {NPY} to get more" if media_type != NPY else ""
+        raise LimitExceeded(f"count is {count}, at most {limit} go into {media_type}{hint}")
 
 
 def _settled_budget(request: SampleRequest, served: Served, settings: Settings) -> int:

@@ -10,8 +10,8 @@ from service.calibration import Doubles
 from service.contract import Statistic
 from tests.training.likelihood_cases import dataset_for
 from training.card import MEASURED
-from training.choice import auroc, settle_statistic
-from training.data import Dataset, Items, Split
+from training.choice import parted, settle_statistic
+from training.data import SPLITS, Dataset, Items, Split
 from training.options import CalibrationOptions
 from training.scoring import Scorer
 
@@ -50,7 +50,8 @@ def scorer_of(sharp: Statistic, blind: Statistic) -> Scorer:
 def pictures() -> Dataset:
     """Even pictures of every grey: a blur leaves them as they are, and two halves make an edge."""
     dataset = dataset_for("continuous-bernoulli")
-    items = np.arange(80, dtype=np.float32).reshape(-1, 1, 1, 1) / 79 * np.ones((1, 1, 5, 5), np.float32)
+    greys = np.linspace(0, 1, 240, dtype=np.float32).reshape(-1, 1, 1, 1)
+    items: Items = np.tile(greys, (1, 1, 5, 5))
     return replace(dataset, items=Unseen(dict.fromkeys(dataset.items, items)))
 
 
@@ -60,7 +61,7 @@ def test_it_chooses_what_separates_planted_outliers(sharp: Statistic, blind: Sta
     assert choice.options == AUTO.model_copy(update={"statistic": sharp})
     assert choice.metrics[f"{MEASURED}{sharp}_halves"].value > 0.95
     assert choice.metrics[f"{MEASURED}{blind}_halves"].value < 0.7
-    told = [name for name, metric in choice.metrics.items() if "the largest" in metric.note]
+    told = [name for name, metric in choice.metrics.items() if "unless told" in metric.note]
     assert told == [f"{MEASURED}{sharp}"]
     kinds = [choice.metrics[f"{MEASURED}{sharp}_{kind}"].value for kind in ("blurred", "halves")]
     assert choice.metrics[f"{MEASURED}{sharp}"].value == pytest.approx(np.mean(kinds))
@@ -72,24 +73,6 @@ def test_a_table_plants_rows_of_mixed_columns() -> None:
         "",
         "_mixed",
     }
-
-
-def test_half_of_the_classes_kept_out_are_chosen_on_and_the_other_half_is_left_to_be_judged_on() -> None:
-    outliers = np.random.default_rng(0).random((10, 1, 5, 5), dtype=np.float32)
-    dataset = replace(pictures(), outliers=outliers)
-    seen: list[Items] = []
-    plain = scorer_of("path", "elbo")
-
-    def surprises(items: Items) -> dict[Statistic, Doubles]:
-        seen.append(items)
-        return plain.surprises(items)
-
-    choice = settle_statistic(AUTO, replace(plain, surprises=surprises), "unit_interval", dataset)
-    assert choice.metrics[f"{MEASURED}path_kept_out"].value == 1
-    assert choice.rest.outliers is not None
-    chosen_on, left = ({row.tobytes() for row in items} for items in (seen[-1], choice.rest.outliers))
-    assert (len(chosen_on), len(left)) == (5, 5)
-    assert chosen_on | left == {row.tobytes() for row in outliers}
 
 
 def test_planted_outliers_of_binary_pictures_are_binary() -> None:
@@ -109,13 +92,25 @@ def test_a_statistic_that_the_recipe_names_is_not_looked_into() -> None:
         raise AssertionError
 
     choice = settle_statistic(named, Scorer(surprises, "elbo", named), "unit_interval", dataset)
-    assert (choice.options, choice.metrics, choice.rest) == (named, {}, dataset)
+    assert (choice.options, choice.metrics) == (named, {})
 
 
-def test_the_auroc_is_the_share_of_pairs_in_order_with_ties_as_half() -> None:
-    random = np.random.default_rng(0)
-    outliers, normal = random.integers(0, 9, 40).astype(float), random.integers(0, 7, 60).astype(float)
-    pairs = outliers[:, None] - normal
-    assert auroc(outliers, normal) == pytest.approx((pairs > 0).mean() + (pairs == 0).mean() / 2)
-    assert auroc(normal, outliers) == pytest.approx(1 - auroc(outliers, normal))
-    assert auroc(normal, normal) == pytest.approx(0.5)
+def test_what_is_fitted_is_not_chosen_if_it_was_fitted_on_few_rows() -> None:
+    dataset = pictures()
+    few: Items = dataset.items["validation"][:150]
+    scarce = replace(dataset, items=Unseen({**dict.fromkeys(SPLITS, few)}))
+    for items, chosen in ((dataset, "path"), (scarce, "elbo")):
+        choice = settle_statistic(AUTO, scorer_of("path", "elbo"), "unit_interval", items)
+        assert choice.options.statistic == chosen
+
+
+def test_nothing_is_both_chosen_on_and_fitted_on() -> None:
+    for count in (2, 3, 36, 5000):
+        chosen_on, fitted_on = parted(AUTO, np.arange(count, dtype=np.float32))
+        assert [*chosen_on, *fitted_on] == [*range(count)]
+        assert 0 < len(chosen_on) <= len(fitted_on)
+
+
+def test_where_nothing_is_chosen_all_is_fitted_on() -> None:
+    chosen_on, fitted_on = parted(CalibrationOptions(statistic="path"), np.arange(9, dtype=np.float32))
+    assert (len(chosen_on), len(fitted_on)) == (0, 9)

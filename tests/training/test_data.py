@@ -84,6 +84,32 @@ def test_fashion_has_the_stated_splits_and_disjoint_rows() -> None:
     assert np.bincount(train).tolist() == [6000] * 10
 
 
+def test_of_digits_some_can_be_kept_and_the_others_of_the_test_split_are_outliers() -> None:
+    whole, some = (load_dataset(DataOptions(dataset="digits", keep=keep)) for keep in ((), ("3", "5")))
+    assert some.class_names == ("3", "5")
+    for split, images in some.items.items():
+        kept = np.isin(whole.labels[split], (3, 5))
+        np.testing.assert_array_equal(images, whole.items[split][kept])
+        np.testing.assert_array_equal(some.labels[split], (whole.labels[split][kept] - 3) / 2)
+    kept = np.isin(whole.labels["test"], (3, 5))
+    assert some.outliers is not None
+    np.testing.assert_array_equal(some.outliers, whole.items["test"][~kept])
+    with pytest.raises(DataError, match="'eleven'"):
+        load_dataset(DataOptions(dataset="digits", keep=("eleven",)))
+
+
+@needs_fashion
+def test_of_binarised_garments_the_kept_and_the_others_are_those_of_the_literature() -> None:
+    whole, some = (
+        load_dataset(DataOptions(dataset="fashion-mnist", binarise="dynamic", keep=keep))
+        for keep in ((), ("Bag",))
+    )
+    bags = whole.labels["test"] == whole.class_names.index("Bag")
+    assert some.outliers is not None
+    np.testing.assert_array_equal(some.items["test"], whole.items["test"][bags])
+    np.testing.assert_array_equal(some.outliers, whole.items["test"][~bags])
+
+
 @needs_fashion
 def test_the_binarised_test_pictures_of_fashion_are_those_of_the_literature() -> None:
     """The published code on flat pictures: seed 777, the last 10 000 of the training file, then the test."""

@@ -6,8 +6,8 @@ import numpy as np
 
 from training.data.dataset import Dataset, Items
 from training.data.options import DataOptions
-from training.data.pictures import picture_dataset
-from training.data.splits import Classes, Partition
+from training.data.pictures import kept_classes, picture_dataset
+from training.data.splits import Classes, Partition, keep_classes
 
 SOURCE = "scikit-learn's handwritten digits (UCI Optical Recognition of Handwritten Digits), 8x8 pixels"
 _TEST_ROWS = 258
@@ -15,7 +15,13 @@ _VALIDATION_ROWS = _CALIBRATION_ROWS = 128
 
 
 def load_digits(options: DataOptions) -> Dataset:
-    """The 1 797 digits, (1, 8, 8): 1 283 to train on, 128 and 128 to validate and calibrate, 258 to test."""
+    """The 1 797 digits, (1, 8, 8): 1 283 to train on, 128 and 128 to validate and calibrate, 258 to test.
+
+    If only some classes are kept, each split has its share of them, and the other test items are outliers.
+
+    Raises:
+        DataError: A class to keep is none.
+    """
     from sklearn import datasets  # takes a second to import: only for those who ask for digits
 
     bunch = datasets.load_digits()
@@ -24,7 +30,8 @@ def load_digits(options: DataOptions) -> Dataset:
     rest, test = order[:-_TEST_ROWS], order[-_TEST_ROWS:]
     validation, calibration, train = np.split(rest, [_VALIDATION_ROWS, _VALIDATION_ROWS + _CALIBRATION_ROWS])
     classes = Classes(tuple(str(digit) for digit in range(10)), bunch.target.astype(np.int64))
-    rows = Partition(
+    whole = Partition(
         {"validation": validation, "calibration": calibration, "train": train, "test": test}, classes=classes
     )
-    return picture_dataset("digits", SOURCE, images, rows, options)
+    rows = keep_classes(whole, options.keep, "digits")
+    return picture_dataset("digits", SOURCE + kept_classes(options.keep), images, rows, options)

@@ -16,8 +16,8 @@ import numpy.typing as npt
 
 from training.data.dataset import DataError, Dataset, Items
 from training.data.options import DataOptions
-from training.data.pictures import picture_dataset, unit_interval
-from training.data.splits import Classes, Partition
+from training.data.pictures import kept_classes, picture_dataset, unit_interval
+from training.data.splits import Classes, Partition, keep_classes
 
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 """Where Debian's package `dataset-fashion-mnist` puts the four files."""
@@ -46,27 +46,33 @@ def load_fashion(options: DataOptions, cache: Path) -> Dataset:
     """The 70 000 garments, (1, 28, 28): 50 000 to train on, 5 000 and 5 000 to validate and calibrate.
 
     The 10 000 pictures of the test file, in its order, are the test split; with dynamic binarisation they
-    are binarised as in the literature (see `published_test_draw`).
+    are binarised as in the literature (see `published_test_draw`). If only some classes are kept, each split
+    has its share of them, and the test file's other pictures are the outliers.
 
     Args:
-        options: The seed of the first three splits, and whether to binarise.
+        options: The seed of the first three splits, which classes to keep, and whether to binarise.
         cache: Where downloads are kept.
 
     Raises:
-        DataError: A file is neither installed nor downloadable, or its sha256 is wrong.
+        DataError: A file is neither installed nor downloadable, or its sha256 is wrong; or a class to keep
+            is none.
     """
     pixels, labels = _all_rows(cache)
     order = np.random.default_rng(options.split_seed).permutation(_TRAINING_FILE_ROWS)
     validation, calibration, train = np.split(order, [_VALIDATION_ROWS, _VALIDATION_ROWS + _CALIBRATION_ROWS])
     test = np.arange(_TRAINING_FILE_ROWS, len(pixels))
-    rows = Partition(
+    whole = Partition(
         {"validation": validation, "calibration": calibration, "train": train, "test": test},
         classes=Classes(FASHION_CLASSES, labels),
     )
-    dataset = picture_dataset("fashion-mnist", SOURCE, unit_interval(pixels), rows, options)
+    rows = keep_classes(whole, options.keep, "fashion-mnist")
+    source = SOURCE + kept_classes(options.keep)
+    dataset = picture_dataset("fashion-mnist", source, unit_interval(pixels), rows, options)
     if options.binarise == "dynamic":
         drawn = published_test_draw(pixels[:_TRAINING_FILE_ROWS], pixels[_TRAINING_FILE_ROWS:])
-        dataset = dataclasses.replace(dataset, items={**dataset.items, "test": drawn})
+        tested = drawn[rows.rows["test"] - _TRAINING_FILE_ROWS]
+        outliers = None if rows.outliers is None else drawn[rows.outliers - _TRAINING_FILE_ROWS]
+        dataset = dataclasses.replace(dataset, items={**dataset.items, "test": tested}, outliers=outliers)
     return dataset
 
 

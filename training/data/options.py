@@ -12,7 +12,7 @@ from training.options import Options
 _OWN = ("arrays", "images", "table")
 _BELONGS_TO = {
     "path": _OWN,
-    "keep": _OWN,
+    "keep": ("digits", "fashion-mnist", *_OWN),
     "validation_share": _OWN,
     "calibration_share": _OWN,
     "test_share": _OWN,
@@ -52,8 +52,8 @@ class DataOptions(Options):
     test_share: Share = 0.2
     """Your own data: share of the rows that the published figures are measured on."""
     keep: tuple[ClassName, ...] = ()
-    """Your own data with classes: train, calibrate and test only on these; items of the other classes
-    become outliers, to try an anomaly score on. Empty: on all."""
+    """Data with classes: train, calibrate and test only on these; items of the other classes become
+    outliers, to try an anomaly score on. Empty: on all."""
     size: tuple[Side, Side] | None = None
     """Images: resize every picture to [height, width], whatever its proportions; without it all must
     have one size."""

@@ -48,8 +48,12 @@ def picture_source(images: Items, origin: str, keep: Sequence[str]) -> str:
     """The phrase for the model card."""
     rows, channels, height, width = images.shape
     kind = {1: "grey ", 3: "RGB "}.get(channels, "")
-    kept = f" (kept classes: {', '.join(keep)})" if keep else ""
-    return f"{rows} {kind}pictures of {height}x{width} pixels from {origin}{kept}"
+    return f"{rows} {kind}pictures of {height}x{width} pixels from {origin}{kept_classes(keep)}"
+
+
+def kept_classes(keep: Sequence[str]) -> str:
+    """What to add to that phrase if not all classes are kept."""
+    return f" (kept classes: {', '.join(keep)})" if keep else ""
 
 
 def _drawn(images: Items, seed: Sequence[int]) -> Items:

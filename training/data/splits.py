@@ -95,6 +95,26 @@ def partition(count: int, classes: Classes | None, options: DataOptions, where: 
     return Partition(result, outliers, classes)
 
 
+def keep_classes(whole: Partition, keep: Sequence[str], where: str) -> Partition:
+    """The same splits without the rows of other classes; those of the test split become outliers.
+
+    Args:
+        whole: Splits that are settled, with the class of every row.
+        keep: Names of classes; empty for all.
+        where: The dataset, for messages.
+
+    Raises:
+        DataError: A class to keep does not occur, or a split has fewer than two rows left.
+    """
+    if not keep:
+        return whole
+    rows, _, classes = _kept(whole.classes, keep, where)
+    result: dict[Split, Rows] = {split: each[np.isin(each, rows)] for split, each in whole.rows.items()}
+    check_sizes(result, where)
+    test = whole.rows["test"]
+    return Partition(result, test[~np.isin(test, rows)], classes)
+
+
 def check_sizes(rows: Mapping[Split, Rows], where: str) -> None:
     """Refuse splits of fewer than two rows.
 

@@ -19,7 +19,7 @@ from service.api.coding import NoOptions
 from service.api.discriminating import gives_ratios, judgements
 from service.api.exchange import NPY, Body, Count, Floats
 from service.api.open_inference.tensors import Array, TensorMetadata
-from service.api.sampling import SampleRequest, settled, told_of
+from service.api.sampling import SampleRequest, check_count, settled, told_of
 from service.api.scored import ScoreOptions, scored_as
 from service.contract import Manifest
 from service.errors import Unfit
@@ -78,13 +78,17 @@ async def sample(task: Task) -> Outcome:
     for name, values in (("seed", seeds), ("index", indices)):
         if not 0 <= np.bitwise_or.reduce(values) <= noise.MAX_SEED:  # which has all of its bits set
             raise Unfit(f"`{name}` takes integers from 0 to 2^53 - 1")
-    asked = SampleRequest(count=len(seeds), **task.parameters.model_dump())
-    request = settled(asked, task.served, NPY, task.settings)
-    if request.method == "direct" or request.budget is None:
+    parameters: SampleParameters = task.parameters
+    if parameters.method == "direct" and parameters.budget is None:  # nearly all: nothing is to be settled
+        check_count(len(seeds), NPY, task.settings)
         samples = await task.served.sample_at(
-            seeds, indices, request.temperature, request.output, task.timing
+            seeds, indices, parameters.temperature, parameters.output, task.timing
         )
         return Outcome({"samples": samples})
+    asked = SampleRequest(count=len(seeds), **parameters.model_dump())
+    request = settled(asked, task.served, NPY, task.settings)
+    assert request.method != "direct"
+    assert request.budget is not None
     chooser = task.served.filter(request.method)
     chosen = joined(
         [

@@ -1,0 +1,102 @@
+"""Recompute a model's published figures of anomaly scoring through HTTP: `make scores`.
+
+A service of the published models is started, every outlier and test item is sent to it, and what comes back
+is set beside what the manifest says training measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import httpx
+import numpy as np
+
+from service.contract import Manifest
+from service.versions import read_manifest, version_folders
+from tests.conftest import REPOSITORY
+from tests.serving import as_npy, running_service
+from training.card import AUROC
+from training.data import Dataset, Items, load_dataset
+from training.judgement import auroc
+from training.recipe import parse_recipe
+from training.scoring import FLAGGED_AT
+from training.unseen import unseen_outliers
+
+MODELS = REPOSITORY / "models"
+TOLERANCE = 1e-4
+"""Of a share or an area: other processors round other scores the other way."""
+_ROWS = 100
+_HEADERS = {"content-type": "application/x-npy"}
+
+
+class Figure(NamedTuple):
+    """A published figure, and the same through HTTP."""
+
+    name: str
+    published: float
+    over_http: float
+
+    @property
+    def agrees(self) -> bool:
+        """Whether they are the same but for rounding."""
+        return abs(self.published - self.over_http) <= TOLERANCE
+
+
+def recomputed(client: httpx.Client, manifest: Manifest, dataset: Dataset) -> Iterator[Figure]:
+    """Every published area and share, by asking a service of that version."""
+    assert manifest.calibration is not None
+    assert manifest.defaults is not None
+    outliers = list(unseen_outliers(dataset, manifest.support))
+    for statistic in manifest.calibration.statistics:
+        normal = _scores(client, manifest.name, statistic, dataset.items["test"])
+        for kind, items, _ in outliers:
+            name = f"{AUROC}{statistic}_{kind}"
+            found = auroc(_scores(client, manifest.name, statistic, items)["surprise"], normal["surprise"])
+            yield Figure(name, manifest.metrics[name].value, float(found))
+        if statistic == manifest.defaults.statistic:
+            for name, metric in manifest.metrics.items():
+                if name.startswith(FLAGGED_AT):
+                    flagged = normal["p_value"] <= float(name.removeprefix(FLAGGED_AT))
+                    yield Figure(name, metric.value, float(flagged.mean()))
+
+
+def _scores(client: httpx.Client, model: str, statistic: str, items: Items) -> dict[str, np.ndarray]:
+    """The surprises and p-values of items, as the service answers them."""
+    rows = []
+    for first in range(0, len(items), _ROWS):
+        batch = as_npy(np.ascontiguousarray(items[first : first + _ROWS]))
+        path = f"/v1/models/{model}/score?statistic={statistic}"
+        answered = client.post(path, content=batch, headers=_HEADERS)
+        answered.raise_for_status()
+        rows += answered.json()["scores"]
+    return {key: np.array([row[key] for row in rows]) for key in ("surprise", "p_value")}
+
+
+def newest(model: str) -> Manifest:
+    """The newest published version of a model."""
+    return read_manifest(version_folders(MODELS / model)[-1])
+
+
+def main() -> None:
+    """Print every figure twice; exit status 1 if any two differ."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model", nargs="?", default="fashion-vae", help="which to recompute")
+    manifest = newest(parser.parse_args().model)
+    dataset = load_dataset(parse_recipe(manifest.provenance.recipe).data)
+    with running_service(MODELS, processes=2) as service:
+        figures = []
+        for figure in recomputed(service.client, manifest, dataset):
+            figures.append(figure)
+            state = "agrees" if figure.agrees else "DIFFERS"
+            line = f"{figure.name:45} {figure.published:.6f} {figure.over_http:.6f} {state}\n"
+            sys.stdout.write(line)
+            sys.stdout.flush()
+    if not all(figure.agrees for figure in figures):
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()
