@@ -80,7 +80,6 @@ class Scorer:
             Unfit: a correction of p-values, and there are none for such a score.
         """
         calibration = self._calibrated(how)
-        columns: Mapping[str, Doubles | None]
         if calibration is not None and how.alpha < calibration.smallest_alpha:
             raise LimitExceeded(
                 f"alpha is {how.alpha:g}; the smallest this model is calibrated for is "
@@ -91,14 +90,7 @@ class Scorer:
                 f"{correction} corrects p-values, which {how.statistic} with these draws and this seed has "
                 "none of; leave `statistic`, `draws` and `seed` out, or `correction`"
             )
-        if how.statistic == "elbo" or how.statistic == "importance_bound":
-            assert how.draws is not None, "a bound has draws"
-            assert how.seed is not None, "a bound has a seed"
-            bounds = await self._bounds(inputs, how.draws, how.seed, timing)
-            columns, surprises = self._bound_columns(bounds), surprise(bounds, how.statistic)
-        else:
-            statistics = await self._statistics(inputs, timing)
-            columns, surprises = statistics, statistics[how.statistic]
+        columns, surprises = await self._scored(inputs, how, timing)
         if calibration is None:
             return Scores(columns, surprises, None, None, None)
         p_values, level = calibration.p_values(surprises), how.alpha
@@ -107,6 +99,20 @@ class Scorer:
         threshold = calibration.threshold(level) if level else math.inf
         finite = threshold if level else None
         return Scores(columns, surprises, p_values, surprises > threshold, finite)
+
+    async def _scored(
+        self, inputs: Floats, how: ScoreDefaults, timing: Timing
+    ) -> tuple[dict[str, Doubles | None], Doubles]:
+        """What is measured by name, bounds if there are draws to measure them by, and the surprises (B,)."""
+        columns: dict[str, Doubles | None] = {}
+        if how.draws is not None:
+            assert how.seed is not None, "draws have a seed"
+            bounds = await self._bounds(inputs, how.draws, how.seed, timing)
+            columns |= self._bound_columns(bounds)
+            if how.statistic == "elbo" or how.statistic == "importance_bound":
+                return columns, surprise(bounds, how.statistic)
+        statistics = await self._statistics(inputs, timing)
+        return columns | statistics, statistics[how.statistic]
 
     async def _statistics(self, inputs: Floats, timing: Timing) -> dict[str, Doubles]:
         """The statistics graph's columns by name, each (B,)."""
@@ -147,7 +153,7 @@ class Scorer:
     def _calibrated(self, how: ScoreDefaults) -> Calibration | None:
         spec = self._manifest.calibration
         done = spec.statistics.get(how.statistic) if spec is not None else None
-        if done is None or (done.draws, done.seed) != (how.draws, how.seed):
+        if done is None or (done.draws is not None and (done.draws, done.seed) != (how.draws, how.seed)):
             return None
         return self._calibrations[how.statistic]
 

@@ -61,10 +61,10 @@ app = typer.Typer(
     help="""Trains VAEs and GANs and publishes them as ONNX versions.
 
     Start with `pushforward-train run training/recipes/digits-vae.toml`: it trains for less than a
-    minute, measures, exports, calibrates and publishes models/digits-vae/1. A recipe is a TOML file;
-    any of its values can be replaced with --set, e.g. `--set loop.steps=500 --set seed=3`. Ctrl-C
-    saves a checkpoint, and --resume goes on from it. Several processes, one per device, train one
-    model with `torchrun --nproc-per-node 2 -m training run RECIPE`.""",
+    minute, measures, exports, calibrates and publishes the next version of models/digits-vae. A recipe
+    is a TOML file; any of its values can be replaced with --set, e.g. `--set loop.steps=500 --set
+    seed=3`. Ctrl-C saves a checkpoint, and --resume goes on from it. Several processes, one per device,
+    train one model with `torchrun --nproc-per-node 2 -m training run RECIPE`.""",
 )
 
 RecipePath = Annotated[
@@ -161,7 +161,7 @@ def theory_command(
 @app.command("verify")
 def verify_command(
     versions: Annotated[
-        list[Path], typer.Argument(metavar="VERSION...", help="Folders, e.g. models/digits-vae/1.")
+        list[Path], typer.Argument(metavar="VERSION...", help="Folders, e.g. models/digits-vae/2.")
     ],
 ) -> None:
     """Check published versions: manifest, hashes, rules for graphs, and the stored self-test."""
@@ -172,7 +172,7 @@ def verify_command(
 
 @app.command("calibrate")
 def calibrate_command(
-    version: Annotated[Path, typer.Argument(metavar="VERSION", help="A folder, e.g. models/fashion-vae/2.")],
+    version: Annotated[Path, typer.Argument(metavar="VERSION", help="A folder, e.g. models/fashion-vae/3.")],
     data: Annotated[
         Path, typer.Option(help="An .npy file of normal items, as a score request's `inputs` have them.")
     ],

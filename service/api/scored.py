@@ -31,11 +31,12 @@ class ScoreOptions(Body):
 
     statistic: Statistic | None = None
     """What `surprise` is: the negative of a bound on log p(x), or `corrected` or `path`, which have no noise
-    (VAE); or a distance (GAN)."""
+    (VAE); or a distance (GAN). Where a VAE's is free of noise its bounds are told beside it, unless it is
+    named here: then it takes a single pass."""
     draws: Count | None = None
-    """Latent draws per item; more draws, smaller standard errors. Bounds alone have draws."""
+    """Latent draws per item of the bounds; more draws, smaller standard errors."""
     seed: Seed | None = None
-    """Names the draws, which are the same for every row. Bounds alone have draws."""
+    """Names the draws, which are the same for every row."""
     alpha: Annotated[float, Field(gt=0, lt=1)] | None = None
     """The share of ordinary items that may be flagged as anomalies; with a correction, the share of the
     flagged that may be ordinary."""
@@ -117,20 +118,20 @@ def complete(options: ScoreOptions, manifest: Manifest) -> ScoreDefaults:
     if statistic not in offered:
         raise Unfit(f"{manifest.name} has no statistic {statistic}; it has {', '.join(offered)}")
     alpha = standard.alpha if options.alpha is None else options.alpha
-    calibrated = manifest.calibration.statistics.get(statistic) if manifest.calibration else None
-    noise = standard if calibrated is None or standard.statistic == statistic else calibrated
-    draws = noise.draws if options.draws is None else options.draws
-    seed = noise.seed if options.seed is None else options.seed
-    if statistic in _BOUNDS:
-        return ScoreDefaults(
-            statistic=statistic,
-            draws=_DRAWS if draws is None else draws,
-            seed=_SEED if seed is None else seed,
-            alpha=alpha,
-        )
-    if options.draws is not None or options.seed is not None:
-        raise Unfit(f"the statistic {statistic} is free of noise: leave `draws` and `seed` out")
-    return ScoreDefaults(statistic=statistic, alpha=alpha)
+    if statistic not in _BOUNDS and (options.statistic is not None or offered[0] not in _BOUNDS):
+        if options.draws is not None or options.seed is not None:
+            raise Unfit(f"the statistic {statistic} is free of noise: leave `draws` and `seed` out")
+        return ScoreDefaults(statistic=statistic, alpha=alpha)
+    calibrated = manifest.calibration.statistics if manifest.calibration else {}
+    bound: Statistic = statistic if statistic in _BOUNDS else "elbo"
+    noise = calibrated.get(bound) if standard.statistic != bound else standard
+    draws, seed = (standard.draws, standard.seed) if noise is None else (noise.draws, noise.seed)
+    return ScoreDefaults(
+        statistic=statistic,
+        draws=options.draws or draws or _DRAWS,
+        seed=next((each for each in (options.seed, seed) if each is not None), _SEED),
+        alpha=alpha,
+    )
 
 
 def _check_draws(how: ScoreDefaults, rows: int, settings: Settings) -> None:

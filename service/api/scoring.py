@@ -36,7 +36,7 @@ class ScoreRequest(ScoreOptions):
 
 
 class Score(Body):
-    """One item's scores by a bound (VAE), in nats per item unless named otherwise."""
+    """One item's scores by a bound, or beside one (VAE), in nats per item unless named otherwise."""
 
     elbo: float
     standard_error: float | None
@@ -44,6 +44,9 @@ class Score(Body):
     kl: float
     importance_bound: float
     bits_per_dimension: float | None
+    corrected: float | None = None
+    path: float | None = None
+    """Both as below, where the surprise is by one of them."""
     surprise: float
     p_value: float | None
     anomaly: bool | None

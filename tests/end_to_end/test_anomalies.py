@@ -75,7 +75,8 @@ def test_a_corrected_request_flags_outliers_among_many_and_says_from_where(clien
 
 
 def test_a_correction_of_what_was_never_calibrated_is_refused(client: httpx.Client) -> None:
-    body = {"inputs": held_out("fashion-mnist")[:1].tolist(), "draws": 3, "correction": "benjamini-hochberg"}
+    how = {"statistic": "elbo", "draws": 3, "correction": "benjamini-hochberg"}
+    body = {"inputs": held_out("fashion-mnist")[:1].tolist(), **how}
     response = client.post("/v1/models/fashion-vae/score", json=body)
     assert response.status_code == 422
     assert "corrects p-values" in response.json()["detail"]

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from service.aliases import changed
+from service.versions import version_folders
 from tests.conftest import REPOSITORY
 from tests.damage import edit, flip_a_byte
 from tests.serving import RunningService, running_service
@@ -139,9 +140,9 @@ def resident_bytes(service: RunningService) -> float:
 
 def publish_two_fashions(models: Path) -> Path:
     """Version 1 with the graphs of one published model, 2 with those of another; returns the folder of 2."""
-    for version, source in enumerate(("fashion-vae/2", "fashion-binary-vae/1"), start=1):
+    for version, source in enumerate(("fashion-vae", "fashion-binary-vae"), start=1):
         folder = models / "fashion" / str(version)
-        shutil.copytree(REPOSITORY / "models" / source, folder)
+        shutil.copytree(version_folders(REPOSITORY / "models" / source)[-1], folder)
         manifest = json.loads((folder / "manifest.json").read_text())
         (folder / "manifest.json").write_text(json.dumps(manifest | {"name": "fashion", "version": version}))
     return folder

@@ -85,11 +85,32 @@ def test_a_request_chooses_the_statistic_and_is_told_it_and_its_rank(
 def test_the_recipes_statistic_is_the_default_and_bounds_keep_the_draws_they_were_calibrated_with(
     tiny: httpx.Client, items: np.ndarray
 ) -> None:
-    assert score(tiny, items) == score(tiny, items, statistic="path")
+    default, alone = score(tiny, items), score(tiny, items, statistic="path")
+    assert {key: default[key] for key in alone if key not in ("scores", "draws", "seed")} == {
+        key: alone[key] for key in alone if key not in ("scores", "draws", "seed")
+    }
     bound = score(tiny, items, statistic="elbo")
     assert (bound["draws"], bound["seed"], bound["unit"]) == (DRAWS, 3, "nats")
     assert all(row["p_value"] is not None for row in bound["scores"])
     assert score(tiny, items, statistic="elbo", draws=DRAWS + 1)["scores"][0]["p_value"] is None
+
+
+def test_bounds_stand_beside_a_statistic_without_noise_unless_it_is_named(
+    tiny: httpx.Client, items: np.ndarray
+) -> None:
+    """What is named takes one pass; a client that knows of bounds alone finds them wherever a VAE scores."""
+    default, alone = score(tiny, items), score(tiny, items, statistic="path")
+    bound = score(tiny, items, statistic="elbo")
+    own = ("surprise", "p_value", "anomaly")
+    for row, path, elbo in zip(default["scores"], alone["scores"], bound["scores"], strict=True):
+        assert row == {**elbo, **path}
+        assert "elbo" not in path
+        assert {key: row[key] for key in own} == {key: path[key] for key in own}
+    assert (default["draws"], default["seed"]) == (DRAWS, 3)
+    more = score(tiny, items, draws=DRAWS + 1, seed=4)
+    assert (more["statistic"], more["draws"], more["seed"]) == ("path", DRAWS + 1, 4)
+    assert [row["p_value"] for row in more["scores"]] == [row["p_value"] for row in default["scores"]]
+    assert [row["elbo"] for row in more["scores"]] != [row["elbo"] for row in default["scores"]]
 
 
 def test_a_version_calibrated_anew_keeps_its_statistics_and_the_draws_of_its_bounds(
@@ -162,7 +183,7 @@ def test_what_the_statistic_cannot_have_is_refused_with_a_map_too(
     tiny: httpx.Client, items: np.ndarray
 ) -> None:
     for accept in ("application/json", "image/png"):
-        body = {"inputs": items.tolist(), "draws": 3, "map": True}
+        body = {"inputs": items.tolist(), "statistic": "path", "draws": 3, "map": True}
         refused = tiny.post(f"{MODEL}/score", json=body, headers={"accept": accept})
         assert (refused.status_code, refused.json()["code"]) == (422, "unfit")
         assert "free of noise" in refused.json()["detail"]
@@ -197,6 +218,6 @@ def test_the_open_inference_protocol_has_both(tiny: httpx.Client, items: np.ndar
     assert got["map"]["shape"] == list(items.shape)
     np.testing.assert_allclose(got["map"]["data"], np.ravel(expected["map"]), rtol=1e-6)
     assert got["surprise"]["data"] == [row["path"] for row in expected["scores"]]
-    assert {"corrected", "path", "p_value"} <= infer().keys()
-    assert not {"map", "elbo"} & infer().keys()
+    assert {"corrected", "path", "p_value", "elbo"} <= infer().keys()
+    assert not {"map", "elbo"} & infer(statistic="path").keys()
     assert {"elbo", "kl"} <= infer(statistic="elbo").keys()

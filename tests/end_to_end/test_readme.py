@@ -50,6 +50,7 @@ def test_the_curl_lines_of_the_readme_do_what_it_says(tmp_path: Path) -> None:
         "path.png": (302, 32),
         "garment.png": (28, 28),
         "again.png": (28, 28),
+        "heat.png": (28, 28),
         "ring.png": (512, 512),
     }
     assert np.load(tmp_path / "samples.npy").shape == (100_000, 1, 8, 8)

@@ -87,7 +87,7 @@ class OurDialect:
         model = self._models[workload.model]
         path = f"/v1/models/{workload.model}/{workload.operation}"
         if workload.operation == "score":
-            return _score_request(model, f"{path}?draws=1")
+            return _score_request(model, f"{path}?statistic=elbo&draws=1")
         headers = {"Content-Type": JSON, "Accept": workload.accept}
         return Request(path, headers, (_sample_body(workload),), _least_bytes(workload, model))
 

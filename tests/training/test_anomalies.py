@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from service.versions import read_manifest, version_folders
 from tests.conftest import REPOSITORY
 from training.anomalies.peers import PEERS, write_tumours
 from training.anomalies.table import markdown, mean_area
@@ -19,6 +20,7 @@ from training.anomalies.trials import (
     read_results,
     write_results,
 )
+from training.card import AUROC
 from training.data import load_dataset
 from training.data.options import DataOptions
 
@@ -37,6 +39,30 @@ def test_every_trial_has_a_result_of_todays_recipe_and_the_page_shows_them(
     for name, experiment in EXPERIMENTS.items():
         assert missing(experiment, published[name]) == []
     assert (REPOSITORY / "docs" / "anomalies.md").read_text() == markdown(published)
+
+
+def test_the_table_of_the_readme_has_the_published_figures(published: dict[str, dict[str, Result]]) -> None:
+    text = (REPOSITORY / "README.md").read_text().partition("### What the anomaly scores are worth")[2]
+    head, _, *rows = [line.split("|")[1:-1] for line in text.splitlines() if line.startswith("|")][:11]
+    statistics = [cell.strip(" `") for cell in head[1:5]]
+    folder = version_folders(REPOSITORY / "models" / "fashion-vae")[-1]
+    metrics = read_manifest(folder).metrics
+    kinds = [name.removeprefix(f"{AUROC}elbo_") for name in metrics if name.startswith(f"{AUROC}elbo_")]
+    shown = {row[0].strip(): [cell.strip(" ").replace("*", "") for cell in row[1:5]] for row in rows}
+    wanted = []
+    for kind in kinds:
+        found = [metrics[f"{AUROC}{name}_{kind}"] for name in statistics]
+        wanted.append(
+            [
+                f"{each.value:.3f} ({each.interval[0]:.3f} to {each.interval[1]:.3f})"
+                for each in found
+                if each.interval
+            ]
+        )
+    for name in EXPERIMENTS:
+        means = [mean_area(published[name], column) for column in statistics]
+        wanted.append(["" if np.isnan(mean) else f"{mean:.3f} ± {error:.3f}" for mean, error in means])
+    assert sorted(shown.values()) == sorted(wanted)
 
 
 def test_a_mean_is_that_of_all_trials_with_its_error(published: dict[str, dict[str, Result]]) -> None:
