@@ -29,6 +29,8 @@ SEED: Final = "{seed}"
 
 _IMAGES: Final = 64
 """How many different images are sent to be scored, in turn."""
+_SEED: Final = 0
+"""Names the draws that images are scored by."""
 _GRID_GAP_PIXELS: Final = 2
 
 
@@ -87,19 +89,16 @@ class OurDialect:
         model = self._models[workload.model]
         path = f"/v1/models/{workload.model}/{workload.operation}"
         if workload.operation == "score":
-            return _score_request(model, f"{path}?statistic=elbo&draws=1")
+            return _score_request(model, f"{path}?statistic=elbo&draws=1&seed={_SEED}")
         headers = {"Content-Type": JSON, "Accept": workload.accept}
         return Request(path, headers, (_sample_body(workload),), _least_bytes(workload, model))
 
     def feeds(self, workload: Workload, seed: int, turn: int) -> Feeds:
-        """Latents by the service's addressable noise; images with the noise of the model's own seed."""
+        """Latents and the draws of scores, both by the service's addressable noise."""
         model = self._models[workload.model]
         if workload.operation == "sample":
             return {"latents": model.prior.latents(seed, 0, workload.count, 1.0)}
-        defaults = model.manifest.defaults
-        assert defaults is not None, "a model with bounds has defaults"
-        assert defaults.seed is not None, "a bound has a seed"
-        return {"inputs": _image(model, turn), "eps": scoring_noise(defaults.seed, 1, _size(model))[None]}
+        return {"inputs": _image(model, turn), "eps": scoring_noise(_SEED, 1, _size(model))[None]}
 
     def values(self, workload: Workload, answer: httpx.Response) -> Values:
         """Samples from npy, JSON or a PNG grid; bounds from JSON."""

@@ -63,7 +63,7 @@ def test_options_that_the_content_has_no_use_for_are_refused(tmp_path: Path) -> 
     [
         ({"dataset": "table"}, ["without a path", 'path = "table.csv"']),
         ({"dataset": "digits", "path": "x"}, ["path belongs to", "'digits'", "leave it out"]),
-        ({"dataset": "digits", "keep": ["1"]}, ["keep belongs to", "'digits'"]),
+        ({"dataset": "ring", "keep": ["1"]}, ["keep belongs to", "'ring'"]),
         ({"dataset": "fashion-mnist", "test_share": 0.3}, ["test_share belongs to"]),
         ({"dataset": "images", "path": "x", "one_hot": ["a"]}, ["one_hot belongs to dataset 'table'"]),
         ({"dataset": "arrays", "path": "x", "size": [4, 4]}, ["size belongs to dataset 'images'"]),
