@@ -162,10 +162,7 @@ class Served:
         output: Output,
         timing: Timing,
     ) -> Floats:
-        """Samples indices[n] of seeds[n], each that of `sample`: (B, *item) float32."""
-        runs = noise.runs_of(seeds, indices)
-        if len(runs) == 1:
-            return await self.sample(*runs[0], temperature, output, timing)
+        """Samples indices[n] of seeds[n], each that of `sample`, which is for runs: (B, *item) float32."""
         words = self.prior.words_at(seeds, indices)
         if output == "mean" and temperature == 1.0:
             (samples,) = await self._batchers[SAMPLE_STAGE].submit(words, timing)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from pydantic import ValidationError
 
@@ -45,8 +45,7 @@ class InferenceRequest:
         return microseconds / 1e6 if microseconds else None
 
 
-@dataclass(frozen=True, slots=True)
-class InferenceAnswer:
+class InferenceAnswer(NamedTuple):
     """The tensors that were asked for, and what is told beside them."""
 
     tensors: tuple[tuple[TensorMetadata, Array], ...]
@@ -100,6 +99,8 @@ class Model:
         Raises:
             Unfit: unknown ones, or values that do not fit.
         """
+        if not given:
+            return self._defaults
         if any(given.get(name) for name in _SEQUENCES):
             raise Unfit("there are no sequences here: every request stands for itself")
         own = {name: value for name, value in given.items() if name not in _IGNORED | _SEQUENCES}

@@ -7,10 +7,10 @@ A model of the protocol is one operation of a published version; its tensors hav
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Annotated, Any, Final, Literal
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Annotated, Any, Final, Literal, NamedTuple
 
-import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
@@ -31,8 +31,7 @@ from service.turns import Timing
 Tensors = tuple[TensorMetadata, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
+class Task(NamedTuple):
     """One request: the arrays that came, which fit the operation's inputs, and its parameters."""
 
     served: Served
@@ -42,12 +41,11 @@ class Task:
     timing: Timing
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """The arrays that were made by name, and what is told beside them; a null of `/v1` is left out."""
 
     arrays: Mapping[str, Array]
-    told: Mapping[str, Any] = field(default_factory=dict)
+    told: Mapping[str, Any] = MappingProxyType({})
     anomalies: int = 0
     p_values: Sequence[float] = ()
 
@@ -75,27 +73,24 @@ class SampleParameters(Body):
 async def sample(task: Task) -> Outcome:
     """The samples (B, *item) that rows of seed and index name, each what it is in `/v1`."""
     seeds, indices = task.arrays["seed"], task.arrays["index"]
-    for name, values in (("seed", seeds), ("index", indices)):
-        if not 0 <= np.bitwise_or.reduce(values) <= noise.MAX_SEED:  # which has all of its bits set
-            raise Unfit(f"`{name}` takes integers from 0 to 2^53 - 1")
+    runs = noise.runs_of(seeds, indices)
+    for seed, start, rows in runs:
+        for name, lowest, highest in (("seed", seed, seed), ("index", start, start + rows - 1)):
+            if lowest < 0 or highest > noise.MAX_SEED:
+                raise Unfit(f"`{name}` takes integers from 0 to 2^53 - 1")
     parameters: SampleParameters = task.parameters
     if parameters.method == "direct" and parameters.budget is None:  # nearly all: nothing is to be settled
         check_count(len(seeds), NPY, task.settings)
-        samples = await task.served.sample_at(
-            seeds, indices, parameters.temperature, parameters.output, task.timing
-        )
-        return Outcome({"samples": samples})
+        how = (parameters.temperature, parameters.output, task.timing)
+        if len(runs) == 1:
+            return Outcome({"samples": await task.served.sample(*runs[0], *how)})
+        return Outcome({"samples": await task.served.sample_at(seeds, indices, *how)})
     asked = SampleRequest(count=len(seeds), **parameters.model_dump())
     request = settled(asked, task.served, NPY, task.settings)
     assert request.method != "direct"
     assert request.budget is not None
     chooser = task.served.filter(request.method)
-    chosen = joined(
-        [
-            await chooser.sample(*run, request.method, request.budget, task.timing)
-            for run in noise.runs_of(seeds, indices)
-        ]
-    )
+    chosen = joined([await chooser.sample(*run, request.method, request.budget, task.timing) for run in runs])
     return Outcome({"samples": chosen.samples}, told_of(request, chosen))
 
 

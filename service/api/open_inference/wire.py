@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, NamedTuple
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from service.api.exchange import JSON, Answer, array_in_pieces, to_json
 from service.api.open_inference.model import InferenceAnswer, InferenceRequest, Model
-from service.api.open_inference.tensors import Array
+from service.api.open_inference.tensors import Array, TensorMetadata
 from service.api.problems import unfit
 from service.errors import LimitExceeded, Malformed, Unfit
 from service.settings import Settings
@@ -117,30 +117,66 @@ def _from_raw(model: Model, body: bytes, settings: Settings) -> WireRequest:
 
 
 def _from_document(model: Model, text: bytes, rest: memoryview, settings: Settings) -> WireRequest:
-    document = _repeated(text) if rest and len(text) <= _LONGEST_REPEATED else _document(text)
+    limits = (settings.max_json_inputs, settings.max_npy_inputs)
+    read = _repeated_layout if rest and len(text) <= _LONGEST_REPEATED else _layout
+    layout = read(model, text, *limits)
     arrays: dict[str, Array] = {}
+    for tensor, given, start, end in layout.tensors:
+        if given.data is not None:
+            arrays[tensor.name] = tensor.from_values(given.data, given.shape)
+        elif end > len(rest):
+            raise Unfit(f"the binary_data_size of `{tensor.name}` is no number of bytes that follow the JSON")
+        else:
+            arrays[tensor.name] = tensor.from_bytes(rest[start:end], given.shape)
+    if layout.end != len(rest):
+        raise Unfit(f"{len(rest) - layout.end} bytes follow the JSON that belong to no input")
+    return WireRequest(
+        arrays,
+        layout.parameters,
+        layout.outputs,
+        layout.id,
+        layout.binary_outputs,
+        layout.binary_by_name,
+    )
+
+
+class _Layout(NamedTuple):
+    """What a request's document says of its tensors, its answer, and the bytes that follow."""
+
+    tensors: tuple[tuple[TensorMetadata, InputDocument, int, int], ...]
+    """Each input, what is said of it, and where among those bytes it lies."""
+    end: int
+    """How many bytes follow."""
+    parameters: Parameters
+    outputs: tuple[str, ...]
+    id: str
+    binary_outputs: bool
+    binary_by_name: Mapping[str, bool]
+
+
+def _layout(model: Model, text: bytes, max_json_inputs: int, max_npy_inputs: int) -> _Layout:
+    try:
+        document = RequestDocument.model_validate_json(text)
+    except ValidationError as error:
+        raise unfit(error, "the body", RequestDocument) from error
+    tensors: dict[str, tuple[TensorMetadata, InputDocument, int, int]] = {}
     start = 0
     for given in document.inputs:
         tensor = model.input(given.name)
-        if tensor.name in arrays:
+        if tensor.name in tensors:
             raise Unfit(f"`{tensor.name}` came twice")
         size = given.parameters.get("binary_data_size")
         if (size is None) == (given.data is None):
             raise Unfit(f"`{tensor.name}` must have either data or a binary_data_size, and not both")
-        if given.data is not None:
-            tensor.check(given.datatype, given.shape, settings.max_json_inputs)
-            arrays[tensor.name] = tensor.from_values(given.data, given.shape)
-            continue
-        if type(size) is not int or not 0 <= size <= len(rest) - start:
+        if size is not None and (type(size) is not int or size < 0):
             raise Unfit(f"the binary_data_size of `{tensor.name}` is no number of bytes that follow the JSON")
-        tensor.check(given.datatype, given.shape, settings.max_npy_inputs)
-        arrays[tensor.name] = tensor.from_bytes(rest[start : start + size], given.shape)
-        start += size
-    if start != len(rest):
-        raise Unfit(f"{len(rest) - start} bytes follow the JSON that belong to no input")
+        tensor.check(given.datatype, given.shape, max_json_inputs if size is None else max_npy_inputs)
+        tensors[tensor.name] = (tensor, given, start, start + (size or 0))
+        start += size or 0
     outputs = document.outputs or []
-    return WireRequest(
-        arrays,
+    return _Layout(
+        tuple(tensors.values()),
+        start,
         document.parameters,
         tuple(output.name for output in outputs),
         document.id,
@@ -149,17 +185,8 @@ def _from_document(model: Model, text: bytes, rest: memoryview, settings: Settin
     )
 
 
-def _document(text: bytes) -> RequestDocument:
-    try:
-        return RequestDocument.model_validate_json(text)
-    except ValidationError as error:
-        raise unfit(error, "the body", RequestDocument) from error
-
-
-@lru_cache(maxsize=256)
-def _repeated(text: bytes) -> RequestDocument:
-    """A document before bytes: a client that asks for as many rows again sends the same one."""
-    return _document(text)
+_repeated_layout = lru_cache(maxsize=256)(_layout)
+"""For documents before bytes: a client that asks for as many rows again sends the same one."""
 
 
 def _is_binary(output: OutputDocument) -> bool:
@@ -184,25 +211,20 @@ async def written(model: Model, request: WireRequest, answer: InferenceAnswer, s
     Raises:
         LimitExceeded: more rows than are answered in JSON.
     """
-    head: dict[str, Any] = {"model_name": model.name, "model_version": model.version}
+    pieces = [_opening(model)]
     if request.id:
-        head["id"] = request.id
+        pieces += (b',"id":', to_json(request.id))
     if answer.parameters:
-        head["parameters"] = answer.parameters
-    pieces = [to_json(head)[:-1], b',"outputs":[']
+        pieces += (b',"parameters":', to_json(answer.parameters))
+    pieces.append(b',"outputs":[')
     contents: list[memoryview] = []
     for tensor, array in answer.tensors:
-        described: dict[str, Any] = {
-            "name": tensor.name,
-            "datatype": tensor.datatype,
-            "shape": list(array.shape),
-        }
         if request.is_binary(tensor.name):
             contents.append(tensor.to_bytes(array))
-            described["parameters"] = {"binary_data_size": len(contents[-1])}
-            pieces += (to_json(described), b",")
+            pieces += (_description(tensor, array.shape, len(contents[-1])), b"},")
         else:
-            pieces += (to_json(described)[:-1], b',"data":', *await _values(array, settings), b"},")
+            values = await _values(array, settings)
+            pieces += (_description(tensor, array.shape, None), b',"data":', *values, b"},")
     pieces[-1] = pieces[-1].removesuffix(b",")
     pieces.append(b"]}")
     rows = len(answer.tensors[0][1])
@@ -212,6 +234,19 @@ async def written(model: Model, request: WireRequest, answer: InferenceAnswer, s
     json_length = sum(map(len, pieces))
     body = b"".join((*pieces, *contents))
     return Answer(BINARY, body, len(body), ((JSON_LENGTH, b"%d" % json_length),), rows)
+
+
+@lru_cache(maxsize=256)
+def _opening(model: Model) -> bytes:
+    """How an answer's document begins."""
+    return to_json({"model_name": model.name, "model_version": model.version})[:-1]
+
+
+@lru_cache(maxsize=256)
+def _description(tensor: TensorMetadata, shape: tuple[int, ...], size: int | None) -> bytes:
+    """What is said of an output before its data; its size if these are bytes after the document."""
+    told: dict[str, Any] = {"name": tensor.name, "datatype": tensor.datatype, "shape": list(shape)}
+    return to_json(told | ({} if size is None else {"parameters": {"binary_data_size": size}}))[:-1]
 
 
 async def _values(array: Array, settings: Settings) -> Sequence[bytes]:
