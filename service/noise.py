@@ -116,13 +116,16 @@ class Run(NamedTuple):
     rows: int
 
 
+def only_run(seeds: NDArray[np.int64], indices: NDArray[np.int64]) -> Run | None:
+    """The items (seeds[n], indices[n]), of which there is one at least, if they are a single run."""
+    run = Run(int(seeds[0]), int(indices[0]), len(seeds))
+    # short arrays are compared as bytes in a fraction of the time
+    one_seed = seeds.tobytes() == seeds[:1].tobytes() * run.rows
+    return run if one_seed and indices.tobytes() == (np.arange(run.rows) + run.start).tobytes() else None
+
+
 def runs_of(seeds: NDArray[np.int64], indices: NDArray[np.int64]) -> list[Run]:
     """The items (seeds[n], indices[n]), of which there is one at least, as the fewest runs in their order."""
-    first = Run(int(seeds[0]), int(indices[0]), len(seeds))
-    # nearly always one run; short arrays are compared as bytes in a fraction of the time
-    one_seed = seeds.tobytes() == seeds[:1].tobytes() * first.rows
-    if one_seed and indices.tobytes() == (np.arange(first.rows) + first.start).tobytes():
-        return [first]
     breaks = (seeds[1:] != seeds[:-1]) | (indices[1:] - indices[:-1] != 1)
     starts = [0, *(np.flatnonzero(breaks) + 1).tolist()]
     ends = [*starts[1:], len(seeds)]

@@ -79,6 +79,20 @@ class Scorer:
             LimitExceeded: alpha is below what the calibration can resolve.
             Unfit: a correction of p-values, and there are none for such a score.
         """
+        self.check(how, correction)
+        calibration = self._calibrated(how)
+        columns, surprises = await self._scored(inputs, how, timing)
+        if calibration is None:
+            return Scores(columns, surprises, None, None, None)
+        p_values, level = calibration.p_values(surprises), how.alpha
+        if correction == "benjamini-hochberg":
+            level = false_discovery_level(p_values, how.alpha)
+        threshold = calibration.threshold(level) if level else math.inf
+        finite = threshold if level else None
+        return Scores(columns, surprises, p_values, surprises > threshold, finite)
+
+    def check(self, how: ScoreDefaults, correction: Correction) -> None:
+        """Raises what `score` raises, before any work."""
         calibration = self._calibrated(how)
         if calibration is not None and how.alpha < calibration.smallest_alpha:
             raise LimitExceeded(
@@ -90,15 +104,6 @@ class Scorer:
                 f"{correction} corrects p-values, which {how.statistic} with these draws and this seed has "
                 "none of; leave `statistic`, `draws` and `seed` out, or `correction`"
             )
-        columns, surprises = await self._scored(inputs, how, timing)
-        if calibration is None:
-            return Scores(columns, surprises, None, None, None)
-        p_values, level = calibration.p_values(surprises), how.alpha
-        if correction == "benjamini-hochberg":
-            level = false_discovery_level(p_values, how.alpha)
-        threshold = calibration.threshold(level) if level else math.inf
-        finite = threshold if level else None
-        return Scores(columns, surprises, p_values, surprises > threshold, finite)
 
     async def _scored(
         self, inputs: Floats, how: ScoreDefaults, timing: Timing

@@ -20,7 +20,7 @@ from training.vae import Vae
 FEATURES = ("residual", "mean", "scale", "surprise", "kl")
 """What `path` sees of an item: the norms of its reconstruction's error, of the posterior mean and of its
 standard deviations; and, in nats, its surprise at the posterior mean and its KL. The first three are those of
-Huang et al. 2024; the surprise knows the decoder's scale, which is the fourth there, and more."""
+Huang et al. 2024, arXiv:2401.04933; the surprise knows the decoder's scale, the fourth there, and more."""
 FITTED: NoiseFree = "path"
 """The statistic that is fitted, on items that nothing else may be judged by."""
 _ROWS = 250

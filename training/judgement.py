@@ -49,6 +49,7 @@ def auroc(outliers: Doubles, normal: Doubles, axis: int = -1) -> Doubles:
 def auroc_metric(outliers: Doubles, normal: Doubles, note: str) -> Metric:
     """The area with its standard error and interval: percentiles over bootstrap samples of both sides.
 
+    Each side is drawn anew by itself, so that of outliers made of the very normal items is only about right.
     Source: Efron & Tibshirani 1993, "An Introduction to the Bootstrap", chapter 13.
     """
     value = float(auroc(outliers, normal))

@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from service.columns import column_places
 from service.contract import GraphSpec, Manifest
 from service.versions import publish, read_manifest, sha256_of, stage, verify_files
+from training.card import MEASURED
 from training.data import DataError
 from training.options import CalibrationOptions
 from training.parity import Floats, open_session, run_graph
@@ -69,17 +70,19 @@ def recalibrate(folder: Path, data: Path, given: Mapping[str, Any]) -> Path:
             with contextlib.suppress(FileNotFoundError):  # a version may lack the picture
                 shutil.copyfile(folder / name, staging / name)
         spec, defaults, _ = write_calibration(scorer, chosen, items, staging)
+        as_before = manifest.defaults is not None and defaults.statistic == manifest.defaults.statistic
+        stale = (_MEASURED,) if as_before else (_MEASURED, MEASURED)  # the latter say why another was chosen
         note = f"{len(items)} items of {data.name}, SHA-256 {sha256_of(data)}"
         recipe = manifest.provenance.recipe | {"recalibrated": {"from_version": manifest.version, "on": note}}
         renewed = manifest.model_copy(
             update={
                 "calibration": spec,
                 "defaults": defaults,
-                "metrics": {k: v for k, v in manifest.metrics.items() if not k.startswith(_MEASURED)},
+                "metrics": {k: v for k, v in manifest.metrics.items() if not k.startswith(stale)},
                 "provenance": manifest.provenance.model_copy(update={"recipe": recipe}),
             }
         )
-        (staging / _CARD).write_text(_card(folder, manifest, note), encoding="utf-8")
+        (staging / _CARD).write_text(_card(folder, manifest, note, defaults.statistic), encoding="utf-8")
         return publish(staging, renewed)
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
@@ -143,11 +146,12 @@ def _read_items(path: Path, manifest: Manifest) -> Floats:
     return items
 
 
-def _card(folder: Path, manifest: Manifest, note: str) -> str:
+def _card(folder: Path, manifest: Manifest, note: str, statistic: str) -> str:
     card = folder / _CARD
     old = card.read_text(encoding="utf-8") if card.is_file() else f"# {manifest.name}\n"
     title, _, rest = old.partition("\n")
     return (
-        f"{title}\n\n**Calibrated anew** on {note}. All else, the figures below among it, is that of version "
-        f"{manifest.version}; those named `{_MEASURED}...` tell of its calibration, not of this one.\n{rest}"
+        f"{title}\n\n**Calibrated anew** on {note}; scores are by `{statistic}` unless a request says "
+        f"otherwise. All else, the figures below among it, is that of version {manifest.version}; those named "
+        f"`{_MEASURED}...`, and why a statistic was chosen, tell of its calibration, not of this one.\n{rest}"
     )

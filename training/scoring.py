@@ -167,8 +167,8 @@ def flagged_band(items: int, level: float, calibrated_on: int) -> tuple[float, f
     """Between which shares of that many normal items are flagged, in 99 % of cases.
 
     The count is beta-binomial with parameters l and n + 1 - l, l = floor(level (n + 1)), if they and the n
-    items calibrated on are exchangeable and no two tie. Source: Bates et al. 2023, Annals of Statistics
-    51(1), section 2.2, for the beta law of the rate.
+    items calibrated on are exchangeable and no two tie. Source: Vovk 2012, "Conditional validity of
+    inductive conformal predictors", for the beta law of the rate.
     """
     rank = math.floor(level * (calibrated_on + 1))
     low, high = betabinom.ppf([(1 - _BAND) / 2, (1 + _BAND) / 2], items, rank, calibrated_on + 1 - rank)

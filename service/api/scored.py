@@ -106,6 +106,13 @@ async def scored_as(
     return Scored(how, options.correction, scores)
 
 
+def check_scored_as(options: ScoreOptions, served: Served, rows: int, settings: Settings) -> None:
+    """Raises what `scored_as` raises for that many items, before any other work for them."""
+    how = complete(options, served.manifest)
+    _check_draws(how, rows, settings)
+    served.scorer.check(how, options.correction)
+
+
 def complete(options: ScoreOptions, manifest: Manifest) -> ScoreDefaults:
     """How to score: the options, and for what they leave out the version's defaults.
 

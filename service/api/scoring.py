@@ -23,9 +23,10 @@ from service.api.exchange import (
     json_in_pieces,
     to_json,
 )
-from service.api.scored import ScoreOptions, complete, scored_as
+from service.api.scored import ScoreOptions, check_scored_as, scored_as
 from service.calibration import Correction
 from service.contract import Statistic, Unit
+from service.errors import LimitExceeded
 from service.heat import heat_of
 
 
@@ -93,15 +94,25 @@ class ScoreAnswer(Body):
 async def score(call: Call[ScoreOptions]) -> Answer:
     """Answers the scores of each item, its surprise, and where calibrated its p-value; or its map alone."""
     assert call.array is not None, "the dispatcher reads an array for this operation"
-    maps = await call.served.surprise_map(call.array, call.timing) if call.request.map else None
+    maps = await _maps(call, call.array) if call.request.map else None
     if maps is not None and call.accepted != JSON:
-        complete(call.request, call.served.manifest)  # refuses what the version has not, as for JSON
         return await arrays_answer(call, {"map": await _heat(maps) if call.accepted == PNG else maps})
     scored = await scored_as(call.request, call.served, call.array, call.settings, call.timing)
     fields = call.identity | scored.told | {"scores": _rows(scored.tensors)}
     body = to_json(fields) if maps is None else await json_in_pieces(fields, {"map": maps})
     headers = () if scored.how.seed is None else ((b"x-pushforward-seed", b"%d" % scored.how.seed),)
     return Answer(JSON, body, len(body), headers, len(call.array), scored.flagged, scored.p_values)
+
+
+async def _maps(call: Call[ScoreOptions], items: Floats) -> Floats:
+    """The maps of items, once all is checked that their scores and their number could be refused for."""
+    check_scored_as(call.request, call.served, len(items), call.settings)
+    most = call.settings.max_json_count
+    if call.accepted != NPY and len(items) > most:
+        raise LimitExceeded(
+            f"{len(items)} maps are more than the {most} that go into {call.accepted}; ask for {NPY}"
+        )
+    return await call.served.surprise_map(items, call.timing)
 
 
 async def _heat(maps: Floats) -> Floats:

@@ -54,6 +54,8 @@ def recomputed(client: httpx.Client, manifest: Manifest, dataset: Dataset) -> It
         normal = _scores(client, manifest.name, statistic, dataset.items["test"])
         for kind, items, _ in outliers:
             name = f"{AUROC}{statistic}_{kind}"
+            if name not in manifest.metrics:
+                continue
             found = auroc(_scores(client, manifest.name, statistic, items)["surprise"], normal["surprise"])
             yield Figure(name, manifest.metrics[name].value, float(found))
         if statistic == manifest.defaults.statistic:

@@ -189,6 +189,30 @@ def test_what_the_statistic_cannot_have_is_refused_with_a_map_too(
         assert "free of noise" in refused.json()["detail"]
 
 
+@pytest.mark.parametrize("accept", ["application/json", "image/png", "application/x-npy"])
+def test_a_map_is_refused_where_its_scores_are(tiny: httpx.Client, items: np.ndarray, accept: str) -> None:
+    for options in (
+        {"draws": 5001},
+        {"alpha": 1e-9},
+        {"statistic": "elbo", "draws": DRAWS + 1, "correction": "benjamini-hochberg"},
+    ):
+        body = {"inputs": items.tolist(), "map": True, **options}
+        refused = tiny.post(f"{MODEL}/score", json=body, headers={"accept": accept})
+        assert refused.status_code == 422, (options, refused.text[:200])
+
+
+def test_more_maps_than_fit_into_json_are_answered_as_npy_alone(
+    tiny: httpx.Client, items: np.ndarray
+) -> None:
+    many = as_npy(np.tile(items[:1], (4097, 1, 1, 1)))
+    path = f"{MODEL}/score?map=true&statistic=path"
+    for accept in ("application/json", "image/png"):
+        refused = tiny.post(path, content=many, headers=AS_NPY | {"accept": accept})
+        assert (refused.status_code, refused.json()["code"]) == (422, "limit_exceeded")
+    answered = tiny.post(path, content=many, headers=AS_NPY | {"accept": "application/x-npy"})
+    assert npy(answered).shape == (4097, *items.shape[1:])
+
+
 def test_versions_without_a_map_say_what_to_do(client: httpx.Client) -> None:
     for model, shape, advice in (
         ("toy-vae", (1, 2, 2), "pushforward-train export"),

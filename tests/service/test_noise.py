@@ -49,6 +49,7 @@ def test_runs_are_the_items_in_their_order_and_as_few_as_can_be(items: list[tupl
     seeds, indices = (np.array(column) for column in zip(*items, strict=True))
     runs = noise.runs_of(seeds, indices)
     assert [(run.seed, run.start + row) for run in runs for row in range(run.rows)] == items
+    assert noise.only_run(seeds, indices) == (runs[0] if len(runs) == 1 else None)
     for run, following in itertools.pairwise(runs):
         assert (run.seed, run.start + run.rows) != (following.seed, following.start)
 

@@ -26,6 +26,18 @@ from training.data.options import DataOptions
 
 RESULTS = REPOSITORY / "docs" / "anomalies"
 TUMOURS = EXPERIMENTS["breast-cancer"]
+_LABELS = (
+    "`fashion-vae`: digits scaled up, nearest",
+    "`fashion-vae`: digits scaled up, bilinear",
+    "`fashion-vae`: uniform noise",
+    "`fashion-vae`: constant greys, black to white",
+    "`fashion-vae`: own patches shuffled",
+    "`fashion-vae`: upside down",
+    "`fashion-vae`: mirrored",
+    "ten VAEs of one garment each: the other nine",
+    "`breast-cancer-vae`, ten seeds: malignant",
+)
+"""Of the README's rows, in the order of the card's kinds and of the experiments."""
 
 
 @pytest.fixture(scope="module")
@@ -48,21 +60,27 @@ def test_the_table_of_the_readme_has_the_published_figures(published: dict[str, 
     folder = version_folders(REPOSITORY / "models" / "fashion-vae")[-1]
     metrics = read_manifest(folder).metrics
     kinds = [name.removeprefix(f"{AUROC}elbo_") for name in metrics if name.startswith(f"{AUROC}elbo_")]
-    shown = {row[0].strip(): [cell.strip(" ").replace("*", "") for cell in row[1:5]] for row in rows}
-    wanted = []
+    labels = dict(zip([*kinds, *EXPERIMENTS], _LABELS, strict=True))
+    shown = {row[0].strip(): [cell.strip() for cell in row[1:5]] for row in rows}
     for kind in kinds:
         found = [metrics[f"{AUROC}{name}_{kind}"] for name in statistics]
-        wanted.append(
-            [
-                f"{each.value:.3f} ({each.interval[0]:.3f} to {each.interval[1]:.3f})"
-                for each in found
-                if each.interval
-            ]
-        )
-    for name in EXPERIMENTS:
-        means = [mean_area(published[name], column) for column in statistics]
-        wanted.append(["" if np.isnan(mean) else f"{mean:.3f} ± {error:.3f}" for mean, error in means])
-    assert sorted(shown.values()) == sorted(wanted)
+        wanted = [
+            (name, f"{each.value:.3f}", " ({:.3f} to {:.3f})".format(*each.interval))
+            for name, each in zip(statistics, found, strict=True)
+            if each.interval
+        ]
+        assert shown[labels[kind]] == [bold(value, name == "path") + rest for name, value, rest in wanted]
+    for experiment, default in (("one-class", "path"), ("breast-cancer", "elbo")):
+        assert {result.default for result in published[experiment].values()} == {default}
+        means = [(name, *mean_area(published[experiment], name)) for name in statistics]
+        assert shown[labels[experiment]] == [
+            "" if np.isnan(mean) else f"{bold(f'{mean:.3f}', name == default)} ± {error:.3f}"
+            for name, mean, error in means
+        ]
+
+
+def bold(text: str, is_bold: bool) -> str:
+    return f"**{text}**" if is_bold else text
 
 
 def test_a_mean_is_that_of_all_trials_with_its_error(published: dict[str, dict[str, Result]]) -> None:

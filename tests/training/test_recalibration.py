@@ -55,6 +55,7 @@ def test_the_card_says_what_it_was_calibrated_on(version: Path, tmp_path: Path) 
     card = (published / "README.md").read_text()
     assert card.startswith("# toy-vae\n\n**Calibrated anew** on 200 items of normals.npy, SHA-256 ")
     assert card.endswith("A toy.\n")
+    assert "scores are by `elbo` unless a request says otherwise" in card
     recipe: dict[str, Any] = json.loads((published / "manifest.json").read_text())["provenance"]["recipe"]
     assert recipe["recalibrated"]["from_version"] == 1
 

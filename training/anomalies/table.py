@@ -12,7 +12,7 @@ from training.anomalies.trials import EXPERIMENTS, Experiment, Result
 _HEAD = """# Anomaly scores, trial by trial
 
 AUROC: the chance that an outlier scores higher than a held-out normal item. The steps of training stand in
-the recipes and were fixed beforehand; the column in bold is what the model scores by unless told, which no
+the recipes and were fixed beforehand; the column in bold is what every model scores by unless told, which no
 outlier of these had a say in. Written by `make anomalies`.
 """
 
@@ -33,7 +33,8 @@ def mean_area(results: Mapping[str, Result], column: str) -> tuple[float, float]
 def _section(experiment: Experiment, results: Mapping[str, Result]) -> str:
     first = next(iter(results.values()))
     columns = list(first.auroc)
-    heads = [f"**{name}**" if name == first.default else _versioned(name, first) for name in columns]
+    defaults = {result.default for result in results.values()}
+    heads = [f"**{name}**" if defaults == {name} else _versioned(name, first) for name in columns]
     lines = [
         f"## {experiment.title}",
         "",

@@ -40,7 +40,7 @@ class InferenceRequest:
             Unfit: the parameter is no integer of microseconds.
         """
         microseconds = self.parameters.get("timeout", 0)
-        if type(microseconds) is not int or microseconds < 0:
+        if type(microseconds) is not int or not 0 <= microseconds < 2**63:
             raise Unfit("the parameter `timeout` takes a whole number of microseconds, or 0 for none")
         return microseconds / 1e6 if microseconds else None
 

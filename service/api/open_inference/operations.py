@@ -73,25 +73,30 @@ class SampleParameters(Body):
 async def sample(task: Task) -> Outcome:
     """The samples (B, *item) that rows of seed and index name, each what it is in `/v1`."""
     seeds, indices = task.arrays["seed"], task.arrays["index"]
-    runs = noise.runs_of(seeds, indices)
-    for seed, start, rows in runs:
-        for name, lowest, highest in (("seed", seed, seed), ("index", start, start + rows - 1)):
-            if lowest < 0 or highest > noise.MAX_SEED:
-                raise Unfit(f"`{name}` takes integers from 0 to 2^53 - 1")
+    run = noise.only_run(seeds, indices)  # nearly always
+    ends = ((seeds[0], seeds[0]), (indices[0], indices[-1])) if run else map(_ends, (seeds, indices))
+    for name, (lowest, highest) in zip(("seed", "index"), ends, strict=True):
+        if lowest < 0 or highest > noise.MAX_SEED:
+            raise Unfit(f"`{name}` takes integers from 0 to 2^53 - 1")
     parameters: SampleParameters = task.parameters
     if parameters.method == "direct" and parameters.budget is None:  # nearly all: nothing is to be settled
         check_count(len(seeds), NPY, task.settings)
         how = (parameters.temperature, parameters.output, task.timing)
-        if len(runs) == 1:
-            return Outcome({"samples": await task.served.sample(*runs[0], *how)})
+        if run is not None:
+            return Outcome({"samples": await task.served.sample(*run, *how)})
         return Outcome({"samples": await task.served.sample_at(seeds, indices, *how)})
     asked = SampleRequest(count=len(seeds), **parameters.model_dump())
     request = settled(asked, task.served, NPY, task.settings)
     assert request.method != "direct"
     assert request.budget is not None
     chooser = task.served.filter(request.method)
+    runs = noise.runs_of(seeds, indices)
     chosen = joined([await chooser.sample(*run, request.method, request.budget, task.timing) for run in runs])
     return Outcome({"samples": chosen.samples}, told_of(request, chosen))
+
+
+def _ends(values: Array) -> tuple[int, int]:
+    return values.min(), values.max()
 
 
 async def encode(task: Task) -> Outcome:

@@ -27,6 +27,7 @@ JSON_LENGTH: Final = b"inference-header-content-length"
 _ENVELOPE_BYTES: Final = 2**16
 _JSON_BYTES_PER_VALUE: Final = 32
 _MOST_AXES: Final = 8
+_MOST_DIGITS: Final = 20
 _LONGEST_REPEATED: Final = 2**10
 
 Parameters = dict[str, Any]
@@ -94,7 +95,8 @@ def read_request(model: Model, body: bytes, json_length: str, settings: Settings
     """
     if not json_length:
         return _from_document(model, body, memoryview(b""), settings)
-    if not (json_length.isascii() and json_length.isdigit() and int(json_length) <= len(body)):
+    plain = json_length.isascii() and json_length.isdigit() and len(json_length) <= _MOST_DIGITS
+    if not plain or int(json_length) > len(body):
         raise Malformed("Inference-Header-Content-Length is no number of bytes that the body has")
     end = int(json_length)
     if not end:
