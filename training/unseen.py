@@ -16,7 +16,7 @@ from service.contract import Support
 from training.data import Dataset, Items
 
 ROWS = 2000
-"""At most so many outliers of each kind."""
+"""At most so many test items are made outliers of, and outliers made of noise."""
 _GREYS = 256
 _PATCHES = 4
 """How many patches a picture has along each side before they are shuffled."""
@@ -53,7 +53,7 @@ def _pictures(dataset: Dataset) -> Iterator[Outliers]:
         for mode in ("nearest", "bilinear"):
             yield Outliers(f"digits_{mode}", _digits(dataset, mode), f"digits, 8x8 scaled up ({mode})")
     yield Outliers(
-        "noise", random.random((ROWS, *dataset.item_shape), dtype=np.float32), "pictures of uniform noise"
+        "noise", random.random(test.shape, dtype=np.float32), "pictures of uniform noise"
     )
     greys = np.linspace(0, 1, _GREYS, dtype=np.float32).reshape(-1, 1, 1, 1)
     greys = np.broadcast_to(greys, (_GREYS, *dataset.item_shape))
