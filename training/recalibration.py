@@ -153,5 +153,6 @@ def _card(folder: Path, manifest: Manifest, note: str, statistic: str) -> str:
     return (
         f"{title}\n\n**Calibrated anew** on {note}; scores are by `{statistic}` unless a request says "
         f"otherwise. All else, the figures below among it, is that of version {manifest.version}; those "
-        f"named `{_MEASURED}...`, and why a statistic was chosen, tell of its calibration, not of this one.\n{rest}"
+        f"named `{_MEASURED}...`, and why a statistic was chosen, tell of its calibration, not of this "
+        f"one.\n{rest}"
     )

@@ -52,9 +52,7 @@ def _pictures(dataset: Dataset) -> Iterator[Outliers]:
     if dataset.name == "fashion-mnist":
         for mode in ("nearest", "bilinear"):
             yield Outliers(f"digits_{mode}", _digits(dataset, mode), f"digits, 8x8 scaled up ({mode})")
-    yield Outliers(
-        "noise", random.random(test.shape, dtype=np.float32), "pictures of uniform noise"
-    )
+    yield Outliers("noise", random.random(test.shape, dtype=np.float32), "pictures of uniform noise")
     greys = np.linspace(0, 1, _GREYS, dtype=np.float32).reshape(-1, 1, 1, 1)
     greys = np.broadcast_to(greys, (_GREYS, *dataset.item_shape))
     yield Outliers("constants", greys, "constant pictures from black to white")
