@@ -79,8 +79,7 @@ class Scorer:
             LimitExceeded: alpha is below what the calibration can resolve.
             Unfit: a correction of p-values, and there are none for such a score.
         """
-        self.check(how, correction)
-        calibration = self._calibrated(how)
+        calibration = self.check(how, correction)
         columns, surprises = await self._scored(inputs, how, timing)
         if calibration is None:
             return Scores(columns, surprises, None, None, None)
@@ -91,8 +90,8 @@ class Scorer:
         finite = threshold if level else None
         return Scores(columns, surprises, p_values, surprises > threshold, finite)
 
-    def check(self, how: ScoreDefaults, correction: Correction) -> None:
-        """Raises what `score` raises, before any work."""
+    def check(self, how: ScoreDefaults, correction: Correction) -> Calibration | None:
+        """The calibration of such a score, if it has one; raises what `score` raises, before any work."""
         calibration = self._calibrated(how)
         if calibration is not None and how.alpha < calibration.smallest_alpha:
             raise LimitExceeded(
@@ -104,6 +103,7 @@ class Scorer:
                 f"{correction} corrects p-values, which {how.statistic} with these draws and this seed has "
                 "none of; leave `statistic`, `draws` and `seed` out, or `correction`"
             )
+        return calibration
 
     async def _scored(
         self, inputs: Floats, how: ScoreDefaults, timing: Timing

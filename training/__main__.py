@@ -21,6 +21,7 @@ from training.evaluation import evaluate, read_evaluation, training_figures, wri
 from training.export import export
 from training.graphs import GraphError
 from training.group import GroupError, join_group
+from training.interrupt import INTERRUPTED
 from training.likelihoods import SupportError
 from training.loop import DivergenceError, train
 from training.networks import NetworkError
@@ -35,8 +36,6 @@ from training.runs import MODEL, restore_averaged, stages
 from training.scoring import require_resolvable
 from training.theory import SECTIONS, write_theory
 
-INTERRUPTED = 130
-"""Exit status after Ctrl-C, as shells report it."""
 _EXPECTED = (
     CheckpointError,
     ClassifierError,

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, as shells report it."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 

@@ -86,16 +86,12 @@ class _Offer:
         if not served.makes_pictures:
             self._answers = tuple(kind for kind in operation.answers if kind != PNG)
 
-    def accepted(self, accept: str, request: Body | None = None) -> str:
-        """The media type to answer in; pictures only of what can be shown, and what the request can have.
+    def accepted(self, accept: str) -> str:
+        """The media type to answer in; pictures only of what can be shown.
 
         Raises:
             NotAcceptable: `Accept` likes nothing that is answered for this model; says what is.
         """
-        if request is not None and self._operation.answers_to is not None:
-            answers = self._operation.answers_to(request)
-            if answers != self._operation.answers:
-                return negotiate(accept, answers)
         if self._answers == self._operation.answers or negotiate(accept, self._operation.answers) != PNG:
             return negotiate(accept, self._operation.answers)
         try:
@@ -105,6 +101,17 @@ class _Offer:
                 f"this model's items, of shape {list(self._item_shape)}, are no pictures, nor points of a "
                 f"plane; {self._operation.name} answers {', '.join(self._answers)}"
             ) from error
+
+    def accepted_for(self, request: Body, accept: str, accepted: str) -> str:
+        """The media type that was accepted before the request was read, or what it can have instead.
+
+        Raises:
+            NotAcceptable: `Accept` likes nothing that such a request can have; says what it can.
+        """
+        answers_to = self._operation.answers_to
+        if answers_to is None or (answers := answers_to(request)) == self._operation.answers:
+            return accepted
+        return negotiate(accept, answers)
 
 
 class Dispatcher:
@@ -215,7 +222,7 @@ class Dispatcher:
         body = await connection.body(limit)
         self._metrics.body_bytes.observe(len(body))
         request, array = offer.reader.read(content_type, query, body)
-        accepted = offer.accepted(connection.header(b"accept"), request)
+        accepted = offer.accepted_for(request, connection.header(b"accept"), accepted)
         return Call(served, request, array, accepted, self._settings)
 
 

@@ -18,10 +18,8 @@ from training.anomalies.trials import (
     read_results,
 )
 from training.data import DataError
+from training.interrupt import INTERRUPTED
 from training.progress import counter
-
-INTERRUPTED = 130
-"""Exit status after Ctrl-C, as shells report it."""
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 _console = Console(stderr=True)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from training.anomalies.peers import PEERS
 from training.anomalies.trials import EXPERIMENTS, Experiment, Result
 
 _HEAD = """# Anomaly scores, trial by trial
@@ -52,5 +53,5 @@ def _section(experiment: Experiment, results: Mapping[str, Result]) -> str:
 
 
 def _versioned(column: str, result: Result) -> str:
-    library = {"IsolationForest": "scikit-learn", "PyOD's VAE": "pyod"}.get(column)
+    library = {peer.name: peer.library for peer in PEERS}.get(column)
     return column if library is None else f"{column} ({library} {result.versions[library]})"

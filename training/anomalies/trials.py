@@ -93,10 +93,7 @@ def perform(experiment: Experiment, name: str, peers: Sequence[Peer] = PEERS) ->
     """
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        overrides = list(experiment.overrides[name])
-        if experiment.tumours:
-            overrides.append(f"data.path={json.dumps(str(write_tumours(folder)))}")
-        recipe = read_recipe(RECIPES / f"{experiment.recipe}.toml", overrides)
+        recipe = _recipe(experiment, name, write_tumours(folder) if experiment.tumours else folder)
         torch.set_num_threads(recipe.loop.threads)
         dataset = load_dataset(recipe.data)
         if train(recipe, dataset, folder / "run").interrupted:
@@ -133,6 +130,12 @@ def _others(
     return areas, versions
 
 
+def _recipe(experiment: Experiment, name: str, table: Path) -> Recipe:
+    """A trial's recipe, of the table at that place if it is of one."""
+    place = [f"data.path={json.dumps(str(table))}"] if experiment.tumours else []
+    return read_recipe(RECIPES / f"{experiment.recipe}.toml", [*experiment.overrides.get(name, ()), *place])
+
+
 def _digest(recipe: Recipe) -> str:
     """Of all that a recipe says but the place where its data lay."""
     table = recipe.model_dump(mode="json", exclude_none=True)
@@ -153,10 +156,7 @@ def read_results(path: Path, experiment: Experiment) -> dict[str, Result]:
     except (ValueError, TypeError, AttributeError) as error:
         raise TrialError(f"{path} holds no results ({error}); move it away and train again") from error
     for name, result in results.items():
-        place = [] if not experiment.tumours else ['data.path="."']
-        overrides = [*experiment.overrides.get(name, ()), *place]
-        recipe = read_recipe(RECIPES / f"{experiment.recipe}.toml", overrides)
-        if _digest(recipe) != result.recipe_sha256:
+        if _digest(_recipe(experiment, name, path)) != result.recipe_sha256:
             raise TrialError(
                 f"{path}: {experiment.trial} {name!r} was trained by another recipe than "
                 f"{experiment.recipe} is now; move the file away to train anew"

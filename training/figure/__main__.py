@@ -17,10 +17,8 @@ from training.figure.options import METHODS
 from training.figure.results import TARGET, FigureError, Run, read_results
 from training.figure.schedule import missing, perform_all
 from training.figure.table import markdown
+from training.interrupt import INTERRUPTED
 from training.progress import counter
-
-INTERRUPTED = 130
-"""Exit status after Ctrl-C, as shells report it."""
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 _console = Console(stderr=True)
