@@ -44,7 +44,7 @@ train: $(VENV)/develop.installed ## train, evaluate, export and publish one reci
 
 anomalies: $(VENV)/develop.installed ## tabulate what anomaly scores are worth, training what has no result (half an hour without any)
 	@$(PIP) --editable '.[peers]'
-	$(BIN)/python -m training.anomalies
+	$(BIN)/python -m training.experiments.anomalies
 
 scores: $(VENV)/develop.installed ## recompute the published figures of anomaly scoring through HTTP (MODEL=fashion-vae)
 	$(BIN)/python -m tests.end_to_end.scores_over_http $(MODEL)
@@ -53,7 +53,7 @@ report: $(VENV)/develop.installed ## write a run's report as one HTML file (RUN=
 	$(BIN)/python -m training report $(RUN)
 
 figure: $(VENV)/develop.installed ## draw GAN methods on ring and grid, training those without results (hours without them)
-	$(BIN)/python -m training.figure
+	$(BIN)/python -m training.experiments.figure
 
 bench: $(VENV)/develop.installed ## measure the service beside raw ONNX Runtime and a naive server (needs wrk; BENCH=options)
 	$(BIN)/python -m tests.performance.bench --json build/bench.json $(BENCH)

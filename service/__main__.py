@@ -11,15 +11,14 @@ from typing import NoReturn
 from pydantic import ValidationError
 from pydantic_settings import CliApp, SettingsError
 
-from service.address import CannotListen, bound
 from service.app import create_app
-from service.errors import ServiceError
-from service.exposition import expose
-from service.logs import configure_logs
-from service.memory import keep_heaps_small
-from service.metrics import Metrics
-from service.processes import ReplicaFailed, supervise
-from service.server import server_for
+from service.errors import CannotListen, ServiceError
+from service.observe.logs import configure_logs
+from service.observe.metrics import Metrics
+from service.process.ports import bound, expose
+from service.process.server import server_for
+from service.process.supervisor import ReplicaFailed, supervise
+from service.runtime.allocator import keep_heaps_small
 from service.settings import Settings
 
 EXIT_CANNOT_START = 2

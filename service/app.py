@@ -18,20 +18,21 @@ from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp
 
 from service import errors
-from service.api.catalogue import catalogue_router
 from service.api.dispatch import REQUEST_ID, Dispatcher
+from service.api.keys import Keys
 from service.api.open_inference.plane import DataPlane
 from service.api.open_inference.rest import OpenInference
-from service.api.openapi import openapi_of
 from service.api.probes import Lifecycle, probes_router
 from service.api.problems import problem
-from service.keys import Keys
-from service.metrics import Metrics, release
-from service.registry import Registry
+from service.api.v1.catalogue import catalogue_router
+from service.api.v1.handler import Handler
+from service.api.v1.openapi import openapi_of
+from service.lifecycle.registry import Registry
+from service.observe.metrics import Metrics, release
 from service.settings import Settings, has_gpu
 
 if TYPE_CHECKING:
-    from service.tracing import Tracing
+    from service.observe.tracing import Tracing
 
 if TYPE_CHECKING:
     from service.api.open_inference.rpc import RpcServer
@@ -116,12 +117,13 @@ def create_app(settings: Settings, metrics: Metrics | None = None, *, loads_firs
     app.openapi = cache(document)  # type: ignore[method-assign]  # FastAPI's own way to replace it
     # outermost, where FastAPI costs the operations nothing
     open_inference = OpenInference(plane, metrics, settings, keys)
-    dispatcher = Dispatcher(app, open_inference, registry, metrics, settings, keys)
+    operations = Handler(registry, metrics, settings)
+    dispatcher = Dispatcher(app, operations, open_inference, metrics, keys)
     return Service(dispatcher if tracing is None else tracing.around(dispatcher), lifecycle)
 
 
 def _tracing() -> Tracing:
-    from service.tracing import Tracing  # of libraries that are an extra
+    from service.observe.tracing import Tracing
 
     return Tracing()
 

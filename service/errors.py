@@ -262,3 +262,7 @@ class ProviderUnavailable(ServiceError):
 
     code = "provider_unavailable"
     title = "The execution provider is not available"
+
+
+class CannotListen(Exception):
+    """The address is taken, or is none of this machine's; the message says so to whoever starts a server."""

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from service.versions import sha256_of
+from service.format.versions import sha256_of
 
 GRAPH = "decode.onnx"
 

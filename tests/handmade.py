@@ -11,8 +11,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from service.calibration import bounds_from_terms, surprise
-from service.contract import (
+from service.format.manifest import (
     CalibratedStatistic,
     CalibrationSpec,
     FileSpec,
@@ -23,8 +22,9 @@ from service.contract import (
     ScoreDefaults,
     TensorSpec,
 )
-from service.noise import scoring_noise
-from service.versions import publish, sha256_of
+from service.format.versions import publish, sha256_of
+from service.numerics.calibration import bounds_from_terms, surprise
+from service.numerics.noise import scoring_noise
 
 DRAWS, SEED, CALIBRATION_ITEMS = 8, 5, 199
 TERMS: tuple[int | str, ...] = ("rows", "draws")

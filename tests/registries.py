@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from service.metrics import Metrics
-from service.registry import Registry
+from service.lifecycle.registry import Registry
+from service.observe.metrics import Metrics
+from service.observe.timing import Timing
 from service.settings import Settings
-from service.turns import Timing
 
 TOY = "toy-vae"
 

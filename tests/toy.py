@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 from scipy.special import logsumexp
 
-from service.contract import GraphName, MixturePrior, Support
-from service.versions import sha256_of, stage
+from service.format.manifest import GraphName, MixturePrior, Support
+from service.format.versions import sha256_of, stage
 from tests.handmade import (
     CALIBRATION_ITEMS,
     gaussian_kl_nodes,

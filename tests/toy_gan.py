@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from onnx import helper
 from scipy import stats
 
-from service.contract import (
+from service.format.manifest import (
     CalibratedStatistic,
     CalibrationSpec,
     DiscriminatorSpec,
@@ -28,7 +28,7 @@ from service.contract import (
     Objective,
     ScoreDefaults,
 )
-from service.versions import sha256_of, stage
+from service.format.versions import sha256_of, stage
 from tests.handmade import CALIBRATION_ITEMS, Shape, publish_graphs, write_graph
 
 Floats = NDArray[np.float32]

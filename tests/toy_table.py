@@ -11,9 +11,8 @@ from onnx import TensorProto, helper
 from scipy import stats
 from scipy.special import logsumexp, softmax
 
-from service.columns import Column
-from service.contract import GraphName
-from service.versions import stage
+from service.format.manifest import Column, GraphName
+from service.format.versions import stage
 from tests.handmade import (
     CALIBRATION_ITEMS,
     gaussian_kl_nodes,

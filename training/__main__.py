@@ -12,29 +12,29 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from service.contract import Metric
 from service.errors import InvalidVersion
-from training.checkpoint import CheckpointError
-from training.comparison import ComparisonError, compare_versions, write_comparison
+from service.format.manifest import Metric
+from training.anomaly.calibrate import require_resolvable
 from training.data import DataError, Dataset, load_dataset
 from training.evaluation import evaluate, read_evaluation, training_figures, write_evaluation
-from training.export import export
-from training.graphs import GraphError
-from training.group import GroupError, join_group
-from training.interrupt import INTERRUPTED
-from training.likelihoods import SupportError
-from training.loop import DivergenceError, train
-from training.networks import NetworkError
-from training.parity import ParityError, verify_version
-from training.progress import counter, progress_bar
-from training.quality.classifier import ClassifierError
-from training.recalibration import recalibrate
+from training.experiments.quality.compare import ComparisonError, compare_versions, write_comparison
+from training.experiments.theory import SECTIONS, write_theory
+from training.export.graphs import GraphError
+from training.export.parity import ParityError, verify_version
+from training.export.publish import export
+from training.export.recalibration import recalibrate
+from training.loop.checkpoint import CheckpointError
+from training.loop.distributed import GroupError, join_group
+from training.loop.interrupt import INTERRUPTED
+from training.loop.loop import DivergenceError, train
+from training.loop.progress import counter, progress_bar
+from training.loop.runs import MODEL, restore_averaged, stages
+from training.metrics.classifier import ClassifierError
+from training.models.likelihoods import SupportError
+from training.models.networks import NetworkError
 from training.recipe import Recipe, RecipeError, read_recipe
 from training.report import ReportError, write_report
 from training.report.comparison import figure_rows
-from training.runs import MODEL, restore_averaged, stages
-from training.scoring import require_resolvable
-from training.theory import SECTIONS, write_theory
 
 _EXPECTED = (
     CheckpointError,

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from service.contract import Objective, Statistic
+from service.format.manifest import Objective, Statistic
 
 Width = Annotated[int, Field(ge=1, le=65_536)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
@@ -97,7 +97,7 @@ class GanOptions(Options):
     """The generative adversarial network's game and what steadies it."""
 
     objective: Objective = "non-saturating"
-    """What discriminator and generator minimise: see `training/objectives.py`."""
+    """What discriminator and generator minimise: see `training/losses/gan.py`."""
     r1_weight: float = Field(default=1.0, ge=0)
     """gamma of the R1 penalty gamma / 2 |grad_x logit|^2 on real items."""
     r2_weight: float = Field(default=0.0, ge=0)
@@ -233,7 +233,7 @@ class CalibrationOptions(Options):
 
     statistic: Statistic | Literal["auto"] | None = None
     """What scores are by unless a request says; unless told, `elbo` for a VAE and `f_anogan` for a GAN.
-    `auto`: what best tells planted outliers from the validation split; see `training/choice.py`."""
+    `auto`: what best tells planted outliers from the validation split; see `training/anomaly/choose.py`."""
     draws: int = Field(default=16, ge=2)
     """Of a VAE's bounds; no other score has noise."""
     seed: int = Field(default=0, ge=0, lt=2**53)

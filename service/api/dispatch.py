@@ -1,145 +1,50 @@
-"""The one path of every operation: raw bytes, typed request, served model, encoded answer.
+"""Which wire answers a request: an operation of `/v1`, the Open Inference Protocol, or the FastAPI app.
 
-Plain ASGI around the FastAPI app's own middleware: what it does not know goes on to FastAPI. It also
-gives every answer its request id and counts it.
+Plain ASGI around the FastAPI app. It gives every answer its request id and counts it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import re
-import time
-from functools import lru_cache
-from typing import Any, Final, NamedTuple
-from weakref import WeakKeyDictionary
+from typing import Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.api.coding import DECODE, ENCODE, RECONSTRUCT
-from service.api.connection import Connection, request_ids
-from service.api.discriminating import DISCRIMINATE
-from service.api.exchange import PNG, Body, Call, Operation, negotiate
-from service.api.interpolation import INTERPOLATE
+from service.api.deadline import ClientGone, Watchman
+from service.api.exchange import Connection, request_ids
+from service.api.keys import Keys
 from service.api.open_inference.rest import OpenInference, is_open_inference
-from service.api.reading import Reader, from_query
-from service.api.sampling import SAMPLE, SampleRequest, entity_tag, settled
-from service.api.scoring import SCORE
-from service.api.watch import ClientGone, Watchman
-from service.errors import Draining, MethodNotAllowed, NotAcceptable, UnsupportedMedia
-from service.keys import Keys
-from service.metrics import Metrics
-from service.registry import Registry
-from service.served import Served
-from service.settings import Settings
+from service.api.v1.handler import Handler
+from service.errors import Draining
+from service.observe.metrics import Metrics
 
-OPERATIONS: Final = {
-    operation.name: operation
-    for operation in (SAMPLE, INTERPOLATE, ENCODE, DECODE, RECONSTRUCT, SCORE, DISCRIMINATE)
-}
 REQUEST_ID: Final = "pushforward.request_id"
 """Where FastAPI's routes find the request's id in their scope."""
-_ROUTE = "/v1/models/{{model}}{}/{}"
-_PLACES = ("", "/versions/{version}")
 _ASKS_FOR_KEYS = "/v1/"
-_PATH = re.compile(r"/v1/models/([^/]+)(?:/versions/([^/]+))?/([a-z]+)")
 
 log = logging.getLogger(__name__)
 
 
-class _Route(NamedTuple):
-    """What the path of an operation says."""
-
-    template: str
-    model: str
-    version: str | None
-    """A number, or an alias."""
-    operation: Operation
-
-    @property
-    def pinned(self) -> bool:
-        """Whether it names a version that will never be another one, as an alias may."""
-        return self.version is not None and self.version.isdigit()
-
-
-@lru_cache(maxsize=256)
-def _route(path: str) -> _Route | None:
-    found = _PATH.fullmatch(path)
-    if found is None or found[3] not in OPERATIONS:
-        return None
-    model, version, name = found.groups()
-    template = _ROUTE.format(_PLACES[version is not None], name)
-    return _Route(template, model, version, OPERATIONS[name])
-
-
-class _Offer:
-    """What is the same for all requests for an operation of a version, which it does not hold itself."""
-
-    def __init__(self, operation: Operation, served: Served, metrics: Metrics, settings: Settings) -> None:
-        served.require(operation.name)
-        manifest = served.manifest
-        self.meter = metrics.meter(manifest.name, operation.name)
-        self.reader = Reader(operation, manifest, settings)
-        self._operation = operation
-        self._item_shape = manifest.item_shape
-        self._answers = operation.answers
-        if not served.makes_pictures:
-            self._answers = tuple(kind for kind in operation.answers if kind != PNG)
-
-    def accepted(self, accept: str) -> str:
-        """The media type to answer in; pictures only of what can be shown.
-
-        Raises:
-            NotAcceptable: `Accept` likes nothing that is answered for this model; says what is.
-        """
-        if self._answers == self._operation.answers or negotiate(accept, self._operation.answers) != PNG:
-            return negotiate(accept, self._operation.answers)
-        try:
-            return negotiate(accept, self._answers)
-        except NotAcceptable as error:
-            raise NotAcceptable(
-                f"this model's items, of shape {list(self._item_shape)}, are no pictures, nor points of a "
-                f"plane; {self._operation.name} answers {', '.join(self._answers)}"
-            ) from error
-
-    def accepted_for(self, request: Body, accept: str, accepted: str) -> str:
-        """The media type that was accepted before the request was read, or what it can have instead.
-
-        Raises:
-            NotAcceptable: `Accept` likes nothing that such a request can have; says what it can.
-        """
-        answers_to = self._operation.answers_to
-        if answers_to is None or (answers := answers_to(request)) == self._operation.answers:
-            return accepted
-        return negotiate(accept, answers)
-
-
 class Dispatcher:
-    """Answers the operations of `/v1` itself, has `/v2` answered, and hands everything else on."""
+    """Hands a request to `/v1`'s operations, to `/v2`, or to the FastAPI app; counts and logs its answer."""
 
     def __init__(
         self,
         app: ASGIApp,
+        operations: Handler,
         open_inference: OpenInference,
-        registry: Registry,
         metrics: Metrics,
-        settings: Settings,
         keys: Keys | None = None,
     ) -> None:
         self._app = app
         self._keys = keys
         self._open_inference = open_inference
-        self._registry = registry
+        self._operations = operations
         self._metrics = metrics
-        self._settings = settings
         self._logs = log.isEnabledFor(logging.DEBUG)
         self._watchman: Watchman | None = None
         self._fresh_id = request_ids()
-        self._offers: WeakKeyDictionary[Served, dict[Operation, _Offer]] = WeakKeyDictionary()
-        for operation in OPERATIONS.values():
-            for place in _PLACES:
-                for method in _methods(operation):
-                    metrics.expect(_ROUTE.format(place, operation.name), method)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one ASGI connection."""
@@ -153,12 +58,8 @@ class Dispatcher:
         try:
             if self._keys is not None and scope["path"].startswith(_ASKS_FOR_KEYS):
                 connection.check_key(self._keys)
-            route = _route(scope["path"])
-            if route is not None:
-                connection.route = route.template
-                _check_method(connection, route.operation)
-                with self._registry.get(route.model, route.version) as served:
-                    await self._operate(connection, route, served)
+            if await self._operations.serve(connection):
+                pass
             elif is_open_inference(scope["path"]):
                 await self._open_inference.serve(connection)
             else:
@@ -176,81 +77,3 @@ class Dispatcher:
             connection.count()
             if self._logs:
                 connection.log()
-
-    async def _operate(self, connection: Connection, route: _Route, served: Served) -> None:
-        started_at = time.perf_counter()
-        connection.identify(served.headers)
-        offer = self._offer(served, route.operation)
-        try:
-            deadline = connection.deadline_seconds(self._settings.deadline_seconds)
-            with connection.watch(deadline, min(self._settings.idle_seconds, deadline)) as watch:
-                call = await self._call(connection, served, offer, pinned=route.pinned)
-                if call is None:
-                    return
-                if connection.trace is not None:
-                    connection.trace.meter, call.timing = offer.meter, connection.trace.timing
-                watch.listen()
-                answer = await route.operation.handle(call)
-            connection.time(call.timing)
-            await connection.answer(answer)
-            offer.meter.answered(call.timing.queue_seconds, answer.rows, answer.anomalies, answer.p_values)
-        finally:
-            offer.meter.took(time.perf_counter() - started_at)
-
-    def _offer(self, served: Served, operation: Operation) -> _Offer:
-        """Made once for each version; raises OperationNotOffered."""
-        offers = self._offers.setdefault(served, {})
-        if operation not in offers:
-            offers[operation] = _Offer(operation, served, self._metrics, self._settings)
-        return offers[operation]
-
-    async def _call(
-        self, connection: Connection, served: Served, offer: _Offer, *, pinned: bool
-    ) -> Call[Any] | None:
-        """The call that a request makes, or None if it has been answered already."""
-        accepted = offer.accepted(connection.header(b"accept"))
-        query = connection.scope["query_string"]
-        if connection.scope["method"] == "GET":
-            wanted = settled(from_query(SampleRequest, query), served, accepted, self._settings)
-            if await _not_modified(connection, served, wanted, accepted, pinned=pinned):
-                return None
-            return Call(served, wanted, None, accepted, self._settings)
-        if connection.header(b"content-encoding") not in ("", "identity"):
-            raise UnsupportedMedia("compressed bodies are not read; send them as they are")
-        content_type = connection.header(b"content-type")
-        limit = offer.reader.body_limit(content_type)
-        body = await connection.body(limit)
-        self._metrics.body_bytes.observe(len(body))
-        request, array = offer.reader.read(content_type, query, body)
-        accepted = offer.accepted_for(request, connection.header(b"accept"), accepted)
-        return Call(served, request, array, accepted, self._settings)
-
-
-def _methods(operation: Operation) -> tuple[str, ...]:
-    return ("GET", "POST") if operation is SAMPLE else ("POST",)
-
-
-def _check_method(connection: Connection, operation: Operation) -> None:
-    allowed = _methods(operation)
-    if connection.scope["method"] not in allowed:
-        raise MethodNotAllowed(f"{operation.name} takes {' and '.join(allowed)}", allowed=allowed)
-
-
-async def _not_modified(
-    connection: Connection, served: Served, request: SampleRequest, accepted: str, *, pinned: bool
-) -> bool:
-    """Adds the caching headers of a GET; answers 304 and returns True if the client has it already."""
-    connection.add(b"vary", b"Accept")
-    if request.seed is None:
-        connection.add(b"cache-control", b"no-cache")
-        return False
-    tag = entity_tag(served, request, accepted)
-    connection.add(b"cache-control", b"public, max-age=31536000, immutable" if pinned else b"no-cache")
-    connection.add(b"etag", tag.encode())
-    given = connection.header(b"if-none-match").split(",")
-    known = {candidate.strip().removeprefix("W/") for candidate in given}
-    if tag.removeprefix("W/") not in known and "*" not in known:
-        return False
-    await connection.send({"type": "http.response.start", "status": 304, "headers": []})
-    await connection.send({"type": "http.response.body", "body": b""})
-    return True

@@ -1,222 +1,236 @@
-"""What an operation is given and what it answers: reading by content type, writing by `Accept`."""
+"""One HTTP request and its answer: its headers, id and status."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import lru_cache
-from typing import Annotated, Any, Final, Generic, Literal, TypeVar
+import itertools
+import logging
+import re
+import secrets
+import time
+from collections.abc import Callable
+from typing import Any, Final, TypeAlias
 
-import numpy as np
-import orjson
-from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from starlette.types import Message, Receive, Scope, Send
 
-from service import density, media
-from service.errors import NotAcceptable
-from service.served import Served
-from service.settings import Settings
-from service.turns import Timing
+from service.api import problems
+from service.api.answer import Answer
+from service.api.deadline import ClientGone, Watch, Watchman
+from service.api.keys import Keys
+from service.errors import BodyTooLarge, Unfit
+from service.observe.metrics import Metrics
+from service.observe.timing import TRACE, Timing, Trace
 
-JSON: Final = "application/json"
-NPY: Final = "application/x-npy"
-PNG: Final = "image/png"
-JPEG: Final = "image/jpeg"
-
-BESIDE_THE_LOOP_VALUES: Final = 2**18
-"""Grids of more values, and every density, are encoded in a thread; npy is a copy, and JSON, which holds the
-interpreter, is written in pieces."""
-JSON_PIECE_VALUES: Final = 2**16
-"""Of one piece: a millisecond or two."""
-
-Floats = NDArray[np.float32]
-Headers = tuple[tuple[bytes, bytes], ...]
-ArrayField = Literal["inputs", "latents"]
-Seed = Annotated[int, Field(ge=0, lt=2**53, description="0 .. 2^53 - 1, exact in every JSON client")]
-Count = Annotated[int, Field(ge=1, lt=2**53)]
-ITEM_TEXT: Final = (
-    "An item is nested lists of the model's `item_shape`, with numbers of its `support`: `binary` takes "
-    "zeros and ones; `unit_interval` numbers in [0, 1]; `eight_bit` too, and rounds them to the nearest of "
-    "256 levels, as a PNG would; `real` any number that is finite in float32. Each categorical one of its "
-    "`columns` is a 1 at the feature of the category, and else zeros."
-)
-Inputs = Annotated[list[Any], Field(description=f"Rows of items. {ITEM_TEXT}")]
+Headers: TypeAlias = list[tuple[bytes, bytes]]
+WriteWhole: TypeAlias = Callable[[Any, Headers, bytes], bool]
+"""Writes an answer of status 200 to the request of a scope; False where ASGI messages have to. The headers
+hold the answer's length."""
+WHOLE: Final = "pushforward.whole"
+"""Where a scope holds the `WriteWhole` of its request."""
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+PART_BYTES: Final = 2**18
+"""Answers are sent in parts of so many bytes; a reader that takes none within `idle_seconds` is given up."""
+_NO_SNIFFING: Final = (b"x-content-type-options", b"nosniff")
+log = logging.getLogger(__name__)
 
 
-class Body(BaseModel):
-    """Base of all request bodies: strict, closed, finite."""
-
-    model_config = ConfigDict(
-        strict=True, extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
+def request_ids() -> Callable[[], str]:
+    """What makes ids that no other process and no other call of this gives."""
+    own, numbers = secrets.token_hex(8), itertools.count(secrets.randbits(32))
+    return lambda: f"{own}{next(numbers):016x}"
 
 
-Request = TypeVar("Request", bound=Body)
+class Connection:
+    """One HTTP request and its answer: headers, request id, status, and what the metrics count."""
 
+    __slots__ = (
+        "_added", "_always", "_body_is_read", "_headers", "_metrics", "_send", "_watchman",
+        "problem", "receive", "request_id", "route", "scope", "status", "trace",
+    )  # fmt: skip
 
-@dataclass(slots=True)
-class Answer:
-    """A body ready to be sent, or a stream of known length, with the headers the operation adds."""
+    def __init__(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        metrics: Metrics,
+        watchman: Watchman,
+        fresh_id: Callable[[], str],
+    ) -> None:
+        self.scope = scope
+        self.receive = receive
+        self.route = ""
+        self.status = 0
+        self.trace: Trace | None = scope.get(TRACE)
+        self.problem = problems.problem
+        self._send = send
+        self._metrics = metrics
+        self._watchman = watchman
+        self._headers: dict[bytes, bytes] = dict(scope["headers"])
+        given = self.header(b"x-request-id")
+        self.request_id = given if given and _REQUEST_ID.fullmatch(given) else fresh_id()
+        self._always: problems.Headers = [(b"x-request-id", self.request_id.encode()), _NO_SNIFFING]
+        self._added: problems.Headers = []
+        self._body_is_read = (
+            b"content-length" not in self._headers and b"transfer-encoding" not in self._headers
+        )
 
-    media_type: str
-    body: bytes | AsyncIterator[bytes]
-    length: int
-    headers: Headers = ()
-    rows: int = 0
-    anomalies: int = 0
-    p_values: Sequence[float] = ()
+    def header(self, name: bytes) -> str:
+        """A request header, or the empty string."""
+        value = self._headers.get(name)
+        return "" if value is None else value.decode("latin-1")
 
+    def check_key(self, keys: Keys) -> None:
+        """Raises KeyMissing or KeyUnknown unless the request brings a key that is taken."""
+        keys.check(self.header(b"authorization"), self.header(b"x-api-key"))
 
-@dataclass(slots=True)
-class Call(Generic[Request]):
-    """One request for one operation: what was asked of which version, and how to answer."""
+    def deadline_seconds(self, longest: float) -> float:
+        """Seconds the request may take in all: as many as it asks for, and never more than `longest`.
 
-    served: Served
-    request: Request
-    array: Floats | None
-    accepted: str
-    settings: Settings
-    timing: Timing = field(default_factory=Timing)
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """The model and version that answer."""
-        manifest = self.served.manifest
-        return {"model": manifest.name, "version": manifest.version}
-
-
-@dataclass(frozen=True, slots=True)
-class Sizes:
-    """What a model's requests must have: D, the item's shape, and the most rows of a JSON body."""
-
-    latent: int
-    item: tuple[int, ...]
-    max_rows: int
-
-    def row(self, array: ArrayField) -> tuple[int, ...]:
-        """The shape of one row of such an array."""
-        return (self.latent,) if array == "latents" else self.item
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Operation:
-    """One POST operation of the API; the dispatcher and the OpenAPI document are built from these.
-
-    `request` is its JSON body as documented. Where it holds arrays, `array` names their field, `options`
-    are the other fields, given as a query when the array comes alone, as npy or as a picture. `typed`
-    makes the body for a model's sizes, where that is not simply the rows of `array`. `answers_to` says which
-    of the `answers` a request can have, where that depends on its options. `description` says in the
-    documentation what neither the summary nor the texts of the keys can.
-    """
-
-    name: str
-    summary: str
-    request: type[Body]
-    answers: tuple[str, ...]
-    handle: Callable[[Call[Any]], Awaitable[Answer]]
-    answer_schema: type[BaseModel]
-    array: ArrayField | None = None
-    options: type[Body] | None = None
-    typed: Callable[[Sizes], type[Body]] | None = None
-    answers_to: Callable[[Any], tuple[str, ...]] | None = None
-    description: str = ""
-
-    @property
-    def takes(self) -> tuple[str, ...]:
-        """The content types it reads."""
-        if self.array is None:
-            return (JSON,)
-        return (JSON, NPY) if self.array == "latents" else (JSON, NPY, PNG, JPEG)
-
-
-@lru_cache(maxsize=256)
-def negotiate(accept: str, offered: tuple[str, ...]) -> str:
-    """The offered media type that `Accept` likes best (RFC 9110, section 12.5.1); the first if all alike.
-
-    Raises:
-        NotAcceptable: it likes none.
-    """
-    best, best_quality = "", 0.0
-    for media_type in offered:
-        quality = _quality(accept, media_type)
-        if quality > best_quality:
-            best, best_quality = media_type, quality
-    if not best:
-        raise NotAcceptable(f"this operation answers {', '.join(offered)}")
-    return best
-
-
-def _quality(accept: str, media_type: str) -> float:
-    """The q of the most specific range that covers the media type; 1 for an absent header."""
-    if not accept.strip():
-        return 1.0
-    found = (-1, 0.0)
-    for entry in accept.lower().split(","):
-        wanted, *parameters = (part.strip() for part in entry.split(";"))
-        family = media_type.split("/")[0]
-        if wanted not in (media_type, f"{family}/*", "*/*"):
-            continue
-        weight = next((text[2:] for text in parameters if text.startswith("q=")), "1")
+        Raises:
+            Unfit: it asks for something else.
+        """
+        text = self.header(b"x-request-timeout-seconds")
+        if not text:
+            return longest
         try:
-            quality = min(1.0, max(0.0, float(weight)))
+            seconds = float(text)
         except ValueError:
-            quality = 0.0
-        found = max(found, (2 - wanted.count("*"), quality))
-    return found[1]
+            seconds = 0.0
+        if not seconds > 0:
+            raise Unfit("x-request-timeout-seconds takes a positive number of seconds")
+        return min(seconds, longest)
+
+    def identify(self, headers: problems.Headers) -> None:
+        """Names the version that answers, in whatever becomes the answer."""
+        self._always += headers
+
+    def time(self, timing: Timing) -> None:
+        """Adds the header that tells where the time went, in milliseconds of a lane."""
+        queue, compute = timing.queue_seconds * 1e3, timing.compute_seconds * 1e3
+        if self.trace is not None:
+            self.trace.made = time.time_ns()
+        self._added.append((b"server-timing", b"queue;dur=%.3f, compute;dur=%.3f" % (queue, compute)))
+
+    def add(self, name: bytes, value: bytes) -> None:
+        """Adds a header to the answer, unless that becomes an error's: a problem is never cached."""
+        self._added.append((name, value))
+
+    def watch(self, seconds: float | None, arrival_seconds: float | None = None) -> Watch:
+        """What ends a block of this request once its time is up or its client has gone: see `Watch`."""
+        return Watch(self._watchman, self.receive, seconds, arrival_seconds)
+
+    async def send(self, message: Message) -> None:
+        """Sends a message of the app's own answers, with the headers every answer has."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            message["headers"] = [*message.get("headers", ()), *self._always, *self._added]
+            if not self._body_is_read:
+                message["headers"].append((b"connection", b"close"))  # the rest of it is not waited for
+        await self._send(message)
+
+    async def body(self, limit: int) -> bytes:
+        """The whole request body.
+
+        Raises:
+            BodyTooLarge: it has more than `limit` bytes, by its own account or in truth.
+            ClientGone: the client went before it was whole.
+        """
+        length = self._headers.get(b"content-length", b"")
+        if length.isdigit() and int(length) > limit:
+            raise _too_large(limit)
+        body, more = await self._piece()
+        if more:
+            whole = bytearray(body)
+            while more and len(whole) <= limit:
+                piece, more = await self._piece()
+                whole += piece
+            body = bytes(whole)
+        if len(body) > limit:
+            raise _too_large(limit)
+        self._body_is_read = True
+        return body
+
+    async def _piece(self) -> tuple[bytes, bool]:
+        """The next piece of the body, and whether more follow."""
+        message = await self.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        return message.get("body", b""), message.get("more_body", False)
+
+    async def answer(self, answer: Answer) -> None:
+        """Sends an operation's answer: at once if it is small, else in parts that show whether it is read."""
+        headers = [
+            *answer.headers,
+            (b"content-type", answer.media_type.encode()),
+            (b"content-length", b"%d" % answer.length),
+        ]
+        whole = answer.body if isinstance(answer.body, bytes) else None
+        if whole is not None and self._wrote(headers, whole):
+            return
+        await self.send({"type": "http.response.start", "status": 200, "headers": headers})
+        if whole is not None:
+            await self._send_parts(whole, last=True)
+            return
+        assert not isinstance(answer.body, bytes)
+        with self.watch(None):
+            async for piece in answer.body:
+                await self._send_parts(piece, last=False)
+        await self._send({"type": "http.response.body", "body": b""})
+
+    def _wrote(self, headers: problems.Headers, body: bytes) -> bool:
+        """Writes a small answer without any message, where the server can."""
+        write: WriteWhole | None = self.scope.get(WHOLE)
+        if write is None or len(body) > PART_BYTES or not self._body_is_read:
+            return False
+        if not write(self.scope, [*headers, *self._always, *self._added], body):
+            return False
+        self.status = 200
+        return True
+
+    async def _send_parts(self, body: bytes, *, last: bool) -> None:
+        for start in range(0, len(body), PART_BYTES):
+            more = not last or start + PART_BYTES < len(body)
+            part = body[start : start + PART_BYTES] if len(body) > PART_BYTES else body
+            await self._send({"type": "http.response.body", "body": part, "more_body": more})
+
+    async def fail(self, error: Exception) -> None:
+        """Answers an error; once an answer has begun it can only be cut short."""
+        if reason := problems.rejection_of(error):
+            self._metrics.rejected.labels(reason).inc()
+        status, headers, body = self.problem(error, self.request_id)
+        if self.status:
+            log.warning(
+                "request %s: the answer was cut short (%s)",
+                self.request_id,
+                type(error).__name__,
+                extra={"request_id": self.request_id},
+            )
+            self.status = 500
+            return
+        self._added = [*headers, (b"content-length", b"%d" % len(body))]
+        await self.send({"type": "http.response.start", "status": status})
+        await self._send({"type": "http.response.body", "body": body})
+
+    def count(self) -> None:
+        """Counts the answer under its route template, never under the path that came."""
+        self.route = self.route or getattr(self.scope.get("route"), "path", "") or "unknown"
+        self._metrics.answered(self.route, self.method, self.status)
+        if self.trace is not None:
+            self.trace.request_id, self.trace.route = self.request_id, self.route
+            self.trace.method, self.trace.status = self.method, self.status
+
+    @property
+    def method(self) -> str:
+        """The request's, if it is a known one."""
+        return self.scope["method"] if self.scope["method"] in ("GET", "HEAD", "POST") else "other"
+
+    def log(self) -> None:
+        """Logs the answer, once it is counted."""
+        context = {
+            "request_id": self.request_id, "method": self.method, "route": self.route, "status": self.status,
+        }  # fmt: skip
+        log.debug("request %s: %s %s %d", *context.values(), extra=context)
 
 
-async def arrays_answer(
-    call: Call[Any],
-    arrays: Mapping[str, Floats],
-    fields: Mapping[str, Any] | None = None,
-    *,
-    headers: Headers = (),
-    columns: int | None = None,
-) -> Answer:
-    """The arrays as the client accepts them: all in JSON, after `fields`; the first alone as npy or PNG.
-
-    A picture is a grid of images, `columns` across, or the density of points.
-    """
-    first = next(iter(arrays.values()))
-    if call.accepted == NPY:
-        body = media.npy(first)
-    elif call.accepted == PNG:
-        body = await _picture(call, first, columns)
-    else:
-        body = await json_in_pieces({**call.identity, **(fields or {}), "shape": list(first.shape)}, arrays)
-    return Answer(call.accepted, body, len(body), headers, len(first))
-
-
-async def _picture(call: Call[Any], samples: Floats, columns: int | None) -> bytes:
-    if call.served.makes_densities:
-        return await asyncio.to_thread(density.density_png, samples, call.served.manifest.view)
-    if samples.size > BESIDE_THE_LOOP_VALUES:
-        return await asyncio.to_thread(media.png_grid, samples, columns)
-    return media.png_grid(samples, columns)
-
-
-async def json_in_pieces(fields: Mapping[str, Any], arrays: Mapping[str, Floats]) -> bytes:
-    """JSON of the fields and, after them, of arrays of a row or more, by turns with whatever else waits."""
-    pieces = [to_json(fields)[:-1]]
-    for name, array in arrays.items():
-        pieces += (b"," + to_json(name) + b":", *await array_in_pieces(array))
-    return b"".join((*pieces, b"}"))
-
-
-async def array_in_pieces(array: NDArray[Any]) -> list[bytes]:
-    """Pieces of the JSON of an array of a row or more, made by turns with whatever else waits."""
-    pieces = [b"["]
-    rows = max(1, JSON_PIECE_VALUES * len(array) // array.size)
-    for first in range(0, len(array), rows):
-        if first:
-            pieces.append(b",")
-            await asyncio.sleep(0)
-        pieces.append(to_json(array[first : first + rows])[1:-1])
-    pieces.append(b"]")
-    return pieces
-
-
-def to_json(document: Mapping[str, Any] | NDArray[Any] | str) -> bytes:
-    """JSON of a document that may hold arrays of numbers, or of one."""
-    return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
+def _too_large(limit: int) -> BodyTooLarge:
+    return BodyTooLarge(f"such a body has at most {limit} bytes here")

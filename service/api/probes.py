@@ -7,8 +7,8 @@ import asyncio
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
-from service.metrics import Metrics
-from service.registry import Registry
+from service.lifecycle.registry import Registry
+from service.observe.metrics import Metrics
 
 
 class Health(BaseModel):

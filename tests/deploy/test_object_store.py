@@ -11,7 +11,7 @@ import httpx
 import pytest
 from moto.server import ThreadedMotoServer
 
-from service.aliases import write_aliases
+from service.format.aliases import write_aliases
 from tests.damage import flip_a_byte
 from tests.serving import running_service
 from tests.toy import publish_toy

@@ -14,16 +14,15 @@ from typing import NamedTuple
 import httpx
 import numpy as np
 
-from service.contract import Manifest
-from service.versions import read_manifest, version_folders
+from service.format.manifest import Manifest
+from service.format.versions import read_manifest, version_folders
 from tests.conftest import REPOSITORY
 from tests.serving import as_npy, running_service
-from training.card import AUROC
+from training.anomaly.auroc import AUROC, auroc
+from training.anomaly.calibrate import FLAGGED_AT
+from training.anomaly.outliers import unseen_outliers
 from training.data import Dataset, Items, load_dataset
-from training.judgement import auroc
 from training.recipe import parse_recipe
-from training.scoring import FLAGGED_AT
-from training.unseen import unseen_outliers
 
 MODELS = REPOSITORY / "models"
 TOLERANCE = 1e-4

@@ -18,8 +18,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from service.aliases import changed
-from service.versions import version_folders
+from service.format.aliases import changed
+from service.format.versions import version_folders
 from tests.conftest import REPOSITORY
 from tests.damage import edit, flip_a_byte
 from tests.serving import RunningService, running_service

@@ -10,9 +10,9 @@ import httpx
 import numpy as np
 import pytest
 
-from service.calibration import bounds_from_terms
-from service.noise import scoring_noise
-from service.prior import Mixture
+from service.numerics.calibration import bounds_from_terms
+from service.numerics.noise import scoring_noise
+from service.numerics.prior import Mixture
 from tests import toy
 from tests.handmade import DRAWS
 from tests.serving import RunningService, running_service

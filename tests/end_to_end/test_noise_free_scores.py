@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from service.heat import heat_of
-from service.versions import read_manifest
+from service.format.versions import read_manifest
+from service.media.pictures import heat_of
 from tests.serving import as_npy, npy, running_service
-from tests.training.test_export import publish, toml
+from tests.training.export.test_publish import publish, toml
 from tests.training.tiny import digits, tiny_recipe
-from training.parity import open_session
-from training.recalibration import recalibrate
+from training.export.parity import open_session
+from training.export.recalibration import recalibrate
 from training.recipe import Recipe
 
 MODEL = "/v1/models/tiny-vae"

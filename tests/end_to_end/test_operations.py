@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from service import noise
+from service.numerics import noise
 from tests import toy
 from tests.handmade import CALIBRATION_ITEMS, DRAWS, SEED
 from tests.serving import as_npy, bounds_by_seed, npy

@@ -11,11 +11,11 @@ import httpx
 import numpy as np
 import pytest
 
-from service.contract import GraphName
-from service.engine import Engine
 from service.errors import ProviderUnavailable
-from service.noise import Stream, normals
-from service.versions import read_manifest, version_folders
+from service.format.manifest import GraphName
+from service.format.versions import read_manifest, version_folders
+from service.numerics.noise import Stream, normals
+from service.runtime.engine import Engine
 from tests import toy
 from tests.conftest import PUBLISHED, REPOSITORY
 from tests.serving import RunningService, as_npy, running_service

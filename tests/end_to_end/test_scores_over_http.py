@@ -4,10 +4,10 @@ import pytest
 
 from tests.end_to_end.scores_over_http import MODELS, newest, recomputed
 from tests.serving import running_service
+from training.anomaly.calibrate import LEVELS
 from training.data import load_dataset
 from training.data.fashion import DEBIAN_FOLDER
 from training.recipe import parse_recipe
-from training.scoring import LEVELS
 
 
 @pytest.mark.slow

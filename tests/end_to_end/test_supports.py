@@ -7,7 +7,7 @@ from typing import get_args
 import httpx
 import pytest
 
-from service.contract import Support
+from service.format.manifest import Support
 from tests import toy
 from tests.serving import running_service
 

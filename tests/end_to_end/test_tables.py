@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from service import noise
+from service.numerics import noise
 from tests import toy_table as table
 from tests.serving import as_npy, bounds_by_seed, npy
 

@@ -19,9 +19,9 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from service.api.trace import MOST_PERIODS, TracedTiming
+from service.observe.timing import MOST_PERIODS, TracedTiming
+from service.observe.tracing import CLOSE_SECONDS
 from service.settings import Settings
-from service.tracing import CLOSE_SECONDS
 from tests.serving import RunningService, running_service
 from tests.toy import publish_toy
 

@@ -6,7 +6,7 @@ from collections import defaultdict
 import pytest
 import yaml
 
-from service.metrics import DURATION_BUCKETS, P_VALUE_BUCKETS, Metrics
+from service.observe.metrics import DURATION_BUCKETS, P_VALUE_BUCKETS, Metrics
 from tests.monitoring.sources import (
     ALERT_TESTS,
     ALERTS,

@@ -11,7 +11,7 @@ from typing import Final
 import httpx
 import numpy as np
 
-from service.api.exchange import PNG
+from service.api.answer import PNG
 
 from .failure import BenchFailed
 from .models import Model, Values

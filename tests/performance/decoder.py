@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from service.contract import FileSpec, GraphSpec, Manifest, Provenance, TensorSpec
-from service.noise import NOISE, Stream, normals
-from service.versions import publish, sha256_of, stage
+from service.format.manifest import FileSpec, GraphSpec, Manifest, Provenance, TensorSpec
+from service.format.versions import publish, sha256_of, stage
+from service.numerics.noise import NOISE, Stream, normals
 
 NAME: Final = "bench-decoder"
 LATENT_SIZE: Final = 32

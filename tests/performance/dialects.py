@@ -17,9 +17,9 @@ import orjson
 from numpy.typing import NDArray
 from PIL import Image
 
-from service.api.exchange import JSON, NPY, PNG
-from service.media import npy
-from service.noise import scoring_noise
+from service.api.answer import JSON, NPY, PNG
+from service.media.codecs import npy
+from service.numerics.noise import scoring_noise
 
 from .models import Feeds, Model, Values
 from .workloads import Workload

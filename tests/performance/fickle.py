@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import orjson
 
-from service.media import npy
+from service.media.codecs import npy
 
 from .dialects import NaiveDialect
 from .models import Model

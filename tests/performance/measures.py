@@ -13,8 +13,8 @@ from typing import Final
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.api.exchange import JSON, to_json
-from service.media import png_grid
+from service.api.answer import JSON, to_json
+from service.media.pictures import png_grid
 
 from .failure import BenchFailed
 from .load import apply_load

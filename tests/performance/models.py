@@ -13,9 +13,9 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from service.calibration import bounds_from_terms
-from service.prior import read_prior
-from service.versions import read_manifest, version_folders
+from service.format.versions import read_manifest, version_folders
+from service.numerics.calibration import bounds_from_terms
+from service.numerics.prior import read_prior
 
 from .decoder import publish_decoder
 from .failure import BenchFailed

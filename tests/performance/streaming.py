@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Final, Self
 from urllib.parse import urlsplit
 
-from service.media import npy_header
+from service.media.codecs import npy_header
 
 from .failure import BenchFailed
 from .models import Model

@@ -6,8 +6,8 @@ import onnx
 import pytest
 from onnx import ModelProto, shape_inference
 
-from service.engine import Engine
-from service.versions import read_manifest, verify_files
+from service.format.versions import read_manifest, verify_files
+from service.runtime.engine import Engine
 
 from . import decoder
 from .models import Model

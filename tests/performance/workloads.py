@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from service.api.exchange import JSON, NPY, PNG
+from service.api.answer import JSON, NPY, PNG
 
 from .decoder import NAME as DECODER
 

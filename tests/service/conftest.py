@@ -3,9 +3,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from service.batching import Batcher
-from service.turns import Limits
-from tests.service.doubling import Doubling
+from service.runtime.batcher import Batcher
+from service.runtime.queue import Limits
+from tests.service.runtime.doubling import Doubling
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.versions import read_manifest
+from service.format.versions import read_manifest
 from tests.conftest import REPOSITORY
 from training.data.loading import load_dataset
 from training.data.options import DataOptions

@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from service.columns import Column
+from service.format.manifest import Column
 
 Items = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from service.columns import Column
+from service.format.manifest import Column
 from training.data.dataset import DataError, Dataset, Labels, Scaling
 from training.data.splits import Partition
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from service.columns import Column
+from service.format.manifest import Column
 from training.data.dataset import DataError, Dataset
 from training.data.features import Values, check_numbers, one_hot, table_dataset, table_source
 from training.data.options import DataOptions

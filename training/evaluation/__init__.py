@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from service.contract import Metric
-from training.checkpoint import Checkpoint
+from service.format.manifest import Metric
 from training.data import Dataset
 from training.evaluation.gan import evaluate_gan
 from training.evaluation.vae import Watch, evaluate_vae
-from training.gan_step import GanStep
+from training.loop.checkpoint import Checkpoint
+from training.loop.gan import GanStep
+from training.loop.step import Step
+from training.loop.vae import VaeStep
 from training.options import EvaluationOptions
 from training.recipe import Recipe
-from training.step import Step
-from training.vae_step import VaeStep
 
 __all__ = [
     "Watch",

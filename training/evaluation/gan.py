@@ -5,15 +5,15 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from service.contract import DiscriminatorSpec, Metric
+from service.format.manifest import DiscriminatorSpec, Metric
 from training.data import Dataset, Items
-from training.discrimination import CHOICES, Discrimination, calibrate_discriminator, choose
+from training.evaluation.discriminator import CHOICES, Discrimination, calibrate_discriminator, choose
 from training.evaluation.mean import mean_metric
-from training.gan import Gan
-from training.networks import parameter_count
+from training.metrics.measure import make_yardstick, measure_quality
+from training.metrics.yardsticks import PointYardstick
+from training.models.gan import Gan
+from training.models.networks import parameter_count
 from training.options import EvaluationOptions, GanOptions
-from training.quality.measure import make_yardstick, measure_quality
-from training.quality.yardsticks import PointYardstick
 
 _ROWS = 500
 

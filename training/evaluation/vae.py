@@ -12,12 +12,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from service.contract import DISCRETE, Metric
+from service.format.manifest import DISCRETE, Metric
 from training.data import Dataset
 from training.evaluation.mean import mean_metric
-from training.networks import parameter_count
+from training.models.networks import parameter_count
+from training.models.vae import Vae, elbo, importance_bound, reconstruct, score_terms, with_fixed_prior
 from training.options import EvaluationOptions
-from training.vae import Vae, elbo, importance_bound, reconstruct, score_terms, with_fixed_prior
 
 ACTIVE_VARIANCE = 0.01
 """A latent dimension is active if its posterior mean varies more than this over the data."""

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import torch
 
-from service.contract import is_picture
+from service.format.manifest import is_picture
 from training.evaluation import read_evaluation
-from training.journal import SAMPLES
+from training.loop.journal import SAMPLES
 from training.recipe import Recipe, flattened
 from training.report.columns import columns_section
 from training.report.curves import curves_section

@@ -8,12 +8,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from service.columns import Column, column_places
-from training.priors import prior_latents
+from service.format.manifest import Column, column_places
+from training.loop.step import Noise
+from training.models.priors import prior_latents
+from training.models.vae import Vae, reconstruct
 from training.report.page import Section, Table
 from training.report.reading import Trained
-from training.step import Noise
-from training.vae import Vae, reconstruct
 
 _SAMPLES = 1000
 _TEST_ROWS = 1000

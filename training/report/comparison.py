@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from service.contract import Metric
+from service.format.manifest import Metric
 from training.data import Dataset
 from training.evaluation import figure_texts
-from training.quality.classes import Counts
-from training.quality.classifier import CLASSIFIER, read_record
-from training.quality.neighbours import K
-from training.quality.yardsticks import Measured
+from training.metrics.classes import Counts
+from training.metrics.classifier import CLASSIFIER, read_record
+from training.metrics.neighbours import K
+from training.metrics.yardsticks import Measured
 from training.report.page import Page, Picture, Section, Table
 from training.report.plotting import BLUE, GREEN, INK, ORANGE, PURPLE, legend_above, plot
 

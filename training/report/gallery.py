@@ -11,12 +11,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from service.contract import is_picture
-from training.journal import SAMPLES
-from training.pictures import grid_of
+from service.format.manifest import is_picture
+from training.data.png import grid_of
+from training.loop.journal import SAMPLES
+from training.models.vae import Vae, reconstruct
 from training.report.page import Picture, Section
 from training.report.reading import ReportError, Trained
-from training.vae import Vae, reconstruct
 
 _SAMPLES = 64
 _COLUMNS = 10

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from service.contract import is_picture
+from service.format.manifest import is_picture
 from training.evaluation.vae import ACTIVE_VARIANCE
-from training.priors import gaussian_kl
+from training.models.priors import gaussian_kl
+from training.models.vae import Vae
 from training.report.gallery import grid
 from training.report.page import Picture, Section
 from training.report.plotting import BLUE, SMALL, plot
 from training.report.reading import Trained
-from training.vae import Vae
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

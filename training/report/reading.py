@@ -12,14 +12,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from training.checkpoint import Checkpoint, has_checkpoint
 from training.data import Dataset, Split, load_dataset
-from training.journal import METRICS
+from training.loop.checkpoint import Checkpoint, has_checkpoint
+from training.loop.journal import METRICS
+from training.loop.runs import CHECKPOINTS, RECIPE, restore_averaged
+from training.loop.step import Noise, Step
+from training.loop.vae import VaeStep
+from training.models.vae import Vae, with_fixed_prior
 from training.recipe import Recipe, parse_recipe
-from training.runs import CHECKPOINTS, RECIPE, restore_averaged
-from training.step import Noise, Step
-from training.vae import Vae, with_fixed_prior
-from training.vae_step import VaeStep
 
 
 class ReportError(RuntimeError):

@@ -12,14 +12,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from service.contract import Metric
+from service.format.manifest import Metric
 from training.evaluation import figure_texts
+from training.loop.step import Noise
+from training.models.vae import Vae, elbo, score_terms
 from training.recipe import Recipe, shipped_recipe
 from training.report.page import Picture, Section, Table
 from training.report.plotting import BLUE, ORANGE, PURPLE, legend_above, plot
 from training.report.reading import Trained
-from training.step import Noise
-from training.vae import Vae, elbo, score_terms
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

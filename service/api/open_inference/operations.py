@@ -14,19 +14,21 @@ from typing import Annotated, Any, Final, Literal, NamedTuple
 from numpy.typing import NDArray
 from pydantic import Field
 
-from service import media, noise
-from service.api.coding import NoOptions
-from service.api.discriminating import gives_ratios, judgements
-from service.api.exchange import NPY, Body, Count, Floats
+from service.api.answer import NPY
 from service.api.open_inference.tensors import Array, TensorMetadata
-from service.api.sampling import SampleRequest, check_count, settled, told_of
-from service.api.scored import ScoreOptions, scored_as
-from service.contract import Manifest
+from service.api.operations.discriminate import gives_ratios, judgements
+from service.api.operations.options import Body, Count, NoOptions
+from service.api.operations.sample import SampleRequest, check_count, settled, told_of
+from service.api.operations.score import ScoreOptions, scored_as
 from service.errors import Unfit
-from service.filtering import joined
-from service.served import Served
+from service.format.manifest import Manifest
+from service.media import codecs
+from service.numerics import noise
+from service.numerics.noise import Floats
+from service.observe.timing import Timing
+from service.runtime.filtered_sampling import joined
+from service.runtime.model import Served
 from service.settings import Settings
-from service.turns import Timing
 
 Tensors = tuple[TensorMetadata, ...]
 
@@ -108,7 +110,7 @@ async def encode(task: Task) -> Outcome:
 async def decode(task: Task) -> Outcome:
     """The items (B, *item) at the latents (B, D)."""
     latents = task.arrays["latents"]
-    media.check_support(latents, "latent", "latents")
+    codecs.check_support(latents, "latent", "latents")
     return Outcome({"samples": await task.served.decode(latents, task.timing)})
 
 
@@ -135,7 +137,7 @@ async def discriminate(task: Task) -> Outcome:
 
 def _items(task: Task) -> Floats:
     items, manifest = task.arrays["inputs"], task.served.manifest
-    media.check_support(items, manifest.support, "inputs", manifest.columns)
+    codecs.check_support(items, manifest.support, "inputs", manifest.columns)
     return items
 
 

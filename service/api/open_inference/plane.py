@@ -15,12 +15,11 @@ from service.api.open_inference.operations import OPERATIONS, Task
 from service.api.open_inference.tensors import TensorMetadata
 from service.api.probes import Lifecycle
 from service.errors import OperationNotOffered, UnknownModel
-from service.metrics import Metrics, release
-from service.registry import Registry
-from service.roster import Entry
-from service.served import Served
+from service.lifecycle.registry import Entry, Registry
+from service.observe.metrics import Metrics, release
+from service.observe.timing import Timing
+from service.runtime.model import Served
 from service.settings import Settings
-from service.turns import Timing
 
 SERVER: Final = "pushforward"
 PLATFORM: Final = "onnxruntime_onnx"

@@ -5,24 +5,77 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable
 from functools import lru_cache
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 import orjson
+from pydantic import BaseModel, ConfigDict, ValidationError
 
-from service.api.connection import Connection
-from service.api.exchange import JSON, Answer
+from service.api.answer import JSON, Answer
+from service.api.exchange import Connection
+from service.api.keys import Keys
 from service.api.open_inference import wire
-from service.api.open_inference.compression import compressed, decompressed, encoding_for
 from service.api.open_inference.model import InferenceAnswer, Model
 from service.api.open_inference.plane import DataPlane, Found
-from service.api.open_inference.repository import check_control, read_index_request
-from service.api.open_inference.wire import JSON_LENGTH, WireRequest
-from service.api.problems import open_inference_error
-from service.errors import Loading, MethodNotAllowed, Unavailable, UnknownRoute
-from service.keys import Keys
-from service.metrics import Metrics
+from service.api.open_inference.wire import JSON_LENGTH, WireRequest, compressed, decompressed, encoding_for
+from service.api.problems import open_inference_error, unfit
+from service.errors import Loading, MethodNotAllowed, NotEnabled, Unavailable, Unfit, UnknownRoute
+from service.observe.metrics import Metrics
+from service.observe.timing import Timing
 from service.settings import Settings
-from service.turns import Timing
+
+_UPLOADS: Final = ("config", "file:")
+"""How the parameters begin that carry a model, or its configuration, instead of naming one."""
+Document = TypeVar("Document", bound=BaseModel)
+
+
+class IndexRequest(BaseModel):
+    """Which models to list."""
+
+    model_config = ConfigDict(strict=True)
+
+    ready: bool = False
+    """Only those that are served."""
+
+
+class ControlRequest(BaseModel):
+    """How to load or unload a model."""
+
+    model_config = ConfigDict(strict=True)
+
+    parameters: dict[str, Any] = {}
+
+
+def read_index_request(body: bytes) -> IndexRequest:
+    """Which models to list, of a body that may be empty; raises Malformed or Unfit if it is no such thing."""
+    return _read(IndexRequest, body)
+
+
+def check_control(body: bytes, *, enabled: bool) -> None:
+    """Whether a request to load or unload a model may be followed.
+
+    Raises:
+        Unfit: the request brings a model, or a configuration, along.
+        NotEnabled: the service was not started so that it may.
+    """
+    request = _read(ControlRequest, body)
+    if any(name.startswith(_UPLOADS) for name in request.parameters):
+        raise Unfit(
+            "models and their configurations are not taken from requests; publish a version into the models "
+            "folder"
+        )
+    if not enabled:
+        raise NotEnabled(
+            "models are not loaded or unloaded by request here: the service serves what its models folder "
+            "holds; start it with --repository-control to have it otherwise"
+        )
+
+
+def _read(kind: type[Document], body: bytes) -> Document:
+    try:
+        return kind.model_validate_json(body or b"{}")
+    except ValidationError as error:
+        raise unfit(error, "the body", kind) from error
+
 
 _SMALL_BODY_BYTES: Final = 2**20
 """Of requests without tensors."""

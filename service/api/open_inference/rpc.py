@@ -15,13 +15,14 @@ import grpc
 import grpc.aio
 import numpy as np
 
-from service.address import CannotListen
+from service.api.keys import Keys
 from service.api.open_inference import open_inference_pb2 as messages
 from service.api.open_inference.model import InferenceAnswer, InferenceRequest, Model
 from service.api.open_inference.plane import DataPlane
 from service.api.open_inference.tensors import DTYPES, Array, Datatype
 from service.api.problems import rejection_of, sentence, told
 from service.errors import (
+    CannotListen,
     DeadlineExceeded,
     KeyMissing,
     KeyUnknown,
@@ -33,10 +34,9 @@ from service.errors import (
     Unavailable,
     Unfit,
 )
-from service.keys import Keys
-from service.metrics import Metrics
+from service.observe.metrics import Metrics
+from service.observe.timing import Timing
 from service.settings import Settings
-from service.turns import Timing
 
 SERVICE: Final = "inference.GRPCInferenceService"
 CODES: Final[dict[type[ServiceError], grpc.StatusCode]] = {

@@ -1,0 +1,116 @@
+"""The OpenAPI document: FastAPI's own routes, and the operations, from the very models that validate."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from service.api.answer import JSON
+from service.api.problems import STATUS
+from service.api.v1.handler import OPERATIONS
+from service.api.v1.operation import Operation
+from service.api.v1.sample import SAMPLE
+
+_REF = "#/components/schemas/{model}"
+_PREFIXES = ("/v1/models/{model}", "/v1/models/{model}/versions/{version}")
+
+
+class ProblemFlaw(BaseModel):
+    """One thing wrong with the request."""
+
+    pointer: str
+    row: int | None
+    message: str
+
+
+class Problem(BaseModel):
+    """RFC 9457 problem details."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    request_id: str
+    errors: list[ProblemFlaw] | None = None
+    offered: list[str] | None = None
+
+
+def openapi_of(app: FastAPI, *, asks_for_keys: bool = False) -> dict[str, Any]:
+    """The document for an app whose operations are answered by the dispatcher, which may ask for keys."""
+    document = get_openapi(
+        title=app.title,
+        version=app.version,
+        summary=app.summary,
+        description=app.description,
+        routes=app.routes,
+    )
+    operations = OPERATIONS.values()
+    models: list[type[BaseModel]] = [Problem]
+    for operation in operations:
+        models += [operation.request, operation.answer_schema]
+    _, schemas = models_json_schema([(model, "validation") for model in models], ref_template=_REF)
+    components = document.setdefault("components", {}).setdefault("schemas", {})
+    components.update(schemas.get("$defs", {}))
+    for operation in operations:
+        for prefix in _PREFIXES:
+            path = document["paths"].setdefault(f"{prefix}/{operation.name}", {})
+            path["post"] = _post(operation, prefix)
+            if operation is SAMPLE:
+                path["get"] = _get(operation, components["SampleRequest"]["properties"], prefix)
+    if asks_for_keys:
+        document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+        document["security"] = [{"key": []}]
+        for name, path in document["paths"].items():
+            for told in path.values() if not name.startswith("/v1/") else ():
+                told["security"] = []
+    return document
+
+
+def _ref(model: type[BaseModel]) -> dict[str, str]:
+    return {"$ref": _REF.format(model=model.__name__)}
+
+
+def _base(operation: Operation, prefix: str, method: str) -> dict[str, Any]:
+    names = ["model", "version"] if "{version}" in prefix else ["model"]
+    content: dict[str, Any] = {JSON: {"schema": _ref(operation.answer_schema)}}
+    for media_type in operation.answers[1:]:
+        content[media_type] = {"schema": {"type": "string", "format": "binary"}}
+    problem = {"application/problem+json": {"schema": _ref(Problem)}}
+    errors = {
+        str(status): {"description": "A problem", "content": problem} for status in set(STATUS.values())
+    }
+    return {
+        "tags": ["operations"],
+        "operationId": "_".join((method, operation.name, *names[1:])),
+        "summary": operation.summary,
+        **({"description": operation.description} if operation.description else {}),
+        "parameters": [
+            {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names
+        ],
+        "responses": {
+            "200": {"description": "The answer", "content": content},
+            **dict(sorted(errors.items())),
+        },
+    }
+
+
+def _post(operation: Operation, prefix: str) -> dict[str, Any]:
+    content: dict[str, Any] = {JSON: {"schema": _ref(operation.request)}}
+    for media_type in operation.takes[1:]:
+        content[media_type] = {"schema": {"type": "string", "format": "binary"}}
+    body = {"required": operation.array is not None, "content": content}
+    return _base(operation, prefix, "post") | {"requestBody": body}
+
+
+def _get(operation: Operation, properties: dict[str, Any], prefix: str) -> dict[str, Any]:
+    described = _base(operation, prefix, "get")
+    described["parameters"] += [
+        {"name": name, "in": "query", "required": False, "schema": schema}
+        for name, schema in properties.items()
+    ]
+    return described

@@ -1,0 +1,1 @@
+"""Versions are found, fetched, admitted, served and let go."""

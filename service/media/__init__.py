@@ -1,0 +1,1 @@
+"""Arrays to bytes and back: npy, nested lists, PNG and JPEG."""

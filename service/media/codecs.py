@@ -1,0 +1,201 @@
+"""Between the wire and arrays: npy, PNG and JPEG in; npy and PNG out; values checked on the way in.
+
+Shapes: B rows of an item, whose shape the model's manifest gives. Arrays are float32, C order.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import warnings
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, Literal
+
+import numpy as np
+from numpy.lib import format as npy_format
+
+from service.errors import Flaw, LimitExceeded, Malformed, Unfit
+from service.format.manifest import Column, Support, column_places, is_picture
+from service.numerics.noise import Floats
+
+Shape = tuple[int, ...]
+_MOST_FLAWS = 16
+_MOST_AXES = 8
+_NPY_LENGTH_BYTES = {b"\x93NUMPY\x01\x00": 2, b"\x93NUMPY\x02\x00": 4}
+"""How many bytes tell a header's length, by the magic and the version before them."""
+_MOST_NPY_HEADER_BYTES = 10_000
+_NO_NPY = "the body is not an npy document of version 1.0 or 2.0"
+_PICTURE_MODES = ("1", "L", "P", "RGB")
+LARGEST_LATENT = 1e6
+"""Latents further out than this are refused: no prior puts any there, and graphs would overflow."""
+
+
+def from_lists(value: Sequence[Any], item_shape: Shape, name: str) -> Floats:
+    """Nested lists of numbers as (B, *item_shape).
+
+    Raises:
+        Unfit: ragged, empty, or of another shape; says which came and which fits.
+    """
+    try:
+        with np.errstate(over="ignore"):  # what overflows float32 is refused by its value
+            array = np.array(value, dtype=np.float32)
+    except ValueError as error:
+        raise Unfit(f"`{name}` is ragged; {_wanted(item_shape)}") from error
+    return _of_shape(array, item_shape, name)
+
+
+def from_npy(body: bytes, item_shape: Shape, max_rows: int, name: str) -> Floats:
+    """An npy document as (B, *item_shape); a single item without the row axis is taken as one row.
+
+    Any real number type is read and converted to float32 as it is, never rescaled.
+
+    Raises:
+        Malformed: not an npy document, or its length is not what its header promises.
+        Unfit: not real numbers, or another shape.
+        LimitExceeded: more than `max_rows` rows.
+    """
+    length_bytes = _NPY_LENGTH_BYTES.get(body[:8], 0)
+    begin = 8 + length_bytes
+    end = begin + int.from_bytes(body[8:begin], "little")
+    if not length_bytes or end > min(len(body), _MOST_NPY_HEADER_BYTES):
+        raise Malformed(_NO_NPY)
+    shape, fortran_order, dtype = _npy_header(body[:end])
+    if dtype.kind not in "fiu" or not dtype.itemsize:
+        raise Unfit(f"`{name}` does not hold real numbers; send them best as float32")
+    if len(shape) > _MOST_AXES or not all(type(size) is int and 0 <= size <= len(body) for size in shape):
+        raise Malformed("the npy header's shape is not one that the body could hold")
+    count = math.prod(shape)
+    if len(body) - end != count * dtype.itemsize:
+        raise Malformed("the npy header promises more or fewer bytes of data than came")
+    flat = np.frombuffer(body, dtype, count, end)
+    array = flat.reshape(shape, order="F" if fortran_order else "C")
+    if shape == item_shape:
+        array = array[None]
+    if array.ndim and len(array) > max_rows:
+        raise LimitExceeded(f"{len(array)} rows came, at most {max_rows} are taken in one npy request")
+    with np.errstate(over="ignore"):  # what overflows float32 is refused below, as not finite
+        return _of_shape(np.ascontiguousarray(array, dtype=np.float32), item_shape, name)
+
+
+@lru_cache(maxsize=64)
+def _npy_header(header: bytes) -> tuple[Shape, bool, np.dtype[Any]]:
+    """Shape, Fortran order and type. A client's arrays begin alike, and numpy takes long over a header."""
+    file = io.BytesIO(header)
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            read_header = {(1, 0): npy_format.read_array_header_1_0, (2, 0): npy_format.read_array_header_2_0}
+            return read_header[npy_format.read_magic(file)](file)
+    except Exception as error:  # numpy evaluates the header as a literal, which can fail in any way
+        raise Malformed(_NO_NPY) from error
+
+
+def from_picture(body: bytes, item_shape: Shape) -> Floats:
+    """One PNG or JPEG as (1, C, H, W) in [0, 1]: grey for one channel, RGB for three.
+
+    The size is read from the header and refused before a pixel is decoded.
+
+    Raises:
+        Malformed: not a picture, or a broken one.
+        Unfit: the model takes no pictures, or ones of another size.
+    """
+    from PIL import Image  # a tenth of the time to start, and many services never see a picture
+
+    if not is_picture(item_shape):
+        raise Unfit(f"this model takes no pictures; {_wanted(item_shape)}, in JSON or npy")
+    channels, height, width = item_shape
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            picture = Image.open(io.BytesIO(body), formats=("PNG", "JPEG"))
+        if picture.size != (width, height):
+            came = " x ".join(map(str, picture.size))
+            raise Unfit(f"the picture has {came} pixels (width x height), the model takes {width} x {height}")
+        if picture.mode not in _PICTURE_MODES or "transparency" in picture.info:
+            raise Unfit("the picture is not a plain one: send 8 bits a channel, grey or RGB, no transparency")
+        pixels = np.asarray(picture.convert("L" if channels == 1 else "RGB"), dtype=np.float32)
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+        Image.DecompressionBombError,
+        Image.DecompressionBombWarning,
+    ) as error:
+        raise Malformed("the body is not a readable PNG or JPEG") from error
+    return np.ascontiguousarray(
+        pixels.reshape(height, width, channels).transpose(2, 0, 1)[None]
+    ) / np.float32(255)
+
+
+def check_support(
+    array: Floats, support: Support | Literal["latent"], name: str, columns: Sequence[Column] = ()
+) -> None:
+    """Refuses rows with values the model's likelihood gives no density to.
+
+    Numbers for the support `eight_bit` need not be one of its 256 levels: the graphs round them to the
+    nearest, as a PNG would. Of tables, each categorical one of the `columns` must be one-hot.
+
+    Raises:
+        Unfit: with one flaw per bad row, or per row and bad column (the first 16).
+    """
+    if support in ("unit_interval", "eight_bit"):
+        fits = (array >= 0) & (array <= 1)
+        wanted = "numbers in [0, 1]"
+    elif support == "binary":
+        fits = (array == 0) | (array == 1)
+        wanted = "zeros and ones"
+    elif support == "real":
+        fits = np.isfinite(array)
+        wanted = "numbers that are finite in float32"
+    else:
+        fits = np.abs(array) <= LARGEST_LATENT
+        wanted = f"numbers from {-LARGEST_LATENT:g} to {LARGEST_LATENT:g}"
+    if not fits.all():  # a NaN fits nowhere
+        bad = np.flatnonzero(~fits.reshape(len(array), -1).all(axis=1))
+        flaws = tuple(
+            Flaw(f"/{name}/{row}", f"the model takes {wanted}", int(row)) for row in bad[:_MOST_FLAWS]
+        )
+        raise Unfit(f"{len(bad)} of {len(array)} rows of `{name}` are not {wanted}", flaws=flaws)
+    _check_one_hot(array, columns, name)
+
+
+def _check_one_hot(array: Floats, columns: Sequence[Column], name: str) -> None:
+    flaws: list[Flaw] = []
+    misfits: list[str] = []
+    for column, place in column_places(columns):
+        if column.categories:
+            features, start, last = array[:, place], place.start, place.stop - 1
+            bad = np.flatnonzero((np.count_nonzero(features, axis=1) != 1) | (features.max(axis=1) != 1))
+            wanted = f"the column `{column.name}` takes a 1 and else zeros at its features {start} to {last}"
+            flaws += [Flaw(f"/{name}/{row}/{start}", wanted, int(row)) for row in bad[:_MOST_FLAWS]]
+            misfits += [f"`{column.name}`"] if len(bad) else []
+    if misfits:
+        flaws.sort(key=lambda flaw: flaw.row or 0)
+        raise Unfit(
+            f"rows of `{name}` are not one-hot in {', '.join(misfits[:_MOST_FLAWS])}: a categorical column "
+            "takes a 1 at the feature of its category and else zeros, in the order of the model's `columns`",
+            flaws=tuple(flaws[:_MOST_FLAWS]),
+        )
+
+
+def _of_shape(array: Floats, item_shape: Shape, name: str) -> Floats:
+    if array.shape[1:] != item_shape or not len(array):
+        raise Unfit(f"`{name}` has shape {list(array.shape)}; {_wanted(item_shape)}")
+    return array
+
+
+def _wanted(item_shape: Shape) -> str:
+    return f"wanted [rows, {', '.join(map(str, item_shape))}] with at least one row"
+
+
+@lru_cache(maxsize=1024)
+def npy_header(shape: Shape) -> bytes:
+    """The header of a float32 npy document of that shape, little-endian, C order."""
+    file = io.BytesIO()
+    npy_format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
+    return file.getvalue()
+
+
+def npy(array: Floats) -> bytes:
+    """A float32 array as one npy document."""
+    return npy_header(array.shape) + np.ascontiguousarray(array, dtype="<f4").tobytes()

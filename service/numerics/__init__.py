@@ -1,0 +1,1 @@
+"""Noise, priors, calibration and rejection rules, on numpy alone."""

@@ -1,0 +1,207 @@
+"""Addressable noise: every number is a function of (seed, stream, index) alone.
+
+The scheme is named `philox4x64-boxmuller-1` in every manifest. Item `index` of `stream` of `seed`
+owns ceil(size / 4) blocks of the counter-based generator Philox 4x64-10 (Salmon et al. 2011,
+"Parallel random numbers: as easy as 1, 2, 3", section 3.3), with key = (seed, stream) and
+counter = index * ceil(size / 4) + block. Each block is four 64-bit words. Uniforms come from
+single words, normals from pairs of words by Box-Muller in float64, rounded to float32. Shapes:
+N items, D numbers an item.
+"""
+
+from __future__ import annotations
+
+import threading
+from enum import IntEnum
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+NOISE: Final = "philox4x64-boxmuller-1"
+MAX_SEED: Final = 2**53 - 1
+Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
+Arrays = tuple[NDArray[Any], ...]
+Words = NDArray[np.uint64]
+_MASK_32 = np.uint64(0xFFFFFFFF)
+_SHIFT_32 = np.uint64(32)
+_MULTIPLIERS = (np.uint64(0xD2E7470EE14C6C93), np.uint64(0xCA5A826395121157))
+_WEYL = (np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBB67AE8584CAA73B))
+_ROUNDS = 10
+
+
+class Stream(IntEnum):
+    """What the noise is for; streams of one seed are independent."""
+
+    LATENT = 0
+    COMPONENT = 1
+    OBSERVATION = 2
+    PROPOSAL = 3
+    ACCEPTANCE = 4
+    SCORING = 5
+    PROPOSAL_COMPONENT = 6
+    CHAIN_START = 7
+
+
+def blocks_per_item(size: int) -> int:
+    """How many Philox blocks an item of `size` numbers owns."""
+    return -(-size // 4)
+
+
+def contiguous_words(seed: int, stream: Stream, start: int, count: int, size: int) -> Words:
+    """The words of items start .. start + count - 1, (count, 4 * ceil(size / 4))."""
+    width = 4 * blocks_per_item(size)
+    words = _this_threads_generator().words(seed, stream, start * width // 4, count * width)
+    return words.reshape(count, width)
+
+
+class _Generator:
+    """numpy's Philox, moved from address to address; making one anew costs ten times as much."""
+
+    def __init__(self) -> None:
+        self._philox = np.random.Philox(counter=0, key=0)
+        self._state: Any = self._philox.state
+        self._state["buffer_pos"] = 4  # nothing is left over from an earlier block
+        self._counter: Words = self._state["state"]["counter"]
+        self._key: Words = self._state["state"]["key"]
+
+    def words(self, seed: int, stream: Stream, counter: int, count: int) -> Words:
+        """So many words (count,) of the blocks from `counter` on."""
+        # numpy steps the counter before it makes a block, so it starts one below the first address
+        before = (counter - 1) % 2**256
+        for word in range(4):
+            self._counter[word] = (before >> (64 * word)) & 0xFFFFFFFFFFFFFFFF
+        self._key[0], self._key[1] = seed, stream
+        self._philox.state = self._state
+        return self._philox.random_raw(count)
+
+
+_own = threading.local()
+
+
+def _this_threads_generator() -> _Generator:
+    try:
+        generator: _Generator = _own.generator
+    except AttributeError:
+        generator = _own.generator = _Generator()
+    return generator
+
+
+def scattered_words(seeds: NDArray[np.int64], stream: Stream, indices: NDArray[np.int64], size: int) -> Words:
+    """The words of items (seeds[n], indices[n]) for every n, (N, 4 * ceil(size / 4)).
+
+    Equal to `contiguous_words` wherever both can be asked.
+    """
+    blocks = blocks_per_item(size)
+    high, low = _multiply(np.uint64(blocks), indices.astype(np.uint64)[:, None])
+    x0: Words = low + np.arange(blocks).astype(np.uint64)
+    x1: Words = high + (x0 < low)
+    x2, x3 = np.zeros_like(x0), np.zeros_like(x0)
+    key0: Words = np.broadcast_to(seeds.astype(np.uint64)[:, None], x0.shape)
+    key1: Words = np.full_like(x0, int(stream))
+    for round_number in range(_ROUNDS):
+        if round_number:
+            key0, key1 = key0 + _WEYL[0], key1 + _WEYL[1]
+        high0, low0 = _multiply(_MULTIPLIERS[0], x0)
+        high1, low1 = _multiply(_MULTIPLIERS[1], x2)
+        x0, x1, x2, x3 = high1 ^ x1 ^ key0, low1, high0 ^ x3 ^ key1, low0
+    return np.stack((x0, x1, x2, x3), axis=-1).reshape(len(seeds), blocks * 4)
+
+
+class Run(NamedTuple):
+    """Items start .. start + rows - 1 of one seed."""
+
+    seed: int
+    start: int
+    rows: int
+
+
+def only_run(seeds: NDArray[np.int64], indices: NDArray[np.int64]) -> Run | None:
+    """The items (seeds[n], indices[n]), of which there is one at least, if they are a single run."""
+    run = Run(int(seeds[0]), int(indices[0]), len(seeds))
+    # short arrays are compared as bytes in a fraction of the time
+    one_seed = seeds.tobytes() == seeds[:1].tobytes() * run.rows
+    return run if one_seed and indices.tobytes() == (np.arange(run.rows) + run.start).tobytes() else None
+
+
+def runs_of(seeds: NDArray[np.int64], indices: NDArray[np.int64]) -> list[Run]:
+    """The items (seeds[n], indices[n]), of which there is one at least, as the fewest runs in their order."""
+    breaks = (seeds[1:] != seeds[:-1]) | (indices[1:] - indices[:-1] != 1)
+    starts = [0, *(np.flatnonzero(breaks) + 1).tolist()]
+    ends = [*starts[1:], len(seeds)]
+    return [
+        Run(int(seeds[first]), int(indices[first]), end - first)
+        for first, end in zip(starts, ends, strict=True)
+    ]
+
+
+def _multiply(multiplier: np.uint64, x: Words) -> tuple[Words, Words]:
+    """High and low 64 bits of multiplier * x, by 32-bit halves."""
+    a_high, a_low = multiplier >> _SHIFT_32, multiplier & _MASK_32
+    x_high, x_low = x >> _SHIFT_32, x & _MASK_32
+    low_low, high_low, low_high = a_low * x_low, a_high * x_low, a_low * x_high
+    middle = (low_low >> _SHIFT_32) + (high_low & _MASK_32) + low_high
+    high = a_high * x_high + (high_low >> _SHIFT_32) + (middle >> _SHIFT_32)
+    return high, multiplier * x
+
+
+def normals_from(words: Words, size: int) -> Floats:
+    """Standard normals, (N, size) float32, from (N, W) words by Box and Muller (1958)."""
+    bits = (words >> np.uint64(11)).astype(np.float64)  # 0 .. 2^53 - 1
+    radius = np.sqrt(-2.0 * np.log((bits[:, 0::2] + 1.0) * 2.0**-53))  # a uniform in (0, 1]
+    angle = bits[:, 1::2] * (2.0 * np.pi * 2.0**-53)  # 2 pi times a uniform in [0, 1)
+    normals = np.empty(words.shape, dtype=np.float32)
+    normals[:, 0::2] = radius * np.cos(angle)
+    normals[:, 1::2] = radius * np.sin(angle)
+    return normals if words.shape[1] == size else np.ascontiguousarray(normals[:, :size])
+
+
+def uniforms_from(words: Words, size: int) -> Floats:
+    """Uniforms in the open interval (0, 1), (N, size) float32: (k + 1/2) / 2^23, so never 0 or 1."""
+    return ((words[:, :size] >> np.uint64(41)).astype(np.float32) + np.float32(0.5)) * np.float32(2.0**-23)
+
+
+def normals(seed: int, stream: Stream, start: int, count: int, size: int) -> Floats:
+    """Standard normals of items start .. start + count - 1 of a seed's stream, (count, size) float32."""
+    return normals_from(contiguous_words(seed, stream, start, count, size), size)
+
+
+def uniforms(seed: int, stream: Stream, start: int, count: int, size: int) -> Floats:
+    """Uniforms in (0, 1) of items start .. start + count - 1 of a seed's stream, (count, size) float32."""
+    return uniforms_from(contiguous_words(seed, stream, start, count, size), size)
+
+
+def scoring_noise(seed: int, draws: int, latent_size: int) -> Floats:
+    """The eps (K, D) that scores every row of a request; the first k of K draws do not depend on K."""
+    return normals(seed, Stream.SCORING, 0, draws, latent_size)
+
+
+def linear_path(start: Floats, end: Floats, steps: int) -> Floats:
+    """(steps, D) points from start to end on a straight line; both ends exactly."""
+    weight = np.linspace(0.0, 1.0, steps)[:, None]
+    points = (1.0 - weight) * start.astype(np.float64) + weight * end.astype(np.float64)
+    return _with_exact_ends(points, start, end)
+
+
+def spherical_path(start: Floats, end: Floats, steps: int) -> Floats:
+    """(steps, D) points from start to end along the great circle between their directions.
+
+    A Gaussian prior keeps its mass in a thin shell, which a straight line leaves. Source: Shoemake
+    1985; White 2016, arXiv:1609.04468, section 2.1. Where the directions are (anti)parallel, or an
+    end is the origin, the great circle is not defined and the straight line is taken.
+    """
+    first, last = start.astype(np.float64), end.astype(np.float64)
+    norms = np.linalg.norm(first) * np.linalg.norm(last)
+    cosine = float(first @ last / norms) if norms > 0 else 1.0
+    angle = float(np.arccos(np.clip(cosine, -1.0, 1.0)))
+    if np.sin(angle) < 1e-6:
+        return linear_path(start, end, steps)
+    weight = np.linspace(0.0, 1.0, steps)[:, None]
+    points = (np.sin((1.0 - weight) * angle) * first + np.sin(weight * angle) * last) / np.sin(angle)
+    return _with_exact_ends(points, start, end)
+
+
+def _with_exact_ends(points: NDArray[np.float64], start: Floats, end: Floats) -> Floats:
+    path = points.astype(np.float32)
+    path[0], path[-1] = start, end
+    return path

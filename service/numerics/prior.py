@@ -1,0 +1,178 @@
+"""What a version draws its latents from: a standard normal, or a mixture of diagonal Gaussians.
+
+Sample i of seed s owns item i of the streams of s (`service.numerics.noise`), so its latent depends on nothing
+else: not on how many are drawn together, nor on where the drawing starts. Shapes: D latent dimensions,
+M components.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.errors import InvalidVersion
+from service.format.manifest import Manifest, MixturePrior
+from service.format.versions import read_arrays
+from service.numerics.noise import (
+    Arrays,
+    Floats,
+    Stream,
+    contiguous_words,
+    normals_from,
+    scattered_words,
+    uniforms_from,
+)
+
+WEIGHTS_TOLERANCE = 1e-6
+"""How far from 1 the weights of a mixture may add up to; they are then scaled to 1."""
+
+
+class Streams(NamedTuple):
+    """The streams that latents are drawn from: their noise, and a mixture's components."""
+
+    latent: Stream
+    component: Stream
+
+
+SAMPLES: Final = Streams(Stream.LATENT, Stream.COMPONENT)
+"""Of samples that are taken as they come."""
+PROPOSALS: Final = Streams(Stream.PROPOSAL, Stream.PROPOSAL_COMPONENT)
+"""Of proposals that samples are chosen from."""
+
+
+class Prior(ABC):
+    """What a version draws its latents from."""
+
+    _noise_sizes: tuple[int, ...]
+    """The numbers a latent is made of, of each of the streams that it takes."""
+
+    def latents(
+        self, seed: int, start: int, count: int, temperature: float, streams: Streams = SAMPLES
+    ) -> Floats:
+        """The latents of samples start .. start + count - 1 of a seed, (count, D) float32.
+
+        `temperature` scales the standard deviations; means, and what components are chosen, stay.
+        """
+        return self.latents_from(self.words(seed, start, count, streams), temperature)
+
+    def words(self, seed: int, start: int, count: int, streams: Streams = SAMPLES) -> Arrays:
+        """The noise those latents are made of, arrays of `count` rows."""
+        return tuple(
+            [
+                contiguous_words(seed, stream, start, count, size)
+                for stream, size in zip(streams, self._noise_sizes, strict=False)
+            ]
+        )
+
+    def words_at(
+        self, seeds: NDArray[np.int64], indices: NDArray[np.int64], streams: Streams = SAMPLES
+    ) -> Arrays:
+        """The same for samples indices[n] of seeds[n], which need not follow each other."""
+        return tuple(
+            scattered_words(seeds, stream, indices, size)
+            for stream, size in zip(streams, self._noise_sizes, strict=False)
+        )
+
+    @abstractmethod
+    def latents_from(self, words: Arrays, temperature: float = 1.0) -> Floats:
+        """The latents of rows of `words`, each a function of its own row alone."""
+
+
+class StandardNormal(Prior):
+    """N(0, I) in D dimensions."""
+
+    def __init__(self, latent_size: int) -> None:
+        self._size = latent_size
+        self._noise_sizes = (latent_size,)
+
+    def latents_from(self, words: Arrays, temperature: float = 1.0) -> Floats:
+        """The latents of rows of `words`, each a function of its own row alone."""
+        drawn = normals_from(words[0], self._size)
+        return drawn if temperature == 1.0 else drawn * np.float32(temperature)
+
+
+class Mixture(Prior):
+    """A mixture of M diagonal Gaussians in D dimensions.
+
+    The component of a sample is chosen by one uniform of the stream COMPONENT, its noise is that of the
+    stream LATENT: latent = mean + temperature * standard deviation * noise, elementwise in float32.
+    Proposals have a pair of streams of their own.
+    """
+
+    def __init__(self, weights: NDArray[np.float64], means: Floats, log_variances: Floats) -> None:
+        """Takes weights (M,), means (M, D) and log-variances (M, D).
+
+        Raises:
+            ValueError: they are not a mixture; says why.
+        """
+        count, size = means.shape
+        if weights.shape != (count,) or log_variances.shape != (count, size):
+            raise ValueError(
+                f"weights {list(weights.shape)}, means {list(means.shape)} and log_variances "
+                f"{list(log_variances.shape)} do not fit; wanted [M], [M, D] and [M, D]"
+            )
+        for name, values in (("weights", weights), ("means", means), ("log_variances", log_variances)):
+            if not np.isfinite(values).all():
+                raise ValueError(f"{name} holds values that are not finite")
+        if (weights < 0).any() or abs(weights.sum() - 1.0) > WEIGHTS_TOLERANCE:
+            raise ValueError(
+                f"the weights are from {weights.min():g} and add up to {weights.sum():.9g}; "
+                f"wanted none below 0, and a sum within {WEIGHTS_TOLERANCE:g} of 1"
+            )
+        with np.errstate(over="ignore", under="ignore"):
+            deviations = np.exp(log_variances.astype(np.float64) / 2).astype(np.float32)
+        if not (np.isfinite(deviations) & (deviations > 0)).all():
+            raise ValueError(
+                f"log_variances are from {log_variances.min():g} to {log_variances.max():g}; "
+                "wanted ones whose standard deviations float32 can hold"
+            )
+        cumulative = np.cumsum(weights, dtype=np.float64)
+        # the last is then 1 exactly, above every uniform
+        self._cumulative = cumulative / cumulative[-1]
+        self._means = means.astype(np.float32)
+        self._deviations = deviations
+        self._noise_sizes = (means.shape[1], 1)
+
+    def latents_from(self, words: Arrays, temperature: float = 1.0) -> Floats:
+        """The latents of rows of `words`, each a function of its own row alone."""
+        chosen = self.components_from(words)
+        drawn = normals_from(words[0], self._means.shape[1])
+        drawn *= self._deviations.take(chosen, axis=0)
+        if temperature != 1.0:
+            drawn *= np.float32(temperature)
+        drawn += self._means.take(chosen, axis=0)
+        return drawn
+
+    def components_from(self, words: Arrays) -> NDArray[np.intp]:
+        """The components that rows of `words` choose, each in 0 .. M - 1."""
+        chosen = uniforms_from(words[1], 1)[:, 0].astype(np.float64)
+        # "right": a component of weight 0 is never chosen
+        return np.searchsorted(self._cumulative, chosen, side="right")
+
+
+def read_prior(folder: Path, manifest: Manifest) -> Prior:
+    """The prior of a version, whose files are already verified.
+
+    Raises:
+        InvalidVersion: its file is not the mixture that the manifest says; says what is wrong.
+    """
+    spec = manifest.prior
+    if not isinstance(spec, MixturePrior):
+        return StandardNormal(manifest.latent_size)
+    path, rows = folder / spec.file, (spec.components, manifest.latent_size)
+    stored = read_arrays(
+        path,
+        {
+            "weights": (rows[:1], np.float64),
+            "means": (rows, np.float32),
+            "log_variances": (rows, np.float32),
+        },
+    )
+    try:
+        return Mixture(**stored)
+    except ValueError as error:
+        raise InvalidVersion(f"{path}: {error}; publish the version again") from error

@@ -1,0 +1,1 @@
+"""One process or several: the server, its protocol, ports and supervisor."""

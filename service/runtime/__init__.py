@@ -1,0 +1,1 @@
+"""One loaded version: its sessions, batchers, scorer and samplers."""

@@ -1,0 +1,172 @@
+"""Scores of one model version: bounds on log p(x) or distances, and their calibrated p-values.
+
+Shapes: B rows, K draws, S noise-free statistics; items as the manifest says.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.errors import LimitExceeded, Unfit
+from service.format.manifest import Manifest, ScoreDefaults, Statistic
+from service.numerics import noise
+from service.numerics.calibration import (
+    Bounds,
+    Calibration,
+    Correction,
+    bounds_from_terms,
+    false_discovery_level,
+    surprise,
+)
+from service.numerics.noise import Arrays, Doubles, Floats
+from service.observe.timing import Timing
+from service.runtime.batcher import Batcher
+
+BOUNDS_STAGE: Final = "bounds"
+"""The batcher from items and noise to bounds, beside that of the graph `score`, which gives their terms."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """The scores of B rows; the last three only where the request was calibrated."""
+
+    columns: Mapping[str, Doubles | None]
+    """What was measured by name, each (B,): bounds and their parts in nats per item, or statistics."""
+    surprise: Doubles
+    p_value: Doubles | None
+    anomaly: NDArray[np.bool_] | None
+    threshold: float | None
+    """The surprise above which items were flagged; None too where a correction flags none."""
+
+
+class Scorer:
+    """Scores items through the graphs `score` and `statistics` of one version."""
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        calibrations: Mapping[Statistic, Calibration],
+        batchers: Mapping[str, Batcher],
+        max_batch_cost: int,
+    ) -> None:
+        self._manifest = manifest
+        self._calibrations = calibrations
+        self._batchers = batchers
+        self._max_batch_cost = max_batch_cost
+        # of no method of its own, which would be a cycle, and keep the version in memory when it is let go
+        self._eps = lru_cache(maxsize=8)(partial(noise.scoring_noise, latent_size=manifest.latent_size))
+
+    async def score(
+        self, inputs: Floats, how: ScoreDefaults, timing: Timing, correction: Correction = "none"
+    ) -> Scores:
+        """Scores each item by one of the manifest's `offered_statistics`; draws are the same for every row.
+
+        Raises:
+            LimitExceeded: alpha is below what the calibration can resolve.
+            Unfit: a correction of p-values, and there are none for such a score.
+        """
+        calibration = self.check(how, correction)
+        columns, surprises = await self._scored(inputs, how, timing)
+        if calibration is None:
+            return Scores(columns, surprises, None, None, None)
+        p_values, level = calibration.p_values(surprises), how.alpha
+        if correction == "benjamini-hochberg":
+            level = false_discovery_level(p_values, how.alpha)
+        threshold = calibration.threshold(level) if level else math.inf
+        finite = threshold if level else None
+        return Scores(columns, surprises, p_values, surprises > threshold, finite)
+
+    def check(self, how: ScoreDefaults, correction: Correction) -> Calibration | None:
+        """The calibration of such a score, if it has one; raises what `score` raises, before any work."""
+        calibration = self._calibrated(how)
+        if calibration is not None and how.alpha < calibration.smallest_alpha:
+            raise LimitExceeded(
+                f"alpha is {how.alpha:g}; the smallest this model is calibrated for is "
+                f"{calibration.smallest_alpha:.6g}"
+            )
+        if calibration is None and correction != "none":
+            raise Unfit(
+                f"{correction} corrects p-values, which {how.statistic} with these draws and this seed has "
+                "none of; leave `statistic`, `draws` and `seed` out, or `correction`"
+            )
+        return calibration
+
+    async def _scored(
+        self, inputs: Floats, how: ScoreDefaults, timing: Timing
+    ) -> tuple[dict[str, Doubles | None], Doubles]:
+        """What is measured by name, bounds if there are draws to measure them by, and the surprises (B,)."""
+        columns: dict[str, Doubles | None] = {}
+        if how.draws is not None:
+            assert how.seed is not None, "draws have a seed"
+            bounds = await self._bounds(inputs, how.draws, how.seed, timing)
+            columns |= self._bound_columns(bounds)
+            if how.statistic == "elbo" or how.statistic == "importance_bound":
+                return columns, surprise(bounds, how.statistic)
+        statistics = await self._statistics(inputs, timing)
+        return columns | statistics, statistics[how.statistic]
+
+    async def _statistics(self, inputs: Floats, timing: Timing) -> dict[str, Doubles]:
+        """The statistics graph's columns by name, each (B,)."""
+        (statistics,) = await self._batchers["statistics"].submit((inputs,), timing)
+        names: tuple[str, ...] = self._manifest.statistics
+        return dict(zip(names, statistics.astype(np.float64).T, strict=True))
+
+    async def _bounds(self, inputs: Floats, draws: int, seed: int, timing: Timing) -> Bounds:
+        """By a batch of rows at a time, unless the draws of one row are more than a batch."""
+        eps = self._eps(seed, draws)
+        if draws > self._max_batch_cost:
+            terms = await self._terms(inputs, eps, timing)
+            return bounds_from_terms(*terms, analytic_kl=self._manifest.analytic_kl)
+        shared = np.broadcast_to(eps, (len(inputs), *eps.shape)) if len(inputs) > 1 else eps[None]
+        batcher = self._batchers[BOUNDS_STAGE]
+        return Bounds(*await batcher.submit((inputs, shared), timing, cost_per_row=draws))
+
+    async def _terms(self, inputs: Floats, eps: Floats, timing: Timing) -> Arrays:
+        """The score graph's terms: three of (B, K) and the KL (B,), averaged over all draws.
+
+        Draws are cut into pieces by their number alone, so an item's score does not depend on its
+        batch-mates; the pieces of one request run one after the other, to leave room for others.
+        """
+        draws, pieces = len(eps), []
+        for first in range(0, draws, self._max_batch_cost):
+            piece = eps[first : first + self._max_batch_cost]
+            shared = np.broadcast_to(piece, (len(inputs), *piece.shape))
+            pieces.append(
+                await self._batchers["score"].submit((inputs, shared), timing, cost_per_row=len(piece))
+            )
+        log_likelihood, log_prior, log_posterior = (
+            np.concatenate([piece[term] for piece in pieces], axis=1) for term in range(3)
+        )
+        sizes = [piece[0].shape[1] for piece in pieces]
+        kl = np.average([piece[3] for piece in pieces], axis=0, weights=sizes)
+        return log_likelihood, log_prior, log_posterior, kl
+
+    def _calibrated(self, how: ScoreDefaults) -> Calibration | None:
+        spec = self._manifest.calibration
+        done = spec.statistics.get(how.statistic) if spec is not None else None
+        if done is None or (done.draws is not None and (done.draws, done.seed) != (how.draws, how.seed)):
+            return None
+        return self._calibrations[how.statistic]
+
+    def _bound_columns(self, bounds: Bounds) -> dict[str, Doubles | None]:
+        has_error = not np.isnan(bounds.standard_error).any()
+        return {
+            "elbo": bounds.elbo,
+            "standard_error": bounds.standard_error if has_error else None,
+            "expected_log_likelihood": bounds.expected_log_likelihood,
+            "kl": bounds.kl,
+            "importance_bound": bounds.importance_bound,
+            "bits_per_dimension": self._bits_per_dimension(bounds.elbo),
+        }
+
+    def _bits_per_dimension(self, elbo: Doubles) -> Doubles | None:
+        if not self._manifest.discrete:
+            return None
+        return -elbo / (math.prod(self._manifest.item_shape) * math.log(2.0))

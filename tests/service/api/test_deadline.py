@@ -1,0 +1,86 @@
+"""What ends a request that waits, and that it lets go of all that the request held."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import weakref
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from service.api.deadline import ClientGone, Watch, Watchman
+from service.errors import DeadlineExceeded
+
+pytestmark = pytest.mark.anyio
+
+
+class Batch:
+    """Stands for the arrays that a request holds while it waits."""
+
+
+@pytest.fixture
+async def no_collector() -> AsyncIterator[None]:
+    """What is freed without the collector was in no cycle."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+async def gone() -> dict[str, Any]:
+    return {"type": "http.disconnect"}
+
+
+async def silent() -> dict[str, Any]:
+    await asyncio.Event().wait()
+    raise AssertionError("nothing comes")
+
+
+async def watched(
+    receive: Callable[[], Awaitable[Any]], seconds: float, work: Callable[[], Awaitable[None]]
+) -> tuple[type[Exception] | None, weakref.ref[Batch]]:
+    """How a block of that work ended, and whether what it held is still there."""
+    batch = Batch()
+    held = weakref.ref(batch)
+    try:
+        with Watch(Watchman(asyncio.get_running_loop()), receive, seconds) as watch:
+            watch.listen()
+            await work()
+    except (ClientGone, DeadlineExceeded) as error:
+        return type(error), held
+    return None, held
+
+
+async def for_ever() -> None:
+    await asyncio.get_running_loop().create_future()
+
+
+async def longer_than_patience() -> None:
+    loop = asyncio.get_running_loop()
+    due = loop.create_future()
+    loop.call_later(0.1, due.set_result, None)
+    await due
+
+
+@pytest.mark.usefixtures("no_collector")
+@pytest.mark.parametrize(
+    ("receive", "seconds", "work", "ending"),
+    [
+        (gone, 60.0, for_ever, ClientGone),
+        (silent, 0.01, for_ever, DeadlineExceeded),
+        (silent, 0.07, for_ever, DeadlineExceeded),
+        (silent, 60.0, longer_than_patience, None),
+    ],
+    ids=["its client went", "at once late", "late after it listened", "done"],
+)
+async def test_a_block_ends_as_it_should_and_keeps_nothing_in_a_cycle(
+    receive: Callable[[], Awaitable[Any]],
+    seconds: float,
+    work: Callable[[], Awaitable[None]],
+    ending: type[Exception] | None,
+) -> None:
+    found, held = await watched(receive, seconds, work)
+    await asyncio.sleep(0)  # the listener, which was cancelled, ends
+    assert (found, held()) == (ending, None)

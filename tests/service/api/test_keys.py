@@ -1,0 +1,94 @@
+"""Keys: which requests are answered, and how the file may change meanwhile."""
+
+from pathlib import Path
+
+import pytest
+
+from service.api.keys import Keys
+from service.errors import InvalidKeys, KeyMissing, KeyUnknown
+
+FIRST, SECOND = "first-key-of-someone", "second-key-of-another"
+
+
+class Clock:
+    """Tells the seconds that a test sets."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "keys"
+    path.write_text(f"# who: someone\n{FIRST}\n\n  {SECOND}  \n")
+    return path
+
+
+@pytest.mark.parametrize("key", [FIRST, SECOND])
+def test_a_key_of_the_file_is_taken_in_either_header(file: Path, key: str) -> None:
+    keys = Keys(file)
+    keys.check(f"Bearer {key}", "")
+    keys.check(f"bearer  {key}", "")
+    keys.check("", key)
+
+
+@pytest.mark.parametrize("authorization", ["", "Bearer", "Bearer ", f"Basic {FIRST}"])
+def test_without_a_key_one_is_asked_for(file: Path, authorization: str) -> None:
+    with pytest.raises(KeyMissing):
+        Keys(file).check(authorization, "")
+
+
+@pytest.mark.parametrize("key", [FIRST[:-1], FIRST + "x", FIRST.upper(), "# who: someone", "é" * 20])
+def test_any_other_key_is_refused_without_being_repeated(file: Path, key: str) -> None:
+    with pytest.raises(KeyUnknown) as refusal:
+        Keys(file).check(f"Bearer {key}", "")
+    assert key not in refusal.value.detail
+
+
+def test_a_key_that_is_exchanged_is_taken_and_the_one_before_is_not(file: Path, clock: Clock) -> None:
+    keys = Keys(file, clock)
+    file.write_text("a-new-key-for-all-of-them\n")
+    keys.check("", FIRST)
+    clock.now = 5.0
+    keys.check("", "a-new-key-for-all-of-them")
+    with pytest.raises(KeyUnknown):
+        keys.check("", FIRST)
+
+
+@pytest.mark.parametrize("content", ["", "# none\n", "short\n", None])
+def test_a_file_that_is_spoilt_leaves_the_keys_before(
+    file: Path, clock: Clock, content: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    keys = Keys(file, clock)
+    if content is None:
+        file.unlink()
+    else:
+        file.write_text(content)
+    for clock.now in (5.0, 10.0):
+        keys.check("", FIRST)
+        with pytest.raises(KeyUnknown):
+            keys.check("", "a-key-that-never-was-one")
+    assert caplog.text.count("the keys read before stay") == 1
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"# none\n", b"short\n", b"with a space in the middle\n", b"\xff" * 20]
+)
+def test_a_file_without_keys_is_refused_by_its_line_and_without_its_content(
+    tmp_path: Path, content: bytes
+) -> None:
+    path = tmp_path / "keys"
+    path.write_bytes(content)
+    with pytest.raises(InvalidKeys) as refusal:
+        Keys(path)
+    assert "short" not in refusal.value.detail
+    with pytest.raises(InvalidKeys, match="cannot be read"):
+        Keys(tmp_path / "nowhere")

@@ -1,0 +1,37 @@
+import asyncio
+
+import numpy as np
+import pytest
+
+from service.api.answer import JSON_PIECE_VALUES, json_in_pieces, to_json
+
+FIELDS = {"model": "toy", "version": 3, "note": None}
+
+
+@pytest.mark.parametrize("rows", [1, 2, 83, 84, 85, 300])
+def test_json_in_pieces_is_the_json_of_the_whole(rows: int) -> None:
+    random = np.random.default_rng(rows)
+    arrays = {
+        "samples": random.normal(size=(rows, 1, 28, 28)).astype(np.float32),
+        "latents": random.normal(size=(rows, 5)).astype(np.float32),
+    }
+    pieces = asyncio.run(json_in_pieces(FIELDS, arrays))
+    assert pieces == to_json({**FIELDS, **arrays})
+
+
+def test_others_have_their_turn_between_the_pieces() -> None:
+    async def count_turns(rows: int) -> int:
+        turns = 0
+
+        async def others() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        task = asyncio.ensure_future(others())
+        await json_in_pieces(FIELDS, {"samples": np.zeros((rows, JSON_PIECE_VALUES), np.float32)})
+        task.cancel()
+        return turns
+
+    assert asyncio.run(count_turns(6)) == 5

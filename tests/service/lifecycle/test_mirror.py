@@ -1,0 +1,102 @@
+"""The local copy, of a source that fsspec reads as it reads an object store, but that is a folder here."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from service.errors import SourceUnavailable
+from service.format.aliases import read_aliases, write_aliases
+from service.lifecycle.remote import Mirror
+from service.lifecycle.source import shelves
+from tests.damage import flip_a_byte, take_the_graph_away
+from tests.toy import publish_toy
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    return tmp_path / "source"
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    return tmp_path / "copy"
+
+
+def mirror_of(source: Path, copy: Path) -> Mirror:
+    return Mirror(f"file://{source}", copy)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def versions(copy: Path) -> dict[str, list[int]]:
+    return {name: sorted(shelf.versions) for name, shelf in shelves(copy).items()}
+
+
+def test_versions_and_aliases_are_copied_byte_by_byte_and_what_goes_is_taken_out(
+    source: Path, copy: Path
+) -> None:
+    first, second = publish_toy(source), publish_toy(source)
+    write_aliases(source / "toy-vae", {"champion": 1})
+    mirror = mirror_of(source, copy)
+    mirror.refresh()
+    assert versions(copy) == {"toy-vae": [1, 2]}
+    assert contents(copy / "toy-vae/2") == contents(second)
+    assert read_aliases(copy / "toy-vae") == {"champion": 1}
+    shutil.rmtree(first)
+    (source / "toy-vae/aliases.json").unlink()
+    publish_toy(source, "other-vae")
+    mirror.refresh()
+    assert versions(copy) == {"other-vae": [1], "toy-vae": [2]}
+    assert read_aliases(copy / "toy-vae") == {}
+    assert not list(copy.glob(".partial-*"))
+
+
+@pytest.mark.parametrize("damage", [flip_a_byte, take_the_graph_away])
+def test_a_damaged_version_is_not_copied_until_it_is_mended(
+    source: Path, copy: Path, damage: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    publish_toy(source)
+    version = publish_toy(source)
+    whole = contents(version)
+    assert callable(damage)
+    damage(version)
+    mirror = mirror_of(source, copy)
+    mirror.refresh()
+    mirror.refresh()
+    assert versions(copy) == {"toy-vae": [1]}
+    assert caplog.text.count("toy-vae/2 stays out") == 1
+    for name, content in whole.items():
+        (version / name).write_bytes(content)
+    mirror.refresh()
+    assert versions(copy) == {"toy-vae": [1, 2]}
+
+
+def test_a_manifest_cannot_name_a_file_outside_its_version(source: Path, copy: Path) -> None:
+    publish_toy(source)
+    version = publish_toy(source)
+    manifest = json.loads((version / "manifest.json").read_text())
+    manifest["self_test"]["file"] = "../../../escaped"
+    (version / "manifest.json").write_text(json.dumps(manifest))
+    mirror_of(source, copy).refresh()
+    assert versions(copy) == {"toy-vae": [1]}
+
+
+def test_a_source_that_is_gone_or_empty_leaves_the_copy_as_it_is(source: Path, copy: Path) -> None:
+    publish_toy(source)
+    mirror = mirror_of(source, copy)
+    mirror.refresh()
+    shutil.rmtree(source)
+    for _ in range(2):
+        with pytest.raises(SourceUnavailable):
+            mirror.refresh()
+        assert versions(copy) == {"toy-vae": [1]}
+        source.mkdir(exist_ok=True)
+
+
+def test_a_kind_of_source_that_nothing_reads_is_refused_at_once(copy: Path) -> None:
+    with pytest.raises(SourceUnavailable, match="extra `remote`"):
+        Mirror("gopher://somewhere/models", copy)

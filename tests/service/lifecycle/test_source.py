@@ -1,0 +1,30 @@
+from collections.abc import Set as AbstractSet
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.lifecycle.source import wanted
+
+NUMBERS = st.sets(st.integers(1, 12))
+
+
+@given(NUMBERS, NUMBERS, NUMBERS, st.integers(0, 4))
+def test_wanted_are_the_newest_that_did_not_fail_and_those_with_a_name(
+    there: AbstractSet[int], failed: AbstractSet[int], aliased: AbstractSet[int], newest: int
+) -> None:
+    chosen = wanted(there, failed, aliased, newest=newest)
+    sound = there - failed
+    assert aliased & sound <= chosen <= sound
+    unnamed = chosen - aliased
+    if newest == 0:
+        assert chosen == sound
+    else:
+        assert all(len({other for other in sound if other > version}) < newest for version in unnamed)
+        assert len(chosen) >= min(newest, len(sound))
+
+
+@given(NUMBERS, NUMBERS, NUMBERS, st.sets(st.integers(1, 12), min_size=1))
+def test_pinned_versions_are_wanted_if_they_are_sound_and_no_others(
+    there: AbstractSet[int], failed: AbstractSet[int], aliased: AbstractSet[int], pinned: AbstractSet[int]
+) -> None:
+    assert wanted(there, failed, aliased, newest=1, pinned=pinned) == (there - failed) & pinned

@@ -1,0 +1,146 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from scipy import stats
+
+from service.numerics.calibration import (
+    Bounds,
+    Calibration,
+    bounds_from_terms,
+    false_discovery_level,
+    surprise,
+)
+from service.numerics.noise import scoring_noise
+from tests import toy
+
+SURPRISES = hnp.arrays(np.float64, st.integers(1, 60), elements=st.integers(-9, 9).map(float))
+
+BOTH_PRIORS = pytest.mark.parametrize("mixture", [False, True], ids=["standard normal", "mixture"])
+
+
+@given(SURPRISES, SURPRISES)
+def test_p_value_counts_calibration_items_at_least_as_surprising(
+    calibrated: np.ndarray, new: np.ndarray
+) -> None:
+    expected = [(1 + np.sum(calibrated >= value)) / (len(calibrated) + 1) for value in new]
+    np.testing.assert_allclose(Calibration(calibrated).p_values(new), expected)
+
+
+@given(SURPRISES, SURPRISES, st.floats(0.001, 0.999))
+def test_an_item_is_over_the_threshold_exactly_if_its_p_value_is_at_most_alpha(
+    calibrated: np.ndarray, new: np.ndarray, alpha: float
+) -> None:
+    calibration = Calibration(calibrated)
+    if alpha < calibration.smallest_alpha:
+        with pytest.raises(ValueError, match="at least"):
+            calibration.threshold(alpha)
+    else:
+        over = new > calibration.threshold(alpha)
+        np.testing.assert_array_equal(over, calibration.p_values(new) <= alpha + 1e-12)
+
+
+def test_the_smallest_alpha_itself_is_allowed() -> None:
+    for n in (1, 9, 99, 128, 999, 5000):
+        calibration = Calibration(np.arange(n))
+        assert calibration.threshold(1 / (n + 1)) == n - 1
+
+
+@given(hnp.arrays(np.float64, st.integers(1, 40), elements=st.integers(1, 100).map(lambda k: k / 100)))
+def test_a_corrected_level_is_the_largest_that_enough_p_values_reach(p_values: np.ndarray) -> None:
+    level, m = false_discovery_level(p_values, 0.1), len(p_values)
+    allowed = [0.1 * k / m for k in range(m + 1) if sum(p_values <= 0.1 * k / m + 1e-9) >= k]
+    assert level == pytest.approx(max(allowed))
+    assert false_discovery_level(p_values[:1], 0.1) == (0.1 if p_values[0] <= 0.1 else 0.0)
+
+
+def test_the_correction_holds_the_share_of_false_discoveries_and_finds_outliers() -> None:
+    random, alpha = np.random.default_rng(0), 0.1
+    outlier = np.arange(200) < 40
+    shares, found = [], []
+    for _ in range(300):
+        calibration = Calibration(random.normal(size=2000))
+        p_values = calibration.p_values(np.where(outlier, 4.0, 0.0) + random.normal(size=200))
+        flagged = p_values <= false_discovery_level(p_values, alpha)
+        shares.append(np.sum(flagged & ~outlier) / max(1, flagged.sum()))
+        found.append(np.mean(flagged[outlier]))
+    assert np.mean(shares) - 3 * np.std(shares) / np.sqrt(300) <= alpha
+    assert np.mean(found) > 0.8
+
+
+def test_flagged_share_of_ordinary_items_follows_the_beta_binomial_law() -> None:
+    random = np.random.default_rng(0)
+    n, alpha = 499, 0.05
+    calibration = Calibration(random.normal(size=n))
+    flagged = np.sum(random.normal(size=10_000) > calibration.threshold(alpha))
+    least = int(alpha * (n + 1))
+    low, high = stats.betabinom(10_000, least, n + 1 - least).interval(0.999)
+    assert low <= flagged <= high
+
+
+def _toy_terms(inputs: np.ndarray, draws: int, seed: int, *, mixture: bool = False) -> tuple[np.ndarray, ...]:
+    """The toy's score graph in numpy float64."""
+    x = inputs.reshape(len(inputs), -1).astype(np.float64)
+    mean = x @ toy.ENCODER
+    eps = scoring_noise(seed, draws, toy.LATENT)[None].astype(np.float64)
+    z = mean[:, None] + eps * np.exp(0.5 * toy.LOG_VARIANCE)
+    logits = z @ toy.DECODER
+    likelihood = (x[:, None] * logits - np.logaddexp(0, logits)).sum(-1)
+    prior = toy.log_prior(z, mixture=mixture)
+    posterior = np.broadcast_to(
+        stats.norm.logpdf(eps).sum(-1) - 0.5 * toy.LATENT * toy.LOG_VARIANCE, prior.shape
+    )
+    exact = 0.5 * (mean**2 + np.exp(toy.LOG_VARIANCE) - 1 - toy.LOG_VARIANCE).sum(-1)
+    kl = (posterior - prior).mean(axis=1) if mixture else exact
+    return likelihood, prior, posterior, kl
+
+
+def _toy_bounds(inputs: np.ndarray, draws: int, seed: int, *, mixture: bool) -> Bounds:
+    terms = _toy_terms(inputs, draws, seed, mixture=mixture)
+    return bounds_from_terms(*terms, analytic_kl=not mixture)
+
+
+@BOTH_PRIORS
+def test_bounds_are_ordered_below_the_exact_evidence_in_expectation(mixture: bool) -> None:
+    inputs = toy.items(6)
+    exact = np.array([toy.exact_log_evidence(item, mixture=mixture) for item in inputs])
+    elbo, few, many = [], [], []
+    for seed in range(400):
+        bounds = _toy_bounds(inputs, 8, seed, mixture=mixture)
+        elbo.append(bounds.elbo)
+        few.append(bounds.importance_bound)
+        many.append(_toy_bounds(inputs, 64, seed, mixture=mixture).importance_bound)
+    assert (np.mean(elbo, axis=0) < np.mean(few, axis=0)).all()
+    assert (np.mean(few, axis=0) < np.mean(many, axis=0)).all()
+    error = np.std(many, axis=0) / np.sqrt(len(many))
+    assert (np.mean(many, axis=0) < exact + 4 * error).all()
+
+
+@BOTH_PRIORS
+def test_standard_error_is_the_spread_of_repeated_elbos(mixture: bool) -> None:
+    inputs = toy.items(4)
+    runs = [_toy_bounds(inputs, 50, seed, mixture=mixture) for seed in range(2000)]
+    spread = np.std([run.elbo for run in runs], axis=0)
+    reported = np.sqrt(np.mean([run.standard_error**2 for run in runs], axis=0))
+    np.testing.assert_allclose(reported, spread, rtol=0.1)
+
+
+def test_the_likelihoods_spread_alone_is_not_the_error_of_an_elbo_under_a_mixture() -> None:
+    terms = _toy_terms(toy.items(4), 5000, 0, mixture=True)
+    right, wrong = bounds_from_terms(*terms, analytic_kl=False), bounds_from_terms(*terms)
+    np.testing.assert_allclose(right.elbo, wrong.elbo)
+    assert (np.abs(right.standard_error / wrong.standard_error - 1) > 0.2).any()
+
+
+def test_a_single_draw_has_no_standard_error() -> None:
+    bounds = bounds_from_terms(*_toy_terms(toy.items(3), 1, 0))
+    assert np.isnan(bounds.standard_error).all()
+    np.testing.assert_allclose(bounds.elbo, bounds.expected_log_likelihood - bounds.kl)
+
+
+def test_importance_bound_survives_enormous_log_weights() -> None:
+    terms = np.array([[-90_000.0, -90_001.0]])
+    bounds = bounds_from_terms(terms, np.zeros((1, 2)), np.zeros((1, 2)), np.zeros(1))
+    assert -90_001 < bounds.importance_bound[0] < -90_000
+    assert surprise(bounds, "importance_bound")[0] == -bounds.importance_bound[0]

@@ -1,0 +1,219 @@
+"""The batcher's promises, but for those on turns. Its computation is held by gates, not by clocks."""
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from service.errors import Draining, EngineFailed, Overloaded
+from service.numerics.noise import Arrays
+from service.observe.timing import Timing
+from service.runtime.batcher import Batcher
+from service.runtime.queue import Limits
+from tests.service.runtime.doubling import Doubling, rows, settle, submit
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_random_calls_each_get_their_own_rows_in_order() -> None:
+    random = np.random.default_rng(0)
+    with ThreadPoolExecutor(3) as threads:
+        limits = Limits(max_batch_cost=16, inline_cost=4)
+        batcher = Batcher(lambda arrays: (arrays[0] * 2,), limits, lanes=3, threads=threads)
+        batcher.start()
+        calls = [random.normal(size=(int(random.integers(1, 60)), 3)) for _ in range(120)]
+        answers = await asyncio.gather(*(batcher.submit((call,)) for call in calls))
+        await batcher.stop()
+    for call, (answer,) in zip(calls, answers, strict=True):
+        np.testing.assert_array_equal(answer, call * 2)
+    assert batcher.waiting_rows == 0
+
+
+async def test_a_batch_is_what_has_arrived_when_the_lane_is_free(
+    batcher: Batcher, doubling: Doubling
+) -> None:
+    doubling.gate.clear()
+    first = submit(batcher, rows(1))
+    await doubling.wait_until_begun()
+    others = [submit(batcher, rows(value)) for value in range(2, 7)]
+    await settle()
+    doubling.gate.set()
+    await asyncio.gather(first, *others)
+    assert doubling.batches == [1, 5]
+
+
+async def test_a_lone_call_does_not_wait_for_company(batcher: Batcher, doubling: Doubling) -> None:
+    (answer,) = await batcher.submit(rows(4))
+    assert answer.tolist() == [8]
+    assert doubling.batches == [1]
+
+
+async def test_rows_of_different_shapes_never_share_a_batch(batcher: Batcher, doubling: Doubling) -> None:
+    doubling.gate.clear()
+    blocker = submit(batcher, rows(0))
+    await doubling.wait_until_begun()
+    narrow = submit(batcher, (np.ones((2, 3)),))
+    wide = submit(batcher, (np.ones((2, 5)),))
+    await settle()
+    doubling.gate.set()
+    await blocker
+    assert (await narrow)[0].shape == (2, 3)
+    assert (await wide)[0].shape == (2, 5)
+    assert doubling.batches == [1, 2, 2]
+
+
+async def test_a_failing_call_harms_no_batch_mate(batcher: Batcher, doubling: Doubling) -> None:
+    doubling.gate.clear()
+    blocker = submit(batcher, rows(0))
+    await doubling.wait_until_begun()
+    good, bad, fine = submit(batcher, rows(1, 2)), submit(batcher, rows(-1)), submit(batcher, rows(3))
+    await settle()
+    doubling.gate.set()
+    await blocker
+    assert (await good)[0].tolist() == [2, 4]
+    assert (await fine)[0].tolist() == [6]
+    with pytest.raises(EngineFailed):
+        await bad
+    assert doubling.batches[1] == 4  # they did share a batch
+
+
+@pytest.mark.parametrize("in_flight", [True, False])
+async def test_a_cancelled_call_harms_no_batch_mate(
+    batcher: Batcher, doubling: Doubling, in_flight: bool
+) -> None:
+    doubling.gate.clear()
+    blocker = submit(batcher, rows(0))
+    await doubling.wait_until_begun()
+    gone, stays = submit(batcher, rows(1, 1)), submit(batcher, rows(5))
+    await settle()
+    if in_flight:
+        doubling.gate.set()
+        await blocker
+        doubling.gate.clear()
+    gone.cancel()
+    await settle()
+    doubling.gate.set()
+    assert (await stays)[0].tolist() == [10]
+    with pytest.raises(asyncio.CancelledError):
+        await gone
+    assert batcher.waiting_rows == 0
+
+
+async def test_a_cancelled_call_that_waits_is_never_computed(batcher: Batcher, doubling: Doubling) -> None:
+    doubling.gate.clear()
+    blocker = submit(batcher, rows(0))
+    await doubling.wait_until_begun()
+    gone = submit(batcher, rows(1, 1, 1))
+    await settle()
+    gone.cancel()
+    await settle()
+    assert batcher.waiting_rows == 1  # the blocker's
+    doubling.gate.set()
+    await blocker
+    await batcher.submit(rows(2))
+    assert sum(doubling.batches) == 2
+
+
+async def test_a_full_queue_refuses_at_once_and_queues_nothing(batcher: Batcher, doubling: Doubling) -> None:
+    doubling.gate.clear()
+    waiting = submit(batcher, (np.zeros(99, np.float32),))
+    await doubling.wait_until_begun()
+    with pytest.raises(Overloaded, match="limit of 100"):
+        await batcher.submit(rows(1, 2))
+    doubling.gate.set()
+    await waiting
+    assert batcher.waiting_rows == 0
+    assert (await batcher.submit(rows(1, 2)))[0].tolist() == [2, 4]
+
+
+async def test_a_full_queue_says_when_there_will_be_room_by_the_pace_of_its_batches() -> None:
+    now = [0.0]
+
+    def compute(inputs: Arrays) -> Arrays:
+        now[0] += 0.5 * len(inputs[0])  # half a second a row
+        return inputs
+
+    limits = Limits(max_batch_cost=4, max_waiting_rows=100)
+    batcher = Batcher(compute, limits, clock=lambda: now[0])
+    waiting = submit(batcher, (np.zeros(90, np.float32),))
+    await settle()
+    with pytest.raises(Overloaded) as refused:
+        await batcher.submit((np.zeros(40, np.float32),))
+    assert refused.value.retry_after_seconds == 1  # nothing is known yet
+    batcher.start()
+    await waiting
+    blocked = submit(batcher, (np.zeros(90, np.float32),))
+    await asyncio.sleep(0)
+    with pytest.raises(Overloaded) as refused:
+        await batcher.submit((np.zeros(39, np.float32),))
+    assert refused.value.retry_after_seconds == 15  # 29 rows too many
+    await blocked
+    await batcher.stop()
+
+
+async def test_rows_that_come_back_in_another_number_fail_the_call() -> None:
+    batcher = Batcher(lambda arrays: (arrays[0][:-1],), Limits())
+    batcher.start()
+    with pytest.raises(EngineFailed):
+        await batcher.submit(rows(1, 2, 3))
+    await batcher.stop()
+
+
+async def test_stopping_fails_those_who_wait_and_refuses_those_who_come(
+    batcher: Batcher, doubling: Doubling
+) -> None:
+    doubling.gate.clear()
+    computing = submit(batcher, rows(1))
+    await doubling.wait_until_begun()
+    waiting = submit(batcher, rows(2))
+    await settle()
+    stopping = asyncio.ensure_future(batcher.stop())
+    for call in (computing, waiting):
+        with pytest.raises(Draining):
+            await call
+    doubling.gate.set()
+    await stopping
+    with pytest.raises(Draining):
+        await batcher.submit(rows(3))
+
+
+class LaneKilled(BaseException):
+    """Not an Exception: kills the lane itself."""
+
+
+@pytest.mark.parametrize(("seconds_between", "healthy"), [(59.0, False), (61.0, True)])
+async def test_a_dying_lane_fails_its_waiters_restarts_and_is_unhealthy_on_a_relapse(
+    seconds_between: float, healthy: bool
+) -> None:
+    now = 0.0
+
+    def compute(inputs: Arrays) -> Arrays:
+        if (inputs[0] < 0).any():
+            raise LaneKilled
+        return inputs
+
+    batcher = Batcher(compute, Limits(), clock=lambda: now)
+    batcher.start()
+    with pytest.raises(EngineFailed):
+        await batcher.submit(rows(-1))
+    assert batcher.healthy
+    assert (await batcher.submit(rows(3)))[0].tolist() == [3]
+    now += seconds_between
+    with pytest.raises(EngineFailed):
+        await batcher.submit(rows(-1))
+    assert (await batcher.submit(rows(4)))[0].tolist() == [4]
+    assert batcher.healthy is healthy
+    await batcher.stop()
+
+
+async def test_timing_tells_queue_from_compute(batcher: Batcher, doubling: Doubling) -> None:
+    timing = Timing()
+    doubling.gate.clear()
+    call = asyncio.ensure_future(batcher.submit(rows(1), timing))
+    await doubling.wait_until_begun()
+    assert timing.compute_seconds == 0
+    doubling.gate.set()
+    await call
+    assert timing.queue_seconds > 0
+    assert timing.compute_seconds > 0

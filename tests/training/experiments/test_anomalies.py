@@ -1,0 +1,127 @@
+"""The trials of anomaly scores: what is kept of them, and the page that tabulates them."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from service.format.versions import read_manifest, version_folders
+from tests.conftest import REPOSITORY
+from training.anomaly.auroc import AUROC
+from training.data import load_dataset
+from training.data.options import DataOptions
+from training.experiments.anomalies.peers import PEERS, write_tumours
+from training.experiments.anomalies.table import markdown, mean_area
+from training.experiments.anomalies.trials import (
+    EXPERIMENTS,
+    Result,
+    TrialError,
+    missing,
+    perform,
+    read_results,
+    write_results,
+)
+
+RESULTS = REPOSITORY / "docs" / "anomalies"
+TUMOURS = EXPERIMENTS["breast-cancer"]
+_LABELS = (
+    "`fashion-vae`: digits scaled up, nearest",
+    "`fashion-vae`: digits scaled up, bilinear",
+    "`fashion-vae`: uniform noise",
+    "`fashion-vae`: constant greys, black to white",
+    "`fashion-vae`: own patches shuffled",
+    "`fashion-vae`: upside down",
+    "`fashion-vae`: mirrored",
+    "ten VAEs of one garment each: the other nine",
+    "`breast-cancer-vae`, ten seeds: malignant",
+)
+"""Of the README's rows, in the order of the card's kinds and of the experiments."""
+
+
+@pytest.fixture(scope="module")
+def published() -> dict[str, dict[str, Result]]:
+    return {name: read_results(RESULTS / f"{name}.json", each) for name, each in EXPERIMENTS.items()}
+
+
+def test_every_trial_has_a_result_of_todays_recipe_and_the_page_shows_them(
+    published: dict[str, dict[str, Result]],
+) -> None:
+    for name, experiment in EXPERIMENTS.items():
+        assert missing(experiment, published[name]) == []
+    assert (REPOSITORY / "docs" / "anomalies.md").read_text() == markdown(published)
+
+
+def test_the_table_of_the_readme_has_the_published_figures(published: dict[str, dict[str, Result]]) -> None:
+    text = (REPOSITORY / "README.md").read_text().partition("### What the anomaly scores are worth")[2]
+    head, _, *rows = [line.split("|")[1:-1] for line in text.splitlines() if line.startswith("|")][:11]
+    statistics = [cell.strip(" `") for cell in head[1:5]]
+    folder = version_folders(REPOSITORY / "models" / "fashion-vae")[-1]
+    metrics = read_manifest(folder).metrics
+    kinds = [name.removeprefix(f"{AUROC}elbo_") for name in metrics if name.startswith(f"{AUROC}elbo_")]
+    labels = dict(zip([*kinds, *EXPERIMENTS], _LABELS, strict=True))
+    shown = {row[0].strip(): [cell.strip() for cell in row[1:5]] for row in rows}
+    for kind in kinds:
+        found = [metrics[f"{AUROC}{name}_{kind}"] for name in statistics]
+        wanted = [
+            (name, f"{each.value:.3f}", " ({:.3f} to {:.3f})".format(*each.interval))
+            for name, each in zip(statistics, found, strict=True)
+            if each.interval
+        ]
+        assert shown[labels[kind]] == [bold(value, name == "path") + rest for name, value, rest in wanted]
+    for experiment, default in (("one-class", "path"), ("breast-cancer", "elbo")):
+        assert {result.default for result in published[experiment].values()} == {default}
+        means = [(name, *mean_area(published[experiment], name)) for name in statistics]
+        assert shown[labels[experiment]] == [
+            "" if np.isnan(mean) else f"{bold(f'{mean:.3f}', name == default)} ± {error:.3f}"
+            for name, mean, error in means
+        ]
+
+
+def bold(text: str, is_bold: bool) -> str:
+    return f"**{text}**" if is_bold else text
+
+
+def test_a_mean_is_that_of_all_trials_with_its_error(published: dict[str, dict[str, Result]]) -> None:
+    areas = np.array([result.auroc["elbo"] for result in published["breast-cancer"].values()])
+    mean, error = mean_area(published["breast-cancer"], "elbo")
+    assert mean == pytest.approx(areas.mean())
+    assert error == pytest.approx(areas.std(ddof=1) / np.sqrt(10))
+    assert np.isnan(mean_area(published["breast-cancer"], "no such column")[0])
+
+
+def test_results_of_another_recipe_are_refused_and_so_is_what_is_none(
+    published: dict[str, dict[str, Result]], tmp_path: Path
+) -> None:
+    path, results = tmp_path / "results.json", published["breast-cancer"]
+    assert read_results(path, TUMOURS) == {}
+    write_results(path, results)
+    assert read_results(path, TUMOURS) == results
+    write_results(path, {**results, "3": replace(results["3"], recipe_sha256="0" * 64)})
+    with pytest.raises(TrialError, match="seed '3' was trained by another recipe"):
+        read_results(path, TUMOURS)
+    path.write_text(json.dumps({"0": {"auroc": 1}}))
+    with pytest.raises(TrialError, match="holds no results"):
+        read_results(path, TUMOURS)
+
+
+def test_the_forest_that_stands_beside_finds_the_tumours_too(tmp_path: Path) -> None:
+    options = DataOptions(dataset="table", path=write_tumours(tmp_path), label="diagnosis", keep=("benign",))
+    dataset = load_dataset(options)
+    assert dataset.outliers is not None
+    assert (len(dataset.outliers), sum(map(len, dataset.items.values()))) == (212, 357)
+    surprise = PEERS[0].fit(dataset.items["train"], 0)
+    assert surprise(dataset.outliers).mean() > surprise(dataset.items["test"]).mean()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_trial_performed_again_has_the_result_that_is_published(
+    published: dict[str, dict[str, Result]],
+) -> None:
+    again, result = perform(TUMOURS, "0", PEERS[:1]), published["breast-cancer"]["0"]
+    assert (again.default, again.recipe_sha256) == (result.default, result.recipe_sha256)
+    assert {"elbo", "path", PEERS[0].name} <= set(again.auroc)
+    for name, area in again.auroc.items():
+        assert area == pytest.approx(result.auroc[name], abs=0.005), name

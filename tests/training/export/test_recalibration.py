@@ -1,0 +1,85 @@
+"""A version calibrated anew on its user's own items."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from service.format.versions import read_manifest, verify_files, version_folders
+from service.numerics.calibration import Calibration
+from tests.toy import exact_log_evidence, items, publish_toy
+from training.data import DataError
+from training.export.recalibration import recalibrate
+from training.recipe import RecipeError
+
+
+@pytest.fixture
+def version(tmp_path: Path) -> Path:
+    return publish_toy(tmp_path / "models")
+
+
+def saved(tmp_path: Path, array: np.ndarray) -> Path:
+    path = tmp_path / "normals.npy"
+    np.save(path, array)
+    return path
+
+
+def test_p_values_then_rank_among_the_users_items_and_nothing_else_changes(
+    version: Path, tmp_path: Path
+) -> None:
+    normals = np.zeros((300, 1, 2, 2), np.float32)
+    normals[:30, 0, 0, 0] = 1
+    published = recalibrate(version, saved(tmp_path, normals), {"draws": 64, "alpha": 0.02})
+    before, after = read_manifest(version), read_manifest(published)
+    verify_files(published, after)
+    assert (published.name, after.version) == ("2", 2)
+    assert (after.graphs, after.parity, after.self_test) == (before.graphs, before.parity, before.self_test)
+    assert after.defaults is not None
+    assert (after.defaults.alpha, after.defaults.draws) == (0.02, 64)
+    with np.load(published / "calibration.npz") as stored:
+        calibration, surprises = Calibration(stored["importance_bound"]), stored["importance_bound"]
+    (one, other), counts = np.unique(surprises.round(9), return_counts=True)  # of the two items there are
+    assert sorted(counts) == [30, 270]
+    assert calibration.p_values(np.array([other - 1e-6, one - 1e-6])) == pytest.approx(
+        [(counts[1] + 1) / 301, 1]
+    )
+    for item in (normals[0], normals[299]):
+        assert min(abs(np.array([one, other]) + exact_log_evidence(item))) < 1  # a bound, and close
+
+
+def test_the_card_says_what_it_was_calibrated_on(version: Path, tmp_path: Path) -> None:
+    (version / "README.md").write_text("# toy-vae\n\nA toy.\n")
+    published = recalibrate(version, saved(tmp_path, items(200)), {})
+    card = (published / "README.md").read_text()
+    assert card.startswith("# toy-vae\n\n**Calibrated anew** on 200 items of normals.npy, SHA-256 ")
+    assert card.endswith("A toy.\n")
+    assert "scores are by `elbo` unless a request says otherwise" in card
+    recipe: dict[str, Any] = json.loads((published / "manifest.json").read_text())["provenance"]["recipe"]
+    assert recipe["recalibrated"]["from_version"] == 1
+
+
+@pytest.mark.parametrize(
+    ("array", "given", "error", "flaw"),
+    [
+        (items(50), {"alpha": 0.01}, RecipeError, "at least 99 items"),
+        (items(50), {"alpha": 2.0}, RecipeError, "alpha is 2.0"),
+        (items(200), {"statistic": "residual"}, RecipeError, "it has elbo, importance_bound"),
+        (items(200), {"statistic": "auto"}, RecipeError, "name one of elbo, importance_bound"),
+        (items(200) * 0.5, {}, DataError, "outside the model's support, binary"),
+        (items(200)[:, :, :1], {}, DataError, r"takes numbers \(N, 1, 2, 2\)"),
+        (np.array([{}]), {}, DataError, "not an .npy file of numbers"),
+    ],
+)
+def test_what_does_not_fit_is_refused_and_leaves_nothing_behind(
+    version: Path, tmp_path: Path, array: np.ndarray, given: dict[str, Any], error: type, flaw: str
+) -> None:
+    with pytest.raises(error, match=flaw):
+        recalibrate(version, saved(tmp_path, array), given)
+    assert [path.name for path in version.parent.iterdir()] == ["1"]
+
+
+def test_what_does_not_score_is_not_calibrated(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no graph that scores"):
+        recalibrate(version_folders(Path("models/ring-gan"))[-1], saved(tmp_path, items(200)), {})

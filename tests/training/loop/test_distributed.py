@@ -1,0 +1,122 @@
+"""Several processes on one machine, by gloo, started as `torchrun` starts them."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.training.tiny import digits, tiny_recipe, tiny_table
+from training.loop.checkpoint import Checkpoint, read_checkpoint
+from training.loop.distributed import Group, GroupError
+from training.loop.loop import train
+from training.loop.runs import CHECKPOINTS
+from training.loop.step import Noise
+
+STARTING_SECONDS = 60.0
+
+takes_long = pytest.mark.slow
+
+
+def write_recipe(path: Path, table: dict[str, Any]) -> Path:
+    """A tiny recipe as TOML: tables of numbers, strings and lists of them."""
+    lines = [f"name = {json.dumps(table['name'])}"]
+    for name, values in table.items():
+        if name != "name":
+            lines += [f"[{name}]", *(f"{key} = {json.dumps(value)}" for key, value in values.items())]
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return path
+
+
+def torchrun(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    command += ["-m", "training", *map(str, arguments)]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=110)
+
+
+def start_ranks(*arguments: str | Path) -> list[subprocess.Popen[str]]:
+    """Two processes that train together, without the agent that ends one when the other has ended."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "training", *map(str, arguments)]
+    return [
+        subprocess.Popen(
+            command,
+            env=os.environ | shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+
+
+def require_same_weights(one: Checkpoint, other: Checkpoint) -> None:
+    assert one.step == other.step
+    for name, tensor in one.tensors.items():
+        if not name.startswith("optimiser"):  # squares of nearly vanishing gradients: all rounding
+            assert torch.allclose(tensor, other.tensors[name], atol=5e-4), name
+
+
+@takes_long
+@pytest.mark.parametrize("family", ["vae", "gan"])
+def test_two_processes_train_what_one_trains_on_the_same_batches(tmp_path: Path, family: str) -> None:
+    recipe = tiny_recipe(family, steps=8)
+    alone, together = tmp_path / "alone" / recipe.name, tmp_path / "together" / recipe.name
+    train(recipe, digits(recipe), alone)
+    path = write_recipe(tmp_path / "tiny.toml", tiny_table(family, steps=8))
+    done = torchrun("train", path, "--runs", together.parent, "--quiet")
+    assert done.returncode == 0, done.stderr
+    require_same_weights(read_checkpoint(alone / CHECKPOINTS), read_checkpoint(together / CHECKPOINTS))
+    journals = [(folder / "metrics.jsonl").read_text().splitlines() for folder in (alone, together)]
+    for line, other in zip(*journals, strict=True):
+        ours, theirs = json.loads(line), json.loads(other)
+        assert ours.keys() == theirs.keys()
+        for name in ours.keys() - {"images_per_second"}:
+            assert ours[name] == pytest.approx(theirs[name], rel=1e-2, abs=1e-2), name
+
+
+@takes_long
+def test_a_killed_process_ends_the_other_and_the_resumed_run_is_the_uninterrupted_one(tmp_path: Path) -> None:
+    recipe = tiny_recipe(steps=40)
+    path = write_recipe(tmp_path / "tiny.toml", tiny_table(steps=40))
+    checkpoints = tmp_path / recipe.name / CHECKPOINTS
+    first, second = start_ranks("train", path, "--runs", tmp_path, "--quiet")
+    with first, second:
+        give_up = time.monotonic() + STARTING_SECONDS
+        while not list(checkpoints.glob("step-*")):
+            assert first.poll() is None, "it ended before it could be killed"
+            assert time.monotonic() < give_up, "no checkpoint was written in time"
+        second.kill()
+        _, message = first.communicate(timeout=60)
+    assert first.returncode == 1
+    assert "GroupError: process 0 of 2 stopped" in message
+    assert "--resume" in message
+    assert read_checkpoint(checkpoints).step < 40
+    resumed = torchrun("train", path, "--runs", tmp_path, "--quiet", "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    train(recipe, digits(recipe), tmp_path / "alone")
+    require_same_weights(read_checkpoint(tmp_path / "alone" / CHECKPOINTS), read_checkpoint(checkpoints))
+
+
+def test_a_batch_that_cannot_be_shared_equally_is_refused(tmp_path: Path) -> None:
+    recipe = tiny_recipe(batch_rows=301)
+    with pytest.raises(GroupError, match="301 rows cannot be shared equally by 2 processes"):
+        train(recipe, digits(recipe), tmp_path, group=Group(0, 2))
+
+
+def test_the_processes_together_see_the_noise_of_one() -> None:
+    def noise(group: Group) -> torch.Tensor:
+        drawn = Noise(7, Noise.TRAINING, 3, group)
+        rows = 6 // group.size
+        return torch.cat([drawn.normal(rows, 2, 5).flatten(1), drawn.uniform(rows, 4)], 1)
+
+    assert torch.equal(torch.cat([noise(Group(rank, 3)) for rank in range(3)]), noise(Group()))

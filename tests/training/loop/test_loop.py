@@ -1,0 +1,237 @@
+import contextlib
+import itertools
+import json
+import math
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from tests.training.tiny import digits, tiny_recipe
+from training.loop.checkpoint import CheckpointError, read_checkpoint
+from training.loop.loop import DivergenceError, Outcome, train
+from training.loop.runs import CHECKPOINTS, restore_averaged
+from training.loop.step import Phase, Rate
+from training.losses.terms import Terms
+from training.options import EncoderOptions, LoopOptions
+from training.recipe import Recipe
+
+
+def interrupt_after(steps: int) -> Callable[[int, str], None]:
+    def watch(done: int, _terms: str) -> None:
+        if done == steps:
+            signal.raise_signal(signal.SIGINT)
+
+    return watch
+
+
+def tensors(folder: Path) -> dict[str, torch.Tensor]:
+    return dict(read_checkpoint(folder / CHECKPOINTS).tensors)
+
+
+@pytest.mark.parametrize("family", ["vae", "gan"])
+@pytest.mark.parametrize("stop", [1, 5, 9])
+def test_an_interrupted_and_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
+    family: str, stop: int, tmp_path: Path
+) -> None:
+    recipe = tiny_recipe(family)
+    dataset = digits(recipe)
+    assert train(recipe, dataset, tmp_path / "whole") == Outcome(12, interrupted=False)
+    assert train(recipe, dataset, tmp_path / "parts", watch=interrupt_after(stop)) == Outcome(
+        stop, interrupted=True
+    )
+    assert train(recipe, dataset, tmp_path / "parts", resume=True) == Outcome(12, interrupted=False)
+    whole, parts = tensors(tmp_path / "whole"), tensors(tmp_path / "parts")
+    assert whole.keys() == parts.keys()
+    assert any(name.startswith("optimiser.") for name in whole)
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+
+
+def test_resuming_with_dynamic_binarisation_is_exact_too(tmp_path: Path) -> None:
+    table = tiny_recipe().model_dump(mode="json", exclude_none=True)
+    table["data"]["binarise"], table["vae"]["likelihood"] = "dynamic", "bernoulli"
+    recipe = Recipe.model_validate(table)
+    dataset = digits(recipe)
+    train(recipe, dataset, tmp_path / "whole")
+    train(recipe, dataset, tmp_path / "parts", watch=interrupt_after(5))
+    train(recipe, dataset, tmp_path / "parts", resume=True)
+    whole, parts = tensors(tmp_path / "whole"), tensors(tmp_path / "parts")
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+
+
+def test_another_seed_gives_other_weights(tmp_path: Path) -> None:
+    first, second = tiny_recipe(), tiny_recipe().model_copy(update={"seed": 1})
+    train(first, digits(first), tmp_path / "first")
+    train(second, digits(second), tmp_path / "second")
+    name = "model.encoder.layers.0.weight"
+    assert not torch.equal(tensors(tmp_path / "first")[name], tensors(tmp_path / "second")[name])
+
+
+def test_a_signal_from_outside_saves_a_checkpoint_and_names_the_command_that_resumes(tmp_path: Path) -> None:
+    command = [
+        sys.executable, "-m", "training", "train", "training/recipes/digits-vae.toml", "--quiet",
+        "--runs", str(tmp_path), "--set", "loop.steps=1000000", "--set", "loop.log_every=1",
+    ]  # fmt: skip
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    metrics = tmp_path / "digits-vae" / "metrics.jsonl"
+    while process.poll() is None and not (metrics.exists() and metrics.stat().st_size):
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=0.1)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    assert "--set loop.steps=1000000" in errors
+    assert errors.rstrip().endswith("--resume")
+    assert read_checkpoint(tmp_path / "digits-vae" / CHECKPOINTS).step >= 1
+
+
+def test_the_log_has_the_terms_the_gradient_norms_and_the_validation(tmp_path: Path) -> None:
+    recipe = tiny_recipe("gan")
+    train(recipe, digits(recipe), tmp_path)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "generator_loss" in line] == [3, 6, 9, 12]
+    assert [line["step"] for line in lines if "validation_jsd_bound" in line] == [6, 12]
+    expected = {
+        "discriminator_loss",
+        "generator_loss",
+        "discriminator_gradient_norm",
+        "generator_gradient_norm",
+    }
+    assert expected <= lines[0].keys()
+
+
+def test_a_resumed_run_logs_no_step_twice(tmp_path: Path) -> None:
+    recipe = tiny_recipe(log_every=1, checkpoint_every=100)
+    train(recipe, digits(recipe), tmp_path, watch=interrupt_after(5))
+    train(recipe, digits(recipe), tmp_path, resume=True)
+    steps = [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert sorted(set(steps)) == list(range(1, 13))
+    assert len(steps) == 12 + 2
+
+
+def test_sample_grids_are_pictures_of_64_items(tmp_path: Path) -> None:
+    recipe = tiny_recipe()
+    train(recipe, digits(recipe), tmp_path)
+    grids = sorted((tmp_path / "samples").iterdir())
+    assert [grid.name for grid in grids] == ["step-00000006.png", "step-00000012.png"]
+    with Image.open(grids[0]) as picture:
+        assert picture.size == (8 * 58 - 2, 8 * 58 - 2)
+
+
+def test_divergence_stops_the_run_and_names_step_and_phase(tmp_path: Path) -> None:
+    recipe = tiny_recipe(learning_rate=1e30, warmup_steps=0)
+    with pytest.raises(DivergenceError, match=r"step \d+, phase vae"):
+        train(recipe, digits(recipe), tmp_path)
+
+
+def test_a_folder_with_a_checkpoint_is_not_overwritten(tmp_path: Path) -> None:
+    recipe = tiny_recipe()
+    train(recipe, digits(recipe), tmp_path)
+    with pytest.raises(CheckpointError, match="pass --resume"):
+        train(recipe, digits(recipe), tmp_path)
+
+
+def test_a_checkpoint_of_another_recipe_is_refused_with_what_differs(tmp_path: Path) -> None:
+    recipe = tiny_recipe()
+    train(recipe, digits(recipe), tmp_path)
+    with pytest.raises(CheckpointError, match=r"loop\.steps was 12, now 13"):
+        train(tiny_recipe(steps=13), digits(recipe), tmp_path, resume=True)
+
+
+def test_evaluation_and_calibration_may_change_after_training(tmp_path: Path) -> None:
+    recipe = tiny_recipe()
+    train(recipe, digits(recipe), tmp_path)
+    other = recipe.model_copy(update={"evaluation": recipe.evaluation.model_copy(update={"draws": 2})})
+    assert restore_averaged(other, digits(other), tmp_path)[1].step == 12
+
+
+def test_the_learning_rate_warms_up_and_falls_to_its_final_ratio() -> None:
+    options = LoopOptions(steps=1000, learning_rate=0.1, warmup_steps=10, final_learning_rate_ratio=0.05)
+    rates = [options.learning_rate_at(n) for n in range(1000)]
+    assert rates[0] == pytest.approx(0.01)
+    assert max(rates) == rates[10] == pytest.approx(0.1)
+    assert all(after <= before for before, after in itertools.pairwise(rates[10:]))
+    assert math.isclose(rates[-1], 0.005, rel_tol=1e-3)
+
+
+def with_encoder() -> Recipe:
+    recipe = tiny_recipe("gan")
+    return recipe.model_copy(update={"encoder": EncoderOptions(loop=recipe.loop)})
+
+
+def test_an_encoder_resumes_exactly_and_leaves_the_gan_as_it_was(tmp_path: Path) -> None:
+    recipe = with_encoder()
+    dataset = digits(recipe)
+    train(recipe, dataset, tmp_path)
+    gan = tensors(tmp_path)
+    train(recipe, dataset, tmp_path, stage="encoder", watch=interrupt_after(5))
+    assert train(recipe, dataset, tmp_path, stage="encoder", resume=True) == Outcome(12, interrupted=False)
+    parts = tensors(tmp_path / "encoder")
+    shutil.rmtree(tmp_path / "encoder")
+    train(recipe, dataset, tmp_path, stage="encoder")
+    whole = tensors(tmp_path / "encoder")
+    assert whole.keys() == parts.keys()
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+    assert all(torch.equal(gan[name], now) for name, now in tensors(tmp_path).items())
+
+
+def test_an_encoder_of_other_weights_is_refused(tmp_path: Path) -> None:
+    recipe = with_encoder()
+    dataset = digits(recipe)
+    train(recipe, dataset, tmp_path)
+    train(recipe, dataset, tmp_path, stage="encoder")
+    _, checkpoint = restore_averaged(recipe, dataset, tmp_path)
+    plain = recipe.model_copy(update={"encoder": None})
+    assert restore_averaged(plain, dataset, tmp_path)[1].fingerprint != checkpoint.fingerprint
+    shutil.rmtree(tmp_path / CHECKPOINTS)
+    longer = recipe.loop.model_copy(update={"steps": 13})
+    train(recipe.model_copy(update={"loop": longer}), dataset, tmp_path)
+    with pytest.raises(CheckpointError, match="other"):
+        restore_averaged(recipe.model_copy(update={"loop": longer}), dataset, tmp_path)
+
+
+def test_an_encoder_may_be_added_to_a_gan_that_is_trained(tmp_path: Path) -> None:
+    recipe = with_encoder()
+    dataset = digits(recipe)
+    train(recipe.model_copy(update={"encoder": None}), dataset, tmp_path)
+    assert train(recipe, dataset, tmp_path, resume=True) == Outcome(12, interrupted=False)
+    train(recipe, dataset, tmp_path, stage="encoder")
+    restore_averaged(recipe, dataset, tmp_path)
+
+
+def test_a_gan_without_its_encoder_says_to_train_it(tmp_path: Path) -> None:
+    recipe = with_encoder()
+    dataset = digits(recipe)
+    train(recipe, dataset, tmp_path)
+    with pytest.raises(CheckpointError, match="train first"):
+        restore_averaged(recipe, dataset, tmp_path)
+
+
+def test_a_geometric_schedule_falls_by_equal_factors_to_its_end() -> None:
+    options = LoopOptions(
+        steps=100, warmup_steps=0, learning_rate=0.1, final_learning_rate_ratio=1e-4, schedule="geometric"
+    )
+    rates = [options.learning_rate_at(n) for n in (0, 25, 50, 75, 100)]
+    assert rates == pytest.approx([1e-1, 1e-2, 1e-3, 1e-4, 1e-5])
+
+
+def test_a_phase_may_slow_down_less_than_the_others() -> None:
+    rates = [Rate(2.0, growth=100.0).at(0.1 * 0.01**share, share) for share in (0, 0.5, 1)]
+    assert rates == pytest.approx([0.2, 0.2, 0.2])
+
+
+def test_a_part_of_a_network_may_have_a_learning_rate_of_its_own() -> None:
+    network = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 3, bias=False))
+    phase = Phase("both", network, lambda *_: Terms(torch.zeros(1), {}), apart=((network[1], Rate(5.0)),))
+    rest, apart = phase.parameter_groups()
+    assert [tuple(weight.shape) for weight in rest["params"]] == [(2, 2), (2,)]
+    assert [tuple(weight.shape) for weight in apart["params"]] == [(3, 2)]
+    assert (rest["rate"].at(0.1, 0.5), apart["rate"].at(0.1, 0.5)) == (0.1, 0.5)

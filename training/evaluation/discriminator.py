@@ -1,0 +1,143 @@
+"""What a published GAN's discriminator is worth: calibrated on held-out items, judged on others.
+
+Shapes: N items, D latent dimensions; logits (N,), in nats.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from service.format.manifest import LogitsSpec, Metric
+from service.format.versions import sha256_of
+from service.numerics.rejection import metropolis, resampling
+from training.data import Dataset, Items
+from training.evaluation.platt import (
+    Platt,
+    ReliabilityRow,
+    calibration_z,
+    expected_calibration_error,
+    fit_platt,
+    reliability,
+)
+from training.losses.gan import jsd_bound
+from training.models.gan import Gan
+
+_ROWS = 500
+_PROPOSALS = 50_000
+"""Generated items whose largest logit bounds the density ratio."""
+Choice = Literal["resample", "metropolis"]
+"""How `choose` chooses, as in the service's filtered sampling."""
+CHOICES: tuple[Choice, ...] = get_args(Choice)
+BUDGET = 16
+"""Proposals for each chosen item: the service's default."""
+
+
+class Logits(NamedTuple):
+    """Calibrated logits of real items and of as many generated ones, each (N,)."""
+
+    real: Tensor
+    generated: Tensor
+
+
+@dataclass(frozen=True)
+class Discrimination:
+    """A calibrated discriminator: log p_data(x) / p_G(x), as far as it can tell."""
+
+    platt: Platt
+    fitted: Logits
+    """Of the validation split, which the calibration was fitted on."""
+    judged: Logits
+    """Of the test split."""
+    largest: float
+    """The largest calibrated logit of 50 000 other generated items."""
+
+    def metrics(self) -> dict[str, Metric]:
+        """How well it is calibrated, and how far apart it proves data and generator to be."""
+        rows, bound = len(self.judged.real), jsd_bound(*self.judged)
+        return {
+            "jsd_lower_bound": Metric(
+                value=bound.value,
+                standard_error=bound.standard_error,
+                unit="nats",
+                note="log 2 + V(G, D) / 2 <= JSD(data || generator), log 2 = 0.693 at most, with the "
+                "calibrated discriminator; a weak one makes it loose",
+            ),
+            "calibration_error": Metric(
+                value=expected_calibration_error(*self.judged),
+                unit="probability",
+                note=f"mean distance of D(x) from the observed share in ten bins, {rows} test items and as "
+                f"many generated ones; logits are {self.platt.slope:.4g} times the discriminator's "
+                f"{self.platt.intercept:+.4g}, fitted on the validation split",
+            ),
+            "calibration_z": Metric(
+                value=calibration_z(*self.judged),
+                unit="standard deviations",
+                note="sum(y - D) / sqrt(sum D (1 - D)) of the same items; beyond 2 it is not calibrated",
+            ),
+        }
+
+    def reliability(self) -> list[ReliabilityRow]:
+        """D(x) against the observed share of real items, in ten bins of the judged items."""
+        return reliability(*self.judged)
+
+    def write(self, path: Path) -> LogitsSpec:
+        """Store what filtered sampling needs: logits of real items to start from, and the largest one."""
+        real = self.fitted.real.numpy().astype(np.float32)
+        np.savez(path, allow_pickle=False, real=real)
+        return LogitsSpec(file=path.name, sha256=sha256_of(path), n=len(real), largest=self.largest)
+
+
+def calibrate_discriminator(gan: Gan, dataset: Dataset, seed: int) -> Discrimination:
+    """Fit slope and intercept of the logits on the validation split, and judge them on the test split.
+
+    Source: Platt 1999; for GANs Turner et al. 2019, "MH-GAN", arXiv:1811.11357, section 3.1.
+
+    Args:
+        gan: In evaluation mode; its discriminator judges single items.
+        dataset: Neither player was trained on its validation and test splits.
+        seed: Of the generated items.
+    """
+    random = torch.Generator().manual_seed(seed)
+    validation, test = (torch.from_numpy(dataset.items[split]) for split in ("validation", "test"))
+    with torch.no_grad():
+        held_out = Logits(_of_items(gan, validation), _of_generated(gan, len(validation), random))
+        platt = fit_platt(*held_out)
+        judged = Logits(_of_items(gan, test), _of_generated(gan, len(test), random))
+        largest = float(platt(_of_generated(gan, _PROPOSALS, random)).max())
+    fitted, judged = (Logits(platt(logits.real), platt(logits.generated)) for logits in (held_out, judged))
+    return Discrimination(platt, fitted, judged, largest)
+
+
+def choose(gan: Gan, found: Discrimination, choice: Choice, rows: int, seed: int) -> Items:
+    """Generated items (rows, *item), each chosen among `BUDGET` proposals by the calibrated discriminator.
+
+    Metropolis's chains start from the logits of real items that the calibration was fitted on.
+    """
+    random = torch.Generator().manual_seed(seed)
+    uniforms = torch.rand(rows, BUDGET, generator=random).clamp_min(torch.finfo(torch.float32).tiny).numpy()
+    with torch.no_grad():
+        proposals = [gan.decode(batch) for batch in torch.split(gan.draw(rows * BUDGET, random), _ROWS)]
+        logits = torch.cat([found.platt(gan.discriminate(batch)) for batch in proposals])
+    table = logits.reshape(rows, BUDGET).numpy()
+    if choice == "resample":
+        selection = resampling(table, uniforms)
+    else:
+        starts = torch.randint(len(found.fitted.real), (rows,), generator=random)
+        selection = metropolis(table, uniforms, found.fitted.real[starts].numpy())
+    items: Items = torch.cat(proposals).numpy()[np.arange(rows) * BUDGET + selection.chosen]
+    return items
+
+
+def _of_items(gan: Gan, items: Tensor) -> Tensor:
+    return torch.cat([gan.discriminate(batch) for batch in torch.split(items, _ROWS)])
+
+
+def _of_generated(gan: Gan, rows: int, random: torch.Generator) -> Tensor:
+    latents = gan.draw(rows, random)
+    return torch.cat([gan.discriminate(gan.decode(batch)) for batch in torch.split(latents, _ROWS)])

@@ -1,0 +1,1 @@
+"""Experiments on top of the product: GAN methods, theory, anomalies, sample quality."""

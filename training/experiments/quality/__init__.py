@@ -1,0 +1,1 @@
+"""Compares versions by the quality of their samples; trains the classifier that the comparison uses."""

@@ -1,0 +1,81 @@
+"""Published versions of one dataset, measured side by side with the training set itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from service.format.manifest import Manifest
+from service.format.versions import read_manifest, verify_files
+from training.data import Dataset, load_dataset
+from training.data.options import DataOptions
+from training.export.beside import _data_of, _measured
+from training.metrics.measure import make_yardstick
+from training.metrics.yardsticks import Measured
+from training.report.comparison import TRAINING_SET, comparison_page
+from training.report.page import render
+
+
+class ComparisonError(RuntimeError):
+    """Versions cannot be measured side by side; the message says why and what to do."""
+
+
+def compare_versions(folders: Sequence[Path], seed: int = 0) -> tuple[Dataset, dict[str, Measured]]:
+    """Measure versions, named NAME/VERSION, after the training set; all have to be of the same data.
+
+    Raises:
+        ClassifierError: The classifier's file is not the recorded one.
+        ComparisonError: The versions are of different data, or there is too little of it.
+        DataError: The data cannot be had.
+        InvalidVersion: A folder is no sound version.
+    """
+    manifests = {folder: read_manifest(folder) for folder in folders}
+    dataset = load_dataset(_common_data(manifests))
+    yardstick = make_yardstick(dataset, seed)
+    if yardstick is None:
+        raise ComparisonError(f"{dataset.name} has {len(dataset.items['test'])} test items; wanted hundreds")
+    measured = {TRAINING_SET: yardstick.measure(yardstick.stand_in)}
+    for folder, manifest in manifests.items():
+        verify_files(folder, manifest)
+        measured[f"{manifest.name}/{manifest.version}"] = _measured(folder, manifest, yardstick, seed)
+    return dataset, measured
+
+
+def write_comparison(
+    path: Path, dataset: Dataset, measured: Mapping[str, Measured], seed: int
+) -> tuple[Path, Path]:
+    """Write the figures as `path`.json and a page about them as `path`.html, and return both paths."""
+    document, page = path.with_suffix(".json"), path.with_suffix(".html")
+    content = {
+        "data": dataset.source,
+        "seed": seed,
+        "class_names": dataset.class_names,
+        "measured": {name: _as_json(each) for name, each in measured.items()},
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    document.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    page.write_text(render(comparison_page(dataset, measured, seed)), encoding="utf-8")
+    return document, page
+
+
+def _common_data(manifests: Mapping[Path, Manifest]) -> DataOptions:
+    try:
+        asked = {folder: _data_of(manifest) for folder, manifest in manifests.items()}
+    except ValidationError as error:
+        raise ComparisonError(f"a version's [data] is not of this program: {error}") from error
+    first, *others = asked.values()
+    if any(other != first for other in others):
+        told = "; ".join(f"{folder}: {options!r}" for folder, options in asked.items())
+        raise ComparisonError(f"the versions were trained on different data, so measure them apart: {told}")
+    return first
+
+
+def _as_json(measured: Measured) -> dict[str, object]:
+    counts = measured.class_counts
+    return {
+        "metrics": {name: metric.model_dump() for name, metric in measured.metrics.items()},
+        "class_counts": None if counts is None else counts.tolist(),
+    }

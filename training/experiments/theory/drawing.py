@@ -1,0 +1,32 @@
+"""What several of the plots need."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from training.experiments.theory.densities import GRID
+
+if TYPE_CHECKING:
+    from matplotlib.axis import Axis
+
+TALL = (5.4, 3.2)
+"""Size in inches of a plot with a legend of several lines."""
+
+
+def places_between(low: float, high: float) -> Tensor:
+    """Indices of the points of `GRID` from low to high; a tenth of them, since no plot would show more."""
+    every_tenth = torch.arange(0, len(GRID), 10)
+    return every_tenth[(GRID[every_tenth] >= low) & (GRID[every_tenth] <= high)]
+
+
+def label_decades(*axes: Axis, marks: tuple[float, ...] = (1.0,)) -> None:
+    """Write plain numbers on logarithmic axes, at `marks` times the powers of ten."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    for axis in axes:
+        axis.set_major_locator(LogLocator(subs=marks, numticks=20))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.set_minor_formatter(NullFormatter())

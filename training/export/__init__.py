@@ -1,0 +1,1 @@
+"""Checkpoints become published versions: graphs, parity, model card."""

@@ -1,0 +1,80 @@
+"""Measures a version's samples beside the training set, on the features of a classifier."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import numpy as np
+from pydantic import ValidationError
+
+from service.errors import InvalidVersion
+from service.format.manifest import Manifest
+from service.format.versions import read_manifest, verify_files, version_folders
+from service.numerics.noise import Stream, uniforms
+from service.numerics.prior import read_prior
+from training.data import Dataset, Items
+from training.data.options import DataOptions
+from training.export.parity import open_session
+from training.metrics.measure import make_yardstick
+from training.metrics.yardsticks import Measured, Yardstick
+
+_ROWS = 500
+
+
+def measure_beside(
+    models: Path, name: str, data: DataOptions, dataset: Dataset, seed: int = 0
+) -> dict[str, Measured]:
+    """Measure the newest version of every other model in a folder that was trained on the same data.
+
+    Folders that are no sound versions are left out.
+
+    Args:
+        models: The folder of published models.
+        name: The model that is left out.
+        data: What the others have to have been trained on.
+        dataset: That data, loaded.
+        seed: Of the samples and of all resampling.
+    """
+    found = {}
+    for model in sorted(path for path in models.iterdir() if path.is_dir() and path.name != name):
+        for folder in version_folders(model)[-1:]:
+            # a neighbour that is broken, or not of this program, is no reason to lose a new version
+            with contextlib.suppress(InvalidVersion, ValidationError):
+                manifest = read_manifest(folder)
+                verify_files(folder, manifest)
+                if _data_of(manifest) == data:
+                    found[folder] = manifest
+    yardstick = make_yardstick(dataset, seed) if found else None
+    if yardstick is None:
+        return {}
+    return {
+        f"{manifest.name}/{manifest.version}": _measured(folder, manifest, yardstick, seed)
+        for folder, manifest in found.items()
+    }
+
+
+def _data_of(manifest: Manifest) -> DataOptions:
+    return DataOptions.model_validate(manifest.provenance.recipe.get("data"))
+
+
+def _measured(folder: Path, manifest: Manifest, yardstick: Yardstick, seed: int) -> Measured:
+    return yardstick.measure(draw_samples(folder, manifest, yardstick.rows, seed))
+
+
+def draw_samples(folder: Path, manifest: Manifest, count: int, seed: int) -> Items:
+    """Samples 0 .. count - 1 of a seed, (count, *item), as the service draws them.
+
+    Binary pictures and tables are drawn from the likelihood, whose mean is no such item; all else is decoded.
+    """
+    draws = "draw" in manifest.graphs and manifest.support in ("binary", "real")
+    session = open_session(folder / manifest.graphs["draw" if draws else "decode"].file)
+    prior, size, parts = read_prior(folder, manifest), int(np.prod(manifest.item_shape)), []
+    for first in range(0, count, _ROWS):
+        rows = min(_ROWS, count - first)
+        feeds = {"latents": prior.latents(seed, first, rows, 1.0)}
+        if draws:
+            noise = uniforms(seed, Stream.OBSERVATION, first, rows, size)
+            feeds["uniforms"] = noise.reshape(rows, *manifest.item_shape)
+        parts.append(session.run(None, feeds)[0])
+    return np.concatenate(parts)

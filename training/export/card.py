@@ -1,0 +1,219 @@
+"""The model card: what a person should know of a published version, as Markdown beside its manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence, Set
+from pathlib import Path
+
+from service.format.manifest import Manifest, Metric, MixturePrior, Support, is_picture
+from training.anomaly.auroc import AUROC, MEASURED
+from training.data import Dataset
+from training.evaluation import figure_texts
+from training.evaluation.discriminator import BUDGET, CHOICES
+from training.evaluation.platt import ReliabilityRow
+from training.metrics.measure import FLOOR, quality_names
+from training.metrics.yardsticks import Measured
+from training.recipe import shipped_recipe
+
+_VALUES: dict[Support, str] = {
+    "binary": "pixels 0 or 1",
+    "eight_bit": "pixels with 256 levels in [0, 1]",
+    "unit_interval": "pixels in [0, 1]",
+    "real": "columns in their own units",
+}
+
+
+def write_card(
+    path: Path,
+    manifest: Manifest,
+    dataset: Dataset,
+    beside: Mapping[str, Measured],
+    reliability: Sequence[ReliabilityRow],
+) -> None:
+    """Write the card of a version; `samples.png` lies beside it.
+
+    `beside` are the figures of quality of other versions of the same data, `reliability` is that of a
+    calibrated discriminator.
+    """
+    card = _card(manifest, dataset, beside) + _reliability(reliability)
+    path.write_text(card, encoding="utf-8")
+
+
+def _card(manifest: Manifest, dataset: Dataset, beside: Mapping[str, Measured]) -> str:
+    rows = {split: len(items) for split, items in dataset.items.items()}
+    family = "variational autoencoder" if manifest.family == "vae" else "generative adversarial network"
+    values = _VALUES[manifest.support]
+    likelihood = f", {manifest.likelihood} likelihood" if manifest.likelihood else ""
+    prior = "prior N(0, I)"
+    if isinstance(manifest.prior, MixturePrior):
+        prior = f"a mixture of {manifest.prior.components} Gaussians as prior"
+    pictures = ""
+    if is_picture(manifest.item_shape):
+        pictures = _PICTURES.format(name=manifest.name, what="64 samples", last=63, query="count=64&seed=0")
+    elif manifest.item_shape == (2,):
+        what = "The density of 4096 samples"
+        pictures = _PICTURES.format(name=manifest.name, what=what, last=4095, query="seed=0")
+    quality = quality_names(manifest.metrics)
+    choosing = {name for name in manifest.metrics if name.startswith(MEASURED)}
+    unseen = {name for name in manifest.metrics if name.startswith(AUROC)}
+    apart = (
+        choosing
+        | unseen
+        | {name + end for name in quality for end in ("", FLOOR, *(f"_{choice}" for choice in CHOICES))}
+    )
+    figures = "\n".join(_figure(name, m) for name, m in manifest.metrics.items() if name not in apart)
+    scores = _choosing(manifest, choosing) + _unseen(manifest, unseen)
+    calibration = ""
+    if manifest.defaults is not None:
+        calibration = (
+            f"\nScores are calibrated on the {rows['calibration']} items of the calibration split, "
+            "which nothing was trained or\nchosen on: at level alpha at most that share of normal items "
+            "is flagged, in expectation.\n"
+        )
+    return f"""# {manifest.name}
+
+{manifest.description}
+
+{pictures}## Data
+
+{dataset.source}, {values}.
+Items have the shape {list(manifest.item_shape)}: {rows["train"]} to train on,
+{rows["validation"]} to watch, {rows["calibration"]} to calibrate with, {rows["test"]} to test with.
+{_columns(manifest)}
+## Model
+
+A {family} with {manifest.latent_size} latent dimensions, {prior}{likelihood}.
+{_again(manifest.name)}The manifest holds the whole recipe, the commit and the library versions.
+
+## Figures
+
+Measured on the test split, on averaged weights.
+
+| figure | value | standard error | unit | how |
+|---|---|---|---|---|
+{figures}
+{_quality(manifest, quality, beside)}{scores}{calibration}"""
+
+
+_PICTURES = """![{what}](samples.png)
+
+These are samples 0 to {last} of seed 0. The running service draws the same:
+
+```
+curl -H 'Accept: image/png' 'localhost:8000/v1/models/{name}/sample?{query}' -o samples.png
+```
+
+"""
+
+
+def _quality(manifest: Manifest, names: Set[str], beside: Mapping[str, Measured]) -> str:
+    """How good and diverse its samples are, beside other models' and beside training items."""
+    if not names:
+        return ""
+    columns = {
+        manifest.name: manifest.metrics,
+        **{f"by `{choice}`, {BUDGET} proposals": _ending(manifest, f"_{choice}") for choice in CHOICES},
+        "training set": _ending(manifest, FLOOR),
+        **{name: measured.metrics for name, measured in beside.items()},
+    }
+    columns = {head: column for head, column in columns.items() if column}
+    heads = list(columns)
+    lines = [f"| figure | {' | '.join(heads)} | unit | how |", "|---" * (len(heads) + 3) + "|"]
+    for name, metric in manifest.metrics.items():
+        if name in names:
+            cells = [_cell(column[name]) if name in column else "" for column in columns.values()]
+            lines.append(f"| {name} | {' | '.join(cells)} | {metric.unit} | {_escaped(metric.note)} |")
+    table = "\n".join(lines)
+    return f"\n## Quality and diversity\n\n{_STANDS_IN}\n\n{table}\n"
+
+
+def _choosing(manifest: Manifest, names: Set[str]) -> str:
+    """Why scores are by the statistic that they are by, if it was chosen."""
+    if not names or manifest.defaults is None:
+        return ""
+    figures = "\n".join(_figure(name, m) for name, m in manifest.metrics.items() if name in names)
+    head = "| figure | value | standard error | unit | how |\n|---|---|---|---|---|"
+    return (
+        f"\n## The anomaly statistic\n\n{_CHOSEN.format(manifest.defaults.statistic)}\n\n{head}\n{figures}\n"
+    )
+
+
+def _unseen(manifest: Manifest, names: Set[str]) -> str:
+    """How every statistic does on outliers that none was made or chosen by: a row for each kind of them."""
+    if not names or manifest.calibration is None:
+        return ""
+    statistics = list(manifest.calibration.statistics)
+    first = f"{AUROC}{statistics[0]}_"
+    kinds = [name.removeprefix(first) for name in manifest.metrics if name.startswith(first)]
+    lines = [f"| | {' | '.join(statistics)} | how |", "|---" * (len(statistics) + 2) + "|"]
+    for kind in kinds:
+        metrics = [manifest.metrics[f"{AUROC}{statistic}_{kind}"] for statistic in statistics]
+        cells = " | ".join(map(_area, metrics))
+        lines.append(f"| {kind} | {cells} | {_escaped(metrics[0].note)} |")
+    table = "\n".join(lines)
+    return f"\n## Unseen outliers\n\n{_UNSEEN}\n\n{table}\n"
+
+
+_UNSEEN = """AUROC of every statistic, the chance that an outlier scores higher than a test item, with its
+95 % bootstrap interval. Nothing was trained, chosen or calibrated on outliers of these kinds."""
+
+
+def _area(metric: Metric) -> str:
+    interval = "" if metric.interval is None else " ({:.3f} to {:.3f})".format(*metric.interval)
+    return f"{metric.value:.3f}{interval}"
+
+
+_CHOSEN = """Scores are by `{}` unless a request says otherwise. It was chosen by these figures, of the
+validation split and of outliers planted in it; nothing tested was looked at."""
+
+
+def _ending(manifest: Manifest, end: str) -> dict[str, Metric]:
+    """The metrics whose names have that end, by their names without it."""
+    return {name.removesuffix(end): each for name, each in manifest.metrics.items() if name.endswith(end)}
+
+
+_STANDS_IN = """How near its samples come to test items. The training set's figures are of training items in
+a generator's place: no generator can be expected to beat them."""
+
+
+def _reliability(rows: Sequence[ReliabilityRow]) -> str:
+    """How far a discriminator's probabilities are to be believed."""
+    if not rows:
+        return ""
+    lines = [f"| {row.predicted:.3f} | {row.observed:.3f} | {row.rows:,} |" for row in rows]
+    return f"\n## Reliability of the discriminator\n\n{_RELIABILITY}\n\n" + "\n".join(
+        ["| mean D(x) | share real | items |", "|---|---|---|", *lines, ""]
+    )
+
+
+_RELIABILITY = """Calibrated probabilities D(x) of being real, of test items and as many generated ones, in
+bins of a tenth, against the share in each that is real."""
+
+
+def _cell(metric: Metric) -> str:
+    value, error = figure_texts(metric)
+    return f"{value} ± {error}" if error else value
+
+
+def _again(name: str) -> str:
+    """How to train it again, if its recipe comes with the program."""
+    recipe = shipped_recipe(name)
+    return f"Train it again with\n\n```\npython -m training run {recipe}\n```\n\n" if recipe else ""
+
+
+def _columns(manifest: Manifest) -> str:
+    """A table's columns in the order in which an item has them."""
+    lines = [
+        f"- {column.name}" + (f", one-hot: {', '.join(column.categories)}" if column.categories else "")
+        for column in manifest.columns
+    ]
+    return "\n".join(["\nThe columns of an item, in order:\n", *lines, ""]) if lines else ""
+
+
+def _figure(name: str, metric: Metric) -> str:
+    value, error = figure_texts(metric)
+    return f"| {name} | {value} | {error} | {metric.unit} | {_escaped(metric.note)} |"
+
+
+def _escaped(note: str) -> str:
+    return note.replace("|", "\\|")

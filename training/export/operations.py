@@ -1,0 +1,91 @@
+"""The graphs that each kind of model offers: operations of its tensors, with their names and shapes.
+
+Shapes: B rows (free, the axis "rows"), K draws (free, "draws"), D latent dimensions; items (B, *item).
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from service.format.manifest import TensorSpec
+from training.anomaly.statistics import VaeStatistics, surprise_map
+from training.evaluation.platt import Platt
+from training.export.graphs import Graph, Operation
+from training.models.gan import STATISTICS, Gan
+from training.models.likelihoods import nearest_levels
+from training.models.vae import Vae, score_terms
+
+
+def gan_graphs(gan: Gan, item_shape: tuple[int, ...], platt: Platt | None) -> list[Graph]:
+    """The graphs that a GAN offers: an encoder's if it has one, a discriminator's if that is calibrated."""
+    inputs, samples = _spec("inputs", "rows", *item_shape), _spec("samples", "rows", *item_shape)
+    latents = _spec("latents", "rows", gan.latent)
+    graphs = [Graph("decode", Operation(gan, gan.decode), (latents,), (samples,))]
+    if gan.encoder is not None:
+        columns = _spec("statistics", "rows", len(STATISTICS))
+        graphs += [
+            Graph("encode", Operation(gan, gan.encode), (inputs,), (_spec("mean", "rows", gan.latent),)),
+            Graph("statistics", Operation(gan, gan.statistics), (inputs,), (columns,)),
+        ]
+    if platt is not None:
+        logit = _spec("logit", "rows")
+
+        def judged(items: Tensor) -> Tensor:
+            return platt(gan.discriminate(items))
+
+        def generate_scored(latents: Tensor) -> tuple[Tensor, Tensor]:
+            generated = gan.decode(latents)
+            return generated, judged(generated)
+
+        graphs += [
+            Graph("discriminate", Operation(gan, judged), (inputs,), (logit,)),
+            Graph("generate_scored", Operation(gan, generate_scored), (latents,), (samples, logit), judged),
+        ]
+    return graphs
+
+
+def vae_graphs(vae: Vae, item_shape: tuple[int, ...], statistics: VaeStatistics) -> list[Graph]:
+    """The six graphs that a VAE offers."""
+    items = ("rows", *item_shape)
+    latents = _spec("latents", "rows", vae.latent)
+    samples, inputs, per_draw = _spec("samples", *items), _spec("inputs", *items), ("rows", "draws")
+    nearest = nearest_levels if vae.likelihood.support == "eight_bit" else nn.Identity()
+    return [
+        Graph(
+            "encode",
+            Operation(vae, lambda x: vae.encode(nearest(x))),
+            (inputs,),
+            (_spec("mean", "rows", vae.latent), _spec("log_variance", "rows", vae.latent)),
+        ),
+        Graph("decode", Operation(vae, lambda z: vae.likelihood.mean(vae.decode(z))), (latents,), (samples,)),
+        Graph(
+            "draw",
+            Operation(vae, lambda z, u: vae.likelihood.draw(vae.decode(z), u)),
+            (latents, _spec("uniforms", *items)),
+            (samples,),
+        ),
+        Graph(
+            "score",
+            Operation(vae, lambda x, eps: tuple(score_terms(vae, nearest(x), eps))),
+            (inputs, _spec("eps", *per_draw, vae.latent)),
+            (
+                _spec("log_likelihood", *per_draw),
+                _spec("log_prior", *per_draw),
+                _spec("log_posterior", *per_draw),
+                _spec("kl", "rows"),
+            ),
+        ),
+        Graph(
+            "statistics",
+            Operation(vae, lambda x: statistics(vae, nearest(x))),
+            (inputs,),
+            (_spec("statistics", "rows", len(statistics.names)),),
+        ),
+        Graph(
+            "map", Operation(vae, lambda x: surprise_map(vae, nearest(x))), (inputs,), (_spec("map", *items),)
+        ),
+    ]
+
+
+def _spec(name: str, *shape: object) -> TensorSpec:
+    return TensorSpec.model_validate({"name": name, "shape": shape})

@@ -1,0 +1,212 @@
+"""Does an exported graph compute what the model computes? Parity with torch, and the stored self-test.
+
+Shapes: B rows, K draws, D latent dimensions; items (B, *item).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from torch import Tensor
+
+from service.format.manifest import GraphName, GraphSpec, Manifest, Parity
+from service.format.versions import magnitude, read_manifest, verify_files
+from service.numerics.noise import Floats
+from training.data import Dataset
+from training.export.graphs import Graph, check_graph, example_inputs
+from training.models.vae import Vae
+
+PARITY_BATCHES = (1, 2, 7, 64)
+PARITY_TOLERANCE = 1e-5
+"""Largest allowed |onnx - torch| / (1 + |torch|), where |torch| is at least the output's median."""
+_STORED_TOLERANCE = 1e-4
+"""The same for the stored example, which another processor may have computed; as in the service."""
+_DRAWS = 3
+_SELF_TEST_ROWS = 2
+_UNSETTLED = 1e-4
+"""Relative and absolute change of a likelihood's parameters that must not change a discrete draw."""
+_SETTLING_ROUNDS = 30
+
+
+class ParityError(RuntimeError):
+    """An exported graph does not compute what the trained model computes."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A graph that has been written, with its session on the CPU."""
+
+    graph: Graph
+    session: onnxruntime.InferenceSession
+
+    def run(self, inputs: Sequence[Floats]) -> tuple[Floats, ...]:
+        """Inputs and outputs in the graph's order."""
+        return run_graph(self.session, self.graph, inputs)
+
+
+def run_graph(
+    session: onnxruntime.InferenceSession, graph: Graph | GraphSpec, inputs: Sequence[Floats]
+) -> tuple[Floats, ...]:
+    """What a session computes of a graph that is to be published, or was; in the graph's order."""
+    feeds = {spec.name: array for spec, array in zip(graph.inputs, inputs, strict=True)}
+    return tuple(session.run(None, feeds))
+
+
+def open_session(path: Path) -> onnxruntime.InferenceSession:
+    """A session on the CPU with one thread, as the service opens it."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def measure_parity(exported: Exported, dataset: Dataset) -> Parity:
+    """Compare with torch at every batch size, and each row across batch sizes and places.
+
+    Raises:
+        ParityError: Naming the output, the number of rows, and by how much it is off.
+    """
+    largest = 0.0
+    for seed, real in ((0, False), (1, True), (2, True)):
+        most = _inputs(exported.graph, dataset, max(PARITY_BATCHES), seed, real)
+        whole = exported.run([tensor.numpy() for tensor in most])
+        _check_places(exported, [tensor.numpy() for tensor in most], whole)
+        for rows in PARITY_BATCHES:
+            # from the middle, so that a row stands at another place than in the whole
+            start = (max(PARITY_BATCHES) - rows) // 2
+            inputs = [tensor[start : start + rows] for tensor in most]
+            got = exported.run([tensor.numpy().copy() for tensor in inputs])
+            expected = _expected(exported.graph, inputs, got)
+            for spec, ours, theirs, all_rows in zip(
+                exported.graph.outputs, got, expected, whole, strict=True
+            ):
+                error = _relative_error(spec.name, ours, theirs.numpy(), like=all_rows)
+                where = f"graph {exported.graph.name}, output {spec.name}, {rows} rows"
+                if not error <= PARITY_TOLERANCE:
+                    raise ParityError(
+                        f"{where}: ONNX Runtime and torch differ by {error:.1e} (1 + |value|), "
+                        f"at most {PARITY_TOLERANCE:.0e} is allowed; look for values that cancel in float32"
+                    )
+                if not np.array_equal(ours, all_rows[start : start + rows]):
+                    raise ParityError(f"{where}: a row's result depends on how many rows stand beside it")
+                largest = max(largest, error)
+    return Parity(largest_error=largest, tolerance=PARITY_TOLERANCE, batches=PARITY_BATCHES)
+
+
+def _expected(graph: Graph, inputs: Sequence[Tensor], got: Sequence[Floats]) -> tuple[Tensor, ...]:
+    """What torch makes of the inputs; a logit is that of the very sample that the graph gives.
+
+    Where modes are 0.01 wide the last digit of a sample is 1e-5 nats of its logit, which is no error.
+    """
+    with torch.no_grad():
+        outputs = graph.module(*inputs)
+        if graph.judge is not None:
+            return outputs[0], graph.judge(torch.from_numpy(got[0]))
+    return outputs if isinstance(outputs, tuple) else (outputs,)
+
+
+def _check_places(exported: Exported, inputs: Sequence[Floats], outputs: Sequence[Floats]) -> None:
+    """The same rows in reverse: each then lies elsewhere in memory, aligned otherwise."""
+    reverse = exported.run([np.ascontiguousarray(array[::-1]) for array in inputs])
+    for spec, there, here in zip(exported.graph.outputs, reverse, outputs, strict=True):
+        if not np.array_equal(there[::-1], here):
+            raise ParityError(
+                f"graph {exported.graph.name}, output {spec.name}: "
+                "a row's result depends on its place in the batch"
+            )
+
+
+def write_self_test(exported: Mapping[GraphName, Exported], path: Path, dataset: Dataset) -> None:
+    """Store example inputs and the outputs they give, as `GRAPH.inputs.NAME` and `GRAPH.outputs.NAME`."""
+    arrays: dict[str, Floats] = {}
+    for name, one in exported.items():
+        inputs = [t.numpy() for t in _inputs(one.graph, dataset, _SELF_TEST_ROWS, seed=0, real=True)]
+        outputs = one.run(inputs)
+        arrays |= {f"{name}.inputs.{s.name}": a for s, a in zip(one.graph.inputs, inputs, strict=True)}
+        arrays |= {f"{name}.outputs.{s.name}": a for s, a in zip(one.graph.outputs, outputs, strict=True)}
+    np.savez(path, allow_pickle=False, **arrays)
+
+
+def verify_version(folder: Path) -> Manifest:
+    """Check a published version: manifest, hashes, the rules for graphs, and its stored self-test.
+
+    Raises:
+        service.errors.InvalidVersion: The manifest or a hash is wrong.
+        GraphError: A graph breaks a rule of the contract.
+        ParityError: A graph does not reproduce the stored example.
+    """
+    manifest = read_manifest(folder)
+    verify_files(folder, manifest)
+    with np.load(folder / manifest.self_test.file, allow_pickle=False) as stored:
+        example = dict(stored)
+    for name, spec in manifest.graphs.items():
+        check_graph(name, onnx.load(folder / spec.file))
+        session = open_session(folder / spec.file)
+        inputs = [example[f"{name}.inputs.{tensor.name}"] for tensor in spec.inputs]
+        for tensor, got in zip(spec.outputs, run_graph(session, spec, inputs), strict=True):
+            stored_output = example[f"{name}.outputs.{tensor.name}"]
+            error = _relative_error(tensor.name, got, stored_output, like=stored_output)
+            if not error <= _STORED_TOLERANCE:
+                raise ParityError(
+                    f"{folder}: {name}.{tensor.name} is off by {error:.1e} of the stored example; "
+                    f"at most {_STORED_TOLERANCE:.0e} is allowed"
+                )
+    return manifest
+
+
+def _inputs(graph: Graph, dataset: Dataset, rows: int, seed: int, real: bool) -> list[Tensor]:
+    tensors = list(example_inputs(graph, rows, _DRAWS, seed))
+    model = graph.module.model
+    support = model.support
+    for index, spec in enumerate(graph.inputs):
+        if spec.name == "inputs" and (real or support == "real"):
+            chosen = np.arange(seed * rows, (seed + 1) * rows) % len(dataset.items["test"])
+            tensors[index] = torch.from_numpy(dataset.items["test"][chosen])
+        elif spec.name == "inputs" and support == "binary":
+            tensors[index] = tensors[index].round()
+    if graph.name == "draw" and isinstance(model, Vae) and support != "unit_interval":
+        tensors[1] = _settled_uniforms(model, tensors[0], tensors[1], dataset)
+    return tensors
+
+
+def _settled_uniforms(vae: Vae, latents: Tensor, uniforms: Tensor, dataset: Dataset) -> Tensor:
+    """The uniforms, drawn again wherever a discrete draw would hang on the last digits of its parameters.
+
+    There another processor may rightly draw the neighbouring level, which is no error of the graph. A row of
+    a table is drawn again as a whole: a category hangs on a uniform of another feature.
+    """
+    generator = torch.Generator().manual_seed(0)
+    discrete = torch.tensor(
+        [bool(column.categories) for column in dataset.columns for _ in range(column.features)] or [True]
+    )
+    with torch.no_grad():
+        parameters = vae.decode(latents)
+        first = torch.arange(parameters.shape[1]) < parameters.shape[1] / vae.likelihood.parameters_per_value
+        first = first.float().reshape(-1, *[1] * (parameters.dim() - 2))
+        for _ in range(_SETTLING_ROUNDS):
+            draws = []
+            for sign, other in ((1, 1), (1, -1), (-1, 1), (-1, -1)):
+                change = _UNSETTLED * (sign * first + other * (1 - first))
+                draws.append(vae.likelihood.draw(parameters * (1 + change) + change, uniforms))
+            unsettled = torch.stack([draw != draws[0] for draw in draws]).any(0) & discrete
+            if dataset.columns:
+                unsettled = unsettled.any(1, keepdim=True)
+            others = torch.rand(uniforms.shape, generator=generator).clamp(1e-6, 1 - 1e-6)
+            uniforms = torch.where(unsettled, others, uniforms)
+    return uniforms
+
+
+def _relative_error(output: str, got: Floats, want: Floats, like: Floats) -> float:
+    """The largest error of an output, relative to its `magnitude`.
+
+    Values smaller than the median of those in `like` count as large as that: a log density that happens to
+    be near 0 is the sum of as large terms of both signs as any other, and no more precise than they.
+    """
+    scale = np.maximum(magnitude(output, want), 1 + float(np.median(np.abs(like))))
+    return float(np.max(np.abs(got - want) / scale))

@@ -1,0 +1,41 @@
+"""What made a file that is kept: the commit of this code, and the versions of the libraries under it."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import onnxscript
+import torch
+
+
+def library_versions() -> dict[str, str]:
+    """The versions of Python and of what computes and exports, by name."""
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "onnx": onnx.__version__,
+        "onnxscript": onnxscript.__version__,
+        "onnxruntime": onnxruntime.__version__,
+        "numpy": np.__version__,
+    }
+
+
+def commit() -> str:
+    """The commit of the training code, `-modified` if its files differ from it, else `unknown`."""
+    here = Path(__file__).parents[1]
+    try:
+        head = _git(here, "rev-parse", "HEAD").strip()
+        changed = _git(here, "status", "--porcelain", "--", ".").strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return f"{head}-modified" if changed else head
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(["git", "-C", str(folder), *arguments], check=True, capture_output=True, text=True)
+    return done.stdout

@@ -1,0 +1,242 @@
+"""From a run's checkpoint to a published version: graphs, parity, calibration, manifest, card, one rename."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from service.format.manifest import (
+    CalibrationSpec,
+    DiscriminatorSpec,
+    Distance,
+    FileSpec,
+    GraphName,
+    GraphSpec,
+    Manifest,
+    Metric,
+    MixturePrior,
+    NoiseFree,
+    Parity,
+    Provenance,
+    ScoreDefaults,
+)
+from service.format.versions import publish, sha256_of, stage
+from service.numerics.noise import NOISE
+from service.numerics.prior import read_prior
+from training.anomaly.auroc import judge
+from training.anomaly.calibrate import Scorer, both_scorers, bound_scorer, calibrate, column_scorer
+from training.anomaly.choose import parted, settle_statistic
+from training.anomaly.statistics import fit_statistics
+from training.data import Dataset
+from training.data.png import write_samples
+from training.evaluation.discriminator import calibrate_discriminator
+from training.evaluation.platt import ReliabilityRow
+from training.export.beside import measure_beside
+from training.export.card import write_card
+from training.export.graphs import Graph, export_graph
+from training.export.operations import gan_graphs, vae_graphs
+from training.export.parity import Exported, measure_parity, open_session, write_self_test
+from training.export.provenance import commit, library_versions
+from training.loop.gan import GanStep
+from training.loop.step import Step
+from training.loop.vae import VaeStep
+from training.metrics.measure import quality_names
+from training.models.gan import STATISTICS, Gan
+from training.models.vae import Vae, with_fixed_prior
+from training.recipe import Recipe
+
+_SAMPLES, _POINTS = 64, 4096
+"""How many of a version's samples its card shows."""
+_MARGIN = 1.15
+"""How much wider than the data a picture of its density is."""
+
+Say = Callable[[str], None]
+"""Receives a line of progress for a person."""
+
+
+def export(
+    step: Step, recipe: Recipe, dataset: Dataset, metrics: dict[str, Metric], models: Path, say: Say
+) -> Path:
+    """Export, check, calibrate and publish a trained model as the next version; returns the version's folder.
+
+    Args:
+        step: The model with its averaged weights, in evaluation mode.
+        recipe: The recipe it was trained by.
+        dataset: The recipe's data; the calibration split is used here for the first and only time.
+        metrics: Figures measured on the test split.
+        models: The folder of published models.
+        say: Receives a line of progress.
+
+    Raises:
+        GraphError: A graph breaks a rule of the contract.
+        ParityError: A graph does not compute what the model computes.
+    """
+    assert isinstance(step, VaeStep | GanStep)
+    model = with_fixed_prior(step.model) if isinstance(step, VaeStep) else step.model
+    staging = stage(models, recipe.name)
+    try:
+        parts = _Parts(metrics=dict(metrics))
+        for graph in _graphs(model, recipe, dataset, staging, parts, say):
+            say(f"exporting {graph.name}")
+            path = staging / f"{graph.name}.onnx"
+            export_graph(graph, path)
+            parts.exported[graph.name] = Exported(graph, open_session(path))
+            parts.parity[graph.name] = measure_parity(parts.exported[graph.name], dataset)
+        scorer = _scorer(model, parts, recipe)
+        if scorer is not None:
+            choice = settle_statistic(recipe.calibration, scorer, model.support, dataset)
+            say(f"calibrating on {len(dataset.items['calibration'])} items")
+            parts.calibration, parts.defaults, rates = calibrate(
+                scorer, model.support, choice.options, dataset, staging
+            )
+            say("judging the scores by unseen outliers")
+            parts.metrics |= choice.metrics | rates | judge(scorer, model.support, dataset)
+        write_self_test(parts.exported, staging / "self_test.npz", dataset)
+        manifest = _manifest(recipe, dataset, model, parts, staging)
+        count = _POINTS if manifest.item_shape == (2,) else _SAMPLES
+        latents = read_prior(staging, manifest).latents(0, 0, count, 1.0)
+        write_samples(staging / "samples.png", parts.exported["decode"].run([latents])[0], manifest.view)
+        beside = {}
+        if quality_names(manifest.metrics):
+            beside = measure_beside(models, recipe.name, recipe.data, dataset, recipe.evaluation.seed)
+        write_card(staging / "README.md", manifest, dataset, beside, parts.reliability)
+        say("publishing")
+        return publish(staging, manifest)
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)
+        with contextlib.suppress(OSError):  # not empty: it has older versions
+            staging.parent.rmdir()
+        raise
+
+
+@dataclass
+class _Parts:
+    """What a version is made of, as it comes together."""
+
+    metrics: dict[str, Metric]
+    exported: dict[GraphName, Exported] = field(default_factory=dict)
+    parity: dict[GraphName, Parity] = field(default_factory=dict)
+    statistics: tuple[NoiseFree | Distance, ...] = ()
+    discriminator: DiscriminatorSpec | None = None
+    reliability: list[ReliabilityRow] = field(default_factory=list)
+    calibration: CalibrationSpec | None = None
+    defaults: ScoreDefaults | None = None
+
+
+def _manifest(recipe: Recipe, dataset: Dataset, model: Vae | Gan, parts: _Parts, staging: Path) -> Manifest:
+    return Manifest(
+        name=recipe.name,
+        version=1,
+        family=recipe.family,
+        description=recipe.title,
+        item_shape=dataset.item_shape,
+        support=model.support,
+        value_range=None if model.support == "real" else (0.0, 1.0),
+        columns=dataset.columns,
+        class_names=dataset.class_names,
+        latent_size=model.latent,
+        prior=_write_prior(model, staging / "prior.npz"),
+        likelihood=model.likelihood.name if isinstance(model, Vae) else None,
+        noise=NOISE,
+        graphs={
+            name: GraphSpec(
+                file=f"{name}.onnx",
+                sha256=sha256_of(staging / f"{name}.onnx"),
+                inputs=one.graph.inputs,
+                outputs=one.graph.outputs,
+            )
+            for name, one in parts.exported.items()
+        },
+        statistics=parts.statistics,
+        discriminator=parts.discriminator,
+        view=_view(dataset),
+        calibration=parts.calibration,
+        defaults=parts.defaults,
+        metrics=parts.metrics,
+        provenance=Provenance(
+            recipe=recipe.model_dump(mode="json", exclude_none=True),
+            commit=commit(),
+            seed=recipe.seed,
+            libraries=library_versions(),
+        ),
+        parity=parts.parity,
+        self_test=FileSpec(file="self_test.npz", sha256=sha256_of(staging / "self_test.npz")),
+    )
+
+
+def _graphs(
+    model: Vae | Gan, recipe: Recipe, dataset: Dataset, staging: Path, parts: _Parts, say: Say
+) -> list[Graph]:
+    """The model's graphs; a GAN's discriminator is calibrated first, if its logits are density ratios."""
+    if isinstance(model, Vae):
+        _, items = parted(recipe.calibration, dataset.items["validation"])
+        say(f"fitting anomaly scores on {len(items)} items")
+        statistics = fit_statistics(model, torch.from_numpy(items))
+        parts.statistics = statistics.names
+        return vae_graphs(model, dataset.item_shape, statistics)
+    assert recipe.gan is not None
+    parts.statistics = () if model.encoder is None else STATISTICS
+    spec = DiscriminatorSpec(objective=recipe.gan.objective, packing=recipe.gan.packing)
+    platt = None
+    if spec.flaw is None:
+        say(f"calibrating the discriminator on {len(dataset.items['validation'])} items")
+        found = calibrate_discriminator(model, dataset, recipe.evaluation.seed)
+        spec = spec.model_copy(update={"logits": found.write(staging / "logits.npz")})
+        platt, parts.reliability = found.platt, found.reliability()
+    parts.discriminator = spec
+    return gan_graphs(model, dataset.item_shape, platt)
+
+
+def _scorer(model: Vae | Gan, parts: _Parts, recipe: Recipe) -> Scorer | None:
+    """What scores anomalies, if anything does."""
+    if not parts.statistics:
+        return None
+    columns = column_scorer(parts.exported["statistics"].run, parts.statistics, recipe.calibration)
+    if isinstance(model, Gan):
+        return columns
+    run, analytic_kl = parts.exported["score"].run, model.components() is None
+    return both_scorers(bound_scorer(run, model.latent, analytic_kl, recipe.calibration), columns)
+
+
+def _view(dataset: Dataset) -> tuple[tuple[float, float], tuple[float, float]] | None:
+    """Of items of two numbers: a square around the training items."""
+    if dataset.item_shape != (2,):
+        return None
+    low, high = dataset.items["train"].min(0), dataset.items["train"].max(0)
+    half = _MARGIN * float((high - low).max()) / 2
+    (x, y) = ((low + high) / 2).tolist()
+    return (x - half, x + half), (y - half, y + half)
+
+
+def _write_prior(model: Vae | Gan, path: Path) -> Literal["standard_normal"] | MixturePrior:
+    """The prior as the manifest names it; a mixture's Gaussians go to `path`."""
+    mixture = _mixture(model)
+    if mixture is None:
+        return "standard_normal"
+    weights, means, log_variances = (tensor.numpy() for tensor in mixture)
+    np.savez(path, allow_pickle=False, weights=weights, means=means, log_variances=log_variances)
+    return MixturePrior(file=path.name, sha256=sha256_of(path), components=len(means))
+
+
+def _mixture(model: Vae | Gan) -> tuple[Tensor, Tensor, Tensor] | None:
+    """Weights (M,) float64, means (M, D) and log-variances (M, D) of the prior, unless it is N(0, I)."""
+    if isinstance(model, Gan):
+        prior = model.generator.prior
+        if prior is None:
+            return None
+        log_variances = torch.full_like(prior.means, 2 * math.log(prior.deviation))
+        return torch.softmax(prior.log_weights().double(), 0), prior.means, log_variances
+    components = model.components()
+    if components is None:
+        return None
+    count = len(components.means)
+    return torch.full((count,), 1 / count, dtype=torch.float64), *components

@@ -1,0 +1,158 @@
+"""A published version with its user's own normal items as calibration: nothing is trained.
+
+Shapes: N items; items (N, *item).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import operator
+import shutil
+from collections.abc import Mapping
+from functools import partial, reduce
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import ValidationError
+
+from service.format.manifest import GraphSpec, Manifest, column_places
+from service.format.versions import publish, read_manifest, sha256_of, stage, verify_files
+from service.numerics.noise import Floats
+from training.anomaly.auroc import MEASURED
+from training.anomaly.calibrate import (
+    Run,
+    Scorer,
+    both_scorers,
+    bound_scorer,
+    column_scorer,
+    require_resolvable,
+    write_calibration,
+)
+from training.data import DataError
+from training.export.parity import open_session, run_graph
+from training.options import CalibrationOptions
+from training.recipe import RecipeError
+
+_CARD = "README.md"
+_MEASURED = "flagged_"
+"""How figures begin that were measured under the calibration that goes."""
+
+
+def recalibrate(folder: Path, data: Path, given: Mapping[str, Any]) -> Path:
+    """Publish the version in `folder` anew as the model's next; returns that version's folder.
+
+    Args:
+        folder: Of a published version that scores.
+        data: An .npy file of normal items (N, *item), as a score request's `inputs` have them, that the
+            model was neither trained nor selected on.
+        given: Values of `CalibrationOptions` that replace the version's defaults.
+
+    Raises:
+        InvalidVersion: The version is damaged.
+        DataError: The items do not fit the model, or it does not score.
+        RecipeError: They are too few for the level asked for, or the statistic is none of the model's.
+    """
+    manifest = read_manifest(folder)
+    verify_files(folder, manifest)
+    try:
+        chosen = CalibrationOptions.model_validate(_before(manifest) | dict(given))
+    except ValidationError as error:
+        flaw = error.errors()[0]
+        raise RecipeError(f"{flaw['loc'][0]} is {flaw['input']!r}: {flaw['msg']}") from None
+    scorer = _scorer(folder, manifest, chosen)
+    items = _read_items(data, manifest)
+    require_resolvable(chosen, len(items), "give more rows")
+    staging = stage(folder.parent.parent, manifest.name)
+    try:
+        kept = {spec.file for spec in manifest.files if spec != manifest.calibration} | {"samples.png"}
+        for name in sorted(kept):
+            with contextlib.suppress(FileNotFoundError):  # a version may lack the picture
+                shutil.copyfile(folder / name, staging / name)
+        spec, defaults, _ = write_calibration(scorer, chosen, items, staging)
+        as_before = manifest.defaults is not None and defaults.statistic == manifest.defaults.statistic
+        stale = (_MEASURED,) if as_before else (_MEASURED, MEASURED)  # the latter say why another was chosen
+        note = f"{len(items)} items of {data.name}, SHA-256 {sha256_of(data)}"
+        recipe = manifest.provenance.recipe | {"recalibrated": {"from_version": manifest.version, "on": note}}
+        renewed = manifest.model_copy(
+            update={
+                "calibration": spec,
+                "defaults": defaults,
+                "metrics": {k: v for k, v in manifest.metrics.items() if not k.startswith(stale)},
+                "provenance": manifest.provenance.model_copy(update={"recipe": recipe}),
+            }
+        )
+        (staging / _CARD).write_text(_card(folder, manifest, note, defaults.statistic), encoding="utf-8")
+        return publish(staging, renewed)
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise
+
+
+def _scorer(folder: Path, manifest: Manifest, options: CalibrationOptions) -> Scorer:
+    scorers = []
+    if "score" in manifest.graphs:
+        run = _runner(folder, manifest.graphs["score"])
+        scorers.append(bound_scorer(run, manifest.latent_size, manifest.analytic_kl, options))
+    if "statistics" in manifest.graphs:
+        run = _runner(folder, manifest.graphs["statistics"])
+        scorers.append(column_scorer(run, manifest.statistics, options))
+    if not scorers:
+        raise DataError(f"{folder}: this {manifest.family} has no graph that scores, so nothing to calibrate")
+    return reduce(both_scorers, scorers)
+
+
+def _before(manifest: Manifest) -> dict[str, Any]:
+    """How a version is scored unless told: its defaults, and the draws and seed of its bounds."""
+    calibrated = {} if manifest.calibration is None else manifest.calibration.statistics
+    noise = [how.model_dump(include={"draws", "seed"}, exclude_none=True) for how in calibrated.values()]
+    defaults = {} if manifest.defaults is None else manifest.defaults.model_dump(exclude_none=True)
+    return reduce(operator.or_, noise, {}) | defaults
+
+
+def _runner(folder: Path, graph: GraphSpec) -> Run:
+    return partial(run_graph, open_session(folder / graph.file), graph)
+
+
+def _read_items(path: Path, manifest: Manifest) -> Floats:
+    try:
+        with path.open("rb") as file:
+            loaded = np.lib.format.read_array(file, allow_pickle=False)
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file, seen from {Path.cwd()}") from None
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(f"{path}: not an .npy file of numbers ({error}); write it with numpy.save") from error
+    wanted = list(manifest.item_shape)
+    if loaded.ndim < 1 or list(loaded.shape[1:]) != wanted or loaded.dtype.kind not in "biuf":
+        raise DataError(
+            f"{path} holds {loaded.dtype} of shape {list(loaded.shape)}; {manifest.name} takes numbers (N, "
+            f"{', '.join(map(str, wanted))})"
+        )
+    items = np.ascontiguousarray(loaded, dtype=np.float32)
+    fits = np.isfinite(items)
+    if manifest.support == "binary":
+        fits &= (items == 0) | (items == 1)
+    elif manifest.support != "real":
+        fits &= (items >= 0) & (items <= 1)
+    rows = fits.reshape(len(items), -1).all(axis=1)
+    for column, place in column_places(manifest.columns):
+        if column.categories:
+            rows &= (items[:, place].max(axis=1) == 1) & (items[:, place].sum(axis=1) == 1)
+    if not rows.all():
+        raise DataError(
+            f"{path}: {np.sum(~rows)} of {len(items)} items have values outside the model's support, "
+            f"{manifest.support}; the first is item {int(np.argmin(rows))}"
+        )
+    return items
+
+
+def _card(folder: Path, manifest: Manifest, note: str, statistic: str) -> str:
+    card = folder / _CARD
+    old = card.read_text(encoding="utf-8") if card.is_file() else f"# {manifest.name}\n"
+    title, _, rest = old.partition("\n")
+    return (
+        f"{title}\n\n**Calibrated anew** on {note}; scores are by `{statistic}` unless a request says "
+        f"otherwise. All else, the figures below among it, is that of version {manifest.version}; those "
+        f"named `{_MEASURED}...`, and why a statistic was chosen, tell of its calibration, not of this "
+        f"one.\n{rest}"
+    )

@@ -1,0 +1,144 @@
+"""Checkpoints: safetensors and JSON, written whole or not at all, and never pickled.
+
+A checkpoint is a folder `step-00001000/` with `tensors.safetensors` (weights, averaged weights, optimiser
+states) and `state.json`. Both are written and synced inside a hidden folder that then gets its name by one
+rename, so a crash at any moment leaves the older checkpoint as it was. Batch order and noise are functions
+of (seed, step) and need no entry of their own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+from torch.optim import Optimizer
+
+from service.format.versions import flush_to_disk
+
+_TENSORS, _STATE = "tensors.safetensors", "state.json"
+_FORMAT = 2
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint is missing, unreadable, or belongs to another run."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """All that a run needs to go on as if it had not stopped."""
+
+    step: int
+    """Steps done."""
+    tensors: Mapping[str, Tensor]
+    state: Mapping[str, Any]
+    """JSON: the recipe, library versions, whatever the writer adds."""
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the averaged weights: what is evaluated and published."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.part("average").items()):
+            digest.update(name.encode() + tensor.detach().contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+    def part(self, prefix: str) -> dict[str, Tensor]:
+        """The tensors whose names begin with `prefix.`, without that prefix."""
+        return {
+            name.removeprefix(f"{prefix}."): tensor
+            for name, tensor in self.tensors.items()
+            if name.startswith(f"{prefix}.")
+        }
+
+
+def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
+    """Write a checkpoint into `folder` atomically, then remove the older ones; returns its path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / f"step-{checkpoint.step:08d}"
+    partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder))
+    try:
+        # A copy, because tensors in channels-last order are not contiguous as safetensors wants them.
+        tensors = {name: tensor.detach().contiguous() for name, tensor in checkpoint.tensors.items()}
+        _write_synced(partial / _TENSORS, save(tensors))
+        state = {"format": _FORMAT, "step": checkpoint.step, **checkpoint.state}
+        _write_synced(partial / _STATE, json.dumps(state, indent=2).encode())
+        flush_to_disk(partial)
+        if target.exists():
+            shutil.rmtree(target)
+        partial.rename(target)
+        flush_to_disk(folder)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    for older in _checkpoints(folder):
+        if older != target:
+            shutil.rmtree(older)
+    return target
+
+
+def read_checkpoint(folder: Path) -> Checkpoint:
+    """Read the newest checkpoint in `folder`.
+
+    Raises:
+        CheckpointError: There is none, or it cannot be read.
+    """
+    found = _checkpoints(folder)
+    if not found:
+        raise CheckpointError(
+            f"no checkpoint in {folder}; train first, or name the folder of another run by --runs"
+        )
+    newest = found[-1]
+    try:
+        state = json.loads((newest / _STATE).read_text(encoding="utf-8"))
+        tensors = load_file(newest / _TENSORS)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise CheckpointError(f"{newest} cannot be read: {error}; remove it to start anew") from error
+    if state.get("format") != _FORMAT:
+        raise CheckpointError(
+            f"{newest} has format {state.get('format')}, this program reads {_FORMAT}; train anew"
+        )
+    return Checkpoint(step=state["step"], tensors=tensors, state=state)
+
+
+def has_checkpoint(folder: Path) -> bool:
+    """Whether `folder` holds a checkpoint."""
+    return bool(_checkpoints(folder))
+
+
+def optimiser_tensors(optimiser: Optimizer) -> dict[str, Tensor]:
+    """An optimiser's state as flat tensors named `parameter index.entry`."""
+    return {
+        f"{index}.{entry}": value
+        for index, entries in optimiser.state_dict()["state"].items()
+        for entry, value in entries.items()
+    }
+
+
+def restore_optimiser(optimiser: Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Put tensors from `optimiser_tensors` back, in the memory layout of the parameters."""
+    parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+    states: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        index, entry = name.split(".", 1)
+        like = parameters[int(index)]
+        placed = torch.empty_like(like).copy_(tensor) if tensor.shape == like.shape else tensor.clone()
+        states.setdefault(int(index), {})[entry] = placed
+    optimiser.load_state_dict({"state": states, "param_groups": optimiser.state_dict()["param_groups"]})
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    return sorted(folder.glob("step-*"))
+
+
+def _write_synced(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    flush_to_disk(path)

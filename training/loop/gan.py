@@ -1,0 +1,181 @@
+"""Training a GAN: the game of discriminator and generator, then an encoder for the generator it leaves."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from training.loop.step import Noise, Phase, Rate
+from training.losses.gan import LOSSES, gradient_penalty, packed, slope_penalty, value_function
+from training.losses.terms import Terms
+from training.metrics.watch import Watch
+from training.models.gan import Gan
+from training.models.likelihoods import SupportError
+from training.options import EncoderOptions, GanOptions
+
+
+class GanStep:
+    """Trains discriminator and generator in turn, by the recipe's objective."""
+
+    def __init__(self, model: Gan, options: GanOptions, steps: int, watch: Watch | None = None) -> None:
+        """Train `model` for `steps` steps in all; `watch` looks at what is generated at each validation."""
+        self.model = model
+        self._options = options
+        self._losses = LOSSES[options.objective]
+        self._steps = steps
+        self._watch = watch
+
+    def phases(self) -> list[Phase]:
+        """The discriminator's update, then the generator's."""
+        options, model = self._options, self.model
+        rate = Rate(options.discriminator_learning_rate_ratio, options.discriminator_learning_rate_growth)
+        prior = model.generator.prior
+        apart = () if prior is None else ((prior, Rate(growth=options.prior_learning_rate_growth)),)
+        return [
+            Phase("discriminator", model.discriminator, self._discriminator_terms, rate),
+            Phase("generator", model.generator, self._generator_terms, apart=apart),
+        ]
+
+    def check(self, items: Tensor) -> None:
+        """Refuse items that no generator could make.
+
+        Raises:
+            SupportError: Some picture's value lies outside [0, 1], or a number is not finite.
+        """
+        if self.model.support == "real" and not bool(items.isfinite().all()):
+            raise SupportError("a GAN learns finite numbers; some are infinite or missing, so leave them out")
+        if self.model.support != "real" and not bool(((items >= 0) & (items <= 1)).all()):
+            raise SupportError(
+                "a GAN learns pictures with values in [0, 1]; some lie outside, so scale the data"
+            )
+
+    def validate(self, items: Tensor, noise: Noise) -> Mapping[str, Tensor]:
+        """Both terms of V(G, D) on held-out items and as many generated ones, and what those are like."""
+        generated = self._generated(noise, len(items))
+        real, fake = value_function(self._judged(items), self._judged(generated))
+        bound = math.log(2) + (real + fake) / 2
+        seen = {} if self._watch is None else self._watch(generated)
+        return {"log_d_real": real, "log_one_minus_d_fake": fake, "jsd_bound": bound, **seen}
+
+    def sample(self, noise: Noise, rows: int) -> Tensor:
+        """Generated items."""
+        return self._generated(noise, rows)
+
+    def _generated(self, noise: Noise, rows: int) -> Tensor:
+        """Items (rows, *item)."""
+        latents, _ = _latents(self.model, noise, rows)
+        return self.model.decode(latents)
+
+    def _judged(self, items: Tensor) -> Tensor:
+        """The logits of items (B, *item), as many of them together as the discriminator takes: (B / m,)."""
+        whole = len(items) - len(items) % self._options.packing
+        return self.model.discriminate(packed(items[:whole], self._options.packing))
+
+    def _discriminator_terms(self, items: Tensor, noise: Noise, step: int) -> Terms:
+        options = self._options
+        with torch.no_grad():
+            generated = self._generated(noise, len(items))
+        real, fake = packed(items, options.packing), packed(generated, options.packing)
+        both = torch.cat([real, fake])
+        weights = self._penalty_weights(step)
+        if any(weights):
+            both.requires_grad_()
+        logits = self.model.discriminate(both)
+        real_logits, fake_logits = logits[: len(real)], logits[len(real) :]
+        loss = self._losses.discriminator(real_logits, fake_logits)
+        report = {"discriminator_loss": loss, "real_logit": real_logits, "fake_logit": fake_logits}
+        if any(weights):
+            penalties = gradient_penalty(both, logits)
+            for name, weight, penalty in zip(
+                ("r1_penalty", "r2_penalty"), weights, (penalties[: len(real)], penalties[len(real) :]),
+                strict=True,
+            ):  # fmt: skip
+                if weight:
+                    loss = loss + weight * penalty
+                    report[name] = penalty
+        if options.objective == "wasserstein" and options.slope_weight:
+            slopes = slope_penalty(self.model.discriminate, real, fake, noise.uniform(len(real)))
+            loss = loss + options.slope_weight * slopes
+            report["slope_penalty"] = slopes
+        return Terms(loss, report)
+
+    def _penalty_weights(self, step: int) -> tuple[float, float]:
+        """Of R1 and R2 at that step; 0 at steps that skip them."""
+        options = self._options
+        if step % options.penalty_every:
+            return 0.0, 0.0
+        fallen = min(1.0, step / self._steps / (1 - options.penalty_settled))
+        now = options.penalty_every * math.pow(options.penalty_final_ratio, fallen)
+        return now * options.r1_weight, now * options.r2_weight
+
+    def _generator_terms(self, items: Tensor, noise: Noise, step: int) -> Terms:
+        prior, options = self.model.generator.prior, self._options
+        latents, components = _latents(self.model, noise, len(items))
+        fake_logits = self._judged(self.model.decode(latents))
+        real_logits = fake_logits
+        if self._losses.generator_sees_real:
+            with torch.no_grad():
+                real_logits = self._judged(items)
+        loss = self._losses.generator(real_logits, fake_logits)
+        report = {"generator_loss": loss}
+        if prior is not None and components is not None:
+            loss = loss + prior.surrogate(loss.detach() - math.log(2), components)
+            if options.prior_evenness:
+                loss = loss + options.prior_evenness * (1 - step / self._steps) * prior.unevenness()
+        return Terms(loss, report)
+
+
+def _latents(gan: Gan, noise: Noise, rows: int) -> tuple[Tensor, Tensor | None]:
+    """Latents (rows, D) from the prior, and the component (rows,) of each if it is a mixture."""
+    normals, prior = noise.normal(rows, gan.latent), gan.generator.prior
+    if prior is None:
+        return normals, None
+    components = prior.choose(noise.uniform(rows))
+    return prior.latents(normals, components), components
+
+
+class EncoderStep:
+    """Trains an encoder E for a generator and a discriminator that stay as they are.
+
+    Minimises |x - G(E(x))|^2 / n + kappa |f(x) - f(G(E(x)))|^2 / n_f per item of the data, and, where the
+    recipe says so, |z - E(G(z))|^2 / D of latents from the prior.
+    Source: Schlegl et al. 2019, "f-AnoGAN", Medical Image Analysis 54, section 3.2.3, izi_f and ziz.
+    """
+
+    def __init__(self, gan: Gan, options: EncoderOptions) -> None:
+        assert gan.encoder is not None
+        self.model: nn.Module = gan.encoder
+        self._gan = gan
+        self._options = options
+
+    def phases(self) -> list[Phase]:
+        """One update of the encoder."""
+        return [Phase("encoder", self.model, self._terms)]
+
+    def check(self, items: Tensor) -> None:
+        """The generator has been trained on such items."""
+
+    def validate(self, items: Tensor, noise: Noise) -> Mapping[str, Tensor]:  # noqa: ARG002 - one signature
+        """Both distances on held-out items."""
+        return self._gan.distances(items)._asdict()
+
+    def sample(self, noise: Noise, rows: int) -> Tensor:
+        """Generated items, encoded and generated again."""
+        latents, _ = _latents(self._gan, noise, rows)
+        return self._gan.decode(self._gan.encode(self._gan.decode(latents)))
+
+    def _terms(self, items: Tensor, noise: Noise, step: int) -> Terms:  # noqa: ARG002 - one signature
+        distances = self._gan.distances(items)
+        loss = distances.residual + self._options.feature_weight * distances.feature_distance
+        report = distances._asdict()
+        if self._options.latent_weight:
+            latents, _ = _latents(self._gan, noise, len(items))
+            with torch.no_grad():
+                generated = self._gan.decode(latents)
+            missed = (self._gan.encode(generated) - latents).square().mean(1)
+            loss = loss + self._options.latent_weight * missed
+            report["latent_distance"] = missed
+        return Terms(loss, report)

@@ -1,0 +1,57 @@
+"""Training a VAE: the ELBO with a weighted KL, then, if the recipe says so, the importance-weighted bound."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from training.loop.step import Noise, Phase
+from training.losses.terms import Terms
+from training.losses.vae import elbo_objective, importance_objective
+from training.models.priors import prior_latents
+from training.models.vae import Vae, elbo, score_terms
+from training.options import VaeOptions
+
+
+class VaeStep:
+    """Trains a VAE by the negative of a bound on log p(x)."""
+
+    def __init__(self, model: Vae, options: VaeOptions, steps: int) -> None:
+        """Train `model` for `steps` steps in all."""
+        self.model = model
+        self._options = options
+        self._importance_from = round(options.importance_from * steps)
+
+    def phases(self) -> list[Phase]:
+        """One update of encoder, decoder and prior together."""
+        return [Phase("vae", self.model, self._objective)]
+
+    def check(self, items: Tensor) -> None:
+        """Refuse items outside of the likelihood's support.
+
+        Raises:
+            SupportError: Naming a value, and what to do.
+        """
+        self.model.likelihood.check_support(items)
+
+    def validate(self, items: Tensor, noise: Noise) -> Mapping[str, Tensor]:
+        """The ELBO and its terms, with one draw per item."""
+        terms = score_terms(self.model, items, noise.normal(len(items), 1, self.model.latent))
+        return {"elbo": elbo(terms), "log_likelihood": terms.log_likelihood.mean(1), "kl": terms.kl}
+
+    def sample(self, noise: Noise, rows: int) -> Tensor:
+        """The likelihood's mean at latents from the prior."""
+        normals, uniforms = noise.normal(rows, self.model.latent), noise.uniform(rows)
+        latents = prior_latents(self.model.components(), normals, uniforms)
+        return self.model.likelihood.mean(self.model.decode(latents))
+
+    def _objective(self, items: Tensor, noise: Noise, step: int) -> Terms:
+        options = self._options
+        if step >= self._importance_from:
+            eps = noise.normal(len(items), options.importance_draws, self.model.latent)
+            return importance_objective(self.model, items, eps, plain=options.importance_gradient == "plain")
+        eps = noise.normal(len(items), options.draws, self.model.latent)
+        warmup = options.kl_warmup_steps
+        kl_weight = options.kl_weight * (min(1.0, (step + 1) / warmup) if warmup else 1.0)
+        return elbo_objective(self.model, items, eps, kl_weight, options.free_bits)

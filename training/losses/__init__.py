@@ -1,0 +1,1 @@
+"""Objectives as pure functions of one item, in nats or logits."""

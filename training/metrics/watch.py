@@ -1,0 +1,50 @@
+"""What training looks at as it goes: which modes or classes the generator makes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from training.data import Dataset
+from training.data.points import MODES
+from training.metrics.classes import class_divergence
+from training.metrics.classifier import FashionClassifier
+from training.metrics.modes import measure_modes
+
+Watch = Callable[[Tensor], Mapping[str, Tensor]]
+"""What there is to say of generated items (N, *item), by name; numbers without a shape."""
+
+
+def make_watch(dataset: Dataset) -> Watch | None:
+    """What is known of items like those of the dataset; None if nothing is."""
+    if dataset.name in MODES:
+        modes = MODES[dataset.name]()
+
+        def count_modes(points: Tensor) -> Mapping[str, Tensor]:
+            report = measure_modes(points.cpu().numpy(), modes.centres, modes.deviation)
+            return _tensors(
+                modes_captured=report.modes_captured,
+                high_quality_share=report.high_quality_share,
+                reverse_kl=report.reverse_kl,
+                deviation_ratio=report.deviation_ratio,
+            )
+
+        return count_modes
+    if dataset.name == "fashion-mnist":
+        classifier, classes = FashionClassifier(), len(dataset.class_names)
+        real = np.bincount(dataset.labels["validation"], minlength=classes)
+
+        def count_classes(pictures: Tensor) -> Mapping[str, Tensor]:
+            counts = np.bincount(classifier.judge(pictures.cpu().numpy()).classes, minlength=classes)
+            divergence = class_divergence(real, counts, np.random.default_rng(0))
+            return _tensors(classes=int(np.count_nonzero(counts)), class_divergence=divergence.value)
+
+        return count_classes
+    return None
+
+
+def _tensors(**figures: float) -> dict[str, Tensor]:
+    return {name: torch.tensor(float(value)) for name, value in figures.items()}

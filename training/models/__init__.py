@@ -1,0 +1,1 @@
+"""VAEs, GANs, their priors, networks and likelihoods."""

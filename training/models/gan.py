@@ -1,0 +1,183 @@
+"""The generative adversarial network: a generator, a discriminator and, if trained, an encoder.
+
+D(x) = sigmoid(logit(x)) is the discriminator's probability that x is real. Shapes: B rows, D latent
+dimensions, F features; items (B, *item); logits (B,). Source: Goodfellow et al. 2014, arXiv:1406.2661.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from service.format.manifest import Distance, Support
+from training.data import Dataset, Scaling
+from training.models.likelihoods import SupportError, item_sum
+from training.models.networks import (
+    Standardise,
+    Unstandardise,
+    initialise_orthogonally,
+    make_decoder,
+    make_encoder,
+)
+from training.models.priors import Islands
+from training.recipe import Recipe
+
+STATISTICS: tuple[Distance, ...] = ("residual", "feature_distance", "f_anogan")
+"""What a GAN with an encoder scores anomalies by."""
+
+
+class Discriminator(nn.Module):
+    """A network of items to one logit, whose last hidden layer is seen too."""
+
+    def __init__(self, network: nn.Module, scaling: Scaling | None) -> None:
+        """Take a network with `features`, and the scaling of items that are in their own units."""
+        super().__init__()
+        self.standardise = nn.Identity() if scaling is None else Standardise(scaling)
+        self.network = network
+
+    def features(self, items: Tensor) -> Tensor:
+        """(B, *item) -> (B, F)."""
+        features: Tensor = self.network.features(self.standardise(items))  # type: ignore[operator]
+        return features
+
+    def forward(self, items: Tensor) -> Tensor:
+        """(B, *item) -> (B,)."""
+        logits: Tensor = self.network(self.standardise(items))
+        return logits.squeeze(1)
+
+
+class Distances(NamedTuple):
+    """How far items are from what the GAN makes of them, each (B,): mean squares."""
+
+    residual: Tensor
+    """Of x - G(E(x)), in the units that the networks see."""
+    feature_distance: Tensor
+    """Of f(x) - f(G(E(x))), f being the discriminator's last hidden layer."""
+
+
+class Generator(nn.Module):
+    """A network from latents to items, and the prior of those, unless that is N(0, I)."""
+
+    def __init__(self, network: nn.Module, scaling: Scaling | None, prior: Islands | None = None) -> None:
+        """Take a network to unbounded values, and the scaling of items that are in their own units."""
+        super().__init__()
+        self.network = network
+        self.finish = nn.Sigmoid() if scaling is None else Unstandardise(scaling)
+        self.prior = prior
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """(B, D) -> (B, *item)."""
+        items: Tensor = self.finish(self.network(latents))
+        return items
+
+
+class Gan(nn.Module):
+    """A generator of items, a discriminator of items, and perhaps an encoder back."""
+
+    def __init__(
+        self,
+        generator: Generator,
+        discriminator: Discriminator,
+        latent: int,
+        support: Support,
+        feature_weight: float = 1.0,
+    ) -> None:
+        """Join a generator from D latents and a discriminator of items with that support.
+
+        `feature_weight` is that of the features in the anomaly score.
+        """
+        super().__init__()
+        self.generator = generator
+        self.discriminator = discriminator
+        self.latent = latent
+        self.feature_weight = feature_weight
+        self.encoder: nn.Module | None = None
+        """Items as the discriminator sees them to D latents; there once it has been trained."""
+        self.support = support
+
+    def draw(self, rows: int, random: torch.Generator) -> Tensor:
+        """Latents (B, D) from the prior."""
+        normals = torch.randn(rows, self.latent, generator=random)
+        prior = self.generator.prior
+        if prior is None:
+            return normals
+        return prior.latents(normals, prior.choose(torch.rand(rows, generator=random)))
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Items (B, *item) of latents (B, D)."""
+        items: Tensor = self.generator(latents)
+        return items
+
+    def discriminate(self, items: Tensor) -> Tensor:
+        """Logits (B,): positive means more likely real than generated."""
+        logits: Tensor = self.discriminator(items)
+        return logits
+
+    def encode(self, items: Tensor) -> Tensor:
+        """The latents (B, D) that the generator makes the nearest items of."""
+        assert self.encoder is not None, "only a GAN with an encoder encodes"
+        latents: Tensor = self.encoder(self.discriminator.standardise(items))
+        return latents
+
+    def distances(self, items: Tensor) -> Distances:
+        """How far items (B, *item) are from G(E(x)). Source: Schlegl et al. 2019, "f-AnoGAN", equation 5."""
+        nearest = self.decode(self.encode(items))
+        standardise, features = self.discriminator.standardise, self.discriminator.features
+        return Distances(
+            residual=_mean_square(standardise(items) - standardise(nearest)),
+            feature_distance=_mean_square(features(items) - features(nearest)),
+        )
+
+    def statistics(self, items: Tensor) -> Tensor:
+        """The columns of `STATISTICS` for items (B, *item): (B, 3)."""
+        residual, feature_distance = self.distances(items)
+        anomaly = residual + self.feature_weight * feature_distance
+        return torch.stack([residual, feature_distance, anomaly], dim=1)
+
+
+def _mean_square(values: Tensor) -> Tensor:
+    rows = values.flatten(1)
+    return item_sum(rows.square()) / rows.shape[1]
+
+
+def make_gan(recipe: Recipe, dataset: Dataset) -> Gan:
+    """The untrained GAN of a recipe with a [gan] table, without an encoder.
+
+    Raises:
+        NetworkError: The networks do not fit the items.
+        SupportError: The data is a table with categorical columns.
+    """
+    assert recipe.gan is not None
+    categorical = [column.name for column in dataset.columns if column.categories]
+    if categorical:
+        raise SupportError(
+            f"a [gan] came with the categorical column {categorical[0]!r}, which no generator's numbers can "
+            "be; drop such columns, or give the table a [vae], likelihood 'gaussian'"
+        )
+    first, *rest = dataset.item_shape
+    together = (first * recipe.gan.packing, *rest)
+    if dataset.scaling is not None and recipe.gan.packing > 1:
+        raise SupportError("gan.packing is for pictures; with numbers set it to 1")
+    options, latent = recipe.gan, recipe.network.latent
+    prior = None
+    if options.prior == "mixture":
+        prior = Islands(
+            options.prior_components, latent, options.prior_deviation, options.prior_learning_rate_ratio
+        )
+    gan = Gan(
+        generator=Generator(make_decoder(recipe.network, dataset.item_shape), dataset.scaling, prior),
+        discriminator=Discriminator(make_encoder(recipe.network, together, outputs=1), dataset.scaling),
+        latent=latent,
+        support="unit_interval" if dataset.scaling is None else "real",
+        feature_weight=1.0 if recipe.encoder is None else recipe.encoder.feature_weight,
+    )
+    if recipe.network.kind == "dense":
+        initialise_orthogonally(gan)
+    return gan
+
+
+def make_gan_encoder(recipe: Recipe, dataset: Dataset) -> nn.Module:
+    """The untrained encoder of a recipe's GAN: the mirror image of the generator."""
+    return make_encoder(recipe.network, dataset.item_shape, outputs=recipe.network.latent)

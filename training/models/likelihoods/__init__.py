@@ -1,0 +1,46 @@
+"""Likelihoods p(x | parameters): where a decoder ends, one of these begins."""
+
+from __future__ import annotations
+
+import torch
+
+from training.data import Dataset
+from training.models.likelihoods.bernoulli import Bernoulli, ContinuousBernoulli
+from training.models.likelihoods.likelihood import Likelihood, SupportError, in_lanes, item_sum, squashed
+from training.models.likelihoods.logistic import DiscretisedLogistic, nearest_levels
+from training.models.likelihoods.table import GaussianTable
+from training.options import VaeOptions
+
+__all__ = [
+    "Bernoulli",
+    "ContinuousBernoulli",
+    "DiscretisedLogistic",
+    "GaussianTable",
+    "Likelihood",
+    "SupportError",
+    "in_lanes",
+    "item_sum",
+    "make_likelihood",
+    "nearest_levels",
+    "squashed",
+]
+
+
+def make_likelihood(options: VaeOptions, dataset: Dataset) -> Likelihood:
+    """The likelihood a recipe names, for the items of its dataset.
+
+    Raises:
+        SupportError: The likelihood is for tables and the dataset is none, or the other way round.
+    """
+    if (options.likelihood == "gaussian") != (dataset.scaling is not None):
+        fitting = "'bernoulli', 'continuous-bernoulli' or 'discretised-logistic'"
+        raise SupportError(
+            f"vae.likelihood {options.likelihood!r} came with items of shape {list(dataset.item_shape)}, "
+            + (f"no table; use {fitting}" if dataset.scaling is None else "a table; use 'gaussian'")
+        )
+    if dataset.scaling is not None:
+        shift, scale = torch.from_numpy(dataset.scaling.shift), torch.from_numpy(dataset.scaling.scale)
+        return GaussianTable(dataset.columns, shift, scale)
+    if options.likelihood == "continuous-bernoulli":
+        return ContinuousBernoulli(options.logit_bound)
+    return Bernoulli() if options.likelihood == "bernoulli" else DiscretisedLogistic()

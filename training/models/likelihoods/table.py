@@ -1,0 +1,186 @@
+"""The likelihood of tables: Gaussian numbers with learned scales, and categories."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from service.format.manifest import Column, Support, column_places
+from training.models.likelihoods.likelihood import SupportError, halves, in_lanes, item_sum, squashed
+
+_LOG_SCALE_BOUND = 4.0
+"""Scales from 0.018 to 55 standard deviations of a column: a density must not grow for ever at a value that
+many rows share."""
+_LOGIT_BOUND = 20.0
+_FURTHEST = 1e6
+"""Standard deviations beyond which a number, or a location, counts as that far: float32 could not square the
+distance."""
+_SMALLEST_UNIFORM = 2.0**-24
+"""As far from 0 as float32 can come to 1."""
+
+
+class GaussianTable(nn.Module):
+    """Independent columns, in their own units: numbers are Gaussian, categories are categorical.
+
+    Parameters (B, 2 F): for every feature a location, then a log-scale. A number's are those of its
+    standardised value; the densities include the Jacobian of that scaling, so they are densities of the raw
+    number. The features of a category take their logits from the locations and ignore the log-scales.
+    Source: Kingma & Welling 2014, arXiv:1312.6114, appendix C.2, for the Gaussian.
+    """
+
+    name = "gaussian"
+    support: Support = "real"
+    parameters_per_value = 2
+    shift: Tensor
+    scale: Tensor
+    _is_number: Tensor
+    _same: Tensor
+    _earlier: Tensor
+    _from_first: Tensor
+    _place: Tensor
+
+    def __init__(self, columns: Sequence[Column], shift: Tensor, scale: Tensor) -> None:
+        """Join columns of F features in all; shift and scale (F,) standardise the features."""
+        super().__init__()
+        sizes = [column.features for column in columns]
+        number = [not column.categories for column in columns]
+        column_of = np.repeat(np.arange(len(columns)), sizes)
+        self._columns = tuple(columns)
+        self.register_buffer("shift", shift.clone())
+        self.register_buffer("scale", scale.clone())
+        # (F, F), 1 where two features are of one column: products with it are sums over a column.
+        same = (column_of[:, None] == column_of[None]).astype(np.float32)
+        earlier = np.triu(same, 1)
+        fixed = {
+            "_is_number": np.repeat(number, sizes),
+            "_same": same,
+            "_earlier": earlier,
+            "_from_first": same * ~earlier.any(0)[:, None],
+            "_place": 1 + earlier.sum(0),
+        }
+        for name, values in fixed.items():
+            self.register_buffer(name, torch.from_numpy(values.astype(np.float32)), persistent=False)
+
+    def bounded(self, outputs: Tensor) -> Tensor:
+        """Log-scales in (-4, 4), logits in (-20, 20), locations as they are up to a million."""
+        location, log_scale = halves(outputs)
+        logits = squashed(location, -_LOGIT_BOUND, _LOGIT_BOUND)
+        location = self._each(location.clamp(-_FURTHEST, _FURTHEST), logits)
+        return torch.cat([location, squashed(log_scale, -_LOG_SCALE_BOUND, _LOG_SCALE_BOUND)], dim=1)
+
+    def check_support(self, items: Tensor) -> None:
+        """Refuse numbers that are not finite, and categories that are not one-hot.
+
+        Raises:
+            SupportError: Naming the first column that has some.
+        """
+        for column, place in column_places(self._columns):
+            features = items[:, place]
+            if column.categories:
+                fits = ((features == 0) | (features == 1)).all(1) & (features.sum(1) == 1)
+                wanted = f"one 1 among the {len(column.categories)} features of its categories, 0 elsewhere"
+            else:
+                fits, wanted = torch.isfinite(features).all(1), "finite numbers"
+            if not bool(fits.all()):
+                raise SupportError(
+                    f"column {column.name!r} holds {wanted}, but {int((~fits).sum())} of {len(items)} rows "
+                    f"do not, the first is row {int(torch.nonzero(~fits)[0, 0])}; mend or drop these rows"
+                )
+
+    def log_prob(self, parameters: Tensor, items: Tensor) -> Tensor:
+        """(B,) nats: log densities of the raw numbers plus log probabilities of the categories."""
+        return item_sum(self.value_log_prob(parameters, items))
+
+    def value_log_prob(self, parameters: Tensor, items: Tensor) -> Tensor:
+        """The log density of each raw number; the log probability of a category at the 1 that it is."""
+        location, log_scale = halves(parameters)
+        gaps = (self._standardised(items) - location) * torch.exp(-log_scale)
+        numbers = -0.5 * gaps * gaps - log_scale - torch.log(self.scale) - 0.5 * math.log(2 * math.pi)
+        log_probability = in_lanes(torch.log, self._probabilities(location))
+        return self._each(numbers, items * log_probability)
+
+    def best_log_prob(self, _items: Tensor) -> None:
+        """None: the narrower its Gaussian, the likelier a number, whatever number it is."""
+        return
+
+    def mean(self, parameters: Tensor) -> Tensor:
+        """The expected raw numbers, and the probability of each category."""
+        location, _ = halves(parameters)
+        numbers = self.shift + self.scale * location
+        return self._each(numbers, self._probabilities(location))
+
+    def residual(self, parameters: Tensor, items: Tensor) -> Tensor:
+        """Numbers less their mean, in standard deviations of their columns; categories less their chance."""
+        location, _ = halves(parameters)
+        return self._each(self._standardised(items) - location, items - self._probabilities(location))
+
+    def draw(self, parameters: Tensor, uniforms: Tensor) -> Tensor:
+        """Raw numbers by the inverse normal distribution function, categories one-hot.
+
+        A category is the one in whose share of (0, 1) the uniform of its column's first feature falls.
+        """
+        location, log_scale = halves(parameters)
+        numbers = self.shift + self.scale * (location + torch.exp(log_scale) * normal_quantile(uniforms))
+        # How many shares of the column have begun: exactly one category has that place, however the sums
+        # of probabilities were rounded.
+        begun = (uniforms @ self._from_first >= self._probabilities(location) @ self._earlier).to(
+            uniforms.dtype
+        )
+        category = ((begun @ self._same - self._place).abs() < 0.5).to(uniforms.dtype)
+        return self._each(numbers, category)
+
+    def _standardised(self, items: Tensor) -> Tensor:
+        return ((items - self.shift) / self.scale).clamp(-_FURTHEST, _FURTHEST)
+
+    def _each(self, numbers: Tensor, categories: Tensor) -> Tensor:
+        """The former at the features of numbers, the latter at those of categories; both finite."""
+        return self._is_number * numbers + (1 - self._is_number) * categories
+
+    def _probabilities(self, location: Tensor) -> Tensor:
+        """(B, F): of each category within its column; 1 for numbers, whose locations no exponential can take.
+
+        A quotient of e^logit and a sum that holds it is never above 1, and so its logarithm never above 0.
+        """
+        weights = torch.exp((1 - self._is_number) * location)
+        probabilities: Tensor = weights / (weights @ self._same)
+        return probabilities
+
+
+def normal_quantile(uniforms: Tensor) -> Tensor:
+    """The inverse normal distribution function at (B, F), made of operators that every runtime has.
+
+    Uniforms outside [2^-24, 1 - 2^-24] count as the nearer end, 5.3 standard deviations from the mean.
+    Source: Giles 2011, "Approximating the erfinv function", GPU Computing Gems vol. 2, table 1 (single
+    precision): within 4e-7 relatively.
+    """
+    safe = uniforms.clamp(_SMALLEST_UNIFORM, 1 - _SMALLEST_UNIFORM)
+    x = 2 * safe - 1
+    w = -in_lanes(torch.log, 4 * safe * (1 - safe))
+    central = _polynomial(w - 2.5, _CENTRAL)
+    tail = _polynomial(w.clamp(min=_TAIL_FROM).sqrt() - 3, _TAIL)
+    return math.sqrt(2) * x * torch.where(w < _TAIL_FROM, central, tail)
+
+
+_TAIL_FROM = 5.0
+# fmt: off
+_CENTRAL = (
+    2.81022636e-08, 3.43273939e-07, -3.5233877e-06, -4.39150654e-06, 0.00021858087, -0.00125372503,
+    -0.00417768164, 0.246640727, 1.50140941,
+)
+_TAIL = (
+    -0.000200214257, 0.000100950558, 0.00134934322, -0.00367342844, 0.00573950773, -0.0076224613,
+    0.00943887047, 1.00167406, 2.83297682,
+)
+# fmt: on
+
+
+def _polynomial(values: Tensor, coefficients: Sequence[float]) -> Tensor:
+    """Horner's scheme, the highest power first."""
+    result = torch.full_like(values, coefficients[0])
+    for coefficient in coefficients[1:]:
+        result = coefficient + result * values
+    return result

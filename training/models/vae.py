@@ -1,0 +1,194 @@
+"""The variational autoencoder: model, ELBO and importance-weighted bound, all in nats per item.
+
+Shapes: B rows, D latent dimensions, K draws; items (B, *item). Noise is always an argument.
+Source: Kingma & Welling 2014, arXiv:1312.6114; Burda et al. 2016, arXiv:1509.00519.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from service.format.manifest import Support
+from training.data import Dataset
+from training.models.likelihoods import Likelihood, item_sum, make_likelihood
+from training.models.networks import Standardise, make_decoder, make_encoder
+from training.models.priors import (
+    Gaussians,
+    Mixture,
+    StandardNormal,
+    VampPrior,
+    gaussian_kl,
+    prior_log_prob,
+    scattered,
+)
+from training.recipe import Recipe, RecipeError
+
+LOG_VARIANCE_BOUND = 10.0
+"""The encoder's log-variance is squashed smoothly into (-10, 10): standard deviations of 0.0067 to 148."""
+
+
+class Vae(nn.Module):
+    """q(z | x) = N(mean, exp(log_variance)), p(z) = the prior, p(x | z) = likelihood(decoder(z))."""
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        decoder: nn.Module,
+        likelihood: Likelihood,
+        latent: int,
+        prior: StandardNormal | VampPrior | Mixture,
+    ) -> None:
+        """Join an encoder to 2 D outputs, a decoder from D latents, a likelihood and a prior."""
+        super().__init__()
+        self.encoder = encoder
+        self.decoder = decoder
+        self.likelihood = likelihood
+        self.latent = latent
+        self.prior = prior
+
+    @property
+    def support(self) -> Support:
+        """What values an item has."""
+        return self.likelihood.support
+
+    def encode(self, items: Tensor) -> tuple[Tensor, Tensor]:
+        """The posterior's mean and log-variance, each (B, D)."""
+        outputs = self.encoder(items)
+        mean, raw = outputs[:, : self.latent], outputs[:, self.latent :]
+        return mean, LOG_VARIANCE_BOUND * torch.tanh(raw / LOG_VARIANCE_BOUND)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """The likelihood's parameters of latents (B, D)."""
+        return self.likelihood.bounded(self.decoder(latents))
+
+    def components(self) -> Gaussians | None:
+        """The Gaussians of a mixture prior, or None for N(0, I)."""
+        return self.prior.gaussians(self.encode)
+
+
+class ScoreTerms(NamedTuple):
+    """All that both bounds need; the `score` graph returns exactly these."""
+
+    log_likelihood: Tensor
+    """(B, K) nats: log p(x | z_k)."""
+    log_prior: Tensor
+    """(B, K) nats: log p(z_k)."""
+    log_posterior: Tensor
+    """(B, K) nats: log q(z_k | x)."""
+    kl: Tensor
+    """(B,) nats: KL(q(z | x) || p(z)), analytic for N(0, I), else the mean of the K draws' log q - log p."""
+
+    @property
+    def log_weights(self) -> Tensor:
+        """(B, K) nats: the logarithms of the importance weights p(x, z_k) / q(z_k | x)."""
+        return self.log_likelihood + self.log_prior - self.log_posterior
+
+
+class Draws(NamedTuple):
+    """K draws from the posterior of each item, and what they are worth."""
+
+    mean: Tensor
+    """(B, D), the posterior's."""
+    log_variance: Tensor
+    """(B, D), the posterior's."""
+    latents: Tensor
+    """(B, K, D)."""
+    log_likelihood: Tensor
+    """(B, K) nats."""
+    log_prior: Tensor
+    """(B, K) nats."""
+
+
+def draw_posterior(vae: Vae, items: Tensor, eps: Tensor, components: Gaussians | None) -> Draws:
+    """Reparametrised draws z = mean + std * eps of items, for standard normal eps (B, K, D)."""
+    mean, log_variance = vae.encode(items)
+    latents = mean.unsqueeze(1) + torch.exp(0.5 * log_variance).unsqueeze(1) * eps
+    K = eps.shape[1]
+    # The decoder sees one flat batch of B K rows.
+    repeated = items.unsqueeze(1).expand(-1, K, *items.shape[1:]).flatten(0, 1)
+    log_likelihood = vae.likelihood.log_prob(vae.decode(latents.flatten(0, 1)), repeated)
+    log_prior = prior_log_prob(latents, components)
+    return Draws(mean, log_variance, latents, log_likelihood.reshape(-1, K), log_prior)
+
+
+def posterior_log_prob(eps: Tensor, log_variance: Tensor) -> Tensor:
+    """Log q(z_k | x) in nats, (B, K), of the draws that eps (B, K, D) made with log-variances (B, D)."""
+    # (z - mean) / std is eps itself: computing it anew would only lose digits.
+    return prior_log_prob(eps, None) - 0.5 * item_sum(log_variance).unsqueeze(-1)
+
+
+def score_terms(vae: Vae, items: Tensor, eps: Tensor) -> ScoreTerms:
+    """The terms of both bounds for items (B, *item) and standard normal eps (B, K, D)."""
+    components = vae.components()
+    draws = draw_posterior(vae, items, eps, components)
+    log_posterior = posterior_log_prob(eps, draws.log_variance)
+    if components is None:
+        kl = item_sum(gaussian_kl(draws.mean, draws.log_variance))
+    else:
+        kl = item_sum(log_posterior - draws.log_prior) / eps.shape[1]
+    return ScoreTerms(draws.log_likelihood, draws.log_prior, log_posterior, kl)
+
+
+def elbo(terms: ScoreTerms) -> Tensor:
+    """The evidence lower bound with the K draws at hand, (B,) nats."""
+    return terms.log_likelihood.mean(1) - terms.kl
+
+
+def importance_bound(terms: ScoreTerms) -> Tensor:
+    """Importance-weighted bound on log p(x) with the K draws at hand, (B,) nats.
+
+    Source: Burda et al. 2016, arXiv:1509.00519, equation 8.
+    """
+    log_weights = terms.log_weights
+    return torch.logsumexp(log_weights, dim=1) - math.log(log_weights.shape[1])
+
+
+def reconstruct(vae: Vae, items: Tensor) -> Tensor:
+    """The likelihood's mean at the posterior mean of items (B, *item), shaped like them."""
+    mean, _ = vae.encode(items)
+    return vae.likelihood.mean(vae.decode(mean))
+
+
+def with_fixed_prior(vae: Vae) -> Vae:
+    """The same model with its learned prior turned into the mixture it has become."""
+    components = vae.components()
+    if components is None:
+        return vae
+    fixed = Mixture(components).requires_grad_(False)
+    return Vae(vae.encoder, vae.decoder, vae.likelihood, vae.latent, fixed)
+
+
+def make_vae(recipe: Recipe, dataset: Dataset) -> Vae:
+    """The untrained VAE of a recipe with a [vae] table.
+
+    Raises:
+        NetworkError: The networks do not fit the items.
+        RecipeError: The prior has more pseudo-inputs than there are training items.
+        SupportError: The likelihood does not fit the dataset.
+    """
+    assert recipe.vae is not None
+    likelihood = make_likelihood(recipe.vae, dataset)
+    encoder: nn.Module = make_encoder(recipe.network, dataset.item_shape, outputs=2 * recipe.network.latent)
+    shift, scale = torch.zeros(()), torch.ones(())
+    if dataset.scaling is not None:
+        encoder = nn.Sequential(Standardise(dataset.scaling), encoder)
+        shift, scale = torch.from_numpy(dataset.scaling.shift), torch.from_numpy(dataset.scaling.scale)
+    prior: StandardNormal | VampPrior | Mixture = StandardNormal()
+    if recipe.vae.prior == "mixture":
+        prior = scattered(recipe.vae.prior_components, recipe.network.latent)
+    if recipe.vae.prior == "vamp":
+        count, rows = recipe.vae.prior_components, len(dataset.items["train"])
+        if count > rows:
+            raise RecipeError(
+                f"vae.prior_components is {count}, but its pseudo-inputs begin as training items, of which "
+                f"there are {rows}; lower it, or use the prior 'mixture'"
+            )
+        items = torch.from_numpy(dataset.items["train"][:count])
+        prior = VampPrior(items, likelihood.support, shift, scale)
+    first, *rest = dataset.item_shape
+    decoder = make_decoder(recipe.network, (first * likelihood.parameters_per_value, *rest))
+    return Vae(encoder, decoder, likelihood, recipe.network.latent, prior)

@@ -1,5 +1,0 @@
-"""Quality and diversity of what a generator draws, measured against data by rules the field shares."""
-
-from training.quality.measure import FLOOR, measure_quality
-
-__all__ = ["FLOOR", "measure_quality"]
