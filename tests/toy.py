@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 from scipy.special import logsumexp
 
-from service.format.manifest import GraphName, MixturePrior, Support
+from service.format.manifest import GraphName, MixturePriorSpec, Support
 from service.format.versions import sha256_of, stage
 from tests.handmade import (
     CALIBRATION_ITEMS,
@@ -105,10 +105,10 @@ def publish_toy(
     )
 
 
-def _write_prior(staging: Path) -> MixturePrior:
+def _write_prior(staging: Path) -> MixturePriorSpec:
     path = staging / "prior.npz"
     np.savez(path, weights=WEIGHTS, means=MEANS, log_variances=LOG_VARIANCES)
-    return MixturePrior(file=path.name, sha256=sha256_of(path), components=len(WEIGHTS))
+    return MixturePriorSpec(file=path.name, sha256=sha256_of(path), components=len(WEIGHTS))
 
 
 def _encode_nodes() -> list[Any]:

@@ -24,7 +24,7 @@ from service.format.manifest import (
     GraphName,
     GraphSpec,
     LogitsSpec,
-    MixturePrior,
+    MixturePriorSpec,
     Objective,
     ScoreDefaults,
 )
@@ -195,11 +195,11 @@ def _constants() -> dict[str, Any]:
     }
 
 
-def _write_prior(staging: Path) -> MixturePrior:
+def _write_prior(staging: Path) -> MixturePriorSpec:
     path = staging / "prior.npz"
     means: Floats = np.array([[-1.0, 0.5], [1.0, -0.5]], np.float32)
     np.savez(path, weights=np.array([0.4, 0.6]), means=means, log_variances=np.zeros_like(means))
-    return MixturePrior(file=path.name, sha256=sha256_of(path), components=len(means))
+    return MixturePriorSpec(file=path.name, sha256=sha256_of(path), components=len(means))
 
 
 def _write_logits(staging: Path) -> LogitsSpec:

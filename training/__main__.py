@@ -24,7 +24,7 @@ from training.export.parity import ParityError, verify_version
 from training.export.publish import export
 from training.export.recalibration import recalibrate
 from training.loop.checkpoint import CheckpointError
-from training.loop.distributed import GroupError, join_group
+from training.loop.distributed import ProcessGroupError, join_group
 from training.loop.interrupt import INTERRUPTED
 from training.loop.loop import DivergenceError, train
 from training.loop.progress import counter, progress_bar
@@ -43,7 +43,7 @@ _EXPECTED = (
     DataError,
     DivergenceError,
     GraphError,
-    GroupError,
+    ProcessGroupError,
     InvalidVersion,
     NetworkError,
     OSError,

@@ -12,7 +12,7 @@ from typing import Final
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api.deadline import ClientGone, Watchman
-from service.api.exchange import Connection, request_ids
+from service.api.exchange import Exchange, request_ids
 from service.api.keys import Keys
 from service.api.open_inference.rest import OpenInference, is_open_inference
 from service.api.v1.handler import Handler
@@ -53,27 +53,27 @@ class Dispatcher:
             return
         if self._watchman is None:
             self._watchman = Watchman(asyncio.get_running_loop())
-        connection = Connection(scope, receive, send, self._metrics, self._watchman, self._fresh_id)
+        exchange = Exchange(scope, receive, send, self._metrics, self._watchman, self._fresh_id)
         self._metrics.inflight.add(1)
         try:
             if self._keys is not None and scope["path"].startswith(_ASKS_FOR_KEYS):
-                connection.check_key(self._keys)
-            if await self._operations.serve(connection):
+                exchange.check_key(self._keys)
+            if await self._operations.serve(exchange):
                 pass
             elif is_open_inference(scope["path"]):
-                await self._open_inference.serve(connection)
+                await self._open_inference.serve(exchange)
             else:
-                scope[REQUEST_ID] = connection.request_id
-                await self._app(scope, connection.receive, connection.send)
+                scope[REQUEST_ID] = exchange.request_id
+                await self._app(scope, exchange.receive, exchange.send)
         except ClientGone:
-            connection.status = 499  # never sent; the convention for a client that closed
+            exchange.status = 499  # never sent; the convention for a client that closed
             self._metrics.rejected.labels("client_gone").inc()
         except asyncio.CancelledError:  # the server gave up waiting for the requests in flight
-            await connection.fail(Draining("the service is shutting down"))
+            await exchange.fail(Draining("the service is shutting down"))
         except Exception as error:
-            await connection.fail(error)
+            await exchange.fail(error)
         finally:
             self._metrics.inflight.add(-1)
-            connection.count()
+            exchange.count()
             if self._logs:
-                connection.log()
+                exchange.log()

@@ -39,7 +39,7 @@ def request_ids() -> Callable[[], str]:
     return lambda: f"{own}{next(numbers):016x}"
 
 
-class Connection:
+class Exchange:
     """One HTTP request and its answer: headers, request id, status, and what the metrics count."""
 
     __slots__ = (

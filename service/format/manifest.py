@@ -133,7 +133,7 @@ def is_picture(item_shape: Sequence[int]) -> bool:
     return len(item_shape) == 3 and item_shape[0] in (1, 3)
 
 
-class MixturePrior(FileSpec):
+class MixturePriorSpec(FileSpec):
     """A mixture of M diagonal Gaussians as prior.
 
     The file is an .npz of weights (M,) float64, means (M, D) float32 and log_variances (M, D) float32.
@@ -239,7 +239,7 @@ class Manifest(_Frozen):
     """Tables: what the features are, in order; empty for other data."""
     class_names: tuple[str, ...] = ()
     latent_size: Annotated[int, Field(ge=1, le=4096)]
-    prior: Literal["standard_normal"] | MixturePrior
+    prior: Literal["standard_normal"] | MixturePriorSpec
     likelihood: str | None
     noise: Literal["philox4x64-boxmuller-1"]
     graphs: dict[GraphName, GraphSpec]

@@ -18,7 +18,7 @@ from service.format.versions import read_manifest, verify_files
 from service.lifecycle.source import Fingerprint, fingerprint
 from service.observe.metrics import Metrics
 from service.runtime.loader import load
-from service.runtime.model import Served
+from service.runtime.model import LoadedModel
 from service.runtime.session import Provider, choose_provider
 from service.settings import Settings
 
@@ -128,7 +128,7 @@ class Admission:
             self._provider = choose_provider(self._settings.device, graph)
             self._metrics.provider_active.labels(self._provider).set(1)
 
-    async def admit(self, folder: Path, seen: Fingerprint, *, hot: bool) -> Served:
+    async def admit(self, folder: Path, seen: Fingerprint, *, hot: bool) -> LoadedModel:
         """The version of a folder, loaded, warmed and self-tested; its batchers are not started.
 
         Args:
@@ -145,14 +145,14 @@ class Admission:
             reason = error.detail if isinstance(error, ServiceError) else type(error).__name__
             raise Refused(reason.replace(f"{folder}/", "").replace(f"{folder}", folder.name)) from error
 
-    async def _admitted(self, folder: Path, seen: Fingerprint, *, hot: bool) -> Served:
+    async def _admitted(self, folder: Path, seen: Fingerprint, *, hot: bool) -> LoadedModel:
         provider = await asyncio.to_thread(self._verified, folder)
         if self._settings.trial == "always" or (hot and self._settings.trial == "hot"):
             await attempt(folder, provider, self._settings)
-        served = await asyncio.to_thread(load, folder, provider, self._settings, self._metrics, self._threads)
+        loaded = await asyncio.to_thread(load, folder, provider, self._settings, self._metrics, self._threads)
         if await asyncio.to_thread(fingerprint, folder) != seen:
             raise InvalidVersion("its files were changed while it was loaded")
-        return served
+        return loaded
 
     def _verified(self, folder: Path) -> Provider:
         """Tells what is damaged at once, without a process for it; chooses the provider, if that is open."""

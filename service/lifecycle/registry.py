@@ -30,7 +30,7 @@ from service.lifecycle.remote import Mirror
 from service.lifecycle.source import Fingerprint, Shelf, shelves, wanted
 from service.observe.metrics import Metrics
 from service.runtime.allocator import give_back
-from service.runtime.model import Served
+from service.runtime.model import LoadedModel
 from service.settings import Settings
 
 State = Literal["loading", "ready", "failed", "unloaded"]
@@ -46,7 +46,7 @@ class Entry:
     folder: Path
     state: State = "unloaded"
     reason: str = ""
-    served: Served | None = None
+    loaded: LoadedModel | None = None
     """While it is ready."""
     seen: Fingerprint = ()
     """Its files at the last look; empty once it has gone."""
@@ -93,7 +93,7 @@ class Registry:
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self._models: dict[str, Model] = {}
-        self._routes: dict[tuple[str, str | None], Served] = {}
+        self._routes: dict[tuple[str, str | None], LoadedModel] = {}
         self._started = False
         self._settings = settings
         self._metrics = metrics
@@ -102,16 +102,16 @@ class Registry:
         self._turn = asyncio.Lock()
         self._leaving: set[asyncio.Task[None]] = set()
 
-    def get(self, name: str, version: str | None = None) -> Served:
+    def get(self, name: str, version: str | None = None) -> LoadedModel:
         """The version asked for, by number or alias; else the champion, if there is one, or the newest ready.
 
         Raises:
             UnknownModel, UnknownVersion: there is none; says which there are.
             Loading, LoadFailed: it is there, but cannot answer.
         """
-        served = self._routes.get((name, version))
-        if served is not None:
-            return served
+        loaded = self._routes.get((name, version))
+        if loaded is not None:
+            return loaded
         entry = self.entry(name, version)
         if entry.state == "failed":
             raise LoadFailed(f"version {entry.version} of {name} could not be loaded; /v1/models says why")
@@ -163,7 +163,7 @@ class Registry:
     @property
     def healthy(self) -> bool:
         """False once a batcher of any version keeps dying."""
-        return all(entry.served is None or entry.served.healthy for entry in self.entries())
+        return all(entry.loaded is None or entry.loaded.healthy for entry in self.entries())
 
     def find(self) -> None:
         """Lists the versions there are and settles the provider; no model is loaded yet.
@@ -269,14 +269,14 @@ class Registry:
         """Has a model's versions answer as they stand now, all of them from the same moment on."""
         before = model.answering
         model.choose()
-        routes = {route: served for route, served in self._routes.items() if route[0] != model.name}
+        routes = {route: loaded for route, loaded in self._routes.items() if route[0] != model.name}
         meanings = {str(version): version for version in model.entries} | dict(model.aliases)
         ready = model.ready()
         for meaning, version in meanings.items():
-            if version in ready and (served := ready[version].served) is not None:
-                routes[model.name, meaning] = served
-        if model.answering is not None and model.answering.served is not None:
-            routes[model.name, None] = model.answering.served
+            if version in ready and (loaded := ready[version].loaded) is not None:
+                routes[model.name, meaning] = loaded
+        if model.answering is not None and model.answering.loaded is not None:
+            routes[model.name, None] = model.answering.loaded
         self._routes = routes
         if self._started and model.answering is not before and model.answering is not None:
             log.info("version %d of %s answers now", model.answering.version, model.name)
@@ -299,7 +299,7 @@ class Registry:
             model.entries.setdefault(version, Entry(name, version, folder))
         for entry in list(model.entries.values()):
             self._note_files(entry, shelf.versions.get(entry.version, ()))
-            if not entry.seen and entry.served is None:
+            if not entry.seen and entry.loaded is None:
                 del model.entries[entry.version]
                 self._metrics.model_failed.labels(name, str(entry.version)).set(0)
 
@@ -355,7 +355,7 @@ class Registry:
         entry.state = "loading"
         labels = entry.name, str(entry.version)
         try:
-            served = await self._admission.admit(entry.folder, entry.seen, hot=self._started)
+            loaded = await self._admission.admit(entry.folder, entry.seen, hot=self._started)
         except Refused as refusal:
             entry.state, entry.reason = "failed", str(refusal)
             self._metrics.load_failures.labels(entry.name).inc()
@@ -363,24 +363,24 @@ class Registry:
             self._metrics.model_failed.labels(*labels).set(1)
             log.error("%s/%s stays out: %s", *labels, refusal, exc_info=refusal.__cause__)  # noqa: TRY400
             return
-        manifest = served.manifest
+        manifest = loaded.manifest
         self._metrics.initialise(manifest.name, manifest.operations)
         self._metrics.model_loaded.labels(*labels).set(1)
         self._metrics.model_failed.labels(*labels).set(0)
-        self._metrics.model_info.labels(*labels, manifest.family, served.provider, manifest.sha256).set(1)
-        served.start()
-        entry.served, entry.state, entry.reason = served, "ready", ""
-        log.info("serving %s/%s on %s", *labels, served.provider)
+        self._metrics.model_info.labels(*labels, manifest.family, loaded.provider, manifest.sha256).set(1)
+        loaded.start()
+        entry.loaded, entry.state, entry.reason = loaded, "ready", ""
+        log.info("serving %s/%s on %s", *labels, loaded.provider)
 
     def _let_go(self, model: Model, entries: list[Entry]) -> None:
         """Has entries answer nothing new, and gives their memory back once they have answered all else."""
         for entry in entries:
-            served, entry.served, entry.state = entry.served, None, "unloaded"
+            loaded, entry.loaded, entry.state = entry.loaded, None, "unloaded"
             self._metrics.model_loaded.labels(entry.name, str(entry.version)).set(0)
             if not entry.seen:
                 del model.entries[entry.version]
-            if served is not None:
-                task = asyncio.create_task(_left(served), name=f"let go of {entry.name}/{entry.version}")
+            if loaded is not None:
+                task = asyncio.create_task(_left(loaded), name=f"let go of {entry.name}/{entry.version}")
                 self._leaving.add(task)
                 task.add_done_callback(self._leaving.discard)
 
@@ -398,18 +398,18 @@ class Registry:
             task.cancel()
         await asyncio.gather(*self._leaving, return_exceptions=True)
         for entry in self.entries():
-            if entry.served is not None:
-                await entry.served.stop()
+            if entry.loaded is not None:
+                await entry.loaded.stop()
         self._admission.close()
 
 
-async def _left(served: Served) -> None:
+async def _left(loaded: LoadedModel) -> None:
     """Stops a version once nobody uses it, and gives its memory back."""
     try:
-        await served.drained()
+        await loaded.drained()
     finally:
-        await served.stop()
-    name, version = served.manifest.name, served.manifest.version
-    del served
+        await loaded.stop()
+    name, version = loaded.manifest.name, loaded.manifest.version
+    del loaded
     await asyncio.to_thread(give_back)
     log.info("let go of %s/%d", name, version)

@@ -1,8 +1,8 @@
 """What a version draws its latents from: a standard normal, or a mixture of diagonal Gaussians.
 
-Sample i of seed s owns item i of the streams of s (`service.numerics.noise`), so its latent depends on nothing
-else: not on how many are drawn together, nor on where the drawing starts. Shapes: D latent dimensions,
-M components.
+Sample i of seed s owns item i of the streams of s (`service.numerics.noise`), so its latent depends on
+nothing else: not on how many are drawn together, nor on where the drawing starts. Shapes: D latent
+dimensions, M components.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import InvalidVersion
-from service.format.manifest import Manifest, MixturePrior
+from service.format.manifest import Manifest, MixturePriorSpec
 from service.format.versions import read_arrays
 from service.numerics.noise import (
     Arrays,
@@ -161,7 +161,7 @@ def read_prior(folder: Path, manifest: Manifest) -> Prior:
         InvalidVersion: its file is not the mixture that the manifest says; says what is wrong.
     """
     spec = manifest.prior
-    if not isinstance(spec, MixturePrior):
+    if not isinstance(spec, MixturePriorSpec):
         return StandardNormal(manifest.latent_size)
     path, rows = folder / spec.file, (spec.components, manifest.latent_size)
     stored = read_arrays(

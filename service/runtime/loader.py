@@ -19,7 +19,7 @@ from service.observe.metrics import Metrics
 from service.runtime.batcher import Batcher, Compute
 from service.runtime.engine import Engine
 from service.runtime.filtered_sampling import Filter
-from service.runtime.model import SAMPLE_STAGE, Served
+from service.runtime.model import SAMPLE_STAGE, LoadedModel
 from service.runtime.queue import Limits
 from service.runtime.scorer import BOUNDS_STAGE, Scorer
 from service.runtime.session import Provider
@@ -37,7 +37,9 @@ _FEWEST_ROWS: Final = 8
 log = logging.getLogger(__name__)
 
 
-def load(folder: Path, provider: Provider, settings: Settings, metrics: Metrics, threads: Executor) -> Served:
+def load(
+    folder: Path, provider: Provider, settings: Settings, metrics: Metrics, threads: Executor
+) -> LoadedModel:
     """Verifies, loads, warms and self-tests a version. Blocks; the batchers are not started.
 
     Raises:
@@ -60,7 +62,7 @@ def load(folder: Path, provider: Provider, settings: Settings, metrics: Metrics,
     if logits is not None and real_logits is not None:
         scored = batchers["generate_scored"]
         chooser = Filter(prior, real_logits, logits.largest, scored, settings.max_waiting_rows)
-    return Served(manifest, provider, prior, batchers, scorer, chooser)
+    return LoadedModel(manifest, provider, prior, batchers, scorer, chooser)
 
 
 def _read_calibrations(folder: Path, manifest: Manifest) -> dict[Statistic, Calibration]:

@@ -29,7 +29,7 @@ SAMPLE_STAGE: Final = "sample"
 """The batcher from noise to samples, beside those of the graphs."""
 
 
-class Served:
+class LoadedModel:
     """A loaded version. Make one with `service.runtime.loader.load`, then `start` it in the event loop.
 
     Whoever lets it answer does so in a block, `with served:`, so that it can be let go after the last.

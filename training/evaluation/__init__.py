@@ -10,9 +10,9 @@ from training.data import Dataset
 from training.evaluation.gan import evaluate_gan
 from training.evaluation.vae import Watch, evaluate_vae
 from training.loop.checkpoint import Checkpoint
-from training.loop.gan import GanStep
-from training.loop.step import Step
-from training.loop.vae import VaeStep
+from training.loop.gan import GanTask
+from training.loop.task import Task
+from training.loop.vae import VaeTask
 from training.options import EvaluationOptions
 from training.recipe import Recipe
 
@@ -30,14 +30,14 @@ __all__ = [
 _FILE = "evaluation.json"
 
 
-def evaluate(step: Step, recipe: Recipe, dataset: Dataset, watch: Watch) -> dict[str, Metric]:
+def evaluate(step: Task, recipe: Recipe, dataset: Dataset, watch: Watch) -> dict[str, Metric]:
     """Measure a trained model on the test split, by the recipe's [evaluation] table.
 
     `watch` is told of every test item whose likelihood has been sampled.
     """
-    if isinstance(step, VaeStep):
+    if isinstance(step, VaeTask):
         return evaluate_vae(step.model, dataset, recipe.evaluation, watch)
-    assert isinstance(step, GanStep)
+    assert isinstance(step, GanTask)
     assert recipe.gan is not None
     return evaluate_gan(step.model, recipe.gan, dataset, recipe.evaluation)
 

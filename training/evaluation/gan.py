@@ -9,8 +9,8 @@ from service.format.manifest import DiscriminatorSpec, Metric
 from training.data import Dataset, Items
 from training.evaluation.discriminator import CHOICES, Discrimination, calibrate_discriminator, choose
 from training.evaluation.mean import mean_metric
-from training.metrics.measure import make_yardstick, measure_quality
-from training.metrics.yardsticks import PointYardstick
+from training.metrics.evaluators import PointEvaluator
+from training.metrics.measure import make_evaluator, measure_quality
 from training.models.gan import Gan
 from training.models.networks import parameter_count
 from training.options import EvaluationOptions, GanOptions
@@ -42,13 +42,13 @@ def evaluate_gan(
 
 def _chosen_figures(gan: Gan, found: Discrimination, dataset: Dataset, seed: int) -> dict[str, Metric]:
     """What choosing among proposals makes of points about known modes; names end in the method's."""
-    yardstick = make_yardstick(dataset, seed)
-    if not isinstance(yardstick, PointYardstick):
+    evaluator = make_evaluator(dataset, seed)
+    if not isinstance(evaluator, PointEvaluator):
         return {}
     return {
         f"{name}_{choice}": metric
         for choice in CHOICES
-        for name, metric in yardstick.modes(choose(gan, found, choice, yardstick.rows, seed)).items()
+        for name, metric in evaluator.modes(choose(gan, found, choice, evaluator.rows, seed)).items()
     }
 
 

@@ -16,8 +16,8 @@ from service.numerics.prior import read_prior
 from training.data import Dataset, Items
 from training.data.options import DataOptions
 from training.export.parity import open_session
-from training.metrics.measure import make_yardstick
-from training.metrics.yardsticks import Measured, Yardstick
+from training.metrics.evaluators import Evaluator, Measured
+from training.metrics.measure import make_evaluator
 
 _ROWS = 500
 
@@ -45,11 +45,11 @@ def measure_beside(
                 verify_files(folder, manifest)
                 if _data_of(manifest) == data:
                     found[folder] = manifest
-    yardstick = make_yardstick(dataset, seed) if found else None
-    if yardstick is None:
+    evaluator = make_evaluator(dataset, seed) if found else None
+    if evaluator is None:
         return {}
     return {
-        f"{manifest.name}/{manifest.version}": _measured(folder, manifest, yardstick, seed)
+        f"{manifest.name}/{manifest.version}": _measured(folder, manifest, evaluator, seed)
         for folder, manifest in found.items()
     }
 
@@ -58,8 +58,8 @@ def _data_of(manifest: Manifest) -> DataOptions:
     return DataOptions.model_validate(manifest.provenance.recipe.get("data"))
 
 
-def _measured(folder: Path, manifest: Manifest, yardstick: Yardstick, seed: int) -> Measured:
-    return yardstick.measure(draw_samples(folder, manifest, yardstick.rows, seed))
+def _measured(folder: Path, manifest: Manifest, evaluator: Evaluator, seed: int) -> Measured:
+    return evaluator.measure(draw_samples(folder, manifest, evaluator.rows, seed))
 
 
 def draw_samples(folder: Path, manifest: Manifest, count: int, seed: int) -> Items:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 
-from service.format.manifest import Manifest, Metric, MixturePrior, Support, is_picture
+from service.format.manifest import Manifest, Metric, MixturePriorSpec, Support, is_picture
 from training.anomaly.auroc import AUROC, MEASURED
 from training.data import Dataset
 from training.evaluation import figure_texts
 from training.evaluation.discriminator import BUDGET, CHOICES
 from training.evaluation.platt import ReliabilityRow
+from training.metrics.evaluators import Measured
 from training.metrics.measure import FLOOR, quality_names
-from training.metrics.yardsticks import Measured
 from training.recipe import shipped_recipe
 
 _VALUES: dict[Support, str] = {
@@ -45,7 +45,7 @@ def _card(manifest: Manifest, dataset: Dataset, beside: Mapping[str, Measured]) 
     values = _VALUES[manifest.support]
     likelihood = f", {manifest.likelihood} likelihood" if manifest.likelihood else ""
     prior = "prior N(0, I)"
-    if isinstance(manifest.prior, MixturePrior):
+    if isinstance(manifest.prior, MixturePriorSpec):
         prior = f"a mixture of {manifest.prior.components} Gaussians as prior"
     pictures = ""
     if is_picture(manifest.item_shape):

@@ -23,7 +23,7 @@ from service.format.manifest import (
     GraphSpec,
     Manifest,
     Metric,
-    MixturePrior,
+    MixturePriorSpec,
     NoiseFree,
     Parity,
     Provenance,
@@ -46,9 +46,9 @@ from training.export.graphs import Graph, export_graph
 from training.export.operations import gan_graphs, vae_graphs
 from training.export.parity import Exported, measure_parity, open_session, write_self_test
 from training.export.provenance import commit, library_versions
-from training.loop.gan import GanStep
-from training.loop.step import Step
-from training.loop.vae import VaeStep
+from training.loop.gan import GanTask
+from training.loop.task import Task
+from training.loop.vae import VaeTask
 from training.metrics.measure import quality_names
 from training.models.gan import STATISTICS, Gan
 from training.models.vae import Vae, with_fixed_prior
@@ -64,7 +64,7 @@ Say = Callable[[str], None]
 
 
 def export(
-    step: Step, recipe: Recipe, dataset: Dataset, metrics: dict[str, Metric], models: Path, say: Say
+    step: Task, recipe: Recipe, dataset: Dataset, metrics: dict[str, Metric], models: Path, say: Say
 ) -> Path:
     """Export, check, calibrate and publish a trained model as the next version; returns the version's folder.
 
@@ -80,8 +80,8 @@ def export(
         GraphError: A graph breaks a rule of the contract.
         ParityError: A graph does not compute what the model computes.
     """
-    assert isinstance(step, VaeStep | GanStep)
-    model = with_fixed_prior(step.model) if isinstance(step, VaeStep) else step.model
+    assert isinstance(step, VaeTask | GanTask)
+    model = with_fixed_prior(step.model) if isinstance(step, VaeTask) else step.model
     staging = stage(models, recipe.name)
     try:
         parts = _Parts(metrics=dict(metrics))
@@ -217,14 +217,14 @@ def _view(dataset: Dataset) -> tuple[tuple[float, float], tuple[float, float]] |
     return (x - half, x + half), (y - half, y + half)
 
 
-def _write_prior(model: Vae | Gan, path: Path) -> Literal["standard_normal"] | MixturePrior:
+def _write_prior(model: Vae | Gan, path: Path) -> Literal["standard_normal"] | MixturePriorSpec:
     """The prior as the manifest names it; a mixture's Gaussians go to `path`."""
     mixture = _mixture(model)
     if mixture is None:
         return "standard_normal"
     weights, means, log_variances = (tensor.numpy() for tensor in mixture)
     np.savez(path, allow_pickle=False, weights=weights, means=means, log_variances=log_variances)
-    return MixturePrior(file=path.name, sha256=sha256_of(path), components=len(means))
+    return MixturePriorSpec(file=path.name, sha256=sha256_of(path), components=len(means))
 
 
 def _mixture(model: Vae | Gan) -> tuple[Tensor, Tensor, Tensor] | None:

@@ -19,12 +19,12 @@ from torch.nn.parallel import DistributedDataParallel
 Device = Literal["auto", "cpu", "cuda"]
 
 
-class GroupError(RuntimeError):
+class ProcessGroupError(RuntimeError):
     """The processes cannot train this together; the message says why and what to do."""
 
 
 @dataclass(frozen=True)
-class Group:
+class ProcessGroup:
     """This process among those that train together."""
 
     rank: int = 0
@@ -63,47 +63,47 @@ class Group:
         """Refuse to go on with processes that disagree.
 
         Raises:
-            GroupError: `value` differs from process to process.
+            ProcessGroupError: `value` differs from process to process.
         """
         if self.size == 1:
             return
         values: list[int | None] = [None] * self.size
         distributed.all_gather_object(values, value)
         if len(set(values)) > 1:
-            raise GroupError(
+            raise ProcessGroupError(
                 f"the processes disagree about {what}: {values}, in order of their ranks; all have to see "
                 "the same run folder, so put it on storage that the machines share"
             )
 
 
-ALONE = Group()
+ALONE = ProcessGroup()
 """One process on the CPU."""
 
 
 @contextmanager
-def join_group(device: Device) -> Iterator[Group]:
+def join_group(device: Device) -> Iterator[ProcessGroup]:
     """Join the processes `torchrun` started, or train alone without it; leave them at the end.
 
     Communicates by nccl between CUDA devices and by gloo otherwise.
 
     Raises:
-        GroupError: `cuda` was asked for and there is none, there are fewer devices than processes, or another
-            process has gone.
+        ProcessGroupError: `cuda` was asked for and there is none, there are fewer devices than processes,
+            or another process has gone.
     """
     local_rank, size = int(os.environ.get("LOCAL_RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     chosen = _device(device, local_rank)
     if size == 1:
-        yield Group(device=chosen)
+        yield ProcessGroup(device=chosen)
         return
     backend = "gloo" if chosen.type == "cpu" else "nccl"
     distributed.init_process_group(backend, device_id=chosen if chosen.type == "cuda" else None)
     rank = distributed.get_rank()
     try:
-        yield Group(rank, size, chosen)
+        yield ProcessGroup(rank, size, chosen)
     except RuntimeError as error:
         if type(error) is not RuntimeError and not isinstance(error, distributed.DistError):
             raise
-        raise GroupError(
+        raise ProcessGroupError(
             f"process {rank} of {size} stopped, most likely because another one did: {error}; "
             "start them again with --resume to go on from the newest checkpoint"
         ) from error
@@ -116,7 +116,7 @@ def _device(device: Device, local_rank: int) -> torch.device:
     if found > local_rank:
         return torch.device("cuda", local_rank)
     if device == "cuda" or found:
-        raise GroupError(
+        raise ProcessGroupError(
             f"process {local_rank} of this machine needs CUDA device {local_rank}, but {found} are usable; "
             "start fewer processes (--nproc-per-node), or set loop.device to 'cpu'"
         )

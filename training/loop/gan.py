@@ -8,16 +8,16 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from training.loop.step import Noise, Phase, Rate
+from training.loop.task import Noise, Phase, Rate
 from training.losses.gan import LOSSES, gradient_penalty, packed, slope_penalty, value_function
 from training.losses.terms import Terms
-from training.metrics.watch import Watch
+from training.metrics.monitor import Watch
 from training.models.gan import Gan
 from training.models.likelihoods import SupportError
 from training.options import EncoderOptions, GanOptions
 
 
-class GanStep:
+class GanTask:
     """Trains discriminator and generator in turn, by the recipe's objective."""
 
     def __init__(self, model: Gan, options: GanOptions, steps: int, watch: Watch | None = None) -> None:
@@ -137,7 +137,7 @@ def _latents(gan: Gan, noise: Noise, rows: int) -> tuple[Tensor, Tensor | None]:
     return prior.latents(normals, components), components
 
 
-class EncoderStep:
+class EncoderTask:
     """Trains an encoder E for a generator and a discriminator that stay as they are.
 
     Minimises |x - G(E(x))|^2 / n + kappa |f(x) - f(G(E(x)))|^2 / n_f per item of the data, and, where the

@@ -1,4 +1,4 @@
-"""The training loop: one loop for every model that is a `Step`, in one process or several.
+"""The training loop: one loop for every model that is a `Task`, in one process or several.
 
 Everything random in step n is a function of (seed, n), and a checkpoint holds all the rest, so a resumed
 run equals an uninterrupted one bit for bit on the CPU.
@@ -26,7 +26,7 @@ from training.loop.checkpoint import (
     restore_optimiser,
     write_checkpoint,
 )
-from training.loop.distributed import ALONE, Group, GroupError
+from training.loop.distributed import ALONE, ProcessGroup, ProcessGroupError
 from training.loop.interrupt import interrupt_flag
 from training.loop.journal import Journal
 from training.loop.progress import Watch
@@ -41,7 +41,7 @@ from training.loop.runs import (
     check_recipe,
     make_stage,
 )
-from training.loop.step import MeanLoss, Noise
+from training.loop.task import MeanLoss, Noise
 from training.recipe import Recipe
 
 SAMPLE_ROWS = 64
@@ -69,7 +69,7 @@ def train(
     stage: str = MODEL,
     resume: bool = False,
     watch: Watch | None = None,
-    group: Group = ALONE,
+    group: ProcessGroup = ALONE,
 ) -> Outcome:
     """Train a recipe's model, writing `metrics.jsonl`, `samples/` and `checkpoints/` into `folder`.
 
@@ -87,7 +87,7 @@ def train(
     Raises:
         CheckpointError: The folder holds a checkpoint and `resume` is false, or it is another recipe's.
         DivergenceError: A loss or gradient stopped being finite.
-        GroupError: The batch cannot be shared equally, or the processes see different checkpoints.
+        ProcessGroupError: The batch cannot be shared equally, or the processes see different checkpoints.
         SupportError: Items have values outside of the likelihood's support.
     """
     torch.set_num_threads(recipe.loop.threads)
@@ -104,7 +104,9 @@ def train(
 class _Run:
     """The state of one training run, advanced a step at a time."""
 
-    def __init__(self, recipe: Recipe, dataset: Dataset, stage: Stage, resume: bool, group: Group) -> None:
+    def __init__(
+        self, recipe: Recipe, dataset: Dataset, stage: Stage, resume: bool, group: ProcessGroup
+    ) -> None:
         self.steps_done, self._saved = 0, -1
         self._started, self._seconds_before = time.monotonic(), 0.0
         self._group, self._data = group, dataset.fingerprint
@@ -116,7 +118,7 @@ class _Run:
         self._validation = torch.from_numpy(dataset.items["validation"][: self._options.validation_rows])
         self._rows = min(self._options.batch_rows, len(self._train))
         if self._rows % group.size:
-            raise GroupError(
+            raise ProcessGroupError(
                 f"batches of {self._rows} rows cannot be shared equally by {group.size} processes; "
                 "set loop.batch_rows to a multiple of their number"
             )
@@ -243,7 +245,7 @@ class _Run:
             self.journal.write_means(n, rate)
         if n % options.validate_every == 0 or last:
             # The same noise each time: differences along the run are the model's.
-            noise = Noise(self._recipe.seed, Noise.VALIDATION, 0, Group(device=self._group.device))
+            noise = Noise(self._recipe.seed, Noise.VALIDATION, 0, ProcessGroup(device=self._group.device))
             with torch.no_grad():
                 samples = self._averaged.sample(noise, SAMPLE_ROWS).cpu()
                 figures = self._averaged.validate(self._validation.to(self._group.device), noise)

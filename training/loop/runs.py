@@ -12,10 +12,10 @@ from torch import nn
 
 from training.data import Dataset
 from training.loop.checkpoint import Checkpoint, CheckpointError, read_checkpoint
-from training.loop.gan import EncoderStep, GanStep
-from training.loop.step import Noise, Step
-from training.loop.vae import VaeStep
-from training.metrics.watch import make_watch
+from training.loop.gan import EncoderTask, GanTask
+from training.loop.task import Noise, Task
+from training.loop.vae import VaeTask
+from training.metrics.monitor import make_watch
 from training.models.gan import make_gan, make_gan_encoder
 from training.models.vae import make_vae
 from training.options import LoopOptions
@@ -33,7 +33,7 @@ MODEL, ENCODER = "model", "encoder"
 class Stage:
     """What is trained in one go: a model, or the encoder of a GAN that is trained already."""
 
-    step: Step
+    step: Task
     options: LoopOptions
     folder: Path
     """Where its checkpoints and its journal go."""
@@ -56,17 +56,17 @@ def make_stage(recipe: Recipe, dataset: Dataset, folder: Path, name: str) -> Sta
         SupportError: The model's likelihood does not fit the dataset.
     """
     if name != ENCODER:
-        return Stage(make_step(recipe, dataset), recipe.loop, folder)
+        return Stage(make_task(recipe, dataset), recipe.loop, folder)
     gan, checkpoint = _restored(recipe, dataset, folder)
-    assert isinstance(gan, GanStep)
+    assert isinstance(gan, GanTask)
     assert recipe.encoder is not None
     with _seeded(recipe):
         gan.model.encoder = make_gan_encoder(recipe, dataset)
-    step = EncoderStep(gan.model, recipe.encoder)
+    step = EncoderTask(gan.model, recipe.encoder)
     return Stage(step, recipe.encoder.loop, folder / ENCODER, gan.model, checkpoint.fingerprint)
 
 
-def make_step(recipe: Recipe, dataset: Dataset) -> Step:
+def make_task(recipe: Recipe, dataset: Dataset) -> Task:
     """The recipe's model with weights initialised from its seed.
 
     Raises:
@@ -74,9 +74,9 @@ def make_step(recipe: Recipe, dataset: Dataset) -> Step:
     """
     with _seeded(recipe):
         if recipe.vae is not None:
-            return VaeStep(make_vae(recipe, dataset), recipe.vae, recipe.loop.steps)
+            return VaeTask(make_vae(recipe, dataset), recipe.vae, recipe.loop.steps)
         assert recipe.gan is not None
-        return GanStep(make_gan(recipe, dataset), recipe.gan, recipe.loop.steps, make_watch(dataset))
+        return GanTask(make_gan(recipe, dataset), recipe.gan, recipe.loop.steps, make_watch(dataset))
 
 
 @contextlib.contextmanager
@@ -86,7 +86,7 @@ def _seeded(recipe: Recipe) -> Iterator[None]:
         yield
 
 
-def restore_averaged(recipe: Recipe, dataset: Dataset, folder: Path) -> tuple[Step, Checkpoint]:
+def restore_averaged(recipe: Recipe, dataset: Dataset, folder: Path) -> tuple[Task, Checkpoint]:
     """The model with the averaged weights of a run's newest checkpoints, in evaluation mode.
 
     A GAN's encoder is restored with it, and its weights are among the checkpoint's.
@@ -96,7 +96,7 @@ def restore_averaged(recipe: Recipe, dataset: Dataset, folder: Path) -> tuple[St
     """
     step, checkpoint = _restored(recipe, dataset, folder)
     if recipe.encoder is not None:
-        assert isinstance(step, GanStep)
+        assert isinstance(step, GanTask)
         encoder = read_checkpoint(folder / ENCODER / CHECKPOINTS)
         check_recipe(recipe, encoder)
         check_base(checkpoint.fingerprint, encoder, folder / ENCODER)
@@ -113,11 +113,11 @@ def restore_averaged(recipe: Recipe, dataset: Dataset, folder: Path) -> tuple[St
     return step, checkpoint
 
 
-def _restored(recipe: Recipe, dataset: Dataset, folder: Path) -> tuple[Step, Checkpoint]:
+def _restored(recipe: Recipe, dataset: Dataset, folder: Path) -> tuple[Task, Checkpoint]:
     checkpoint = read_checkpoint(folder / CHECKPOINTS)
     check_recipe(recipe, checkpoint, apart_from=(ENCODER,))
     check_data(dataset, checkpoint)
-    step = make_step(recipe, dataset)
+    step = make_task(recipe, dataset)
     step.model.load_state_dict(checkpoint.part("average"))
     step.model.eval().requires_grad_(False)
     return step, checkpoint

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from training.loop.step import Noise, Phase
+from training.loop.task import Noise, Phase
 from training.losses.terms import Terms
 from training.losses.vae import elbo_objective, importance_objective
 from training.models.priors import prior_latents
@@ -14,7 +14,7 @@ from training.models.vae import Vae, elbo, score_terms
 from training.options import VaeOptions
 
 
-class VaeStep:
+class VaeTask:
     """Trains a VAE by the negative of a bound on log p(x)."""
 
     def __init__(self, model: Vae, options: VaeOptions, steps: int) -> None:

@@ -10,7 +10,7 @@ from service.format.manifest import Metric
 from training.data import Dataset, Items
 from training.data.points import MODES
 from training.metrics.distances import SUBSET_ROWS
-from training.metrics.yardsticks import GarmentYardstick, ItemYardstick, PointYardstick, Yardstick
+from training.metrics.evaluators import Evaluator, GarmentEvaluator, ItemEvaluator, PointEvaluator
 
 Draw = Callable[[int], Items]
 """Draws so many items, (count, *item) float32."""
@@ -35,11 +35,11 @@ def measure_quality(draw: Draw, dataset: Dataset, seed: int = 0) -> dict[str, Me
         dataset: Where real items come from.
         seed: Of all resampling; equal arguments give equal figures.
     """
-    yardstick = make_yardstick(dataset, seed)
-    if yardstick is None:
+    evaluator = make_evaluator(dataset, seed)
+    if evaluator is None:
         return {}
-    figures = yardstick.measure(draw(yardstick.rows)).metrics
-    floor = yardstick.measure(yardstick.stand_in).metrics
+    figures = evaluator.measure(draw(evaluator.rows)).metrics
+    floor = evaluator.measure(evaluator.stand_in).metrics
     return figures | {f"{name}{FLOOR}": metric for name, metric in floor.items()}
 
 
@@ -48,18 +48,18 @@ def quality_names(metrics: Mapping[str, Metric]) -> set[str]:
     return {name for name in metrics if name + FLOOR in metrics}
 
 
-def make_yardstick(dataset: Dataset, seed: int = 0) -> Yardstick | None:
+def make_evaluator(dataset: Dataset, seed: int = 0) -> Evaluator | None:
     """What fits the data best; None if there are too few test items to say anything."""
     rows = min(_ROWS, len(dataset.items["test"]), len(dataset.items["train"]))
     if rows < _LEAST_ROWS:
         return None
     if dataset.name in MODES:
-        return PointYardstick(dataset, rows)
+        return PointEvaluator(dataset, rows)
     halved = min(rows, len(dataset.items["train"]) // 2)
     grey = dataset.name == "fashion-mnist" and not _is_binary(dataset.items["test"])
     if grey and halved >= 2 * SUBSET_ROWS:
-        return GarmentYardstick(dataset, halved, seed)
-    return ItemYardstick(dataset, min(rows, _CHEAP_ROWS))
+        return GarmentEvaluator(dataset, halved, seed)
+    return ItemEvaluator(dataset, min(rows, _CHEAP_ROWS))
 
 
 def _is_binary(items: Items) -> bool:

@@ -21,7 +21,7 @@ from training.models.networks import (
     make_decoder,
     make_encoder,
 )
-from training.models.priors import Islands
+from training.models.priors import MixturePrior
 from training.recipe import Recipe
 
 STATISTICS: tuple[Distance, ...] = ("residual", "feature_distance", "f_anogan")
@@ -60,7 +60,9 @@ class Distances(NamedTuple):
 class Generator(nn.Module):
     """A network from latents to items, and the prior of those, unless that is N(0, I)."""
 
-    def __init__(self, network: nn.Module, scaling: Scaling | None, prior: Islands | None = None) -> None:
+    def __init__(
+        self, network: nn.Module, scaling: Scaling | None, prior: MixturePrior | None = None
+    ) -> None:
         """Take a network to unbounded values, and the scaling of items that are in their own units."""
         super().__init__()
         self.network = network
@@ -163,7 +165,7 @@ def make_gan(recipe: Recipe, dataset: Dataset) -> Gan:
     options, latent = recipe.gan, recipe.network.latent
     prior = None
     if options.prior == "mixture":
-        prior = Islands(
+        prior = MixturePrior(
             options.prior_components, latent, options.prior_deviation, options.prior_learning_rate_ratio
         )
     gan = Gan(

@@ -119,7 +119,7 @@ def _log_mean_exp(values: Tensor) -> Tensor:
     return largest.squeeze(-1) + logs - math.log(values.shape[-1])
 
 
-class Islands(nn.Module):
+class MixturePrior(nn.Module):
     """A GAN's prior: M narrow Gaussians, of one width, whose means and weights are learned.
 
     A generator has to tear N(0, I) apart to make data that lie apart, and leaves bridges between; here what

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from service.format.manifest import Column, column_places
-from training.loop.step import Noise
+from training.loop.task import Noise
 from training.models.priors import prior_latents
 from training.models.vae import Vae, reconstruct
 from training.report.page import Section, Table

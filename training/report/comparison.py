@@ -14,8 +14,8 @@ from training.data import Dataset
 from training.evaluation import figure_texts
 from training.metrics.classes import Counts
 from training.metrics.classifier import CLASSIFIER, read_record
+from training.metrics.evaluators import Measured
 from training.metrics.neighbours import K
-from training.metrics.yardsticks import Measured
 from training.report.page import Page, Picture, Section, Table
 from training.report.plotting import BLUE, GREEN, INK, ORANGE, PURPLE, legend_above, plot
 

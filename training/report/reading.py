@@ -16,8 +16,8 @@ from training.data import Dataset, Split, load_dataset
 from training.loop.checkpoint import Checkpoint, has_checkpoint
 from training.loop.journal import METRICS
 from training.loop.runs import CHECKPOINTS, RECIPE, restore_averaged
-from training.loop.step import Noise, Step
-from training.loop.vae import VaeStep
+from training.loop.task import Noise, Task
+from training.loop.vae import VaeTask
 from training.models.vae import Vae, with_fixed_prior
 from training.recipe import Recipe, parse_recipe
 
@@ -42,7 +42,7 @@ class Trained:
 
     recipe: Recipe
     dataset: Dataset
-    step: Step
+    step: Task
     checkpoint: Checkpoint
 
     @property
@@ -53,7 +53,7 @@ class Trained:
     @property
     def vae(self) -> Vae | None:
         """The model if it is a VAE, its prior fixed as what it has become."""
-        return with_fixed_prior(self.step.model) if isinstance(self.step, VaeStep) else None
+        return with_fixed_prior(self.step.model) if isinstance(self.step, VaeTask) else None
 
     def noise(self) -> Noise:
         """The noise that validations of the run see, from its beginning."""

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from service.format.manifest import Metric
 from training.evaluation import figure_texts
-from training.loop.step import Noise
+from training.loop.task import Noise
 from training.models.vae import Vae, elbo, score_terms
 from training.recipe import Recipe, shipped_recipe
 from training.report.page import Picture, Section, Table

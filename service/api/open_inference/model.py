@@ -15,7 +15,7 @@ from service.api.problems import unfit
 from service.errors import Unfit
 from service.observe.metrics import Metrics
 from service.observe.timing import Timing
-from service.runtime.model import Served
+from service.runtime.model import LoadedModel
 
 
 @dataclass(slots=True)
@@ -123,8 +123,8 @@ class InferenceAnswer(NamedTuple):
 class Model:
     """What is the same for all requests to a model of the protocol, which does not hold its version."""
 
-    def __init__(self, served: Served, operation: InferenceOperation, metrics: Metrics) -> None:
-        manifest = served.manifest
+    def __init__(self, loaded: LoadedModel, operation: InferenceOperation, metrics: Metrics) -> None:
+        manifest = loaded.manifest
         self.operation = operation
         self.name = f"{manifest.name}.{operation.name}"
         self.version = str(manifest.version)

@@ -27,7 +27,7 @@ from service.numerics import noise
 from service.numerics.noise import Floats
 from service.observe.timing import Timing
 from service.runtime.filtered_sampling import joined
-from service.runtime.model import Served
+from service.runtime.model import LoadedModel
 from service.settings import Settings
 
 Tensors = tuple[TensorMetadata, ...]
@@ -36,7 +36,7 @@ Tensors = tuple[TensorMetadata, ...]
 class Task(NamedTuple):
     """One request: the arrays that came, which fit the operation's inputs, and its parameters."""
 
-    served: Served
+    loaded: LoadedModel
     arrays: Mapping[str, Array]
     parameters: Any
     settings: Settings
@@ -85,13 +85,13 @@ async def sample(task: Task) -> Outcome:
         check_count(len(seeds), NPY, task.settings)
         how = (parameters.temperature, parameters.output, task.timing)
         if run is not None:
-            return Outcome({"samples": await task.served.sample(*run, *how)})
-        return Outcome({"samples": await task.served.sample_at(seeds, indices, *how)})
+            return Outcome({"samples": await task.loaded.sample(*run, *how)})
+        return Outcome({"samples": await task.loaded.sample_at(seeds, indices, *how)})
     asked = SampleRequest(count=len(seeds), **parameters.model_dump())
-    request = settled(asked, task.served, NPY, task.settings)
+    request = settled(asked, task.loaded, NPY, task.settings)
     assert request.method != "direct"
     assert request.budget is not None
-    chooser = task.served.filter(request.method)
+    chooser = task.loaded.filter(request.method)
     runs = noise.runs_of(seeds, indices)
     chosen = joined([await chooser.sample(*run, request.method, request.budget, task.timing) for run in runs])
     return Outcome({"samples": chosen.samples}, told_of(request, chosen))
@@ -103,7 +103,7 @@ def _ends(values: Array) -> tuple[int, int]:
 
 async def encode(task: Task) -> Outcome:
     """Mean and log-variance (B, D) of each item's posterior; a GAN's has no variance."""
-    mean, log_variance = await task.served.encode(_items(task), task.timing)
+    mean, log_variance = await task.loaded.encode(_items(task), task.timing)
     return Outcome(_present({"mean": mean, "log_variance": log_variance}))
 
 
@@ -111,32 +111,32 @@ async def decode(task: Task) -> Outcome:
     """The items (B, *item) at the latents (B, D)."""
     latents = task.arrays["latents"]
     codecs.check_support(latents, "latent", "latents")
-    return Outcome({"samples": await task.served.decode(latents, task.timing)})
+    return Outcome({"samples": await task.loaded.decode(latents, task.timing)})
 
 
 async def reconstruct(task: Task) -> Outcome:
     """The items decoded from their own encodings, and those."""
-    latents, _ = await task.served.encode(_items(task), task.timing)
-    return Outcome({"reconstructions": await task.served.decode(latents, task.timing), "latents": latents})
+    latents, _ = await task.loaded.encode(_items(task), task.timing)
+    return Outcome({"reconstructions": await task.loaded.decode(latents, task.timing), "latents": latents})
 
 
 async def score(task: Task) -> Outcome:
     """The scores of each item, its surprise, and where calibrated its p-value, each (B,); and a map of it."""
     items = _items(task)
-    scored = await scored_as(task.parameters, task.served, items, task.settings, task.timing)
+    scored = await scored_as(task.parameters, task.loaded, items, task.settings, task.timing)
     arrays = _present(scored.tensors)
     if task.parameters.map:
-        arrays["map"] = await task.served.surprise_map(items, task.timing)
+        arrays["map"] = await task.loaded.surprise_map(items, task.timing)
     return Outcome(arrays, scored.told, scored.flagged, scored.p_values)
 
 
 async def discriminate(task: Task) -> Outcome:
     """What the discriminator says of each item, each (B,)."""
-    return Outcome(await judgements(task.served, _items(task), task.timing))
+    return Outcome(await judgements(task.loaded, _items(task), task.timing))
 
 
 def _items(task: Task) -> Floats:
-    items, manifest = task.arrays["inputs"], task.served.manifest
+    items, manifest = task.arrays["inputs"], task.loaded.manifest
     codecs.check_support(items, manifest.support, "inputs", manifest.columns)
     return items
 

@@ -18,7 +18,7 @@ from service.errors import OperationNotOffered, UnknownModel
 from service.lifecycle.registry import Entry, Registry
 from service.observe.metrics import Metrics, release
 from service.observe.timing import Timing
-from service.runtime.model import Served
+from service.runtime.model import LoadedModel
 from service.settings import Settings
 
 SERVER: Final = "pushforward"
@@ -33,7 +33,7 @@ Written = TypeVar("Written")
 class Found(NamedTuple):
     """A version, and the model of the protocol that one of its operations is."""
 
-    served: Served
+    loaded: LoadedModel
     model: Model
 
 
@@ -47,7 +47,7 @@ class DataPlane:
         self._registry = registry
         self._metrics = metrics
         self._lifecycle = lifecycle
-        self._models: WeakKeyDictionary[Served, dict[str, Model]] = WeakKeyDictionary()
+        self._models: WeakKeyDictionary[LoadedModel, dict[str, Model]] = WeakKeyDictionary()
 
     @property
     def live(self) -> bool:
@@ -73,23 +73,23 @@ class DataPlane:
         model, dot, operation = name.rpartition(".")
         if not dot:
             raise UnknownModel("models have names MODEL.OPERATION here; POST /v2/repository/index lists them")
-        served = self._registry.get(model, version or None)
-        found = self._models_of(served).get(operation)
+        loaded = self._registry.get(model, version or None)
+        found = self._models_of(loaded).get(operation)
         if found is None:
-            offered = tuple(self._models_of(served))
+            offered = tuple(self._models_of(loaded))
             raise OperationNotOffered(
-                f"{served.manifest.name} has no such operation here; it has {', '.join(offered)}",
+                f"{loaded.manifest.name} has no such operation here; it has {', '.join(offered)}",
                 offered=offered,
             )
-        return Found(served, found)
+        return Found(loaded, found)
 
     def metadata(self, name: str, version: str | None = None) -> dict[str, Any]:
         """A model's metadata; raises as `find` does."""
-        served, model = self.find(name, version)
+        loaded, model = self.find(name, version)
         versions = [
             str(entry.version)
             for entry in self._registry.entries()
-            if entry.name == served.manifest.name and _offers(entry, model.operation.name)
+            if entry.name == loaded.manifest.name and _offers(entry, model.operation.name)
         ]
         return {
             "name": model.name,
@@ -129,8 +129,8 @@ class DataPlane:
         listed = []
         for entry in self._registry.entries():
             names = [entry.name]
-            if entry.state == "ready" and entry.served is not None:
-                names = [model.name for model in self._models_of(entry.served).values()]
+            if entry.state == "ready" and entry.loaded is not None:
+                names = [model.name for model in self._models_of(entry.loaded).values()]
             elif ready:
                 continue
             state = _STATES.get(entry.state, "UNAVAILABLE")
@@ -158,7 +158,7 @@ class DataPlane:
         Raises:
             ServiceError: whatever is wrong with the request, or went wrong.
         """
-        served, model = found
+        loaded, model = found
         started_at = time.perf_counter()
         try:
             request = read(model)
@@ -166,7 +166,7 @@ class DataPlane:
             model.check_outputs(request.outputs)
             parameters = model.parameters(request.parameters)
             read_at = time.perf_counter()
-            task = Task(served, request.arrays, parameters, self.settings, timing)
+            task = Task(loaded, request.arrays, parameters, self.settings, timing)
             outcome = await model.operation.infer(task)
             answer = model.answer(outcome, request.outputs)
             computed_at = time.perf_counter()
@@ -185,25 +185,25 @@ class DataPlane:
         model.meter.answered(timing.queue_seconds, rows, outcome.anomalies, outcome.p_values)
         return written
 
-    def _models_of(self, served: Served) -> dict[str, Model]:
+    def _models_of(self, loaded: LoadedModel) -> dict[str, Model]:
         """The models of a version, by operation; made once."""
-        models = self._models.get(served)
+        models = self._models.get(loaded)
         if models is None:
-            models = self._models[served] = {
-                name: Model(served, operation, self._metrics)
+            models = self._models[loaded] = {
+                name: Model(loaded, operation, self._metrics)
                 for name, operation in OPERATIONS.items()
-                if name in served.operations
+                if name in loaded.operations
             }
         return models
 
     def _all(self) -> Iterator[Model]:
         for entry in self._registry.entries():
-            if entry.state == "ready" and entry.served is not None:
-                yield from self._models_of(entry.served).values()
+            if entry.state == "ready" and entry.loaded is not None:
+                yield from self._models_of(entry.loaded).values()
 
 
 def _offers(entry: Entry, operation: str) -> bool:
-    return entry.state == "ready" and entry.served is not None and operation in entry.served.operations
+    return entry.state == "ready" and entry.loaded is not None and operation in entry.loaded.operations
 
 
 def _metadata(tensor: TensorMetadata) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from service.api.answer import JSON, Answer
-from service.api.exchange import Connection
+from service.api.exchange import Exchange
 from service.api.keys import Keys
 from service.api.open_inference import wire
 from service.api.open_inference.model import InferenceAnswer, Model
@@ -98,7 +98,7 @@ class _Route(NamedTuple):
     version: str | None
 
 
-Handler: TypeAlias = Callable[["OpenInference", Connection, _Route], Awaitable[Answer]]
+Handler: TypeAlias = Callable[["OpenInference", Exchange, _Route], Awaitable[Answer]]
 
 
 class OpenInference:
@@ -112,86 +112,86 @@ class OpenInference:
         self._metrics = metrics
         self._settings = settings
 
-    async def serve(self, connection: Connection) -> None:
+    async def serve(self, exchange: Exchange) -> None:
         """Answers one request; what it raises, the connection answers as the protocol has it."""
-        connection.problem = open_inference_error
-        if self._keys is not None and connection.scope["path"] not in _HEALTH_PATHS:
-            connection.check_key(self._keys)
-        route = _route(connection.scope["path"])
+        exchange.problem = open_inference_error
+        if self._keys is not None and exchange.scope["path"] not in _HEALTH_PATHS:
+            exchange.check_key(self._keys)
+        route = _route(exchange.scope["path"])
         if route is None:
             raise UnknownRoute("there is no such path; /v2 is the Open Inference Protocol, version 2")
-        connection.route = route.template
-        if connection.scope["method"] != route.method:
+        exchange.route = route.template
+        if exchange.scope["method"] != route.method:
             raise MethodNotAllowed(f"this path takes {route.method}", allowed=(route.method,))
-        await connection.answer(await route.handle(self, connection, route))
+        await exchange.answer(await route.handle(self, exchange, route))
 
-    async def live(self, _: Connection, __: _Route) -> Answer:
+    async def live(self, _: Exchange, __: _Route) -> Answer:
         """Whether the process should go on."""
         if not self._plane.live:
             raise Unavailable("a batcher keeps dying; restart the process")
         return _json({"live": True})
 
-    async def ready(self, _: Connection, __: _Route) -> Answer:
+    async def ready(self, _: Exchange, __: _Route) -> Answer:
         """Whether requests can be taken."""
         if not self._plane.ready:
             raise Loading("the service is loading, or draining; /readyz says which")
         return _json({"ready": True})
 
-    async def server(self, _: Connection, __: _Route) -> Answer:
+    async def server(self, _: Exchange, __: _Route) -> Answer:
         """The server's metadata."""
         return _json(self._plane.server())
 
-    async def metadata(self, _: Connection, route: _Route) -> Answer:
+    async def metadata(self, _: Exchange, route: _Route) -> Answer:
         """A model's metadata."""
         return _json(self._plane.metadata(route.model, route.version))
 
-    async def model_ready(self, _: Connection, route: _Route) -> Answer:
+    async def model_ready(self, _: Exchange, route: _Route) -> Answer:
         """Whether a model can answer."""
         return _json({"name": self._plane.find(route.model, route.version).model.name, "ready": True})
 
-    async def config(self, _: Connection, route: _Route) -> Answer:
+    async def config(self, _: Exchange, route: _Route) -> Answer:
         """A model's configuration."""
         return _json(self._plane.config(route.model, route.version))
 
-    async def statistics(self, _: Connection, route: _Route) -> Answer:
+    async def statistics(self, _: Exchange, route: _Route) -> Answer:
         """A model's statistics, or those of all."""
         return _json(self._plane.statistics(route.model or None, route.version))
 
-    async def index(self, connection: Connection, _: _Route) -> Answer:
+    async def index(self, exchange: Exchange, _: _Route) -> Answer:
         """Every model there is."""
-        request = read_index_request(await self._small_body(connection))
+        request = read_index_request(await self._small_body(exchange))
         return _json(self._plane.index(ready=request.ready))
 
-    async def load(self, connection: Connection, route: _Route) -> Answer:
+    async def load(self, exchange: Exchange, route: _Route) -> Answer:
         """Loads a model's versions, also what failed or was unloaded."""
-        check_control(await self._small_body(connection), enabled=self._settings.repository_control)
+        check_control(await self._small_body(exchange), enabled=self._settings.repository_control)
         await self._plane.load(route.model)
         return _json({})
 
-    async def unload(self, connection: Connection, route: _Route) -> Answer:
+    async def unload(self, exchange: Exchange, route: _Route) -> Answer:
         """Lets go of a model."""
-        check_control(await self._small_body(connection), enabled=self._settings.repository_control)
+        check_control(await self._small_body(exchange), enabled=self._settings.repository_control)
         await self._plane.unload(route.model)
         return _json({})
 
-    async def infer(self, connection: Connection, route: _Route) -> Answer:
+    async def infer(self, exchange: Exchange, route: _Route) -> Answer:
         """Inference."""
         found = self._plane.find(route.model, route.version)
-        with found.served:  # until it has answered, though another version may take its place
-            return await self._infer(found, connection)
+        with found.loaded:  # until it has answered, though another version may take its place
+            return await self._infer(found, exchange)
 
-    async def _infer(self, found: Found, connection: Connection) -> Answer:
+    async def _infer(self, found: Found, exchange: Exchange) -> Answer:
         timing, settings = Timing(), self._settings
-        if connection.trace is not None:
-            timing, connection.trace.meter = connection.trace.timing, found.model.meter
-        connection.identify(found.served.headers)
-        json_length = connection.header(JSON_LENGTH)
+        if exchange.trace is not None:
+            timing, exchange.trace.meter = exchange.trace.timing, found.model.meter
+        exchange.identify(found.loaded.headers)
+        json_length = exchange.header(JSON_LENGTH)
         limit = wire.body_limit(found.model, settings, has_length=bool(json_length))
-        deadline = connection.deadline_seconds(settings.deadline_seconds)
-        with connection.watch(deadline, min(settings.idle_seconds, deadline)) as watch:
-            body = await connection.body(limit)
+        deadline = exchange.deadline_seconds(settings.deadline_seconds)
+        with exchange.watch(deadline, min(settings.idle_seconds, deadline)) as watch:
+            body = await exchange.body(limit)
             self._metrics.body_bytes.observe(len(body))
-            body = await decompressed(body, connection.header(b"content-encoding"), limit)
+            body = await decompressed(body, exchange.header(b"content-encoding"), limit)
 
             def read(model: Model) -> WireRequest:
                 request = wire.read_request(model, body, json_length, settings)
@@ -200,16 +200,16 @@ class OpenInference:
 
             async def write(model: Model, request: WireRequest, answer: InferenceAnswer) -> Answer:
                 whole = await wire.written(model, request, answer, settings)
-                return await _encoded(whole, connection.header(b"accept-encoding"))
+                return await _encoded(whole, exchange.header(b"accept-encoding"))
 
             answer = await self._plane.infer(found, timing, read, write)
-        connection.time(timing)
+        exchange.time(timing)
         return answer
 
-    async def _small_body(self, connection: Connection) -> bytes:
+    async def _small_body(self, exchange: Exchange) -> bytes:
         seconds = self._settings.idle_seconds
-        with connection.watch(seconds, seconds):
-            return await connection.body(min(_SMALL_BODY_BYTES, self._settings.max_body_bytes))
+        with exchange.watch(seconds, seconds):
+            return await exchange.body(min(_SMALL_BODY_BYTES, self._settings.max_body_bytes))
 
 
 def _json(document: Any) -> Answer:

@@ -183,7 +183,7 @@ class RpcServer:
                         limit.reschedule(min(end, started_at + request.timeout_seconds))
                     return request
 
-                with found.served:  # until it has answered, though another version may take its place
+                with found.loaded:  # until it has answered, though another version may take its place
                     return await self._plane.infer(found, Timing(), read, _response)
         except TimeoutError as error:
             raise DeadlineExceeded("the answer was not ready in time") from error

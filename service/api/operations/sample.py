@@ -10,7 +10,7 @@ from service.api.answer import NPY, PNG
 from service.api.operations.options import Body, Count, Seed
 from service.errors import LimitExceeded, Unfit
 from service.runtime.filtered_sampling import Filtered
-from service.runtime.model import Served
+from service.runtime.model import LoadedModel
 from service.settings import Settings
 
 DEFAULT_BUDGET: Final = 16
@@ -39,7 +39,9 @@ class SampleRequest(Body):
     """Whether the JSON answer holds the latents too."""
 
 
-def settled(request: SampleRequest, served: Served, media_type: str, settings: Settings) -> SampleRequest:
+def settled(
+    request: SampleRequest, loaded: LoadedModel, media_type: str, settings: Settings
+) -> SampleRequest:
     """The request with its count and budget as they are meant, checked before any work.
 
     Raises:
@@ -47,11 +49,11 @@ def settled(request: SampleRequest, served: Served, media_type: str, settings: S
         LimitExceeded: more samples or proposals than are answered as that media type.
         Unfit: options that exclude each other.
     """
-    if media_type == PNG and served.makes_densities and "count" not in request.model_fields_set:
+    if media_type == PNG and loaded.makes_densities and "count" not in request.model_fields_set:
         request = request.model_copy(update={"count": settings.max_json_count})
     check_count(request.count, media_type, settings)
     if request.method != "direct":
-        return request.model_copy(update={"budget": _settled_budget(request, served, settings)})
+        return request.model_copy(update={"budget": _settled_budget(request, loaded, settings)})
     if request.budget is not None:
         raise Unfit("`budget` is for the methods rejection, resample and metropolis; leave it out")
     return request
@@ -65,9 +67,9 @@ def check_count(count: int, media_type: str, settings: Settings) -> None:
         raise LimitExceeded(f"count is {count}, at most {limit} go into {media_type}{hint}")
 
 
-def _settled_budget(request: SampleRequest, served: Served, settings: Settings) -> int:
+def _settled_budget(request: SampleRequest, loaded: LoadedModel, settings: Settings) -> int:
     """How many proposals each sample has; raises as `settled` does where none may be chosen among."""
-    served.filter(request.method)
+    loaded.filter(request.method)
     if request.temperature != 1.0:
         raise Unfit(
             f"`temperature` is {request.temperature:g}; the method {request.method} takes 1 alone, since the "

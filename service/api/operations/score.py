@@ -16,7 +16,7 @@ from service.format.manifest import UNITS, Bound, Manifest, ScoreDefaults, Stati
 from service.numerics.calibration import Correction
 from service.numerics.noise import Doubles, Floats
 from service.observe.timing import Timing
-from service.runtime.model import Served
+from service.runtime.model import LoadedModel
 from service.runtime.scorer import Scores
 from service.settings import Settings
 
@@ -93,7 +93,7 @@ class Scored:
 
 
 async def scored_as(
-    options: ScoreOptions, served: Served, inputs: Floats, settings: Settings, timing: Timing
+    options: ScoreOptions, loaded: LoadedModel, inputs: Floats, settings: Settings, timing: Timing
 ) -> Scored:
     """Scores items (B, *item) as the options say, and the version's defaults where they do not.
 
@@ -101,17 +101,17 @@ async def scored_as(
         Unfit: the version lacks the statistic, the statistic has no draws, or no p-values to correct.
         LimitExceeded: too many draws, or an alpha below what the calibration can resolve.
     """
-    how = complete(options, served.manifest)
+    how = complete(options, loaded.manifest)
     _check_draws(how, len(inputs), settings)
-    scores = await served.scorer.score(inputs, how, timing, options.correction)
+    scores = await loaded.scorer.score(inputs, how, timing, options.correction)
     return Scored(how, options.correction, scores)
 
 
-def check_scored_as(options: ScoreOptions, served: Served, rows: int, settings: Settings) -> None:
+def check_scored_as(options: ScoreOptions, loaded: LoadedModel, rows: int, settings: Settings) -> None:
     """Raises what `scored_as` raises for that many items, before any other work for them."""
-    how = complete(options, served.manifest)
+    how = complete(options, loaded.manifest)
     _check_draws(how, rows, settings)
-    served.scorer.check(how, options.correction)
+    loaded.scorer.check(how, options.correction)
 
 
 def complete(options: ScoreOptions, manifest: Manifest) -> ScoreDefaults:

@@ -74,25 +74,25 @@ def catalogue_router(registry: Registry) -> APIRouter:
 def _summary(registry: Registry, name: str) -> ModelSummary:
     entry = registry.entry(name)
     newest, *_ = versions = [each for each in registry.entries() if each.name == name]
-    served = entry.served
+    loaded = entry.loaded
     return ModelSummary(
         name=name,
         version=entry.version,
         versions=[each.version for each in versions],
         aliases=dict(registry.aliases(name)),
-        family=served.manifest.family if served else None,
-        operations=list(served.manifest.operations) if served else [],
-        item_shape=list(served.manifest.item_shape) if served else None,
+        family=loaded.manifest.family if loaded else None,
+        operations=list(loaded.manifest.operations) if loaded else [],
+        item_shape=list(loaded.manifest.item_shape) if loaded else None,
         state=entry.state,
-        provider=served.provider if served else None,
+        provider=loaded.provider if loaded else None,
         reason=newest.reason if newest.state == "failed" else None,
     )
 
 
 def _detail(entry: Entry) -> ModelDetail | UnservedVersion:
-    served = entry.served
-    if served is None:
+    loaded = entry.loaded
+    if loaded is None:
         return UnservedVersion(
             name=entry.name, version=entry.version, state=entry.state, reason=entry.reason or entry.state
         )
-    return ModelDetail(**dict(served.manifest), state=entry.state, provider=served.provider)
+    return ModelDetail(**dict(loaded.manifest), state=entry.state, provider=loaded.provider)

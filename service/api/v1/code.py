@@ -58,21 +58,21 @@ class ReconstructAnswer(Body):
 
 async def encode(call: Call[Any]) -> Answer:
     """Answers the mean and log-variance of each item's posterior; null for the variance a GAN lacks."""
-    mean, log_variance = await call.served.encode(_array(call), call.timing)
+    mean, log_variance = await call.loaded.encode(_array(call), call.timing)
     body = to_json(call.identity | {"mean": mean, "log_variance": log_variance})
     return Answer(JSON, body, len(body), rows=len(mean))
 
 
 async def decode(call: Call[Any]) -> Answer:
     """Answers the items at the given latents."""
-    samples = await call.served.decode(_array(call), call.timing)
+    samples = await call.loaded.decode(_array(call), call.timing)
     return await arrays_answer(call, {"samples": samples})
 
 
 async def reconstruct(call: Call[Any]) -> Answer:
     """Answers the items decoded from their own encodings; deterministic."""
-    latents, _ = await call.served.encode(_array(call), call.timing)
-    reconstructions = await call.served.decode(latents, call.timing)
+    latents, _ = await call.loaded.encode(_array(call), call.timing)
+    reconstructions = await call.loaded.decode(latents, call.timing)
     return await arrays_answer(call, {"reconstructions": reconstructions, "latents": latents})
 
 

@@ -38,7 +38,7 @@ class DiscriminateAnswer(Body):
 async def discriminate(call: Call[Any]) -> Answer:
     """Answers the discriminator's logit of each item, and what it means."""
     assert call.array is not None, "the dispatcher reads an array for this operation"
-    judged = await judgements(call.served, call.array, call.timing)
+    judged = await judgements(call.loaded, call.array, call.timing)
     has_ratio = "log_density_ratio" in judged
     scores = [
         {"logit": logit, "probability": probability, "log_density_ratio": logit if has_ratio else None}

@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 from weakref import WeakKeyDictionary
 
 from service.api.answer import PNG
-from service.api.exchange import Connection
+from service.api.exchange import Exchange
 from service.api.operations.options import Body
 from service.api.operations.sample import SampleRequest, settled
 from service.api.v1.code import DECODE, ENCODE, RECONSTRUCT
@@ -22,7 +22,7 @@ from service.api.v1.score import SCORE
 from service.errors import MethodNotAllowed, NotAcceptable, UnsupportedMedia
 from service.lifecycle.registry import Registry
 from service.observe.metrics import Metrics
-from service.runtime.model import Served
+from service.runtime.model import LoadedModel
 from service.settings import Settings
 
 OPERATIONS: Final = {
@@ -62,15 +62,17 @@ def _route(path: str) -> _Route | None:
 class _Offer:
     """What is the same for all requests for an operation of a version, which it does not hold itself."""
 
-    def __init__(self, operation: Operation, served: Served, metrics: Metrics, settings: Settings) -> None:
-        served.require(operation.name)
-        manifest = served.manifest
+    def __init__(
+        self, operation: Operation, loaded: LoadedModel, metrics: Metrics, settings: Settings
+    ) -> None:
+        loaded.require(operation.name)
+        manifest = loaded.manifest
         self.meter = metrics.meter(manifest.name, operation.name)
         self.reader = Reader(operation, manifest, settings)
         self._operation = operation
         self._item_shape = manifest.item_shape
         self._answers = operation.answers
-        if not served.makes_pictures:
+        if not loaded.makes_pictures:
             self._answers = tuple(kind for kind in operation.answers if kind != PNG)
 
     def accepted(self, accept: str) -> str:
@@ -108,97 +110,97 @@ class Handler:
         self._registry = registry
         self._metrics = metrics
         self._settings = settings
-        self._offers: WeakKeyDictionary[Served, dict[Operation, _Offer]] = WeakKeyDictionary()
+        self._offers: WeakKeyDictionary[LoadedModel, dict[Operation, _Offer]] = WeakKeyDictionary()
         for operation in OPERATIONS.values():
             for place in _PLACES:
                 for method in _methods(operation):
                     metrics.expect(_ROUTE.format(place, operation.name), method)
 
-    async def serve(self, connection: Connection) -> bool:
+    async def serve(self, exchange: Exchange) -> bool:
         """Answer a request for an operation. Returns False, and does nothing, if its path is of none."""
-        route = _route(connection.scope["path"])
+        route = _route(exchange.scope["path"])
         if route is None:
             return False
-        connection.route = route.template
-        _check_method(connection, route.operation)
-        with self._registry.get(route.model, route.version) as served:
-            await self._operate(connection, route, served)
+        exchange.route = route.template
+        _check_method(exchange, route.operation)
+        with self._registry.get(route.model, route.version) as loaded:
+            await self._operate(exchange, route, loaded)
         return True
 
-    async def _operate(self, connection: Connection, route: _Route, served: Served) -> None:
+    async def _operate(self, exchange: Exchange, route: _Route, loaded: LoadedModel) -> None:
         started_at = time.perf_counter()
-        connection.identify(served.headers)
-        offer = self._offer(served, route.operation)
+        exchange.identify(loaded.headers)
+        offer = self._offer(loaded, route.operation)
         try:
-            deadline = connection.deadline_seconds(self._settings.deadline_seconds)
-            with connection.watch(deadline, min(self._settings.idle_seconds, deadline)) as watch:
-                call = await self._call(connection, served, offer, pinned=route.pinned)
+            deadline = exchange.deadline_seconds(self._settings.deadline_seconds)
+            with exchange.watch(deadline, min(self._settings.idle_seconds, deadline)) as watch:
+                call = await self._call(exchange, loaded, offer, pinned=route.pinned)
                 if call is None:
                     return
-                if connection.trace is not None:
-                    connection.trace.meter, call.timing = offer.meter, connection.trace.timing
+                if exchange.trace is not None:
+                    exchange.trace.meter, call.timing = offer.meter, exchange.trace.timing
                 watch.listen()
                 answer = await route.operation.handle(call)
-            connection.time(call.timing)
-            await connection.answer(answer)
+            exchange.time(call.timing)
+            await exchange.answer(answer)
             offer.meter.answered(call.timing.queue_seconds, answer.rows, answer.anomalies, answer.p_values)
         finally:
             offer.meter.took(time.perf_counter() - started_at)
 
-    def _offer(self, served: Served, operation: Operation) -> _Offer:
+    def _offer(self, loaded: LoadedModel, operation: Operation) -> _Offer:
         """Made once for each version; raises OperationNotOffered."""
-        offers = self._offers.setdefault(served, {})
+        offers = self._offers.setdefault(loaded, {})
         if operation not in offers:
-            offers[operation] = _Offer(operation, served, self._metrics, self._settings)
+            offers[operation] = _Offer(operation, loaded, self._metrics, self._settings)
         return offers[operation]
 
     async def _call(
-        self, connection: Connection, served: Served, offer: _Offer, *, pinned: bool
+        self, exchange: Exchange, loaded: LoadedModel, offer: _Offer, *, pinned: bool
     ) -> Call[Any] | None:
         """The call that a request makes, or None if it has been answered already."""
-        accepted = offer.accepted(connection.header(b"accept"))
-        query = connection.scope["query_string"]
-        if connection.scope["method"] == "GET":
-            wanted = settled(from_query(SampleRequest, query), served, accepted, self._settings)
-            if await _not_modified(connection, served, wanted, accepted, pinned=pinned):
+        accepted = offer.accepted(exchange.header(b"accept"))
+        query = exchange.scope["query_string"]
+        if exchange.scope["method"] == "GET":
+            wanted = settled(from_query(SampleRequest, query), loaded, accepted, self._settings)
+            if await _not_modified(exchange, loaded, wanted, accepted, pinned=pinned):
                 return None
-            return Call(served, wanted, None, accepted, self._settings)
-        if connection.header(b"content-encoding") not in ("", "identity"):
+            return Call(loaded, wanted, None, accepted, self._settings)
+        if exchange.header(b"content-encoding") not in ("", "identity"):
             raise UnsupportedMedia("compressed bodies are not read; send them as they are")
-        content_type = connection.header(b"content-type")
+        content_type = exchange.header(b"content-type")
         limit = offer.reader.body_limit(content_type)
-        body = await connection.body(limit)
+        body = await exchange.body(limit)
         self._metrics.body_bytes.observe(len(body))
         request, array = offer.reader.read(content_type, query, body)
-        accepted = offer.accepted_for(request, connection.header(b"accept"), accepted)
-        return Call(served, request, array, accepted, self._settings)
+        accepted = offer.accepted_for(request, exchange.header(b"accept"), accepted)
+        return Call(loaded, request, array, accepted, self._settings)
 
 
 def _methods(operation: Operation) -> tuple[str, ...]:
     return ("GET", "POST") if operation is SAMPLE else ("POST",)
 
 
-def _check_method(connection: Connection, operation: Operation) -> None:
+def _check_method(exchange: Exchange, operation: Operation) -> None:
     allowed = _methods(operation)
-    if connection.scope["method"] not in allowed:
+    if exchange.scope["method"] not in allowed:
         raise MethodNotAllowed(f"{operation.name} takes {' and '.join(allowed)}", allowed=allowed)
 
 
 async def _not_modified(
-    connection: Connection, served: Served, request: SampleRequest, accepted: str, *, pinned: bool
+    exchange: Exchange, loaded: LoadedModel, request: SampleRequest, accepted: str, *, pinned: bool
 ) -> bool:
     """Adds the caching headers of a GET; answers 304 and returns True if the client has it already."""
-    connection.add(b"vary", b"Accept")
+    exchange.add(b"vary", b"Accept")
     if request.seed is None:
-        connection.add(b"cache-control", b"no-cache")
+        exchange.add(b"cache-control", b"no-cache")
         return False
-    tag = entity_tag(served, request, accepted)
-    connection.add(b"cache-control", b"public, max-age=31536000, immutable" if pinned else b"no-cache")
-    connection.add(b"etag", tag.encode())
-    given = connection.header(b"if-none-match").split(",")
+    tag = entity_tag(loaded, request, accepted)
+    exchange.add(b"cache-control", b"public, max-age=31536000, immutable" if pinned else b"no-cache")
+    exchange.add(b"etag", tag.encode())
+    given = exchange.header(b"if-none-match").split(",")
     known = {candidate.strip().removeprefix("W/") for candidate in given}
     if tag.removeprefix("W/") not in known and "*" not in known:
         return False
-    await connection.send({"type": "http.response.start", "status": 304, "headers": []})
-    await connection.send({"type": "http.response.body", "body": b""})
+    await exchange.send({"type": "http.response.start", "status": 304, "headers": []})
+    await exchange.send({"type": "http.response.body", "body": b""})
     return True

@@ -84,28 +84,28 @@ async def interpolate(call: Call[InterpolateRequest]) -> Answer:
     ]
     walk = noise.spherical_path if request.path == "spherical" else noise.linear_path
     latents = walk(start[0], end[0], request.steps)
-    samples = await call.served.decode(latents, call.timing)
+    samples = await call.loaded.decode(latents, call.timing)
     arrays = {"samples": samples, "latents": latents}
     return await arrays_answer(call, arrays, columns=min(request.steps, _MOST_COLUMNS))
 
 
 async def _latent(call: Call[InterpolateRequest], point: Point, name: str) -> Floats:
     """The latent (1, D) that is meant by an end of a path."""
-    served = call.served
-    manifest = served.manifest
+    loaded = call.loaded
+    manifest = loaded.manifest
     if point.latent is not None:
         latent = codecs.from_lists([point.latent], (manifest.latent_size,), f"{name}/latent")
         codecs.check_support(latent, "latent", f"{name}/latent")
         return latent
     if point.input is not None:
-        served.require("encode")
+        loaded.require("encode")
         item = codecs.from_lists([point.input], manifest.item_shape, f"{name}/input")
         codecs.check_support(item, manifest.support, f"{name}/input", manifest.columns)
-        mean, _ = await served.encode(item, call.timing)
+        mean, _ = await loaded.encode(item, call.timing)
         return mean
     if point.seed is None:
         raise Unfit(f"`{name}` has a null seed; give a number")
-    return served.prior.latents(point.seed, point.index, 1, 1.0)
+    return loaded.prior.latents(point.seed, point.index, 1, 1.0)
 
 
 INTERPOLATE = Operation(

@@ -16,7 +16,7 @@ from service.errors import NotAcceptable
 from service.media import codecs, pictures
 from service.numerics.noise import Floats
 from service.observe.timing import Timing
-from service.runtime.model import Served
+from service.runtime.model import LoadedModel
 from service.settings import Settings
 
 BESIDE_THE_LOOP_VALUES: Final = 2**18
@@ -28,7 +28,7 @@ interpreter, is written in pieces."""
 class Call(Generic[Request]):
     """One request for one operation: what was asked of which version, and how to answer."""
 
-    served: Served
+    loaded: LoadedModel
     request: Request
     array: Floats | None
     accepted: str
@@ -38,7 +38,7 @@ class Call(Generic[Request]):
     @property
     def identity(self) -> dict[str, Any]:
         """The model and version that answer."""
-        manifest = self.served.manifest
+        manifest = self.loaded.manifest
         return {"model": manifest.name, "version": manifest.version}
 
 
@@ -145,8 +145,8 @@ async def arrays_answer(
 
 
 async def _picture(call: Call[Any], samples: Floats, columns: int | None) -> bytes:
-    if call.served.makes_densities:
-        return await asyncio.to_thread(pictures.density_png, samples, call.served.manifest.view)
+    if call.loaded.makes_densities:
+        return await asyncio.to_thread(pictures.density_png, samples, call.loaded.manifest.view)
     if samples.size > BESIDE_THE_LOOP_VALUES:
         return await asyncio.to_thread(pictures.png_grid, samples, columns)
     return pictures.png_grid(samples, columns)

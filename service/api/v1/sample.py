@@ -17,7 +17,7 @@ from service.media import codecs
 from service.numerics import noise
 from service.numerics.noise import Floats
 from service.runtime.filtered_sampling import Filtered
-from service.runtime.model import Served
+from service.runtime.model import LoadedModel
 
 STREAM_ROWS: Final = 1_024
 """Larger npy answers are streamed, in pieces of so many samples, or of so many proposals."""
@@ -50,11 +50,11 @@ class SampleAnswer(Body):
 
 async def sample(call: Call[SampleRequest]) -> Answer:
     """Answers `count` samples; large npy answers as a stream."""
-    request = settled(call.request, call.served, call.accepted, call.settings)
+    request = settled(call.request, call.loaded, call.accepted, call.settings)
     seed = secrets.randbelow(noise.MAX_SEED + 1) if request.seed is None else request.seed
     headers = ((b"x-pushforward-seed", b"%d" % seed), (b"x-pushforward-offset", b"%d" % request.offset))
     if call.accepted == NPY and request.count > STREAM_ROWS:
-        shape = (request.count, *call.served.manifest.item_shape)
+        shape = (request.count, *call.loaded.manifest.item_shape)
         length = len(codecs.npy_header(shape)) + 4 * int(np.prod(shape, dtype=object))
         step = max(1, STREAM_ROWS // (request.budget or 1))
         first, _ = await _drawn(call, request, seed, request.offset, step)
@@ -80,12 +80,12 @@ async def _drawn(
     admitted: bool = False,
 ) -> tuple[Floats, Filtered | None]:
     """Samples and, unless the method is direct, how they were chosen."""
-    served = call.served
+    loaded = call.loaded
     if request.method == "direct" or request.budget is None:
-        return await served.sample(
+        return await loaded.sample(
             seed, start, count, request.temperature, request.output, call.timing, admitted=admitted
         ), None
-    chosen = await served.filter(request.method).sample(
+    chosen = await loaded.filter(request.method).sample(
         seed, start, count, request.method, request.budget, call.timing, admitted=admitted
     )
     return chosen.samples, chosen
@@ -93,7 +93,7 @@ async def _drawn(
 
 def _latents(call: Call[SampleRequest], request: SampleRequest, seed: int) -> Floats:
     """The latents of samples that were not chosen."""
-    return call.served.prior.latents(seed, request.offset, request.count, request.temperature)
+    return call.loaded.prior.latents(seed, request.offset, request.count, request.temperature)
 
 
 def _told_in_headers(told: dict[str, Any]) -> Headers:
@@ -114,10 +114,10 @@ async def _stream(
         yield samples.tobytes()
 
 
-def entity_tag(served: Served, request: SampleRequest, media_type: str) -> str:
+def entity_tag(loaded: LoadedModel, request: SampleRequest, media_type: str) -> str:
     """The ETag of a seeded sample: strong where rows are bit for bit reproducible, weak on CUDA."""
-    text = f"{served.manifest.sha256} {request.model_dump_json()} {media_type}"
-    weak = "W/" if served.provider == "cuda" else ""
+    text = f"{loaded.manifest.sha256} {request.model_dump_json()} {media_type}"
+    weak = "W/" if loaded.provider == "cuda" else ""
     return f'{weak}"{hashlib.sha256(text.encode()).hexdigest()[:32]}"'
 
 

@@ -86,7 +86,7 @@ async def score(call: Call[ScoreOptions]) -> Answer:
     maps = await _maps(call, call.array) if call.request.map else None
     if maps is not None and call.accepted != JSON:
         return await arrays_answer(call, {"map": await _heat(maps) if call.accepted == PNG else maps})
-    scored = await scored_as(call.request, call.served, call.array, call.settings, call.timing)
+    scored = await scored_as(call.request, call.loaded, call.array, call.settings, call.timing)
     fields = call.identity | scored.told | {"scores": _rows(scored.tensors)}
     body = to_json(fields) if maps is None else await json_in_pieces(fields, {"map": maps})
     headers = () if scored.how.seed is None else ((b"x-pushforward-seed", b"%d" % scored.how.seed),)
@@ -95,13 +95,13 @@ async def score(call: Call[ScoreOptions]) -> Answer:
 
 async def _maps(call: Call[ScoreOptions], items: Floats) -> Floats:
     """The maps of items, once all is checked that their scores and their number could be refused for."""
-    check_scored_as(call.request, call.served, len(items), call.settings)
+    check_scored_as(call.request, call.loaded, len(items), call.settings)
     most = call.settings.max_json_count
     if call.accepted != NPY and len(items) > most:
         raise LimitExceeded(
             f"{len(items)} maps are more than the {most} that go into {call.accepted}; ask for {NPY}"
         )
-    return await call.served.surprise_map(items, call.timing)
+    return await call.loaded.surprise_map(items, call.timing)
 
 
 async def _heat(maps: Floats) -> Floats:

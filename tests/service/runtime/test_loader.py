@@ -11,7 +11,7 @@ from service.errors import InvalidVersion
 from service.format.versions import sha256_of
 from service.observe.metrics import Metrics
 from service.runtime.loader import load
-from service.runtime.model import Served
+from service.runtime.model import LoadedModel
 from service.settings import Settings
 from tests import toy
 from tests.toy_gan import REAL_LOGITS, publish_gan
@@ -22,7 +22,7 @@ def version(tmp_path: Path) -> Path:
     return publish_gan(tmp_path)
 
 
-def loaded(version: Path) -> Served:
+def loaded(version: Path) -> LoadedModel:
     with ThreadPoolExecutor(1) as threads:
         return load(version, "cpu", Settings(), Metrics(), threads)
 
@@ -42,10 +42,10 @@ def replace(version: Path, file: str, spec: Callable[[dict[str, Any]], Any], **a
 
 
 def test_a_gan_that_is_as_it_says_is_loaded_with_its_batchers(version: Path) -> None:
-    served = loaded(version)
+    model = loaded(version)
     graphs = {"encode", "decode", "statistics", "discriminate", "generate_scored"}
-    assert set(served._batchers) == {*graphs, "sample"}
-    assert served.filter("rejection") is served.filter("metropolis")
+    assert set(model._batchers) == {*graphs, "sample"}
+    assert model.filter("rejection") is model.filter("metropolis")
 
 
 LOGITS = np.zeros(REAL_LOGITS, np.float32)

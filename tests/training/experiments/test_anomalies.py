@@ -12,7 +12,7 @@ from tests.conftest import REPOSITORY
 from training.anomaly.auroc import AUROC
 from training.data import load_dataset
 from training.data.options import DataOptions
-from training.experiments.anomalies.peers import PEERS, write_tumours
+from training.experiments.anomalies.baselines import PEERS, write_tumours
 from training.experiments.anomalies.table import markdown, mean_area
 from training.experiments.anomalies.trials import (
     EXPERIMENTS,

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper
 from typer.testing import CliRunner
 
 from service.errors import InvalidVersion
-from service.format.manifest import Manifest, MixturePrior
+from service.format.manifest import Manifest, MixturePriorSpec
 from service.format.versions import read_manifest
 from service.numerics.calibration import Calibration, bounds_from_terms, surprise
 from service.numerics.noise import scoring_noise
@@ -26,7 +26,7 @@ from training.anomaly.statistics import fit_statistics, surprise_map
 from training.export.graphs import ALLOWED_OPERATORS, GraphError, check_graph
 from training.export.parity import PARITY_TOLERANCE, open_session, run_graph, verify_version
 from training.loop.runs import restore_averaged
-from training.loop.vae import VaeStep
+from training.loop.vae import VaeTask
 from training.models.vae import score_terms, with_fixed_prior
 from training.options import EncoderOptions
 from training.recipe import parse_recipe
@@ -132,7 +132,7 @@ def test_what_a_gan_publishes_fits_together(version: Path, manifest: Manifest) -
     np.testing.assert_allclose(statistics[:, 2], statistics[:, 0] + 0.5 * statistics[:, 1], rtol=1e-5)
     assert manifest.defaults is not None
     assert (manifest.defaults.statistic, manifest.defaults.draws) == ("f_anogan", None)
-    assert isinstance(manifest.prior, MixturePrior)
+    assert isinstance(manifest.prior, MixturePriorSpec)
     assert manifest.prior.components == 9
 
 
@@ -192,7 +192,7 @@ def test_calibration_ranks_the_calibration_split_and_nothing_else(version: Path,
     recipe = parse_recipe(json.loads((run / "recipe.json").read_text()))
     dataset = digits(recipe)
     step, _ = restore_averaged(recipe, dataset, run)
-    assert isinstance(step, VaeStep)
+    assert isinstance(step, VaeTask)
     how = manifest.calibration.statistics["elbo"]
     assert how.draws is not None
     assert how.seed is not None
@@ -265,7 +265,7 @@ def test_published_statistics_and_maps_are_those_of_the_model(version: Path, man
     recipe = parse_recipe(json.loads((run / "recipe.json").read_text()))
     dataset = digits(recipe)
     step, _ = restore_averaged(recipe, dataset, run)
-    assert isinstance(step, VaeStep)
+    assert isinstance(step, VaeTask)
     vae, items = with_fixed_prior(step.model), torch.from_numpy(dataset.items["test"][:20])
     _, items_to_fit = parted(recipe.calibration, dataset.items["validation"])
     fitted = fit_statistics(vae, torch.from_numpy(items_to_fit))

@@ -14,10 +14,10 @@ import torch
 
 from tests.training.tiny import digits, tiny_recipe, tiny_table
 from training.loop.checkpoint import Checkpoint, read_checkpoint
-from training.loop.distributed import Group, GroupError
+from training.loop.distributed import ProcessGroup, ProcessGroupError
 from training.loop.loop import train
 from training.loop.runs import CHECKPOINTS
-from training.loop.step import Noise
+from training.loop.task import Noise
 
 STARTING_SECONDS = 60.0
 
@@ -98,7 +98,7 @@ def test_a_killed_process_ends_the_other_and_the_resumed_run_is_the_uninterrupte
         second.kill()
         _, message = first.communicate(timeout=60)
     assert first.returncode == 1
-    assert "GroupError: process 0 of 2 stopped" in message
+    assert "ProcessGroupError: process 0 of 2 stopped" in message
     assert "--resume" in message
     assert read_checkpoint(checkpoints).step < 40
     resumed = torchrun("train", path, "--runs", tmp_path, "--quiet", "--resume")
@@ -109,14 +109,14 @@ def test_a_killed_process_ends_the_other_and_the_resumed_run_is_the_uninterrupte
 
 def test_a_batch_that_cannot_be_shared_equally_is_refused(tmp_path: Path) -> None:
     recipe = tiny_recipe(batch_rows=301)
-    with pytest.raises(GroupError, match="301 rows cannot be shared equally by 2 processes"):
-        train(recipe, digits(recipe), tmp_path, group=Group(0, 2))
+    with pytest.raises(ProcessGroupError, match="301 rows cannot be shared equally by 2 processes"):
+        train(recipe, digits(recipe), tmp_path, group=ProcessGroup(0, 2))
 
 
 def test_the_processes_together_see_the_noise_of_one() -> None:
-    def noise(group: Group) -> torch.Tensor:
+    def noise(group: ProcessGroup) -> torch.Tensor:
         drawn = Noise(7, Noise.TRAINING, 3, group)
         rows = 6 // group.size
         return torch.cat([drawn.normal(rows, 2, 5).flatten(1), drawn.uniform(rows, 4)], 1)
 
-    assert torch.equal(torch.cat([noise(Group(rank, 3)) for rank in range(3)]), noise(Group()))
+    assert torch.equal(torch.cat([noise(ProcessGroup(rank, 3)) for rank in range(3)]), noise(ProcessGroup()))

@@ -8,11 +8,11 @@ from tests.training.tiny import digits, tiny_recipe, tiny_table
 from training.data import Dataset, load_dataset
 from training.data.dataset import Scaling
 from training.data.options import DataOptions
-from training.loop.gan import EncoderStep, GanStep
-from training.loop.step import Noise, Phase
+from training.loop.gan import EncoderTask, GanTask
+from training.loop.task import Noise, Phase
 from training.models.gan import STATISTICS, Discriminator, Gan, Generator, make_gan, make_gan_encoder
 from training.models.likelihoods import SupportError
-from training.models.priors import Islands
+from training.models.priors import MixturePrior
 from training.options import EncoderOptions, LoopOptions
 from training.recipe import Recipe, parse_recipe
 
@@ -60,7 +60,7 @@ def test_each_player_learns_from_every_objective_and_the_other_stays(objective: 
     assert recipe.gan is not None
     dataset = digits(recipe)
     gan = make_gan(recipe, dataset)
-    step = GanStep(gan, recipe.gan, steps=10)
+    step = GanTask(gan, recipe.gan, steps=10)
     items = torch.from_numpy(dataset.items["train"][:8])
     for phase in step.phases():
         for other in step.phases():
@@ -78,7 +78,7 @@ def test_the_penalties_fall_geometrically_and_are_skipped_in_between(ring: Datas
         r1_weight=2.0, r2_weight=1.0, penalty_every=2, penalty_final_ratio=1e-2, penalty_settled=0.2
     )
     assert recipe.gan is not None
-    step = GanStep(make_gan(recipe, ring), recipe.gan, steps=100)
+    step = GanTask(make_gan(recipe, ring), recipe.gan, steps=100)
     items = torch.from_numpy(ring.items["train"][:64])
     discriminator, _ = step.phases()
 
@@ -111,7 +111,7 @@ def test_an_encoder_learns_to_find_what_the_generator_makes_and_leaves_the_gan_a
         weights.mul_(2)  # an untrained generator makes almost the same item of every latent
     before = {name: value.clone() for name, value in gan.state_dict().items()}
     gan.encoder = make_gan_encoder(recipe, dataset)
-    step = EncoderStep(gan, EncoderOptions(latent_weight=0.01, loop=LoopOptions(steps=1)))
+    step = EncoderTask(gan, EncoderOptions(latent_weight=0.01, loop=LoopOptions(steps=1)))
     (phase,) = step.phases()
     items = gan.decode(torch.randn(64, gan.latent))
     optimiser = torch.optim.Adam(phase.trains.parameters(), lr=3e-3)
@@ -141,7 +141,7 @@ def test_the_anomaly_score_is_the_weighted_sum_of_both_distances() -> None:
 
 
 def test_the_weights_of_a_mixture_learn_where_the_generator_has_to_go() -> None:
-    prior = Islands(5, latent=2, deviation=0.1, rate=3.0)
+    prior = MixturePrior(5, latent=2, deviation=0.1, rate=3.0)
     losses, components = torch.tensor([-0.6, -0.2, 0.2, 0.6]), torch.tensor([0, 0, 2, 3])
     torch.autograd.backward(prior.surrogate(losses, components).mean())
     # the derivative of E[loss] under softmax weights, sampled: mean of loss * grad log w
@@ -154,7 +154,7 @@ def test_the_weights_of_a_mixture_learn_where_the_generator_has_to_go() -> None:
 
 
 def test_components_are_chosen_as_often_as_they_weigh() -> None:
-    prior = Islands(4, latent=2, deviation=0.1, rate=2.0)
+    prior = MixturePrior(4, latent=2, deviation=0.1, rate=2.0)
     with torch.no_grad():
         prior.raw.copy_(torch.tensor([0.5, -20.0, 0.0, 1.0]))
     weights = prior.log_weights().detach().exp()
@@ -169,7 +169,7 @@ def test_components_are_chosen_as_often_as_they_weigh() -> None:
 
 
 def test_a_component_that_nothing_is_drawn_from_gets_its_weight_back() -> None:
-    prior = Islands(4, latent=2, deviation=0.1, rate=2.0)
+    prior = MixturePrior(4, latent=2, deviation=0.1, rate=2.0)
     assert float(prior.unevenness().detach()) == pytest.approx(0, abs=1e-6)
     with torch.no_grad():
         prior.raw.copy_(torch.tensor([0.5, -20.0, 0.0, 1.0]))
@@ -193,7 +193,7 @@ def test_evenness_weighs_less_and_less_and_nothing_at_the_end(ring: Dataset) -> 
         with torch.no_grad():
             gan.generator.prior.raw[0] = -3
         items = torch.from_numpy(ring.items["train"][:8])
-        return all_terms(GanStep(gan, recipe.gan, 100).phases()[1], items, at)["loss"].detach()
+        return all_terms(GanTask(gan, recipe.gan, 100).phases()[1], items, at)["loss"].detach()
 
     added = [float((loss(at, 2.0) - loss(at, 0.0)).mean()) for at in (0, 50, 100)]
     assert added[0] > 0.01
@@ -202,7 +202,7 @@ def test_evenness_weighs_less_and_less_and_nothing_at_the_end(ring: Dataset) -> 
 
 
 def test_gaussians_move_to_where_the_discriminator_sees_data() -> None:
-    prior = Islands(3, latent=2, deviation=0.1, rate=1.0)
+    prior = MixturePrior(3, latent=2, deviation=0.1, rate=1.0)
     with torch.no_grad():
         prior.raw[2] = -50.0
     begun = prior.means.detach().clone()

@@ -18,7 +18,7 @@ from tests.training.tiny import digits, tiny_recipe
 from training.loop.checkpoint import CheckpointError, read_checkpoint
 from training.loop.loop import DivergenceError, Outcome, train
 from training.loop.runs import CHECKPOINTS, restore_averaged
-from training.loop.step import Phase, Rate
+from training.loop.task import Phase, Rate
 from training.losses.terms import Terms
 from training.options import EncoderOptions, LoopOptions
 from training.recipe import Recipe

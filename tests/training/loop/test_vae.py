@@ -7,14 +7,14 @@ import torch
 
 from tests.training.models.linear_gaussian import LATENT, linear_gaussian
 from training.data import load_dataset
-from training.loop.step import Noise
-from training.loop.vae import VaeStep
+from training.loop.task import Noise
+from training.loop.vae import VaeTask
 from training.losses.vae import elbo_objective, importance_objective
 from training.models.vae import Vae, make_vae
 from training.recipe import RecipeError, parse_recipe
 
 
-def tiny_step(steps: int = 1, **options: Any) -> VaeStep:
+def tiny_step(steps: int = 1, **options: Any) -> VaeTask:
     recipe = parse_recipe({
         "name": "tiny",
         "data": {"dataset": "digits"},
@@ -24,7 +24,7 @@ def tiny_step(steps: int = 1, **options: Any) -> VaeStep:
     })  # fmt: skip
     assert recipe.vae is not None
     torch.manual_seed(0)
-    return VaeStep(make_vae(recipe, load_dataset(recipe.data)), recipe.vae, steps)
+    return VaeTask(make_vae(recipe, load_dataset(recipe.data)), recipe.vae, steps)
 
 
 def encoder_gradients(vae: Vae, items: torch.Tensor, draws: int, repeats: int, plain: bool) -> torch.Tensor:

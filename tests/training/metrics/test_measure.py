@@ -10,9 +10,9 @@ from service.format.manifest import Metric
 from training.data import SPLITS, Dataset, Items, Scaling, load_dataset
 from training.data.options import DataOptions
 from training.data.points import MODES
-from training.metrics.measure import FLOOR, make_yardstick, measure_quality
+from training.metrics.evaluators import GarmentEvaluator, ItemEvaluator, PointEvaluator
+from training.metrics.measure import FLOOR, make_evaluator, measure_quality
 from training.metrics.modes import high_quality_ceiling
-from training.metrics.yardsticks import GarmentYardstick, ItemYardstick, PointYardstick
 
 ROWS = 2000
 
@@ -55,35 +55,35 @@ def test_fresh_garments_are_as_good_as_the_training_sample(garments: Dataset, fe
 
 
 def test_blurred_noisy_forgetful_and_repeating_generators_are_each_found_out(few_garments: Dataset) -> None:
-    yardstick = make_yardstick(few_garments)
-    assert isinstance(yardstick, GarmentYardstick)
+    evaluator = make_evaluator(few_garments)
+    assert isinstance(evaluator, GarmentEvaluator)
     train, labels = few_garments.items["train"], few_garments.labels["train"]
-    floor = yardstick.measure(yardstick.stand_in).metrics
+    floor = evaluator.measure(evaluator.stand_in).metrics
 
-    shifted = [np.roll(yardstick.stand_in, shift, axis=3) for shift in (-2, -1, 0, 1, 2)]
-    blurred = yardstick.measure(np.mean(shifted, axis=0, dtype=np.float32)).metrics
+    shifted = [np.roll(evaluator.stand_in, shift, axis=3) for shift in (-2, -1, 0, 1, 2)]
+    blurred = evaluator.measure(np.mean(shifted, axis=0, dtype=np.float32)).metrics
     for name in ("frechet_distance_fashion1", "kernel_distance_fashion1"):
         assert errors_away(blurred[name], floor[name].value) > 5
 
-    noise = np.random.default_rng(0).normal(0, 0.3, yardstick.stand_in.shape)
-    noisy = yardstick.measure((yardstick.stand_in + noise).clip(0, 1).astype(np.float32)).metrics
+    noise = np.random.default_rng(0).normal(0, 0.3, evaluator.stand_in.shape)
+    noisy = evaluator.measure((evaluator.stand_in + noise).clip(0, 1).astype(np.float32)).metrics
     assert errors_away(noisy["precision"], floor["precision"].value) < -5
 
     easily_told = np.isin(labels, (1, 5, 7, 8, 9))
-    forgetful = yardstick.measure(np.resize(train[easily_told], train[:ROWS].shape))
+    forgetful = evaluator.measure(np.resize(train[easily_told], train[:ROWS].shape))
     assert forgetful.metrics["class_divergence"].value == pytest.approx(math.log(2), abs=0.1)
     assert errors_away(forgetful.metrics["recall"], floor["recall"].value) < -5
     assert errors_away(forgetful.metrics["coverage"], floor["coverage"].value) < -5
     assert forgetful.class_counts is not None
     assert forgetful.class_counts.sum() == ROWS
 
-    repeated = yardstick.measure(train[ROWS:])
+    repeated = evaluator.measure(train[ROWS:])
     assert repeated.metrics["nearer_to_training"].value > 0.99
 
 
 def test_equal_seeds_give_equal_figures(few_garments: Dataset) -> None:
-    yardsticks = (make_yardstick(few_garments, seed=3) for _ in range(2))
-    first, second = (each and each.measure(few_garments.items["validation"]).metrics for each in yardsticks)
+    evaluators = (make_evaluator(few_garments, seed=3) for _ in range(2))
+    first, second = (each and each.measure(few_garments.items["validation"]).metrics for each in evaluators)
     assert first
     assert first == second
 
@@ -93,7 +93,7 @@ def test_points_of_a_known_mixture_are_measured_by_its_modes(name: str) -> None:
     dataset = cut(load_dataset(DataOptions.model_validate({"dataset": name})), ROWS)
     modes = MODES[name]()
     points, labels = modes.draw(np.random.default_rng(1), ROWS)
-    assert isinstance(make_yardstick(dataset), PointYardstick)
+    assert isinstance(make_evaluator(dataset), PointEvaluator)
     figures = measure_quality(lambda rows: points[:rows], dataset)
     for end in ("", FLOOR):
         assert figures[f"modes_captured{end}"].value == len(modes.centres)
@@ -111,7 +111,7 @@ def test_points_of_a_known_mixture_are_measured_by_its_modes(name: str) -> None:
 def test_binary_garments_and_other_pictures_are_measured_in_pixels(garments: Dataset) -> None:
     binary = cut(garments, 300)
     binary = dataclasses.replace(binary, items={split: binary.items[split].round() for split in SPLITS})
-    assert isinstance(make_yardstick(binary), ItemYardstick)
+    assert isinstance(make_evaluator(binary), ItemEvaluator)
     digits = load_dataset(DataOptions(dataset="digits"))
     figures = measure_quality(lambda rows: digits.items["validation"][:rows], digits)
     assert "pixels" in figures["coverage"].note

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from training.experiments.anomalies.peers import PEERS
+from training.experiments.anomalies.baselines import PEERS
 from training.experiments.anomalies.trials import EXPERIMENTS, Experiment, Result
 
 _HEAD = """# Anomaly scores, trial by trial

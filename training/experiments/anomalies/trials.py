@@ -15,7 +15,7 @@ from service.format.versions import read_manifest
 from training.anomaly.auroc import AUROC, auroc
 from training.data import Dataset, load_dataset
 from training.data.fashion import FASHION_CLASSES
-from training.experiments.anomalies.peers import PEERS, Peer, peer_surprises, write_tumours
+from training.experiments.anomalies.baselines import PEERS, Peer, peer_surprises, write_tumours
 from training.export.publish import export
 from training.loop.loop import train
 from training.loop.runs import restore_averaged
@@ -84,8 +84,8 @@ def missing(experiment: Experiment, results: Mapping[str, Result]) -> list[str]:
     return [name for name in experiment.overrides if name not in results]
 
 
-def perform(experiment: Experiment, name: str, peers: Sequence[Peer] = PEERS) -> Result:
-    """Train, export and judge a trial's model, and `peers` beside it; nothing is kept but the result.
+def perform(experiment: Experiment, name: str, baselines: Sequence[Peer] = PEERS) -> Result:
+    """Train, export and judge a trial's model, and `baselines` beside it; nothing is kept but the result.
 
     Raises:
         Interrupted: By Ctrl-C, or an order to end.
@@ -106,7 +106,7 @@ def perform(experiment: Experiment, name: str, peers: Sequence[Peer] = PEERS) ->
         statistic: manifest.metrics[f"{AUROC}{statistic}_{_KIND}"].value
         for statistic in manifest.calibration.statistics
     }
-    others, versions = _others(peers if experiment.tumours else (), dataset, recipe)
+    others, versions = _others(baselines if experiment.tumours else (), dataset, recipe)
     return Result(
         recipe_sha256=_digest(recipe),
         default=manifest.defaults.statistic,
@@ -118,11 +118,11 @@ def perform(experiment: Experiment, name: str, peers: Sequence[Peer] = PEERS) ->
 
 
 def _others(
-    peers: Sequence[Peer], dataset: Dataset, recipe: Recipe
+    baselines: Sequence[Peer], dataset: Dataset, recipe: Recipe
 ) -> tuple[dict[str, float], dict[str, str]]:
     """The areas of other detectors by their names, and the versions of their libraries."""
     areas, versions = {}, {}
-    for peer in peers:
+    for peer in baselines:
         found = peer_surprises(peer, dataset, recipe.seed)
         areas[peer.name] = float(auroc(found.outliers, found.normal))
         versions[peer.library] = found.version

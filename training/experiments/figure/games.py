@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from training.experiments.figure.networks import Discriminator, Generator
 from training.experiments.figure.options import Options
-from training.loop.step import Rate
+from training.loop.task import Rate
 from training.losses.gan import LOSSES, gradient_penalty, packed, slope_penalty
 
 Draw = Callable[[int], Tensor]

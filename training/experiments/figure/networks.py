@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from training.experiments.figure.options import Options
 from training.models.networks.dense import Fourier, dense_layers, initialise_orthogonally
-from training.models.priors import Islands
+from training.models.priors import MixturePrior
 
 POINT = 2
 """Coordinates of a point."""
@@ -23,7 +23,7 @@ class Generator(nn.Module):
         super().__init__()
         self.layers = _dense(options.latent, POINT, options.width, options.layers)
         self.prior = (
-            Islands(options.islands, options.latent, options.island_deviation, options.island_rate)
+            MixturePrior(options.islands, options.latent, options.island_deviation, options.island_rate)
             if options.islands
             else None
         )

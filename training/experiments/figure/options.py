@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from service.format.manifest import Objective
-from training.loop.step import Rate
+from training.loop.task import Rate
 
 
 @dataclass(frozen=True)

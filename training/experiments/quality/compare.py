@@ -13,8 +13,8 @@ from service.format.versions import read_manifest, verify_files
 from training.data import Dataset, load_dataset
 from training.data.options import DataOptions
 from training.export.beside import _data_of, _measured
-from training.metrics.measure import make_yardstick
-from training.metrics.yardsticks import Measured
+from training.metrics.evaluators import Measured
+from training.metrics.measure import make_evaluator
 from training.report.comparison import TRAINING_SET, comparison_page
 from training.report.page import render
 
@@ -34,13 +34,13 @@ def compare_versions(folders: Sequence[Path], seed: int = 0) -> tuple[Dataset, d
     """
     manifests = {folder: read_manifest(folder) for folder in folders}
     dataset = load_dataset(_common_data(manifests))
-    yardstick = make_yardstick(dataset, seed)
-    if yardstick is None:
+    evaluator = make_evaluator(dataset, seed)
+    if evaluator is None:
         raise ComparisonError(f"{dataset.name} has {len(dataset.items['test'])} test items; wanted hundreds")
-    measured = {TRAINING_SET: yardstick.measure(yardstick.stand_in)}
+    measured = {TRAINING_SET: evaluator.measure(evaluator.stand_in)}
     for folder, manifest in manifests.items():
         verify_files(folder, manifest)
-        measured[f"{manifest.name}/{manifest.version}"] = _measured(folder, manifest, yardstick, seed)
+        measured[f"{manifest.name}/{manifest.version}"] = _measured(folder, manifest, evaluator, seed)
     return dataset, measured
 
 

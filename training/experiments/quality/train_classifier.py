@@ -1,4 +1,6 @@
-"""Train the classifier of Fashion-MNIST again: `python -m training.experiments.quality.train_classifier --help`.
+"""Train the classifier of Fashion-MNIST again.
+
+`python -m training.experiments.quality.train_classifier --help` lists the options.
 
 Fitted on the training split, its epoch chosen on the validation split, measured on the test split. Pictures
 are neither mirrored nor shifted, so that its features still see where and which way round a garment lies.

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from training.loop.distributed import ALONE, Group
+from training.loop.distributed import ALONE, ProcessGroup
 from training.losses.terms import Terms
 
 
@@ -29,7 +29,7 @@ class Noise:
 
     TRAINING, VALIDATION, WEIGHTS, ORDER = range(4)
 
-    def __init__(self, seed: int, stream: int, step: int, group: Group = ALONE) -> None:
+    def __init__(self, seed: int, stream: int, step: int, group: ProcessGroup = ALONE) -> None:
         self._group = group
         (state,) = np.random.SeedSequence([seed, stream, step]).generate_state(1, np.uint64)
         self._generator = torch.Generator().manual_seed(int(state >> np.uint64(1)))
@@ -106,7 +106,7 @@ class MeanLoss(nn.Module):
         return terms.loss.mean(), {name: term.detach().mean() for name, term in terms.report.items()}
 
 
-class Step(Protocol):
+class Task(Protocol):
     """A model that can be trained."""
 
     @property

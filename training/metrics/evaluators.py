@@ -36,7 +36,7 @@ class Measured(NamedTuple):
     """How many the classifier takes for each class; None where there is no classifier."""
 
 
-class Yardstick(Protocol):
+class Evaluator(Protocol):
     """Measures items that are given in place of real ones."""
 
     rows: int
@@ -48,7 +48,7 @@ class Yardstick(Protocol):
         """Measure items (rows, *item)."""
 
 
-class GarmentYardstick:
+class GarmentEvaluator:
     """Grey pictures of garments, held against test items in the features of the shipped classifier."""
 
     def __init__(self, dataset: Dataset, rows: int, seed: int) -> None:
@@ -119,7 +119,7 @@ class GarmentYardstick:
         }
 
 
-class PointYardstick:
+class PointEvaluator:
     """Points of a known mixture in the plane, held against its modes and against test items."""
 
     def __init__(self, dataset: Dataset, rows: int) -> None:
@@ -170,7 +170,7 @@ class PointYardstick:
         return metrics
 
 
-class ItemYardstick:
+class ItemEvaluator:
     """Any other data, held against test items value by value; tables in standard deviations of a feature."""
 
     def __init__(self, dataset: Dataset, rows: int) -> None:
