@@ -80,7 +80,7 @@ def recipe() -> str:
     schema = _with_docstrings(Recipe)
     text = "\n\n".join(_object_tables(schema, schema["$defs"], level=2))
     for name, field in schema["properties"].items():
-        for options in re.findall(r'"\$ref": "[^"]*/(\w+)"', json.dumps(field)):
+        for options in _references(field):
             text = text.replace(options, f"`[{name}]`")
     return text
 
@@ -221,12 +221,25 @@ def _object_tables(
         rows = []
         for key, field in current["properties"].items():
             default = ["required" if key in required else _default(field)] if defaults else []
-            rows.append([f"`{key}`", _kind(field), *default, _text(field)])
+            rows.append(
+                [f"`{key}`", _kind(field), *default, _text(field) or _text(_refers_to(field, definitions))]
+            )
         yield _table(["key", "value", *(["default"] if defaults else []), "meaning"], rows)
-        for reference in re.findall(r'"\$ref": "[^"]*/(\w+)"', json.dumps(current["properties"])):
+        for reference in _references(current["properties"]):
             if reference not in seen and "properties" in definitions[reference]:
                 seen.add(reference)
                 waiting.append((reference, definitions[reference]))
+
+
+def _references(schema: Schema) -> list[str]:
+    """The names of the objects that a part of a schema refers to, in order."""
+    return re.findall(r'"\$ref": "[^"]*/(\w+)"', json.dumps(schema))
+
+
+def _refers_to(field: Schema, definitions: Mapping[str, Schema]) -> Schema:
+    """The only object that a field refers to, or an empty schema."""
+    references = _references(field)
+    return definitions[references[0]] if len(references) == 1 else {}
 
 
 def _kind(field: Schema) -> str:
