@@ -16,7 +16,7 @@ LOCK    = $(BIN)/uv pip compile --quiet --generate-hashes --no-annotate --custom
           --python-version 3.11 --python-platform x86_64-manylinux_2_28 --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test anomalies scores lint check format bench curve profile proto report figure test-performance test-slow living-check monitoring-check test-gpu train deploy-check image-check rolling-check lock sbom clean
+.PHONY: help serve test docs anomalies scores lint check format bench curve profile proto report figure test-performance test-slow living-check monitoring-check test-gpu train deploy-check image-check rolling-check lock sbom clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -32,6 +32,9 @@ lint: $(VENV)/develop.installed ## check format, ruff, types and layers
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: $(VENV)/docs.installed ## build the documentation site, strictly, as build/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 check: lint test ## everything CI checks: lint and test
 
@@ -67,7 +70,7 @@ profile: $(VENV)/develop.installed ## record where the service's time goes under
 test-performance: $(VENV)/develop.installed ## check that the benchmark works, on short runs (needs wrk)
 	$(BIN)/python -m pytest -m performance tests/performance
 
-test-slow: $(VENV)/develop.installed ## train in several processes, kill one, resume; train as the README says (minutes)
+test-slow: $(VENV)/develop.installed ## train in several processes, kill one, resume; train as the README and the tutorials say (minutes)
 	$(BIN)/python -m pytest -m slow
 
 living-check: $(VENV)/develop.installed ## swap versions of a model back and forth under load (minutes)
@@ -127,6 +130,11 @@ $(VENV)/service.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 $(VENV)/deploy.installed: pyproject.toml constraints.txt $(VENV)/develop.installed
 	@$(PIP) --editable '.[train,dev,deploy]'
+	@$(COMPILE)
+	@touch $@
+
+$(VENV)/docs.installed: pyproject.toml constraints.txt $(VENV)/develop.installed
+	@$(PIP) --editable '.[train,dev,docs]'
 	@$(COMPILE)
 	@touch $@
 
