@@ -1,11 +1,10 @@
-"""`pushforward-serve`, or `python -m service`: serves the published models of a folder."""
+"""`pushforward-serve`, or `python -m service`: serve the published models of a folder."""
 
 from __future__ import annotations
 
 import contextlib
 import signal
 import sys
-from types import FrameType
 from typing import NoReturn
 
 from pydantic import ValidationError
@@ -15,7 +14,7 @@ from service.app import create_app
 from service.errors import CannotListen, ServiceError
 from service.observe.logs import configure_logs
 from service.observe.metrics import Metrics
-from service.process.ports import bound, expose
+from service.process.ports import bind_socket, serve_metrics
 from service.process.server import server_for
 from service.process.supervisor import ReplicaFailed, supervise
 from service.runtime.allocator import keep_heaps_small
@@ -25,15 +24,15 @@ EXIT_CANNOT_START = 2
 
 
 def main() -> None:
-    """Reads the settings, serves until told to stop, and exits 0; 2 when it cannot start."""
-    signal.signal(signal.SIGTERM, _stop_before_serving)
+    """Read the settings, serve until a signal, and exit with 0; with 2 if the service cannot start."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until the server sets its own handler
     keep_heaps_small()
     try:
         settings = CliApp.run(Settings)
     except (ValidationError, SettingsError) as error:
         _give_up(_first_flaw(error))
     replicas = settings.replicas
-    configure_logs(settings.log_level, settings.log_format, tells_process=replicas > 1)
+    configure_logs(settings.log_level, settings.log_format, show_process=replicas > 1)
     try:
         if replicas > 1:
             supervise(settings, replicas)
@@ -46,18 +45,14 @@ def main() -> None:
 
 
 def _serve(settings: Settings) -> None:
-    listener = bound(settings.host, settings.port)
+    listener = bind_socket(settings.host, settings.port)
     metrics = Metrics()
     if settings.metrics_port is not None:
-        expose(metrics, bound(settings.host, settings.metrics_port))
+        serve_metrics(metrics, bind_socket(settings.host, settings.metrics_port))
     server = server_for(create_app(settings, metrics), settings)
-    with contextlib.suppress(SystemExit):  # uvicorn's own status where the app cannot start
+    with contextlib.suppress(SystemExit):  # uvicorn exits by itself if the app cannot start
         server.run(sockets=[listener])
     sys.exit(0 if server.started else EXIT_CANNOT_START)
-
-
-def _stop_before_serving(_number: int, _frame: FrameType | None) -> NoReturn:
-    sys.exit(0)
 
 
 def _first_flaw(error: ValidationError | SettingsError) -> str:

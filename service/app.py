@@ -28,8 +28,10 @@ from service.api.v1.catalogue import catalogue_router
 from service.api.v1.handler import Handler
 from service.api.v1.openapi import openapi_of
 from service.lifecycle.registry import Registry
+from service.machine import has_gpu
+from service.observe.accumulators import SampledGauge
 from service.observe.metrics import Metrics, release
-from service.settings import Settings, has_gpu
+from service.settings import Settings
 
 if TYPE_CHECKING:
     from service.observe.tracing import Tracing
@@ -70,8 +72,8 @@ def create_app(settings: Settings, metrics: Metrics | None = None, *, loads_firs
     registry = Registry(settings, metrics)
     metrics.gpu_present.set(has_gpu())
     metrics.cores.set(settings.own_cores)
-    metrics.follow(metrics.ready, lambda: registry.ready and not lifecycle.draining)
-    registry.find()
+    metrics.buffered(SampledGauge(metrics.ready, lambda: registry.ready and not lifecycle.draining))
+    registry.discover()
     tracing = _tracing() if settings.traces else None
     plane = DataPlane(registry, metrics, lifecycle, settings)
     rpc = _rpc_server(plane, metrics, settings, keys)
@@ -82,7 +84,7 @@ def create_app(settings: Settings, metrics: Metrics | None = None, *, loads_firs
         loading.add_done_callback(_log_failure)
         following = asyncio.create_task(_follow(registry, settings, loading), name="follow the models folder")
         following.add_done_callback(_log_failure)
-        settling = asyncio.create_task(metrics.keep_settled(), name="settle metrics")
+        settling = asyncio.create_task(metrics.flush_periodically(), name="flush metrics")
         settling.add_done_callback(_log_failure)
         if loads_first:
             await asyncio.wait({loading})
@@ -95,7 +97,7 @@ def create_app(settings: Settings, metrics: Metrics | None = None, *, loads_firs
             task.cancel()
         await asyncio.wait({following, loading})  # whose trial, if there is one, ends with them
         await registry.close()
-        metrics.settle()
+        metrics.flush()
         if tracing is not None:
             await asyncio.to_thread(tracing.close)
 
@@ -181,7 +183,7 @@ async def _load(registry: Registry) -> None:
 async def _follow(registry: Registry, settings: Settings, loading: asyncio.Task[None]) -> None:
     await asyncio.wait({loading})
     if settings.poll_seconds:
-        await registry.follow(settings.poll_seconds)
+        await registry.watch(settings.poll_seconds)
 
 
 def _log_failure(task: asyncio.Task[None]) -> None:

@@ -23,7 +23,7 @@ async def registry_of(
 ) -> AsyncIterator[Registry]:
     chosen = {"trial": "never"} | settings
     registry = Registry(Settings(models=models, device="cpu", **chosen), metrics or Metrics())
-    registry.find()
+    registry.discover()
     await registry.start()
     yield registry
     await registry.close()
@@ -31,8 +31,8 @@ async def registry_of(
 
 async def look_twice(registry: Registry) -> None:
     """Once for what is there, once for whether it stays as it is."""
-    await registry.look()
-    await registry.look()
+    await registry.poll()
+    await registry.poll()
 
 
 def versions(registry: Registry, name: str = TOY) -> dict[int, str]:

@@ -64,7 +64,7 @@ def probes_router(registry: Registry, metrics: Metrics, lifecycle: Lifecycle) ->
     @router.get("/metrics", operation_id="metrics", response_class=Response)
     async def exposition(request: Request) -> Response:
         """The metrics, as Prometheus reads them."""
-        metrics.settle()
+        metrics.flush()
         accept = request.headers.get("accept", "")
         text, content_type = await asyncio.to_thread(metrics.exposition, accept)
         return Response(text, headers={"content-type": content_type})

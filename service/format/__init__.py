@@ -1,1 +1,1 @@
-"""What a published version is: its manifest, its files, and the aliases of a model's versions."""
+"""A published version: its manifest, its files, and the aliases of a model's versions."""

@@ -1,7 +1,7 @@
-"""Names for versions of a model, such as `champion` and `challenger`, in one small file beside them.
+"""Aliases: names for versions of a model, such as `champion` and `challenger`.
 
-`models/NAME/aliases.json` is one JSON object, alias: version. It is only ever replaced as a whole, by rename,
-so no reader sees half of it. `pushforward-alias` writes it.
+`models/NAME/aliases.json` is one JSON object, alias: version. It is always replaced as a whole, by rename, so
+no reader sees half of it. `pushforward-alias` writes it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from service.errors import InvalidAliases
 from service.format.versions import MANIFEST, flush_to_disk
 
 CHAMPION: Final = "champion"
-"""The version that answers where a request names none; without it, the newest does."""
+"""The alias of the version that answers requests which name none; without it, the newest version does."""
 ALIASES_FILE: Final = "aliases.json"
 _MOST_BYTES: Final = 2**16
 
@@ -30,7 +30,7 @@ _ALIASES: Final = TypeAdapter(dict[AliasName, Annotated[int, Field(ge=1, strict=
 
 
 def read_aliases(model: Path) -> dict[str, int]:
-    """The aliases of a model, by its folder; none if it has no file of them.
+    """Read the aliases in a model's folder; no file means no aliases.
 
     Raises:
         InvalidAliases: the file cannot be read, or is not what `pushforward-alias` writes.
@@ -52,10 +52,10 @@ def read_aliases(model: Path) -> dict[str, int]:
 
 
 def write_aliases(model: Path, aliases: Mapping[str, int]) -> None:
-    """Replaces the aliases of a model, so that a reader, or a crash, finds the old or the new ones.
+    """Replace the aliases of a model; a reader, or a crash, finds either the old or the new ones.
 
     Raises:
-        InvalidAliases: a name or a version that cannot be one.
+        InvalidAliases: a name or a version is not valid.
     """
     try:
         checked = _ALIASES.validate_python(dict(aliases))
@@ -71,11 +71,11 @@ def write_aliases(model: Path, aliases: Mapping[str, int]) -> None:
     flush_to_disk(model)
 
 
-def changed(model: Path, alias: str, version: int | None) -> dict[str, int]:
-    """Has an alias name a version, or, if None, takes the alias away; returns all there are then.
+def change_alias(model: Path, alias: str, version: int | None) -> dict[str, int]:
+    """Set an alias, or remove it if `version` is None; return all aliases of the model.
 
     Raises:
-        InvalidAliases: there is no such model, version or alias; says which there are.
+        InvalidAliases: there is no such version or alias; says which there are.
     """
     aliases = read_aliases(model)
     if version is not None:
@@ -91,15 +91,15 @@ def changed(model: Path, alias: str, version: int | None) -> dict[str, int]:
 
 
 def main() -> None:
-    """`pushforward-alias`: shows, sets or removes aliases; exits with 2 when it cannot."""
+    """`pushforward-alias`: show, set or remove aliases; exit with 2 if that fails."""
     parser = argparse.ArgumentParser(
         prog="pushforward-alias",
-        description=f"Names versions of a model. Requests that name no version go to the {CHAMPION}.",
+        description=f"Name versions of a model. Requests that name no version go to the {CHAMPION}.",
     )
     parser.add_argument("model", help="name of the model")
     parser.add_argument("alias", nargs="?", help=f"{CHAMPION}, challenger, or any name")
-    parser.add_argument("version", nargs="?", type=int, help="the version it is to name")
-    parser.add_argument("--remove", action="store_true", help="take the alias away")
+    parser.add_argument("version", nargs="?", type=int, help="the version that it shall name")
+    parser.add_argument("--remove", action="store_true", help="remove the alias")
     parser.add_argument(
         "--models",
         type=Path,
@@ -107,20 +107,16 @@ def main() -> None:
         help="folder of published versions (default: PUSHFORWARD_MODELS, or models)",
     )
     given = parser.parse_args()
-    if (given.alias is not None) != (given.remove or given.version is not None):
+    if (given.alias is not None) != (given.remove != (given.version is not None)):
         parser.error("give an alias and a version, an alias and --remove, or neither")
-    if given.remove and given.version is not None:
-        parser.error("--remove takes no version")
+    folder = given.models / given.model
+    if not folder.is_dir():
+        parser.exit(2, f"pushforward-alias: there is no model {given.model} under {given.models}\n")
     try:
-        aliases = _asked_for(given.models, given.model, given.alias, given.version)
+        if given.alias is None:
+            aliases = read_aliases(folder)
+        else:
+            aliases = change_alias(folder, given.alias, given.version)
     except (InvalidAliases, OSError) as error:
         parser.exit(2, f"pushforward-alias: {error}\n")
     sys.stdout.write("".join(f"{alias} {version}\n" for alias, version in sorted(aliases.items())))
-
-
-def _asked_for(models: Path, name: str, alias: str | None, version: int | None) -> dict[str, int]:
-    """The aliases of a model, after the change that is asked for, if one is."""
-    folder = models / name
-    if not folder.is_dir():
-        raise InvalidAliases(f"there is no model {name} under {models}")
-    return read_aliases(folder) if alias is None else changed(folder, alias, version)

@@ -1,4 +1,4 @@
-"""What a published model version is: its manifest.
+"""The manifest: the self-description of a published version.
 
 A version is the folder `models/NAME/VERSION/`: `manifest.json` describes it, and every other file the
 manifest names is pinned by its SHA-256. `service.format.versions` reads, verifies and publishes them.
@@ -9,41 +9,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Literal, Self, get_args
+from typing import Annotated, Final, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-
-from service.errors import InvalidVersion
-
-
-class Column(BaseModel):
-    """A column of a table: a number, or one of several categories, one-hot."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    name: Annotated[str, Field(min_length=1, max_length=200)]
-    categories: tuple[str, ...] = ()
-    """Empty for a number; else the column is as many features, of which one is 1 and the others are 0."""
-
-    @property
-    def features(self) -> int:
-        """How many features of an item the column takes."""
-        return len(self.categories) or 1
-
-    @model_validator(mode="after")
-    def _names_each_category_once(self) -> Self:
-        if len(set(self.categories)) < len(self.categories):
-            raise ValueError(f"column {self.name} names a category twice")
-        return self
-
-
-def column_places(columns: Sequence[Column]) -> Iterator[tuple[Column, slice]]:
-    """Each column of a table, and where its features lie in an item."""
-    start = 0
-    for column in columns:
-        yield column, slice(start, start + column.features)
-        start += column.features
-
 
 GraphName = Literal[
     "encode", "decode", "draw", "score", "statistics", "map", "discriminate", "generate_scored"
@@ -58,7 +26,7 @@ OPERATIONS_BY_GRAPHS: tuple[tuple[str, frozenset[GraphName]], ...] = (
     ("score", frozenset({"statistics"})),
     ("discriminate", frozenset({"discriminate"})),
 )
-"""The graphs an operation of the API needs, one line for each way; a version offers what its graphs allow."""
+"""The graphs that each operation of the API needs, one line per way."""
 Bound = Literal["elbo", "importance_bound"]
 """Statistics of a VAE: bounds on log p(x), in nats, from the draws of the graph `score`."""
 Distance = Literal["residual", "feature_distance", "f_anogan"]
@@ -73,7 +41,7 @@ NoiseFree = Literal["corrected", "path"]
 `corrected`, in nats: the log-likelihood of a perfect reconstruction less that at the posterior mean, plus the
 KL, so that an item is not called likely for being easy to describe. Source: Chauhan et al. 2022, "Robust
 outlier detection by de-biasing VAE likelihoods", CVPR, section 3. `path`, in standard deviations: the
-Mahalanobis distance, from held-out items, of what happens on the way through both networks. Source: Huang et
+Mahalanobis distance from held-out items of features along the path through both networks. Source: Huang et
 al. 2024, "Rethinking test-time likelihood: the likelihood path principle and its application to OOD
 detection", arXiv:2401.04933, section 4.
 """
@@ -88,22 +56,52 @@ UNITS: dict[Statistic, Unit] = {
     "feature_distance": "mean square",
     "f_anogan": "mean square",
 }
-"""What a surprise by each statistic is measured in."""
+"""The unit of the surprise by each statistic."""
 Objective = Literal["minimax", "non-saturating", "hinge", "wasserstein", "relativistic"]
-"""What a GAN's discriminator was trained for."""
+"""The objective that a GAN's discriminator was trained with."""
 Support = Literal["binary", "eight_bit", "unit_interval", "real"]
-"""What values an item has: 0 and 1; [0, 1], rounded to the nearest of 256 levels; [0, 1]; any number.
+"""The values of an item: 0 and 1; [0, 1], rounded to the nearest of 256 levels; [0, 1]; any number.
 
 The first two are discrete, so that a likelihood is a probability and has bits per dimension.
 """
 DISCRETE: tuple[Support, ...] = ("binary", "eight_bit")
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-ModelName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+MODEL_NAME: Final = r"[a-z0-9][a-z0-9-]{0,62}"
+VERSION: Final = r"[1-9][0-9]{0,8}"
+"""Patterns of the two folder names NAME/VERSION."""
+ModelName = Annotated[str, Field(pattern=f"^{MODEL_NAME}$")]
 
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Column(_Frozen):
+    """A column of a table: a number, or a category in one-hot encoding."""
+
+    name: Annotated[str, Field(min_length=1, max_length=200)]
+    categories: tuple[str, ...] = ()
+    """Empty for a number; else the column has one feature per category: one is 1, the others are 0."""
+
+    @property
+    def features(self) -> int:
+        """Return the number of features of an item that the column takes."""
+        return len(self.categories) or 1
+
+    @model_validator(mode="after")
+    def _names_each_category_once(self) -> Self:
+        if len(set(self.categories)) < len(self.categories):
+            raise ValueError(f"column {self.name} names a category twice")
+        return self
+
+
+def column_places(columns: Sequence[Column]) -> Iterator[tuple[Column, slice]]:
+    """Yield each column of a table with the slice of an item that holds its features."""
+    start = 0
+    for column in columns:
+        yield column, slice(start, start + column.features)
+        start += column.features
 
 
 class FileSpec(_Frozen):
@@ -129,12 +127,12 @@ class GraphSpec(FileSpec):
 
 
 def is_picture(item_shape: Sequence[int]) -> bool:
-    """Whether items of that shape can be shown: grey or RGB images, (C, H, W)."""
+    """Return True if items of that shape can be shown: grey or RGB images, (C, H, W)."""
     return len(item_shape) == 3 and item_shape[0] in (1, 3)
 
 
 class MixturePriorSpec(FileSpec):
-    """A mixture of M diagonal Gaussians as prior.
+    """A prior that is a mixture of M diagonal Gaussians.
 
     The file is an .npz of weights (M,) float64, means (M, D) float32 and log_variances (M, D) float32.
     """
@@ -144,7 +142,7 @@ class MixturePriorSpec(FileSpec):
 
 
 class CalibratedStatistic(_Frozen):
-    """How a statistic was calibrated: on n items, and if it is a bound, with which draws."""
+    """The calibration of a statistic: n items, and the draws if it is a bound."""
 
     n: Annotated[int, Field(ge=1)]
     draws: Annotated[int, Field(ge=1)] | None = None
@@ -154,13 +152,13 @@ class CalibratedStatistic(_Frozen):
 
 
 class CalibrationSpec(FileSpec):
-    """An .npz with one ascending float64 array of surprises per statistic."""
+    """An .npz file with one ascending float64 array of surprises per statistic."""
 
     statistics: dict[Statistic, CalibratedStatistic]
 
 
 class ScoreDefaults(_Frozen):
-    """What a score request gets when it does not say; draws and seed are None unless it is a bound."""
+    """Defaults of a score request; draws and seed are None unless the statistic is a bound."""
 
     statistic: Statistic
     draws: Annotated[int, Field(ge=1)] | None = None
@@ -169,25 +167,25 @@ class ScoreDefaults(_Frozen):
 
 
 class LogitsSpec(FileSpec):
-    """An .npz with `real` (n,) float32: calibrated logits of held-out real items, in random order."""
+    """An .npz file with `real` (n,) float32: calibrated logits of held-out real items, in random order."""
 
     n: Annotated[int, Field(ge=1)]
     largest: float
-    """The largest calibrated logit among many generated items, the log of a bound on p_data / p_G there."""
+    """The largest calibrated logit of many generated items: an estimate of the largest log p_data / p_G."""
 
 
 class DiscriminatorSpec(_Frozen):
-    """How the discriminator was trained, and whether its logits are log density ratios."""
+    """The training of the discriminator, which decides whether its logits are log density ratios."""
 
     objective: Objective
     packing: Annotated[int, Field(ge=1)] = 1
-    """How many items it looks at together. Source: Lin et al. 2018, "PacGAN", arXiv:1712.04086."""
+    """Number of items it judges together. Source: Lin et al. 2018, "PacGAN", arXiv:1712.04086."""
     logits: LogitsSpec | None = None
-    """Present if the graph `generate_scored` is: where there is no `flaw`."""
+    """Present if and only if the graph `generate_scored` is, which needs `flaw` to be None."""
 
     @property
     def flaw(self) -> str | None:
-        """Why its outputs are no log density ratios of single items, or None if they are."""
+        """Return why its outputs are not log density ratios of single items, or None if they are."""
         if self.objective == "wasserstein":
             return "its critic was trained for a Wasserstein distance, whose values are no log density ratios"
         if self.packing > 1:
@@ -196,18 +194,18 @@ class DiscriminatorSpec(_Frozen):
 
 
 class Metric(_Frozen):
-    """A figure measured at publishing: its value, Monte Carlo or sampling error, unit, and how."""
+    """A figure measured at publishing: its value, Monte Carlo or sampling error, unit, and a note."""
 
     value: float
     standard_error: float | None = None
     interval: tuple[float, float] | None = None
-    """That holds the true value with 95 % confidence, where it was measured."""
+    """The 95 % confidence interval, if one was measured."""
     unit: str
     note: str = ""
 
 
 class Parity(_Frozen):
-    """Largest |onnx - torch| / (1 + |torch|) seen over the batches, and what was allowed."""
+    """The largest |onnx - torch| / (1 + |torch|) measured over the batches, and the tolerance."""
 
     largest_error: float
     tolerance: float
@@ -215,7 +213,7 @@ class Parity(_Frozen):
 
 
 class Provenance(_Frozen):
-    """Where the version came from; enough to train it again."""
+    """The origin of the version; enough to train it again."""
 
     recipe: dict[str, object]
     commit: str
@@ -234,9 +232,9 @@ class Manifest(_Frozen):
     item_shape: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1, max_length=3)]
     support: Support
     value_range: tuple[float, float] | None
-    """The smallest and largest value an item may have: (0, 1), or None for the support `real`."""
+    """The smallest and largest value of an item: (0, 1), or None for the support `real`."""
     columns: tuple[Column, ...] = ()
-    """Tables: what the features are, in order; empty for other data."""
+    """The columns of a table, in the order of the features; empty for other data."""
     class_names: tuple[str, ...] = ()
     latent_size: Annotated[int, Field(ge=1, le=4096)]
     prior: Literal["standard_normal"] | MixturePriorSpec
@@ -247,14 +245,14 @@ class Manifest(_Frozen):
     """The columns of the graph `statistics`, in order."""
     discriminator: DiscriminatorSpec | None = None
     view: tuple[tuple[float, float], tuple[float, float]] | None = None
-    """Items of two numbers: the ranges of both that a picture of their density shows."""
+    """The ranges of both numbers that a picture of the density shows, for items of two numbers."""
     calibration: CalibrationSpec | None = None
     defaults: ScoreDefaults | None = None
     metrics: dict[str, Metric]
     provenance: Provenance
     parity: dict[GraphName, Parity]
     self_test: FileSpec
-    """An .npz of example inputs and expected outputs: arrays `GRAPH.inputs.NAME`, `GRAPH.outputs.NAME`."""
+    """An .npz file of example inputs and their outputs, as `GRAPH.inputs.NAME` and `GRAPH.outputs.NAME`."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -275,31 +273,65 @@ class Manifest(_Frozen):
             raise ValueError("view is for items of two numbers: two ranges, from a smaller to a larger one")
         return self
 
+    @model_validator(mode="after")
+    def _tensors_have_the_sizes_of_the_model(self) -> Self:
+        items: tuple[int | str, ...] = ("rows", *self.item_shape)
+        terms = ("rows", "draws")
+        shapes: dict[str, tuple[int | str, ...]] = {
+            **dict.fromkeys(("inputs", "samples", "uniforms", "map"), items),
+            **dict.fromkeys(("latents", "mean", "log_variance"), ("rows", self.latent_size)),
+            **dict.fromkeys(("log_likelihood", "log_prior", "log_posterior"), terms),
+            **dict.fromkeys(("kl", "logit"), ("rows",)),
+            "eps": (*terms, self.latent_size),
+        }
+        for graph in self.graphs.values():
+            for tensor in (*graph.inputs, *graph.outputs):
+                wanted = shapes.get(tensor.name, tensor.shape)
+                if tensor.shape != wanted:
+                    raise ValueError(
+                        f"{graph.file}: {tensor.name} is {list(tensor.shape)}, by the model's sizes it would "
+                        f"be {list(wanted)}"
+                    )
+        return self
+
+    @model_validator(mode="after")
+    def _graphs_give_the_statistics(self) -> Self:
+        if "statistics" in self.graphs:
+            shapes = [tensor.shape for tensor in self.graphs["statistics"].outputs]
+            if shapes != [("rows", len(self.statistics))]:
+                raise ValueError(
+                    f"the graph `statistics` gives {shapes}, the manifest names "
+                    f"{len(self.statistics)} columns"
+                )
+        if self.defaults is not None and self.defaults.statistic not in self.offered_statistics:
+            raise ValueError(f"its default statistic {self.defaults.statistic} is not given by its graphs")
+        return self
+
     @property
     def operations(self) -> tuple[str, ...]:
-        """The API operations this version's graphs allow."""
+        """Return the operations of the API that the graphs allow."""
         offered = (name for name, needs in OPERATIONS_BY_GRAPHS if needs <= self.graphs.keys())
         return tuple(dict.fromkeys(offered))
 
     @property
     def offered_statistics(self) -> tuple[Statistic, ...]:
-        """The statistics that this version can score by."""
+        """Return the statistics that this version can score by."""
         bounds: tuple[Statistic, ...] = get_args(Bound) if "score" in self.graphs else ()
         return bounds + self.statistics
 
     @property
     def discrete(self) -> bool:
-        """Whether likelihoods are probabilities rather than densities, so that they have bits."""
+        """Return True if likelihoods are probabilities rather than densities, so that they have bits."""
         return self.support in DISCRETE
 
     @property
     def analytic_kl(self) -> bool:
-        """Whether the KL that its graph `score` gives is exact, and no mean over draws."""
+        """Return True if the KL of the graph `score` is exact rather than a mean over draws."""
         return self.prior == "standard_normal"
 
     @property
     def files(self) -> Iterator[FileSpec]:
-        """Every file the version consists of, the manifest aside."""
+        """Yield every file of the version except the manifest."""
         yield from self.graphs.values()
         yield self.self_test
         logits = self.discriminator and self.discriminator.logits
@@ -307,46 +339,6 @@ class Manifest(_Frozen):
 
     @property
     def sha256(self) -> str:
-        """One hash for the whole version: that of its files' hashes, in order of their names."""
+        """Return one hash for the whole version: that of its files' hashes, in the order of their names."""
         lines = sorted(f"{spec.file} {spec.sha256}" for spec in self.files)
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
-
-
-def check_tensors(manifest: Manifest) -> None:
-    """Raise InvalidVersion unless every graph's tensors have the manifest's item shape and latent size."""
-    items: tuple[int | str, ...] = ("rows", *manifest.item_shape)
-    latents = ("rows", manifest.latent_size)
-    terms = ("rows", "draws")
-    shapes: dict[str, tuple[int | str, ...]] = {
-        **dict.fromkeys(("inputs", "samples", "uniforms", "map"), items),
-        **dict.fromkeys(("latents", "mean", "log_variance"), latents),
-        **dict.fromkeys(("log_likelihood", "log_prior", "log_posterior"), terms),
-        **dict.fromkeys(("kl", "logit"), ("rows",)),
-        "eps": (*terms, manifest.latent_size),
-    }
-    for graph in manifest.graphs.values():
-        for tensor in (*graph.inputs, *graph.outputs):
-            wanted = shapes.get(tensor.name, tensor.shape)
-            if tensor.shape != wanted:
-                raise InvalidVersion(
-                    f"{graph.file}: {tensor.name} is {list(tensor.shape)}, by the model's sizes it would be "
-                    f"{list(wanted)}"
-                )
-
-
-def check_statistics(manifest: Manifest, max_draws: int) -> None:
-    """Raise InvalidVersion unless the graphs give the statistics and the default that the manifest names."""
-    if "statistics" in manifest.graphs:
-        shapes = [tensor.shape for tensor in manifest.graphs["statistics"].outputs]
-        if shapes != [("rows", len(manifest.statistics))]:
-            raise InvalidVersion(
-                f"the graph `statistics` gives {shapes}, the manifest names "
-                f"{len(manifest.statistics)} columns"
-            )
-    defaults = manifest.defaults
-    if defaults is None:
-        return
-    if defaults.statistic not in manifest.offered_statistics:
-        raise InvalidVersion(f"its default statistic {defaults.statistic} is none that its graphs give")
-    if defaults.draws is not None and defaults.draws > max_draws:
-        raise InvalidVersion(f"its default of {defaults.draws} draws is over the limit of {max_draws}")

@@ -1,4 +1,4 @@
-"""Versions on disk: how one is read, verified and published.
+"""Versions on disk: read, verify, self-test and publish them.
 
 A version is the folder `models/NAME/VERSION/`. It is written once, by rename, and never changed.
 """
@@ -8,63 +8,59 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import secrets
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from service.errors import InvalidVersion
-from service.format.manifest import Manifest
+from service.format.manifest import VERSION, GraphName, GraphSpec, Manifest
 
-MANIFEST = "manifest.json"
+MANIFEST: Final = "manifest.json"
+SELF_TEST_TOLERANCE: Final = 1e-4
+"""Largest error on the stored example, relative to `magnitude`, on a CPU, which may be of another kind."""
+_Arrays = tuple[NDArray[Any], ...]
 
 
 def sha256_of(path: Path) -> str:
-    """Hex SHA-256 of a file's bytes."""
+    """Return the SHA-256 of a file in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def read_manifest(folder: Path) -> Manifest:
-    """Reads `manifest.json` of a version folder.
+def read_manifest(folder: Path, name: str = "", version: str = "") -> Manifest:
+    """Read `manifest.json` of a version's folder, which is NAME/VERSION unless these are given.
 
     Raises:
-        InvalidVersion: it is missing, unreadable, or does not describe this very folder.
+        InvalidVersion: it is missing, unreadable, or describes another version.
     """
     path = folder / MANIFEST
     try:
-        document = path.read_bytes()
+        manifest = Manifest.model_validate_json(path.read_bytes())
     except OSError as error:
         raise InvalidVersion(f"{path}: cannot be read ({error.strerror})") from error
-    manifest = parse_manifest(document, str(path))
-    if (manifest.name, str(manifest.version)) != (folder.parent.name, folder.name):
-        raise InvalidVersion(
-            f"{path} describes {manifest.name}/{manifest.version}, but stands in "
-            f"{folder.parent.name}/{folder.name}"
-        )
-    return manifest
-
-
-def parse_manifest(document: bytes, source: str) -> Manifest:
-    """A manifest of its bytes; raises InvalidVersion, which names the source and the first flaw."""
-    try:
-        return Manifest.model_validate_json(document)
     except ValidationError as error:
         flaw = error.errors(include_input=False, include_url=False)[0]
         where = ".".join(str(part) for part in flaw["loc"]) or "the document"
-        raise InvalidVersion(f"{source}: {where}: {flaw['msg']}") from error
+        raise InvalidVersion(f"{path}: {where}: {flaw['msg']}") from error
+    described = f"{manifest.name}/{manifest.version}"
+    expected = f"{name or folder.parent.name}/{version or folder.name}"
+    if described != expected:
+        raise InvalidVersion(f"{path}: the manifest describes {described}, but stands in {expected}")
+    return manifest
 
 
 def verify_files(folder: Path, manifest: Manifest) -> None:
-    """Checks that every file of the version is there, is a plain file, and has its hash.
+    """Check that every file of the version is there, is a plain file, and has its hash.
 
     Raises:
-        InvalidVersion: naming the first file that is not as the manifest says.
+        InvalidVersion: a file is not as the manifest says; names the first.
     """
     for spec in manifest.files:
         path = folder / spec.file
@@ -75,10 +71,11 @@ def verify_files(folder: Path, manifest: Manifest) -> None:
 
 
 def magnitude(output: str, values: NDArray[Any]) -> NDArray[Any]:
-    """What an error in a graph's output is relative to, of its values (B, ...): 1 + |value|.
+    """Return the scale for relative errors of a graph's output (B, ...): 1 + |value|.
 
-    A value of a map is a part of its item's score and no more precise than that: where a likelihood is
-    narrow, the last digit of a location is a milli-nat of one pixel. There it is 1 + the sum of the item's.
+    For the output `map` it is 1 + the sum of |value| over the item. A value of a map is a part of its item's
+    score and not more precise than that: where a likelihood is narrow, the last digit of a location is a
+    thousandth of a nat of one pixel.
     """
     sizes: NDArray[Any] = np.abs(values)
     if output == "map":
@@ -90,13 +87,13 @@ def magnitude(output: str, values: NDArray[Any]) -> NDArray[Any]:
 def read_arrays(
     path: Path, wanted: Mapping[str, tuple[tuple[int, ...], type[np.floating[Any]]]]
 ) -> dict[str, NDArray[Any]]:
-    """The arrays of an .npz file by name, each of the shape and dtype that is wanted of it.
+    """Read arrays of an .npz file by name, each of which must have the wanted shape and dtype.
 
     Raises:
-        InvalidVersion: the file cannot be read, or lacks such an array; says what is wrong.
+        InvalidVersion: the file cannot be read, or has no such array; says what is wrong.
     """
     try:
-        # opened here, since numpy leaves a file open that it finds broken
+        # opened here, because numpy leaves a broken file open
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             return {name: _array(stored, name, *form) for name, form in wanted.items()}
     except OSError as error:
@@ -116,25 +113,72 @@ def _array(stored: Any, name: str, shape: tuple[int, ...], dtype: type[np.floati
     return array
 
 
+def check_self_test(
+    folder: Path,
+    manifest: Manifest,
+    run: Callable[[GraphName, _Arrays], _Arrays],
+    tolerance: float = SELF_TEST_TOLERANCE,
+) -> None:
+    """Run every graph on the example stored with the version, and compare the outputs.
+
+    `run` computes a graph; inputs and outputs are in the manifest's order. `tolerance` is the largest error
+    relative to `magnitude`.
+
+    Raises:
+        InvalidVersion: a shape is not the manifest's, or an output is too far from the stored one.
+    """
+    with np.load(folder / manifest.self_test.file, allow_pickle=False) as stored:
+        example = dict(stored)
+    for name, graph in manifest.graphs.items():
+        try:
+            inputs = tuple(example[f"{name}.inputs.{tensor.name}"] for tensor in graph.inputs)
+            expected = tuple(example[f"{name}.outputs.{tensor.name}"] for tensor in graph.outputs)
+        except KeyError as error:
+            raise InvalidVersion(f"the self-test lacks {error}") from error
+        outputs = run(name, inputs)
+        _check_shapes(graph, inputs, outputs)
+        _check_shapes(graph, inputs, expected)
+        for tensor, got, want in zip(graph.outputs, outputs, expected, strict=True):
+            gap = float(np.max(np.abs(got - want) / magnitude(tensor.name, want)))
+            if not gap <= tolerance:
+                raise InvalidVersion(
+                    f"{name}.{tensor.name} is off by {gap:.1e} of the stored example; at most "
+                    f"{tolerance:.0e} is allowed"
+                )
+
+
+def _check_shapes(graph: GraphSpec, inputs: _Arrays, outputs: _Arrays) -> None:
+    """Raise InvalidVersion unless all tensors have the manifest's shapes, with equal sizes of a free axis."""
+    sizes: dict[str, int] = {}
+    for tensor, array in zip((*graph.inputs, *graph.outputs), (*inputs, *outputs), strict=True):
+        for axis, size in zip(tensor.shape, array.shape, strict=False):
+            if isinstance(axis, str):
+                sizes.setdefault(axis, size)
+        if array.shape != (shape := tuple(sizes.get(str(axis), axis) for axis in tensor.shape)):
+            raise InvalidVersion(
+                f"{graph.file}: {tensor.name} is {list(array.shape)}, the manifest says {list(shape)}"
+            )
+
+
 def version_folders(model: Path) -> list[Path]:
-    """The version folders of a model, oldest first; anything not named like a version is ignored."""
-    names = [path.name for path in model.iterdir() if path.is_dir() and not path.is_symlink()]
-    versions = sorted(int(name) for name in names if name.isascii() and name.isdigit() and name[0] != "0")
-    return [model / str(version) for version in versions]
+    """Return the version folders of a model, oldest first; other names are ignored."""
+    folders = [path for path in model.iterdir() if path.is_dir() and not path.is_symlink()]
+    return sorted(
+        (path for path in folders if re.fullmatch(VERSION, path.name)), key=lambda path: int(path.name)
+    )
 
 
 def stage(models: Path, name: str) -> Path:
-    """Makes an empty folder beside the versions of a model, to be filled and given to `publish`."""
+    """Make an empty folder beside the versions of a model, to be filled and then published."""
     staging = models / name / f".partial-{secrets.token_hex(4)}"
     staging.mkdir(parents=True)
     return staging
 
 
 def publish(staging: Path, manifest: Manifest) -> Path:
-    """Turns a staged folder into the model's next version, by one rename, and returns its folder.
+    """Publish a staged folder as the model's next version, by one rename, and return its folder.
 
-    `manifest.version` is replaced by the next free number. Everything is flushed to disk first, so
-    that a crash leaves either no new version or a whole one.
+    `manifest.version` is replaced by the next free number.
 
     Raises:
         InvalidVersion: the staged files are not as the manifest says.
@@ -147,20 +191,29 @@ def publish(staging: Path, manifest: Manifest) -> Path:
         numbered = manifest.model_copy(update={"version": version})
         document = json.dumps(numbered.model_dump(mode="json"), indent=2, ensure_ascii=False)
         (staging / MANIFEST).write_text(document + "\n", encoding="utf-8")
-        for path in (*staging.iterdir(), staging):
-            flush_to_disk(path)
         try:
-            staging.rename(model / str(version))
+            put_in_place(staging, model / str(version))
         except OSError:
             if not (model / str(version)).exists():
                 raise
-            continue  # another publisher took the number between the look and the rename
-        flush_to_disk(model)
+            continue  # another publisher took the number in the meantime
         return model / str(version)
 
 
+def put_in_place(staging: Path, folder: Path) -> None:
+    """Rename a staged folder to a version's folder, flushed so that a crash leaves all of it or nothing.
+
+    Raises:
+        OSError: the version is there already, or cannot be written.
+    """
+    for path in (*staging.iterdir(), staging):
+        flush_to_disk(path)
+    staging.rename(folder)
+    flush_to_disk(folder.parent)
+
+
 def flush_to_disk(path: Path) -> None:
-    """Returns once a file's bytes, or a folder's names, are on the disk."""
+    """Return once a file's bytes, or a folder's names, are on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,1 +1,1 @@
-"""Versions are found, fetched, admitted, served and let go."""
+"""The life of versions: found, fetched, admitted, served and unloaded."""

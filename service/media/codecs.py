@@ -1,4 +1,4 @@
-"""Between the wire and arrays: npy, PNG and JPEG in; npy and PNG out; values checked on the way in.
+"""Codecs of the API: lists, npy, PNG and JPEG to arrays, arrays to npy; and the check of values.
 
 Shapes: B rows of an item, whose shape the model's manifest gives. Arrays are float32, C order.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -17,22 +17,31 @@ from numpy.lib import format as npy_format
 
 from service.errors import Flaw, LimitExceeded, Malformed, Unfit
 from service.format.manifest import Column, Support, column_places, is_picture
+from service.format.support import in_support, one_hot_rows
 from service.numerics.noise import Floats
 
 Shape = tuple[int, ...]
+LARGEST_LATENT = 1e6
+"""Larger latents are refused: no prior draws them, and graphs would overflow."""
+_VALUES: Mapping[Support | Literal["latent"], str] = {
+    "unit_interval": "numbers in [0, 1]",
+    "eight_bit": "numbers in [0, 1]",
+    "binary": "zeros and ones",
+    "real": "numbers that are finite in float32",
+    "latent": f"numbers from {-LARGEST_LATENT:g} to {LARGEST_LATENT:g}",
+}
+"""The values that each support allows, in words."""
 _MOST_FLAWS = 16
 _MOST_AXES = 8
 _NPY_LENGTH_BYTES = {b"\x93NUMPY\x01\x00": 2, b"\x93NUMPY\x02\x00": 4}
-"""How many bytes tell a header's length, by the magic and the version before them."""
+"""The size of the field with the header's length, by the magic string and version before it."""
 _MOST_NPY_HEADER_BYTES = 10_000
 _NO_NPY = "the body is not an npy document of version 1.0 or 2.0"
 _PICTURE_MODES = ("1", "L", "P", "RGB")
-LARGEST_LATENT = 1e6
-"""Latents further out than this are refused: no prior puts any there, and graphs would overflow."""
 
 
 def from_lists(value: Sequence[Any], item_shape: Shape, name: str) -> Floats:
-    """Nested lists of numbers as (B, *item_shape).
+    """Read nested lists of numbers as (B, *item_shape).
 
     Raises:
         Unfit: ragged, empty, or of another shape; says which came and which fits.
@@ -46,12 +55,12 @@ def from_lists(value: Sequence[Any], item_shape: Shape, name: str) -> Floats:
 
 
 def from_npy(body: bytes, item_shape: Shape, max_rows: int, name: str) -> Floats:
-    """An npy document as (B, *item_shape); a single item without the row axis is taken as one row.
+    """Read an npy document as (B, *item_shape); a single item without the row axis is one row.
 
-    Any real number type is read and converted to float32 as it is, never rescaled.
+    Any real number type is read and converted to float32, never rescaled.
 
     Raises:
-        Malformed: not an npy document, or its length is not what its header promises.
+        Malformed: not an npy document, or its length does not fit its header.
         Unfit: not real numbers, or another shape.
         LimitExceeded: more than `max_rows` rows.
     """
@@ -80,7 +89,7 @@ def from_npy(body: bytes, item_shape: Shape, max_rows: int, name: str) -> Floats
 
 @lru_cache(maxsize=64)
 def _npy_header(header: bytes) -> tuple[Shape, bool, np.dtype[Any]]:
-    """Shape, Fortran order and type. A client's arrays begin alike, and numpy takes long over a header."""
+    """Parse shape, Fortran order and dtype; cached, since numpy is slow and a client's headers are alike."""
     file = io.BytesIO(header)
     try:
         with warnings.catch_warnings(action="ignore"):
@@ -91,15 +100,15 @@ def _npy_header(header: bytes) -> tuple[Shape, bool, np.dtype[Any]]:
 
 
 def from_picture(body: bytes, item_shape: Shape) -> Floats:
-    """One PNG or JPEG as (1, C, H, W) in [0, 1]: grey for one channel, RGB for three.
+    """Read a PNG or JPEG as (1, C, H, W) in [0, 1]: grey for one channel, RGB for three.
 
-    The size is read from the header and refused before a pixel is decoded.
+    The size is checked in the header, before any pixel is decoded.
 
     Raises:
-        Malformed: not a picture, or a broken one.
-        Unfit: the model takes no pictures, or ones of another size.
+        Malformed: the body is not a picture, or a broken one.
+        Unfit: the model takes no pictures, or pictures of another size.
     """
-    from PIL import Image  # a tenth of the time to start, and many services never see a picture
+    from PIL import Image  # here, because it is a tenth of the start time and often never used
 
     if not is_picture(item_shape):
         raise Unfit(f"this model takes no pictures; {_wanted(item_shape)}, in JSON or npy")
@@ -122,35 +131,23 @@ def from_picture(body: bytes, item_shape: Shape) -> Floats:
         Image.DecompressionBombWarning,
     ) as error:
         raise Malformed("the body is not a readable PNG or JPEG") from error
-    return np.ascontiguousarray(
-        pixels.reshape(height, width, channels).transpose(2, 0, 1)[None]
-    ) / np.float32(255)
+    item = np.ascontiguousarray(pixels.reshape(height, width, channels).transpose(2, 0, 1)[None])
+    return item / np.float32(255)
 
 
 def check_support(
     array: Floats, support: Support | Literal["latent"], name: str, columns: Sequence[Column] = ()
 ) -> None:
-    """Refuses rows with values the model's likelihood gives no density to.
+    """Refuse rows with values outside the support of the model, or of latents, named in error messages.
 
-    Numbers for the support `eight_bit` need not be one of its 256 levels: the graphs round them to the
-    nearest, as a PNG would. Of tables, each categorical one of the `columns` must be one-hot.
+    Every categorical column among the `columns` of a table must be one-hot.
 
     Raises:
         Unfit: with one flaw per bad row, or per row and bad column (the first 16).
     """
-    if support in ("unit_interval", "eight_bit"):
-        fits = (array >= 0) & (array <= 1)
-        wanted = "numbers in [0, 1]"
-    elif support == "binary":
-        fits = (array == 0) | (array == 1)
-        wanted = "zeros and ones"
-    elif support == "real":
-        fits = np.isfinite(array)
-        wanted = "numbers that are finite in float32"
-    else:
-        fits = np.abs(array) <= LARGEST_LATENT
-        wanted = f"numbers from {-LARGEST_LATENT:g} to {LARGEST_LATENT:g}"
-    if not fits.all():  # a NaN fits nowhere
+    fits = np.abs(array) <= LARGEST_LATENT if support == "latent" else in_support(array, support)
+    if not fits.all():
+        wanted = _VALUES[support]
         bad = np.flatnonzero(~fits.reshape(len(array), -1).all(axis=1))
         flaws = tuple(
             Flaw(f"/{name}/{row}", f"the model takes {wanted}", int(row)) for row in bad[:_MOST_FLAWS]
@@ -164,8 +161,8 @@ def _check_one_hot(array: Floats, columns: Sequence[Column], name: str) -> None:
     misfits: list[str] = []
     for column, place in column_places(columns):
         if column.categories:
-            features, start, last = array[:, place], place.start, place.stop - 1
-            bad = np.flatnonzero((np.count_nonzero(features, axis=1) != 1) | (features.max(axis=1) != 1))
+            start, last = place.start, place.stop - 1
+            bad = np.flatnonzero(~one_hot_rows(array[:, place]))
             wanted = f"the column `{column.name}` takes a 1 and else zeros at its features {start} to {last}"
             flaws += [Flaw(f"/{name}/{row}/{start}", wanted, int(row)) for row in bad[:_MOST_FLAWS]]
             misfits += [f"`{column.name}`"] if len(bad) else []
@@ -190,12 +187,12 @@ def _wanted(item_shape: Shape) -> str:
 
 @lru_cache(maxsize=1024)
 def npy_header(shape: Shape) -> bytes:
-    """The header of a float32 npy document of that shape, little-endian, C order."""
+    """Return the header of a float32 npy document of that shape, little-endian, C order."""
     file = io.BytesIO()
     npy_format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
     return file.getvalue()
 
 
 def npy(array: Floats) -> bytes:
-    """A float32 array as one npy document."""
+    """Encode a float32 array as one npy document."""
     return npy_header(array.shape) + np.ascontiguousarray(array, dtype="<f4").tobytes()

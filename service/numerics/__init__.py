@@ -1,1 +1,1 @@
-"""Noise, priors, calibration and rejection rules, on numpy alone."""
+"""Noise, priors, calibration and the rules of filtered sampling, in numpy."""

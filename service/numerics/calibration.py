@@ -1,12 +1,13 @@
-"""From the score graph's terms to bounds, and from bounds to p-values and thresholds.
+"""Scores: bounds from the terms of the graph `score`, and p-values and thresholds from a calibration.
 
-Training calibrates with these functions and the service scores with them: one source for both.
+Training calibrates with these functions and the service scores with them.
 Shapes: B rows, K draws. Everything is in nats per item and computed in float64.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
@@ -16,10 +17,10 @@ from service.format.manifest import Bound
 from service.numerics.noise import Doubles
 
 Correction = Literal["none", "benjamini-hochberg"]
-"""How a request for many scores reckons with there being many."""
+"""The correction for testing many items in one request."""
 
 _SLACK: Final = 1e-9
-"""Keeps alpha = k / (n + 1), written in decimals, on its own side of the floor."""
+"""Added before rounding down, so that alpha = k / (n + 1) written in decimals counts as exactly that."""
 
 
 class Bounds(NamedTuple):
@@ -44,7 +45,7 @@ def bounds_from_terms(
     *,
     analytic_kl: bool = True,
 ) -> Bounds:
-    """The bounds of B rows from the terms of their K draws.
+    """Return the bounds of B rows from the terms of their K draws.
 
     log p(x) >= log (1/K) sum_k p(x|z_k) p(z_k) / q(z_k|x) >= E_q[log p(x|z)] - KL(q || p), both in
     expectation (Jensen). Sources: Kingma and Welling 2014, arXiv:1312.6114, equation 3; Burda et al.
@@ -55,8 +56,8 @@ def bounds_from_terms(
         log_prior: (B, K) log p(z_k).
         log_posterior: (B, K) log q(z_k|x).
         kl: (B,) KL(q(z|x) || p(z)), exact, or the mean of log q(z_k|x) - log p(z_k) over the same draws.
-        analytic_kl: Whether kl is exact. If it is not, its error is part of the elbo's, and is not
-            independent of the likelihood's: both come from the same draws.
+        analytic_kl: True if kl is exact. If not, its error is part of the elbo's, and depends on the
+            likelihood's error, because both come from the same draws.
     """
     likelihood = log_likelihood.astype(np.float64)
     expected = likelihood.mean(axis=1)
@@ -67,7 +68,7 @@ def bounds_from_terms(
 
 
 def _error_of_mean(values: Doubles) -> Doubles:
-    """The standard error of the mean of K draws, (B,) from (B, K); NaN for a single draw."""
+    """Return the standard error of the mean of K draws, (B,) from (B, K); NaN for a single draw."""
     draws = values.shape[1]
     if draws == 1:
         return np.full(len(values), np.nan)
@@ -83,15 +84,27 @@ def _log_mean_exp(values: Doubles) -> Doubles:
 
 
 def surprise(bounds: Bounds, statistic: Bound) -> Doubles:
-    """The chosen statistic with its sign turned: (B,) nats, higher = more anomalous."""
+    """Return the negative of the chosen bound: (B,) nats, higher = more anomalous."""
     return -(bounds.elbo if statistic == "elbo" else bounds.importance_bound)
 
 
-def false_discovery_level(p_values: Doubles, alpha: float) -> float:
-    """The level to flag p-values (B,) at, so that of the flagged no more than alpha are ordinary, expectedly.
+def distance_from_uniform(p_values: Sequence[float]) -> float:
+    """Return Kolmogorov's distance between the distribution of p-values (n,) and the uniform one.
 
-    0 if none is to be flagged. Source: Benjamini and Hochberg 1995, J. R. Stat. Soc. B 57(1), section 3.1;
-    for p-values of one calibration set: Bates et al. 2023, Annals of Statistics 51(1), theorem 2.
+    For uniform p-values it exceeds 1.36 / sqrt(n) one time in twenty. Source: Kolmogorov 1933, "Sulla
+    determinazione empirica di una legge di distribuzione".
+    """
+    ascending, n = np.sort(np.asarray(p_values, np.float64)), len(p_values)
+    steps = np.arange(n + 1) / n
+    return float(np.maximum(ascending - steps[:-1], steps[1:] - ascending).max())
+
+
+def false_discovery_level(p_values: Doubles, alpha: float) -> float:
+    """Return the level for p-values (B,) that keeps the false discovery rate at or below alpha.
+
+    On average, at most that share of the flagged items is ordinary; 0 if no item is to be flagged. Source:
+    Benjamini and Hochberg 1995, J. R. Stat. Soc. B 57(1), section 3.1; for p-values of one calibration set:
+    Bates et al. 2023, Annals of Statistics 51(1), theorem 2.
     """
     levels = alpha * np.arange(1, len(p_values) + 1) / len(p_values)
     passing = np.flatnonzero(np.sort(p_values) <= levels + _SLACK)
@@ -99,32 +112,32 @@ def false_discovery_level(p_values: Doubles, alpha: float) -> float:
 
 
 class Calibration:
-    """The surprises of n held-out items, against which new ones are ranked.
+    """The surprises of n held-out items, among which new ones are ranked.
 
     Conformal p-values (Vovk et al. 2005; Bates et al. 2023, Annals of Statistics 51(1)): for an item
     exchangeable with the calibration items, P(p_value <= alpha) <= alpha.
     """
 
     def __init__(self, surprises: NDArray[Any]) -> None:
-        """Takes the (n,) surprises in any order, n >= 1."""
+        """Take the (n,) surprises in any order, n >= 1."""
         self._ascending: Doubles = np.sort(surprises.astype(np.float64))
 
     @property
     def smallest_alpha(self) -> float:
-        """The smallest level at which anything can be flagged: 1 / (n + 1)."""
+        """Return the smallest level at which an item can be flagged: 1 / (n + 1)."""
         return 1.0 / (len(self._ascending) + 1)
 
     def p_values(self, surprises: Doubles) -> Doubles:
-        """(1 + #{calibration items at least as surprising}) / (n + 1), (B,)."""
+        """Return (1 + #{calibration items at least as surprising}) / (n + 1), (B,)."""
         n = len(self._ascending)
         at_least = n - np.searchsorted(self._ascending, surprises, side="left")
         return (1.0 + at_least) / (n + 1)
 
     def threshold(self, alpha: float) -> float:
-        """The surprise above which, strictly, an item's p-value is at most alpha, in nats.
+        """Return the surprise strictly above which an item's p-value is at most alpha, in nats.
 
         Raises:
-            ValueError: alpha is below 1 / (n + 1), where no p-value can be.
+            ValueError: alpha is below 1 / (n + 1), the smallest p-value.
         """
         n = len(self._ascending)
         allowed = math.floor(alpha * (n + 1) + _SLACK) - 1

@@ -5,7 +5,7 @@ owns ceil(size / 4) blocks of the counter-based generator Philox 4x64-10 (Salmon
 "Parallel random numbers: as easy as 1, 2, 3", section 3.3), with key = (seed, stream) and
 counter = index * ceil(size / 4) + block. Each block is four 64-bit words. Uniforms come from
 single words, normals from pairs of words by Box-Muller in float64, rounded to float32. Shapes:
-N items, D numbers an item.
+N items, D numbers per item.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ NOISE: Final = "philox4x64-boxmuller-1"
 MAX_SEED: Final = 2**53 - 1
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
+Integers = NDArray[np.int64]
 Arrays = tuple[NDArray[Any], ...]
 Words = NDArray[np.uint64]
 _MASK_32 = np.uint64(0xFFFFFFFF)
@@ -31,7 +32,7 @@ _ROUNDS = 10
 
 
 class Stream(IntEnum):
-    """What the noise is for; streams of one seed are independent."""
+    """The purpose of the noise; streams of one seed are independent."""
 
     LATENT = 0
     COMPONENT = 1
@@ -44,19 +45,19 @@ class Stream(IntEnum):
 
 
 def blocks_per_item(size: int) -> int:
-    """How many Philox blocks an item of `size` numbers owns."""
+    """Return the number of Philox blocks that an item of `size` numbers owns."""
     return -(-size // 4)
 
 
 def contiguous_words(seed: int, stream: Stream, start: int, count: int, size: int) -> Words:
-    """The words of items start .. start + count - 1, (count, 4 * ceil(size / 4))."""
+    """Return the words of items start .. start + count - 1, (count, 4 * ceil(size / 4))."""
     width = 4 * blocks_per_item(size)
-    words = _this_threads_generator().words(seed, stream, start * width // 4, count * width)
+    words = _own.generator.words(seed, stream, start * width // 4, count * width)
     return words.reshape(count, width)
 
 
 class _Generator:
-    """numpy's Philox, moved from address to address; making one anew costs ten times as much."""
+    """numpy's Philox, moved from address to address; making a new one costs ten times as much."""
 
     def __init__(self) -> None:
         self._philox = np.random.Philox(counter=0, key=0)
@@ -66,7 +67,7 @@ class _Generator:
         self._key: Words = self._state["state"]["key"]
 
     def words(self, seed: int, stream: Stream, counter: int, count: int) -> Words:
-        """So many words (count,) of the blocks from `counter` on."""
+        """Return `count` words of the blocks from `counter` on."""
         # numpy steps the counter before it makes a block, so it starts one below the first address
         before = (counter - 1) % 2**256
         for word in range(4):
@@ -76,21 +77,18 @@ class _Generator:
         return self._philox.random_raw(count)
 
 
-_own = threading.local()
+class _PerThread(threading.local):
+    def __init__(self) -> None:
+        self.generator = _Generator()
 
 
-def _this_threads_generator() -> _Generator:
-    try:
-        generator: _Generator = _own.generator
-    except AttributeError:
-        generator = _own.generator = _Generator()
-    return generator
+_own = _PerThread()
 
 
-def scattered_words(seeds: NDArray[np.int64], stream: Stream, indices: NDArray[np.int64], size: int) -> Words:
-    """The words of items (seeds[n], indices[n]) for every n, (N, 4 * ceil(size / 4)).
+def scattered_words(seeds: Integers, stream: Stream, indices: Integers, size: int) -> Words:
+    """Return the words of items (seeds[n], indices[n]) for every n, (N, 4 * ceil(size / 4)).
 
-    Equal to `contiguous_words` wherever both can be asked.
+    They are equal to those of `contiguous_words`.
     """
     blocks = blocks_per_item(size)
     high, low = _multiply(np.uint64(blocks), indices.astype(np.uint64)[:, None])
@@ -108,29 +106,29 @@ def scattered_words(seeds: NDArray[np.int64], stream: Stream, indices: NDArray[n
     return np.stack((x0, x1, x2, x3), axis=-1).reshape(len(seeds), blocks * 4)
 
 
-class Run(NamedTuple):
-    """Items start .. start + rows - 1 of one seed."""
+class IndexRun(NamedTuple):
+    """The items start .. start + rows - 1 of one seed."""
 
     seed: int
     start: int
     rows: int
 
 
-def only_run(seeds: NDArray[np.int64], indices: NDArray[np.int64]) -> Run | None:
-    """The items (seeds[n], indices[n]), of which there is one at least, if they are a single run."""
-    run = Run(int(seeds[0]), int(indices[0]), len(seeds))
+def only_run(seeds: Integers, indices: Integers) -> IndexRun | None:
+    """Return the items (seeds[n], indices[n]), at least one, as a single run, or None if they are not one."""
+    run = IndexRun(int(seeds[0]), int(indices[0]), len(seeds))
     # short arrays are compared as bytes in a fraction of the time
     one_seed = seeds.tobytes() == seeds[:1].tobytes() * run.rows
     return run if one_seed and indices.tobytes() == (np.arange(run.rows) + run.start).tobytes() else None
 
 
-def runs_of(seeds: NDArray[np.int64], indices: NDArray[np.int64]) -> list[Run]:
-    """The items (seeds[n], indices[n]), of which there is one at least, as the fewest runs in their order."""
+def runs_of(seeds: Integers, indices: Integers) -> list[IndexRun]:
+    """Return the items (seeds[n], indices[n]), at least one, as the fewest runs in their order."""
     breaks = (seeds[1:] != seeds[:-1]) | (indices[1:] - indices[:-1] != 1)
     starts = [0, *(np.flatnonzero(breaks) + 1).tolist()]
     ends = [*starts[1:], len(seeds)]
     return [
-        Run(int(seeds[first]), int(indices[first]), end - first)
+        IndexRun(int(seeds[first]), int(indices[first]), end - first)
         for first, end in zip(starts, ends, strict=True)
     ]
 
@@ -146,7 +144,7 @@ def _multiply(multiplier: np.uint64, x: Words) -> tuple[Words, Words]:
 
 
 def normals_from(words: Words, size: int) -> Floats:
-    """Standard normals, (N, size) float32, from (N, W) words by Box and Muller (1958)."""
+    """Return standard normals, (N, size) float32, from (N, W) words by Box and Muller (1958)."""
     bits = (words >> np.uint64(11)).astype(np.float64)  # 0 .. 2^53 - 1
     radius = np.sqrt(-2.0 * np.log((bits[:, 0::2] + 1.0) * 2.0**-53))  # a uniform in (0, 1]
     angle = bits[:, 1::2] * (2.0 * np.pi * 2.0**-53)  # 2 pi times a uniform in [0, 1)
@@ -157,38 +155,38 @@ def normals_from(words: Words, size: int) -> Floats:
 
 
 def uniforms_from(words: Words, size: int) -> Floats:
-    """Uniforms in the open interval (0, 1), (N, size) float32: (k + 1/2) / 2^23, so never 0 or 1."""
+    """Return uniforms in the open interval (0, 1), (N, size) float32: (k + 1/2) / 2^23, so never 0 or 1."""
     return ((words[:, :size] >> np.uint64(41)).astype(np.float32) + np.float32(0.5)) * np.float32(2.0**-23)
 
 
 def normals(seed: int, stream: Stream, start: int, count: int, size: int) -> Floats:
-    """Standard normals of items start .. start + count - 1 of a seed's stream, (count, size) float32."""
+    """Return standard normals of items start .. start + count - 1 of a stream, (count, size) float32."""
     return normals_from(contiguous_words(seed, stream, start, count, size), size)
 
 
 def uniforms(seed: int, stream: Stream, start: int, count: int, size: int) -> Floats:
-    """Uniforms in (0, 1) of items start .. start + count - 1 of a seed's stream, (count, size) float32."""
+    """Return uniforms in (0, 1) of items start .. start + count - 1 of a stream, (count, size) float32."""
     return uniforms_from(contiguous_words(seed, stream, start, count, size), size)
 
 
 def scoring_noise(seed: int, draws: int, latent_size: int) -> Floats:
-    """The eps (K, D) that scores every row of a request; the first k of K draws do not depend on K."""
+    """Return the eps (K, D) for every row of a request; the first k draws do not depend on K."""
     return normals(seed, Stream.SCORING, 0, draws, latent_size)
 
 
 def linear_path(start: Floats, end: Floats, steps: int) -> Floats:
-    """(steps, D) points from start to end on a straight line; both ends exactly."""
+    """Return (steps, D) points on the straight line from start to end, which are both exact."""
     weight = np.linspace(0.0, 1.0, steps)[:, None]
     points = (1.0 - weight) * start.astype(np.float64) + weight * end.astype(np.float64)
     return _with_exact_ends(points, start, end)
 
 
 def spherical_path(start: Floats, end: Floats, steps: int) -> Floats:
-    """(steps, D) points from start to end along the great circle between their directions.
+    """Return (steps, D) points from start to end along the great circle between their directions.
 
     A Gaussian prior keeps its mass in a thin shell, which a straight line leaves. Source: Shoemake
     1985; White 2016, arXiv:1609.04468, section 2.1. Where the directions are (anti)parallel, or an
-    end is the origin, the great circle is not defined and the straight line is taken.
+    end is the origin, the great circle is not defined and the straight line is used.
     """
     first, last = start.astype(np.float64), end.astype(np.float64)
     norms = np.linalg.norm(first) * np.linalg.norm(last)

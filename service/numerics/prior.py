@@ -1,8 +1,7 @@
-"""What a version draws its latents from: a standard normal, or a mixture of diagonal Gaussians.
+"""Priors, which latents are drawn from: a standard normal, or a mixture of diagonal Gaussians.
 
-Sample i of seed s owns item i of the streams of s (`service.numerics.noise`), so its latent depends on
-nothing else: not on how many are drawn together, nor on where the drawing starts. Shapes: D latent
-dimensions, M components.
+Sample i of seed s owns item i of the streams of s (`service.numerics.noise`), so its latent does not depend
+on how many are drawn together, nor on the first index. Shapes: D latent dimensions, M components.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ from service.format.versions import read_arrays
 from service.numerics.noise import (
     Arrays,
     Floats,
+    Integers,
     Stream,
     contiguous_words,
     normals_from,
@@ -28,39 +28,39 @@ from service.numerics.noise import (
 )
 
 WEIGHTS_TOLERANCE = 1e-6
-"""How far from 1 the weights of a mixture may add up to; they are then scaled to 1."""
+"""Largest difference from 1 of the sum of a mixture's weights, which are then scaled to a sum of 1."""
 
 
 class Streams(NamedTuple):
-    """The streams that latents are drawn from: their noise, and a mixture's components."""
+    """The streams that latents are drawn from: the noise, and the components of a mixture."""
 
     latent: Stream
     component: Stream
 
 
 SAMPLES: Final = Streams(Stream.LATENT, Stream.COMPONENT)
-"""Of samples that are taken as they come."""
+"""Streams of plain samples."""
 PROPOSALS: Final = Streams(Stream.PROPOSAL, Stream.PROPOSAL_COMPONENT)
-"""Of proposals that samples are chosen from."""
+"""Streams of proposals, among which filtered sampling chooses."""
 
 
 class Prior(ABC):
-    """What a version draws its latents from."""
+    """A distribution of latents."""
 
     _noise_sizes: tuple[int, ...]
-    """The numbers a latent is made of, of each of the streams that it takes."""
+    """The count of numbers that a latent takes from each of its streams."""
 
     def latents(
         self, seed: int, start: int, count: int, temperature: float, streams: Streams = SAMPLES
     ) -> Floats:
-        """The latents of samples start .. start + count - 1 of a seed, (count, D) float32.
+        """Return the latents of samples start .. start + count - 1 of a seed, (count, D) float32.
 
-        `temperature` scales the standard deviations; means, and what components are chosen, stay.
+        `temperature` scales the standard deviations; means and chosen components stay.
         """
         return self.latents_from(self.words(seed, start, count, streams), temperature)
 
     def words(self, seed: int, start: int, count: int, streams: Streams = SAMPLES) -> Arrays:
-        """The noise those latents are made of, arrays of `count` rows."""
+        """Return the noise of those latents, arrays of `count` rows."""
         return tuple(
             [
                 contiguous_words(seed, stream, start, count, size)
@@ -68,10 +68,8 @@ class Prior(ABC):
             ]
         )
 
-    def words_at(
-        self, seeds: NDArray[np.int64], indices: NDArray[np.int64], streams: Streams = SAMPLES
-    ) -> Arrays:
-        """The same for samples indices[n] of seeds[n], which need not follow each other."""
+    def words_at(self, seeds: Integers, indices: Integers, streams: Streams = SAMPLES) -> Arrays:
+        """Return the noise of samples indices[n] of seeds[n], in any order."""
         return tuple(
             scattered_words(seeds, stream, indices, size)
             for stream, size in zip(streams, self._noise_sizes, strict=False)
@@ -79,10 +77,10 @@ class Prior(ABC):
 
     @abstractmethod
     def latents_from(self, words: Arrays, temperature: float = 1.0) -> Floats:
-        """The latents of rows of `words`, each a function of its own row alone."""
+        """Return the latents of rows of `words`; each depends on its own row alone."""
 
 
-class StandardNormal(Prior):
+class StandardNormalPrior(Prior):
     """N(0, I) in D dimensions."""
 
     def __init__(self, latent_size: int) -> None:
@@ -90,24 +88,24 @@ class StandardNormal(Prior):
         self._noise_sizes = (latent_size,)
 
     def latents_from(self, words: Arrays, temperature: float = 1.0) -> Floats:
-        """The latents of rows of `words`, each a function of its own row alone."""
+        """Return the latents of rows of `words`; each depends on its own row alone."""
         drawn = normals_from(words[0], self._size)
         return drawn if temperature == 1.0 else drawn * np.float32(temperature)
 
 
-class Mixture(Prior):
+class GaussianMixturePrior(Prior):
     """A mixture of M diagonal Gaussians in D dimensions.
 
-    The component of a sample is chosen by one uniform of the stream COMPONENT, its noise is that of the
-    stream LATENT: latent = mean + temperature * standard deviation * noise, elementwise in float32.
-    Proposals have a pair of streams of their own.
+    One uniform of the stream COMPONENT chooses the component of a sample, and its noise is that of the stream
+    LATENT: latent = mean + temperature * standard deviation * noise, elementwise in float32. Proposals have
+    their own pair of streams.
     """
 
     def __init__(self, weights: NDArray[np.float64], means: Floats, log_variances: Floats) -> None:
-        """Takes weights (M,), means (M, D) and log-variances (M, D).
+        """Take weights (M,), means (M, D) and log-variances (M, D).
 
         Raises:
-            ValueError: they are not a mixture; says why.
+            ValueError: they do not describe a mixture; says why.
         """
         count, size = means.shape
         if weights.shape != (count,) or log_variances.shape != (count, size):
@@ -138,7 +136,7 @@ class Mixture(Prior):
         self._noise_sizes = (means.shape[1], 1)
 
     def latents_from(self, words: Arrays, temperature: float = 1.0) -> Floats:
-        """The latents of rows of `words`, each a function of its own row alone."""
+        """Return the latents of rows of `words`; each depends on its own row alone."""
         chosen = self.components_from(words)
         drawn = normals_from(words[0], self._means.shape[1])
         drawn *= self._deviations.take(chosen, axis=0)
@@ -148,21 +146,21 @@ class Mixture(Prior):
         return drawn
 
     def components_from(self, words: Arrays) -> NDArray[np.intp]:
-        """The components that rows of `words` choose, each in 0 .. M - 1."""
+        """Return the components that rows of `words` choose, each in 0 .. M - 1."""
         chosen = uniforms_from(words[1], 1)[:, 0].astype(np.float64)
         # "right": a component of weight 0 is never chosen
         return np.searchsorted(self._cumulative, chosen, side="right")
 
 
 def read_prior(folder: Path, manifest: Manifest) -> Prior:
-    """The prior of a version, whose files are already verified.
+    """Read the prior of a version, whose files are already verified.
 
     Raises:
-        InvalidVersion: its file is not the mixture that the manifest says; says what is wrong.
+        InvalidVersion: the file is not the mixture that the manifest describes; says what is wrong.
     """
     spec = manifest.prior
     if not isinstance(spec, MixturePriorSpec):
-        return StandardNormal(manifest.latent_size)
+        return StandardNormalPrior(manifest.latent_size)
     path, rows = folder / spec.file, (spec.components, manifest.latent_size)
     stored = read_arrays(
         path,
@@ -173,6 +171,6 @@ def read_prior(folder: Path, manifest: Manifest) -> Prior:
         },
     )
     try:
-        return Mixture(**stored)
+        return GaussianMixturePrior(**stored)
     except ValueError as error:
         raise InvalidVersion(f"{path}: {error}; publish the version again") from error

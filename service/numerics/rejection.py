@@ -1,7 +1,7 @@
-"""Choosing among proposals by a discriminator: rejection, importance resampling and Metropolis-Hastings.
+"""Rules that choose among proposals by a discriminator: rejection, resampling and Metropolis-Hastings.
 
-Each of B outputs has K proposals x of its own, drawn from p_G, with calibrated logits
-l = log p_data(x) / p_G(x), and as many uniforms in (0, 1). Every rule is a pure function of these, so an
+Each of B outputs has its own K proposals x, drawn from p_G, with calibrated logits
+l = log p_data(x) / p_G(x) and as many uniforms in (0, 1). Every rule is a pure function of these, so an
 output depends on its own proposals alone. Everything is computed in float64.
 """
 
@@ -18,36 +18,36 @@ Numbers = NDArray[Any]
 
 
 class Selection(NamedTuple):
-    """What was chosen for B outputs."""
+    """The proposals that were chosen for B outputs."""
 
     chosen: NDArray[np.intp]
-    """(B,) in 0 .. K - 1; where nothing was accepted, the proposal with the largest logit."""
+    """(B,) in 0 .. K - 1; if none was accepted, the proposal with the largest logit."""
     accepted: NDArray[np.intp]
-    """(B,) how many of the K proposals were accepted."""
+    """(B,) number of accepted proposals among the K."""
     filled: NDArray[np.bool_]
-    """(B,) whether any was."""
+    """(B,) True if any was accepted."""
 
 
 def rejection(logits: Numbers, uniforms: Numbers, largest: float) -> Selection:
-    """The first accepted proposal: k is accepted if u_k <= exp(l_k - largest).
+    """Choose the first accepted proposal: k is accepted if u_k <= exp(l_k - largest).
 
-    Accepted outputs follow p_data exactly where `largest` bounds the logits; logits above it count as it,
-    so they come too seldom. Sources: von Neumann 1951, "Various techniques used in connection with random
+    Accepted outputs follow p_data exactly if no logit is above `largest`; proposals with a larger logit are
+    chosen too seldom. Sources: von Neumann 1951, "Various techniques used in connection with random
     digits"; Azadi et al. 2019, "Discriminator rejection sampling", arXiv:1810.06758.
 
     Args:
         logits: (B, K).
         uniforms: (B, K) in (0, 1).
-        largest: the log of a bound on p_data / p_G.
+        largest: the log of the largest p_data / p_G.
     """
     accepts = np.log(uniforms.astype(np.float64)) <= logits.astype(np.float64) - largest
     return _selection(accepts.argmax(axis=1), accepts.sum(axis=1), logits)
 
 
 def resampling(logits: Numbers, uniforms: Numbers) -> Selection:
-    """Proposal k with probability exp(l_k) / sum_j exp(l_j): that of the largest l_k + Gumbel noise.
+    """Choose k with probability exp(l_k) / sum_j exp(l_j), as the largest l_k + Gumbel noise.
 
-    Follows p_data as K grows, and is never unfilled: one is accepted. Sources: Rubin 1987, "A noniterative
+    Outputs follow p_data as K grows; one proposal is always accepted. Sources: Rubin 1987, "A noniterative
     sampling/importance resampling alternative", JASA 82(398); Gumbel-max: Maddison et al. 2014,
     arXiv:1411.0030, section 2.
 
@@ -61,7 +61,7 @@ def resampling(logits: Numbers, uniforms: Numbers) -> Selection:
 
 
 def metropolis(logits: Numbers, uniforms: Numbers, starts: Numbers) -> Selection:
-    """The last accepted proposal of an independence chain of K steps that starts at a real item.
+    """Choose the last accepted proposal of an independence chain of K steps that starts at a real item.
 
     Step k goes from logit l to l_k if u_k <= exp(l_k - l). A chain that starts at an item of p_data
     follows p_data at every step. Sources: Tierney 1994, "Markov chains for exploring posterior
@@ -91,9 +91,9 @@ def _selection(chosen: NDArray[np.intp], accepted: NDArray[np.intp], logits: Num
 
 
 def effective_sample_sizes(logits: Numbers) -> Doubles:
-    """How many equally weighted proposals each output's K are worth: (sum w)^2 / sum w^2, w = exp(l).
+    """Return the effective sample sizes (sum w)^2 / sum w^2 with w = exp(l), (B,) in 1 .. K.
 
-    (B,) in 1 .. K. Source: Kong, Liu and Wong 1994, "Sequential imputations and Bayesian missing data
+    Source: Kong, Liu and Wong 1994, "Sequential imputations and Bayesian missing data
     problems", JASA 89(425), section 4.1.
 
     Args:

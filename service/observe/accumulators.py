@@ -1,9 +1,9 @@
-"""What a request counts, as plain numbers; Prometheus's metrics hear of many requests together.
+"""Accumulators: buffers in front of Prometheus metrics, flushed for many requests together.
 
-An increment of prometheus_client takes a lock and several calls, in files that replicas share more, and a
-request makes a dozen of them. A tally belongs to the event loop. It is settled before its metric is read, and
-every `SETTLE_SECONDS` besides, which bounds what it holds, and how late one replica's numbers are in the sums
-that another tells.
+An increment of prometheus_client takes a lock and several calls, and more with the files that replicas share;
+a request makes a dozen increments. An accumulator belongs to the event loop. It is flushed before its metrics
+are read, and every `FLUSH_SECONDS`, which bounds its size and the age of a replica's values in the sums that
+another replica serves.
 """
 
 from __future__ import annotations
@@ -17,20 +17,22 @@ from typing import Any, Final, Protocol
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.samples import Exemplar
 
-SETTLE_SECONDS: Final = 0.25
-WINDOW: Final = 1000
-"""How many p-values a drift is told from."""
+from service.numerics.calibration import distance_from_uniform
+
+FLUSH_SECONDS: Final = 0.25
+DISTANCE_WINDOW: Final = 1000
+"""Number of p-values that the distance from uniform is computed from."""
 
 
-class Tally(Protocol):
-    """Holds what its metric has not been told yet."""
+class Accumulator(Protocol):
+    """Values that have not been added to their metric yet."""
 
-    def settle(self) -> None:
-        """Tells the metric, and holds nothing."""
+    def flush(self) -> None:
+        """Add the values to the metric, and forget them."""
 
 
-class Count:
-    """Of a counter, or of a gauge that goes up and down."""
+class BufferedCounter:
+    """Buffers increments of a counter or a gauge."""
 
     __slots__ = ("_metric", "_pending")
 
@@ -39,54 +41,54 @@ class Count:
         self._pending = 0.0
 
     def add(self, amount: float = 1.0) -> None:
-        """Counts that much; less than nothing only for a gauge."""
+        """Add an amount, which may be negative for a gauge only."""
         self._pending += amount
 
-    def settle(self) -> None:
-        """Tells the metric, and holds nothing."""
+    def flush(self) -> None:
+        """Add the sum to the metric."""
         if self._pending:
             amount, self._pending = self._pending, 0.0
             self._metric.inc(amount)
 
 
-class Reading:
-    """Of a counter or a gauge that follows a value which is there to be read."""
+class SampledGauge:
+    """Copies a value into a counter or a gauge at each flush."""
 
     def __init__(self, metric: Counter | Gauge, read: Callable[[], float]) -> None:
         self._metric = metric
         self._read = read
-        self._told = 0.0
+        self._copied = 0.0
 
-    def settle(self) -> None:
-        """Tells the metric by how much the value has changed."""
+    def flush(self) -> None:
+        """Read the value and add its change to the metric."""
         value = float(self._read())
-        if value != self._told:
-            self._metric.inc(value - self._told)
-            self._told = value
+        if value != self._copied:
+            self._metric.inc(value - self._copied)
+            self._copied = value
 
 
-class Distribution:
-    """Of a histogram."""
+class BufferedHistogram:
+    """Buffers observations of a histogram."""
 
     __slots__ = ("_bounds", "_metric", "_pending", "observe", "observe_all")
 
     def __init__(self, metric: Histogram) -> None:
-        # The library has no call for many observations: this writes where `observe` does; the pin guards it.
+        # The library has no call for many observations: this writes its private fields, which the pin guards.
         self._metric: Any = metric
         self._bounds: list[float] = self._metric._upper_bounds  # the last is infinite
         self._pending: list[float] = []
         self.observe: Final = self._pending.append
-        """Notes one value."""
+        """Observe one value."""
         self.observe_all: Final = self._pending.extend
-        """Notes some values."""
+        """Observe several values."""
 
     def exemplify(self, value: float, trace_id: str) -> None:
-        """Names a trace as the example of a value's bucket, for OpenMetrics; of replicas none is told."""
+        """Make a trace the OpenMetrics exemplar of a value's bucket; the sums of replicas show none."""
         bucket = self._metric._buckets[bisect_left(self._bounds, value)]
         bucket.set_exemplar(Exemplar({"trace_id": trace_id}, value, time.time()))
 
-    def settle(self) -> None:
-        """Tells the metric, and holds nothing."""
+    def flush(self) -> None:
+        """Add the observations to the histogram."""
         if not self._pending:
             return
         values = sorted(self._pending)
@@ -99,28 +101,27 @@ class Distribution:
                 below = up_to
 
 
-class Drift:
-    """How far the last `WINDOW` p-values are from uniform, by Kolmogorov's distance, as a gauge.
+class KolmogorovDistanceGauge:
+    """A gauge of the distance of the last `DISTANCE_WINDOW` p-values from uniform.
 
-    Of ordinary items it exceeds 0.043, which is 1.36 / sqrt(n), one time in twenty, and 0.05 one in seventy;
-    somewhat more often if those that it was calibrated on were few. Source: Kolmogorov 1933.
+    For ordinary items it exceeds 0.043 one time in twenty, and 0.05 one time in seventy; somewhat more often
+    if the calibration had few items.
     """
 
-    __slots__ = ("_came", "_metric", "_window")
+    __slots__ = ("_changed", "_metric", "_window")
 
     def __init__(self, metric: Gauge) -> None:
         self._metric = metric
-        self._window: deque[float] = deque(maxlen=WINDOW)
-        self._came = False
+        self._window: deque[float] = deque(maxlen=DISTANCE_WINDOW)
+        self._changed = False
 
     def observe_all(self, p_values: Sequence[float]) -> None:
-        """Notes p-values in [0, 1]."""
+        """Observe p-values in [0, 1]."""
         self._window.extend(p_values)
-        self._came = True
+        self._changed = True
 
-    def settle(self) -> None:
-        """Tells the metric, once the window is full, and if anything came since."""
-        if self._came and len(self._window) == WINDOW:
-            steps = enumerate(sorted(self._window))
-            self._metric.set(max(max(value - n / WINDOW, (n + 1) / WINDOW - value) for n, value in steps))
-        self._came = False
+    def flush(self) -> None:
+        """Set the gauge if the window is full and has changed."""
+        if self._changed and len(self._window) == DISTANCE_WINDOW:
+            self._metric.set(distance_from_uniform(self._window))
+        self._changed = False

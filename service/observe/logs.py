@@ -1,4 +1,4 @@
-"""Where log records go, and how they look: lines for people, or JSON for machines."""
+"""Logging: lines for people, or JSON for machines, to standard error."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from typing import Any, Final
 import orjson
 
 _CONTEXT: Final = ("request_id", "trace_id", "method", "route", "status")
-"""What a record may tell of its request, as `extra`. Nothing that a client sent is logged."""
+"""The attributes of its request that a record may have, as `extra`. Nothing that a client sent is logged."""
 
 
-def configure_logs(level: str, style: str, *, tells_process: bool) -> None:
-    """Logs to standard error from that level on, in the style `text` or `json`."""
+def configure_logs(level: str, style: str, *, show_process: bool) -> None:
+    """Log to standard error from that level on, in the style `text` or `json`."""
     handler = logging.StreamHandler()
-    who = " %(processName)s" if tells_process else ""
+    who = " %(processName)s" if show_process else ""
     text = logging.Formatter(f"%(asctime)s %(levelname)s{who} %(name)s: %(message)s")
     handler.setFormatter(JsonLines() if style == "json" else text)
     logging.basicConfig(level=level.upper(), handlers=[handler])
 
 
 class JsonLines(logging.Formatter):
-    """A record as a line of JSON: time (RFC 3339, UTC), level, logger, process, message, and its context."""
+    """Formats a record as a line of JSON: time (RFC 3339, UTC), level, logger, process, message, context."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line, without its end."""
+        """Return the line, without its line end."""
         time = datetime.fromtimestamp(record.created, UTC)
         document: dict[str, Any] = {
             "time": time.isoformat(timespec="milliseconds").replace("+00:00", "Z"),

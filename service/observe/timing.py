@@ -1,6 +1,6 @@
-"""What happened to one request, and when: noted while it is answered, and told afterwards (`tracing.py`).
+"""The times of one request, recorded while it is answered, and its trace, sent afterwards (`tracing.py`).
 
-Where no traces are made there is no `Trace`, and none of this costs anything.
+Without tracing there is no `Trace`, and it costs nothing.
 """
 
 from __future__ import annotations
@@ -14,67 +14,63 @@ from service.observe.metrics import Meter
 
 @dataclass(slots=True)
 class Timing:
-    """Where a request's time went, in seconds of a lane: slices that run side by side add up."""
+    """The time that a request waited and was computed, in seconds; slices that run in parallel add up."""
 
     queue_seconds: float = 0.0
     compute_seconds: float = 0.0
     batches: float = 0.0
-    """How many batches it took: of one shared with others, its part by rows."""
+    """Number of batches; a batch shared with other requests counts by its share of the rows."""
+
+    def add_wait(self, seconds: float) -> None:
+        """Add a time of waiting that ends now."""
+        self.queue_seconds += seconds
+
+    def add_batch(self, seconds: float, share: float) -> None:
+        """Add a batch that ends now, and the request's share of its rows."""
+        self.compute_seconds += seconds
+        self.batches += share
 
 
 TRACE: Final = "pushforward.trace"
-"""Where a scope holds the `Trace` of its request, if there is one."""
+"""The key of a request's `Trace` in its ASGI scope, if it has one."""
 MOST_PERIODS: Final = 32
-"""Of waiting, and of computing, that are noted apart; the last one then lasts until the end of all others."""
+"""Most queue periods, and most compute periods, of a trace; later ones extend the last."""
 
 
 class Period(NamedTuple):
-    """A time between two others, in nanoseconds of Unix time."""
+    """A period of time, in nanoseconds of Unix time."""
 
     began: int
     ended: int
 
 
+@dataclass(slots=True)
 class TracedTiming(Timing):
-    """Notes not only how long a request waited and was computed, but when."""
+    """A `Timing` that also records when the request waited and was computed."""
 
-    __slots__ = ("_compute_seconds", "_queue_seconds", "compute", "queue")
+    queue: list[Period] = field(default_factory=list)
+    compute: list[Period] = field(default_factory=list)
 
-    def __init__(self) -> None:
-        self._queue_seconds = self._compute_seconds = self.batches = 0.0
-        self.queue: list[Period] = []
-        self.compute: list[Period] = []
+    def add_wait(self, seconds: float) -> None:
+        """Add a time of waiting that ends now."""
+        Timing.add_wait(self, seconds)
+        _record(self.queue, seconds)
 
-    @property
-    def queue_seconds(self) -> float:
-        """As in `Timing`; what is added ends now."""
-        return self._queue_seconds
-
-    @queue_seconds.setter
-    def queue_seconds(self, seconds: float) -> None:
-        _note(self.queue, seconds - self._queue_seconds)
-        self._queue_seconds = seconds
-
-    @property
-    def compute_seconds(self) -> float:
-        """As in `Timing`; what is added ends now."""
-        return self._compute_seconds
-
-    @compute_seconds.setter
-    def compute_seconds(self, seconds: float) -> None:
-        _note(self.compute, seconds - self._compute_seconds)
-        self._compute_seconds = seconds
+    def add_batch(self, seconds: float, share: float) -> None:
+        """Add a batch that ends now, and the request's share of its rows."""
+        Timing.add_batch(self, seconds, share)
+        _record(self.compute, seconds)
 
 
 @dataclass(slots=True)
 class Trace:
-    """Of one request; who answers it fills this in."""
+    """The trace of one request, filled in by the code that answers it."""
 
     timing: TracedTiming = field(default_factory=TracedTiming)
     meter: Meter | None = None
-    """Of its operation and model, if it came that far."""
+    """The meter of its operation and model, if those were found."""
     made: int | None = None
-    """When its answer was there as bytes or began to be streamed."""
+    """The time when its answer was encoded or the stream began, in nanoseconds of Unix time."""
     request_id: str = ""
     route: str = ""
     method: str = ""
@@ -82,14 +78,14 @@ class Trace:
 
     @property
     def encode(self) -> Period | None:
-        """From the end of the last batch to the answer; None for streams, of which parts are sent before."""
+        """Return the period from the last batch to the answer; None for streams, which send parts before."""
         computed = self.timing.compute[-1].ended if self.timing.compute else None
         if computed is None or self.made is None or self.made < computed:
             return None
         return Period(computed, self.made)
 
 
-def _note(periods: list[Period], seconds: float) -> None:
+def _record(periods: list[Period], seconds: float) -> None:
     now = time.time_ns()
     if len(periods) == MOST_PERIODS:
         periods[-1] = Period(periods[-1].began, now)

@@ -1,6 +1,6 @@
-"""Traces by OpenTelemetry: a span a request, and in it when it waited, was computed and encoded.
+"""Traces by OpenTelemetry: a span per request, with spans for its waiting, computing and encoding.
 
-Needs the extra `traces`. OpenTelemetry's own variables say where spans go and which requests are sampled:
+This needs the extra `traces`. OpenTelemetry's own variables choose the destination and the sampling:
 OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_TRACES_SAMPLER, OTEL_SERVICE_NAME and the like.
 """
 
@@ -26,11 +26,11 @@ from service.observe.timing import TRACE, Period, Trace
 
 CLOSE_SECONDS: Final = 2.0
 _TRACED: Final = ("/v1/", "/v2/")
-"""Paths; probes and scrapes would be most of all spans."""
+"""Prefixes of traced paths; probes and scrapes would be most of the spans."""
 
 
 class Tracing:
-    """Makes spans of requests, and sends them in a thread of its own; what cannot be sent is dropped."""
+    """Makes spans of requests and sends them in a separate thread; spans that cannot be sent are dropped."""
 
     def __init__(self) -> None:
         name = os.environ.get("OTEL_SERVICE_NAME", "pushforward")
@@ -43,7 +43,7 @@ class Tracing:
         self._propagator = TraceContextTextMapPropagator()
 
     def around(self, app: ASGIApp) -> ASGIApp:
-        """The app, with every request of the API traced."""
+        """Wrap the app so that every request of the API is traced."""
 
         async def traced(scope: Scope, receive: Receive, send: Send) -> None:
             if scope["type"] != "http" or not scope["path"].startswith(_TRACED):
@@ -54,18 +54,18 @@ class Tracing:
             try:
                 await app(scope, receive, send)
             finally:
-                self._tell(trace, self._parent(scope), Period(began, time.time_ns()))
+                self._send_span(trace, self._parent(scope), Period(began, time.time_ns()))
 
         return traced
 
     def close(self) -> None:
-        """Sends what there is, if that takes no longer than `CLOSE_SECONDS`: the process must end in time."""
+        """Send the remaining spans, for at most `CLOSE_SECONDS`, so that the process ends in time."""
         last = Thread(target=self._provider.shutdown, name="send the last traces", daemon=True)
         last.start()
         last.join(CLOSE_SECONDS)
 
     def _parent(self, scope: Scope) -> Context:
-        """The caller's span, if the request names one (W3C Trace Context)."""
+        """Return the context of the caller's span, if the request names one (W3C Trace Context)."""
         carrier = {
             name.decode("latin-1"): value.decode("latin-1")
             for name, value in scope["headers"]
@@ -73,7 +73,7 @@ class Tracing:
         }
         return self._propagator.extract(carrier, Context())
 
-    def _tell(self, trace: Trace, parent: Context, whole: Period) -> None:
+    def _send_span(self, trace: Trace, parent: Context, whole: Period) -> None:
         span = self._tracer.start_span(
             f"{trace.method} {trace.route}", parent, SpanKind.SERVER, start_time=whole.began
         )

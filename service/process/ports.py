@@ -1,4 +1,4 @@
-"""The address a server listens on: bound once, told as a URL, and shared by the replicas of one service."""
+"""Sockets that servers listen on, shared by replicas, and the server of the metrics' own port."""
 
 from __future__ import annotations
 
@@ -16,15 +16,19 @@ from prometheus_client import make_wsgi_app
 from service.errors import CannotListen
 from service.observe.metrics import Metrics
 
+_SCRAPE_IDLE_SECONDS: Final = 10.0
+"""Longest pause of a scrape, in seconds; then its thread ends."""
+log = logging.getLogger(__name__)
 
-def bound(host: str, port: int, *, shared: bool = False) -> socket.socket:
-    """A TCP socket bound to an IP address and a port (0: any free one), which does not listen yet.
 
-    Other sockets of the same user may bind to the same address, and listen, if all of them are `shared`:
-    Linux then hands every new connection to one of those that listen, by a hash of its two ends.
+def bind_socket(host: str, port: int, *, shared: bool = False) -> socket.socket:
+    """Bind a TCP socket to an IP address and a port (0: any free one); it does not listen yet.
+
+    Sockets of the same user may share an address if all of them are `shared`: Linux then gives every new
+    connection to one of those that listen, by a hash of its two ends.
 
     Raises:
-        CannotListen: some other socket is there, or the system does not allow it.
+        CannotListen: the address is in use, or the system does not allow it.
     """
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     try:
@@ -43,52 +47,47 @@ def bound(host: str, port: int, *, shared: bool = False) -> socket.socket:
 
 
 @contextmanager
-def held(host: str, port: int) -> Iterator[socket.socket]:
-    """A shared socket that never listens: it keeps the address, and its port, for those that will.
+def hold_address(host: str, port: int) -> Iterator[socket.socket]:
+    """Hold an address by a shared socket that never listens, for the sockets that will.
 
     Raises:
-        CannotListen: as `bound` does, also where a server listens that would share its port.
+        CannotListen: as by `bind_socket`, also if another server listens there on a shared socket.
     """
-    # bound first by a socket that shares with none: only that one is refused where another server listens
-    with bound(host, port) as alone:
-        holder = bound(host, alone.getsockname()[1], shared=True)
+    # first without sharing, because only such a socket is refused where another server listens
+    with bind_socket(host, port) as alone:
+        holder = bind_socket(host, alone.getsockname()[1], shared=True)
     with holder:
         yield holder
 
 
 def url_of(listener: socket.socket) -> str:
-    """The address of a bound socket, as a browser takes it."""
+    """Return the URL of a bound socket."""
     host, port, *_ = listener.getsockname()
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-_IDLE_SECONDS: Final = 10.0
-"""The longest a scrape may pause; its thread ends then."""
-log = logging.getLogger(__name__)
-
-
-def expose(metrics: Metrics, listener: socket.socket) -> None:
-    """Answers every GET on a bound socket with the metrics, for as long as the process lives."""
-    server = _Server(listener)
-    server.set_app(make_wsgi_app(metrics.collected()))
+def serve_metrics(metrics: Metrics, listener: socket.socket) -> None:
+    """Answer every GET on a bound socket with the metrics, in a thread, until the process ends."""
+    server = _MetricsServer(listener)
+    server.set_app(make_wsgi_app(metrics.merged()))
     Thread(target=server.serve_forever, name="metrics", daemon=True).start()
     log.info("metrics on %s/metrics", url_of(listener))
 
 
-class _Handler(WSGIRequestHandler):
-    timeout = _IDLE_SECONDS
+class _MetricsHandler(WSGIRequestHandler):
+    timeout = _SCRAPE_IDLE_SECONDS
 
     def log_message(self, format: str, *args: object) -> None:
-        """Logs no scrape."""
+        """Do not log scrapes."""
 
 
-class _Server(ThreadingMixIn, WSGIServer):
+class _MetricsServer(ThreadingMixIn, WSGIServer):
     daemon_threads = True
 
     def __init__(self, listener: socket.socket) -> None:
         self.address_family = listener.family
         host, port, *_ = listener.getsockname()
-        super().__init__((host, port), _Handler, bind_and_activate=False)
+        super().__init__((host, port), _MetricsHandler, bind_and_activate=False)
         self.socket.close()
         self.socket = listener
         self.server_name, self.server_port = host, port

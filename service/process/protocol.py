@@ -1,8 +1,8 @@
-"""HTTP as uvicorn speaks it, with bounds on headers, on slow requests and on readers that stop.
+"""uvicorn's HTTP protocol with limits on headers, on slow requests and on readers that stop.
 
-It also writes a small answer as a whole (`WHOLE`), where two ASGI messages would have every header checked
-again. uvicorn's protocol class is not its public API: its pin, and the tests on floods and slow clients,
-guard what is extended here.
+It also writes a small answer as a whole (`WHOLE`), because with two ASGI messages every header would be
+checked again. uvicorn's protocol class is not public API: its pin, and the tests on floods and slow clients,
+guard these extensions.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from service.api.exchange import WHOLE, Headers
 def bounded_protocol(
     max_header_bytes: int, idle_seconds: float, refusal: Callable[[int, str, str], bytes]
 ) -> type[HttpToolsProtocol]:
-    """A class of HTTP protocol like uvicorn's, with bounds.
+    """Return a class of HTTP protocol like uvicorn's, with limits.
 
     Args:
-        max_header_bytes: Of a request's line and headers.
-        idle_seconds: The longest for a request's head to arrive, and for a reader to take anything.
-        refusal: The whole answer to what never becomes a request, of a status, a code and a sentence.
+        max_header_bytes: Most bytes of a request's line and headers.
+        idle_seconds: Longest time for a request's head to arrive, and for a reader to read anything.
+        refusal: Makes the whole answer to a broken request from a status, a code and a sentence.
     """
 
     class BoundedProtocol(HttpToolsProtocol):
@@ -32,15 +32,15 @@ def bounded_protocol(
         _write_timer: asyncio.TimerHandle | None = None
         _in_head = True
         _began = False
-        """Whether a head began in what came last."""
+        """True if a head began in the last bytes."""
         _told = False
-        """Whether a head or a piece of a body began in what came last."""
+        """True if a head or a piece of a body began in the last bytes."""
         _came_bytes = 0
-        """Of what came last."""
+        """Number of the last bytes."""
         _untold_bytes = 0
-        """Of what came since, and only a parser holds: a head, a chunk's extension, trailers."""
+        """Number of bytes since then that only the parser holds: a head, a chunk's extension, trailers."""
         _running: RequestResponseCycle | None = None
-        """What answers, or did last: the newest request may still wait for its turn."""
+        """The request that is or was answered last; the newest one may still wait for its turn."""
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
@@ -71,12 +71,14 @@ def bounded_protocol(
                 self._refuse_headers()
                 return
             super().on_headers_complete()
-            self.headers = []  # trailers are no headers of the request
+            self.headers = []  # trailers are not headers of the request
             self.scope[WHOLE] = self._write_whole  # type: ignore[typeddict-unknown-key]
 
         def _write_whole(self, scope: Any, headers: Headers, body: bytes) -> bool:
-            cycle = self.cycle  # not bound to the scope, which it holds: the two would wait for the collector
-            if cycle.scope is not scope:  # requests came one upon the other
+            cycle = (
+                self.cycle
+            )  # not stored in the scope, which it refers to: the cycle would wait for the collector
+            if cycle.scope is not scope:  # requests were pipelined
                 return False
             return _write_whole(cycle, headers, body)
 
@@ -100,13 +102,13 @@ def bounded_protocol(
             self._head_ends()
             self._write_ends()
             super().connection_lost(exc)
-            if self._running is not None and self._answers():  # uvicorn tells the newest alone
+            if self._running is not None and self._answers():  # uvicorn informs only the newest
                 self._running.disconnected = True
                 self._running.message_event.set()
             waiting = [cycle.scope for cycle, _ in self.pipeline]
             self.pipeline.clear()
             for scope in (self.scope, getattr(self.cycle, "scope", None), *waiting):
-                if scope is not None:  # it would hold the protocol that holds it
+                if scope is not None:  # a reference cycle with the protocol
                     scope.pop(WHOLE, None)  # type: ignore[typeddict-item]
 
         def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
@@ -117,7 +119,7 @@ def bounded_protocol(
             return self._running is not None and not self._running.response_complete
 
         def _stopped_a_timer_for_nothing(self) -> bool:
-            """Whether what came last were empty lines between two requests."""
+            """Return True if the last bytes were empty lines between two requests."""
             return not self._told and not self._answers()
 
         def _wait_for_head(self) -> None:
@@ -148,7 +150,7 @@ def bounded_protocol(
             self._refuse(431, "headers_too_large", "the request line and headers have too many bytes")
 
         def _refuse(self, status: int, code: str, detail: str) -> None:
-            """Answers what never becomes a request; amid another answer, only the connection is cut."""
+            """Refuse a broken request; while another is answered, only cut the connection."""
             if self.transport.is_closing():  # it was refused already
                 return
             self._head_ends()
@@ -162,7 +164,7 @@ def bounded_protocol(
 
 
 def _write_whole(cycle: RequestResponseCycle, headers: Headers, body: bytes) -> bool:
-    """Does what the cycle's `send` does with two messages, but checks no header."""
+    """Write an answer as the cycle's `send` does with two messages, but without checking headers."""
     if cycle.disconnected or cycle.flow.write_paused or cycle.response_started:
         return False
     pieces = [b"HTTP/1.1 200 OK\r\n"]

@@ -1,4 +1,4 @@
-"""uvicorn with a drain: what SIGTERM means to one process, and to a replica."""
+"""uvicorn with a drain at SIGTERM, for a single process and for a replica."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 def server_for(service: Service, settings: Settings, parent: Connection | None = None) -> Server:
-    """A server for the service, to be run on bound sockets; of a replica if it has a parent."""
+    """Make the server of the service, to be run on bound sockets; that of a replica if it has a parent."""
     config = uvicorn.Config(
         service.app,
         loop="uvloop",
@@ -43,7 +43,12 @@ def server_for(service: Service, settings: Settings, parent: Connection | None =
 
 
 class Server(uvicorn.Server):
-    """First SIGTERM or SIGINT: not ready, serve on for the delay, finish, exit 0. Second: exit at once."""
+    """Drains at the first SIGTERM or SIGINT: not ready, serves for the delay, exits with 0.
+
+    At a second signal it exits at once.
+    """
+
+    _signals: tuple[signal.Signals, ...] = (signal.SIGTERM, signal.SIGINT)
 
     def __init__(self, config: uvicorn.Config, lifecycle: Lifecycle, drain_delay_seconds: float) -> None:
         super().__init__(config)
@@ -52,18 +57,18 @@ class Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Replaces uvicorn's handlers, which close the listener at once and exit by the signal."""
+        """Replace uvicorn's handlers, which close the listener at once and exit by the signal."""
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in self._signals:
             loop.add_signal_handler(number, self._stop)
         try:
             yield
         finally:
-            for number in (signal.SIGTERM, signal.SIGINT):
+            for number in self._signals:
                 loop.remove_signal_handler(number)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listens, and says where."""
+        """Listen, and log the address."""
         await super().startup(sockets)
         for listener in sockets or ():
             log.info("running on %s (Ctrl-C to quit)", url_of(listener))
@@ -83,11 +88,13 @@ class Server(uvicorn.Server):
 
 
 class ReplicaServer(Server):
-    """Tells its parent that it serves. Drains, and exits, once the parent's end of the pipe is closed.
+    """Reports to its parent that it serves; drains and exits once the parent closes its end of the pipe.
 
-    It drains at SIGTERM too, so that a replica can be replaced by hand; but however often it is told, it
-    drains once, because what is sent to a whole group of processes reaches it, too, beside its parent.
+    It drains at SIGTERM too, so that a replica can be replaced by hand. It drains only once, because a signal
+    to the process group reaches both the replica and its parent.
     """
+
+    _signals = (signal.SIGTERM,)
 
     def __init__(
         self, config: uvicorn.Config, lifecycle: Lifecycle, drain_delay_seconds: float, parent: Connection
@@ -97,18 +104,15 @@ class ReplicaServer(Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Replaces uvicorn's handlers; SIGINT is left as it is, ignored."""
+        """Replace uvicorn's handlers; SIGINT stays ignored."""
         loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGTERM, self._stop)
         loop.add_reader(self._parent.fileno(), self._parent_left)
-        try:
+        with super().capture_signals():
             yield
-        finally:
-            loop.remove_signal_handler(signal.SIGTERM)
-            loop.remove_reader(self._parent.fileno())
+        loop.remove_reader(self._parent.fileno())
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listens, and tells the parent, unless that is gone."""
+        """Listen, and report to the parent unless it is gone."""
         await uvicorn.Server.startup(self, sockets)
         with contextlib.suppress(OSError):
             self._parent.send(None)

@@ -1,7 +1,7 @@
-"""Several replicas of the service on one port: started, watched, restarted and stopped by their parent.
+"""The supervisor: starts, watches, restarts and stops several replicas of the service on one port.
 
-The parent has imported all that a replica needs, so that replicas, which are its forks, start at once and
-share these pages. It never makes a session, an event loop or a thread itself: a fork would not have them.
+The parent imports all that a replica needs, so that replicas, which are its forks, start at once and share
+these pages. It never makes a session, an event loop or a thread itself: a fork would not have them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from multiprocessing import current_process, get_context
 from multiprocessing.connection import Connection, wait
@@ -24,51 +24,56 @@ from typing import Any, Final, TypeAlias
 
 from service.app import create_app
 from service.errors import CannotListen, ServiceError
-from service.observe.metrics import Metrics, forget_gauges, keep_values_in
-from service.process.ports import bound, expose, held, url_of
+from service.observe.metrics import Metrics, drop_gauges, share_values
+from service.process.ports import bind_socket, hold_address, serve_metrics, url_of
 from service.process.server import server_for
 from service.settings import Settings
 
 RELAPSE_SECONDS: Final = 60.0
-"""A replica that dies again within this time is restarted later and later."""
+"""A replica that dies again within this time is restarted after growing delays."""
 LONGEST_DELAY_SECONDS: Final = 30.0
 Pipe: TypeAlias = "Connection[Any, Any]"  # generic in the stubs alone
+log = logging.getLogger(__name__)
+
+
+class ReplicaFailed(Exception):
+    """A replica ended before it ever served; the message says why, to the person who starts the service."""
 
 
 @dataclass(slots=True)
 class Backoff:
-    """How long to wait before a replica that died is started again."""
+    """The delays before a replica that died is started again."""
 
     _died_at: float | None = None
-    _relapses: int = 0
+    _delay_seconds: float = 0.0
 
     def delay_seconds(self, now: float) -> float:
-        """After a death at that time: 0; but 1, 2, 4, ... while one follows another in RELAPSE_SECONDS."""
+        """Return the delay after a death at `now`: 0, or 1, 2, 4, ... if deaths follow in RELAPSE_SECONDS."""
         relapse = self._died_at is not None and now - self._died_at < RELAPSE_SECONDS
-        self._relapses = self._relapses + 1 if relapse else 0
         self._died_at = now
-        return min(2.0 ** (self._relapses - 1), LONGEST_DELAY_SECONDS) if relapse else 0.0
+        self._delay_seconds = min(2 * self._delay_seconds or 1.0, LONGEST_DELAY_SECONDS) if relapse else 0.0
+        return self._delay_seconds
 
 
 @dataclass(slots=True)
 class Replica:
-    """The place of one replica: its process, while there is one, and when the next may start."""
+    """One replica: its current process, if any, and the time when the next may start."""
 
     settings: Settings
     folder: Path
-    """Where all replicas keep the values of their metrics."""
+    """The folder in which all replicas keep the values of their metrics."""
     number: int
     process: BaseProcess | None = None
     pipe: Pipe | None = None
     serves: bool = False
     has_served: bool = False
-    """Whether any process of this place ever served."""
+    """True if any process of this replica ever served."""
     reason: str = ""
     start_at: float = 0.0
     backoff: Backoff = field(default_factory=Backoff)
 
     def start(self, pipes: list[Pipe]) -> None:
-        """Forks a process, which closes its copies of those pipes' ends: they are the parent's alone."""
+        """Fork a process, which closes its copies of the parent's `pipes`."""
         self.pipe, end = get_context("fork").Pipe()
         self.reason = ""
         self.process = get_context("fork").Process(
@@ -80,44 +85,39 @@ class Replica:
         self.process.start()
         end.close()
 
-    def hear(self) -> None:
-        """Takes what the process says: None once it serves, else why it cannot."""
+    def read_status(self) -> None:
+        """Read the message of the process: None once it serves, else the reason why it cannot."""
         assert self.pipe is not None
         try:
             self.reason = self.pipe.recv() or ""
-        except (EOFError, OSError):  # it is dead, of which its sentinel tells, too
+        except (EOFError, OSError):  # it is dead, which its sentinel shows too
             return
         self.serves = not self.reason
         self.has_served = self.has_served or self.serves
 
-    def stop(self) -> None:
-        """Has the process drain; one that does not serve yet has nothing to drain and is ended."""
+    def stop(self, *, now: bool) -> None:
+        """Make the process drain; kill it if `now`, or if it does not serve yet."""
         if self.process is None:
             return
         if self.pipe is not None:
             self.pipe.close()
             self.pipe = None
-        if not self.serves:
+        if now or not self.serves:
             self.process.kill()
 
-    def kill(self) -> None:
-        """Ends the process at once."""
-        if self.process is not None:
-            self.process.kill()
-
-    def bury(self) -> None:
-        """Clears the place of a process that has ended; `reason` tells how, if the process did not."""
+    def reap(self) -> None:
+        """Clear up after a process that has ended; `reason` says how it ended unless it said why."""
         assert self.process is not None
         if self.pipe is not None:
             if not self.serves:
-                self.hear()  # its last words
+                self.read_status()
             self.pipe.close()
         self.process.join()
         code = self.process.exitcode or 0
         how = f"by {signal.Signals(-code).name}" if code < 0 else f"with status {code}"
         self.reason = self.reason or f"replica {self.number} ended {how}"
         self.process, self.pipe, self.serves = None, None, False
-        forget_gauges(self.folder, self.number)
+        drop_gauges(self.folder, self.number)
         now = time.monotonic()
         self.start_at = now + self.backoff.delay_seconds(now)
 
@@ -125,61 +125,58 @@ class Replica:
 def _serve(
     settings: Settings, folder: Path, number: int, restarted: bool, parent: Pipe, pipes: list[Pipe]
 ) -> None:
-    """The life of a replica. It ends with status 2 when it has told its parent why it cannot serve."""
+    """Serve as a replica; exit with status 2 after reporting to the parent why that is impossible."""
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent passes it on
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     for pipe in pipes:
         pipe.close()
-    keep_values_in(folder, number)
+    share_values(folder, number)
     metrics = Metrics(folder)
     if restarted:
         metrics.replica_restarts.inc()
-        if settings.trial == "hot":  # a version that came later may have killed the one before
+        if settings.trial == "hot":  # a version that arrived later may have killed the process before
             settings = settings.model_copy(update={"trial": "always"})
     try:
         if settings.metrics_port is not None:
-            expose(metrics, bound(settings.host, settings.metrics_port, shared=True))
+            serve_metrics(metrics, bind_socket(settings.host, settings.metrics_port, shared=True))
         app = create_app(settings, metrics, loads_first=True)
-        listener = bound(settings.host, settings.port, shared=True)
+        listener = bind_socket(settings.host, settings.port, shared=True)
     except (ServiceError, CannotListen) as error:
         parent.send(error.detail if isinstance(error, ServiceError) else str(error))
         sys.exit(2)
     server_for(app, settings, parent).run(sockets=[listener])
 
 
-log = logging.getLogger(__name__)
-
-
-class ReplicaFailed(Exception):
-    """A replica ended before it ever served; the message says why, to whoever starts the service."""
-
-
 def supervise(settings: Settings, replicas: int) -> None:
-    """Serves with so many replicas until SIGTERM or SIGINT, and then until all have drained.
+    """Serve with several replicas until SIGTERM or SIGINT, and then until all have drained.
 
     A second signal ends them at once.
 
     Raises:
-        CannotListen: the address cannot be had.
-        ReplicaFailed: one could not begin to serve; the others have been stopped.
+        CannotListen: the address is not available.
+        ReplicaFailed: a replica could not begin to serve; the others have been stopped.
     """
     current_process().name = "supervisor"
+    metrics_port = settings.metrics_port
+    hold_metrics = nullcontext() if metrics_port is None else hold_address(settings.host, metrics_port)
     with (
-        held(settings.host, settings.port) as address,
-        _held_for_metrics(settings) as metrics_port,
+        hold_address(settings.host, settings.port) as address,
+        hold_metrics as metrics_address,
         TemporaryDirectory(prefix="pushforward-") as folder,
-        _signals() as told,
+        _signal_socket() as signals,
     ):
-        own = settings.of_one_replica(replicas, address.getsockname()[1], metrics_port)
+        if metrics_address is not None:
+            metrics_port = metrics_address.getsockname()[1]
+        own = settings.for_one_replica(replicas, address.getsockname()[1], metrics_port)
         gc.collect()
         gc.freeze()  # later collections would write to the pages that the forks share
-        places = [Replica(own, Path(folder), number) for number in range(1, replicas + 1)]
-        Supervisor(places, url_of(address)).run(told)
+        all_replicas = [Replica(own, Path(folder), number) for number in range(1, replicas + 1)]
+        Supervisor(all_replicas, url_of(address)).run(signals)
 
 
 class Supervisor:
-    """Keeps replicas alive; `run` it once."""
+    """Keeps replicas alive. Call `run` once."""
 
     def __init__(self, replicas: list[Replica], url: str) -> None:
         self._replicas = replicas
@@ -188,23 +185,25 @@ class Supervisor:
         self._stopping = False
         self._failure = ""
 
-    def run(self, told: socket.socket) -> None:
-        """Serves until a byte comes from the socket, and another if it is to end at once.
+    def run(self, signals: socket.socket) -> None:
+        """Supervise until a byte comes from the socket and all have drained; a second byte ends them.
 
         Raises:
-            ReplicaFailed: as `supervise` says.
+            ReplicaFailed: as by `supervise`.
         """
         while not self._stopping or self._running():
-            self._start_those_due()
-            ready = wait([told, *self._watched()], self._idle_seconds())
-            for _ in told.recv(64) if told in ready else b"":
+            for replica in self._replicas:
+                if not self._stopping and replica.process is None and replica.start_at <= time.monotonic():
+                    replica.start([other.pipe for other in self._running() if other.pipe is not None])
+            ready = wait([signals, *self._watched()], self._idle_seconds())
+            for _ in signals.recv(64) if signals in ready else b"":
                 self._stop()
             for replica in self._running():
                 if replica.pipe in ready:
-                    replica.hear()
+                    replica.read_status()
                     self._announce(replica)
                 if replica.process is not None and replica.process.sentinel in ready:
-                    self._bury(replica)
+                    self._reap(replica)
         if self._failure:
             raise ReplicaFailed(self._failure)
 
@@ -219,14 +218,9 @@ class Supervisor:
                 yield replica.pipe
 
     def _idle_seconds(self) -> float | None:
-        """How long there is nothing to do unless something happens; None if for ever."""
+        """Return the time until a replica is due to start; None if none is."""
         due = [replica.start_at for replica in self._replicas if replica.process is None]
         return max(0.0, min(due) - time.monotonic()) if due and not self._stopping else None
-
-    def _start_those_due(self) -> None:
-        for replica in self._replicas:
-            if not self._stopping and replica.process is None and replica.start_at <= time.monotonic():
-                replica.start([other.pipe for other in self._running() if other.pipe is not None])
 
     def _announce(self, replica: Replica) -> None:
         if self._announced and replica.serves:
@@ -235,8 +229,8 @@ class Supervisor:
             self._announced = True
             log.info("%d replicas running on %s (Ctrl-C to quit)", len(self._replicas), self._url)
 
-    def _bury(self, replica: Replica) -> None:
-        replica.bury()
+    def _reap(self, replica: Replica) -> None:
+        replica.reap()
         if self._stopping:
             return
         if replica.has_served:
@@ -247,32 +241,20 @@ class Supervisor:
             self._stop()
 
     def _stop(self) -> None:
-        """First: has all replicas drain. Second: ends them."""
+        """Make all replicas drain; at the second call, end them."""
         for replica in self._replicas:
-            if self._stopping:
-                replica.kill()
-            replica.stop()
+            replica.stop(now=self._stopping)
         self._stopping = True
 
 
 @contextmanager
-def _held_for_metrics(settings: Settings) -> Iterator[int | None]:
-    """The port of the metrics, if they have one, which all replicas share like that of the API."""
-    if settings.metrics_port is None:
-        yield None
-        return
-    with held(settings.host, settings.metrics_port) as address:
-        yield address.getsockname()[1]
-
-
-@contextmanager
-def _signals() -> Iterator[socket.socket]:
-    """A socket on which every SIGTERM and SIGINT is one byte, so that they are awaited beside all else."""
-    told, teller = socket.socketpair()
-    teller.setblocking(False)  # as the signal's own handler needs it
-    with told, teller:
-        signal.set_wakeup_fd(teller.fileno())
+def _signal_socket() -> Iterator[socket.socket]:
+    """Yield a socket that receives a byte for each SIGTERM and SIGINT, so that `wait` can watch them."""
+    receiver, sender = socket.socketpair()
+    sender.setblocking(False)  # as Python's signal handler needs it
+    with receiver, sender:
+        signal.set_wakeup_fd(sender.fileno())
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: None)
-        yield told
+        yield receiver
         signal.set_wakeup_fd(-1)

@@ -1,13 +1,13 @@
-"""ONNX Runtime: the sessions, the warm-up and the self-test of one model version."""
+"""The engine: the sessions of one version in ONNX Runtime, their warm-up and self-test."""
 
 from __future__ import annotations
 
 import logging
 import math
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from timeit import repeat
 from typing import Any, Final
 
 import numpy as np
@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 
 from service.errors import EngineFailed, InvalidVersion, ProviderUnavailable
 from service.format.manifest import GraphSpec, Manifest
-from service.format.versions import magnitude
+from service.format.versions import SELF_TEST_TOLERANCE, check_self_test
 from service.numerics.noise import Arrays
-from service.runtime.session import PROVIDERS, BoundSession, Provider, open_session, operators_elsewhere
+from service.runtime.session import PROVIDERS, IoBindingSession, Provider, open_session, operators_elsewhere
 
-_SELF_TEST_TOLERANCE: Final[dict[Provider, float]] = {"cpu": 1e-4, "cuda": 1e-3}
+_SELF_TEST_TOLERANCE: Final[dict[Provider, float]] = {"cpu": SELF_TEST_TOLERANCE, "cuda": 1e-3}
 _TIMED_ROWS: Final = 8
-_LONGEST_TOLD: Final = 300
-"""Characters of what ONNX Runtime says of a graph."""
+_MOST_MESSAGE_CHARACTERS: Final = 300
+"""Longest part of a message from ONNX Runtime in an error."""
 
 log = logging.getLogger(__name__)
 
@@ -31,15 +31,9 @@ log = logging.getLogger(__name__)
 class Engine:
     """The sessions of one model version, one per graph, on one provider.
 
-    `run` is safe to call from several threads; on a device they take turns. There rows are padded to powers
-    of two, so that the sizes met in traffic are those that were warmed, and tensors are bound.
-
-    Args:
-        folder: The version's.
-        manifest: The version's.
-        provider: Where its graphs run.
-        max_batch_rows: Of a call.
-        binds: Whether to run as on a device; by default where there is one.
+    `run` is safe to call from several threads. On a GPU the calls take turns, tensors use IO binding, and
+    rows are padded to powers of two, so that only batch sizes that were warmed up occur; `binds` chooses this
+    elsewhere too. A call has at most `max_batch_rows` rows.
     """
 
     def __init__(
@@ -61,7 +55,7 @@ class Engine:
                 session = open_session(folder / graph.file, provider)
             except Exception as error:  # onnxruntime raises plain C++ status classes
                 raise InvalidVersion(
-                    f"{graph.file}: ONNX Runtime cannot load it: {_told(error, folder)}"
+                    f"{graph.file}: ONNX Runtime cannot load it: {_message(error, folder)}"
                 ) from error
             if session.get_providers()[0] != PROVIDERS[provider]:
                 raise ProviderUnavailable(f"{graph.file} runs on {session.get_providers()[0]}")
@@ -69,12 +63,12 @@ class Engine:
             if provider == "cuda" and (elsewhere := operators_elsewhere(session, provider)):
                 log.warning("%s: these run on the CPU and not on CUDA: %s", graph.file, ", ".join(elsewhere))
             if self._binds:
-                self._runs[name] = BoundSession(session, provider).run
+                self._runs[name] = IoBindingSession(session, provider).run
             else:
                 self._runs[name] = partial(session.run, [tensor.name for tensor in graph.outputs])
 
     def run(self, graph: str, inputs: Arrays) -> Arrays:
-        """Computes one batch: inputs in the manifest's order, (B, ...) float32, outputs likewise.
+        """Compute one batch: inputs and outputs (B, ...) float32, in the manifest's order.
 
         Raises:
             EngineFailed: ONNX Runtime refused the batch, or an output is not finite.
@@ -93,11 +87,11 @@ class Engine:
         return tuple(array[:rows] for array in outputs)
 
     def warm_up(self) -> dict[str, float]:
-        """Runs every batch size that will be padded to, or a small one, and times the latter.
+        """Run every batch size that rows are padded to, and time a small batch.
 
         Returns:
-            Seconds that a row of cost 1 takes among others, by graph: the least of three, since others may
-            use the machine.
+            Seconds per row of cost 1 in that batch, by graph; the least of three runs, because other
+            processes may use the machine.
         """
         seconds: dict[str, float] = {}
         timed_rows = min(_TIMED_ROWS, self._max_batch_rows)
@@ -105,37 +99,12 @@ class Engine:
             for rows in _buckets(self._max_batch_rows) if self._binds else ():
                 self.run(name, _examples(graph, rows))
             batch = _examples(graph, timed_rows)
-            seconds[name] = min(_seconds(partial(self.run, name, batch)) for _ in range(3)) / timed_rows
+            seconds[name] = min(repeat(partial(self.run, name, batch), number=1, repeat=3)) / timed_rows
         return seconds
 
     def self_test(self, folder: Path) -> None:
-        """Runs the example stored with the version and compares.
-
-        Raises:
-            InvalidVersion: an output is further from the stored one than the provider's tolerance.
-        """
-        with np.load(folder / self._manifest.self_test.file, allow_pickle=False) as stored:
-            example = dict(stored)
-        for name, graph in self._manifest.graphs.items():
-            try:
-                inputs = tuple(example[f"{name}.inputs.{tensor.name}"] for tensor in graph.inputs)
-                expected = tuple(example[f"{name}.outputs.{tensor.name}"] for tensor in graph.outputs)
-            except KeyError as error:
-                raise InvalidVersion(f"the self-test lacks {error}") from error
-            outputs = self.run(name, inputs)
-            _check_shapes(graph, inputs, outputs)
-            for tensor, got, want in zip(graph.outputs, outputs, expected, strict=True):
-                if got.shape != want.shape:
-                    raise InvalidVersion(
-                        f"{name}.{tensor.name} is {list(got.shape)} on the stored example, which says "
-                        f"{list(want.shape)}"
-                    )
-                gap = float(np.max(np.abs(got - want) / magnitude(tensor.name, want)))
-                if not gap <= _SELF_TEST_TOLERANCE[self.provider]:
-                    raise InvalidVersion(
-                        f"{name}.{tensor.name} is off by {gap:.1e} of the stored example on "
-                        f"{self.provider}; at most {_SELF_TEST_TOLERANCE[self.provider]:.0e} is allowed"
-                    )
+        """Run the example stored with the version, see `check_self_test`, with the provider's tolerance."""
+        check_self_test(folder, self._manifest, self.run, _SELF_TEST_TOLERANCE[self.provider])
 
 
 def _check_signature(session: ort.InferenceSession, graph: GraphSpec) -> None:
@@ -145,41 +114,24 @@ def _check_signature(session: ort.InferenceSession, graph: GraphSpec) -> None:
         raise InvalidVersion(
             f"{graph.file} maps {got[0]} to {got[1]}, the manifest says {want[0]} to {want[1]}"
         )
-    for tensor, declared in zip(
-        graph.inputs, (node.shape or () for node in session.get_inputs()), strict=True
-    ):
+    for tensor, node in zip(graph.inputs, session.get_inputs(), strict=True):
+        declared = node.shape or tensor.shape  # ONNX Runtime need not know the shape
         sizes = zip(tensor.shape, declared, strict=False)
-        conflict = any(
-            isinstance(one, int) and isinstance(other, int) and one != other for one, other in sizes
-        )
-        if declared and (conflict or len(declared) != len(tensor.shape)):
+        conflict = any(isinstance(a, int) and isinstance(b, int) and a != b for a, b in sizes)
+        if conflict or len(declared) != len(tensor.shape):
             raise InvalidVersion(
                 f"{graph.file}: {tensor.name} is {list(declared)}, the manifest says {list(tensor.shape)}"
             )
 
 
-def _check_shapes(graph: GraphSpec, inputs: Arrays, outputs: Arrays) -> None:
-    """Raises InvalidVersion unless all tensors have the manifest's shapes, each free axis alike in all."""
-    sizes: dict[str, int] = {}
-    tensors = zip((*graph.inputs, *graph.outputs), (*inputs, *outputs), strict=True)
-    for tensor, array in tensors:
-        for axis, size in zip(tensor.shape, array.shape, strict=False):
-            if isinstance(axis, str):
-                sizes.setdefault(axis, size)
-        if array.shape != (shape := tuple(sizes.get(str(axis), axis) for axis in tensor.shape)):
-            raise InvalidVersion(
-                f"{graph.file}: {tensor.name} is {list(array.shape)}, the manifest says {list(shape)}"
-            )
-
-
-def _told(error: Exception, folder: Path) -> str:
-    """What ONNX Runtime says, in one line that is not long and names no folder of this machine."""
+def _message(error: Exception, folder: Path) -> str:
+    """Return the message of ONNX Runtime in one short line, without the folder of this machine."""
     text = str(error).split(" : ", 2)[-1].replace(f"{folder}/", "")
-    return " ".join(text.split())[:_LONGEST_TOLD] or type(error).__name__
+    return " ".join(text.split())[:_MOST_MESSAGE_CHARACTERS] or type(error).__name__
 
 
 def _all_finite(array: NDArray[Any]) -> bool:
-    with np.errstate(over="ignore", invalid="ignore"):  # a sum costs no array, but it may overflow float32
+    with np.errstate(over="ignore", invalid="ignore"):  # a sum needs no array, but may overflow float32
         return math.isfinite(array.sum()) or bool(np.isfinite(array).all())
 
 
@@ -202,10 +154,4 @@ def _examples(graph: GraphSpec, rows: int) -> Arrays:
         tuple(free[axis] if isinstance(axis, str) else axis for axis in tensor.shape)
         for tensor in graph.inputs
     ]
-    return tuple(np.tile(np.float32(0.5), shape) for shape in shapes)  # a number any graph computes with
-
-
-def _seconds(work: Callable[[], object]) -> float:
-    started_at = time.perf_counter()
-    work()
-    return time.perf_counter() - started_at
+    return tuple(np.full(shape, 0.5, np.float32) for shape in shapes)  # any graph can compute with 0.5

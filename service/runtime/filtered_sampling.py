@@ -1,16 +1,14 @@
 """Filtered sampling: samples chosen among proposals by the discriminator's logits.
 
-Output i of a seed owns the proposals i * K .. i * K + K - 1 of the stream PROPOSAL and the uniforms of
-the same numbers of the stream ACCEPTANCE, and decides from these alone, so it does not depend on how many
-are drawn together, nor on where the drawing starts. Shapes: B outputs, K proposals each (the budget),
-D latent; items as the manifest says.
+Output i of a seed owns the proposals i * K .. i * K + K - 1 of the stream PROPOSAL and the uniforms with
+the same indices of the stream ACCEPTANCE. It is chosen by these alone, so it does not depend on how many are
+drawn together, nor on the first index. Shapes: B outputs, K proposals each (the budget), D latent dimensions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,36 +16,34 @@ from numpy.typing import NDArray
 from service.numerics import noise
 from service.numerics.noise import Doubles, Floats, Stream
 from service.numerics.prior import PROPOSALS, Prior
-from service.numerics.rejection import (
-    Selection,
-    effective_sample_sizes,
-    metropolis,
-    rejection,
-    resampling,
-)
+from service.numerics.rejection import effective_sample_sizes, metropolis, rejection, resampling
 from service.observe.timing import Timing
 from service.runtime.batcher import Batcher
 
 Method = Literal["rejection", "resample", "metropolis"]
 
 PROPOSALS_AT_ONCE: Final = 1_024
-"""A request's proposals are computed in pieces of about so many, one after the other."""
+"""Most proposals of a request that are computed at once; larger requests are cut into pieces."""
 
 
-@dataclass(frozen=True, slots=True)
-class Filtered:
-    """B outputs, and how each was chosen among its K proposals."""
+class FilteredSamples(NamedTuple):
+    """B outputs, each chosen among its K proposals."""
 
     samples: Floats
     """(B, *item)."""
     latents: Floats
     """(B, D)."""
     accepted: NDArray[np.intp]
-    """(B,) how many of the proposals were accepted."""
+    """(B,) number of accepted proposals."""
     filled: NDArray[np.bool_]
-    """(B,) whether any was; where none was, the output is the proposal with the largest logit."""
+    """(B,) True if any was accepted; if not, the output is the proposal with the largest logit."""
     effective_sample_sizes: Doubles
-    """(B,) how many equally weighted proposals the K are worth."""
+    """(B,) number of equally weighted proposals that the K are worth."""
+
+
+def joined(pieces: Sequence[FilteredSamples]) -> FilteredSamples:
+    """Concatenate the outputs of several pieces."""
+    return FilteredSamples(*(np.concatenate(arrays) for arrays in zip(*pieces, strict=True)))
 
 
 class Filter:
@@ -56,7 +52,7 @@ class Filter:
     def __init__(
         self, prior: Prior, real_logits: Floats, largest_logit: float, batcher: Batcher, max_waiting_rows: int
     ) -> None:
-        """Takes the logits of real items (n,), a bound on those of generated ones, and who scores these."""
+        """Take logits (n,) of real items, the largest of generated ones, and the batcher of proposals."""
         self._prior = prior
         self._real_logits = real_logits
         self._largest_logit = largest_logit
@@ -73,24 +69,16 @@ class Filter:
         timing: Timing,
         *,
         admitted: bool = False,
-    ) -> Filtered:
-        """Outputs start .. start + count - 1 of a seed, each chosen among its `budget` proposals.
+    ) -> FilteredSamples:
+        """Choose outputs start .. start + count - 1 of a seed, each among its `budget` proposals.
 
-        `admitted` outputs belong to an answer that has begun, which a full queue must not cut short.
+        `admitted` is True for outputs of an answer that has begun, which a full queue must not cut short.
         """
-        step = max(1, self._most_rows // budget)
-        pieces = [
-            await self._piece(
-                seed,
-                first,
-                min(step, start + count - first),
-                method,
-                budget,
-                timing,
-                admitted=admitted or first > start,
-            )
-            for first in range(start, start + count, step)
-        ]
+        step, pieces = max(1, self._most_rows // budget), []
+        for first in range(start, start + count, step):
+            part = min(step, start + count - first)
+            has_begun = admitted or first > start
+            pieces.append(await self._piece(seed, first, part, method, budget, timing, admitted=has_begun))
         return pieces[0] if len(pieces) == 1 else joined(pieces)
 
     async def _piece(
@@ -103,7 +91,7 @@ class Filter:
         timing: Timing,
         *,
         admitted: bool,
-    ) -> Filtered:
+    ) -> FilteredSamples:
         first, rows = start * budget, count * budget
         latents = self._prior.latents(seed, first, rows, 1.0, PROPOSALS)
         samples, flat_logits = await self._batcher.submit((latents,), timing, admitted=admitted)
@@ -114,30 +102,14 @@ class Filter:
         elif method == "resample":
             selection = resampling(logits, uniforms)
         else:
-            selection = metropolis(logits, uniforms, self._starts(seed, start, count))
-        return _taken(samples, latents, logits, selection)
-
-    def _starts(self, seed: int, start: int, count: int) -> Floats:
-        """The logit of a real item for each output, (count,), each chosen by a uniform of its own stream."""
-        places = noise.uniforms(seed, Stream.CHAIN_START, start, count, 1)[:, 0].astype(np.float64)
-        chosen: Floats = self._real_logits[(places * len(self._real_logits)).astype(np.intp)]
-        return chosen
-
-
-def _taken(samples: Floats, latents: Floats, logits: Floats, selection: Selection) -> Filtered:
-    count, budget = logits.shape
-    rows = np.arange(count) * budget + selection.chosen
-    return Filtered(
-        samples[rows], latents[rows], selection.accepted, selection.filled, effective_sample_sizes(logits)
-    )
-
-
-def joined(pieces: Sequence[Filtered]) -> Filtered:
-    """One after the other."""
-    return Filtered(
-        np.concatenate([piece.samples for piece in pieces]),
-        np.concatenate([piece.latents for piece in pieces]),
-        np.concatenate([piece.accepted for piece in pieces]),
-        np.concatenate([piece.filled for piece in pieces]),
-        np.concatenate([piece.effective_sample_sizes for piece in pieces]),
-    )
+            places = noise.uniforms(seed, Stream.CHAIN_START, start, count, 1)[:, 0].astype(np.float64)
+            starts = self._real_logits[(places * len(self._real_logits)).astype(np.intp)]
+            selection = metropolis(logits, uniforms, starts)
+        rows_chosen = np.arange(count) * budget + selection.chosen
+        return FilteredSamples(
+            samples[rows_chosen],
+            latents[rows_chosen],
+            selection.accepted,
+            selection.filled,
+            effective_sample_sizes(logits),
+        )

@@ -1,22 +1,20 @@
-"""One model version, loaded: what it offers, each of its graphs behind a batcher of its own.
+"""A loaded version: its operations, and a batcher for each of its graphs.
 
-Shapes: B rows, D latent; items as the manifest says.
+Shapes: B rows, D latent dimensions; items as the manifest says.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Final, Literal, Self
-
-import numpy as np
-from numpy.typing import NDArray
 
 from service.errors import OperationNotOffered, Unfit
 from service.format.manifest import Manifest, is_picture
 from service.numerics import noise
-from service.numerics.noise import Floats
+from service.numerics.noise import Arrays, Floats, Integers
 from service.numerics.prior import Prior
 from service.observe.timing import Timing
 from service.runtime.batcher import Batcher
@@ -26,13 +24,13 @@ from service.runtime.session import Provider
 
 Output = Literal["mean", "draw"]
 SAMPLE_STAGE: Final = "sample"
-"""The batcher from noise to samples, beside those of the graphs."""
+"""The stage from noise to samples, beside those of the graphs."""
 
 
 class LoadedModel:
     """A loaded version. Make one with `service.runtime.loader.load`, then `start` it in the event loop.
 
-    Whoever lets it answer does so in a block, `with served:`, so that it can be let go after the last.
+    Use it inside a block `with loaded:`; it is stopped only after the last block has ended.
     """
 
     def __init__(
@@ -42,26 +40,26 @@ class LoadedModel:
         prior: Prior,
         batchers: Mapping[str, Batcher],
         scorer: Scorer,
-        chooser: Filter | None,
+        proposals: Filter | None,
     ) -> None:
         self.manifest = manifest
         self.provider = provider
         self.prior = prior
         self.scorer = scorer
         self._batchers = batchers
-        self._filter = chooser
+        self._filter = proposals
         self._item_size = math.prod(manifest.item_shape)
         self.operations = manifest.operations
         self.headers = [
             (b"x-pushforward-model", manifest.name.encode()),
             (b"x-pushforward-version", b"%d" % manifest.version),
         ]
-        """What names it in an answer."""
+        """The headers that name the version in an answer."""
         self._users = 0
         self._unused = asyncio.Event()
 
     def __enter__(self) -> Self:
-        """Keeps the version as it is until the block ends, though another may have taken its place."""
+        """Keep the version until the block ends, even if another one replaces it."""
         self._users += 1
         return self
 
@@ -71,40 +69,40 @@ class LoadedModel:
             self._unused.set()
 
     async def drained(self) -> None:
-        """Returns once no block uses the version; to be awaited when no new one can begin."""
+        """Wait until no block uses the version; no new block may begin meanwhile."""
         while self._users:
             self._unused.clear()
             await self._unused.wait()
 
     @property
     def healthy(self) -> bool:
-        """False once a batcher keeps dying."""
+        """Return False once a batcher keeps dying."""
         return all(batcher.healthy for batcher in self._batchers.values())
 
     def start(self) -> None:
-        """Starts the batchers."""
+        """Start the batchers."""
         for batcher in self._batchers.values():
             batcher.start()
 
     async def stop(self) -> None:
-        """Stops the batchers; waiting calls fail with `Draining`."""
+        """Stop the batchers; waiting calls fail with `Draining`."""
         for batcher in self._batchers.values():
             await batcher.stop()
 
     @property
     def makes_pictures(self) -> bool:
-        """Whether its items can be shown: grey or RGB images, or points, whose density can."""
+        """Return True if its items can be shown: as grey or RGB images, or as a density of points."""
         return is_picture(self.manifest.item_shape) or self.makes_densities
 
     @property
     def makes_densities(self) -> bool:
-        """Whether its items are shown together, by their density: two numbers each."""
+        """Return True if its items are points of two numbers, which a density shows."""
         manifest = self.manifest
         categorical = any(column.categories for column in manifest.columns)
         return manifest.item_shape == (2,) and manifest.support == "real" and not categorical
 
     def require(self, operation: str) -> None:
-        """Raises OperationNotOffered, naming what is offered, unless the version offers the operation."""
+        """Raise OperationNotOffered, which names the others, unless the version offers the operation."""
         if operation not in self.operations:
             raise OperationNotOffered(
                 f"{self.manifest.name} is a {self.manifest.family} that does not offer {operation}; "
@@ -113,18 +111,17 @@ class LoadedModel:
             )
 
     def filter(self, method: str) -> Filter:
-        """What chooses samples by the discriminator.
+        """Return the filter that chooses samples by the discriminator.
 
         Raises:
-            OperationNotOffered: the version has no discriminator whose logits could choose; says why.
+            OperationNotOffered: the discriminator has no logits to choose by; says why.
         """
-        discriminator = self.manifest.discriminator
-        reason = "it has no graph that scores its samples" if discriminator is None else discriminator.flaw
-        if reason is None and self._filter is not None:
+        flaw = self.manifest.discriminator.flaw if self.manifest.discriminator is not None else None
+        if flaw is None and self._filter is not None:
             return self._filter
         raise OperationNotOffered(
             f"{self.manifest.name} does not offer the method {method}: "
-            f"{reason or 'it has no graph that scores its samples'}; it offers the method direct",
+            f"{flaw or 'it has no graph that scores its samples'}; it offers the method direct",
             offered=self.operations,
         )
 
@@ -139,71 +136,65 @@ class LoadedModel:
         *,
         admitted: bool = False,
     ) -> Floats:
-        """Samples start .. start + count - 1 of a seed: (B, *item) float32.
+        """Draw samples start .. start + count - 1 of a seed: (B, *item) float32.
 
-        `admitted` samples belong to an answer that has begun, which a full queue must not cut short.
+        `admitted` is True for samples of an answer that has begun, which a full queue must not cut short.
         """
-        if output == "mean" and temperature == 1.0:  # nearly all: their latents are made a batch at a time
-            words = self.prior.words(seed, start, count)
-            (samples,) = await self._batchers[SAMPLE_STAGE].submit(words, timing, admitted=admitted)
-            return samples
-        latents = self.prior.latents(seed, start, count, temperature)
-        if output == "mean":
-            return await self.decode(latents, timing, admitted=admitted)
-        self._require_draw()
-        observation = noise.contiguous_words(seed, noise.Stream.OBSERVATION, start, count, self._item_size)
-        return await self._draw(latents, observation, timing, admitted=admitted)
+        words = self.prior.words(seed, start, count)
+        address = seed, noise.Stream.OBSERVATION, start, count, self._item_size
+        draw = partial(noise.contiguous_words, *address)
+        return await self._sample(words, draw, temperature, output, timing, admitted=admitted)
 
     async def sample_at(
+        self, seeds: Integers, indices: Integers, temperature: float, output: Output, timing: Timing
+    ) -> Floats:
+        """Draw samples indices[n] of seeds[n], in any order, each as by `sample`: (B, *item) float32."""
+        words = self.prior.words_at(seeds, indices)
+        address = seeds, noise.Stream.OBSERVATION, indices, self._item_size
+        draw = partial(noise.scattered_words, *address)
+        return await self._sample(words, draw, temperature, output, timing)
+
+    async def _sample(
         self,
-        seeds: NDArray[np.int64],
-        indices: NDArray[np.int64],
+        words: Arrays,
+        draw: Callable[[], noise.Words],
         temperature: float,
         output: Output,
         timing: Timing,
+        *,
+        admitted: bool = False,
     ) -> Floats:
-        """Samples indices[n] of seeds[n], each that of `sample`, which is for runs: (B, *item) float32."""
-        words = self.prior.words_at(seeds, indices)
-        if output == "mean" and temperature == 1.0:
-            (samples,) = await self._batchers[SAMPLE_STAGE].submit(words, timing)
+        if output == "mean" and temperature == 1.0:  # nearly always: latents are made per batch
+            (samples,) = await self._batchers[SAMPLE_STAGE].submit(words, timing, admitted=admitted)
             return samples
         latents = self.prior.latents_from(words, temperature)
         if output == "mean":
-            return await self.decode(latents, timing)
-        self._require_draw()
-        observation = noise.scattered_words(seeds, noise.Stream.OBSERVATION, indices, self._item_size)
-        return await self._draw(latents, observation, timing)
-
-    async def _draw(
-        self, latents: Floats, words: noise.Words, timing: Timing, *, admitted: bool = False
-    ) -> Floats:
-        uniforms = noise.uniforms_from(words, self._item_size)
-        inputs = (latents, uniforms.reshape(-1, *self.manifest.item_shape))
-        (samples,) = await self._batchers["draw"].submit(inputs, timing, admitted=admitted)
-        return samples
-
-    def _require_draw(self) -> None:
+            return await self.decode(latents, timing, admitted=admitted)
         if "draw" not in self.manifest.graphs:
             raise OperationNotOffered(
                 f"{self.manifest.name} has no likelihood to draw from; ask for the output `mean`",
                 offered=self.operations,
             )
+        uniforms = noise.uniforms_from(draw(), self._item_size)
+        inputs = (latents, uniforms.reshape(-1, *self.manifest.item_shape))
+        (samples,) = await self._batchers["draw"].submit(inputs, timing, admitted=admitted)
+        return samples
 
     async def decode(self, latents: Floats, timing: Timing, *, admitted: bool = False) -> Floats:
-        """The items (B, *item) at the latents (B, D): the likelihood's mean, or the generator's output."""
+        """Return the items (B, *item) at latents (B, D): the likelihood's mean, or the generator's output."""
         (samples,) = await self._batchers["decode"].submit((latents,), timing, admitted=admitted)
         return samples
 
     async def encode(self, inputs: Floats, timing: Timing) -> tuple[Floats, Floats | None]:
-        """Mean and log-variance (B, D) of each item's posterior; a GAN's encoder has no variance."""
+        """Return mean and log-variance (B, D) of each item's posterior; a GAN's encoder has no variance."""
         mean, *log_variance = await self._batchers["encode"].submit((inputs,), timing)
         return mean, log_variance[0] if log_variance else None
 
     async def surprise_map(self, inputs: Floats, timing: Timing) -> Floats:
-        """How surprising each value of the items (B, *item) is at the posterior mean: nats, shaped like them.
+        """Return the surprise of each value of the items at the posterior mean, (B, *item) in nats.
 
         Raises:
-            Unfit: the version has no such graph; says what to do.
+            Unfit: the version has no graph `map`; says what to do.
         """
         if "map" not in self.manifest.graphs:
             name = f"{self.manifest.name} {self.manifest.version}"
@@ -215,6 +206,6 @@ class LoadedModel:
         return surprises
 
     async def discriminate(self, inputs: Floats, timing: Timing) -> Floats:
-        """The discriminator's calibrated logit of each item, (B,)."""
+        """Return the discriminator's calibrated logit of each item, (B,)."""
         (logit,) = await self._batchers["discriminate"].submit((inputs,), timing)
         return logit

@@ -1,4 +1,4 @@
-"""Whose rows are computed next: calls, their slices, the line they stand in, and how fast it moves."""
+"""The batcher's queue: calls, the slices they are cut into, fairness, and the rate of computation."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from numpy.typing import NDArray
 from service.numerics.noise import Arrays
 from service.observe.timing import Timing
 
-_REMEMBERED_BATCHES: Final = 16
-"""For how many batches after a short call another is expected."""
-_REMEMBERED_SHARE: Final = 0.9
-"""How much of what is known of earlier batches is kept at each."""
+_EXPECTED_BATCHES: Final = 16
+"""Number of batches after a short call in which another one is expected."""
+_MEMORY: Final = 0.9
+"""Weight of the earlier batches in the estimated rate, at each new batch."""
 
 
 @dataclass(slots=True, eq=False)
-class Waiter:
-    """One call: its rows, how many are taken into batches, and the answer that is being put together."""
+class QueuedCall:
+    """One call: its rows, the number of them in batches, and the answer that is being put together."""
 
     inputs: Arrays
     cost_per_row: int
@@ -30,25 +30,26 @@ class Waiter:
     timing: Timing
     arrived_at: float
     rows: int
-    """Of the call."""
     missing_rows: int
+    """Rows that are not computed yet."""
     next_row: int = 0
+    """The first row that is in no batch yet."""
     outputs: list[NDArray[Any]] | None = None
 
     @property
     def untaken_rows(self) -> int:
-        """The rows that no batch has taken yet."""
+        """Return the number of rows that are in no batch yet."""
         return self.rows - self.next_row
 
     def take(self, rows: int) -> Slice:
-        """The next `rows` rows of the call, in order."""
+        """Take the next `rows` rows of the call, in order."""
         if not self.next_row:
-            self.timing.queue_seconds += time.perf_counter() - self.arrived_at
+            self.timing.add_wait(time.perf_counter() - self.arrived_at)
         start, self.next_row = self.next_row, self.next_row + rows
         return Slice(self, start, rows)
 
-    def settle(self, start: int, outputs: Arrays) -> int:
-        """Stores the outputs of a slice; the last slice answers the call. Returns the rows it took."""
+    def complete(self, start: int, outputs: Arrays) -> int:
+        """Store the outputs of a slice; the last slice answers the call. Return the rows that were stored."""
         if self.answer.done():
             return 0
         rows = len(outputs[0])
@@ -65,91 +66,91 @@ class Waiter:
         return rows
 
     def fail(self, error: Exception) -> None:
-        """Ends the call with an error, unless it has ended."""
+        """End the call with an error, unless it has ended."""
         if not self.answer.done():
             self.answer.set_exception(error)
 
 
 @dataclass(slots=True)
 class Slice:
-    """So many rows of a call, from `start` on."""
+    """Consecutive rows of a call, from `start` on."""
 
-    waiter: Waiter
+    call: QueuedCall
     start: int
     rows: int
 
     @property
     def inputs(self) -> Arrays:
-        """Its part of the call's inputs, without a copy."""
-        if self.rows == self.waiter.rows:
-            return self.waiter.inputs
-        return tuple(array[self.start : self.start + self.rows] for array in self.waiter.inputs)
+        """Return the slice of the call's inputs, without a copy."""
+        if self.rows == self.call.rows:
+            return self.call.inputs
+        return tuple(array[self.start : self.start + self.rows] for array in self.call.inputs)
 
 
-class Line:
-    """The calls that may share a batch: rows of one shape. Short ones pass long ones, up to half a batch.
+class Queue:
+    """The calls that may share a batch: rows of one shape. Short calls pass long ones, up to half a batch.
 
     Args:
-        max_rows: Of a batch; a call is short if four of it fit.
-        short_rows: Of a batch of short calls alone.
-        quick_rows: Of a batch with slices of long calls, while short ones come.
+        max_rows: Most rows of a batch; a call is short if four of it fit.
+        short_rows: Most rows of a batch of short calls alone.
+        quick_rows: Most rows of a batch with slices of long calls, while short calls come.
     """
 
     def __init__(self, max_rows: int, short_rows: int, quick_rows: int) -> None:
         self._max_rows = max_rows
         self._short_rows = min(short_rows, max_rows)
-        # room for two, since of one row long calls would have no half
+        # at least two, because long calls would have no half of a single row
         self._quick_rows = min(max(2, quick_rows), max_rows)
-        self._short: deque[Waiter] = deque()
-        self._long: deque[Waiter] = deque()
-        self._since_short = _REMEMBERED_BATCHES
+        self._short: deque[QueuedCall] = deque()
+        self._long: deque[QueuedCall] = deque()
+        self._since_short = _EXPECTED_BATCHES
 
-    def add(self, waiter: Waiter) -> None:
-        """Puts a call at the end."""
-        if waiter.rows * 4 <= self._max_rows:
+    def add(self, call: QueuedCall) -> None:
+        """Put a call at the end."""
+        if call.rows * 4 <= self._max_rows:
             self._since_short = 0
-            self._short.append(waiter)
+            self._short.append(call)
         else:
-            self._long.append(waiter)
+            self._long.append(call)
 
     def take(self, rows: int) -> list[Slice]:
-        """The slices of the next batch, of so many rows at most: short calls first, then long ones by turns.
+        """Take the slices of the next batch, of at most `rows` rows: short calls, then long ones in turns.
 
-        While long calls wait, half of the batch is kept for them; what they leave goes to short ones.
+        While long calls wait, half of the batch is kept for them; short calls get what they leave.
         """
         self._since_short += 1
         if not self._long:
             return self._fill(self._short, min(rows, self._short_rows))
-        expected = self._since_short <= _REMEMBERED_BATCHES
+        expected = self._since_short <= _EXPECTED_BATCHES
         room = min(max(2, rows), self._quick_rows if expected else self._max_rows)
         batch = self._fill(self._short, max(1, room // 2))
-        for queue in (self._long, self._short):
-            batch += self._fill(queue, room - sum(part.rows for part in batch))
+        for calls in (self._long, self._short):
+            batch += self._fill(calls, room - sum(part.rows for part in batch))
         return batch
 
     @staticmethod
-    def _fill(queue: deque[Waiter], room: int) -> list[Slice]:
+    def _fill(calls: deque[QueuedCall], room: int) -> list[Slice]:
         batch: list[Slice] = []
-        while queue and room > 0:
-            waiter = queue.popleft()
-            if waiter.answer.done():  # cancelled, or failed in an earlier slice
+        while calls and room > 0:
+            call = calls.popleft()
+            if call.answer.done():  # cancelled, or failed in an earlier slice
                 continue
-            part = waiter.take(min(room, waiter.untaken_rows))
+            part = call.take(min(room, call.untaken_rows))
             room -= part.rows
             batch.append(part)
-            if waiter.untaken_rows:
-                queue.append(waiter)
+            if call.untaken_rows:
+                calls.append(call)
         return batch
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """What a batch and the queue may hold.
+class BatchLimits:
+    """Limits of a batch and of the queue.
 
     A row's cost is 1, or the draws it carries. `max_batch_cost` bounds the cost of one computation,
     `short_cost` that of one with short calls alone, and `quick_cost` that of one with slices of long calls
-    while short ones come, which it would keep waiting. Batches of cost up to `inline_cost` run in the event
-    loop, where they save a thread hop.
+    while short calls come, which would have to wait for it. Batches of cost up to `inline_cost` run in the
+    event loop, where they save a thread hop.
     """
 
     max_batch_cost: int = 64
@@ -158,24 +159,24 @@ class Limits:
     quick_cost: int = 64
     inline_cost: int = 0
 
-    def line(self, cost_per_row: int) -> Line:
-        """A line for rows of that cost."""
+    def queue(self, cost_per_row: int) -> Queue:
+        """Make a queue for rows of that cost."""
         costs = (self.max_batch_cost, self.short_cost, self.quick_cost)
-        return Line(*(max(1, cost // cost_per_row) for cost in costs))
+        return Queue(*(max(1, cost // cost_per_row) for cost in costs))
 
 
-class Pace:
-    """How fast batches have gone of late, the older the less."""
+class RateEstimate:
+    """The recent rate of computation, in which older batches weigh less."""
 
     def __init__(self) -> None:
         self._rows = 0.0
         self._seconds = 0.0
 
-    def computed(self, rows: int, seconds: float) -> None:
-        """A batch of that many rows took that long."""
-        self._rows = _REMEMBERED_SHARE * self._rows + rows
-        self._seconds = _REMEMBERED_SHARE * self._seconds + seconds
+    def record(self, rows: int, seconds: float) -> None:
+        """Record a batch."""
+        self._rows = _MEMORY * self._rows + rows
+        self._seconds = _MEMORY * self._seconds + seconds
 
     def seconds_for(self, rows: int) -> float:
-        """How long so many rows will take, one batch after the other; 0 if nothing is known."""
+        """Estimate the seconds for `rows` rows in consecutive batches; 0 if nothing is known."""
         return rows * self._seconds / self._rows if self._rows else 0.0

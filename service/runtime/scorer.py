@@ -1,4 +1,4 @@
-"""Scores of one model version: bounds on log p(x) or distances, and their calibrated p-values.
+"""Scores of one version: bounds on log p(x) or distances, and their calibrated p-values.
 
 Shapes: B rows, K draws, S noise-free statistics; items as the manifest says.
 """
@@ -30,20 +30,20 @@ from service.observe.timing import Timing
 from service.runtime.batcher import Batcher
 
 BOUNDS_STAGE: Final = "bounds"
-"""The batcher from items and noise to bounds, beside that of the graph `score`, which gives their terms."""
+"""The stage from items and noise to bounds, beside that of the graph `score`, which gives their terms."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """The scores of B rows; the last three only where the request was calibrated."""
+    """The scores of B rows; the last three are None without a calibration."""
 
     columns: Mapping[str, Doubles | None]
-    """What was measured by name, each (B,): bounds and their parts in nats per item, or statistics."""
+    """The measured values by name, each (B,): bounds and their parts in nats per item, or statistics."""
     surprise: Doubles
     p_value: Doubles | None
     anomaly: NDArray[np.bool_] | None
     threshold: float | None
-    """The surprise above which items were flagged; None too where a correction flags none."""
+    """The surprise above which items were flagged; None also if a correction flags none."""
 
 
 class Scorer:
@@ -60,17 +60,17 @@ class Scorer:
         self._calibrations = calibrations
         self._batchers = batchers
         self._max_batch_cost = max_batch_cost
-        # of no method of its own, which would be a cycle, and keep the version in memory when it is let go
+        # not a bound method: that would be a reference cycle, and an unloaded version would stay in memory
         self._eps = lru_cache(maxsize=8)(partial(noise.scoring_noise, latent_size=manifest.latent_size))
 
     async def score(
         self, inputs: Floats, how: ScoreDefaults, timing: Timing, correction: Correction = "none"
     ) -> Scores:
-        """Scores each item by one of the manifest's `offered_statistics`; draws are the same for every row.
+        """Score each item by one of the manifest's `offered_statistics`; draws are the same for every row.
 
         Raises:
-            LimitExceeded: alpha is below what the calibration can resolve.
-            Unfit: a correction of p-values, and there are none for such a score.
+            LimitExceeded: alpha is below the smallest p-value of the calibration.
+            Unfit: a correction of p-values is asked for, but the score has no p-values.
         """
         calibration = self.check(how, correction)
         columns, surprises = await self._scored(inputs, how, timing)
@@ -84,8 +84,11 @@ class Scorer:
         return Scores(columns, surprises, p_values, surprises > threshold, finite)
 
     def check(self, how: ScoreDefaults, correction: Correction) -> Calibration | None:
-        """The calibration of such a score, if it has one; raises what `score` raises, before any work."""
-        calibration = self._calibrated(how)
+        """Return the calibration of such a score, or None; raise what `score` raises, before any work."""
+        spec, calibration = self._manifest.calibration, None
+        done = spec.statistics.get(how.statistic) if spec is not None else None
+        if done is not None and done.draws in (None, how.draws) and done.seed in (None, how.seed):
+            calibration = self._calibrations[how.statistic]
         if calibration is not None and how.alpha < calibration.smallest_alpha:
             raise LimitExceeded(
                 f"alpha is {how.alpha:g}; the smallest this model is calibrated for is "
@@ -101,7 +104,7 @@ class Scorer:
     async def _scored(
         self, inputs: Floats, how: ScoreDefaults, timing: Timing
     ) -> tuple[dict[str, Doubles | None], Doubles]:
-        """What is measured by name, bounds if there are draws to measure them by, and the surprises (B,)."""
+        """Return the measured values by name, bounds only if there are draws, and the surprises (B,)."""
         columns: dict[str, Doubles | None] = {}
         if how.draws is not None:
             assert how.seed is not None, "draws have a seed"
@@ -109,17 +112,12 @@ class Scorer:
             columns |= self._bound_columns(bounds)
             if how.statistic == "elbo" or how.statistic == "importance_bound":
                 return columns, surprise(bounds, how.statistic)
-        statistics = await self._statistics(inputs, timing)
+        (matrix,) = await self._batchers["statistics"].submit((inputs,), timing)
+        statistics = dict(zip(self._manifest.statistics, matrix.astype(np.float64).T, strict=True))
         return columns | statistics, statistics[how.statistic]
 
-    async def _statistics(self, inputs: Floats, timing: Timing) -> dict[str, Doubles]:
-        """The statistics graph's columns by name, each (B,)."""
-        (statistics,) = await self._batchers["statistics"].submit((inputs,), timing)
-        names: tuple[str, ...] = self._manifest.statistics
-        return dict(zip(names, statistics.astype(np.float64).T, strict=True))
-
     async def _bounds(self, inputs: Floats, draws: int, seed: int, timing: Timing) -> Bounds:
-        """By a batch of rows at a time, unless the draws of one row are more than a batch."""
+        """Compute bounds in batches of rows, or of draws if one row has more draws than a batch."""
         eps = self._eps(seed, draws)
         if draws > self._max_batch_cost:
             terms = await self._terms(inputs, eps, timing)
@@ -129,10 +127,10 @@ class Scorer:
         return Bounds(*await batcher.submit((inputs, shared), timing, cost_per_row=draws))
 
     async def _terms(self, inputs: Floats, eps: Floats, timing: Timing) -> Arrays:
-        """The score graph's terms: three of (B, K) and the KL (B,), averaged over all draws.
+        """Return the terms of the graph `score`: three of (B, K), and the KL (B,) averaged over all draws.
 
-        Draws are cut into pieces by their number alone, so an item's score does not depend on its
-        batch-mates; the pieces of one request run one after the other, to leave room for others.
+        Pieces of draws have a fixed size, so an item's score does not depend on its batch-mates; the pieces
+        of one request run one after the other, to leave room for others.
         """
         draws, pieces = len(eps), []
         for first in range(0, draws, self._max_batch_cost):
@@ -148,25 +146,14 @@ class Scorer:
         kl = np.average([piece[3] for piece in pieces], axis=0, weights=sizes)
         return log_likelihood, log_prior, log_posterior, kl
 
-    def _calibrated(self, how: ScoreDefaults) -> Calibration | None:
-        spec = self._manifest.calibration
-        done = spec.statistics.get(how.statistic) if spec is not None else None
-        if done is None or (done.draws is not None and (done.draws, done.seed) != (how.draws, how.seed)):
-            return None
-        return self._calibrations[how.statistic]
-
     def _bound_columns(self, bounds: Bounds) -> dict[str, Doubles | None]:
         has_error = not np.isnan(bounds.standard_error).any()
+        bit = math.log(2.0) * math.prod(self._manifest.item_shape)  # per dimension, in nats per item
         return {
             "elbo": bounds.elbo,
             "standard_error": bounds.standard_error if has_error else None,
             "expected_log_likelihood": bounds.expected_log_likelihood,
             "kl": bounds.kl,
             "importance_bound": bounds.importance_bound,
-            "bits_per_dimension": self._bits_per_dimension(bounds.elbo),
+            "bits_per_dimension": -bounds.elbo / bit if self._manifest.discrete else None,
         }
-
-    def _bits_per_dimension(self, elbo: Doubles) -> Doubles | None:
-        if not self._manifest.discrete:
-            return None
-        return -elbo / (math.prod(self._manifest.item_shape) * math.log(2.0))

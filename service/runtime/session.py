@@ -1,4 +1,4 @@
-"""Where graphs run: the execution providers of ONNX Runtime, and sessions on them."""
+"""Sessions of ONNX Runtime, the execution providers that they run on, and IO binding."""
 
 from __future__ import annotations
 
@@ -14,68 +14,30 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from service.errors import ProviderUnavailable
-from service.settings import has_gpu
-
-_MOST_SHAPES: Final = 32
-"""Bindings that are kept; the buffers of that which was not used for longest are given up."""
-
-
-class BoundSession:
-    """Runs a session by IO binding; calls take turns, since one would overwrite another's inputs."""
-
-    def __init__(self, session: ort.InferenceSession, device: str) -> None:
-        self._session = session
-        self._device = device
-        self._lock = Lock()
-        self._outputs = [tensor.name for tensor in session.get_outputs()]
-        self._bindings: OrderedDict[tuple[tuple[int, ...], ...], tuple[Any, list[Any]]] = OrderedDict()
-
-    def run(self, feeds: Mapping[str, NDArray[np.float32]]) -> list[NDArray[Any]]:
-        """The outputs, in the host's memory, of inputs by name."""
-        key = tuple(array.shape for array in feeds.values())
-        with self._lock:
-            if key not in self._bindings:
-                self._bindings[key] = self._bound(feeds)
-                if len(self._bindings) > _MOST_SHAPES:
-                    self._bindings.popitem(last=False)
-            self._bindings.move_to_end(key)
-            binding, buffers = self._bindings[key]
-            for buffer, array in zip(buffers, feeds.values(), strict=True):
-                buffer.update_inplace(np.ascontiguousarray(array))
-            self._session.run_with_iobinding(binding)
-            outputs: list[NDArray[Any]] = binding.copy_outputs_to_cpu()
-            return outputs
-
-    def _bound(self, feeds: Mapping[str, NDArray[np.float32]]) -> tuple[Any, list[Any]]:
-        binding, buffers = self._session.io_binding(), []
-        for name, array in feeds.items():
-            buffer = ort.OrtValue.ortvalue_from_shape_and_type(array.shape, array.dtype, self._device, 0)
-            binding.bind_ortvalue_input(name, buffer)
-            buffers.append(buffer)
-        for name in self._outputs:
-            binding.bind_output(name, self._device, 0)
-        return binding, buffers
-
+from service.machine import has_gpu
+from service.settings import Device
 
 Provider = Literal["cpu", "cuda"]
 PROVIDERS: Final[dict[Provider, str]] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
-"""What ONNX Runtime calls each."""
+"""The names in ONNX Runtime."""
 _CUDA_OPTIONS: Final = {
     "cudnn_conv_algo_search": "HEURISTIC",  # the default search costs seconds for every new shape
     "arena_extend_strategy": "kSameAsRequested",
     "use_tf32": "0",  # scores are compared with ones calibrated in full float32
 }
+_MOST_SHAPES: Final = 32
+"""Most bindings of a session; the least recently used one is dropped, with its buffers."""
 log = logging.getLogger(__name__)
 
 
-def choose_provider(device: Literal["auto", "cpu", "cuda"], graph: Path | None) -> Provider:
-    """The provider that really runs `graph` here, for the device asked for.
+def choose_provider(device: Device, graph: Path | None) -> Provider:
+    """Return the provider that really runs `graph` here, for the requested device.
 
-    ONNX Runtime lists CUDA wherever it was built with it, and makes a working CPU session when CUDA
-    cannot be loaded. Only a session that was made can tell, so one is made.
+    ONNX Runtime lists CUDA wherever it was built with it, and makes a working CPU session when CUDA cannot be
+    loaded. Only a session shows which it is, so one is made.
 
     Raises:
-        ProviderUnavailable: `cuda` was asked for and this machine cannot provide it.
+        ProviderUnavailable: `cuda` was requested and this machine cannot provide it.
     """
     if device == "cpu":
         return "cpu"
@@ -92,7 +54,7 @@ def choose_provider(device: Literal["auto", "cpu", "cuda"], graph: Path | None) 
 
 
 def _cuda_failure(graph: Path | None) -> str | None:
-    """Why CUDA cannot run the graph here, or None if it can."""
+    """Return why CUDA cannot run the graph here, or None if it can."""
     if graph is None:
         return "there is no model to try it on"
     if PROVIDERS["cuda"] not in ort.get_available_providers():
@@ -110,31 +72,62 @@ def _cuda_failure(graph: Path | None) -> str | None:
 
 
 def open_session(graph: Path, provider: Provider) -> ort.InferenceSession:
-    """A session of one thread a call; ONNX Runtime raises plain classes of its own if it cannot be made."""
+    """Open a session with one thread per call; ONNX Runtime raises its own exceptions if that fails."""
     options = ort.SessionOptions()
-    # one thread a call: the calls themselves run side by side, in the lanes
+    # one thread per call: the calls themselves run in parallel, in the lanes
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # batch sizes vary, so a pattern learnt from one does not fit the next
+    # batch sizes vary, so a memory pattern learnt from one does not fit the next
     options.enable_mem_pattern = False
+    providers: list[Any] = [PROVIDERS["cpu"]]
     if provider == "cuda":
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-        providers: list[Any] = [(PROVIDERS["cuda"], _CUDA_OPTIONS), PROVIDERS["cpu"]]
-    else:
-        providers = [PROVIDERS["cpu"]]
-    # without enable_fallback=0 a failing run would rebuild the session on the CPU in mid-traffic
+        providers.insert(0, (PROVIDERS["cuda"], _CUDA_OPTIONS))
+    # without enable_fallback=0 a failing run would rebuild the session on the CPU, amid requests
     return ort.InferenceSession(str(graph), options, providers=providers, enable_fallback=0)
 
 
 def operators_elsewhere(session: ort.InferenceSession, provider: Provider) -> list[str]:
-    """The kinds of operators that run on another provider than that; of a session that records where."""
-    return sorted(
-        {
-            node.op_type
-            for part in session.get_provider_graph_assignment_info()
-            for node in part.get_nodes()
-            if part.ep_name != PROVIDERS[provider]
-        }
-    )
+    """Return the operators that do not run on the provider; the session must record the assignment."""
+    parts = session.get_provider_graph_assignment_info()
+    elsewhere = [part for part in parts if part.ep_name != PROVIDERS[provider]]
+    return sorted({node.op_type for part in elsewhere for node in part.get_nodes()})
+
+
+class IoBindingSession:
+    """Runs a session by IO binding; calls take turns, because they share input buffers."""
+
+    def __init__(self, session: ort.InferenceSession, device: str) -> None:
+        self._session = session
+        self._device = device
+        self._lock = Lock()
+        self._outputs = [tensor.name for tensor in session.get_outputs()]
+        self._bindings: OrderedDict[tuple[tuple[int, ...], ...], tuple[Any, list[Any]]] = OrderedDict()
+
+    def run(self, feeds: Mapping[str, NDArray[np.float32]]) -> list[NDArray[Any]]:
+        """Compute the outputs, in the host's memory, of inputs by name."""
+        key = tuple(array.shape for array in feeds.values())
+        with self._lock:
+            if key not in self._bindings:
+                self._bindings[key] = self._bind(feeds)
+                if len(self._bindings) > _MOST_SHAPES:
+                    self._bindings.popitem(last=False)
+            self._bindings.move_to_end(key)
+            binding, buffers = self._bindings[key]
+            for buffer, array in zip(buffers, feeds.values(), strict=True):
+                buffer.update_inplace(np.ascontiguousarray(array))
+            self._session.run_with_iobinding(binding)
+            outputs: list[NDArray[Any]] = binding.copy_outputs_to_cpu()
+            return outputs
+
+    def _bind(self, feeds: Mapping[str, NDArray[np.float32]]) -> tuple[Any, list[Any]]:
+        binding, buffers = self._session.io_binding(), []
+        for name, array in feeds.items():
+            buffer = ort.OrtValue.ortvalue_from_shape_and_type(array.shape, array.dtype, self._device, 0)
+            binding.bind_ortvalue_input(name, buffer)
+            buffers.append(buffer)
+        for name in self._outputs:
+            binding.bind_output(name, self._device, 0)
+        return binding, buffers

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from service.format.aliases import changed
+from service.format.aliases import change_alias
 from service.format.versions import version_folders
 from tests.conftest import REPOSITORY
 from tests.damage import edit, flip_a_byte
@@ -180,7 +180,7 @@ def test_under_load_the_champion_is_moved_back_and_forth(tmp_path: Path) -> None
     clients.learn(tmp_path, (1, 2))
     with running_service(tmp_path, "--poll-seconds", "0.05") as service, clients.asking(service):
         for turn in range(20):
-            changed(tmp_path / "toy-vae", "champion", 1 + turn % 2)
+            change_alias(tmp_path / "toy-vae", "champion", 1 + turn % 2)
             service.wait_for(r"version \d of toy-vae answers now", turn + 1)
     assert min(clients.answers.values()) > 0
 

@@ -12,14 +12,14 @@ import pytest
 
 from service.numerics.calibration import bounds_from_terms
 from service.numerics.noise import scoring_noise
-from service.numerics.prior import Mixture
+from service.numerics.prior import GaussianMixturePrior
 from tests import toy
 from tests.handmade import DRAWS
 from tests.serving import RunningService, running_service
 
 MODEL = "/v1/models/mixture-vae"
 NPY = {"accept": "application/x-npy"}
-PRIOR = Mixture(toy.WEIGHTS, toy.MEANS, toy.LOG_VARIANCES)
+PRIOR = GaussianMixturePrior(toy.WEIGHTS, toy.MEANS, toy.LOG_VARIANCES)
 
 
 def samples(response: httpx.Response) -> np.ndarray:

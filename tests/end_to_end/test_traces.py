@@ -206,7 +206,7 @@ def test_without_the_extra_traces_are_refused_in_one_line(monkeypatch: pytest.Mo
 def test_times_that_are_noted_add_up_as_they_do_without_traces() -> None:
     timing = TracedTiming()
     for seconds in (0.5, 0.25):
-        timing.compute_seconds += seconds
-        timing.queue_seconds += seconds
+        timing.add_batch(seconds, 1.0)
+        timing.add_wait(seconds)
     assert (timing.compute_seconds, timing.queue_seconds) == (0.75, 0.75)
     assert [round((each.ended - each.began) / 1e9, 6) for each in timing.compute] == [0.5, 0.25]

@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from service.runtime.batcher import Batcher
-from service.runtime.queue import Limits
+from service.runtime.queue import BatchLimits
 from tests.service.runtime.doubling import Doubling
 
 
@@ -16,7 +16,7 @@ def doubling() -> Doubling:
 @pytest.fixture
 async def batcher(doubling: Doubling) -> AsyncIterator[Batcher]:
     with ThreadPoolExecutor(1) as threads:
-        made = Batcher(doubling, Limits(max_batch_cost=8, max_waiting_rows=100), threads=threads)
+        made = Batcher(doubling, BatchLimits(max_batch_cost=8, max_waiting_rows=100), threads=threads)
         made.start()
         yield made
         doubling.gate.set()

@@ -4,7 +4,8 @@ import sys
 import pytest
 from pydantic import ValidationError
 
-from service.settings import Settings, granted_cores
+from service.machine import granted_cores
+from service.settings import Settings
 
 
 def test_variables_of_the_environment_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,7 +47,7 @@ def test_replicas_divide_what_bounds_the_service_and_nothing_that_bounds_a_reque
     replicas: int, max_waiting_rows: int
 ) -> None:
     whole = Settings(max_waiting_rows=max_waiting_rows)
-    one = whole.of_one_replica(replicas, port=8001)
+    one = whole.for_one_replica(replicas, port=8001)
     most = min(whole.max_npy_inputs, max_waiting_rows)
     assert one.max_waiting_rows >= most  # a request that one process takes, each of several does
     assert one.max_waiting_rows * replicas < max(max_waiting_rows, most * replicas) + replicas
@@ -56,7 +57,7 @@ def test_replicas_divide_what_bounds_the_service_and_nothing_that_bounds_a_reque
 
 
 def test_lanes_that_are_given_are_those_of_each_replica() -> None:
-    assert Settings(lanes=5).of_one_replica(2, port=8001).granted_lanes == 5
+    assert Settings(lanes=5).for_one_replica(2, port=8001).granted_lanes == 5
 
 
 def test_several_processes_are_refused_where_ports_cannot_be_shared(monkeypatch: pytest.MonkeyPatch) -> None:

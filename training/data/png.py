@@ -9,10 +9,9 @@ import numpy.typing as npt
 from PIL import Image
 
 from service.format.manifest import is_picture
-from service.media.pictures import View, density_png
+from service.media.pictures import View, density_png, grid_pixels
 
-_GAP_PIXELS = 2
-_GAP_GREY = 96
+_TILE_PIXELS = 56
 
 
 def write_samples(path: Path, samples: npt.NDArray[np.float32], view: View | None) -> None:
@@ -31,15 +30,7 @@ def write_grid(path: Path, images: npt.NDArray[np.float32]) -> None:
     grid_of(images).save(path, optimize=True)
 
 
-def grid_of(images: npt.NDArray[np.float32], columns: int = 8, least_tile: int = 56) -> Image.Image:
-    """Pictures (N, C, H, W) in [0, 1] as a grid, each tile enlarged to about `least_tile` pixels."""
-    scale = max(1, round(least_tile / images.shape[2]))
-    tiles = np.clip(images * 255, 0, 255).round().astype(np.uint8).repeat(scale, 2).repeat(scale, 3)
-    # Grey lines between the tiles: small pictures that touch cannot be told apart.
-    gap = (0, _GAP_PIXELS)
-    tiles = np.pad(tiles, ((0, -len(tiles) % columns), (0, 0), gap, gap), constant_values=_GAP_GREY)
-    count, channels, height, width = tiles.shape
-    grid = tiles.reshape(count // columns, columns, channels, height, width).transpose(0, 3, 1, 4, 2)
-    pixels = grid.reshape(count // columns * height, columns * width, channels)
-    pixels = pixels[:-_GAP_PIXELS, :-_GAP_PIXELS]
-    return Image.fromarray(pixels[..., 0] if channels == 1 else pixels)
+def grid_of(images: npt.NDArray[np.float32], columns: int = 8) -> Image.Image:
+    """Arrange pictures (N, C, H, W) in [0, 1] in a grid, each enlarged to about 56 pixels of height."""
+    scale = max(1, round(_TILE_PIXELS / images.shape[2]))
+    return Image.fromarray(grid_pixels(images, columns, scale, frame=False))

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-from service.format.manifest import GraphSpec, Manifest, column_places
+from service.format.manifest import GraphSpec, Manifest
+from service.format.support import rows_in_support
 from service.format.versions import publish, read_manifest, sha256_of, stage, verify_files
 from service.numerics.noise import Floats
 from training.anomaly.auroc import MEASURED
@@ -129,15 +130,7 @@ def _read_items(path: Path, manifest: Manifest) -> Floats:
             f"{', '.join(map(str, wanted))})"
         )
     items = np.ascontiguousarray(loaded, dtype=np.float32)
-    fits = np.isfinite(items)
-    if manifest.support == "binary":
-        fits &= (items == 0) | (items == 1)
-    elif manifest.support != "real":
-        fits &= (items >= 0) & (items <= 1)
-    rows = fits.reshape(len(items), -1).all(axis=1)
-    for column, place in column_places(manifest.columns):
-        if column.categories:
-            rows &= (items[:, place].max(axis=1) == 1) & (items[:, place].sum(axis=1) == 1)
+    rows = rows_in_support(items, manifest.support, manifest.columns)
     if not rows.all():
         raise DataError(
             f"{path}: {np.sum(~rows)} of {len(items)} items have values outside the model's support, "

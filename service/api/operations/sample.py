@@ -9,7 +9,7 @@ from pydantic import Field
 from service.api.answer import NPY, PNG
 from service.api.operations.options import Body, Count, Seed
 from service.errors import LimitExceeded, Unfit
-from service.runtime.filtered_sampling import Filtered
+from service.runtime.filtered_sampling import FilteredSamples
 from service.runtime.model import LoadedModel
 from service.settings import Settings
 
@@ -88,7 +88,7 @@ def _settled_budget(request: SampleRequest, loaded: LoadedModel, settings: Setti
     return budget
 
 
-def told_of(request: SampleRequest, chosen: Filtered | None) -> dict[str, Any]:
+def told_of(request: SampleRequest, chosen: FilteredSamples | None) -> dict[str, Any]:
     """What the answer tells of how its samples were chosen."""
     told: dict[str, Any] = {"method": request.method, "budget": request.budget, "acceptance_rate": None}
     if chosen is None:

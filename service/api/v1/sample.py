@@ -16,7 +16,7 @@ from service.api.v1.operation import Call, Operation, arrays_answer
 from service.media import codecs
 from service.numerics import noise
 from service.numerics.noise import Floats
-from service.runtime.filtered_sampling import Filtered
+from service.runtime.filtered_sampling import FilteredSamples
 from service.runtime.model import LoadedModel
 
 STREAM_ROWS: Final = 1_024
@@ -78,7 +78,7 @@ async def _drawn(
     count: int,
     *,
     admitted: bool = False,
-) -> tuple[Floats, Filtered | None]:
+) -> tuple[Floats, FilteredSamples | None]:
     """Samples and, unless the method is direct, how they were chosen."""
     loaded = call.loaded
     if request.method == "direct" or request.budget is None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from service.errors import InvalidAliases
-from service.format.aliases import ALIASES_FILE, changed, read_aliases, write_aliases
+from service.format.aliases import ALIASES_FILE, change_alias, read_aliases, write_aliases
 from tests.toy import publish_toy
 
 
@@ -34,16 +34,16 @@ def test_a_file_that_is_no_map_of_names_to_versions_is_refused_by_its_name(model
 
 
 def test_an_alias_names_a_version_that_is_there_and_can_be_taken_away(model: Path) -> None:
-    assert changed(model, "champion", 2) == {"champion": 2}
+    assert change_alias(model, "champion", 2) == {"champion": 2}
     for alias, version, complaint in (
         ("champion", 3, "toy-vae has no version 3"),
         ("challenger", None, "no such alias; it has: champion"),
         ("Not this", 1, "lower-case"),
     ):
         with pytest.raises(InvalidAliases, match=complaint):
-            changed(model, alias, version)
+            change_alias(model, alias, version)
     assert read_aliases(model) == {"champion": 2}
-    assert changed(model, "champion", None) == {}
+    assert change_alias(model, "champion", None) == {}
 
 
 def alias(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -67,7 +67,7 @@ async def test_a_damaged_version_stays_out_and_says_why_while_the_old_one_serves
         np.testing.assert_array_equal(await samples(registry), before)
         failed = {"model": TOY, "version": "2"}
         assert metrics.registry.get_sample_value("pushforward_model_failed", failed) == 1
-        await registry.look()  # it is not tried again as it is
+        await registry.poll()  # it is not tried again as it is
         assert metrics.registry.get_sample_value("pushforward_model_load_failures_total", {"model": TOY}) == 1
         for name, content in whole.items():
             (version / name).write_bytes(content)
@@ -80,8 +80,8 @@ async def test_a_loader_that_is_killed_takes_nothing_with_it(tmp_path: Path) -> 
     publish_toy(tmp_path)
     async with registry_of(tmp_path, trial="hot", trial_seconds=100) as registry:
         never_end(publish_toy(tmp_path))
-        await registry.look()
-        looking = asyncio.ensure_future(registry.look())
+        await registry.poll()
+        looking = asyncio.ensure_future(registry.poll())
         os.kill(await asyncio.to_thread(begun_trial), signal.SIGKILL)
         await looking
         assert versions(registry) == {2: "failed", 1: "ready"}
@@ -93,8 +93,8 @@ async def test_closed_in_the_middle_of_a_trial_the_registry_leaves_no_process(tm
     publish_toy(tmp_path)
     async with registry_of(tmp_path, trial="hot", trial_seconds=100) as registry:
         never_end(publish_toy(tmp_path))
-        await registry.look()
-        looking = asyncio.ensure_future(registry.look())
+        await registry.poll()
+        looking = asyncio.ensure_future(registry.poll())
         trial = await asyncio.to_thread(begun_trial)
         looking.cancel()
         await asyncio.wait({looking})
@@ -112,7 +112,7 @@ async def test_a_version_that_is_still_being_copied_is_not_tried(tmp_path: Path)
         (copy / "manifest.json").write_text(manifest)
         for path in whole.glob("*.[on]*"):
             if path.name != "manifest.json":
-                await registry.look()
+                await registry.poll()
                 assert versions(registry) == {2: "unloaded", 1: "ready"}
                 shutil.copy(path, copy)
         await look_twice(registry)

@@ -9,7 +9,7 @@ import pytest
 from service.errors import SourceUnavailable
 from service.format.aliases import read_aliases, write_aliases
 from service.lifecycle.remote import Mirror
-from service.lifecycle.source import shelves
+from service.lifecycle.source import scan
 from tests.damage import flip_a_byte, take_the_graph_away
 from tests.toy import publish_toy
 
@@ -33,7 +33,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def versions(copy: Path) -> dict[str, list[int]]:
-    return {name: sorted(shelf.versions) for name, shelf in shelves(copy).items()}
+    return {name: sorted(model.versions) for name, model in scan(copy).items()}
 
 
 def test_versions_and_aliases_are_copied_byte_by_byte_and_what_goes_is_taken_out(

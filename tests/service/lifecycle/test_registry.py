@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from service.errors import LoadFailed, UnknownModel, UnknownVersion
-from service.format.aliases import ALIASES_FILE, changed, write_aliases
+from service.format.aliases import ALIASES_FILE, change_alias, write_aliases
 from service.observe.metrics import Metrics
 from service.observe.timing import Timing
 from tests.damage import GRAPH, flip_a_byte
@@ -41,7 +41,7 @@ async def test_a_model_that_comes_is_served_and_one_that_goes_is_not(tmp_path: P
         await look_twice(registry)
         assert registry.get("other-vae").manifest.version == 1
         shutil.rmtree(tmp_path / "other-vae")
-        await registry.look()
+        await registry.poll()
         with pytest.raises(UnknownModel):
             registry.get("other-vae")
         assert registry.ready
@@ -51,10 +51,10 @@ async def test_a_service_may_start_with_nothing_and_serves_what_comes(tmp_path: 
     async with registry_of(tmp_path) as registry:
         states = [registry.state]
         publish_toy(tmp_path)
-        await registry.look()
+        await registry.poll()
         states.append(registry.state)
         assert states == ["empty", "loading"]
-        await registry.look()
+        await registry.poll()
         assert registry.ready
         assert answering(registry) == 1
 
@@ -70,7 +70,7 @@ async def test_with_one_version_wanted_a_newer_takes_its_place_and_removed_it_gi
         with pytest.raises(UnknownVersion, match="version 1 of toy-vae is not served; served: 2"):
             registry.get(TOY, "1")
         shutil.rmtree(second)
-        await registry.look()
+        await registry.poll()
         assert versions(registry) == {1: "ready"}
         assert answering(registry) == 1
 
@@ -96,14 +96,14 @@ async def test_the_champion_answers_where_no_version_is_named_and_is_kept_though
     async with registry_of(tmp_path, newest_versions=1) as registry:
         assert versions(registry) == {3: "ready", 2: "unloaded", 1: "ready"}
         assert answering(registry) == answering(registry, "champion") == 1
-        changed(tmp_path / TOY, "champion", 2)
-        changed(tmp_path / TOY, "challenger", 3)
-        await registry.look()
+        change_alias(tmp_path / TOY, "champion", 2)
+        change_alias(tmp_path / TOY, "challenger", 3)
+        await registry.poll()
         assert versions(registry) == {3: "ready", 2: "ready", 1: "unloaded"}
         assert answering(registry) == 2
         assert answering(registry, "challenger") == 3
-        changed(tmp_path / TOY, "champion", None)
-        await registry.look()
+        change_alias(tmp_path / TOY, "champion", None)
+        await registry.poll()
         assert answering(registry) == 3
         with pytest.raises(UnknownVersion, match="challenger"):
             registry.get(TOY, "champion")
@@ -140,10 +140,10 @@ async def test_a_folder_that_is_suddenly_empty_or_gone_leaves_all_that_is_loaded
     async with registry_of(models) as registry:
         models.rename(tmp_path / "away")
         with pytest.raises(OSError):
-            await registry.look()
+            await registry.poll()
         models.mkdir()
         with pytest.raises(OSError):
-            await registry.look()
+            await registry.poll()
         assert answering(registry) == 1
 
 
@@ -179,7 +179,7 @@ async def test_a_version_is_kept_for_the_requests_that_it_answers_and_then_freed
                 assert registry.get(name).manifest.version == 2
                 assert len(await served.sample(7, 0, 4, 1.0, "mean", Timing())) == 4
             del served
-            await asyncio.gather(*registry._leaving)
+            await asyncio.gather(*registry._unloading)
             assert engine() is None
         finally:
             gc.unfreeze()

@@ -3,7 +3,7 @@ from collections.abc import Set as AbstractSet
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.lifecycle.source import wanted
+from service.lifecycle.source import versions_to_serve
 
 NUMBERS = st.sets(st.integers(1, 12))
 
@@ -12,7 +12,7 @@ NUMBERS = st.sets(st.integers(1, 12))
 def test_wanted_are_the_newest_that_did_not_fail_and_those_with_a_name(
     there: AbstractSet[int], failed: AbstractSet[int], aliased: AbstractSet[int], newest: int
 ) -> None:
-    chosen = wanted(there, failed, aliased, newest=newest)
+    chosen = versions_to_serve(there, failed, aliased, newest=newest)
     sound = there - failed
     assert aliased & sound <= chosen <= sound
     unnamed = chosen - aliased
@@ -27,4 +27,4 @@ def test_wanted_are_the_newest_that_did_not_fail_and_those_with_a_name(
 def test_pinned_versions_are_wanted_if_they_are_sound_and_no_others(
     there: AbstractSet[int], failed: AbstractSet[int], aliased: AbstractSet[int], pinned: AbstractSet[int]
 ) -> None:
-    assert wanted(there, failed, aliased, newest=1, pinned=pinned) == (there - failed) & pinned
+    assert versions_to_serve(there, failed, aliased, newest=1, pinned=pinned) == (there - failed) & pinned

@@ -13,19 +13,28 @@ from service.format.manifest import Manifest
 from service.format.versions import read_manifest
 from service.numerics import noise
 from service.numerics.noise import Stream
-from service.numerics.prior import PROPOSALS, SAMPLES, Mixture, Prior, StandardNormal, read_prior
+from service.numerics.prior import (
+    PROPOSALS,
+    SAMPLES,
+    GaussianMixturePrior,
+    Prior,
+    StandardNormalPrior,
+    read_prior,
+)
 from tests import toy
 
 SEEDS = st.integers(0, noise.MAX_SEED)
-PRIORS = st.sampled_from([StandardNormal(5), Mixture(toy.WEIGHTS, toy.MEANS, toy.LOG_VARIANCES)])
+PRIORS = st.sampled_from(
+    [StandardNormalPrior(5), GaussianMixturePrior(toy.WEIGHTS, toy.MEANS, toy.LOG_VARIANCES)]
+)
 TEMPERATURES = st.sampled_from([0.0, 0.5, 1.0, 3.0])
 
 
-def mixture() -> Mixture:
-    return Mixture(toy.WEIGHTS, toy.MEANS, toy.LOG_VARIANCES)
+def mixture() -> GaussianMixturePrior:
+    return GaussianMixturePrior(toy.WEIGHTS, toy.MEANS, toy.LOG_VARIANCES)
 
 
-def components(prior: Mixture, seed: int, start: int, count: int) -> NDArray[np.intp]:
+def components(prior: GaussianMixturePrior, seed: int, start: int, count: int) -> NDArray[np.intp]:
     return prior.components_from(prior.words(seed, start, count))
 
 
@@ -42,8 +51,8 @@ def test_a_latent_depends_on_its_seed_and_number_alone(
 @given(SEEDS, st.integers(0, 1000), st.integers(1, 40))
 def test_the_standard_normal_is_the_noise_itself(seed: int, start: int, count: int) -> None:
     drawn = noise.normals(seed, Stream.LATENT, start, count, 7)
-    np.testing.assert_array_equal(StandardNormal(7).latents(seed, start, count, 1.0), drawn)
-    half = StandardNormal(7).latents(seed, start, count, 0.5)
+    np.testing.assert_array_equal(StandardNormalPrior(7).latents(seed, start, count, 1.0), drawn)
+    half = StandardNormalPrior(7).latents(seed, start, count, 0.5)
     np.testing.assert_array_equal(half, drawn * np.float32(0.5))
 
 
@@ -61,12 +70,12 @@ def test_a_mixtures_latent_is_its_components_mean_and_scaled_noise(
     np.testing.assert_allclose(latents, expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("prior", [StandardNormal(toy.LATENT), mixture()])
+@pytest.mark.parametrize("prior", [StandardNormalPrior(toy.LATENT), mixture()])
 def test_proposals_have_streams_of_their_own(prior: Prior) -> None:
     proposals = prior.latents(7, 0, 200, 1.0, PROPOSALS)
     np.testing.assert_array_equal(prior.latents(7, 50, 100, 1.0, PROPOSALS), proposals[50:150])
     assert not np.isin(proposals, prior.latents(7, 0, 200, 1.0)).any()
-    if isinstance(prior, Mixture):
+    if isinstance(prior, GaussianMixturePrior):
         components = [
             prior.components_from(prior.words(7, 0, 200, streams)) for streams in (SAMPLES, PROPOSALS)
         ]
@@ -80,7 +89,7 @@ def test_at_temperature_zero_every_latent_is_the_mean_of_a_component() -> None:
 
 def test_components_come_as_often_as_their_weights() -> None:
     weights = np.array([0.0, 0.5, 0.0, 0.3, 0.2, 0.0])
-    prior = Mixture(weights, np.zeros((6, 1), np.float32), np.zeros((6, 1), np.float32))
+    prior = GaussianMixturePrior(weights, np.zeros((6, 1), np.float32), np.zeros((6, 1), np.float32))
     counts = np.bincount(components(prior, 1, 0, 100_000), minlength=6)
     assert counts[weights == 0].sum() == 0
     assert stats.chisquare(counts[weights > 0], 100_000 * weights[weights > 0]).pvalue > 1e-3

@@ -7,7 +7,12 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from scipy import stats
 
-from service.observe.accumulators import WINDOW, Count, Distribution, Drift
+from service.observe.accumulators import (
+    DISTANCE_WINDOW,
+    BufferedCounter,
+    BufferedHistogram,
+    KolmogorovDistanceGauge,
+)
 from service.observe.metrics import Metrics
 
 VALUES = st.lists(st.floats(-10, 1e4, allow_nan=False), max_size=50)
@@ -25,29 +30,29 @@ def samples(metric: Histogram) -> dict[tuple[str, str], float]:
 
 @given(st.lists(VALUES, max_size=4))
 def test_a_settled_distribution_is_what_observing_each_value_gives(batches: list[list[float]]) -> None:
-    tallied, observed = (
+    buffered, observed = (
         Histogram("seconds", "", registry=CollectorRegistry(), buckets=BOUNDS) for _ in range(2)
     )
-    tally = Distribution(tallied)
+    buffer = BufferedHistogram(buffered)
     for batch in batches:
         for value in (*batch, *BOUNDS):
-            tally.observe(value)
+            buffer.observe(value)
             observed.observe(value)
-        tally.settle()
-    assert samples(tallied) == samples(observed)
+        buffer.flush()
+    assert samples(buffered) == samples(observed)
 
 
 def test_a_drift_is_the_distance_of_the_last_p_values_from_uniform() -> None:
     gauge = Gauge("distance", "", registry=CollectorRegistry())
-    drift, random = Drift(gauge), np.random.default_rng(0)
+    drift, random = KolmogorovDistanceGauge(gauge), np.random.default_rng(0)
 
     def told() -> float:
-        drift.settle()
+        drift.flush()
         return next(iter(gauge.collect())).samples[0].value
 
-    drift.observe_all(random.uniform(size=WINDOW - 1).tolist())
+    drift.observe_all(random.uniform(size=DISTANCE_WINDOW - 1).tolist())
     assert told() == 0  # too few to tell
-    uniform, low = random.uniform(size=WINDOW), random.uniform(size=WINDOW) ** 2
+    uniform, low = random.uniform(size=DISTANCE_WINDOW), random.uniform(size=DISTANCE_WINDOW) ** 2
     for values in (uniform, low):
         drift.observe_all(values.tolist())
         assert told() == pytest.approx(stats.kstest(values, "uniform").statistic)
@@ -57,30 +62,30 @@ def test_a_drift_is_the_distance_of_the_last_p_values_from_uniform() -> None:
 @given(st.lists(st.integers(0, 1000), max_size=20))
 def test_a_count_tells_its_metric_all_and_nothing_twice(amounts: list[int]) -> None:
     counter = Counter("rows", "", registry=CollectorRegistry())
-    tally = Count(counter)
+    buffer = BufferedCounter(counter)
     for amount in amounts:
-        tally.add(amount)
+        buffer.add(amount)
         if amount % 2:
-            tally.settle()
-    tally.settle()
-    tally.settle()
+            buffer.flush()
+    buffer.flush()
+    buffer.flush()
     (family,) = counter.collect()
     assert family.samples[0].value == sum(amounts)
 
 
 def test_a_gauge_goes_up_and_down() -> None:
     gauge = Gauge("waiting", "", registry=CollectorRegistry())
-    tally = Count(gauge)
+    buffer = BufferedCounter(gauge)
     for change in (5, -2, -3):
-        tally.add(change)
-        tally.settle()
+        buffer.add(change)
+        buffer.flush()
     (family,) = gauge.collect()
     assert family.samples[0].value == 0
 
 
 def test_what_was_tallied_is_told_when_the_service_ends() -> None:
     async def end(metrics: Metrics) -> None:
-        settling = asyncio.create_task(metrics.keep_settled())
+        settling = asyncio.create_task(metrics.flush_periodically())
         await asyncio.sleep(0)
         metrics.meter("toy", "sample").answered(0.001, 3, 0)
         settling.cancel()

@@ -5,14 +5,14 @@ import httpx
 import pytest
 
 from service.observe.metrics import Metrics
-from service.process.ports import bound, expose, url_of
+from service.process.ports import bind_socket, serve_metrics, url_of
 
 
 @pytest.mark.anyio
 async def test_metrics_are_told_while_the_event_loop_is_stuck() -> None:
-    metrics, listener = Metrics(), bound("127.0.0.1", 0)
-    expose(metrics, listener)
-    settling = asyncio.create_task(metrics.keep_settled())
+    metrics, listener = Metrics(), bind_socket("127.0.0.1", 0)
+    serve_metrics(metrics, listener)
+    settling = asyncio.create_task(metrics.flush_periodically())
     await asyncio.sleep(0)
     metrics.ready.set(1)
     # this very call keeps the loop from running
@@ -22,8 +22,8 @@ async def test_metrics_are_told_while_the_event_loop_is_stuck() -> None:
 
 
 def test_a_connection_that_says_nothing_keeps_no_scrape_from_its_answer() -> None:
-    metrics, listener = Metrics(), bound("::1", 0)
-    expose(metrics, listener)
+    metrics, listener = Metrics(), bind_socket("::1", 0)
+    serve_metrics(metrics, listener)
     with socket.create_connection(listener.getsockname()[:2]) as idle:
         idle.sendall(b"GET /metrics HTTP/1.1\r\n")
         assert httpx.get(f"{url_of(listener)}/metrics", timeout=30).status_code == 200

@@ -10,7 +10,7 @@ from service.errors import Draining, EngineFailed, Overloaded
 from service.numerics.noise import Arrays
 from service.observe.timing import Timing
 from service.runtime.batcher import Batcher
-from service.runtime.queue import Limits
+from service.runtime.queue import BatchLimits
 from tests.service.runtime.doubling import Doubling, rows, settle, submit
 
 pytestmark = pytest.mark.anyio
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.anyio
 async def test_random_calls_each_get_their_own_rows_in_order() -> None:
     random = np.random.default_rng(0)
     with ThreadPoolExecutor(3) as threads:
-        limits = Limits(max_batch_cost=16, inline_cost=4)
+        limits = BatchLimits(max_batch_cost=16, inline_cost=4)
         batcher = Batcher(lambda arrays: (arrays[0] * 2,), limits, lanes=3, threads=threads)
         batcher.start()
         calls = [random.normal(size=(int(random.integers(1, 60)), 3)) for _ in range(120)]
@@ -134,7 +134,7 @@ async def test_a_full_queue_says_when_there_will_be_room_by_the_pace_of_its_batc
         now[0] += 0.5 * len(inputs[0])  # half a second a row
         return inputs
 
-    limits = Limits(max_batch_cost=4, max_waiting_rows=100)
+    limits = BatchLimits(max_batch_cost=4, max_waiting_rows=100)
     batcher = Batcher(compute, limits, clock=lambda: now[0])
     waiting = submit(batcher, (np.zeros(90, np.float32),))
     await settle()
@@ -153,7 +153,7 @@ async def test_a_full_queue_says_when_there_will_be_room_by_the_pace_of_its_batc
 
 
 async def test_rows_that_come_back_in_another_number_fail_the_call() -> None:
-    batcher = Batcher(lambda arrays: (arrays[0][:-1],), Limits())
+    batcher = Batcher(lambda arrays: (arrays[0][:-1],), BatchLimits())
     batcher.start()
     with pytest.raises(EngineFailed):
         await batcher.submit(rows(1, 2, 3))
@@ -193,7 +193,7 @@ async def test_a_dying_lane_fails_its_waiters_restarts_and_is_unhealthy_on_a_rel
             raise LaneKilled
         return inputs
 
-    batcher = Batcher(compute, Limits(), clock=lambda: now)
+    batcher = Batcher(compute, BatchLimits(), clock=lambda: now)
     batcher.start()
     with pytest.raises(EngineFailed):
         await batcher.submit(rows(-1))

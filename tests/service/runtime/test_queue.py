@@ -8,7 +8,7 @@ import pytest
 from service.numerics.noise import Arrays
 from service.observe.timing import Timing
 from service.runtime.batcher import Batcher
-from service.runtime.queue import Limits, Waiter
+from service.runtime.queue import BatchLimits, QueuedCall
 from tests.service.runtime.doubling import Doubling, rows, settle, submit
 
 pytestmark = pytest.mark.anyio
@@ -33,7 +33,7 @@ async def test_a_large_call_is_sliced_and_does_not_starve_a_small_one(
 async def test_small_calls_do_not_starve_a_large_one() -> None:
     """However many small calls wait, half of each batch is the large one's."""
     doubling = Doubling()
-    batcher = Batcher(doubling, Limits(max_batch_cost=8, max_waiting_rows=10_000))
+    batcher = Batcher(doubling, BatchLimits(max_batch_cost=8, max_waiting_rows=10_000))
     large = submit(batcher, (np.zeros(40, np.float32),))
     smalls = [submit(batcher, rows(1)) for _ in range(400)]
     await settle()
@@ -46,7 +46,7 @@ async def test_small_calls_do_not_starve_a_large_one() -> None:
 
 async def test_long_calls_are_cut_smaller_while_short_ones_come() -> None:
     doubling = Doubling()
-    batcher = Batcher(doubling, Limits(max_batch_cost=64, short_cost=32, quick_cost=8))
+    batcher = Batcher(doubling, BatchLimits(max_batch_cost=64, short_cost=32, quick_cost=8))
     long = submit(batcher, (np.zeros(320, np.float32),))
     shorts = [submit(batcher, rows(1)) for _ in range(8)]
     await settle()
@@ -66,17 +66,17 @@ async def test_a_stream_of_short_calls_starves_no_long_one_however_few_rows_a_ba
     cost: int, quick: int
 ) -> None:
     """Draws cost, so a batch while short calls come may hold a single row."""
-    line = Limits(max_batch_cost=64, short_cost=64, quick_cost=quick).line(cost)
+    queue = BatchLimits(max_batch_cost=64, short_cost=64, quick_cost=quick).queue(cost)
     loop = asyncio.get_running_loop()
 
-    def call(count: int) -> Waiter:
-        return Waiter(rows(*range(count)), cost, loop.create_future(), Timing(), 0.0, count, count)
+    def call(count: int) -> QueuedCall:
+        return QueuedCall(rows(*range(count)), cost, loop.create_future(), Timing(), 0.0, count, count)
 
     long = call(40)
-    line.add(long)
+    queue.add(long)
     for _ in range(40):
-        line.add(call(1))
-        assert line.take(100)
+        queue.add(call(1))
+        assert queue.take(100)
     assert not long.untaken_rows
 
 
@@ -97,7 +97,7 @@ async def test_what_the_next_turns_of_the_loop_bring_shares_the_next_batch() -> 
         batches.append(len(inputs[0]))
         return inputs
 
-    made = Batcher(compute, Limits())
+    made = Batcher(compute, BatchLimits())
     made.start()
     await made.submit(rows(1))
     await asyncio.gather(*coming)
@@ -114,7 +114,7 @@ async def test_two_models_under_load_take_turns() -> None:
             order.append(name)
             return inputs
 
-        return Batcher(compute, Limits(max_batch_cost=4, max_waiting_rows=10_000))
+        return Batcher(compute, BatchLimits(max_batch_cost=4, max_waiting_rows=10_000))
 
     one, other = batcher_of("one"), batcher_of("other")
     calls = [submit(one, rows(1)) for _ in range(400)] + [submit(other, rows(1)) for _ in range(40)]
@@ -129,7 +129,7 @@ async def test_two_models_under_load_take_turns() -> None:
 
 
 async def test_two_large_calls_take_turns() -> None:
-    batcher = Batcher(Doubling(), Limits(max_batch_cost=8, max_waiting_rows=10_000))
+    batcher = Batcher(Doubling(), BatchLimits(max_batch_cost=8, max_waiting_rows=10_000))
     long, short = submit(batcher, (np.zeros(800),)), submit(batcher, (np.zeros(24),))
     await settle()
     batcher.start()
