@@ -28,10 +28,9 @@ from service.api.v1.catalogue import catalogue_router
 from service.api.v1.handler import Handler
 from service.api.v1.openapi import openapi_of
 from service.lifecycle.registry import Registry
-from service.machine import has_gpu
 from service.observe.accumulators import SampledGauge
 from service.observe.metrics import Metrics, release
-from service.settings import Settings
+from service.settings import Settings, has_gpu
 
 if TYPE_CHECKING:
     from service.observe.tracing import Tracing

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import os
 import sys
 from importlib.util import find_spec
 from ipaddress import ip_address
@@ -11,8 +13,6 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
-
-from service.machine import granted_cores, has_gpu
 
 Device = Literal["auto", "cpu", "cuda"]
 Positive = Annotated[int, Field(ge=1)]
@@ -253,3 +253,17 @@ class Settings(BaseSettings):
             ),
         }
         return self.model_copy(update=share)
+
+
+def has_gpu() -> bool:
+    """Return True if there is an NVIDIA device. Only a session of ONNX Runtime shows whether it works."""
+    return any(Path(device).exists() for device in ("/dev/nvidiactl", "/dev/dxg"))
+
+
+def granted_cores() -> int:
+    """Return the whole cores this process may use: its affinity, cut by the cgroup's quota; at least 1."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with contextlib.suppress(OSError, ValueError):  # there may be no cgroup, or "max" instead of a quota
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        cores = min(cores, int(quota) // int(period))
+    return max(1, cores)

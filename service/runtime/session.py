@@ -14,8 +14,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from service.errors import ProviderUnavailable
-from service.machine import has_gpu
-from service.settings import Device
+from service.settings import Device, has_gpu
 
 Provider = Literal["cpu", "cuda"]
 PROVIDERS: Final[dict[Provider, str]] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}

@@ -17,7 +17,7 @@ from typing import Final
 import onnxruntime as ort
 from pydantic import TypeAdapter
 
-from service.machine import granted_cores
+from service.settings import granted_cores
 
 from .workloads import Figure, Workload
 

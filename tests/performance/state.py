@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from service.machine import granted_cores
+from service.settings import granted_cores
 
 from .checks import Witness
 from .decoder import publish_decoder

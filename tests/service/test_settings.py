@@ -4,8 +4,7 @@ import sys
 import pytest
 from pydantic import ValidationError
 
-from service.machine import granted_cores
-from service.settings import Settings
+from service.settings import Settings, granted_cores
 
 
 def test_variables_of_the_environment_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
