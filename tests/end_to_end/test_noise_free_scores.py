@@ -19,6 +19,8 @@ from tests.training.tiny import digits
 from training.export.parity import open_session
 from training.export.recalibration import recalibrate
 
+pytestmark = pytest.mark.timeout(300)  # one of two modules trains and exports, and the other waits for it
+
 MODEL = "/v1/models/tiny-vae"
 AS_NPY = {"content-type": "application/x-npy"}
 DRAWS = 5

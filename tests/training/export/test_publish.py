@@ -32,6 +32,8 @@ from training.models.vae import score_terms, with_fixed_prior
 from training.options import EncoderOptions
 from training.recipe import parse_recipe
 
+pytestmark = pytest.mark.timeout(300)  # a setup trains, and exports six graphs
+
 GRAPHS = {
     "vae": {"encode", "decode", "draw", "score", "statistics", "map"},
     "vamp": {"encode", "decode", "draw", "score", "statistics", "map"},
