@@ -16,7 +16,7 @@ LOCK    = $(BIN)/uv pip compile --quiet --generate-hashes --no-annotate --custom
           --python-version 3.11 --python-platform x86_64-manylinux_2_28 --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test docs anomalies scores lint check format bench curve profile proto report figure test-performance test-slow living-check monitoring-check test-gpu train deploy-check image-check rolling-check lock sbom clean
+.PHONY: help serve test docs anomalies scores lint check format bench curve profile proto report figure test-performance test-slow test-published living-check monitoring-check test-gpu train deploy-check image-check rolling-check lock sbom clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -72,6 +72,9 @@ test-performance: $(VENV)/develop.installed ## check that the benchmark works, o
 
 test-slow: $(VENV)/develop.installed ## train in several processes, kill one, resume; train as the README and the tutorials say (minutes)
 	$(BIN)/python -m pytest -m slow
+
+test-published: $(VENV)/develop.installed ## check the promises on every published model (default tests: on two of them)
+	$(BIN)/python -m pytest -m published
 
 living-check: $(VENV)/develop.installed ## swap versions of a model back and forth under load (minutes)
 	$(BIN)/python -m pytest -m living tests/end_to_end/test_living.py

@@ -1,4 +1,6 @@
+import os
 from collections.abc import Iterator
+from fcntl import LOCK_EX, flock
 from pathlib import Path
 
 import httpx
@@ -35,6 +37,22 @@ def service(models: Path) -> Iterator[RunningService]:
     """One real server with every model and port, for all tests that leave it as it was."""
     with running_service(models, "--grpc-port", "0") as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def noise_free_version(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A trained and published VAE, made once for all workers: its export takes longest of all."""
+    from tests.training.publishing import noise_free_recipe, publish_recipe  # not for tests of the service
+
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # which all workers have
+    folder /= "noise-free"
+    folder.mkdir(exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        flock(lock, LOCK_EX)
+        made = list(folder.glob("models/*/1"))
+        return made[0] if made else publish_recipe(folder, noise_free_recipe())
 
 
 @pytest.fixture

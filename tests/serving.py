@@ -35,19 +35,6 @@ def as_npy(array: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def bounds_by_seed(
-    client: httpx.Client, model: str, inputs: np.ndarray, draws: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """ELBOs and importance-weighted bounds of items (B, *item), each (60, B), from 60 scoring seeds."""
-    elbos, bounds = [], []
-    for seed in range(60):
-        body = {"inputs": inputs.tolist(), "draws": draws, "seed": seed}
-        scores = client.post(f"{model}/score", json=body).json()["scores"]
-        elbos.append([score["elbo"] for score in scores])
-        bounds.append([score["importance_bound"] for score in scores])
-    return np.array(elbos), np.array(bounds)
-
-
 class RunningService:
     """`python -m service` on a free port; its log lines are collected as they come."""
 

@@ -1,6 +1,7 @@
 """What scoring is for: real held-out items pass, and noise does not."""
 
 import re
+from functools import cache
 from typing import Any
 
 import httpx
@@ -25,6 +26,7 @@ def flagged(client: httpx.Client, model: str, items: np.ndarray) -> float:
     return float(np.mean([score["anomaly"] for score in response.json()["scores"]]))
 
 
+@cache
 def held_out(dataset: str) -> np.ndarray:
     """The first 200 test items."""
     try:

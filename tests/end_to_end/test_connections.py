@@ -1,6 +1,7 @@
 """Connections: readers that stop, requests one upon the other, heads and trailers that take their time."""
 
 import contextlib
+import re
 import socket
 import time
 from collections.abc import Iterator
@@ -9,18 +10,19 @@ from pathlib import Path
 import pytest
 
 from tests.serving import RunningService, running_service
+from tests.waiting import wait_until
 
 IDLE_SECONDS = 0.6
 """Long enough for a test that others keep from running, and shorter than the stream takes."""
 KEPT_BYTES = 2**20
 STREAM = (
-    b"GET /v1/models/digits-vae/sample?count=600000&seed=1 HTTP/1.1\r\n"
+    b"GET /v1/models/digits-vae/sample?count=300000&seed=1 HTTP/1.1\r\n"
     b"host: x\r\naccept: application/x-npy\r\n\r\n"
 )
 HEALTH = b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n"
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def impatient(models: Path) -> Iterator[RunningService]:
     """A service that gives everything up soon."""
     with running_service(models, "--idle-seconds", str(IDLE_SECONDS)) as service:
@@ -54,27 +56,29 @@ def _more(connection: socket.socket) -> bytes:
     return came
 
 
-def _wait_until_one_client_is_gone(service: RunningService) -> None:
-    gone = 'pushforward_rejected_total{reason="client_gone"} 1.0'
-    while gone not in service.client.get("/metrics").text:  # bounded by the test's time limit
-        pass
+def gone(service: RunningService) -> int:
+    """The number of clients that were given up."""
+    counted = re.search(r'rejected_total{reason="client_gone"} (\d+)', service.client.get("/metrics").text)
+    return int(counted[1]) if counted else 0
 
 
 def test_a_slow_reader_is_given_up_and_a_steady_one_is_not(impatient: RunningService) -> None:
+    before = gone(impatient)
     with connect(impatient) as stalled, connect(impatient) as steady:
         stalled.sendall(STREAM)
         steady.sendall(STREAM)
         answer(steady)
-        _wait_until_one_client_is_gone(impatient)
+        assert wait_until(lambda: gone(impatient) - before) == 1
 
 
 def test_who_hangs_up_is_not_computed_for_though_another_request_waits_behind(
     impatient: RunningService,
 ) -> None:
+    before = gone(impatient)
     with connect(impatient) as connection:
         connection.sendall(STREAM + HEALTH)
         connection.recv(1)
-    _wait_until_one_client_is_gone(impatient)
+    assert wait_until(lambda: gone(impatient) - before) == 1
 
 
 def test_half_a_head_behind_a_running_answer_does_not_cut_it(impatient: RunningService) -> None:

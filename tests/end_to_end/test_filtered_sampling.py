@@ -1,6 +1,5 @@
 """Samples chosen by the discriminator: their law, their addresses, and what is refused."""
 
-import itertools
 from typing import Any
 
 import httpx
@@ -37,32 +36,6 @@ def test_what_is_accepted_follows_the_data_and_direct_samples_do_not(
     drawn = samples(gan_client, method=method, budget=20, count=3000, seed=1)
     assert min(p_values(drawn)) > 1e-3
     assert max(p_values(samples(gan_client, count=3000, seed=1))) < 1e-9
-
-
-def test_the_error_of_resampling_falls_as_its_budget_grows(gan_client: httpx.Client) -> None:
-    law = stats.norm(MEAN[0], DEVIATION).cdf
-    errors = [
-        stats.kstest(samples(gan_client, method="resample", budget=budget, count=4000, seed=2)[:, 0], law)
-        for budget in (1, 4, 16)
-    ]
-    assert errors[0].statistic > 2 * errors[1].statistic > 2 * errors[2].statistic
-
-
-@pytest.mark.parametrize(("model", "method"), list(itertools.product(("toy-gan", "mixture-gan"), METHODS)))
-def test_a_sample_depends_on_its_seed_and_number_alone(
-    gan_client: httpx.Client, model: str, method: str
-) -> None:
-    def drawn(count: int, offset: int, budget: int = 5) -> np.ndarray:
-        return samples(gan_client, model, method=method, budget=budget, count=count, offset=offset, seed=12)
-
-    many = drawn(300, 0)  # more proposals than are computed at once
-    for count, offset in ((1, 0), (5, 0), (10, 0), (5, 5), (1, 299), (64, 100), (230, 70)):
-        np.testing.assert_array_equal(drawn(count, offset), many[offset : offset + count])
-    for size in (1, 3, 7):
-        alone = np.concatenate([drawn(size, start) for start in range(0, 28, size)])
-        np.testing.assert_array_equal(alone, many[: len(alone)])
-    far = drawn(3, 2**53 - 4)
-    np.testing.assert_array_equal(drawn(1, 2**53 - 2), far[2:])
 
 
 @pytest.mark.parametrize("method", METHODS)

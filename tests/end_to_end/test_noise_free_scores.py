@@ -14,40 +14,32 @@ from PIL import Image
 from service.format.versions import read_manifest
 from service.media.pictures import heat_of
 from tests.serving import as_npy, npy, running_service
-from tests.training.export.test_publish import publish, toml
-from tests.training.tiny import digits, tiny_recipe
+from tests.training.publishing import noise_free_recipe
+from tests.training.tiny import digits
 from training.export.parity import open_session
 from training.export.recalibration import recalibrate
-from training.recipe import Recipe
+
+pytestmark = pytest.mark.timeout(300)  # one of two modules trains and exports, and the other waits for it
 
 MODEL = "/v1/models/tiny-vae"
 AS_NPY = {"content-type": "application/x-npy"}
 DRAWS = 5
 
 
-def recipe() -> Recipe:
-    tiny = tiny_recipe()
-    how = tiny.calibration.model_copy(update={"statistic": "path", "draws": DRAWS, "seed": 3, "alpha": 0.1})
-    return tiny.model_copy(update={"calibration": how})
+@pytest.fixture(scope="module")
+def version(noise_free_version: Path) -> Path:
+    return noise_free_version
 
 
 @pytest.fixture(scope="module")
-def version(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("tiny")
-    path = folder / "recipe.toml"
-    path.write_text(toml(recipe().model_dump(mode="json", exclude_none=True)))
-    return publish(folder, path)
-
-
-@pytest.fixture(scope="module")
-def tiny(version: Path) -> Iterator[httpx.Client]:
-    with running_service(version.parents[1]) as service:
+def tiny(noise_free_version: Path) -> Iterator[httpx.Client]:
+    with running_service(noise_free_version.parents[1]) as service:
         yield service.client
 
 
 @pytest.fixture(scope="module")
 def items() -> np.ndarray:
-    return digits(recipe()).items["test"][:9]
+    return digits(noise_free_recipe()).items["test"][:9]
 
 
 def score(client: httpx.Client, items: np.ndarray, **options: Any) -> dict[str, Any]:
@@ -119,7 +111,7 @@ def test_a_version_calibrated_anew_keeps_its_statistics_and_the_draws_of_its_bou
     copy = tmp_path / "models" / version.parent.name / version.name
     shutil.copytree(version, copy)
     normals = tmp_path / "normals.npy"
-    np.save(normals, digits(recipe()).items["test"][9:109])
+    np.save(normals, digits(noise_free_recipe()).items["test"][9:109])
     before, after = read_manifest(version), read_manifest(recalibrate(copy, normals, {}))
     assert (after.statistics, after.graphs, after.defaults) == (
         before.statistics,

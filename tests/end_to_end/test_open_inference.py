@@ -340,23 +340,6 @@ def test_statistics_count_requests_rows_and_failures(client: triton.InferenceSer
     assert after["inference_stats"]["compute_infer"]["ns"] > before["inference_stats"]["compute_infer"]["ns"]
 
 
-def test_what_cannot_be_served_is_listed_with_its_reason(tmp_path: Path) -> None:
-    broken = toy.publish_toy(tmp_path, "broken-vae")
-    (broken / "decode.onnx").write_bytes(b"nothing")
-    toy.publish_toy(tmp_path)
-    with running_service(tmp_path) as other:
-        client = other.client
-        listed = client.post("/v2/repository/index").json()
-        (entry,) = [entry for entry in listed if entry["name"] == "broken-vae"]
-        assert (entry["state"], entry["version"]) == ("UNAVAILABLE", "1")
-        assert "decode.onnx" in entry["reason"]
-        ready = client.post("/v2/repository/index", json={"ready": True}).json()
-        assert {entry["state"] for entry in ready} == {"READY"}
-        answer = client.get("/v2/models/broken-vae.sample/ready")
-        assert answer.status_code == 503
-        assert "error" in answer.json()
-
-
 def test_models_are_loaded_and_unloaded_by_request_where_that_is_enabled(tmp_path: Path) -> None:
     toy.publish_toy(tmp_path)
     with running_service(tmp_path, "--repository-control") as service:

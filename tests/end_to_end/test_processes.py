@@ -11,11 +11,13 @@ from http.client import HTTPConnection
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.serving import RunningService, running_service
 from tests.toy import publish_toy
+from tests.waiting import wait_until
 
 MANY = 24
 """Connections that the kernel spreads over two replicas; all go to the same one in 1 of 2^23 runs."""
@@ -33,7 +35,7 @@ def toys(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def two(toys: Path) -> Iterator[RunningService]:
     """Two replicas, which the tests leave alive, but not as the same processes."""
-    with running_service(toys, processes=2) as service:
+    with running_service(toys, "--metrics-port", "0", processes=2) as service:
         yield service
 
 
@@ -60,8 +62,8 @@ def begun(service: RunningService) -> list[HTTPConnection]:
         connection.putrequest("POST", SAMPLE)
         connection.putheader("content-length", str(len(BODY)))
         connection.endheaders(BODY[:-1])
-    while counted(service, "pushforward_inflight_requests") != MANY + 1:  # and the one that asks
-        pass  # bounded by the test's time limit, as every such loop here
+    all_and_the_asking_one = MANY + 1
+    wait_until(lambda: counted(service, "pushforward_inflight_requests") == all_and_the_asking_one)
     return connections
 
 
@@ -81,7 +83,11 @@ def finished(connection: HTTPConnection) -> bytes | None:
 
 def counted(service: RunningService, name: str, **labels: str) -> float:
     """The sum of a metric's samples with these labels, as some replica tells it."""
-    families = text_string_to_metric_families(asked(service, "GET", "/metrics").decode())
+    return summed(asked(service, "GET", "/metrics").decode(), name, **labels)
+
+
+def summed(metrics: str, name: str, **labels: str) -> float:
+    families = text_string_to_metric_families(metrics)
     found = [sample for family in families for sample in family.samples if sample.name == name]
     return sum(sample.value for sample in found if labels.items() <= sample.labels.items())
 
@@ -104,10 +110,28 @@ def test_every_replica_gives_the_same_bytes_for_the_same_seed_and_tells_what_all
 ) -> None:
     before = answered(two)
     assert len({asked(two, "POST", SAMPLE, BODY) for _ in range(MANY)}) == 1
-    while answered(two) != before + MANY:
-        pass  # an answer is counted just after it was sent
+    wait_until(lambda: answered(two) == before + MANY)  # an answer is counted just after it was sent
     assert {answered(two) for _ in range(MANY)} == {before + MANY}
     assert counted(two, "pushforward_rows_total", operation="sample") == before + MANY
+
+
+def test_the_replicas_share_the_metrics_port_and_each_tells_what_all_have_counted(
+    two: RunningService,
+) -> None:
+    two.wait_for(r"(?s)(metrics on .*){2}")
+    (url,) = set(re.findall(r"metrics on (\S+)", "".join(two.lines)))
+    before = answered(two)
+    for _ in range(8):
+        asked(two, "POST", SAMPLE, BODY)
+
+    def on_that_port() -> float:
+        route, code = "/v1/models/{model}/sample", "200"
+        requests = "pushforward_http_requests_total"
+        return summed(httpx.get(url).text, requests, route=route, method="POST", code=code)
+
+    # what another replica counted in the last quarter of a second is late
+    wait_until(lambda: on_that_port() >= before + 8)
+    assert {on_that_port() for _ in range(8)} == {before + 8}
 
 
 def test_the_parent_has_no_thread_that_its_forks_would_lack(two: RunningService) -> None:
@@ -143,8 +167,8 @@ def test_the_death_of_a_replica_harms_no_other_answer_and_it_is_restarted(two: R
     two.wait_for(f"replica {victim[0]} ended by SIGKILL; it is restarted in 0 s")
     two.wait_for(f"replica {victim[0]} serves again")
     assert counted(two, "pushforward_replica_restarts_total") == 1
-    while counted(two, "pushforward_inflight_requests") > 1 or answered(two) < before + len(kept):
-        pass
+    wait_until(lambda: counted(two, "pushforward_inflight_requests") <= 1)
+    wait_until(lambda: answered(two) >= before + len(kept))
     assert answered(two) == before + len(kept)
     os.kill(other[1], signal.SIGKILL)
     two.wait_for(f"replica {other[0]} ended by SIGKILL")

@@ -1,10 +1,10 @@
-"""The promises of the service that need a server: addressable samples, equal scores, a graceful end."""
+"""The promises of the service that need a server: equal rows and scores, kept limits, a graceful end."""
 
 import asyncio
-import io
 import json
 import signal
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -18,9 +18,9 @@ from service.numerics.noise import Stream, normals
 from service.runtime.engine import Engine
 from tests import toy
 from tests.conftest import PUBLISHED, REPOSITORY
+from tests.published import each
 from tests.serving import RunningService, as_npy, running_service
-
-NPY = {"accept": "application/x-npy"}
+from tests.waiting import wait_until
 
 
 def newest(model: str) -> Path:
@@ -33,12 +33,7 @@ def loaded(model: str) -> Engine:
     return Engine(folder, read_manifest(folder), "cpu", 64)
 
 
-def samples(content: bytes) -> np.ndarray:
-    array: np.ndarray = np.load(io.BytesIO(content), allow_pickle=False)
-    return array
-
-
-@pytest.mark.parametrize("model", PUBLISHED)
+@pytest.mark.parametrize("model", each())
 def test_a_row_is_bit_for_bit_the_same_in_every_batch_of_1_to_64_and_any_order(model: str) -> None:
     engine, manifest = loaded(model), read_manifest(newest(model))
     latents = normals(1, Stream.LATENT, 0, 64, manifest.latent_size)
@@ -63,58 +58,7 @@ def test_a_row_is_bit_for_bit_the_same_in_every_batch_of_1_to_64_and_any_order(m
             np.testing.assert_array_equal(one, other[order])
 
 
-CHOOSING = [name for name in PUBLISHED if "generate_scored" in read_manifest(newest(name)).graphs]
-
-
-@pytest.mark.parametrize("method", ["rejection", "resample", "metropolis"])
-@pytest.mark.parametrize("model", CHOOSING)
-def test_a_chosen_sample_depends_on_its_seed_and_number_alone(
-    client: httpx.Client, model: str, method: str
-) -> None:
-    def sample(count: int, offset: int) -> np.ndarray:
-        query = f"count={count}&offset={offset}&seed=12&method={method}&budget=8"
-        return samples(client.get(f"/v1/models/{model}/sample?{query}", headers=NPY).content)
-
-    ten = sample(10, 0)
-    np.testing.assert_array_equal(sample(5, 0), ten[:5])
-    np.testing.assert_array_equal(sample(5, 5), ten[5:])
-    np.testing.assert_array_equal(sample(1, 7), ten[7:8])
-
-
-@pytest.mark.parametrize("model", PUBLISHED)
-def test_a_sample_depends_on_its_seed_and_number_alone(client: httpx.Client, model: str) -> None:
-    def sample(count: int, offset: int) -> np.ndarray:
-        query = {"count": count, "offset": offset, "seed": 12}
-        return samples(client.get(f"/v1/models/{model}/sample", params=query, headers=NPY).content)
-
-    ten = sample(10, 0)
-    np.testing.assert_array_equal(sample(5, 0), ten[:5])
-    np.testing.assert_array_equal(sample(5, 5), ten[5:])
-    np.testing.assert_array_equal(sample(1, 7), ten[7:8])
-
-
-@pytest.mark.parametrize("model", PUBLISHED)
-def test_64_concurrent_clients_get_bit_for_bit_what_each_gets_alone(
-    service: RunningService, model: str
-) -> None:
-    path = f"/v1/models/{model}/sample"
-
-    async def ask(client: httpx.AsyncClient, seed: int) -> bytes:
-        response = await client.post(path, json={"seed": seed}, headers=NPY)
-        assert response.headers["x-pushforward-seed"] == str(seed)
-        return response.content
-
-    async def together() -> list[bytes]:
-        limits = httpx.Limits(max_connections=64)
-        async with httpx.AsyncClient(base_url=service.url, limits=limits, timeout=60) as client:
-            return await asyncio.gather(*(ask(client, seed) for seed in range(64)))
-
-    for seed, content in enumerate(asyncio.run(together())):
-        alone = service.client.post(path, json={"seed": seed}, headers=NPY)
-        assert content == alone.content
-
-
-@pytest.mark.parametrize("model", [name for name in PUBLISHED if name.endswith("vae")])
+@pytest.mark.parametrize("model", each(name for name in PUBLISHED if name.endswith("vae")))
 def test_the_same_input_has_the_same_score_wherever_it_stands(client: httpx.Client, model: str) -> None:
     manifest = client.get(f"/v1/models/{model}").json()
     inputs = np.random.default_rng(1).random((9, *manifest["item_shape"])).astype(np.float32)
@@ -156,20 +100,19 @@ def test_a_deadline_is_kept_and_the_service_goes_on(client: httpx.Client) -> Non
 def test_rows_of_a_client_that_left_are_given_up(service: RunningService) -> None:
     body = json.dumps({"inputs": toy.items(200).tolist(), "draws": 5000}).encode()
     host, port = service.url.removeprefix("http://").split(":")
-    before = service.client.get("/metrics").text
+    gone = 'pushforward_rejected_total{reason="client_gone"}'
+    before = _value(service, gone)
     with socket.create_connection((host, int(port))) as connection:
         head = f"POST /v1/models/toy-vae/score HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n\r\n"
         connection.sendall(head.encode() + body)
-    gone = 'pushforward_rejected_total{reason="client_gone"}'
-    while _value(service.client.get("/metrics").text, gone) == _value(before, gone):
-        pass  # bounded by the test's time limit
+    wait_until(lambda: _value(service, gone) > before)
     # read anew: one text is not read at one instant, and its queue comes before its rejections
-    text = service.client.get("/metrics").text
-    assert _value(text, 'pushforward_queue_items{model="toy-vae",stage="score"}') == 0
+    assert _value(service, 'pushforward_queue_items{model="toy-vae",stage="score"}') == 0
 
 
-def _value(text: str, line: str) -> float:
-    return next(float(row.split()[-1]) for row in text.splitlines() if row.startswith(line))
+def _value(service: RunningService, line: str) -> float:
+    rows = service.client.get("/metrics").text.splitlines()
+    return next(float(row.split()[-1]) for row in rows if row.startswith(line))
 
 
 def test_a_full_queue_answers_429_and_when_to_come_back(models: Path) -> None:
@@ -215,51 +158,23 @@ def test_cuda_is_refused_by_the_engine_itself_where_there_is_none() -> None:
         Engine(folder, read_manifest(folder), "cuda", 64)
 
 
-def test_a_damaged_version_stays_out_says_why_and_the_others_serve(tmp_path: Path) -> None:
-    toy.publish_toy(tmp_path)
-    broken = toy.publish_toy(tmp_path)
-    (broken / "decode.onnx").write_bytes(b"damaged")
-    only = toy.publish_toy(tmp_path, "only-vae")
-    (only / "manifest.json").unlink()
-    with running_service(tmp_path) as service:
-        listed = {model["name"]: model for model in service.client.get("/v1/models").json()["models"]}
-        assert (listed["toy-vae"]["version"], listed["toy-vae"]["versions"]) == (1, [2, 1])
-        assert "decode.onnx" in listed["toy-vae"]["reason"]
-        assert str(tmp_path) not in json.dumps(listed)
-        assert service.client.post("/v1/models/toy-vae/sample").json()["version"] == 1
-        assert service.client.post("/v1/models/toy-vae/versions/2/sample").json()["code"] == "load_failed"
-        assert listed["only-vae"]["state"] == "failed"
-        assert "manifest.json" in service.client.get("/v1/models/only-vae").json()["reason"]
-        assert service.client.post("/v1/models/only-vae/sample").status_code == 503
-        assert service.client.get("/readyz").status_code == 200
-
-
-def test_an_empty_models_folder_is_alive_but_not_ready(tmp_path: Path) -> None:
-    with running_service(tmp_path) as service:
-        assert service.client.get("/healthz").status_code == 200
-        ready = service.client.get("/readyz")
-        assert (ready.status_code, ready.json()["status"]) == (503, "empty")
-
-
 def test_sigterm_drains_answers_what_is_in_flight_and_exits_0(models: Path) -> None:
     with running_service(models, "--drain-delay-seconds", "0.5") as service:
         body = {"inputs": toy.items(200).tolist(), "draws": 5000}
 
-        async def drain() -> tuple[httpx.Response, httpx.Response, httpx.Response]:
-            async with httpx.AsyncClient(base_url=service.url, timeout=60) as client:
-                long = asyncio.ensure_future(client.post("/v1/models/toy-vae/score", json=body))
-                while "pushforward_inflight_requests 2.0" not in (await client.get("/metrics")).text:
-                    pass
-                service.process.send_signal(signal.SIGTERM)
-                while (ready := await client.get("/readyz")).status_code == 200:
-                    pass
-                served = await client.post("/v1/models/toy-vae/sample")
-                return ready, served, await long
+        def not_ready() -> httpx.Response | None:
+            ready = service.client.get("/readyz")
+            return None if ready.status_code == 200 else ready
 
-        ready, served, long = asyncio.run(drain())
-        assert ready.json()["status"] == "draining"
-        assert served.status_code == 200
-        assert len(long.json()["scores"]) == 200
+        with ThreadPoolExecutor(1) as thread, httpx.Client(base_url=service.url, timeout=60) as other:
+            long = thread.submit(other.post, "/v1/models/toy-vae/score", json=body)
+            wait_until(lambda: _value(service, "pushforward_inflight_requests ") == 2)
+            service.process.send_signal(signal.SIGTERM)
+            ready = wait_until(not_ready)
+            assert ready is not None
+            assert ready.json()["status"] == "draining"
+            assert service.client.post("/v1/models/toy-vae/sample").status_code == 200
+            assert len(long.result().json()["scores"]) == 200
         assert service.process.wait(timeout=60) == 0
 
 

@@ -24,6 +24,7 @@ from tests.monitoring.sources import (
 from tests.ports import free_port
 from tests.serving import RunningService, running_service
 from tests.toy import publish_toy
+from tests.waiting import wait_until
 
 pytestmark = [
     pytest.mark.monitoring,
@@ -150,5 +151,6 @@ def test_a_service_that_is_gone_is_noticed(prometheus: Prometheus, scraped: Runn
     """The last test of this file: it ends the service."""
     assert scraped.stop() == 0
     wanted = {"PushforwardTargetDown", "PushforwardNoReadyReplica"}
-    while not wanted <= {one["metric"]["alertname"] for one in prometheus.query("ALERTS")}:
-        pass  # bounded by the test's time limit
+    wait_until(
+        lambda: wanted <= {one["metric"]["alertname"] for one in prometheus.query("ALERTS")}, seconds=280
+    )

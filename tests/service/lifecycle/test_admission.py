@@ -18,6 +18,7 @@ from service.observe.metrics import Metrics
 from tests.damage import DAMAGES, never_end
 from tests.registries import TOY, answering, look_twice, registry_of, samples, versions
 from tests.toy import publish_toy
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.anyio
 
@@ -34,15 +35,12 @@ def trials() -> list[int]:
 
 def begun_trial() -> int:
     """The process of a trial, once there is one."""
-    while not (found := trials()):
-        pass  # bounded by the test's time limit
-    return found[0]
+    return wait_until(trials)[0]
 
 
 def ended(process: int) -> None:
     """Returns once the trial is no process any more."""
-    while process in trials():
-        pass
+    wait_until(lambda: process not in trials())
 
 
 @pytest.mark.parametrize(("damage", "reason"), DAMAGES, ids=[damage.__name__ for damage, _ in DAMAGES])

@@ -6,7 +6,6 @@ from hypothesis.extra import numpy as hnp
 from scipy import stats
 
 from service.numerics.calibration import (
-    Bounds,
     Calibration,
     bounds_from_terms,
     false_discovery_level,
@@ -79,51 +78,45 @@ def test_flagged_share_of_ordinary_items_follows_the_beta_binomial_law() -> None
     assert low <= flagged <= high
 
 
-def _toy_terms(inputs: np.ndarray, draws: int, seed: int, *, mixture: bool = False) -> tuple[np.ndarray, ...]:
-    """The toy's score graph in numpy float64."""
-    x = inputs.reshape(len(inputs), -1).astype(np.float64)
+def _toy_terms(inputs: np.ndarray, draws: int, *seeds: int, mixture: bool = False) -> tuple[np.ndarray, ...]:
+    """The toy's score graph in numpy float64; its rows are all inputs with one seed after the other."""
+    x = np.tile(inputs.reshape(len(inputs), -1).astype(np.float64), (len(seeds), 1))
     mean = x @ toy.ENCODER
-    eps = scoring_noise(seed, draws, toy.LATENT)[None].astype(np.float64)
+    noise = [scoring_noise(seed, draws, toy.LATENT).astype(np.float64) for seed in seeds]
+    eps = np.repeat(noise, len(inputs), axis=0)
     z = mean[:, None] + eps * np.exp(0.5 * toy.LOG_VARIANCE)
     logits = z @ toy.DECODER
     likelihood = (x[:, None] * logits - np.logaddexp(0, logits)).sum(-1)
     prior = toy.log_prior(z, mixture=mixture)
-    posterior = np.broadcast_to(
-        stats.norm.logpdf(eps).sum(-1) - 0.5 * toy.LATENT * toy.LOG_VARIANCE, prior.shape
-    )
+    posterior = stats.norm.logpdf(eps).sum(-1) - 0.5 * toy.LATENT * toy.LOG_VARIANCE
     exact = 0.5 * (mean**2 + np.exp(toy.LOG_VARIANCE) - 1 - toy.LOG_VARIANCE).sum(-1)
     kl = (posterior - prior).mean(axis=1) if mixture else exact
     return likelihood, prior, posterior, kl
 
 
-def _toy_bounds(inputs: np.ndarray, draws: int, seed: int, *, mixture: bool) -> Bounds:
-    terms = _toy_terms(inputs, draws, seed, mixture=mixture)
-    return bounds_from_terms(*terms, analytic_kl=not mixture)
+def _toy_bounds(inputs: np.ndarray, draws: int, seeds: range, *, mixture: bool) -> dict[str, np.ndarray]:
+    """By name, each (seeds, inputs)."""
+    bounds = bounds_from_terms(*_toy_terms(inputs, draws, *seeds, mixture=mixture), analytic_kl=not mixture)
+    return {name: values.reshape(len(seeds), -1) for name, values in bounds._asdict().items()}
 
 
 @BOTH_PRIORS
 def test_bounds_are_ordered_below_the_exact_evidence_in_expectation(mixture: bool) -> None:
     inputs = toy.items(6)
     exact = np.array([toy.exact_log_evidence(item, mixture=mixture) for item in inputs])
-    elbo, few, many = [], [], []
-    for seed in range(400):
-        bounds = _toy_bounds(inputs, 8, seed, mixture=mixture)
-        elbo.append(bounds.elbo)
-        few.append(bounds.importance_bound)
-        many.append(_toy_bounds(inputs, 64, seed, mixture=mixture).importance_bound)
-    assert (np.mean(elbo, axis=0) < np.mean(few, axis=0)).all()
-    assert (np.mean(few, axis=0) < np.mean(many, axis=0)).all()
+    few = _toy_bounds(inputs, 8, range(400), mixture=mixture)
+    many = _toy_bounds(inputs, 64, range(400), mixture=mixture)["importance_bound"]
+    assert (few["elbo"].mean(axis=0) < few["importance_bound"].mean(axis=0)).all()
+    assert (few["importance_bound"].mean(axis=0) < many.mean(axis=0)).all()
     error = np.std(many, axis=0) / np.sqrt(len(many))
-    assert (np.mean(many, axis=0) < exact + 4 * error).all()
+    assert (many.mean(axis=0) < exact + 4 * error).all()
 
 
 @BOTH_PRIORS
 def test_standard_error_is_the_spread_of_repeated_elbos(mixture: bool) -> None:
-    inputs = toy.items(4)
-    runs = [_toy_bounds(inputs, 50, seed, mixture=mixture) for seed in range(2000)]
-    spread = np.std([run.elbo for run in runs], axis=0)
-    reported = np.sqrt(np.mean([run.standard_error**2 for run in runs], axis=0))
-    np.testing.assert_allclose(reported, spread, rtol=0.1)
+    runs = _toy_bounds(toy.items(4), 50, range(2000), mixture=mixture)
+    reported = np.sqrt((runs["standard_error"] ** 2).mean(axis=0))
+    np.testing.assert_allclose(reported, runs["elbo"].std(axis=0), rtol=0.1)
 
 
 def test_the_likelihoods_spread_alone_is_not_the_error_of_an_elbo_under_a_mixture() -> None:

@@ -1,3 +1,5 @@
+"""Pictures: PNG files, the density of points, and the heat of surprise."""
+
 import io
 
 import numpy as np
@@ -6,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from service.media.pictures import LONGER_SIDE_PIXELS, View, density_png
+from service.errors import NotAcceptable
+from service.media.pictures import LONGER_SIDE_PIXELS, View, density_png, heat_of, write_png
 
 VIEW = ((-2.0, 2.0), (-2.0, 2.0))
 
@@ -87,3 +90,55 @@ def test_without_a_view_any_points_can_be_seen(points: list[tuple[float, float]]
     picture = drawn(np.array(points), None)
     assert picture.shape == (LONGER_SIDE_PIXELS, LONGER_SIDE_PIXELS)
     assert picture.max() == 249  # the lightest colour
+
+
+def test_the_more_surprising_a_pixel_the_brighter_it_is_and_black_is_none() -> None:
+    nats = np.array([-1e-6, 0, 0.1, 0.5, 1, 3, 20, 1e6], np.float32)
+    colours = heat_of(nats.reshape(1, 1, 1, -1))
+    assert colours.shape == (1, 3, 1, len(nats))
+    assert colours.dtype == np.float32
+    np.testing.assert_array_equal(colours[0, :, 0, :2], 0)
+    assert (np.diff(colours[0].sum(0)[0][1:]) > 0).all()
+    np.testing.assert_allclose(colours[0, :, 0, -1], 1, atol=1e-5)
+    assert (np.diff(colours, axis=1) <= 0).all()  # red before yellow before white
+
+
+def test_a_pixels_channels_are_added_and_its_neighbours_do_not_matter() -> None:
+    nats = np.random.default_rng(0).exponential(2, (4, 3, 5, 6)).astype(np.float32)
+    together = heat_of(nats)
+    np.testing.assert_allclose(heat_of(nats.sum(1, keepdims=True)), together, atol=1e-6)
+    np.testing.assert_array_equal(heat_of(nats[2:3, :, 1:2, 3:4]), together[2:3, :, 1:2, 3:4])
+
+
+@pytest.mark.parametrize("shape", [(2,), (4, 5), (2, 5, 5)])
+def test_what_is_no_picture_has_no_heat(shape: tuple[int, ...]) -> None:
+    with pytest.raises(NotAcceptable):
+        heat_of(np.zeros((1, *shape), np.float32))
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.sampled_from([(), (3,)]), st.integers(0, 2**32 - 1))
+def test_what_is_written_is_read_again_by_pillow(
+    height: int, width: int, channels: tuple[int, ...], seed: int
+) -> None:
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, *channels), np.uint8)
+    picture = Image.open(io.BytesIO(write_png(pixels)))
+    assert picture.mode == ("RGB" if channels else "L")
+    np.testing.assert_array_equal(np.asarray(picture), pixels)
+
+
+def test_places_in_a_palette_become_its_colours() -> None:
+    colours = np.random.default_rng(0).integers(0, 256, (256, 3), np.uint8)
+    places = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    picture = Image.open(io.BytesIO(write_png(places, colours.tobytes())))
+    np.testing.assert_array_equal(np.asarray(picture.convert("RGB")), colours[places])
+
+
+@pytest.mark.parametrize("step", [-1, 1])
+def test_views_of_an_array_are_written_as_they_look(step: int) -> None:
+    pixels = np.arange(120, dtype=np.uint8).reshape(10, 12)[::step, ::2]
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(write_png(pixels)))), pixels)
+
+
+def test_smooth_pictures_become_small() -> None:
+    ramp = np.add.outer(np.arange(200), np.arange(200)).astype(np.uint8)
+    assert len(write_png(ramp)) < ramp.size / 20

@@ -1,0 +1,62 @@
+"""Versions that cannot be served are listed with the reason, by every wire, and the others serve."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests import toy
+from tests.serving import running_service
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Models of which one has a good version beside a damaged one, and three have none that is good."""
+    models = tmp_path_factory.mktemp("models")
+    toy.publish_toy(models)
+    for name in ("toy-vae", "broken-vae"):
+        (toy.publish_toy(models, name) / "decode.onnx").write_bytes(b"damaged")
+    (toy.publish_toy(models, "only-vae") / "manifest.json").unlink()
+    (toy.publish_toy(models, "mixture-vae", mixture=True) / "prior.npz").write_bytes(b"damaged")
+    return models
+
+
+@pytest.fixture(scope="module")
+def damaged(folder: Path) -> Iterator[httpx.Client]:
+    with running_service(folder) as service:
+        yield service.client
+
+
+def test_the_catalogue_says_why_a_version_is_not_served_and_the_others_serve(
+    damaged: httpx.Client, folder: Path
+) -> None:
+    listed = {model["name"]: model for model in damaged.get("/v1/models").json()["models"]}
+    assert (listed["toy-vae"]["version"], listed["toy-vae"]["versions"]) == (1, [2, 1])
+    assert str(folder) not in json.dumps(listed)
+    assert damaged.post("/v1/models/toy-vae/sample").json()["version"] == 1
+    assert damaged.post("/v1/models/toy-vae/versions/2/sample").json()["code"] == "load_failed"
+    for name, file in (
+        ("only-vae", "manifest.json"),
+        ("mixture-vae", "prior.npz"),
+        ("broken-vae", "decode.onnx"),
+    ):
+        assert listed[name]["state"] == "failed"
+        assert file in listed[name]["reason"]
+        assert file in damaged.get(f"/v1/models/{name}").json()["reason"]
+        assert damaged.post(f"/v1/models/{name}/sample").status_code == 503
+    assert "decode.onnx" in listed["toy-vae"]["reason"]
+    assert damaged.get("/readyz").status_code == 200
+
+
+def test_the_repository_index_says_why_a_version_is_not_served(damaged: httpx.Client) -> None:
+    listed = damaged.post("/v2/repository/index").json()
+    (entry,) = [entry for entry in listed if entry["name"] == "broken-vae"]
+    assert (entry["state"], entry["version"]) == ("UNAVAILABLE", "1")
+    assert "decode.onnx" in entry["reason"]
+    ready = damaged.post("/v2/repository/index", json={"ready": True}).json()
+    assert {entry["state"] for entry in ready} == {"READY"}
+    answer = damaged.get("/v2/models/broken-vae.sample/ready")
+    assert answer.status_code == 503
+    assert "error" in answer.json()

@@ -1,0 +1,78 @@
+"""Scores of the toys by their own graphs, against evidence that is computed exactly."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from service.format.manifest import ScoreDefaults
+from service.observe.timing import Timing
+from tests import toy, toy_table
+from tests.registries import registry_of
+
+
+class Case(NamedTuple):
+    publish: Callable[[Path], Path]
+    items: NDArray[np.float32]
+    evidence: Callable[[NDArray[np.float32]], float]
+    draws: int
+    seeds: int
+    gap_nats: float
+    """How far from the exact evidence the mean importance-weighted bound of so many draws may be."""
+
+
+CASES = {
+    "toy-vae": Case(toy.publish_toy, toy.items(4), toy.exact_log_evidence, 500, 60, 0.1),
+    "mixture-vae": Case(
+        lambda models: toy.publish_toy(models, "mixture-vae", mixture=True),
+        toy.items(4),
+        lambda item: toy.exact_log_evidence(item, mixture=True),
+        100,
+        300,
+        0.4,
+    ),
+    "toy-table": Case(
+        toy_table.publish_table, toy_table.items(5), toy_table.exact_log_evidence, 200, 60, 0.2
+    ),
+}
+
+Repeated = dict[str, NDArray[np.float64]]
+"""By the name of a score its values (seeds, B)."""
+
+
+@pytest.fixture(scope="module", params=CASES)
+def scored(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Case, Repeated]:
+    case, models = CASES[request.param], tmp_path_factory.mktemp("models")
+    case.publish(models)
+
+    async def repeat() -> Repeated:
+        async with registry_of(models) as registry:
+            scorer, runs = registry.get(request.param).scorer, []
+            for seed in range(case.seeds):
+                how = ScoreDefaults(statistic="elbo", draws=case.draws, seed=seed, alpha=0.05)
+                runs.append((await scorer.score(case.items, how, Timing())).columns)
+        names = ("elbo", "importance_bound", "standard_error")
+        return {name: np.array([run[name] for run in runs]) for name in names}
+
+    return case, asyncio.run(repeat())
+
+
+def test_scores_are_bounds_below_the_exact_evidence(scored: tuple[Case, Repeated]) -> None:
+    case, runs = scored
+    elbo, bound = runs["elbo"].mean(axis=0), runs["importance_bound"].mean(axis=0)
+    noise = runs["importance_bound"].std(axis=0) / np.sqrt(case.seeds)
+    exact = np.array([case.evidence(item) for item in case.items])
+    assert (elbo < bound).all()
+    assert (bound < exact + 4 * noise).all()
+    np.testing.assert_allclose(bound, exact, atol=case.gap_nats)
+
+
+@pytest.mark.parametrize("scored", ["mixture-vae"], indirect=True)
+def test_the_standard_error_is_the_spread_of_repeated_elbos(scored: tuple[Case, Repeated]) -> None:
+    _, runs = scored
+    reported = np.sqrt((runs["standard_error"] ** 2).mean(axis=0))
+    np.testing.assert_allclose(reported, runs["elbo"].std(axis=0), rtol=0.2)
