@@ -1,6 +1,6 @@
-"""The protocol over gRPC, on a port of its own: what each call asks the data plane for.
+"""The Open Inference Protocol over gRPC, on its own port: what each call asks of the data plane.
 
-It needs the extra `grpc`; nothing else imports this module before the service is told to serve gRPC.
+It needs the extra `grpc`, so nothing imports this module unless gRPC is enabled.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ import numpy as np
 
 from service.api.keys import Keys
 from service.api.open_inference import open_inference_pb2 as messages
-from service.api.open_inference.model import InferenceAnswer, InferenceRequest, Model
+from service.api.open_inference.model import InferenceAnswer, InferenceModel, InferenceRequest
 from service.api.open_inference.plane import DataPlane
 from service.api.open_inference.tensors import DTYPES, Array, Datatype
-from service.api.problems import rejection_of, sentence, told
+from service.api.problems import client_error, rejection_of, sentence
 from service.errors import (
     CannotListen,
     DeadlineExceeded,
@@ -51,22 +51,17 @@ CODES: Final[dict[type[ServiceError], grpc.StatusCode]] = {
     DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
     ServiceError: grpc.StatusCode.INTERNAL,
 }
-"""The code of each class of error; a subclass has its nearest ancestor's."""
+"""The gRPC status of each class of error; a subclass has that of its nearest ancestor."""
 _CONTENTS: Final[dict[Datatype, str]] = {"INT64": "int64_contents", "FP32": "fp32_contents"}
-"""Where an input's numbers are that do not come as bytes."""
-_PARAMETERS: Final = {
-    bool: "bool_param",
-    int: "int64_param",
-    float: "double_param",
-    str: "string_param",
-}
-"""Where a parameter of an answer stands."""
+"""Field of an input's contents, if they are not raw bytes."""
+_PARAMETERS: Final = {bool: "bool_param", int: "int64_param", float: "double_param", str: "string_param"}
+"""Field of an answer's parameter."""
 
 log = logging.getLogger(__name__)
 
 
 class RpcServer:
-    """Serves `inference.GRPCInferenceService`. Make one in any thread, `start` it in the event loop."""
+    """Serves `inference.GRPCInferenceService`; `start` must be awaited in the event loop."""
 
     def __init__(
         self, plane: DataPlane, metrics: Metrics, settings: Settings, keys: Keys | None = None
@@ -78,10 +73,10 @@ class RpcServer:
         self._server: Any = None
 
     async def start(self, port: int) -> None:
-        """Listens on the port of the host that HTTP has, and says where.
+        """Listen on a port of HTTP's host, and log the address.
 
         Raises:
-            CannotListen: something else may listen there.
+            CannotListen: the address cannot be listened on, for example because it is in use.
         """
         server = grpc.aio.server(
             options=[
@@ -111,7 +106,7 @@ class RpcServer:
         log.info("serving gRPC on %s:%d", where, bound)
 
     async def stop(self) -> None:
-        """Takes no more calls, and gives those in flight the time of a drain."""
+        """Refuse new calls, and wait up to `drain_seconds` for those in flight."""
         if self._server is not None:
             await self._server.stop(self._settings.drain_seconds)
 
@@ -122,7 +117,7 @@ class RpcServer:
                 if call not in (self._live, self._ready):
                     self._check_key(context)
                 return await call(request, context)
-            except Exception as error:  # whatever it is, the client gets a code and no internals
+            except Exception as error:  # the client gets a status and no internals
                 await self._fail(error, context)
             finally:
                 self._metrics.inflight.add(-1)
@@ -137,7 +132,7 @@ class RpcServer:
             self._keys.check(sent.get("authorization", ""), sent.get("x-api-key", ""))
 
     async def _fail(self, error: Exception, context: Any) -> None:
-        known = told(error, secrets.token_hex(16))
+        known = client_error(error, secrets.token_hex(16))
         if reason := rejection_of(known):
             self._metrics.rejected.labels(reason).inc()
         metadata: tuple[tuple[str, str], ...] = ()
@@ -160,7 +155,7 @@ class RpcServer:
 
     async def _server_metadata(self, _: Any, __: Any) -> Any:
         document = self._plane.server()
-        return messages.ServerMetadataResponse(**document | {"extensions": []})  # those are REST's alone
+        return messages.ServerMetadataResponse(**document | {"extensions": []})  # which REST has
 
     async def _model_metadata(self, request: Any, _: Any) -> Any:
         document = self._plane.metadata(request.name, request.version)
@@ -176,31 +171,31 @@ class RpcServer:
             async with asyncio.timeout(longest if remaining is None else min(longest, remaining)) as limit:
                 started_at = asyncio.get_running_loop().time()
 
-                def read(model: Model) -> InferenceRequest:
+                def read(model: InferenceModel) -> InferenceRequest:
                     request = _request(model, message, self._settings.max_npy_inputs)
                     end = limit.when()
                     if request.timeout_seconds is not None and end is not None:
                         limit.reschedule(min(end, started_at + request.timeout_seconds))
                     return request
 
-                with found.loaded:  # until it has answered, though another version may take its place
+                with found.loaded:  # keeps the version until it has answered
                     return await self._plane.infer(found, Timing(), read, _response)
         except TimeoutError as error:
             raise DeadlineExceeded("the answer was not ready in time") from error
 
 
 def serialised(message: Any) -> bytes:
-    """A message as it travels."""
+    """Return a message as bytes."""
     whole: bytes = message.SerializeToString()
     return whole
 
 
 def code_of(error: ServiceError) -> grpc.StatusCode:
-    """The gRPC status of an error."""
+    """Return the gRPC status of an error."""
     return next(CODES[ancestor] for ancestor in type(error).__mro__ if ancestor in CODES)
 
 
-def _request(model: Model, message: Any, max_rows: int) -> InferenceRequest:
+def _request(model: InferenceModel, message: Any, max_rows: int) -> InferenceRequest:
     raw = message.raw_input_contents
     if raw and len(raw) != len(message.inputs):
         raise Unfit(f"{len(raw)} raw contents came for {len(message.inputs)} inputs; each takes one")
@@ -234,7 +229,7 @@ def _parameters(given: Mapping[str, Any]) -> dict[str, Any]:
     return parameters
 
 
-async def _response(model: Model, request: InferenceRequest, answer: InferenceAnswer) -> Any:
+async def _response(model: InferenceModel, request: InferenceRequest, answer: InferenceAnswer) -> Any:
     response = messages.ModelInferResponse(model_name=model.name, model_version=model.version, id=request.id)
     for name, value in answer.parameters.items():
         setattr(response.parameters[name], _PARAMETERS[type(value)], value)
