@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import orjson
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from service.api.problems import Headers
 from service.numerics.noise import Floats
@@ -22,10 +22,8 @@ JSON_PIECE_VALUES: Final = 2**16
 """Values of a JSON piece, which takes a millisecond or two to write."""
 
 
-class Document(BaseModel):
+class Document(BaseModel, use_attribute_docstrings=True):
     """Base of the JSON documents that the OpenAPI page describes field by field."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
 
 
 @dataclass(slots=True)

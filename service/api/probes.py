@@ -5,16 +5,14 @@ from __future__ import annotations
 import asyncio
 
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from service.lifecycle.registry import Registry
 from service.observe.metrics import Metrics
 
 
-class Health(BaseModel):
+class Health(BaseModel, use_attribute_docstrings=True):
     """The answer of a probe."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
 
     status: str
     """`ok` or `failing` (`/healthz`); `ready`, `loading`, `failed`, `empty` or `draining` (`/readyz`)."""

@@ -21,7 +21,7 @@ from service.runtime.model import LoadedModel
 
 @dataclass(slots=True)
 class Duration:
-    """How often something happened, and how long it took in total."""
+    """The number of times that something happened, and its total duration."""
 
     count: int = 0
     ns: int = 0
@@ -58,10 +58,6 @@ class Statistics:
         self.rows += rows
         self.batches += timing.batches
         self.last_at_milliseconds = time.time_ns() // 1_000_000
-
-    def failed(self, seconds: float) -> None:
-        """Count one request that got an error."""
-        self.fail.add(seconds)
 
     @property
     def document(self) -> dict[str, Any]:

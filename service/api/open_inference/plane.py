@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, TypeVar
 from weakref import WeakKeyDictionary
 
 from service.api.open_inference.model import InferenceAnswer, InferenceModel, InferenceRequest
@@ -29,13 +29,6 @@ _STATES: Final = {"ready": "READY", "loading": "LOADING"}
 
 Request = TypeVar("Request", bound=InferenceRequest)
 Written = TypeVar("Written")
-
-
-class Found(NamedTuple):
-    """A loaded version, and the model that one of its operations is."""
-
-    loaded: LoadedModel
-    model: InferenceModel
 
 
 class DataPlane:
@@ -64,8 +57,8 @@ class DataPlane:
         """Return the server's metadata."""
         return {"name": SERVER, "version": release(), "extensions": list(EXTENSIONS)}
 
-    def find(self, name: str, version: str | None = None) -> Found:
-        """Return the model of that name.
+    def find(self, name: str, version: str | None = None) -> tuple[LoadedModel, InferenceModel]:
+        """Return the model of that name, and the version that it is an operation of.
 
         Raises:
             UnknownModel, UnknownVersion, OperationNotOffered: there is none; the message lists the others.
@@ -82,7 +75,7 @@ class DataPlane:
                 f"{loaded.manifest.name} has no such operation here; it has {', '.join(offered)}",
                 offered=offered,
             )
-        return Found(loaded, found)
+        return loaded, found
 
     def metadata(self, name: str, version: str | None = None) -> dict[str, Any]:
         """Return a model's metadata; raises what `find` raises."""
@@ -117,7 +110,7 @@ class DataPlane:
 
     def statistics(self, name: str | None = None, version: str | None = None) -> dict[str, Any]:
         """Return the statistics of a model, or of all that are served; raises what `find` raises."""
-        models = self._all() if name is None else [self.find(name, version).model]
+        models = self._all() if name is None else [self.find(name, version)[1]]
         return {
             "model_stats": [
                 {"name": model.name, "version": model.version, **model.statistics.document}
@@ -149,20 +142,20 @@ class DataPlane:
 
     async def infer(
         self,
-        found: Found,
+        loaded: LoadedModel,
+        model: InferenceModel,
         timing: Timing,
-        read: Callable[[InferenceModel], Request],
-        write: Callable[[InferenceModel, Request, InferenceAnswer], Awaitable[Written]],
+        read: Callable[[], Request],
+        write: Callable[[Request, InferenceAnswer], Awaitable[Written]],
     ) -> Written:
         """Read, compute and write one request, and count it. REST and gRPC pass how to read and write.
 
         Raises:
             ServiceError: the request does not fit, or failed.
         """
-        loaded, model = found
         started_at = time.perf_counter()
         try:
-            request = read(model)
+            request = read()
             model.check_inputs(request.arrays)
             model.check_outputs(request.outputs)
             options = model.parameters(request.parameters)
@@ -170,10 +163,10 @@ class DataPlane:
             result = await model.compute(Call(loaded, options, request.arrays, self.settings, timing))
             answer = model.answer(result, request.outputs)
             computed_at = time.perf_counter()
-            written = await write(model, request, answer)
+            written = await write(request, answer)
         except BaseException:
             seconds = time.perf_counter() - started_at
-            model.statistics.failed(seconds)
+            model.statistics.fail.add(seconds)
             model.meter.took(seconds)
             raise
         ended_at = time.perf_counter()

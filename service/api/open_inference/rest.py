@@ -7,14 +7,13 @@ from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
-import orjson
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ValidationError
 
-from service.api.answer import JSON, Answer
+from service.api.answer import JSON, Answer, to_json
 from service.api.exchange import Exchange
 from service.api.open_inference import wire
-from service.api.open_inference.model import InferenceAnswer, InferenceModel
-from service.api.open_inference.plane import DataPlane, Found
+from service.api.open_inference.model import InferenceAnswer
+from service.api.open_inference.plane import DataPlane
 from service.api.open_inference.wire import JSON_LENGTH, WireRequest, compressed, decompressed, encoding_for
 from service.api.problems import unfit
 from service.errors import Loading, MethodNotAllowed, NotEnabled, Unavailable, Unfit, UnknownRoute
@@ -29,19 +28,15 @@ _SMALL_BODY_BYTES: Final = 2**20
 Document = TypeVar("Document", bound=BaseModel)
 
 
-class IndexRequest(BaseModel):
+class IndexRequest(BaseModel, strict=True):
     """Body of a request for the repository's index."""
-
-    model_config = ConfigDict(strict=True)
 
     ready: bool = False
     """List only the models that are served."""
 
 
-class ControlRequest(BaseModel):
+class ControlRequest(BaseModel, strict=True):
     """Body of a request to load or unload a model."""
-
-    model_config = ConfigDict(strict=True)
 
     parameters: dict[str, Any] = {}
 
@@ -92,20 +87,13 @@ class OpenInference:
         request = await self._small_body(exchange, IndexRequest)
         return _json(self.plane.index(ready=request.ready))
 
-    async def load(self, exchange: Exchange, route: _Route) -> Answer:
-        """Load a model's versions, also those that failed or were unloaded."""
-        await self._check_control(exchange)
-        await self.plane.load(route.model)
-        return _json({})
+    async def control(self, exchange: Exchange, route: _Route) -> Answer:
+        """Load a model's versions, also those that failed or were unloaded; or unload a model.
 
-    async def unload(self, exchange: Exchange, route: _Route) -> Answer:
-        """Unload a model."""
-        await self._check_control(exchange)
-        await self.plane.unload(route.model)
-        return _json({})
-
-    async def _check_control(self, exchange: Exchange) -> None:
-        """Raise Unfit if a request brings a model along, and NotEnabled unless requests may load models."""
+        Raises:
+            Unfit: the request brings a model or its configuration along.
+            NotEnabled: the service was not started with `--repository-control`.
+        """
         request = await self._small_body(exchange, ControlRequest)
         if any(name.startswith(_UPLOADS) for name in request.parameters):
             raise Unfit(
@@ -117,6 +105,9 @@ class OpenInference:
                 "models are not loaded or unloaded by request here: the service serves what its models "
                 "folder holds; start it with --repository-control to have it otherwise"
             )
+        change = self.plane.load if route.template.endswith("/load") else self.plane.unload
+        await change(route.model)
+        return _json({})
 
     async def _small_body(self, exchange: Exchange, kind: type[Document]) -> Document:
         seconds = self._settings.idle_seconds
@@ -129,39 +120,36 @@ class OpenInference:
 
     async def infer(self, exchange: Exchange, route: _Route) -> Answer:
         """Run a model on the tensors of a request."""
-        found = self.plane.find(route.model, route.version)
-        with found.loaded:  # keeps the version until it has answered, though another may take its place
-            return await self._infer(found, exchange)
-
-    async def _infer(self, found: Found, exchange: Exchange) -> Answer:
+        loaded, model = self.plane.find(route.model, route.version)
         timing, settings = Timing(), self._settings
         if exchange.trace is not None:
-            timing, exchange.trace.meter = exchange.trace.timing, found.model.meter
-        exchange.identify(found.loaded.headers)
+            timing, exchange.trace.meter = exchange.trace.timing, model.meter
+        exchange.identify(loaded.headers)
         json_length = exchange.header(JSON_LENGTH)
-        limit = wire.body_limit(found.model, settings, has_length=bool(json_length))
+        limit = wire.body_limit(model, settings, has_length=bool(json_length))
         deadline = exchange.deadline_seconds(settings.deadline_seconds)
-        with exchange.cancel_scope(deadline, min(settings.idle_seconds, deadline)) as scope:
+        # the version stays loaded until it has answered, though another may take its place
+        with loaded, exchange.cancel_scope(deadline, min(settings.idle_seconds, deadline)) as scope:
             body = await exchange.body(limit)
             self._metrics.body_bytes.observe(len(body))
             body = await decompressed(body, exchange.header(b"content-encoding"), limit)
 
-            def read(model: InferenceModel) -> WireRequest:
+            def read() -> WireRequest:
                 request = wire.read_request(model, body, json_length, settings)
                 scope.listen(request.timeout_seconds)
                 return request
 
-            async def write(model: InferenceModel, request: WireRequest, answer: InferenceAnswer) -> Answer:
+            async def write(request: WireRequest, answer: InferenceAnswer) -> Answer:
                 whole = await wire.written(model, request, answer, settings)
                 return await _encoded(whole, exchange.header(b"accept-encoding"))
 
-            answer = await self.plane.infer(found, timing, read, write)
+            answer = await self.plane.infer(loaded, model, timing, read, write)
         exchange.time(timing)
         return answer
 
 
 def _json(document: Any) -> Answer:
-    body = orjson.dumps(document)
+    body = to_json(document)
     return Answer(JSON, body, len(body))
 
 
@@ -189,7 +177,7 @@ def _ready(plane: DataPlane, _: _Route) -> Any:
 
 
 def _model_ready(plane: DataPlane, route: _Route) -> Any:
-    return {"name": plane.find(route.model, route.version).model.name, "ready": True}
+    return {"name": plane.find(route.model, route.version)[1].name, "ready": True}
 
 
 def _document(of: Callable[[DataPlane, _Route], Any]) -> Endpoint:
@@ -216,8 +204,8 @@ _PATHS: Final[tuple[tuple[str, str, str, Endpoint], ...]] = (
     (_MODEL + "/config", "/config", "GET", _CONFIG),
     (_MODEL + "/stats", "/stats", "GET", _STATISTICS),
     (r"/v2/repository/index", "/repository/index", "POST", OpenInference.index),
-    (_REPOSITORY + "/load", "/repository/models/{model}/load", "POST", OpenInference.load),
-    (_REPOSITORY + "/unload", "/repository/models/{model}/unload", "POST", OpenInference.unload),
+    (_REPOSITORY + "/load", "/repository/models/{model}/load", "POST", OpenInference.control),
+    (_REPOSITORY + "/unload", "/repository/models/{model}/unload", "POST", OpenInference.control),
 )
 """Patterns of paths, the ends of their templates, methods, and endpoints."""
 

@@ -9,47 +9,36 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any, Final
 
 import grpc
 import grpc.aio
 import numpy as np
 
+from service import errors
 from service.api.keys import Keys
 from service.api.open_inference import open_inference_pb2 as messages
 from service.api.open_inference.model import InferenceAnswer, InferenceModel, InferenceRequest
 from service.api.open_inference.plane import DataPlane
 from service.api.open_inference.tensors import DTYPES, Array, Datatype
 from service.api.problems import client_error, rejection_of, sentence
-from service.errors import (
-    CannotListen,
-    DeadlineExceeded,
-    KeyMissing,
-    KeyUnknown,
-    Malformed,
-    NotEnabled,
-    NotFound,
-    Overloaded,
-    ServiceError,
-    Unavailable,
-    Unfit,
-)
 from service.observe.metrics import Metrics
 from service.observe.timing import Timing
 from service.settings import Settings
 
 SERVICE: Final = "inference.GRPCInferenceService"
-CODES: Final[dict[type[ServiceError], grpc.StatusCode]] = {
-    Malformed: grpc.StatusCode.INVALID_ARGUMENT,
-    Unfit: grpc.StatusCode.INVALID_ARGUMENT,
-    KeyMissing: grpc.StatusCode.UNAUTHENTICATED,
-    KeyUnknown: grpc.StatusCode.PERMISSION_DENIED,
-    NotEnabled: grpc.StatusCode.PERMISSION_DENIED,
-    NotFound: grpc.StatusCode.NOT_FOUND,
-    Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
-    Unavailable: grpc.StatusCode.UNAVAILABLE,
-    DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
-    ServiceError: grpc.StatusCode.INTERNAL,
+CODES: Final[dict[type[errors.ServiceError], grpc.StatusCode]] = {
+    errors.Malformed: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.Unfit: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.KeyMissing: grpc.StatusCode.UNAUTHENTICATED,
+    errors.KeyUnknown: grpc.StatusCode.PERMISSION_DENIED,
+    errors.NotEnabled: grpc.StatusCode.PERMISSION_DENIED,
+    errors.NotFound: grpc.StatusCode.NOT_FOUND,
+    errors.Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.Unavailable: grpc.StatusCode.UNAVAILABLE,
+    errors.DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
+    errors.ServiceError: grpc.StatusCode.INTERNAL,
 }
 """The gRPC status of each class of error; a subclass has that of its nearest ancestor."""
 _CONTENTS: Final[dict[Datatype, str]] = {"INT64": "int64_contents", "FP32": "fp32_contents"}
@@ -100,7 +89,7 @@ class RpcServer:
         try:
             bound = server.add_insecure_port(f"{where}:{port}")
         except RuntimeError as error:
-            raise CannotListen(f"cannot serve gRPC on {where}:{port}; is the port in use?") from error
+            raise errors.CannotListen(f"cannot serve gRPC on {where}:{port}; is the port in use?") from error
         await server.start()
         self._server = server
         log.info("serving gRPC on %s:%d", where, bound)
@@ -136,7 +125,7 @@ class RpcServer:
         if reason := rejection_of(known):
             self._metrics.rejected.labels(reason).inc()
         metadata: tuple[tuple[str, str], ...] = ()
-        if isinstance(known, Overloaded | Unavailable):
+        if isinstance(known, errors.Overloaded | errors.Unavailable):
             metadata = (("retry-after", str(known.retry_after_seconds)),)
         await context.abort(code_of(known), sentence(known), metadata)
 
@@ -149,7 +138,7 @@ class RpcServer:
     async def _model_ready(self, request: Any, _: Any) -> Any:
         try:
             self._plane.find(request.name, request.version)
-        except (NotFound, Unavailable):
+        except (errors.NotFound, errors.Unavailable):
             return messages.ModelReadyResponse(ready=False)
         return messages.ModelReadyResponse(ready=True)
 
@@ -164,24 +153,25 @@ class RpcServer:
         return messages.ModelMetadataResponse(**document | tensors)
 
     async def _infer(self, message: Any, context: Any) -> Any:
-        found = self._plane.find(message.model_name, message.model_version)
+        loaded, model = self._plane.find(message.model_name, message.model_version)
         remaining = context.time_remaining()
         longest = self._settings.deadline_seconds
         try:
             async with asyncio.timeout(longest if remaining is None else min(longest, remaining)) as limit:
                 started_at = asyncio.get_running_loop().time()
 
-                def read(model: InferenceModel) -> InferenceRequest:
+                def read() -> InferenceRequest:
                     request = _request(model, message, self._settings.max_npy_inputs)
                     end = limit.when()
                     if request.timeout_seconds is not None and end is not None:
                         limit.reschedule(min(end, started_at + request.timeout_seconds))
                     return request
 
-                with found.loaded:  # keeps the version until it has answered
-                    return await self._plane.infer(found, Timing(), read, _response)
+                write = partial(_response, model)
+                with loaded:  # which stays until it has answered
+                    return await self._plane.infer(loaded, model, Timing(), read, write)
         except TimeoutError as error:
-            raise DeadlineExceeded("the answer was not ready in time") from error
+            raise errors.DeadlineExceeded("the answer was not ready in time") from error
 
 
 def serialised(message: Any) -> bytes:
@@ -190,7 +180,7 @@ def serialised(message: Any) -> bytes:
     return whole
 
 
-def code_of(error: ServiceError) -> grpc.StatusCode:
+def code_of(error: errors.ServiceError) -> grpc.StatusCode:
     """Return the gRPC status of an error."""
     return next(CODES[ancestor] for ancestor in type(error).__mro__ if ancestor in CODES)
 
@@ -198,16 +188,18 @@ def code_of(error: ServiceError) -> grpc.StatusCode:
 def _request(model: InferenceModel, message: Any, max_rows: int) -> InferenceRequest:
     raw = message.raw_input_contents
     if raw and len(raw) != len(message.inputs):
-        raise Unfit(f"{len(raw)} raw contents came for {len(message.inputs)} inputs; each takes one")
+        raise errors.Unfit(f"{len(raw)} raw contents came for {len(message.inputs)} inputs; each takes one")
     if any(output.parameters for output in message.outputs):
-        raise Unfit("outputs have no parameters here; neither classification nor shared memory is offered")
+        raise errors.Unfit(
+            "outputs have no parameters here; neither classification nor shared memory is offered"
+        )
     arrays: dict[str, Array] = {}
     for place, given in enumerate(message.inputs):
         tensor = model.input(given.name)
         if tensor.name in arrays:
-            raise Unfit(f"`{tensor.name}` came twice")
+            raise errors.Unfit(f"`{tensor.name}` came twice")
         if raw and given.HasField("contents"):
-            raise Unfit(f"`{tensor.name}` must have either contents or raw contents, and not both")
+            raise errors.Unfit(f"`{tensor.name}` must have either contents or raw contents, and not both")
         tensor.check(given.datatype, given.shape, max_rows)
         if raw:
             contents = raw[place]
@@ -224,7 +216,7 @@ def _parameters(given: Mapping[str, Any]) -> dict[str, Any]:
     for name, parameter in given.items():
         kind = parameter.WhichOneof("parameter_choice")
         if kind is None:
-            raise Unfit("a parameter has no value of a kind that is known here")
+            raise errors.Unfit("a parameter has no value of a kind that is known here")
         parameters[name] = getattr(parameter, kind)
     return parameters
 

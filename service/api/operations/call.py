@@ -1,4 +1,4 @@
-"""What every operation takes and returns. Shapes: B rows, D latent; items as the manifest says."""
+"""The call and the result of every operation. Shapes: B rows, D latent; items as the manifest says."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ class Call(Generic[Options]):
 
 
 class Result(NamedTuple):
-    """What an operation returns."""
+    """The result of an operation."""
 
     arrays: Mapping[str, NDArray[Any] | None]
     """Arrays of B rows by name; None where this version or these options give none."""
     fields: Mapping[str, Any] = MappingProxyType({})
-    """What holds for all rows, by name."""
+    """Values that hold for all rows, by name."""
     anomalies: int = 0
     """Number of rows flagged as anomalies."""
     p_values: Sequence[float] = ()

@@ -19,7 +19,7 @@ DEFAULT_BUDGET: Final = 16
 
 
 class SampleOptions(Body):
-    """How to sample."""
+    """Options of sampling."""
 
     temperature: Annotated[float, Field(ge=0, le=10)] = 1.0
     """Factor on the prior's standard deviation: below 1 for typical samples, above 1 for unusual ones."""

@@ -22,7 +22,7 @@ _ALPHA: Final = 0.01
 
 
 class ScoreOptions(Body):
-    """How to score. What is left out is taken from the model's manifest."""
+    """Options of scoring. The model's manifest has the values of those left out."""
 
     statistic: Statistic | None = None
     """The statistic behind `surprise`: the negative of a bound on log p(x), or `corrected` or `path`, which

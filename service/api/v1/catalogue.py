@@ -31,7 +31,7 @@ class ModelSummary(Document):
     provider: str | None
     """The execution provider of ONNX Runtime in use, `cpu` or `cuda`; null if the version is not loaded."""
     reason: str | None
-    """Why the newest version is not served, if it failed; else null."""
+    """The reason why the newest version is not served, if it failed; else null."""
 
 
 class Catalogue(Document):
@@ -62,7 +62,7 @@ class UnservedVersion(Document):
     provider: None = None
     """Null, as the version is not loaded."""
     reason: str
-    """Why it is not served."""
+    """The reason why it is not served."""
 
 
 def catalogue_router(registry: Registry) -> APIRouter:

@@ -69,7 +69,7 @@ class Handler:
         self._readers: WeakKeyDictionary[LoadedModel, dict[Operation, RequestReader]] = WeakKeyDictionary()
         for operation in OPERATIONS.values():
             for place in _PLACES:
-                for method in _methods(operation):
+                for method in operation.methods:
                     metrics.expect(_ROUTE.format(place, operation.name), method)
 
     async def serve(self, exchange: Exchange) -> bool:
@@ -78,7 +78,7 @@ class Handler:
         if route is None:
             return False
         exchange.route = route.template
-        allowed = _methods(route.operation)
+        allowed = route.operation.methods
         if exchange.scope["method"] not in allowed:
             raise MethodNotAllowed(f"{route.operation.name} takes {' and '.join(allowed)}", allowed=allowed)
         with self._registry.get(route.model, route.version) as loaded:
@@ -139,10 +139,6 @@ class Handler:
         if operation.completed is not None:
             options = operation.completed(options, loaded, accepted, self._settings)
         return options, arrays, accepted
-
-
-def _methods(operation: Operation) -> tuple[str, ...]:
-    return ("GET", "POST") if operation is SAMPLE else ("POST",)
 
 
 async def _not_modified(

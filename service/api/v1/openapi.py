@@ -14,7 +14,6 @@ from service.api.answer import JSON, Document
 from service.api.problems import STATUS
 from service.api.v1.handler import OPERATIONS
 from service.api.v1.operation import Operation
-from service.api.v1.sample import SAMPLE
 
 _REF = "#/components/schemas/{model}"
 _PREFIXES = ("/v1/models/{model}", "/v1/models/{model}/versions/{version}")
@@ -28,7 +27,7 @@ class ProblemFlaw(Document):
     row: int | None
     """The number of the row, from 0; null if the flaw is not in a row."""
     message: str
-    """What is wrong there."""
+    """A description of the flaw."""
 
 
 class Problem(Document):
@@ -41,7 +40,7 @@ class Problem(Document):
     status: int
     """The HTTP status."""
     detail: str
-    """What came, what was expected, and what to do."""
+    """An explanation: what came, what was expected, and what to do."""
     code: str
     """The kind of problem, for programs."""
     request_id: str
@@ -72,8 +71,8 @@ def openapi_of(app: FastAPI, *, asks_for_keys: bool = False) -> dict[str, Any]:
         for prefix in _PREFIXES:
             path = document["paths"].setdefault(f"{prefix}/{operation.name}", {})
             path["post"] = _post(operation, prefix)
-            if operation is SAMPLE:
-                path["get"] = _get(operation, components["SampleRequest"]["properties"], prefix)
+            if "GET" in operation.methods:
+                path["get"] = _get(operation, components[operation.request.__name__]["properties"], prefix)
     if asks_for_keys:
         document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
         document["security"] = [{"key": []}]

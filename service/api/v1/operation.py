@@ -1,4 +1,4 @@
-"""What an operation is under `/v1`, and how its result is encoded in the media type that was negotiated."""
+"""Operations under `/v1`: their description, content negotiation, and the encoding of their results."""
 
 from __future__ import annotations
 
@@ -73,6 +73,8 @@ class Operation:
     """Makes the body for a model's sizes, where more than the rows of `array` depends on them."""
     answers_to: Callable[[Any], tuple[str, ...]] | None = None
     """Returns those of `answers` that a request can have, where that depends on its options."""
+    methods: tuple[str, ...] = ("POST",)
+    """HTTP methods; with GET the request is the query."""
     completed: Callable[[Any, LoadedModel, str, Settings], Any] | None = None
     """Checks and completes a request for a media type, before any work."""
     description: str = ""

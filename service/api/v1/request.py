@@ -161,12 +161,5 @@ def from_query(model: type[Options], query: bytes) -> Options:
 def media_type(content_type: str) -> tuple[str, str]:
     """Return the media type in the header, JSON if there is none, and its charset or an empty string."""
     kind, _, parameters = content_type.lower().partition(";")
-    charset = next(
-        (
-            text.strip()[8:].strip('"')
-            for text in parameters.split(";")
-            if text.strip().startswith("charset=")
-        ),
-        "",
-    )
-    return kind.strip() or JSON, charset
+    charsets = [text for text in map(str.strip, parameters.split(";")) if text.startswith("charset=")]
+    return kind.strip() or JSON, charsets[0][8:].strip('"') if charsets else ""

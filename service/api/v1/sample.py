@@ -42,7 +42,7 @@ class _SampleRange(Body):
 
 
 class SampleRequest(sample.SampleOptions, _SampleRange):
-    """What to draw. Sample i of a seed depends on the version, the seed, the method and i alone."""
+    """A range of samples. Sample i of a seed depends on the version, the seed, the method and i alone."""
 
     return_latents: bool = False
     """Also answer the samples' latents (JSON only)."""
@@ -62,7 +62,7 @@ class SampleAnswer(ModelAnswer):
     acceptance_rate: float | None
     """The share of all proposals that were accepted, from 0 to 1; null for `resample`, which refuses none."""
     effective_sample_size: float | None
-    """How many equally weighted proposals each budget is worth: the mean of (sum w)^2 / sum w^2."""
+    """The number of equally weighted proposals that each budget is worth: the mean of (sum w)^2 / sum w^2."""
     unfilled: int | None
     """The number of samples with no accepted proposal: each is the proposal with the largest logit."""
     shape: list[int]
@@ -146,6 +146,7 @@ SAMPLE = Operation(
     (JSON, NPY, PNG),
     _sample,
     SampleAnswer,
+    methods=("GET", "POST"),
     completed=completed,
     description=(
         "A picture (image/png) is a grid of images or, for items of two numbers, a plot of their density. "

@@ -53,9 +53,9 @@ class Score(Body):
     bits_per_dimension: float | None
     """-`elbo` / (number of values * ln 2), in bits; null if the likelihood is a density."""
     corrected: float | None = None
-    """As in `StatisticScore`, if the version has it and the answer's `statistic` is deterministic."""
+    """The value described at `StatisticScore`, if the answer's `statistic` is deterministic."""
     path: float | None = None
-    """As in `StatisticScore`, if the version has it and the answer's `statistic` is deterministic."""
+    """The value described at `StatisticScore`, if the answer's `statistic` is deterministic."""
     surprise: Surprise
     p_value: PValue
     anomaly: Anomaly
