@@ -33,37 +33,35 @@ from service.observe.metrics import Metrics, release
 from service.settings import Settings, has_gpu
 
 if TYPE_CHECKING:
+    from service.api.open_inference.rpc import RpcServer
     from service.observe.tracing import Tracing
 
-if TYPE_CHECKING:
-    from service.api.open_inference.rpc import RpcServer
-
 _GARBAGE_THRESHOLD: Final = 50_000
-"""Objects more than there were, before the collector looks for cycles."""
+"""New objects before the garbage collector looks for cycles."""
 
 log = logging.getLogger(__name__)
 
 
 class Service(NamedTuple):
-    """The service as an ASGI app, and what a server tells it by."""
+    """The service as an ASGI app, and the lifecycle that a server controls."""
 
     app: ASGIApp
     lifecycle: Lifecycle
 
 
 def create_app(settings: Settings, metrics: Metrics | None = None, *, loads_first: bool = False) -> Service:
-    """Wires a service; its models are loaded once the app's lifespan begins.
+    """Create the service; it loads its models once the app's lifespan begins.
 
     Args:
-        settings: Everything that can be chosen.
-        metrics: What to count in, unless the process counts for itself alone.
-        loads_first: Whether the lifespan begins, and with it the server listens, only once the models are
-            loaded; else requests are answered from the start, with 503 until then.
+        settings: The settings.
+        metrics: Metrics shared with other processes; by default, the process has its own.
+        loads_first: True to begin the lifespan, and so to listen, only once the models are loaded. If False,
+            requests are answered from the start, with 503 until the models are loaded.
 
     Raises:
-        ProviderUnavailable: `--device cuda`, and CUDA cannot be used here.
-        NotEnabled: `--grpc-port`, and gRPC is not installed.
-        InvalidKeys: `--keys-file`, and it cannot be read.
+        ProviderUnavailable: `--device cuda` is set, and CUDA cannot be used here.
+        NotEnabled: `--grpc-port` is set, and gRPC is not installed.
+        InvalidKeys: the file of `--keys-file` cannot be read, or has no valid keys.
     """
     keys = None if settings.keys_file is None else Keys(settings.keys_file)
     metrics = metrics or Metrics()
@@ -94,7 +92,7 @@ def create_app(settings: Settings, metrics: Metrics | None = None, *, loads_firs
             await rpc.stop()
         for task in (settling, following, loading):
             task.cancel()
-        await asyncio.wait({following, loading})  # whose trial, if there is one, ends with them
+        await asyncio.wait({following, loading})  # ends their trial process, if there is one
         await registry.close()
         metrics.flush()
         if tracing is not None:
@@ -116,8 +114,8 @@ def create_app(settings: Settings, metrics: Metrics | None = None, *, loads_firs
         app.add_exception_handler(kind, _problem)
     document = partial(openapi_of, app, asks_for_keys=keys is not None)
     app.openapi = cache(document)  # type: ignore[method-assign]  # FastAPI's own way to replace it
-    # outermost, where FastAPI costs the operations nothing
-    open_inference = OpenInference(plane, metrics, settings, keys)
+    # around FastAPI, so that FastAPI costs the operations nothing
+    open_inference = OpenInference(plane, metrics, settings)
     operations = Handler(registry, metrics, settings)
     dispatcher = Dispatcher(app, operations, open_inference, metrics, keys)
     return Service(dispatcher if tracing is None else tracing.around(dispatcher), lifecycle)
@@ -148,7 +146,7 @@ async def _home() -> RedirectResponse:
 
 
 async def _problem(request: Request, error: Exception) -> Response:
-    """Answers what FastAPI's own routes raise, by the border that the operations use."""
+    """Answer the errors of FastAPI's own routes in the form that the operations use."""
     status, headers, body = problem(_translated(error), request.scope[REQUEST_ID])
     response = Response(body, status)
     response.raw_headers += headers
@@ -172,8 +170,8 @@ def _translated(error: Exception) -> Exception:
 
 async def _load(registry: Registry) -> None:
     await registry.start()
-    # What there is now stays, and requests leave no cycles behind: looking through it all, again and again,
-    # would cost the unlucky ones tens of milliseconds.
+    # The objects made so far stay, and requests leave no cycles behind. Collections over all objects would
+    # delay some requests by tens of milliseconds.
     gc.collect()
     gc.freeze()
     gc.set_threshold(_GARBAGE_THRESHOLD)

@@ -1,1 +1,1 @@
-"""The HTTP border: one module per resource."""
+"""The API: HTTP and gRPC. Requests are parsed, operations called, and results encoded."""

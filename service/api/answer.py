@@ -1,4 +1,4 @@
-"""Answers of `/v1`: media types, JSON written in pieces, and the body that is sent."""
+"""Answers: media types, JSON written in pieces, and the body that is sent."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from typing import Any, Final
 
 import orjson
 from numpy.typing import NDArray
+from pydantic import BaseModel
 
+from service.api.problems import Headers
 from service.numerics.noise import Floats
 
 JSON: Final = "application/json"
@@ -17,25 +19,30 @@ NPY: Final = "application/x-npy"
 PNG: Final = "image/png"
 JPEG: Final = "image/jpeg"
 JSON_PIECE_VALUES: Final = 2**16
-"""Of one piece: a millisecond or two."""
-Headers = tuple[tuple[bytes, bytes], ...]
+"""Values of a JSON piece, which takes a millisecond or two to write."""
+
+
+class Document(BaseModel, use_attribute_docstrings=True):
+    """Base of the JSON documents that the OpenAPI page describes field by field."""
 
 
 @dataclass(slots=True)
 class Answer:
-    """A body ready to be sent, or a stream of known length, with the headers the operation adds."""
+    """A body ready to be sent, or a stream of known length, with the headers that the operation adds."""
 
     media_type: str
     body: bytes | AsyncIterator[bytes]
     length: int
+    """Length of the body in bytes."""
     headers: Headers = ()
     rows: int = 0
     anomalies: int = 0
+    """Number of rows flagged as anomalies."""
     p_values: Sequence[float] = ()
 
 
 async def json_in_pieces(fields: Mapping[str, Any], arrays: Mapping[str, Floats]) -> bytes:
-    """JSON of the fields and, after them, of arrays of a row or more, by turns with whatever else waits."""
+    """Return JSON of the fields and, after them, of non-empty arrays; other tasks run between the pieces."""
     pieces = [to_json(fields)[:-1]]
     for name, array in arrays.items():
         pieces += (b"," + to_json(name) + b":", *await array_in_pieces(array))
@@ -43,7 +50,7 @@ async def json_in_pieces(fields: Mapping[str, Any], arrays: Mapping[str, Floats]
 
 
 async def array_in_pieces(array: NDArray[Any]) -> list[bytes]:
-    """Pieces of the JSON of an array of a row or more, made by turns with whatever else waits."""
+    """Return the JSON of a non-empty array in pieces; other tasks run between them."""
     pieces = [b"["]
     rows = max(1, JSON_PIECE_VALUES * len(array) // array.size)
     for first in range(0, len(array), rows):
@@ -56,5 +63,5 @@ async def array_in_pieces(array: NDArray[Any]) -> list[bytes]:
 
 
 def to_json(document: Mapping[str, Any] | NDArray[Any] | str) -> bytes:
-    """JSON of a document that may hold arrays of numbers, or of one."""
+    """Return JSON of a document, of an array of numbers, or of a string; documents may hold arrays."""
     return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)

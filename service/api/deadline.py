@@ -1,4 +1,4 @@
-"""Ends what a request waits for once its time is up or its client has gone."""
+"""Cancel scopes: they end the work for a request once its time is up or its client has gone."""
 
 from __future__ import annotations
 
@@ -10,78 +10,78 @@ from starlette.types import Receive
 from service.errors import DeadlineExceeded
 
 _PATIENCE_SECONDS: Final = 0.05
-"""Requests that take longer are watched for a client that goes away."""
-_LOOK_SECONDS: Final = 0.01
-"""How often the watched requests are looked through, and so by how much a deadline may be late."""
+"""Only requests that take longer listen for a client that disconnects."""
+_SWEEP_SECONDS: Final = 0.01
+"""Interval between sweeps, and so the longest that a deadline may be late."""
 
 
 class ClientGone(Exception):
     """The client closed its connection before its answer was ready."""
 
 
-class Watchman:
-    """Looks through the watched requests every so often; most end before, and have cost no timer."""
+class ScopeSweeper:
+    """Checks the open cancel scopes periodically; most end before the first sweep and need no timer."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        self._watches: set[Watch] = set()
-        self._looks = False
+        self._scopes: set[CancelScope] = set()
+        self._sweeping = False
 
-    def add(self, watch: Watch) -> None:
-        """Has the watch begin when it is due."""
-        self._watches.add(watch)
-        if not self._looks:
-            self._looks = True
-            self.loop.call_later(_LOOK_SECONDS, self._look)
+    def add(self, scope: CancelScope) -> None:
+        """Wake the scope once it is due."""
+        self._scopes.add(scope)
+        if not self._sweeping:
+            self._sweeping = True
+            self.loop.call_later(_SWEEP_SECONDS, self._sweep)
 
-    def discard(self, watch: Watch) -> None:
-        """Forgets the watch, if it is still there."""
-        self._watches.discard(watch)
+    def discard(self, scope: CancelScope) -> None:
+        """Remove the scope, if it is still there."""
+        self._scopes.discard(scope)
 
-    def _look(self) -> None:
+    def _sweep(self) -> None:
         now = self.loop.time()
-        for watch in [watch for watch in self._watches if watch.due_at <= now]:
-            self._watches.discard(watch)
-            watch.begin()
-        self._looks = bool(self._watches)
-        if self._looks:
-            self.loop.call_later(_LOOK_SECONDS, self._look)
+        for scope in [scope for scope in self._scopes if scope.due_at <= now]:
+            self._scopes.discard(scope)
+            scope.wake()
+        self._sweeping = bool(self._scopes)
+        if self._sweeping:
+            self.loop.call_later(_SWEEP_SECONDS, self._sweep)
 
 
-class Watch:
-    """Cancels a block of a task when its time is up or, once it listens, when its client goes.
+class CancelScope:
+    """Cancels a block of a task when its time is up or, once it listens, when its client disconnects.
 
-    A block that receives messages itself must not have it listen meanwhile. Listening begins after a moment's
-    patience. What the block raises when it is cancelled so is DeadlineExceeded or ClientGone.
+    The cancelled block raises DeadlineExceeded or ClientGone. A block that receives messages itself must not
+    listen until it has received the last one. Listening begins only after a short delay.
 
     Args:
-        watchman: Who begins it.
-        receive: Where the client is heard to go.
-        seconds: How long the block may take; None for as long as it likes.
-        arrival_seconds: How long it may take until it listens; None if it listens from the start.
+        sweeper: The sweeper that wakes the scope.
+        receive: The ASGI callable that reports the disconnect.
+        seconds: Longest duration of the block; None for no limit.
+        arrival_seconds: Longest duration until `listen` is called; None to listen from the start.
     """
 
     __slots__ = (
-        "_arrival_seconds", "_listening", "_reason", "_receive", "_seconds", "_started_at", "_task",
-        "_watchman", "due_at",
+        "_arrival_seconds", "_listening", "_reason", "_receive", "_seconds", "_started_at", "_sweeper",
+        "_task", "due_at",
     )  # fmt: skip
 
     def __init__(
         self,
-        watchman: Watchman,
+        sweeper: ScopeSweeper,
         receive: Receive,
         seconds: float | None,
         arrival_seconds: float | None = None,
     ) -> None:
-        self._watchman = watchman
+        self._sweeper = sweeper
         self._receive = receive
         self._seconds = seconds
         self._arrival_seconds = arrival_seconds
         self._listening: asyncio.Task[None] | None = None
         self._reason: Exception | None = None
 
-    def __enter__(self) -> Watch:
-        loop, first = self._watchman.loop, self._arrival_seconds
+    def __enter__(self) -> CancelScope:
+        loop, first = self._sweeper.loop, self._arrival_seconds
         if first is None:
             first = self._seconds
         self._started_at = loop.time()
@@ -91,11 +91,11 @@ class Watch:
         task = asyncio.current_task(loop)
         assert task is not None, "requests are served in tasks"
         self._task = task
-        self._watchman.add(self)
+        self._sweeper.add(self)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, _error: object, _trace: object) -> None:
-        self._watchman.discard(self)
+        self._sweeper.discard(self)
         if self._listening is not None:
             self._listening.cancel()
             self._listening = None
@@ -103,34 +103,34 @@ class Watch:
             raise self._given_reason() from None
 
     def _given_reason(self) -> Exception:
-        """Why it was cancelled; forgotten here.
+        """Return why the block was cancelled, and drop the reference.
 
-        What is raised keeps the frames it goes through, and so this watch and all that its request holds. If
-        the watch kept it in turn, megabytes would wait in a cycle until the collector looks.
+        The exception keeps the frames it passes through, and so this scope and all that its request holds. If
+        the scope kept the exception, megabytes would stay in a cycle until the garbage collector runs.
         """
         reason, self._reason = self._reason, None
         assert reason is not None
         return reason
 
     def listen(self, seconds: float | None = None) -> None:
-        """What the block receives has all come: from now on it waits for nothing but its own work.
+        """Listen for a disconnect from now on: the block has received all that it will receive.
 
-        `seconds` may shorten the time that it may take, from its beginning.
+        `seconds`, counted from the start of the block, may shorten its longest duration.
         """
         self._arrival_seconds = None
         if seconds is not None and (self._seconds is None or seconds < self._seconds):
             self._seconds = seconds
             self.due_at = min(self.due_at, self._started_at + seconds)
 
-    def begin(self) -> None:
-        """The moment it is due: listens, or, if it may not yet, waits for what arrives until that is late."""
-        now = self._watchman.loop.time()
+    def wake(self) -> None:
+        """Start to listen, or, while the request still arrives, check whether it is late."""
+        now = self._sweeper.loop.time()
         if self._arrival_seconds is None:
             left = None if self._seconds is None else self._seconds - (now - self._started_at)
-            self._listening = self._watchman.loop.create_task(self._listen(left))
+            self._listening = self._sweeper.loop.create_task(self._listen(left))
         elif now < self._started_at + self._arrival_seconds:
-            self.due_at = now  # looked at again and again, since it may listen at any moment
-            self._watchman.add(self)
+            self.due_at = now  # checked at every sweep, since it may listen at any moment
+            self._sweeper.add(self)
         else:
             self._end(DeadlineExceeded("the request did not arrive in time"))
 

@@ -1,6 +1,6 @@
-"""Which wire answers a request: an operation of `/v1`, the Open Inference Protocol, or the FastAPI app.
+"""The outermost ASGI app: it routes to the operations of `/v1`, to `/v2`, or to the FastAPI app.
 
-Plain ASGI around the FastAPI app. It gives every answer its request id and counts it.
+It gives every answer a request id, checks keys, and counts the answers.
 """
 
 from __future__ import annotations
@@ -11,23 +11,23 @@ from typing import Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.api.deadline import ClientGone, Watchman
+from service.api.deadline import ClientGone, ScopeSweeper
 from service.api.exchange import Exchange, request_ids
 from service.api.keys import Keys
-from service.api.open_inference.rest import OpenInference, is_open_inference
+from service.api.open_inference.rest import OpenInference, is_open_inference, is_probe
+from service.api.problems import open_inference_error
 from service.api.v1.handler import Handler
 from service.errors import Draining
 from service.observe.metrics import Metrics
 
 REQUEST_ID: Final = "pushforward.request_id"
-"""Where FastAPI's routes find the request's id in their scope."""
-_ASKS_FOR_KEYS = "/v1/"
+"""Key of a scope for its request id, which FastAPI's routes read."""
 
 log = logging.getLogger(__name__)
 
 
 class Dispatcher:
-    """Hands a request to `/v1`'s operations, to `/v2`, or to the FastAPI app; counts and logs its answer."""
+    """Routes requests to the operations of `/v1`, to `/v2`, or to the FastAPI app; counts and logs them."""
 
     def __init__(
         self,
@@ -43,26 +43,28 @@ class Dispatcher:
         self._operations = operations
         self._metrics = metrics
         self._logs = log.isEnabledFor(logging.DEBUG)
-        self._watchman: Watchman | None = None
+        self._sweeper: ScopeSweeper | None = None
         self._fresh_id = request_ids()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serves one ASGI connection."""
+        """Serve one ASGI connection."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        if self._watchman is None:
-            self._watchman = Watchman(asyncio.get_running_loop())
-        exchange = Exchange(scope, receive, send, self._metrics, self._watchman, self._fresh_id)
+        if self._sweeper is None:
+            self._sweeper = ScopeSweeper(asyncio.get_running_loop())
+        exchange = Exchange(scope, receive, send, self._metrics, self._sweeper, self._fresh_id)
+        path = scope["path"]
+        is_v2 = is_open_inference(path)
+        if is_v2:
+            exchange.problem = open_inference_error
         self._metrics.inflight.add(1)
         try:
-            if self._keys is not None and scope["path"].startswith(_ASKS_FOR_KEYS):
+            if self._keys is not None and (path.startswith("/v1/") or (is_v2 and not is_probe(path))):
                 exchange.check_key(self._keys)
-            if await self._operations.serve(exchange):
-                pass
-            elif is_open_inference(scope["path"]):
+            if is_v2:
                 await self._open_inference.serve(exchange)
-            else:
+            elif not await self._operations.serve(exchange):
                 scope[REQUEST_ID] = exchange.request_id
                 await self._app(scope, exchange.receive, exchange.send)
         except ClientGone:

@@ -1,4 +1,4 @@
-"""One HTTP request and its answer: its headers, id and status."""
+"""One HTTP exchange: a request and its answer."""
 
 from __future__ import annotations
 
@@ -14,36 +14,36 @@ from starlette.types import Message, Receive, Scope, Send
 
 from service.api import problems
 from service.api.answer import Answer
-from service.api.deadline import ClientGone, Watch, Watchman
+from service.api.deadline import CancelScope, ClientGone, ScopeSweeper
 from service.api.keys import Keys
+from service.api.problems import Headers
 from service.errors import BodyTooLarge, Unfit
 from service.observe.metrics import Metrics
 from service.observe.timing import TRACE, Timing, Trace
 
-Headers: TypeAlias = list[tuple[bytes, bytes]]
 WriteWhole: TypeAlias = Callable[[Any, Headers, bytes], bool]
-"""Writes an answer of status 200 to the request of a scope; False where ASGI messages have to. The headers
-hold the answer's length."""
+"""Writes an answer of status 200 to the request of a scope, or returns False if ASGI messages must be sent.
+The headers include the content length."""
 WHOLE: Final = "pushforward.whole"
-"""Where a scope holds the `WriteWhole` of its request."""
+"""Key of a scope for the `WriteWhole` of its request."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 PART_BYTES: Final = 2**18
-"""Answers are sent in parts of so many bytes; a reader that takes none within `idle_seconds` is given up."""
+"""Size of the parts in which answers are sent; a client that reads none within `idle_seconds` is dropped."""
 _NO_SNIFFING: Final = (b"x-content-type-options", b"nosniff")
 log = logging.getLogger(__name__)
 
 
 def request_ids() -> Callable[[], str]:
-    """What makes ids that no other process and no other call of this gives."""
+    """Return a function that makes unique ids, also across processes."""
     own, numbers = secrets.token_hex(8), itertools.count(secrets.randbits(32))
     return lambda: f"{own}{next(numbers):016x}"
 
 
 class Exchange:
-    """One HTTP request and its answer: headers, request id, status, and what the metrics count."""
+    """One HTTP request and its answer: headers, request id, status, and the labels of its metrics."""
 
     __slots__ = (
-        "_added", "_always", "_body_is_read", "_headers", "_metrics", "_send", "_watchman",
+        "_added", "_always", "_body_is_read", "_headers", "_metrics", "_send", "_sweeper",
         "problem", "receive", "request_id", "route", "scope", "status", "trace",
     )  # fmt: skip
 
@@ -53,7 +53,7 @@ class Exchange:
         receive: Receive,
         send: Send,
         metrics: Metrics,
-        watchman: Watchman,
+        sweeper: ScopeSweeper,
         fresh_id: Callable[[], str],
     ) -> None:
         self.scope = scope
@@ -64,30 +64,30 @@ class Exchange:
         self.problem = problems.problem
         self._send = send
         self._metrics = metrics
-        self._watchman = watchman
+        self._sweeper = sweeper
         self._headers: dict[bytes, bytes] = dict(scope["headers"])
         given = self.header(b"x-request-id")
         self.request_id = given if given and _REQUEST_ID.fullmatch(given) else fresh_id()
-        self._always: problems.Headers = [(b"x-request-id", self.request_id.encode()), _NO_SNIFFING]
-        self._added: problems.Headers = []
+        self._always = [(b"x-request-id", self.request_id.encode()), _NO_SNIFFING]
+        self._added: list[tuple[bytes, bytes]] = []
         self._body_is_read = (
             b"content-length" not in self._headers and b"transfer-encoding" not in self._headers
         )
 
     def header(self, name: bytes) -> str:
-        """A request header, or the empty string."""
+        """Return a request header, or the empty string."""
         value = self._headers.get(name)
         return "" if value is None else value.decode("latin-1")
 
     def check_key(self, keys: Keys) -> None:
-        """Raises KeyMissing or KeyUnknown unless the request brings a key that is taken."""
+        """Raise KeyMissing or KeyUnknown unless the request has a valid key."""
         keys.check(self.header(b"authorization"), self.header(b"x-api-key"))
 
     def deadline_seconds(self, longest: float) -> float:
-        """Seconds the request may take in all: as many as it asks for, and never more than `longest`.
+        """Return the longest duration of the request: what its header asks for, and at most `longest`.
 
         Raises:
-            Unfit: it asks for something else.
+            Unfit: the header is not a positive number.
         """
         text = self.header(b"x-request-timeout-seconds")
         if not text:
@@ -100,40 +100,40 @@ class Exchange:
             raise Unfit("x-request-timeout-seconds takes a positive number of seconds")
         return min(seconds, longest)
 
-    def identify(self, headers: problems.Headers) -> None:
-        """Names the version that answers, in whatever becomes the answer."""
+    def identify(self, headers: Headers) -> None:
+        """Add the headers that name the version, also to an error."""
         self._always += headers
 
     def time(self, timing: Timing) -> None:
-        """Adds the header that tells where the time went, in milliseconds of a lane."""
+        """Add the header `server-timing`, in milliseconds of a lane."""
         queue, compute = timing.queue_seconds * 1e3, timing.compute_seconds * 1e3
         if self.trace is not None:
             self.trace.made = time.time_ns()
         self._added.append((b"server-timing", b"queue;dur=%.3f, compute;dur=%.3f" % (queue, compute)))
 
     def add(self, name: bytes, value: bytes) -> None:
-        """Adds a header to the answer, unless that becomes an error's: a problem is never cached."""
+        """Add a header to the answer. An error drops it: errors are never cached."""
         self._added.append((name, value))
 
-    def watch(self, seconds: float | None, arrival_seconds: float | None = None) -> Watch:
-        """What ends a block of this request once its time is up or its client has gone: see `Watch`."""
-        return Watch(self._watchman, self.receive, seconds, arrival_seconds)
+    def cancel_scope(self, seconds: float | None, arrival_seconds: float | None = None) -> CancelScope:
+        """Return a scope that ends a block once its time is up or the client has gone: see `CancelScope`."""
+        return CancelScope(self._sweeper, self.receive, seconds, arrival_seconds)
 
     async def send(self, message: Message) -> None:
-        """Sends a message of the app's own answers, with the headers every answer has."""
+        """Send an ASGI message, with the headers that every answer has."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
             message["headers"] = [*message.get("headers", ()), *self._always, *self._added]
             if not self._body_is_read:
-                message["headers"].append((b"connection", b"close"))  # the rest of it is not waited for
+                message["headers"].append((b"connection", b"close"))  # the rest of the body is not awaited
         await self._send(message)
 
     async def body(self, limit: int) -> bytes:
-        """The whole request body.
+        """Return the whole request body.
 
         Raises:
-            BodyTooLarge: it has more than `limit` bytes, by its own account or in truth.
-            ClientGone: the client went before it was whole.
+            BodyTooLarge: the body or its content-length is over `limit` bytes.
+            ClientGone: the client disconnected before the body was complete.
         """
         length = self._headers.get(b"content-length", b"")
         if length.isdigit() and int(length) > limit:
@@ -151,14 +151,14 @@ class Exchange:
         return body
 
     async def _piece(self) -> tuple[bytes, bool]:
-        """The next piece of the body, and whether more follow."""
+        """Return the next piece of the body, and whether more follow."""
         message = await self.receive()
         if message["type"] == "http.disconnect":
             raise ClientGone
         return message.get("body", b""), message.get("more_body", False)
 
     async def answer(self, answer: Answer) -> None:
-        """Sends an operation's answer: at once if it is small, else in parts that show whether it is read."""
+        """Send an answer: a small one at once, others in parts, to notice clients that stop reading."""
         headers = [
             *answer.headers,
             (b"content-type", answer.media_type.encode()),
@@ -172,13 +172,13 @@ class Exchange:
             await self._send_parts(whole, last=True)
             return
         assert not isinstance(answer.body, bytes)
-        with self.watch(None):
+        with self.cancel_scope(None):
             async for piece in answer.body:
                 await self._send_parts(piece, last=False)
         await self._send({"type": "http.response.body", "body": b""})
 
-    def _wrote(self, headers: problems.Headers, body: bytes) -> bool:
-        """Writes a small answer without any message, where the server can."""
+    def _wrote(self, headers: Headers, body: bytes) -> bool:
+        """Write a small answer without ASGI messages, if the server can. Return True if it is written."""
         write: WriteWhole | None = self.scope.get(WHOLE)
         if write is None or len(body) > PART_BYTES or not self._body_is_read:
             return False
@@ -194,7 +194,7 @@ class Exchange:
             await self._send({"type": "http.response.body", "body": part, "more_body": more})
 
     async def fail(self, error: Exception) -> None:
-        """Answers an error; once an answer has begun it can only be cut short."""
+        """Answer an error; an answer that has begun can only be cut short."""
         if reason := problems.rejection_of(error):
             self._metrics.rejected.labels(reason).inc()
         status, headers, body = self.problem(error, self.request_id)
@@ -212,7 +212,7 @@ class Exchange:
         await self._send({"type": "http.response.body", "body": body})
 
     def count(self) -> None:
-        """Counts the answer under its route template, never under the path that came."""
+        """Count the answer under its route template, never under the path itself."""
         self.route = self.route or getattr(self.scope.get("route"), "path", "") or "unknown"
         self._metrics.answered(self.route, self.method, self.status)
         if self.trace is not None:
@@ -221,11 +221,11 @@ class Exchange:
 
     @property
     def method(self) -> str:
-        """The request's, if it is a known one."""
+        """The HTTP method as the metrics count it: `other` unless it is known."""
         return self.scope["method"] if self.scope["method"] in ("GET", "HEAD", "POST") else "other"
 
     def log(self) -> None:
-        """Logs the answer, once it is counted."""
+        """Log the answer; call it after `count`."""
         context = {
             "request_id": self.request_id, "method": self.method, "route": self.route, "status": self.status,
         }  # fmt: skip

@@ -1,4 +1,4 @@
-"""Who may use the API: keys that stand in a file, of which nothing but digests is kept."""
+"""API keys, read from a file; only their digests are kept in memory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Final
 from service.errors import InvalidKeys, KeyMissing, KeyUnknown
 
 _LOOK_SECONDS: Final = 5.0
-"""How long a key that was taken out of the file is taken at most."""
+"""Interval between checks of the file: a removed key is valid for at most this long."""
 _KEY: Final = re.compile(r"[\x21-\x7e]{16,256}")
 _BEARER: Final = "bearer "
 
@@ -21,17 +21,17 @@ log = logging.getLogger(__name__)
 
 
 class Keys:
-    """The keys of a file, one a line; empty lines and lines that begin with # say nothing.
+    """The keys in a file, one per line; empty lines and lines that begin with # are ignored.
 
-    The file is read again once it has changed, so keys can be exchanged while the service runs. If it cannot
-    be read then, those read before stay.
+    The file is read again once it has changed, so keys can be replaced while the service runs. If it cannot
+    be read then, the earlier keys stay valid.
 
     Args:
-        path: The file's.
-        clock: Seconds, for how often the file is looked at.
+        path: Path of the file.
+        clock: Returns seconds; for the interval between checks of the file.
 
     Raises:
-        InvalidKeys: the file cannot be read, or holds no key, or one that no client could send.
+        InvalidKeys: the file cannot be read, has no key, or has a key that no client could send.
     """
 
     def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
@@ -42,11 +42,11 @@ class Keys:
         self._looked_at = clock()
 
     def check(self, authorization: str, api_key: str) -> None:
-        """Returns if a request with these two headers may be answered; either may hold the key.
+        """Check that one of these two headers of a request holds a valid key.
 
         Raises:
-            KeyMissing: it brings no key.
-            KeyUnknown: its key is none of the file's.
+            KeyMissing: neither holds a key.
+            KeyUnknown: the key is not in the file.
         """
         scheme, key = authorization[: len(_BEARER)], authorization[len(_BEARER) :]
         given = key.strip() if scheme.lower() == _BEARER else api_key
@@ -56,7 +56,7 @@ class Keys:
                 "runs the service gives keys out"
             )
         self._look()
-        # digests are compared, whose likeness says nothing of the keys', so how long it takes does not either
+        # the time of comparing digests says nothing about the keys
         if _digest(given) not in self._digests:
             raise KeyUnknown("the key is not, or no longer, one of those that are taken")
 
@@ -82,7 +82,7 @@ def _digest(key: str) -> bytes:
 
 
 def _state(path: Path) -> tuple[int, int, int] | None:
-    """What changes with the file; None if it is not there, which is told by whoever reads it."""
+    """Return values that change with the file; None if it is not there, which `_read` reports."""
     try:
         status = path.stat()
     except OSError:

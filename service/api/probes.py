@@ -1,4 +1,4 @@
-"""Whether the process lives, whether it can take traffic, and what it counts."""
+"""Liveness and readiness probes, and the metrics endpoint."""
 
 from __future__ import annotations
 
@@ -11,34 +11,36 @@ from service.lifecycle.registry import Registry
 from service.observe.metrics import Metrics
 
 
-class Health(BaseModel):
+class Health(BaseModel, use_attribute_docstrings=True):
     """The answer of a probe."""
 
     status: str
+    """`ok` or `failing` (`/healthz`); `ready`, `loading`, `failed`, `empty` or `draining` (`/readyz`)."""
     detail: str = ""
+    """The reason, if the status is neither `ok` nor `ready`; else empty."""
 
 
 class Lifecycle:
-    """Where the process stands in its life; set by the server, read by the probes."""
+    """The state of the process: set by the server, read by the probes."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
         self.draining = False
 
     def drain(self) -> None:
-        """From now on the process is not ready, while it goes on serving."""
+        """Mark the process as not ready; it keeps serving."""
         self.draining = True
         self._metrics.draining.set(1)
 
 
 def probes_router(registry: Registry, metrics: Metrics, lifecycle: Lifecycle) -> APIRouter:
-    """The routes `/healthz`, `/readyz` and `/metrics`."""
+    """Return the routes `/healthz`, `/readyz` and `/metrics`."""
     router = APIRouter(tags=["probes"])
 
     @router.head("/healthz", include_in_schema=False)
     @router.get("/healthz", operation_id="healthz", responses={503: {"model": Health}})
     async def healthz(response: Response) -> Health:
-        """Alive, unless a batcher keeps dying; then the process should be restarted."""
+        """Answer 200, or 503 if a batcher keeps dying: then the process should be restarted."""
         if registry.healthy:
             return Health(status="ok")
         response.status_code = 503
@@ -47,7 +49,7 @@ def probes_router(registry: Registry, metrics: Metrics, lifecycle: Lifecycle) ->
     @router.head("/readyz", include_in_schema=False)
     @router.get("/readyz", operation_id="readyz", responses={503: {"model": Health}})
     async def readyz(response: Response) -> Health:
-        """Ready once every version is loaded, warm and tested, until the process is told to stop."""
+        """Answer 200 once every version is loaded, warmed up and tested, until the process is to stop."""
         if registry.ready and not lifecycle.draining:
             return Health(status="ready")
         response.status_code = 503
@@ -63,7 +65,7 @@ def probes_router(registry: Registry, metrics: Metrics, lifecycle: Lifecycle) ->
 
     @router.get("/metrics", operation_id="metrics", response_class=Response)
     async def exposition(request: Request) -> Response:
-        """The metrics, as Prometheus reads them."""
+        """Return the metrics in a Prometheus text format."""
         metrics.flush()
         accept = request.headers.get("accept", "")
         text, content_type = await asyncio.to_thread(metrics.exposition, accept)

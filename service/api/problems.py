@@ -1,11 +1,12 @@
-"""The one border where errors become HTTP: `application/problem+json` (RFC 9457)."""
+"""Error answers: `application/problem+json` (RFC 9457), and the form of the Open Inference Protocol."""
 
 from __future__ import annotations
 
 import logging
 import secrets
+from collections.abc import Sequence
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeAlias
 
 import orjson
 from pydantic import BaseModel, ValidationError
@@ -34,7 +35,7 @@ STATUS: dict[type[ServiceError], int] = {
     errors.DeadlineExceeded: 504,
     ServiceError: 500,
 }
-"""The status of each class of error; a subclass has its nearest ancestor's."""
+"""The HTTP status of each class of error; a subclass has that of its nearest ancestor."""
 
 REJECTION_REASONS: dict[type[ServiceError], str] = {
     errors.Overloaded: "queue_full",
@@ -44,30 +45,29 @@ REJECTION_REASONS: dict[type[ServiceError], str] = {
 }
 _MOST_FLAWS = 16
 _ROWS = (("inputs",), ("latents",))
-"""Where the rows of a request stand."""
+"""Fields of a request that hold rows."""
 
-Headers = list[tuple[bytes, bytes]]
+Headers: TypeAlias = Sequence[tuple[bytes, bytes]]
 
 log = logging.getLogger(__name__)
 
 
 def status_of(error: ServiceError) -> int:
-    """The HTTP status of an error."""
+    """Return the HTTP status of an error."""
     return next(STATUS[ancestor] for ancestor in type(error).__mro__ if ancestor in STATUS)
 
 
 def rejection_of(error: Exception) -> str:
-    """Why a request was refused, as the metrics have it, or nothing if it failed otherwise."""
+    """Return the label under which the metrics count a refused request; empty for any other failure."""
     return next((reason for kind, reason in REJECTION_REASONS.items() if isinstance(error, kind)), "")
 
 
 def problem(error: Exception, request_id: str) -> tuple[int, Headers, bytes]:
-    """Status, headers and body of the answer to an error.
+    """Return the status, headers and body of the answer to an error.
 
-    Whatever is not a `ServiceError` is logged with its trace and answered as a bare 500: no text of
-    it leaves the service.
+    Anything but a `ServiceError` is logged with its trace and answered as a bare 500, without its text.
     """
-    error = told(error, request_id)
+    error = client_error(error, request_id)
     status = status_of(error)
     document = _document(status, error.code, error.title, error.detail, request_id)
     if error.flaws:
@@ -80,8 +80,8 @@ def problem(error: Exception, request_id: str) -> tuple[int, Headers, bytes]:
 
 
 def open_inference_error(error: Exception, request_id: str) -> tuple[int, Headers, bytes]:
-    """The same for the Open Inference Protocol, whose clients read `{"error": "..."}` and nothing else."""
-    error = told(error, request_id)
+    """Return the same for the Open Inference Protocol, whose clients read only `{"error": "..."}`."""
+    error = client_error(error, request_id)
     return (
         status_of(error),
         _headers(error, b"application/json"),
@@ -90,13 +90,13 @@ def open_inference_error(error: Exception, request_id: str) -> tuple[int, Header
 
 
 def sentence(error: ServiceError) -> str:
-    """An error in one sentence, with the rows that it names."""
+    """Return an error in one sentence, with the rows that it names."""
     rows = sorted({flaw.row for flaw in error.flaws if flaw.row is not None})
     return f"{error.detail} (rows {', '.join(map(str, rows))})" if rows else error.detail
 
 
-def told(error: Exception, request_id: str) -> ServiceError:
-    """What the client is told of: the error, or, if it is no `ServiceError`, which is logged, a bare one."""
+def client_error(error: Exception, request_id: str) -> ServiceError:
+    """Return the error that the client gets; anything but a ServiceError is logged and replaced."""
     if isinstance(error, ServiceError):
         return error
     log.error("request %s failed", request_id, exc_info=error, extra={"request_id": request_id})
@@ -115,9 +115,9 @@ def _headers(error: ServiceError, content_type: bytes) -> Headers:
 
 
 def raw_problem(status: int, code: str, detail: str) -> bytes:
-    """A whole HTTP answer, for what fails before it is a request; it closes the connection."""
+    """Return a whole HTTP answer to bytes that are not a request; it closes the connection."""
     title, request_id = HTTPStatus(status).phrase, secrets.token_hex(16)
-    # `error` is what clients of the Open Inference Protocol read; here it is not known which path was meant
+    # clients of the Open Inference Protocol read `error`; the path of the request is not known here
     body = orjson.dumps(_document(status, code, title, detail, request_id) | {"error": detail})
     head = (
         f"HTTP/1.1 {status} {title}\r\ncontent-type: application/problem+json\r\n"
@@ -138,9 +138,9 @@ def _document(status: int, code: str, title: str, detail: str, request_id: str) 
 
 
 def unfit(error: ValidationError, where: str, model: type[BaseModel]) -> ServiceError:
-    """What pydantic found, without the input: 400 if the text is no JSON, else 422 with each flaw.
+    """Return pydantic's findings as an error, without the input: 400 for invalid JSON, else 422 with flaws.
 
-    An unknown key is the client's text too, so it is not repeated; the known ones are named.
+    An unknown key is input too, so the error does not repeat it but names the known keys.
     """
     found = error.errors(include_url=False, include_input=False, include_context=False)
     first = found[0]

@@ -13,7 +13,8 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from service.api.exchange import WHOLE, Headers
+from service.api.exchange import WHOLE
+from service.api.problems import Headers
 
 
 def bounded_protocol(

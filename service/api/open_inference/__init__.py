@@ -1,1 +1,1 @@
-"""The Open Inference Protocol, version 2, over REST and gRPC: one data plane, two ways to speak of it."""
+"""The Open Inference Protocol, version 2: one data plane, over REST and gRPC."""

@@ -1,16 +1,17 @@
-"""One model of the protocol: its tensors and parameters, and what a request to it and its answer hold."""
+"""A model of the protocol: its tensors and parameters, its statistics, and what a request and answer hold."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Final, NamedTuple
 
 from pydantic import ValidationError
 
-from service.api.open_inference.operations import InferenceOperation, Outcome
+from service.api.open_inference.signatures import Signature
 from service.api.open_inference.tensors import Array, TensorMetadata
+from service.api.operations.call import Result
 from service.api.problems import unfit
 from service.errors import Unfit
 from service.observe.metrics import Metrics
@@ -20,25 +21,20 @@ from service.runtime.model import LoadedModel
 
 @dataclass(slots=True)
 class Duration:
-    """How often something was done, and how long it took in all."""
+    """The number of times that something happened, and its total duration."""
 
     count: int = 0
     ns: int = 0
 
     def add(self, seconds: float) -> None:
-        """It was done once more, and took that long."""
+        """Count one more, of that duration."""
         self.count += 1
         self.ns += int(seconds * 1e9)
-
-    @property
-    def document(self) -> dict[str, int]:
-        """As JSON has it."""
-        return {"count": self.count, "ns": self.ns}
 
 
 @dataclass(slots=True)
 class Statistics:
-    """Of one model, over REST and gRPC, since it was first asked for; of this process alone."""
+    """Statistics of one model, over REST and gRPC, since its first request; of this process alone."""
 
     success: Duration = field(default_factory=Duration)
     fail: Duration = field(default_factory=Duration)
@@ -53,7 +49,7 @@ class Statistics:
     def succeeded(
         self, rows: int, whole_seconds: float, read_seconds: float, timing: Timing, write_seconds: float
     ) -> None:
-        """One request of so many rows was answered."""
+        """Count one answered request."""
         self.success.add(whole_seconds)
         self.compute_input.add(read_seconds)
         self.queue.add(timing.queue_seconds)
@@ -63,18 +59,14 @@ class Statistics:
         self.batches += timing.batches
         self.last_at_milliseconds = time.time_ns() // 1_000_000
 
-    def failed(self, seconds: float) -> None:
-        """One request got an error."""
-        self.fail.add(seconds)
-
     @property
     def document(self) -> dict[str, Any]:
-        """As the extension has it, but for the model's name and version."""
+        """The form of Triton's statistics extension, without the model's name and version."""
         durations = {
-            name: getattr(self, name).document
+            name: asdict(getattr(self, name))
             for name in ("success", "fail", "queue", "compute_input", "compute_infer", "compute_output")
         }
-        never = Duration().document
+        never = asdict(Duration())
         return {
             "last_inference": self.last_at_milliseconds,
             "inference_count": self.rows,
@@ -85,27 +77,27 @@ class Statistics:
 
 
 _IGNORED: Final = frozenset({"priority", "timeout", "binary_data_output"})
-"""Parameters that belong to the protocol: every request has the same priority, and its time is the wire's."""
+"""Parameters of the protocol itself: REST and gRPC read them, except that all requests have one priority."""
 _SEQUENCES: Final = frozenset({"sequence_id", "sequence_start", "sequence_end"})
 
 
 @dataclass(frozen=True, slots=True)
 class InferenceRequest:
-    """A request as any wire has read it; each of its arrays fits the input of its name."""
+    """A request, read from REST or gRPC; each of its arrays fits the input of its name."""
 
     arrays: Mapping[str, Array]
     parameters: Mapping[str, Any] = field(default_factory=dict)
     outputs: tuple[str, ...] = ()
-    """Those that are wanted, in that order; none means all."""
+    """Names of the requested outputs, in order; empty for all."""
     id: str = ""
-    """The client's own name for it, which its answer bears."""
+    """The client's own id, which the answer repeats."""
 
     @property
     def timeout_seconds(self) -> float | None:
-        """The longest it may take, by its parameter `timeout` in microseconds; None if it does not say.
+        """Longest duration, from the parameter `timeout` in microseconds; None if there is none.
 
         Raises:
-            Unfit: the parameter is no integer of microseconds.
+            Unfit: the parameter is not a whole number of microseconds.
         """
         microseconds = self.parameters.get("timeout", 0)
         if type(microseconds) is not int or not 0 <= microseconds < 2**63:
@@ -114,34 +106,36 @@ class InferenceRequest:
 
 
 class InferenceAnswer(NamedTuple):
-    """The tensors that were asked for, and what is told beside them."""
+    """The requested tensors, and the answer's parameters."""
 
     tensors: tuple[tuple[TensorMetadata, Array], ...]
     parameters: Mapping[str, Any]
 
 
-class Model:
-    """What is the same for all requests to a model of the protocol, which does not hold its version."""
+class InferenceModel:
+    """Per-model data shared by all requests. It holds no reference to the loaded version."""
 
-    def __init__(self, loaded: LoadedModel, operation: InferenceOperation, metrics: Metrics) -> None:
+    def __init__(self, loaded: LoadedModel, operation: str, signature: Signature, metrics: Metrics) -> None:
         manifest = loaded.manifest
         self.operation = operation
-        self.name = f"{manifest.name}.{operation.name}"
+        self.compute = signature.compute
+        self.name = f"{manifest.name}.{operation}"
         self.version = str(manifest.version)
-        self.inputs = operation.inputs(manifest)
-        self.outputs = operation.outputs(manifest)
+        self.inputs = signature.inputs(manifest)
+        self.outputs = signature.outputs(manifest)
         self.statistics = Statistics()
-        self.meter = metrics.meter(manifest.name, operation.name)
+        self.meter = metrics.meter(manifest.name, operation)
         self.input_values = sum(tensor.row_values for tensor in self.inputs)
         self.input_bytes = sum(tensor.row_bytes for tensor in self.inputs)
-        self._defaults = operation.parameters()
+        self._parameters = signature.parameters
+        self._defaults = signature.parameters()
         self._outputs = {tensor.name: tensor for tensor in self.outputs}
 
     def input(self, name: str) -> TensorMetadata:
-        """The input of that name.
+        """Return the input of that name.
 
         Raises:
-            Unfit: there is none; says which there are.
+            Unfit: there is none; the message names those there are.
         """
         for tensor in self.inputs:
             if tensor.name == name:
@@ -149,7 +143,7 @@ class Model:
         raise Unfit(f"{self.name} has no such input; it takes {_names(self.inputs)}")
 
     def check_inputs(self, arrays: Mapping[str, Array]) -> None:
-        """Raises Unfit unless every input came, all with the same number of rows."""
+        """Raise Unfit unless every input came, all with the same number of rows."""
         missing = [tensor.name for tensor in self.inputs if tensor.name not in arrays]
         if missing:
             raise Unfit(f"{self.name} takes {_names(self.inputs)}; {', '.join(missing)} did not come")
@@ -157,15 +151,15 @@ class Model:
             raise Unfit(f"{self.name} takes as many rows of {' as of '.join(arrays)}")
 
     def check_outputs(self, names: Sequence[str]) -> None:
-        """Raises Unfit if an output is unknown, or asked for twice."""
+        """Raise Unfit if an output is unknown, or requested twice."""
         if not self._outputs.keys() >= set(names) or len(set(names)) < len(names):
             raise Unfit(f"{self.name} gives {_names(self.outputs)}, each once")
 
     def parameters(self, given: Mapping[str, Any]) -> Any:
-        """The operation's own parameters.
+        """Return the operation's options from the parameters of a request.
 
         Raises:
-            Unfit: unknown ones, or values that do not fit.
+            Unfit: a parameter is unknown, or its value does not fit.
         """
         if not given:
             return self._defaults
@@ -175,17 +169,18 @@ class Model:
         if not own:
             return self._defaults
         try:
-            return self.operation.parameters.model_validate(own)
+            return self._parameters.model_validate(own)
         except ValidationError as error:
-            raise unfit(error, "`parameters`", self.operation.parameters) from error
+            raise unfit(error, "`parameters`", self._parameters) from error
 
-    def answer(self, outcome: Outcome, wanted: Sequence[str]) -> InferenceAnswer:
-        """The outputs that are wanted of those that were made.
+    def answer(self, result: Result, wanted: Sequence[str]) -> InferenceAnswer:
+        """Return the requested outputs of a result.
 
         Raises:
-            Unfit: this request makes no output of a name that is wanted.
+            Unfit: this request gives no output of a requested name.
         """
-        lacking = [name for name in wanted if name not in outcome.arrays]
+        arrays = {name: array for name, array in result.arrays.items() if array is not None}
+        lacking = [name for name in wanted if name not in arrays]
         if lacking:
             raise Unfit(
                 f"{self.name} makes no {', '.join(lacking)} for this request: p_value and anomaly come only "
@@ -193,9 +188,9 @@ class Model:
                 "draws, a map only with the parameter `map`, and of the other scores those that the "
                 "statistic has"
             )
-        names = wanted or [name for name in self._outputs if name in outcome.arrays]
-        told = {name: value for name, value in outcome.told.items() if value is not None}
-        return InferenceAnswer(tuple((self._outputs[name], outcome.arrays[name]) for name in names), told)
+        names = wanted or [name for name in self._outputs if name in arrays]
+        parameters = {name: value for name, value in result.fields.items() if value is not None}
+        return InferenceAnswer(tuple((self._outputs[name], arrays[name]) for name in names), parameters)
 
 
 def _names(tensors: Sequence[TensorMetadata]) -> str:

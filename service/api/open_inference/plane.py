@@ -1,18 +1,19 @@
-"""The data plane: which models there are, what they are, and one way to infer; it knows no wire.
+"""The data plane: lists, describes and runs the models of the protocol, for REST and gRPC alike.
 
-REST and gRPC translate to and from it. A model of the protocol is named MODEL.OPERATION.
+A model of the protocol is named MODEL.OPERATION.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, TypeVar
 from weakref import WeakKeyDictionary
 
-from service.api.open_inference.model import InferenceAnswer, InferenceRequest, Model
-from service.api.open_inference.operations import OPERATIONS, Task
+from service.api.open_inference.model import InferenceAnswer, InferenceModel, InferenceRequest
+from service.api.open_inference.signatures import SIGNATURES
 from service.api.open_inference.tensors import TensorMetadata
+from service.api.operations.call import Call
 from service.api.probes import Lifecycle
 from service.errors import OperationNotOffered, UnknownModel
 from service.lifecycle.registry import Entry, Registry
@@ -30,15 +31,8 @@ Request = TypeVar("Request", bound=InferenceRequest)
 Written = TypeVar("Written")
 
 
-class Found(NamedTuple):
-    """A version, and the model of the protocol that one of its operations is."""
-
-    loaded: LoadedModel
-    model: Model
-
-
 class DataPlane:
-    """Answers what the protocol asks, of every model there is."""
+    """Answers the requests of the protocol, for every model."""
 
     def __init__(
         self, registry: Registry, metrics: Metrics, lifecycle: Lifecycle, settings: Settings
@@ -47,28 +41,28 @@ class DataPlane:
         self._registry = registry
         self._metrics = metrics
         self._lifecycle = lifecycle
-        self._models: WeakKeyDictionary[LoadedModel, dict[str, Model]] = WeakKeyDictionary()
+        self._models: WeakKeyDictionary[LoadedModel, dict[str, InferenceModel]] = WeakKeyDictionary()
 
     @property
     def live(self) -> bool:
-        """Whether the process should go on."""
+        """False if the process should be restarted."""
         return self._registry.healthy
 
     @property
     def ready(self) -> bool:
-        """Whether requests can be taken."""
+        """True if the service takes requests."""
         return self._registry.ready and not self._lifecycle.draining
 
     def server(self) -> dict[str, Any]:
-        """The server's metadata."""
+        """Return the server's metadata."""
         return {"name": SERVER, "version": release(), "extensions": list(EXTENSIONS)}
 
-    def find(self, name: str, version: str | None = None) -> Found:
-        """The model of that name.
+    def find(self, name: str, version: str | None = None) -> tuple[LoadedModel, InferenceModel]:
+        """Return the model of that name, and the version that it is an operation of.
 
         Raises:
-            UnknownModel, UnknownVersion, OperationNotOffered: there is none; says which there are.
-            Loading, LoadFailed: it is there, but cannot answer.
+            UnknownModel, UnknownVersion, OperationNotOffered: there is none; the message lists the others.
+            Loading, LoadFailed: the model cannot answer, or not yet.
         """
         model, dot, operation = name.rpartition(".")
         if not dot:
@@ -81,15 +75,15 @@ class DataPlane:
                 f"{loaded.manifest.name} has no such operation here; it has {', '.join(offered)}",
                 offered=offered,
             )
-        return Found(loaded, found)
+        return loaded, found
 
     def metadata(self, name: str, version: str | None = None) -> dict[str, Any]:
-        """A model's metadata; raises as `find` does."""
+        """Return a model's metadata; raises what `find` raises."""
         loaded, model = self.find(name, version)
         versions = [
             str(entry.version)
             for entry in self._registry.entries()
-            if entry.name == loaded.manifest.name and _offers(entry, model.operation.name)
+            if entry.name == loaded.manifest.name and _offers(entry, model.operation)
         ]
         return {
             "name": model.name,
@@ -100,7 +94,7 @@ class DataPlane:
         }
 
     def config(self, name: str, version: str | None = None) -> dict[str, Any]:
-        """A model's configuration, as Triton has it; raises as `find` does."""
+        """Return a model's configuration in Triton's form; raises what `find` raises."""
         _, model = self.find(name, version)
         return {
             "name": model.name,
@@ -115,8 +109,8 @@ class DataPlane:
         }
 
     def statistics(self, name: str | None = None, version: str | None = None) -> dict[str, Any]:
-        """The statistics of a model, or of all that are served; raises as `find` does."""
-        models = self._all() if name is None else [self.find(name, version).model]
+        """Return the statistics of a model, or of all that are served; raises what `find` raises."""
+        models = self._all() if name is None else [self.find(name, version)[1]]
         return {
             "model_stats": [
                 {"name": model.name, "version": model.version, **model.statistics.document}
@@ -125,7 +119,7 @@ class DataPlane:
         }
 
     def index(self, *, ready: bool = False) -> list[dict[str, str]]:
-        """Every model there is; what is not served, or not yet, by its bare name, with the reason."""
+        """List every model; a version that is not served, or not yet, by its bare name, with the reason."""
         listed = []
         for entry in self._registry.entries():
             names = [entry.name]
@@ -134,46 +128,45 @@ class DataPlane:
             elif ready:
                 continue
             state = _STATES.get(entry.state, "UNAVAILABLE")
-            told = {"version": str(entry.version), "state": state, "reason": entry.reason}
-            listed += [{"name": name, **told} for name in names]
+            version = {"version": str(entry.version), "state": state, "reason": entry.reason}
+            listed += [{"name": name, **version} for name in names]
         return listed
 
     async def load(self, name: str) -> None:
-        """Loads a model, by its name or that of one of its operations; raises as `Registry.load` does."""
+        """Load a model, named with or without an operation; raises what `Registry.load` raises."""
         await self._registry.load(name.partition(".")[0])
 
     async def unload(self, name: str) -> None:
-        """Lets go of a model, of all its operations; raises as `Registry.unload` does."""
+        """Unload a model and all its operations; raises what `Registry.unload` raises."""
         await self._registry.unload(name.partition(".")[0])
 
     async def infer(
         self,
-        found: Found,
+        loaded: LoadedModel,
+        model: InferenceModel,
         timing: Timing,
-        read: Callable[[Model], Request],
-        write: Callable[[Model, Request, InferenceAnswer], Awaitable[Written]],
+        read: Callable[[], Request],
+        write: Callable[[Request, InferenceAnswer], Awaitable[Written]],
     ) -> Written:
-        """Reads, computes and writes one request, as its wire reads and writes; and counts it.
+        """Read, compute and write one request, and count it. REST and gRPC pass how to read and write.
 
         Raises:
-            ServiceError: whatever is wrong with the request, or went wrong.
+            ServiceError: the request does not fit, or failed.
         """
-        loaded, model = found
         started_at = time.perf_counter()
         try:
-            request = read(model)
+            request = read()
             model.check_inputs(request.arrays)
             model.check_outputs(request.outputs)
-            parameters = model.parameters(request.parameters)
+            options = model.parameters(request.parameters)
             read_at = time.perf_counter()
-            task = Task(loaded, request.arrays, parameters, self.settings, timing)
-            outcome = await model.operation.infer(task)
-            answer = model.answer(outcome, request.outputs)
+            result = await model.compute(Call(loaded, options, request.arrays, self.settings, timing))
+            answer = model.answer(result, request.outputs)
             computed_at = time.perf_counter()
-            written = await write(model, request, answer)
+            written = await write(request, answer)
         except BaseException:
             seconds = time.perf_counter() - started_at
-            model.statistics.failed(seconds)
+            model.statistics.fail.add(seconds)
             model.meter.took(seconds)
             raise
         ended_at = time.perf_counter()
@@ -182,21 +175,21 @@ class DataPlane:
             rows, ended_at - started_at, read_at - started_at, timing, ended_at - computed_at
         )
         model.meter.took(ended_at - started_at)
-        model.meter.answered(timing.queue_seconds, rows, outcome.anomalies, outcome.p_values)
+        model.meter.answered(timing.queue_seconds, rows, result.anomalies, result.p_values)
         return written
 
-    def _models_of(self, loaded: LoadedModel) -> dict[str, Model]:
-        """The models of a version, by operation; made once."""
+    def _models_of(self, loaded: LoadedModel) -> dict[str, InferenceModel]:
+        """Return the models of a version by operation; made once."""
         models = self._models.get(loaded)
         if models is None:
             models = self._models[loaded] = {
-                name: Model(loaded, operation, self._metrics)
-                for name, operation in OPERATIONS.items()
+                name: InferenceModel(loaded, name, signature, self._metrics)
+                for name, signature in SIGNATURES.items()
                 if name in loaded.operations
             }
         return models
 
-    def _all(self) -> Iterator[Model]:
+    def _all(self) -> Iterator[InferenceModel]:
         for entry in self._registry.entries():
             if entry.state == "ready" and entry.loaded is not None:
                 yield from self._models_of(entry.loaded).values()
@@ -211,5 +204,5 @@ def _metadata(tensor: TensorMetadata) -> dict[str, Any]:
 
 
 def _configuration(tensor: TensorMetadata) -> dict[str, Any]:
-    """Its dimensions are a row's, since there is a largest batch."""
+    """Return a tensor's configuration; its dims are those of a row, since the model has a max_batch_size."""
     return {"name": tensor.name, "data_type": f"TYPE_{tensor.datatype}", "dims": list(tensor.row)}

@@ -1,6 +1,6 @@
-"""The protocol over gRPC, on a port of its own: what each call asks the data plane for.
+"""The Open Inference Protocol over gRPC, on its own port: what each call asks of the data plane.
 
-It needs the extra `grpc`; nothing else imports this module before the service is told to serve gRPC.
+It needs the extra `grpc`, so nothing imports this module unless gRPC is enabled.
 """
 
 from __future__ import annotations
@@ -9,64 +9,48 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any, Final
 
 import grpc
 import grpc.aio
 import numpy as np
 
+from service import errors
 from service.api.keys import Keys
 from service.api.open_inference import open_inference_pb2 as messages
-from service.api.open_inference.model import InferenceAnswer, InferenceRequest, Model
+from service.api.open_inference.model import InferenceAnswer, InferenceModel, InferenceRequest
 from service.api.open_inference.plane import DataPlane
 from service.api.open_inference.tensors import DTYPES, Array, Datatype
-from service.api.problems import rejection_of, sentence, told
-from service.errors import (
-    CannotListen,
-    DeadlineExceeded,
-    KeyMissing,
-    KeyUnknown,
-    Malformed,
-    NotEnabled,
-    NotFound,
-    Overloaded,
-    ServiceError,
-    Unavailable,
-    Unfit,
-)
+from service.api.problems import client_error, rejection_of, sentence
 from service.observe.metrics import Metrics
 from service.observe.timing import Timing
 from service.settings import Settings
 
 SERVICE: Final = "inference.GRPCInferenceService"
-CODES: Final[dict[type[ServiceError], grpc.StatusCode]] = {
-    Malformed: grpc.StatusCode.INVALID_ARGUMENT,
-    Unfit: grpc.StatusCode.INVALID_ARGUMENT,
-    KeyMissing: grpc.StatusCode.UNAUTHENTICATED,
-    KeyUnknown: grpc.StatusCode.PERMISSION_DENIED,
-    NotEnabled: grpc.StatusCode.PERMISSION_DENIED,
-    NotFound: grpc.StatusCode.NOT_FOUND,
-    Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
-    Unavailable: grpc.StatusCode.UNAVAILABLE,
-    DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
-    ServiceError: grpc.StatusCode.INTERNAL,
+CODES: Final[dict[type[errors.ServiceError], grpc.StatusCode]] = {
+    errors.Malformed: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.Unfit: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.KeyMissing: grpc.StatusCode.UNAUTHENTICATED,
+    errors.KeyUnknown: grpc.StatusCode.PERMISSION_DENIED,
+    errors.NotEnabled: grpc.StatusCode.PERMISSION_DENIED,
+    errors.NotFound: grpc.StatusCode.NOT_FOUND,
+    errors.Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.Unavailable: grpc.StatusCode.UNAVAILABLE,
+    errors.DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
+    errors.ServiceError: grpc.StatusCode.INTERNAL,
 }
-"""The code of each class of error; a subclass has its nearest ancestor's."""
+"""The gRPC status of each class of error; a subclass has that of its nearest ancestor."""
 _CONTENTS: Final[dict[Datatype, str]] = {"INT64": "int64_contents", "FP32": "fp32_contents"}
-"""Where an input's numbers are that do not come as bytes."""
-_PARAMETERS: Final = {
-    bool: "bool_param",
-    int: "int64_param",
-    float: "double_param",
-    str: "string_param",
-}
-"""Where a parameter of an answer stands."""
+"""Field of an input's contents, if they are not raw bytes."""
+_PARAMETERS: Final = {bool: "bool_param", int: "int64_param", float: "double_param", str: "string_param"}
+"""Field of an answer's parameter."""
 
 log = logging.getLogger(__name__)
 
 
 class RpcServer:
-    """Serves `inference.GRPCInferenceService`. Make one in any thread, `start` it in the event loop."""
+    """Serves `inference.GRPCInferenceService`; `start` must be awaited in the event loop."""
 
     def __init__(
         self, plane: DataPlane, metrics: Metrics, settings: Settings, keys: Keys | None = None
@@ -78,10 +62,10 @@ class RpcServer:
         self._server: Any = None
 
     async def start(self, port: int) -> None:
-        """Listens on the port of the host that HTTP has, and says where.
+        """Listen on a port of HTTP's host, and log the address.
 
         Raises:
-            CannotListen: something else may listen there.
+            CannotListen: the address cannot be listened on, for example because it is in use.
         """
         server = grpc.aio.server(
             options=[
@@ -105,13 +89,13 @@ class RpcServer:
         try:
             bound = server.add_insecure_port(f"{where}:{port}")
         except RuntimeError as error:
-            raise CannotListen(f"cannot serve gRPC on {where}:{port}; is the port in use?") from error
+            raise errors.CannotListen(f"cannot serve gRPC on {where}:{port}; is the port in use?") from error
         await server.start()
         self._server = server
         log.info("serving gRPC on %s:%d", where, bound)
 
     async def stop(self) -> None:
-        """Takes no more calls, and gives those in flight the time of a drain."""
+        """Refuse new calls, and wait up to `drain_seconds` for those in flight."""
         if self._server is not None:
             await self._server.stop(self._settings.drain_seconds)
 
@@ -122,7 +106,7 @@ class RpcServer:
                 if call not in (self._live, self._ready):
                     self._check_key(context)
                 return await call(request, context)
-            except Exception as error:  # whatever it is, the client gets a code and no internals
+            except Exception as error:  # the client gets a status and no internals
                 await self._fail(error, context)
             finally:
                 self._metrics.inflight.add(-1)
@@ -137,11 +121,11 @@ class RpcServer:
             self._keys.check(sent.get("authorization", ""), sent.get("x-api-key", ""))
 
     async def _fail(self, error: Exception, context: Any) -> None:
-        known = told(error, secrets.token_hex(16))
+        known = client_error(error, secrets.token_hex(16))
         if reason := rejection_of(known):
             self._metrics.rejected.labels(reason).inc()
         metadata: tuple[tuple[str, str], ...] = ()
-        if isinstance(known, Overloaded | Unavailable):
+        if isinstance(known, errors.Overloaded | errors.Unavailable):
             metadata = (("retry-after", str(known.retry_after_seconds)),)
         await context.abort(code_of(known), sentence(known), metadata)
 
@@ -154,13 +138,13 @@ class RpcServer:
     async def _model_ready(self, request: Any, _: Any) -> Any:
         try:
             self._plane.find(request.name, request.version)
-        except (NotFound, Unavailable):
+        except (errors.NotFound, errors.Unavailable):
             return messages.ModelReadyResponse(ready=False)
         return messages.ModelReadyResponse(ready=True)
 
     async def _server_metadata(self, _: Any, __: Any) -> Any:
         document = self._plane.server()
-        return messages.ServerMetadataResponse(**document | {"extensions": []})  # those are REST's alone
+        return messages.ServerMetadataResponse(**document | {"extensions": []})  # which REST has
 
     async def _model_metadata(self, request: Any, _: Any) -> Any:
         document = self._plane.metadata(request.name, request.version)
@@ -169,50 +153,53 @@ class RpcServer:
         return messages.ModelMetadataResponse(**document | tensors)
 
     async def _infer(self, message: Any, context: Any) -> Any:
-        found = self._plane.find(message.model_name, message.model_version)
+        loaded, model = self._plane.find(message.model_name, message.model_version)
         remaining = context.time_remaining()
         longest = self._settings.deadline_seconds
         try:
             async with asyncio.timeout(longest if remaining is None else min(longest, remaining)) as limit:
                 started_at = asyncio.get_running_loop().time()
 
-                def read(model: Model) -> InferenceRequest:
+                def read() -> InferenceRequest:
                     request = _request(model, message, self._settings.max_npy_inputs)
                     end = limit.when()
                     if request.timeout_seconds is not None and end is not None:
                         limit.reschedule(min(end, started_at + request.timeout_seconds))
                     return request
 
-                with found.loaded:  # until it has answered, though another version may take its place
-                    return await self._plane.infer(found, Timing(), read, _response)
+                write = partial(_response, model)
+                with loaded:  # which stays until it has answered
+                    return await self._plane.infer(loaded, model, Timing(), read, write)
         except TimeoutError as error:
-            raise DeadlineExceeded("the answer was not ready in time") from error
+            raise errors.DeadlineExceeded("the answer was not ready in time") from error
 
 
 def serialised(message: Any) -> bytes:
-    """A message as it travels."""
+    """Return a message as bytes."""
     whole: bytes = message.SerializeToString()
     return whole
 
 
-def code_of(error: ServiceError) -> grpc.StatusCode:
-    """The gRPC status of an error."""
+def code_of(error: errors.ServiceError) -> grpc.StatusCode:
+    """Return the gRPC status of an error."""
     return next(CODES[ancestor] for ancestor in type(error).__mro__ if ancestor in CODES)
 
 
-def _request(model: Model, message: Any, max_rows: int) -> InferenceRequest:
+def _request(model: InferenceModel, message: Any, max_rows: int) -> InferenceRequest:
     raw = message.raw_input_contents
     if raw and len(raw) != len(message.inputs):
-        raise Unfit(f"{len(raw)} raw contents came for {len(message.inputs)} inputs; each takes one")
+        raise errors.Unfit(f"{len(raw)} raw contents came for {len(message.inputs)} inputs; each takes one")
     if any(output.parameters for output in message.outputs):
-        raise Unfit("outputs have no parameters here; neither classification nor shared memory is offered")
+        raise errors.Unfit(
+            "outputs have no parameters here; neither classification nor shared memory is offered"
+        )
     arrays: dict[str, Array] = {}
     for place, given in enumerate(message.inputs):
         tensor = model.input(given.name)
         if tensor.name in arrays:
-            raise Unfit(f"`{tensor.name}` came twice")
+            raise errors.Unfit(f"`{tensor.name}` came twice")
         if raw and given.HasField("contents"):
-            raise Unfit(f"`{tensor.name}` must have either contents or raw contents, and not both")
+            raise errors.Unfit(f"`{tensor.name}` must have either contents or raw contents, and not both")
         tensor.check(given.datatype, given.shape, max_rows)
         if raw:
             contents = raw[place]
@@ -229,12 +216,12 @@ def _parameters(given: Mapping[str, Any]) -> dict[str, Any]:
     for name, parameter in given.items():
         kind = parameter.WhichOneof("parameter_choice")
         if kind is None:
-            raise Unfit("a parameter has no value of a kind that is known here")
+            raise errors.Unfit("a parameter has no value of a kind that is known here")
         parameters[name] = getattr(parameter, kind)
     return parameters
 
 
-async def _response(model: Model, request: InferenceRequest, answer: InferenceAnswer) -> Any:
+async def _response(model: InferenceModel, request: InferenceRequest, answer: InferenceAnswer) -> Any:
     response = messages.ModelInferResponse(model_name=model.name, model_version=model.version, id=request.id)
     for name, value in answer.parameters.items():
         setattr(response.parameters[name], _PARAMETERS[type(value)], value)

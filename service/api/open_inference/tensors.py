@@ -1,6 +1,6 @@
-"""Tensors of the protocol: what a model takes and gives, and how their contents become arrays.
+"""Tensors of the protocol: their metadata, and the conversion of their contents to arrays and back.
 
-https://github.com/kserve/open-inference-protocol, and Triton's extension for binary data. Shapes: the first
+Source: https://github.com/kserve/open-inference-protocol, and Triton's extension for binary data. The first
 axis of every tensor is rows, and -1 in metadata.
 """
 
@@ -25,14 +25,14 @@ DTYPES: Final[dict[Datatype, np.dtype[Any]]] = {
     "FP32": np.dtype("<f4"),
     "FP64": np.dtype("<f8"),
 }
-"""The protocol's names, and how their elements lie in a body."""
+"""The protocol's datatypes, and the layout of their elements in a body."""
 _JSON_KINDS: Final[dict[Datatype, str]] = {"BOOL": "b", "INT64": "iu", "FP32": "iuf", "FP64": "iuf"}
-"""Kinds of numpy that JSON's numbers may come as; an integer is a number too."""
+"""numpy kinds of the JSON numbers that are taken for a datatype; integers are taken for floats."""
 
 
 @dataclass(frozen=True, slots=True)
 class TensorMetadata:
-    """A tensor that a model takes or gives: rows of a shape."""
+    """An input or output of a model: rows of one shape."""
 
     name: str
     datatype: Datatype
@@ -40,21 +40,21 @@ class TensorMetadata:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """With -1 for the rows, of which there may be any number."""
+        """The shape, with -1 for any number of rows."""
         return (-1, *self.row)
 
     @property
     def row_values(self) -> int:
-        """Elements of a row."""
+        """Number of elements in a row."""
         return math.prod(self.row)
 
     @property
     def row_bytes(self) -> int:
-        """Bytes of a row."""
+        """Size of a row in bytes."""
         return self.row_values * DTYPES[self.datatype].itemsize
 
     def check(self, datatype: str, shape: Sequence[int], max_rows: int) -> None:
-        """Refuses a tensor that says it is another, before its contents are looked at.
+        """Check the declared datatype and shape of a tensor, before its contents are read.
 
         Raises:
             Unfit: another datatype or shape, or no rows.
@@ -69,7 +69,7 @@ class TensorMetadata:
             raise LimitExceeded(f"`{self.name}` has {shape[0]} rows, at most {max_rows} are taken")
 
     def from_bytes(self, data: bytes | memoryview, shape: Sequence[int]) -> Array:
-        """A tensor's contents as they lie in a body: row-major, little-endian, without padding.
+        """Return a tensor from its bytes: row-major, little-endian, without padding.
 
         Raises:
             Unfit: more or fewer bytes than the shape has.
@@ -78,14 +78,14 @@ class TensorMetadata:
         wanted = math.prod(shape) * dtype.itemsize
         if len(data) != wanted:
             raise Unfit(f"`{self.name}` has {len(data)} bytes; its shape and datatype have {wanted}")
-        # a copy, because in the body it may lie at an odd address, where sums are made in another order
+        # a copy, because the address in the body may be unaligned, and sums then have another order
         return np.frombuffer(data, dtype).reshape(shape).copy()
 
     def from_values(self, values: Sequence[Any], shape: Sequence[int]) -> Array:
-        """A tensor's contents as JSON has them: nested lists, or flat in row-major order.
+        """Return a tensor from its JSON: nested lists, or flat in row-major order.
 
         Raises:
-            Unfit: not such numbers, or more or fewer than the shape has.
+            Unfit: the values do not have the datatype or the shape.
         """
         try:
             array = np.array(values)
@@ -99,9 +99,9 @@ class TensorMetadata:
             raise Unfit(
                 f"the data of `{self.name}` have shape {list(array.shape)}; its shape is {list(shape)}"
             )
-        with np.errstate(over="ignore"):  # what overflows float32 is refused by its value
+        with np.errstate(over="ignore"):  # values that overflow float32 are refused later
             return array.reshape(shape).astype(DTYPES[self.datatype])
 
     def to_bytes(self, array: Array) -> memoryview:
-        """What `from_bytes` reads."""
+        """Return the bytes that `from_bytes` reads."""
         return np.ascontiguousarray(array, DTYPES[self.datatype]).data.cast("B")

@@ -1,7 +1,7 @@
-"""Requests and answers as REST has them: a JSON document, and after it the tensors that travel as bytes.
+"""Requests and answers over REST: a JSON document, and after it the tensors that are sent as bytes.
 
-The document's length is in the header `Inference-Header-Content-Length` wherever tensors follow it; a length
-of 0 means that the body is one tensor and nothing else. Source: Triton's extension for binary data,
+If tensors follow the document, the header `Inference-Header-Content-Length` holds its length; a length of 0
+means that the body is one tensor and nothing else. Source: Triton's extension for binary data,
 https://github.com/triton-inference-server/server/blob/main/docs/protocol/extension_binary_data.md.
 """
 
@@ -18,7 +18,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from service.api.answer import JSON, Answer, array_in_pieces, to_json
-from service.api.open_inference.model import InferenceAnswer, InferenceRequest, Model
+from service.api.open_inference.model import InferenceAnswer, InferenceModel, InferenceRequest
 from service.api.open_inference.tensors import Array, TensorMetadata
 from service.api.problems import unfit
 from service.errors import BodyTooLarge, LimitExceeded, Malformed, Unfit, UnsupportedMedia
@@ -89,17 +89,17 @@ _MOST_AXES: Final = 8
 _MOST_DIGITS: Final = 20
 _LONGEST_REPEATED: Final = 2**10
 Parameters = dict[str, Any]
-"""Of any kind, because what pydantic says of a misfit would hold the client's key."""
+"""Values of any type, because pydantic's error for a misfit would repeat the client's key."""
 
 
 class _Document(BaseModel):
-    """Base of what a request's document is made of; keys that the protocol may get some day pass."""
+    """Base of the parts of a request's document; unknown keys pass, as the protocol may get new ones."""
 
     model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False)
 
 
 class InputDocument(_Document):
-    """An input tensor: its contents here, or their size among the bytes that follow."""
+    """An input tensor: its contents, or their size among the bytes that follow."""
 
     name: str
     shape: Annotated[list[Annotated[int, Field(ge=0, lt=2**53)]], Field(max_length=_MOST_AXES)]
@@ -109,14 +109,14 @@ class InputDocument(_Document):
 
 
 class OutputDocument(_Document):
-    """An output that is wanted."""
+    """A requested output."""
 
     name: str
     parameters: Parameters = {}
 
 
 class RequestDocument(_Document):
-    """What a request's JSON says."""
+    """The JSON document of a request."""
 
     id: str = ""
     parameters: Parameters = {}
@@ -126,30 +126,30 @@ class RequestDocument(_Document):
 
 @dataclass(frozen=True, slots=True)
 class WireRequest(InferenceRequest):
-    """A request, and how its answer has to be written."""
+    """A request, and the encoding of its answer."""
 
     binary_outputs: bool = False
-    """Whether outputs travel as bytes, where `binary_by_name` does not say."""
+    """True to send outputs as bytes, unless `binary_by_name` says otherwise."""
     binary_by_name: Mapping[str, bool] = field(default_factory=dict)
 
     def is_binary(self, name: str) -> bool:
-        """Whether an output travels as bytes."""
+        """Return True if an output is sent as bytes."""
         return self.binary_by_name.get(name, self.binary_outputs)
 
 
-def body_limit(model: Model, settings: Settings, *, has_length: bool) -> int:
-    """The most bytes a request can sensibly have: all rows as JSON, or, if it has bytes, as these."""
+def body_limit(model: InferenceModel, settings: Settings, *, has_length: bool) -> int:
+    """Return the most bytes a request can sensibly have: all rows as JSON and, if bytes follow, as bytes."""
     size = settings.max_json_inputs * model.input_values * _JSON_BYTES_PER_VALUE
     if has_length:
         size += settings.max_npy_inputs * model.input_bytes
     return min(settings.max_body_bytes, size + _ENVELOPE_BYTES)
 
 
-def read_request(model: Model, body: bytes, json_length: str, settings: Settings) -> WireRequest:
-    """A request to a model, of its body and the header that says how long its document is, or nothing.
+def read_request(model: InferenceModel, body: bytes, json_length: str, settings: Settings) -> WireRequest:
+    """Return a request from its body and the header `Inference-Header-Content-Length`, which may be empty.
 
     Raises:
-        Malformed, Unfit, LimitExceeded: it cannot be read, or does not fit.
+        Malformed, Unfit, LimitExceeded: the request cannot be read, or does not fit.
     """
     if not json_length:
         return _from_document(model, body, memoryview(b""), settings)
@@ -164,8 +164,8 @@ def read_request(model: Model, body: bytes, json_length: str, settings: Settings
     return _from_document(model, body[:end], memoryview(body)[end:], settings)
 
 
-def _from_raw(model: Model, body: bytes, settings: Settings) -> WireRequest:
-    """One tensor and nothing else: as many rows as it has bytes for; answered by bytes."""
+def _from_raw(model: InferenceModel, body: bytes, settings: Settings) -> WireRequest:
+    """Return a request whose body is one tensor, of as many rows as its bytes hold; the answer is binary."""
     if len(model.inputs) > 1:
         raise Unfit(f"{model.name} takes several inputs, so the body cannot be one tensor alone")
     tensor = model.inputs[0]
@@ -176,7 +176,7 @@ def _from_raw(model: Model, body: bytes, settings: Settings) -> WireRequest:
     return WireRequest(arrays, binary_outputs=True)
 
 
-def _from_document(model: Model, text: bytes, rest: memoryview, settings: Settings) -> WireRequest:
+def _from_document(model: InferenceModel, text: bytes, rest: memoryview, settings: Settings) -> WireRequest:
     limits = (settings.max_json_inputs, settings.max_npy_inputs)
     read = _repeated_layout if rest and len(text) <= _LONGEST_REPEATED else _layout
     layout = read(model, text, *limits)
@@ -201,12 +201,12 @@ def _from_document(model: Model, text: bytes, rest: memoryview, settings: Settin
 
 
 class _Layout(NamedTuple):
-    """What a request's document says of its tensors, its answer, and the bytes that follow."""
+    """The content of a request's document: its tensors, its answer, and the bytes that follow."""
 
     tensors: tuple[tuple[TensorMetadata, InputDocument, int, int], ...]
-    """Each input, what is said of it, and where among those bytes it lies."""
+    """Each input, its part of the document, and the start and end of its bytes."""
     end: int
-    """How many bytes follow."""
+    """Number of bytes that follow."""
     parameters: Parameters
     outputs: tuple[str, ...]
     id: str
@@ -214,7 +214,7 @@ class _Layout(NamedTuple):
     binary_by_name: Mapping[str, bool]
 
 
-def _layout(model: Model, text: bytes, max_json_inputs: int, max_npy_inputs: int) -> _Layout:
+def _layout(model: InferenceModel, text: bytes, max_json_inputs: int, max_npy_inputs: int) -> _Layout:
     try:
         document = RequestDocument.model_validate_json(text)
     except ValidationError as error:
@@ -246,7 +246,7 @@ def _layout(model: Model, text: bytes, max_json_inputs: int, max_npy_inputs: int
 
 
 _repeated_layout = lru_cache(maxsize=256)(_layout)
-"""For documents before bytes: a client that asks for as many rows again sends the same one."""
+"""Cached for documents before bytes: a client that sends the same number of rows repeats its document."""
 
 
 def _is_binary(output: OutputDocument) -> bool:
@@ -265,8 +265,10 @@ def _flag(parameters: Parameters, name: str) -> bool:
     return value
 
 
-async def written(model: Model, request: WireRequest, answer: InferenceAnswer, settings: Settings) -> Answer:
-    """An answer as its request wants it.
+async def written(
+    model: InferenceModel, request: WireRequest, answer: InferenceAnswer, settings: Settings
+) -> Answer:
+    """Return an answer in the encoding that its request asks for.
 
     Raises:
         LimitExceeded: more rows than are answered in JSON.
@@ -297,20 +299,20 @@ async def written(model: Model, request: WireRequest, answer: InferenceAnswer, s
 
 
 @lru_cache(maxsize=256)
-def _opening(model: Model) -> bytes:
-    """How an answer's document begins."""
+def _opening(model: InferenceModel) -> bytes:
+    """Return the beginning of an answer's document."""
     return to_json({"model_name": model.name, "model_version": model.version})[:-1]
 
 
 @lru_cache(maxsize=256)
 def _description(tensor: TensorMetadata, shape: tuple[int, ...], size: int | None) -> bytes:
-    """What is said of an output before its data; its size if these are bytes after the document."""
-    told: dict[str, Any] = {"name": tensor.name, "datatype": tensor.datatype, "shape": list(shape)}
-    return to_json(told | ({} if size is None else {"parameters": {"binary_data_size": size}}))[:-1]
+    """Return an output's JSON without its data; `size` is that of its bytes after the document, if any."""
+    fields: dict[str, Any] = {"name": tensor.name, "datatype": tensor.datatype, "shape": list(shape)}
+    return to_json(fields | ({} if size is None else {"parameters": {"binary_data_size": size}}))[:-1]
 
 
 async def _values(array: Array, settings: Settings) -> Sequence[bytes]:
-    """JSON of a tensor's contents, flat."""
+    """Return the JSON of a tensor's contents, flat and in pieces."""
     if len(array) > settings.max_json_count:
         raise LimitExceeded(
             f"{len(array)} rows are more than the {settings.max_json_count} that are answered in JSON; ask "

@@ -1,1 +1,1 @@
-"""The operations without a wire: typed options and arrays in, arrays out."""
+"""The operations, without a wire: typed options and arrays in, arrays and fields out."""

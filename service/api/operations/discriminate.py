@@ -1,26 +1,27 @@
-"""The discriminator's judgements of items, by name."""
+"""Scoring items by a GAN's discriminator."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from service.api.operations.call import Call, Result
+from service.api.operations.options import NoOptions
 from service.format.manifest import Manifest
-from service.numerics.noise import Doubles, Floats
-from service.observe.timing import Timing
-from service.runtime.model import LoadedModel
 
 
-async def judgements(loaded: LoadedModel, inputs: Floats, timing: Timing) -> dict[str, Doubles]:
-    """What the discriminator says of items (B, *item), each (B,), by the names of `Judgement`.
+async def discriminate(call: Call[NoOptions]) -> Result:
+    """Return the discriminator's logit and probability of each item (B, *item), each (B,).
 
-    The optimal discriminator is p_data / (p_data + p_G), whose logit is the log density ratio; where the
-    training gives none, that is left out. Source: Goodfellow et al. 2014, arXiv:1406.2661, proposition 1.
+    The optimal discriminator is p_data / (p_data + p_G), whose logit is the log density ratio; it is None
+    if the discriminator was trained in a way that gives none. Source: Goodfellow et al. 2014,
+    arXiv:1406.2661, proposition 1.
     """
-    logits = (await loaded.discriminate(inputs, timing)).astype(np.float64)
-    judged = {"logit": logits, "probability": np.exp(-np.logaddexp(0.0, -logits))}
-    return judged | {"log_density_ratio": logits} if gives_ratios(loaded.manifest) else judged
+    logits = (await call.loaded.discriminate(call.items(), call.timing)).astype(np.float64)
+    ratios = logits if gives_ratios(call.loaded.manifest) else None
+    probabilities = np.exp(-np.logaddexp(0.0, -logits))
+    return Result({"logit": logits, "probability": probabilities, "log_density_ratio": ratios})
 
 
 def gives_ratios(manifest: Manifest) -> bool:
-    """Whether the discriminator's logits are log density ratios."""
+    """Return True if the discriminator's logits are log density ratios."""
     return manifest.discriminator is not None and manifest.discriminator.flaw is None

@@ -1,101 +1,135 @@
-"""Options of sampling, checked and completed before any work."""
+"""Sampling the prior: every sample kept, or chosen among proposals by the discriminator."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal
+from collections.abc import Sequence
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 from pydantic import Field
 
-from service.api.answer import NPY, PNG
-from service.api.operations.options import Body, Count, Seed
+from service.api.operations.call import Call, Result
+from service.api.operations.options import Body, Count
 from service.errors import LimitExceeded, Unfit
-from service.runtime.filtered_sampling import FilteredSamples
+from service.numerics import noise
+from service.runtime.filtered_sampling import joined
 from service.runtime.model import LoadedModel
 from service.settings import Settings
 
 DEFAULT_BUDGET: Final = 16
 
 
-class SampleRequest(Body):
-    """What to draw. Sample i of a seed depends on the version, the seed, the method and i alone."""
+class SampleOptions(Body):
+    """Options of sampling."""
 
-    count: Count = 1
-    """How many samples: offset, offset + 1, ... Left out, a density picture has as many as it may have."""
-    seed: Seed | None = None
-    """Names the noise; a fresh one is drawn, and answered, if null."""
-    offset: Annotated[int, Field(ge=0, lt=2**53)] = 0
-    """The first sample's number."""
     temperature: Annotated[float, Field(ge=0, le=10)] = 1.0
-    """Scales the prior's standard deviation: below 1 typical, above 1 unusual samples."""
+    """Factor on the prior's standard deviation: below 1 for typical samples, above 1 for unusual ones."""
     output: Literal["mean", "draw"] = "mean"
-    """The likelihood's mean, or a draw from the likelihood (VAE)."""
+    """`mean`: the likelihood's mean. `draw`: a random draw from the likelihood (VAE)."""
     method: Literal["direct", "rejection", "resample", "metropolis"] = "direct"
-    """`direct`: the prior pushed forward, every sample kept. The others choose each sample among proposals
-    of its own by the discriminator's logit (GAN): `rejection` the first accepted one, `resample` one by
-    importance, `metropolis` the last accepted one of a chain that starts at a real item."""
+    """`direct` pushes the prior forward and keeps every sample. The other methods choose each sample among
+    its own proposals by the discriminator's logit (GAN): `rejection` takes the first accepted one,
+    `resample` one by importance, `metropolis` the last accepted one of a chain that starts at a real item."""
     budget: Count | None = None
-    """Proposals for each sample, 16 if null; not for `direct`."""
-    return_latents: bool = False
-    """Whether the JSON answer holds the latents too."""
+    """Proposals per sample; null means 16. Not for `direct`."""
 
 
-def settled(
-    request: SampleRequest, loaded: LoadedModel, media_type: str, settings: Settings
-) -> SampleRequest:
-    """The request with its count and budget as they are meant, checked before any work.
+AnyOptions = TypeVar("AnyOptions", bound=SampleOptions)
+
+
+def completed(options: AnyOptions, count: int, loaded: LoadedModel, settings: Settings) -> AnyOptions:
+    """Return the options with their budget filled in, checked for `count` samples before any work.
 
     Raises:
         OperationNotOffered: the version has no discriminator to choose by.
-        LimitExceeded: more samples or proposals than are answered as that media type.
+        LimitExceeded: too many samples or proposals.
         Unfit: options that exclude each other.
     """
-    if media_type == PNG and loaded.makes_densities and "count" not in request.model_fields_set:
-        request = request.model_copy(update={"count": settings.max_json_count})
-    check_count(request.count, media_type, settings)
-    if request.method != "direct":
-        return request.model_copy(update={"budget": _settled_budget(request, loaded, settings)})
-    if request.budget is not None:
+    if count > settings.max_count:
+        raise LimitExceeded(f"count is {count}, at most {settings.max_count} are taken")
+    if options.method != "direct":
+        return options.model_copy(update={"budget": _budget(options, count, loaded, settings)})
+    if options.budget is not None:
         raise Unfit("`budget` is for the methods rejection, resample and metropolis; leave it out")
-    return request
+    return options
 
 
-def check_count(count: int, media_type: str, settings: Settings) -> None:
-    """Raises LimitExceeded if more samples are asked for than are answered as that media type."""
-    limit = settings.max_count if media_type == NPY else settings.max_json_count
-    if count > limit:
-        hint = f"; ask for {NPY} to get more" if media_type != NPY else ""
-        raise LimitExceeded(f"count is {count}, at most {limit} go into {media_type}{hint}")
-
-
-def _settled_budget(request: SampleRequest, loaded: LoadedModel, settings: Settings) -> int:
-    """How many proposals each sample has; raises as `settled` does where none may be chosen among."""
-    loaded.filter(request.method)
-    if request.temperature != 1.0:
+def _budget(options: SampleOptions, count: int, loaded: LoadedModel, settings: Settings) -> int:
+    """Return the number of proposals per sample; raises what `completed` raises."""
+    loaded.filter(options.method)
+    if options.temperature != 1.0:
         raise Unfit(
-            f"`temperature` is {request.temperature:g}; the method {request.method} takes 1 alone, since the "
+            f"`temperature` is {options.temperature:g}; the method {options.method} takes 1 alone, since the "
             "discriminator was calibrated for samples of the prior as it is"
         )
-    if request.output != "mean":
-        raise Unfit(f"the output `draw` is for the method direct; {request.method} takes `mean`")
-    budget = DEFAULT_BUDGET if request.budget is None else request.budget
+    if options.output != "mean":
+        raise Unfit(f"the output `draw` is for the method direct; {options.method} takes `mean`")
+    budget = DEFAULT_BUDGET if options.budget is None else options.budget
     if budget > settings.max_budget:
         raise LimitExceeded(f"budget is {budget}, at most {settings.max_budget} are taken")
-    if request.count * budget > settings.max_proposals:
+    if count * budget > settings.max_proposals:
         raise LimitExceeded(
-            f"{request.count} samples of {budget} proposals are {request.count * budget}, over the limit of "
+            f"{count} samples of {budget} proposals are {count * budget}, over the limit of "
             f"{settings.max_proposals} a request; ask for fewer samples or a smaller budget"
         )
     return budget
 
 
-def told_of(request: SampleRequest, chosen: FilteredSamples | None) -> dict[str, Any]:
-    """What the answer tells of how its samples were chosen."""
-    told: dict[str, Any] = {"method": request.method, "budget": request.budget, "acceptance_rate": None}
-    if chosen is None:
-        return told | {"effective_sample_size": None, "unfilled": None}
-    if request.method != "resample":
-        told["acceptance_rate"] = float(chosen.accepted.mean()) / (request.budget or 1)
-    return told | {
-        "effective_sample_size": float(chosen.effective_sample_sizes.mean()),
-        "unfilled": int((~chosen.filled).sum()),
-    }
+async def sample(
+    call: Call[AnyOptions], seed: int, start: int, count: int, *, admitted: bool = False
+) -> Result:
+    """Return the samples start .. start + count - 1 of a seed, (B, *item), by completed options.
+
+    Samples that were chosen come with their latents (B, D) and the fields of `SampleAnswer` on the choice.
+    `admitted` samples belong to an answer that has begun: a full queue does not refuse them.
+    """
+    options = call.options
+    if options.method != "direct":
+        return await _filtered(call, options, [(seed, start, count)], admitted=admitted)
+    samples = await call.loaded.sample(
+        seed, start, count, options.temperature, options.output, call.timing, admitted=admitted
+    )
+    return Result({"samples": samples})
+
+
+async def sample_at(call: Call[SampleOptions]) -> Result:
+    """Return the samples (B, *item) that the rows of the arrays `seed` and `index` name, as `sample` does.
+
+    Raises:
+        OperationNotOffered, LimitExceeded, Unfit: as `completed`; also Unfit for seeds out of range.
+    """
+    seeds, indices, timing = call.arrays["seed"], call.arrays["index"], call.timing
+    run = noise.only_run(seeds, indices)  # nearly always
+    for name, values in (("seed", seeds), ("index", indices)):
+        lowest, highest = (values[0], values[-1]) if run else (values.min(), values.max())
+        if lowest < 0 or highest > noise.MAX_SEED:
+            raise Unfit(f"`{name}` takes integers from 0 to 2^53 - 1")
+    options = completed(call.options, len(seeds), call.loaded, call.settings)
+    if options.method != "direct":
+        return await _filtered(call, options, noise.runs_of(seeds, indices))
+    how = (options.temperature, options.output, timing)
+    if run is not None:
+        return Result({"samples": await call.loaded.sample(*run, *how)})
+    return Result({"samples": await call.loaded.sample_at(seeds, indices, *how)})
+
+
+async def _filtered(
+    call: Call[Any],
+    options: SampleOptions,
+    runs: Sequence[tuple[int, int, int]],
+    *,
+    admitted: bool = False,
+) -> Result:
+    """Return the samples of runs (seed, start, count), each chosen among its proposals."""
+    method, budget = options.method, options.budget
+    assert method != "direct"
+    assert budget is not None, "the options are completed"
+    chooser = call.loaded.filter(method)
+    chosen = joined(
+        [await chooser.sample(*run, method, budget, call.timing, admitted=admitted) for run in runs]
+    )
+    fields: dict[str, Any] = {"method": method, "budget": budget}
+    if method != "resample":
+        fields["acceptance_rate"] = float(chosen.accepted.mean()) / budget
+    fields["effective_sample_size"] = float(chosen.effective_sample_sizes.mean())
+    fields["unfilled"] = int((~chosen.filled).sum())
+    return Result({"samples": chosen.samples, "latents": chosen.latents}, fields)

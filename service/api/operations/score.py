@@ -1,121 +1,96 @@
-"""How a request is scored: its options, completed by the version's defaults, and what is told of it."""
+"""Scoring items by bounds on their log-likelihood or by noise-free statistics, with calibrated p-values."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Annotated, Any, Final, get_args
+from typing import Annotated, Final, get_args
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
+from service.api.operations.call import Call, Result
 from service.api.operations.options import Body, Count, Seed
 from service.errors import LimitExceeded, Unfit
 from service.format.manifest import UNITS, Bound, Manifest, ScoreDefaults, Statistic
 from service.numerics.calibration import Correction
-from service.numerics.noise import Doubles, Floats
-from service.observe.timing import Timing
-from service.runtime.model import LoadedModel
-from service.runtime.scorer import Scores
+from service.numerics.noise import Floats
 from service.settings import Settings
 
 _BOUNDS: Final[tuple[Statistic, ...]] = get_args(Bound)
+# for versions without defaults
 _DRAWS: Final = 16
 _SEED: Final = 0
 _ALPHA: Final = 0.01
-"""How a version is scored that has no defaults."""
 
 
 class ScoreOptions(Body):
-    """How to score; what is left out is taken from the model's manifest."""
+    """Options of scoring. The model's manifest has the values of those left out."""
 
     statistic: Statistic | None = None
-    """What `surprise` is: the negative of a bound on log p(x), or `corrected` or `path`, which have no noise
-    (VAE); or a distance (GAN). Where a VAE's is free of noise its bounds are told beside it, unless it is
-    named here: then it takes a single pass."""
+    """The statistic behind `surprise`: the negative of a bound on log p(x), or `corrected` or `path`, which
+    are deterministic (VAE); or a distance (GAN). If the default statistic is deterministic, the answer also
+    has the ELBO bounds of a VAE. Naming the statistic here leaves them out and costs a single pass."""
     draws: Count | None = None
-    """Latent draws per item of the bounds; more draws, smaller standard errors."""
+    """Latent draws per item for the bounds. More draws give smaller standard errors."""
     seed: Seed | None = None
-    """Names the draws, which are the same for every row."""
+    """Seed of the draws, which are the same for every row."""
     alpha: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """The share of ordinary items that may be flagged as anomalies; with a correction, the share of the
-    flagged that may be ordinary."""
+    """The share of ordinary items that may be flagged as anomalies. With a correction: the share of the
+    flagged items that may be ordinary."""
     correction: Correction = "none"
-    """`benjamini-hochberg`: hold the false discovery rate, the expected share of ordinary items among the
-    flagged, at most at alpha over the items of this request."""
+    """`benjamini-hochberg` keeps the false discovery rate (the expected share of ordinary items among the
+    flagged ones) at or below alpha over the items of this request."""
     map: bool = False
-    """Whether to tell how surprising each value of an item is too; as npy or PNG, that alone is answered."""
+    """Also answer how surprising each value of an item is. An npy or PNG answer holds that alone."""
 
 
-@dataclass(frozen=True, slots=True)
-class Scored:
-    """Scores, and how they were made."""
+async def score(call: Call[ScoreOptions]) -> Result:
+    """Return the scores of items (B, *item), their surprises and, where calibrated, p-values, each (B,).
 
-    how: ScoreDefaults
-    correction: Correction
-    scores: Scores
-
-    @property
-    def told(self) -> dict[str, Any]:
-        """What an answer tells of all rows."""
-        how = self.how
-        return {
-            "statistic": how.statistic,
-            "draws": how.draws,
-            "seed": how.seed,
-            "alpha": how.alpha,
-            "correction": self.correction,
-            "threshold": self.scores.threshold,
-            "unit": UNITS[how.statistic],
-        }
-
-    @property
-    def tensors(self) -> dict[str, Doubles | NDArray[np.bool_] | None]:
-        """What an answer tells of each row, (B,) by name; None is what was not measured or calibrated."""
-        scores = self.scores
-        return {
-            **scores.columns,
-            "surprise": scores.surprise,
-            "p_value": scores.p_value,
-            "anomaly": scores.anomaly,
-        }
-
-    @property
-    def flagged(self) -> int:
-        """How many rows are anomalies."""
-        return 0 if self.scores.anomaly is None else int(self.scores.anomaly.sum())
-
-    @property
-    def p_values(self) -> Sequence[float]:
-        """Those of the rows, or none."""
-        return () if self.scores.p_value is None else self.scores.p_value.tolist()
-
-
-async def scored_as(
-    options: ScoreOptions, loaded: LoadedModel, inputs: Floats, settings: Settings, timing: Timing
-) -> Scored:
-    """Scores items (B, *item) as the options say, and the version's defaults where they do not.
+    With the option `map`, also return `map`, (B, *item).
 
     Raises:
-        Unfit: the version lacks the statistic, the statistic has no draws, or no p-values to correct.
+        Unfit: the version lacks the statistic or the map, the statistic has no draws, or there are no
+            p-values to correct.
         LimitExceeded: too many draws, or an alpha below what the calibration can resolve.
     """
-    how = complete(options, loaded.manifest)
-    _check_draws(how, len(inputs), settings)
-    scores = await loaded.scorer.score(inputs, how, timing, options.correction)
-    return Scored(how, options.correction, scores)
+    items, options, scorer = call.items(), call.options, call.loaded.scorer
+    how = _checked(call)
+    maps = {"map": await call.loaded.surprise_map(items, call.timing)} if options.map else {}
+    scores = await scorer.score(items, how, call.timing, options.correction)
+    p_values, anomalies = scores.p_value, scores.anomaly
+    fields = {
+        "statistic": how.statistic,
+        "draws": how.draws,
+        "seed": how.seed,
+        "alpha": how.alpha,
+        "correction": options.correction,
+        "threshold": scores.threshold,
+        "unit": UNITS[how.statistic],
+    }
+    return Result(
+        {**scores.columns, "surprise": scores.surprise, "p_value": p_values, "anomaly": anomalies, **maps},
+        fields,
+        0 if anomalies is None else int(anomalies.sum()),
+        () if p_values is None else p_values.tolist(),
+    )
 
 
-def check_scored_as(options: ScoreOptions, loaded: LoadedModel, rows: int, settings: Settings) -> None:
-    """Raises what `scored_as` raises for that many items, before any other work for them."""
-    how = complete(options, loaded.manifest)
-    _check_draws(how, rows, settings)
-    loaded.scorer.check(how, options.correction)
+async def surprise_map(call: Call[ScoreOptions]) -> Floats:
+    """Return `score`'s map (B, *item) alone; raises what `score` raises."""
+    items = call.items()
+    _checked(call)
+    return await call.loaded.surprise_map(items, call.timing)
 
 
-def complete(options: ScoreOptions, manifest: Manifest) -> ScoreDefaults:
-    """How to score: the options, and for what they leave out the version's defaults.
+def _checked(call: Call[ScoreOptions]) -> ScoreDefaults:
+    """Return the completed options, once everything is checked that `score` may refuse."""
+    how = completed(call.options, call.loaded.manifest)
+    _check_draws(how, len(call.arrays["inputs"]), call.settings)
+    call.loaded.scorer.check(how, call.options.correction)
+    return how
+
+
+def completed(options: ScoreOptions, manifest: Manifest) -> ScoreDefaults:
+    """Return the options, with the version's defaults for those left out.
 
     Raises:
         Unfit: the version lacks the statistic, or the statistic has no draws.
@@ -143,7 +118,7 @@ def complete(options: ScoreOptions, manifest: Manifest) -> ScoreDefaults:
 
 
 def _check_draws(how: ScoreDefaults, rows: int, settings: Settings) -> None:
-    """Raises LimitExceeded if the draws are too many, for an item or in all."""
+    """Raise LimitExceeded if there are too many draws, for an item or in all."""
     draws = how.draws or 1
     if draws > settings.max_draws:
         raise LimitExceeded(f"draws is {draws}, at most {settings.max_draws} are taken")

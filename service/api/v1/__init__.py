@@ -1,1 +1,1 @@
-"""The operations under /v1: typed requests in, JSON, npy or pictures out."""
+"""The operations under `/v1`: typed requests, and answers as JSON, npy or pictures."""

@@ -1,71 +1,88 @@
-"""Which models there are, and each one's manifest."""
+"""The list of models, and the manifest of each version."""
 
 from __future__ import annotations
 
 from fastapi import APIRouter
-from pydantic import BaseModel
 
+from service.api.answer import Document
 from service.format.manifest import Manifest
 from service.lifecycle.registry import Entry, Registry, State
 
 
-class ModelSummary(BaseModel):
-    """One model: the version that answers for it, and the versions there are."""
+class ModelSummary(Document):
+    """One model: the version that answers by default, and all its versions."""
 
     name: str
+    """The model's name."""
     version: int
+    """The version that answers a request that names none."""
     versions: list[int]
+    """All versions in the models folder, newest first."""
     aliases: dict[str, int]
+    """The version of each alias, which a path may name in place of a number."""
     family: str | None
+    """`vae` or `gan`; null if the version is not loaded."""
     operations: list[str]
+    """The operations that the version offers; empty if it is not loaded."""
     item_shape: list[int] | None
+    """The shape of one item; null if the version is not loaded."""
     state: State
+    """The state of the version here."""
     provider: str | None
+    """The execution provider of ONNX Runtime in use, `cpu` or `cuda`; null if the version is not loaded."""
     reason: str | None
-    """Why the newest version is not served, if it failed."""
+    """The reason why the newest version is not served, if it failed; else null."""
 
 
-class Catalogue(BaseModel):
-    """Every model under the models folder."""
+class Catalogue(Document):
+    """Every model in the models folder."""
 
     models: list[ModelSummary]
+    """The models, by name."""
 
 
-class ModelDetail(Manifest):
-    """A version's manifest, where it stands here, and the execution provider in use."""
+class ModelDetail(Manifest, Document):
+    """A version's manifest, its state here, and the execution provider in use."""
 
     state: State
+    """The state of the version here."""
     provider: str
+    """The execution provider of ONNX Runtime in use: `cpu` or `cuda`."""
 
 
-class UnservedVersion(BaseModel):
+class UnservedVersion(Document):
     """A version that is not served, or not yet, and why."""
 
     name: str
+    """The model's name."""
     version: int
+    """The number of the version."""
     state: State
+    """The state of the version here."""
     provider: None = None
+    """Null, as the version is not loaded."""
     reason: str
+    """The reason why it is not served."""
 
 
 def catalogue_router(registry: Registry) -> APIRouter:
-    """The routes under `/v1/models`."""
+    """Return the routes under `/v1/models`."""
     router = APIRouter(prefix="/v1/models", tags=["catalogue"])
 
     @router.get("", operation_id="list_models")
     async def list_models() -> Catalogue:
-        """Lists the models."""
+        """List the models."""
         names = dict.fromkeys(entry.name for entry in registry.entries())
         return Catalogue(models=[_summary(registry, name) for name in names])
 
     @router.get("/{model}", operation_id="show_model")
     async def show_model(model: str) -> ModelDetail | UnservedVersion:
-        """Shows the version of a model that answers where none is named."""
+        """Show the version of a model that answers a request that names none."""
         return _detail(registry.entry(model))
 
     @router.get("/{model}/versions/{version}", operation_id="show_version")
     async def show_version(model: str, version: str) -> ModelDetail | UnservedVersion:
-        """Shows one version of a model, by number or alias."""
+        """Show one version of a model, by number or alias."""
         return _detail(registry.entry(model, version))
 
     return router

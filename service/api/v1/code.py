@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from service.api.answer import JSON, NPY, PNG, Answer, to_json
+from service.api.operations import code
+from service.api.operations.call import Call
 from service.api.operations.options import Body, Inputs, NoOptions
-from service.api.v1.operation import Call, Operation, arrays_answer
-from service.numerics.noise import Floats
+from service.api.v1.operation import ArraysAnswer, ModelAnswer, Operation, arrays_answer, identity
 
 
 class EncodeRequest(Body):
@@ -16,28 +17,27 @@ class EncodeRequest(Body):
     inputs: Inputs
 
 
-class EncodeAnswer(Body):
-    """The posterior of each item, a diagonal Gaussian; a GAN's encoder gives a point, without a variance."""
+class EncodeAnswer(ModelAnswer):
+    """The posterior of each item, a diagonal Gaussian. A GAN's encoder gives a point, without a variance."""
 
-    model: str
-    version: int
     mean: list[list[float]]
+    """The mean of each item's posterior: rows of D numbers."""
     log_variance: list[list[float]] | None
+    """The natural logarithm of its variance in each dimension; null for a GAN."""
 
 
 class DecodeRequest(Body):
-    """Rows of D latents to decode."""
+    """Rows of latents to decode."""
 
     latents: list[Any]
+    """Rows of D numbers."""
 
 
-class DecodeAnswer(Body):
+class DecodeAnswer(ArraysAnswer):
     """The items at the latents."""
 
-    model: str
-    version: int
-    shape: list[int]
     samples: list[Any]
+    """The items, in the order of the latents."""
 
 
 class ReconstructRequest(Body):
@@ -46,54 +46,38 @@ class ReconstructRequest(Body):
     inputs: Inputs
 
 
-class ReconstructAnswer(Body):
-    """The items decoded from their encodings (a VAE's posterior means), and those."""
+class ReconstructAnswer(ArraysAnswer):
+    """The items decoded from their encodings, and these encodings."""
 
-    model: str
-    version: int
-    shape: list[int]
     reconstructions: list[Any]
+    """The reconstructed items, in the order of the inputs."""
     latents: list[list[float]]
+    """The encoding of each item, rows of D numbers; a VAE's is its posterior mean."""
 
 
-async def encode(call: Call[Any]) -> Answer:
-    """Answers the mean and log-variance of each item's posterior; null for the variance a GAN lacks."""
-    mean, log_variance = await call.loaded.encode(_array(call), call.timing)
-    body = to_json(call.identity | {"mean": mean, "log_variance": log_variance})
-    return Answer(JSON, body, len(body), rows=len(mean))
+async def _encode(call: Call[NoOptions], _: str) -> Answer:
+    result = await code.encode(call)
+    body = to_json({**identity(call), **result.arrays})
+    return Answer(JSON, body, len(body), rows=len(call.arrays["inputs"]))
 
 
-async def decode(call: Call[Any]) -> Answer:
-    """Answers the items at the given latents."""
-    samples = await call.loaded.decode(_array(call), call.timing)
-    return await arrays_answer(call, {"samples": samples})
+async def _decode(call: Call[NoOptions], accepted: str) -> Answer:
+    return await arrays_answer(call, accepted, (await code.decode(call)).arrays)
 
 
-async def reconstruct(call: Call[Any]) -> Answer:
-    """Answers the items decoded from their own encodings; deterministic."""
-    latents, _ = await call.loaded.encode(_array(call), call.timing)
-    reconstructions = await call.loaded.decode(latents, call.timing)
-    return await arrays_answer(call, {"reconstructions": reconstructions, "latents": latents})
+async def _reconstruct(call: Call[NoOptions], accepted: str) -> Answer:
+    return await arrays_answer(call, accepted, (await code.reconstruct(call)).arrays)
 
 
-def _array(call: Call[Any]) -> Floats:
-    assert call.array is not None, "the dispatcher reads an array for these operations"
-    return call.array
-
-
-ENCODE = Operation(
-    "encode", "Encode items", EncodeRequest, (JSON,), encode, EncodeAnswer, "inputs", NoOptions
-)
-DECODE = Operation(
-    "decode", "Decode latents", DecodeRequest, (JSON, NPY, PNG), decode, DecodeAnswer, "latents", NoOptions
-)
+_ARRAYS = (JSON, NPY, PNG)
+ENCODE = Operation("encode", "Encode items", EncodeRequest, (JSON,), _encode, EncodeAnswer, "inputs")
+DECODE = Operation("decode", "Decode latents", DecodeRequest, _ARRAYS, _decode, DecodeAnswer, "latents")
 RECONSTRUCT = Operation(
     "reconstruct",
     "Encode and decode items",
     ReconstructRequest,
-    (JSON, NPY, PNG),
-    reconstruct,
+    _ARRAYS,
+    _reconstruct,
     ReconstructAnswer,
     "inputs",
-    NoOptions,
 )

@@ -1,60 +1,51 @@
-"""Judging items by a GAN's discriminator."""
+"""Scoring items by a GAN's discriminator."""
 
 from __future__ import annotations
 
-from typing import Any
-
-from service.api.answer import JSON, Answer, to_json
-from service.api.operations.discriminate import judgements
+from service.api.answer import JSON, Answer
+from service.api.operations import discriminate
+from service.api.operations.call import Call
 from service.api.operations.options import Body, Inputs, NoOptions
-from service.api.v1.operation import Call, Operation
+from service.api.v1.operation import ModelAnswer, Operation, scores_answer
 
 
 class DiscriminateRequest(Body):
-    """Rows of items to judge."""
+    """Rows of items to score by the discriminator."""
 
     inputs: Inputs
 
 
-class Judgement(Body):
-    """What the discriminator says of one item, in nats."""
+class DiscriminatorScore(Body):
+    """The discriminator's scores of one item."""
 
     logit: float
-    """Calibrated on held-out items, where the discriminator is one of single items."""
+    """The discriminator's output, in nats. It is calibrated on held-out items if the discriminator takes
+    single items."""
     probability: float
-    """1 / (1 + exp(-logit)): that the item is real, if as many are real as generated."""
+    """1 / (1 + exp(-logit)): the probability that the item is real, if real and generated items are equally
+    frequent."""
     log_density_ratio: float | None
-    """log p_data(x) / p_G(x), the optimal discriminator's logit; null where the training gives none."""
+    """log p_data(x) / p_G(x) in nats, the optimal discriminator's logit; null if the discriminator's training
+    gives none."""
 
 
-class DiscriminateAnswer(Body):
-    """The judgements, in the order of the inputs."""
+class DiscriminateAnswer(ModelAnswer):
+    """The discriminator's scores."""
 
-    model: str
-    version: int
-    scores: list[Judgement]
+    scores: list[DiscriminatorScore]
+    """The scores of each item, in the order of the inputs."""
 
 
-async def discriminate(call: Call[Any]) -> Answer:
-    """Answers the discriminator's logit of each item, and what it means."""
-    assert call.array is not None, "the dispatcher reads an array for this operation"
-    judged = await judgements(call.loaded, call.array, call.timing)
-    has_ratio = "log_density_ratio" in judged
-    scores = [
-        {"logit": logit, "probability": probability, "log_density_ratio": logit if has_ratio else None}
-        for logit, probability in zip(judged["logit"].tolist(), judged["probability"].tolist(), strict=True)
-    ]
-    body = to_json(call.identity | {"scores": scores})
-    return Answer(JSON, body, len(body), rows=len(scores))
+async def _discriminate(call: Call[NoOptions], _: str) -> Answer:
+    return await scores_answer(call, await discriminate.discriminate(call))
 
 
 DISCRIMINATE = Operation(
     "discriminate",
-    "Judge items by a GAN's discriminator",
+    "Score items by a GAN's discriminator",
     DiscriminateRequest,
     (JSON,),
-    discriminate,
+    _discriminate,
     DiscriminateAnswer,
     "inputs",
-    NoOptions,
 )

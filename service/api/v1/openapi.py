@@ -1,7 +1,8 @@
-"""The OpenAPI document: FastAPI's own routes, and the operations, from the very models that validate."""
+"""The OpenAPI document: FastAPI's own routes and the operations, from the models that validate requests."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from fastapi import FastAPI
@@ -9,39 +10,49 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from service.api.answer import JSON
+from service.api.answer import JSON, Document
 from service.api.problems import STATUS
 from service.api.v1.handler import OPERATIONS
 from service.api.v1.operation import Operation
-from service.api.v1.sample import SAMPLE
 
 _REF = "#/components/schemas/{model}"
 _PREFIXES = ("/v1/models/{model}", "/v1/models/{model}/versions/{version}")
 
 
-class ProblemFlaw(BaseModel):
+class ProblemFlaw(Document):
     """One thing wrong with the request."""
 
     pointer: str
+    """The place in the request, as a JSON pointer."""
     row: int | None
+    """The number of the row, from 0; null if the flaw is not in a row."""
     message: str
+    """A description of the flaw."""
 
 
-class Problem(BaseModel):
+class Problem(Document):
     """RFC 9457 problem details."""
 
     type: str
+    """The kind of problem as a URN, which ends in `code`."""
     title: str
+    """The kind of problem in words."""
     status: int
+    """The HTTP status."""
     detail: str
+    """An explanation: what came, what was expected, and what to do."""
     code: str
+    """The kind of problem, for programs."""
     request_id: str
+    """The id of the request, as in the header `x-request-id` and in the service's log."""
     errors: list[ProblemFlaw] | None = None
+    """Each flaw that was found in the request, up to 16 of them."""
     offered: list[str] | None = None
+    """The operations that the model offers, if it does not offer this one."""
 
 
 def openapi_of(app: FastAPI, *, asks_for_keys: bool = False) -> dict[str, Any]:
-    """The document for an app whose operations are answered by the dispatcher, which may ask for keys."""
+    """Return the document of an app and of the operations, which may ask for keys."""
     document = get_openapi(
         title=app.title,
         version=app.version,
@@ -60,14 +71,14 @@ def openapi_of(app: FastAPI, *, asks_for_keys: bool = False) -> dict[str, Any]:
         for prefix in _PREFIXES:
             path = document["paths"].setdefault(f"{prefix}/{operation.name}", {})
             path["post"] = _post(operation, prefix)
-            if operation is SAMPLE:
-                path["get"] = _get(operation, components["SampleRequest"]["properties"], prefix)
+            if "GET" in operation.methods:
+                path["get"] = _get(operation, components[operation.request.__name__]["properties"], prefix)
     if asks_for_keys:
         document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
         document["security"] = [{"key": []}]
         for name, path in document["paths"].items():
-            for told in path.values() if not name.startswith("/v1/") else ():
-                told["security"] = []
+            for described in path.values() if not name.startswith("/v1/") else ():
+                described["security"] = []
     return document
 
 
@@ -75,15 +86,18 @@ def _ref(model: type[BaseModel]) -> dict[str, str]:
     return {"$ref": _REF.format(model=model.__name__)}
 
 
+def _content(model: type[BaseModel], media_types: Sequence[str]) -> dict[str, Any]:
+    binary = {"schema": {"type": "string", "format": "binary"}}
+    return dict.fromkeys(media_types, binary) | {JSON: {"schema": _ref(model)}}
+
+
 def _base(operation: Operation, prefix: str, method: str) -> dict[str, Any]:
     names = ["model", "version"] if "{version}" in prefix else ["model"]
-    content: dict[str, Any] = {JSON: {"schema": _ref(operation.answer_schema)}}
-    for media_type in operation.answers[1:]:
-        content[media_type] = {"schema": {"type": "string", "format": "binary"}}
     problem = {"application/problem+json": {"schema": _ref(Problem)}}
     errors = {
         str(status): {"description": "A problem", "content": problem} for status in set(STATUS.values())
     }
+    content = _content(operation.answer_schema, operation.answers)
     return {
         "tags": ["operations"],
         "operationId": "_".join((method, operation.name, *names[1:])),
@@ -100,9 +114,7 @@ def _base(operation: Operation, prefix: str, method: str) -> dict[str, Any]:
 
 
 def _post(operation: Operation, prefix: str) -> dict[str, Any]:
-    content: dict[str, Any] = {JSON: {"schema": _ref(operation.request)}}
-    for media_type in operation.takes[1:]:
-        content[media_type] = {"schema": {"type": "string", "format": "binary"}}
+    content = _content(operation.request, operation.takes)
     body = {"required": operation.array is not None, "content": content}
     return _base(operation, prefix, "post") | {"requestBody": body}
 

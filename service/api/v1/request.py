@@ -1,4 +1,4 @@
-"""From raw bytes to a typed request and an array, by content type; bounded before anything is parsed."""
+"""Reading requests: raw bytes to typed options and arrays, by content type; limited before parsing."""
 
 from __future__ import annotations
 
@@ -11,24 +11,25 @@ from urllib.parse import parse_qsl
 from pydantic import FailFast, Field, ValidationError, create_model
 
 from service.api.answer import JPEG, JSON, NPY, PNG
-from service.api.operations.options import ArrayField, Body, Request
+from service.api.operations.options import Body, Options
 from service.api.problems import unfit
-from service.api.v1.operation import Operation, Sizes
-from service.errors import Malformed, Unfit, UnsupportedMedia
-from service.format.manifest import Manifest
+from service.api.v1.operation import Operation, Sizes, negotiate
+from service.errors import Malformed, NotAcceptable, Unfit, UnsupportedMedia
 from service.media import codecs
 from service.numerics.noise import Floats
+from service.observe.metrics import Metrics
+from service.runtime.model import LoadedModel
 from service.settings import Settings
 
 _ENVELOPE_BYTES: Final = 2**16
-"""Room for everything in a body but its numbers."""
+"""Room for everything in a body except its numbers."""
 _JSON_BYTES_PER_VALUE: Final = 32
 _NPY_BYTES_PER_VALUE: Final = 16
 _PICTURE_BYTES_PER_VALUE: Final = 8
 
 
 def nested(shape: Sequence[int], *, max_rows: int = 0) -> Any:
-    """Nested lists of that shape, or of up to `max_rows` such; the first misfit ends the reading."""
+    """Return the type of nested lists of a shape, or of up to `max_rows` such; reading stops at a misfit."""
     kind: Any = float
     for size in reversed(shape):
         kind = Annotated[list[kind], Field(min_length=size, max_length=size), FailFast()]
@@ -37,9 +38,9 @@ def nested(shape: Sequence[int], *, max_rows: int = 0) -> Any:
 
 @lru_cache(maxsize=256)
 def typed_request(operation: Operation, sizes: Sizes) -> type[Body]:
-    """The operation's JSON body for a model of these sizes: every list has its length.
+    """Return the operation's JSON body for a model of these sizes: every list has its length.
 
-    Without them a small body of wrong values costs seconds and gigabytes, an error for each value.
+    Without the lengths, a small body of wrong values costs seconds and gigabytes: one error per value.
     """
     if operation.typed is not None:
         return operation.typed(sizes)
@@ -50,65 +51,80 @@ def typed_request(operation: Operation, sizes: Sizes) -> type[Body]:
     return create_model(operation.request.__name__, __base__=operation.request, **fields)
 
 
-class Reader:
-    """Reads the requests for one operation of one version."""
+class RequestReader:
+    """Reads the requests for one operation of one version, and holds the meter that counts them.
 
-    def __init__(self, operation: Operation, manifest: Manifest, settings: Settings) -> None:
+    It holds no reference to the loaded version.
+    """
+
+    def __init__(
+        self, operation: Operation, loaded: LoadedModel, metrics: Metrics, settings: Settings
+    ) -> None:
+        loaded.require(operation.name)
+        manifest = loaded.manifest
+        self.meter = metrics.meter(manifest.name, operation.name)
         self._operation = operation
-        self._manifest = manifest
+        self._item_shape = manifest.item_shape
+        self._answers = operation.answers
+        if not loaded.makes_pictures:
+            self._answers = tuple(kind for kind in operation.answers if kind != PNG)
         self._max_npy_inputs = settings.max_npy_inputs
         sizes = Sizes(manifest.latent_size, manifest.item_shape, settings.max_json_inputs)
         self._row = sizes.row(operation.array) if operation.array else ()
         self._model = typed_request(operation, sizes)
         self._limits = _body_limits(operation, sizes, settings)
 
-    def body_limit(self, content_type: str) -> int:
-        """The most bytes a body of that kind can sensibly have; never over `max_body_bytes`.
+    def accepted(self, accept: str) -> str:
+        """Return the media type of the answer; a picture only of what can be shown.
 
-        Parsing holds the interpreter, so what cannot be valid is refused by its length.
+        Raises:
+            NotAcceptable: this model answers none that `Accept` allows; the message names those it answers.
+        """
+        preferred = negotiate(accept, self._operation.answers)
+        if preferred != PNG or self._answers == self._operation.answers:
+            return preferred
+        try:
+            return negotiate(accept, self._answers)
+        except NotAcceptable as error:
+            raise NotAcceptable(
+                f"this model's items, of shape {list(self._item_shape)}, are no pictures, nor points of a "
+                f"plane; {self._operation.name} answers {', '.join(self._answers)}"
+            ) from error
+
+    def body_limit(self, content_type: str) -> int:
+        """Return the most bytes a body of that type can sensibly have; never over `max_body_bytes`.
+
+        Parsing holds the GIL, so a body that cannot be valid is refused by its length.
         """
         kind, _ = media_type(content_type)
         return self._limits.get(kind, self._limits[JSON])
 
-    def read(self, content_type: str, query: bytes, body: bytes) -> tuple[Body, Floats | None]:
-        """The options and the array of a POST request, checked.
+    def read(self, content_type: str, query: bytes, body: bytes) -> tuple[Body, dict[str, Floats]]:
+        """Return the options and the arrays by name of a POST request.
 
         Raises:
             Malformed, UnsupportedMedia, Unfit, LimitExceeded: the request cannot be read, or does not fit.
         """
         operation, (kind, charset) = self._operation, media_type(content_type)
+        name = operation.array
         if kind == JSON:
             if charset not in ("", "utf-8", "utf8"):
                 raise UnsupportedMedia("JSON is read as UTF-8 only")
             if query:
                 raise Unfit("with a JSON body every option is in the body; the query must be empty")
-            return self._from_json(body)
-        if operation.array is None or kind not in operation.takes:
+            try:
+                request = self._model.model_validate_json(body or b"{}")
+            except ValidationError as error:
+                raise unfit(error, "the body", self._model) from error
+            if name is None:
+                return request, {}
+            return request, {name: codecs.from_lists(getattr(request, name), self._row, name)}
+        if name is None or kind not in operation.takes:
             raise UnsupportedMedia(f"{operation.name} takes {', '.join(operation.takes)}")
-        assert operation.options is not None, "what takes arrays has options apart from them"
         options = from_query(operation.options, query)
         if kind == NPY:
-            array = codecs.from_npy(body, self._row, self._max_npy_inputs, operation.array)
-        else:
-            array = codecs.from_picture(body, self._row)
-        return options, self._checked(operation.array, array)
-
-    def _from_json(self, body: bytes) -> tuple[Body, Floats | None]:
-        try:
-            request = self._model.model_validate_json(body or b"{}")
-        except ValidationError as error:
-            raise unfit(error, "the body", self._model) from error
-        name = self._operation.array
-        if name is None:
-            return request, None
-        return request, self._checked(name, codecs.from_lists(getattr(request, name), self._row, name))
-
-    def _checked(self, name: ArrayField, array: Floats) -> Floats:
-        if name == "latents":
-            codecs.check_support(array, "latent", name)
-        else:
-            codecs.check_support(array, self._manifest.support, name, self._manifest.columns)
-        return array
+            return options, {name: codecs.from_npy(body, self._row, self._max_npy_inputs, name)}
+        return options, {name: codecs.from_picture(body, self._row)}
 
 
 def _body_limits(operation: Operation, sizes: Sizes, settings: Settings) -> dict[str, int]:
@@ -124,12 +140,12 @@ def _body_limits(operation: Operation, sizes: Sizes, settings: Settings) -> dict
 
 
 @lru_cache(maxsize=64)
-def from_query(model: type[Request], query: bytes) -> Request:
-    """A request given as a query string; of repeated keys the last wins.
+def from_query(model: type[Options], query: bytes) -> Options:
+    """Return the request in a query string; of repeated keys the last one wins.
 
     Raises:
         Malformed: the query cannot be decoded, or has too many keys.
-        Unfit: unknown keys or values that do not fit.
+        Unfit: a key is unknown, or a value does not fit.
     """
     try:
         pairs = parse_qsl(query.decode(), keep_blank_values=True, max_num_fields=64)
@@ -143,14 +159,7 @@ def from_query(model: type[Request], query: bytes) -> Request:
 
 @lru_cache(maxsize=64)
 def media_type(content_type: str) -> tuple[str, str]:
-    """The media type that the header names, JSON if none, and its charset or nothing."""
+    """Return the media type in the header, JSON if there is none, and its charset or an empty string."""
     kind, _, parameters = content_type.lower().partition(";")
-    charset = next(
-        (
-            text.strip()[8:].strip('"')
-            for text in parameters.split(";")
-            if text.strip().startswith("charset=")
-        ),
-        "",
-    )
-    return kind.strip() or JSON, charset
+    charsets = [text for text in map(str.strip, parameters.split(";")) if text.startswith("charset=")]
+    return kind.strip() or JSON, charsets[0][8:].strip('"') if charsets else ""

@@ -1,121 +1,139 @@
-"""Sampling the prior: every sample kept, or chosen among proposals by the discriminator."""
+"""Sampling: every sample kept, or chosen among proposals by the discriminator; large npy answers streamed."""
 
 from __future__ import annotations
 
 import hashlib
 import secrets
 from collections.abc import AsyncIterator
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import numpy as np
+from pydantic import Field
 
-from service.api.answer import JSON, NPY, PNG, Answer, Headers
-from service.api.operations.options import Body
-from service.api.operations.sample import SampleRequest, settled, told_of
-from service.api.v1.operation import Call, Operation, arrays_answer
+from service.api.answer import JSON, NPY, PNG, Answer
+from service.api.operations import sample
+from service.api.operations.call import Call, Result
+from service.api.operations.options import Body, Count, Seed
+from service.api.v1.operation import ModelAnswer, Operation, arrays_answer
+from service.errors import LimitExceeded
 from service.media import codecs
 from service.numerics import noise
-from service.numerics.noise import Floats
-from service.runtime.filtered_sampling import FilteredSamples
 from service.runtime.model import LoadedModel
+from service.settings import Settings
 
 STREAM_ROWS: Final = 1_024
-"""Larger npy answers are streamed, in pieces of so many samples, or of so many proposals."""
-_TOLD_IN_HEADERS: Final = (
-    ("acceptance_rate", b"x-pushforward-acceptance-rate"),
-    ("effective_sample_size", b"x-pushforward-effective-sample-size"),
-    ("unfilled", b"x-pushforward-unfilled"),
-)
+"""Larger npy answers are streamed, in pieces of this many samples or, with a budget, proposals."""
+_CHOICE_HEADERS: Final = {
+    "acceptance_rate": b"x-pushforward-acceptance-rate",
+    "effective_sample_size": b"x-pushforward-effective-sample-size",
+    "unfilled": b"x-pushforward-unfilled",
+}
+_DIRECT: Final = {"method": "direct", "budget": None, **dict.fromkeys(_CHOICE_HEADERS)}
 
 
-class SampleAnswer(Body):
-    """Samples, and all that is needed to draw them again; what tells of choosing is null for `direct`."""
+class _SampleRange(Body):
+    count: Count = 1
+    """Number of samples: those numbered offset, offset + 1, ... A density picture without a count has as many
+    as it may have."""
+    seed: Seed | None = None
+    """Seed of the noise. If null, a fresh one is drawn and answered."""
+    offset: Annotated[int, Field(ge=0, lt=2**53)] = 0
+    """The number of the first sample, from 0."""
 
-    model: str
-    version: int
+
+class SampleRequest(sample.SampleOptions, _SampleRange):
+    """A range of samples. Sample i of a seed depends on the version, the seed, the method and i alone."""
+
+    return_latents: bool = False
+    """Also answer the samples' latents (JSON only)."""
+
+
+class SampleAnswer(ModelAnswer):
+    """Samples, and all that is needed to draw them again. The fields on the choice are null for `direct`."""
+
     seed: int
+    """The seed of the noise."""
     offset: int
+    """The number of the first sample."""
     method: Literal["direct", "rejection", "resample", "metropolis"]
+    """The method, as in the request."""
     budget: int | None
+    """Proposals per sample."""
     acceptance_rate: float | None
-    """The share of all proposals that were accepted; null for `resample`, which refuses none."""
+    """The share of all proposals that were accepted, from 0 to 1; null for `resample`, which refuses none."""
     effective_sample_size: float | None
-    """How many equally weighted proposals each budget is worth: the mean of (sum w)^2 / sum w^2."""
+    """The number of equally weighted proposals that each budget is worth: the mean of (sum w)^2 / sum w^2."""
     unfilled: int | None
-    """Samples of whose proposals none was accepted: each is the proposal with the largest logit."""
+    """The number of samples with no accepted proposal: each is the proposal with the largest logit."""
     shape: list[int]
+    """The shape of `samples`: count, then the model's `item_shape`."""
     samples: list[Any]
+    """The samples, in the order of their numbers."""
     latents: list[list[float]] | None = None
+    """The latent of each sample, rows of D numbers, if the request has `return_latents`."""
 
 
-async def sample(call: Call[SampleRequest]) -> Answer:
-    """Answers `count` samples; large npy answers as a stream."""
-    request = settled(call.request, call.loaded, call.accepted, call.settings)
+def completed(
+    request: SampleRequest, loaded: LoadedModel, media_type: str, settings: Settings
+) -> SampleRequest:
+    """Return the request with its count and budget filled in, checked before any work.
+
+    Raises:
+        LimitExceeded: more samples than are answered in that media type.
+        OperationNotOffered, LimitExceeded, Unfit: as `sample.completed`.
+    """
+    if media_type == PNG and loaded.makes_densities and "count" not in request.model_fields_set:
+        request = request.model_copy(update={"count": settings.max_json_count})
+    limit = settings.max_count if media_type == NPY else settings.max_json_count
+    if request.count > limit:
+        hint = f"; ask for {NPY} to get more" if media_type != NPY else ""
+        raise LimitExceeded(f"count is {request.count}, at most {limit} go into {media_type}{hint}")
+    return sample.completed(request, request.count, loaded, settings)
+
+
+async def _sample(call: Call[SampleRequest], accepted: str) -> Answer:
+    request, loaded = call.options, call.loaded
     seed = secrets.randbelow(noise.MAX_SEED + 1) if request.seed is None else request.seed
     headers = ((b"x-pushforward-seed", b"%d" % seed), (b"x-pushforward-offset", b"%d" % request.offset))
-    if call.accepted == NPY and request.count > STREAM_ROWS:
-        shape = (request.count, *call.loaded.manifest.item_shape)
+    if accepted == NPY and request.count > STREAM_ROWS:
+        shape = (request.count, *loaded.manifest.item_shape)
         length = len(codecs.npy_header(shape)) + 4 * int(np.prod(shape, dtype=object))
-        step = max(1, STREAM_ROWS // (request.budget or 1))
-        first, _ = await _drawn(call, request, seed, request.offset, step)
-        return Answer(NPY, _stream(call, request, seed, shape, first), length, headers, request.count)
-    samples, chosen = await _drawn(call, request, seed, request.offset, request.count)
-    if chosen is None and call.accepted == NPY:  # has neither fields nor latents
-        return await arrays_answer(call, {"samples": samples}, headers=headers)
-    told = told_of(request, chosen)
-    arrays = {"samples": samples}
-    if request.return_latents and call.accepted == JSON:
-        arrays["latents"] = _latents(call, request, seed) if chosen is None else chosen.latents
-    fields = {"seed": seed, "offset": request.offset, **told}
-    return await arrays_answer(call, arrays, fields, headers=headers + _told_in_headers(told))
-
-
-async def _drawn(
-    call: Call[SampleRequest],
-    request: SampleRequest,
-    seed: int,
-    start: int,
-    count: int,
-    *,
-    admitted: bool = False,
-) -> tuple[Floats, FilteredSamples | None]:
-    """Samples and, unless the method is direct, how they were chosen."""
-    loaded = call.loaded
-    if request.method == "direct" or request.budget is None:
-        return await loaded.sample(
-            seed, start, count, request.temperature, request.output, call.timing, admitted=admitted
-        ), None
-    chosen = await loaded.filter(request.method).sample(
-        seed, start, count, request.method, request.budget, call.timing, admitted=admitted
+        rows = max(1, STREAM_ROWS // (request.budget or 1))
+        first = await sample.sample(call, seed, request.offset, rows)
+        return Answer(NPY, _stream(call, seed, shape, rows, first), length, headers, request.count)
+    result = await sample.sample(call, seed, request.offset, request.count)
+    arrays = {"samples": result.arrays["samples"]}
+    if request.return_latents and accepted == JSON:
+        arrays["latents"] = result.arrays.get("latents")
+        if arrays["latents"] is None:  # the samples were not chosen
+            arrays["latents"] = loaded.prior.latents(seed, request.offset, request.count, request.temperature)
+    choice = tuple(
+        (header, b"%.6g" % result.fields[name])
+        for name, header in _CHOICE_HEADERS.items()
+        if name in result.fields
     )
-    return chosen.samples, chosen
-
-
-def _latents(call: Call[SampleRequest], request: SampleRequest, seed: int) -> Floats:
-    """The latents of samples that were not chosen."""
-    return call.loaded.prior.latents(seed, request.offset, request.count, request.temperature)
-
-
-def _told_in_headers(told: dict[str, Any]) -> Headers:
-    """The same for answers that are no JSON; what is null has no header."""
-    return tuple(
-        (header, b"%.6g" % told[name]) for name, header in _TOLD_IN_HEADERS if told[name] is not None
-    )
+    fields = {"seed": seed, "offset": request.offset, **_DIRECT, **result.fields}
+    return await arrays_answer(call, accepted, arrays, fields, headers=headers + choice)
 
 
 async def _stream(
-    call: Call[SampleRequest], request: SampleRequest, seed: int, shape: tuple[int, ...], first: Floats
+    call: Call[SampleRequest], seed: int, shape: tuple[int, ...], rows: int, first: Result
 ) -> AsyncIterator[bytes]:
-    """The npy document piece by piece; nothing is computed ahead of a reader that does not read."""
-    yield codecs.npy_header(shape) + first.tobytes()
-    for start in range(len(first), shape[0], len(first)):
-        count = min(len(first), shape[0] - start)
-        samples, _ = await _drawn(call, request, seed, request.offset + start, count, admitted=True)
-        yield samples.tobytes()
+    """Yield the npy document in pieces of `rows`, each computed only once the client has read the last."""
+    yield codecs.npy_header(shape) + _bytes(first)
+    for start in range(rows, shape[0], rows):
+        count = min(rows, shape[0] - start)
+        yield _bytes(await sample.sample(call, seed, call.options.offset + start, count, admitted=True))
+
+
+def _bytes(result: Result) -> bytes:
+    samples = result.arrays["samples"]
+    assert samples is not None
+    return samples.tobytes()
 
 
 def entity_tag(loaded: LoadedModel, request: SampleRequest, media_type: str) -> str:
-    """The ETag of a seeded sample: strong where rows are bit for bit reproducible, weak on CUDA."""
+    """Return the ETag of a seeded sample: strong if rows are reproducible bit for bit, weak on CUDA."""
     text = f"{loaded.manifest.sha256} {request.model_dump_json()} {media_type}"
     weak = "W/" if loaded.provider == "cuda" else ""
     return f'{weak}"{hashlib.sha256(text.encode()).hexdigest()[:32]}"'
@@ -126,13 +144,15 @@ SAMPLE = Operation(
     "Draw samples from the prior",
     SampleRequest,
     (JSON, NPY, PNG),
-    sample,
+    _sample,
     SampleAnswer,
+    methods=("GET", "POST"),
+    completed=completed,
     description=(
-        "A picture (image/png) is a grid of images, or, of items of two numbers, a plot of their density. "
-        "The headers `x-pushforward-acceptance-rate`, `x-pushforward-effective-sample-size` and "
-        "`x-pushforward-unfilled` tell in every media type what the JSON answer tells under these names, "
-        f"save in npy answers of more than {STREAM_ROWS} samples: these are streamed as they are computed, "
-        "and the headers leave before the last sample is chosen."
+        "A picture (image/png) is a grid of images or, for items of two numbers, a plot of their density. "
+        "In every media type the headers `x-pushforward-acceptance-rate`, "
+        "`x-pushforward-effective-sample-size` and `x-pushforward-unfilled` hold the values of the JSON "
+        f"fields of these names. Npy answers of more than {STREAM_ROWS} samples do not have them: these are "
+        "streamed as they are computed, and their headers are sent before the last sample is chosen."
     ),
 )

@@ -3,133 +3,137 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
-from numpy.typing import NDArray
+from pydantic import Field
 
-from service.api.answer import JSON, NPY, PNG, Answer, json_in_pieces, to_json
+from service.api.answer import JSON, NPY, PNG, Answer
+from service.api.operations import score
+from service.api.operations.call import Call
 from service.api.operations.options import Body, Inputs
-from service.api.operations.score import ScoreOptions, check_scored_as, scored_as
-from service.api.v1.operation import BESIDE_THE_LOOP_VALUES, Call, Operation, arrays_answer
+from service.api.v1.operation import INLINE_VALUES, ModelAnswer, Operation, arrays_answer, scores_answer
 from service.errors import LimitExceeded
 from service.format.manifest import Statistic, Unit
 from service.media.pictures import heat_of
 from service.numerics.calibration import Correction
-from service.numerics.noise import Floats
 
 
-class ScoreRequest(ScoreOptions):
+class ScoreRequest(score.ScoreOptions):
     """Rows of items to score, and how."""
 
     inputs: Inputs
 
 
+Surprise = Annotated[
+    float, Field(description="How anomalous the item is by the answer's `statistic`, in the answer's `unit`")
+]
+PValue = Annotated[
+    float | None,
+    Field(
+        description="(1 + the number of calibration items at least as surprising) / (1 + the number of "
+        "calibration items); null if this statistic, with these draws and this seed, is not calibrated"
+    ),
+]
+Anomaly = Annotated[bool | None, Field(description="True if flagged as an anomaly; null without a p-value")]
+
+
 class Score(Body):
-    """One item's scores by a bound, or beside one (VAE), in nats per item unless named otherwise."""
+    """One item's scores by a bound, or beside one (VAE), in nats per item unless stated otherwise."""
 
     elbo: float
+    """The evidence lower bound: the expected log-likelihood less the KL divergence."""
     standard_error: float | None
+    """The standard error of `elbo` over the draws; null for a single draw."""
     expected_log_likelihood: float
+    """The log-likelihood of the item, averaged over the draws from its posterior."""
     kl: float
+    """The Kullback-Leibler divergence of the item's posterior from the prior."""
     importance_bound: float
+    """The importance-weighted lower bound on log p(x), at least as tight as the ELBO in expectation."""
     bits_per_dimension: float | None
+    """-`elbo` / (number of values * ln 2), in bits; null if the likelihood is a density."""
     corrected: float | None = None
+    """The value described at `StatisticScore`, if the answer's `statistic` is deterministic."""
     path: float | None = None
-    """Both as below, where the surprise is by one of them."""
-    surprise: float
-    p_value: float | None
-    anomaly: bool | None
+    """The value described at `StatisticScore`, if the answer's `statistic` is deterministic."""
+    surprise: Surprise
+    p_value: PValue
+    anomaly: Anomaly
 
 
 class StatisticScore(Body):
-    """One item's scores without noise: of these statistics, those that the version has."""
+    """One item's deterministic scores: those of the statistics below that the version has."""
 
     corrected: float | None = None
     """The log-likelihood of a perfect reconstruction, less that at the posterior mean, plus the KL: nats."""
     path: float | None = None
-    """The Mahalanobis distance of the way through both networks from that of held-out items, in standard
+    """The Mahalanobis distance, from held-out items, of the item's path through both networks, in standard
     deviations: of the norms of reconstruction error, posterior mean and scale, of surprise and KL."""
     residual: float | None = None
-    """The mean square of the item less its reconstruction."""
+    """The mean square of the item minus its reconstruction."""
     feature_distance: float | None = None
-    """The mean square of the item's features in the discriminator less its reconstruction's."""
+    """The mean square of the item's features in the discriminator minus its reconstruction's features."""
     f_anogan: float | None = None
-    """The weighted sum of both."""
-    surprise: float
-    p_value: float | None
-    anomaly: bool | None
+    """The weighted sum of `residual` and `feature_distance`."""
+    surprise: Surprise
+    p_value: PValue
+    anomaly: Anomaly
 
 
-class ScoreAnswer(Body):
-    """The scores, in the order of the inputs, and how they were made."""
+class ScoreAnswer(ModelAnswer):
+    """The scores, and how they were made."""
 
-    model: str
-    version: int
     statistic: Statistic
+    """The statistic behind `surprise`."""
     draws: int | None
+    """Latent draws per item for the bounds; null if the scores have no bounds."""
     seed: int | None
+    """Seed of the draws; null if the scores have no bounds."""
     alpha: float
+    """The share of ordinary items that may be flagged or, with a correction, of flagged items that may be
+    ordinary."""
     correction: Correction
+    """The correction of the p-values for the number of items."""
     threshold: float | None
     """The surprise above which items are flagged; null if none was calibrated, or a correction flags none."""
     unit: Unit
+    """The unit of `surprise` and `threshold`."""
     scores: list[Score | StatisticScore]
+    """The scores of each item, in the order of the inputs."""
     map: list[Any] | None = None
-    """If asked for: for each item, shaped like it, how surprising each of its values is at the posterior
-    mean: minus its log-likelihood in nats, less that of a perfect reconstruction if there is such a thing."""
+    """Only if the request asks for it: for each item, in its shape, how surprising each value is at the
+    posterior mean. This is minus the value's log-likelihood in nats, less that of a perfect reconstruction if
+    there is such a thing."""
 
 
-async def score(call: Call[ScoreOptions]) -> Answer:
-    """Answers the scores of each item, its surprise, and where calibrated its p-value; or its map alone."""
-    assert call.array is not None, "the dispatcher reads an array for this operation"
-    maps = await _maps(call, call.array) if call.request.map else None
-    if maps is not None and call.accepted != JSON:
-        return await arrays_answer(call, {"map": await _heat(maps) if call.accepted == PNG else maps})
-    scored = await scored_as(call.request, call.loaded, call.array, call.settings, call.timing)
-    fields = call.identity | scored.told | {"scores": _rows(scored.tensors)}
-    body = to_json(fields) if maps is None else await json_in_pieces(fields, {"map": maps})
-    headers = () if scored.how.seed is None else ((b"x-pushforward-seed", b"%d" % scored.how.seed),)
-    return Answer(JSON, body, len(body), headers, len(call.array), scored.flagged, scored.p_values)
+async def _score(call: Call[score.ScoreOptions], accepted: str) -> Answer:
+    rows, most = len(call.arrays["inputs"]), call.settings.max_json_count
+    if call.options.map and accepted != NPY and rows > most:
+        raise LimitExceeded(f"{rows} maps are more than the {most} that go into {accepted}; ask for {NPY}")
+    if accepted == JSON:
+        answer = await scores_answer(call, result := await score.score(call))
+        if result.fields["seed"] is not None:
+            answer.headers = ((b"x-pushforward-seed", b"%d" % result.fields["seed"]),)
+        return answer
+    maps = await score.surprise_map(call)
+    if accepted == PNG:
+        maps = await asyncio.to_thread(heat_of, maps) if maps.size > INLINE_VALUES else heat_of(maps)
+    return await arrays_answer(call, accepted, {"map": maps})
 
 
-async def _maps(call: Call[ScoreOptions], items: Floats) -> Floats:
-    """The maps of items, once all is checked that their scores and their number could be refused for."""
-    check_scored_as(call.request, call.loaded, len(items), call.settings)
-    most = call.settings.max_json_count
-    if call.accepted != NPY and len(items) > most:
-        raise LimitExceeded(
-            f"{len(items)} maps are more than the {most} that go into {call.accepted}; ask for {NPY}"
-        )
-    return await call.loaded.surprise_map(items, call.timing)
-
-
-async def _heat(maps: Floats) -> Floats:
-    if maps.size > BESIDE_THE_LOOP_VALUES:
-        return await asyncio.to_thread(heat_of, maps)
-    return heat_of(maps)
-
-
-def _answers(request: ScoreOptions) -> tuple[str, ...]:
+def _answers(request: score.ScoreOptions) -> tuple[str, ...]:
     return (JSON, NPY, PNG) if request.map else (JSON,)
-
-
-def _rows(tensors: Mapping[str, NDArray[Any] | None]) -> list[dict[str, Any]]:
-    count = next(len(values) for values in tensors.values() if values is not None)
-    nothing = [None] * count
-    columns = [nothing if values is None else values.tolist() for values in tensors.values()]
-    return [dict(zip(tensors, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 SCORE = Operation(
     "score",
-    "Score items by bounds on log p(x) or by the way through both networks (VAE), or by distances (GAN)",
+    "Score items by bounds on log p(x) or by deterministic statistics (VAE), or by distances (GAN)",
     ScoreRequest,
     (JSON, NPY, PNG),
-    score,
+    _score,
     ScoreAnswer,
     "inputs",
-    ScoreOptions,
+    score.ScoreOptions,
     answers_to=_answers,
-    description="npy and PNG answer maps alone, and only where `map` is true.",
+    description="npy and PNG answers hold maps alone, so they need `map` to be true.",
 )

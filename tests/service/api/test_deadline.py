@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from service.api.deadline import ClientGone, Watch, Watchman
+from service.api.deadline import CancelScope, ClientGone, ScopeSweeper
 from service.errors import DeadlineExceeded
 
 pytestmark = pytest.mark.anyio
@@ -45,8 +45,8 @@ async def watched(
     batch = Batch()
     held = weakref.ref(batch)
     try:
-        with Watch(Watchman(asyncio.get_running_loop()), receive, seconds) as watch:
-            watch.listen()
+        with CancelScope(ScopeSweeper(asyncio.get_running_loop()), receive, seconds) as scope:
+            scope.listen()
             await work()
     except (ClientGone, DeadlineExceeded) as error:
         return type(error), held

@@ -1,0 +1,79 @@
+"""Interpolation between two points of the latent space."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from service.api.operations.call import Call, Result
+from service.api.operations.options import ITEM_TEXT, Body, Seed
+from service.errors import LimitExceeded, Unfit
+from service.media import codecs
+from service.numerics import noise
+from service.numerics.noise import Floats
+
+
+class Point(Body):
+    """An end of a path: exactly one of `seed` (with `index`), `latent` and `input`."""
+
+    seed: Seed | None = None
+    """The seed of a sample: the point is the latent of its sample `index`."""
+    index: Annotated[int, Field(ge=0, lt=2**53)] = 0
+    """The number of the sample, from 0."""
+    latent: list[float] | None = None
+    """A latent: D numbers."""
+    input: Annotated[
+        list[Any] | None,
+        Field(description=f"An item to encode, if the model offers `encode`. {ITEM_TEXT}"),
+    ] = None
+
+    @model_validator(mode="after")
+    def _is_one_point(self) -> Point:
+        given = self.model_fields_set - {"index"}
+        if len(given) != 1 or ("index" in self.model_fields_set and "seed" not in given):
+            raise ValueError("give exactly one of seed (with index), latent and input")
+        return self
+
+
+class InterpolateRequest(Body):
+    """A path through the latent space. It includes both ends exactly."""
+
+    start: Annotated[Point, Field(alias="from")]
+    """The first point of the path."""
+    end: Annotated[Point, Field(alias="to")]
+    """The last point of the path."""
+    steps: Annotated[int, Field(ge=2, lt=2**53)] = 10
+    """The number of points on the path, both ends included."""
+    path: Literal["spherical", "linear"] = "spherical"
+    """`spherical`: along the great circle, where a Gaussian prior has its mass. `linear`: a straight line."""
+
+
+async def interpolate(call: Call[InterpolateRequest]) -> Result:
+    """Return the latents (steps, D) along a path between two points, and the items decoded from them."""
+    options, most = call.options, call.settings.max_steps
+    if options.steps > most:
+        raise LimitExceeded(f"steps is {options.steps}, at most {most} are taken")
+    start = await _latent(call, options.start, "from")
+    end = await _latent(call, options.end, "to")
+    walk = noise.spherical_path if options.path == "spherical" else noise.linear_path
+    latents = walk(start[0], end[0], options.steps)
+    return Result({"samples": await call.loaded.decode(latents, call.timing), "latents": latents})
+
+
+async def _latent(call: Call[InterpolateRequest], point: Point, name: str) -> Floats:
+    """Return the latent (1, D) at an end of the path."""
+    loaded, manifest = call.loaded, call.loaded.manifest
+    if point.latent is not None:
+        latent = codecs.from_lists([point.latent], (manifest.latent_size,), f"{name}/latent")
+        codecs.check_support(latent, "latent", f"{name}/latent")
+        return latent
+    if point.input is not None:
+        loaded.require("encode")
+        item = codecs.from_lists([point.input], manifest.item_shape, f"{name}/input")
+        codecs.check_support(item, manifest.support, f"{name}/input", manifest.columns)
+        mean, _ = await loaded.encode(item, call.timing)
+        return mean
+    if point.seed is None:
+        raise Unfit(f"`{name}` has a null seed; give a number")
+    return loaded.prior.latents(point.seed, point.index, 1, 1.0)
