@@ -1,4 +1,4 @@
-"""What a generator makes, as PNG: grids of pictures, and plots of the density of points."""
+"""Samples as PNG: grids of pictures, and plots of the density of points."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def grid_of(images: npt.NDArray[np.float32], columns: int = 8, least_tile: int =
     """Pictures (N, C, H, W) in [0, 1] as a grid, each tile enlarged to about `least_tile` pixels."""
     scale = max(1, round(least_tile / images.shape[2]))
     tiles = np.clip(images * 255, 0, 255).round().astype(np.uint8).repeat(scale, 2).repeat(scale, 3)
-    # Grey lines between the tiles: small pictures that touch cannot be told apart.
+    # Grey lines between the tiles, because small pictures that touch look like one.
     gap = (0, _GAP_PIXELS)
     tiles = np.pad(tiles, ((0, -len(tiles) % columns), (0, 0), gap, gap), constant_values=_GAP_GREY)
     count, channels, height, width = tiles.shape
