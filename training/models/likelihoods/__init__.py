@@ -1,4 +1,4 @@
-"""Likelihoods p(x | parameters): where a decoder ends, one of these begins."""
+"""Likelihoods p(x | parameters) of a decoder's outputs."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ __all__ = [
 
 
 def make_likelihood(options: VaeOptions, dataset: Dataset) -> Likelihood:
-    """The likelihood a recipe names, for the items of its dataset.
+    """Make the likelihood that a recipe names, for the items of its dataset.
 
     Raises:
-        SupportError: The likelihood is for tables and the dataset is none, or the other way round.
+        SupportError: The likelihood is for tables and the dataset is not a table, or the reverse.
     """
     if (options.likelihood == "gaussian") != (dataset.scaling is not None):
         fitting = "'bernoulli', 'continuous-bernoulli' or 'discretised-logistic'"
