@@ -44,7 +44,7 @@ def test_an_interrupted_and_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
     recipe = tiny_recipe(family)
     dataset = digits(recipe)
     assert train(recipe, dataset, tmp_path / "whole") == Outcome(12, interrupted=False)
-    assert train(recipe, dataset, tmp_path / "parts", watch=interrupt_after(stop)) == Outcome(
+    assert train(recipe, dataset, tmp_path / "parts", on_progress=interrupt_after(stop)) == Outcome(
         stop, interrupted=True
     )
     assert train(recipe, dataset, tmp_path / "parts", resume=True) == Outcome(12, interrupted=False)
@@ -60,7 +60,7 @@ def test_resuming_with_dynamic_binarisation_is_exact_too(tmp_path: Path) -> None
     recipe = Recipe.model_validate(table)
     dataset = digits(recipe)
     train(recipe, dataset, tmp_path / "whole")
-    train(recipe, dataset, tmp_path / "parts", watch=interrupt_after(5))
+    train(recipe, dataset, tmp_path / "parts", on_progress=interrupt_after(5))
     train(recipe, dataset, tmp_path / "parts", resume=True)
     whole, parts = tensors(tmp_path / "whole"), tensors(tmp_path / "parts")
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
@@ -110,7 +110,7 @@ def test_the_log_has_the_terms_the_gradient_norms_and_the_validation(tmp_path: P
 
 def test_a_resumed_run_logs_no_step_twice(tmp_path: Path) -> None:
     recipe = tiny_recipe(log_every=1, checkpoint_every=100)
-    train(recipe, digits(recipe), tmp_path, watch=interrupt_after(5))
+    train(recipe, digits(recipe), tmp_path, on_progress=interrupt_after(5))
     train(recipe, digits(recipe), tmp_path, resume=True)
     steps = [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert sorted(set(steps)) == list(range(1, 13))
@@ -172,7 +172,7 @@ def test_an_encoder_resumes_exactly_and_leaves_the_gan_as_it_was(tmp_path: Path)
     dataset = digits(recipe)
     train(recipe, dataset, tmp_path)
     gan = tensors(tmp_path)
-    train(recipe, dataset, tmp_path, stage="encoder", watch=interrupt_after(5))
+    train(recipe, dataset, tmp_path, stage="encoder", on_progress=interrupt_after(5))
     assert train(recipe, dataset, tmp_path, stage="encoder", resume=True) == Outcome(12, interrupted=False)
     parts = tensors(tmp_path / "encoder")
     shutil.rmtree(tmp_path / "encoder")
