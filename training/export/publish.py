@@ -33,8 +33,8 @@ from service.format.versions import publish, sha256_of, stage
 from service.numerics.noise import NOISE
 from service.numerics.prior import read_prior
 from training.anomaly.auroc import judge
-from training.anomaly.calibrate import Scorer, both_scorers, bound_scorer, calibrate, column_scorer
-from training.anomaly.choose import parted, settle_statistic
+from training.anomaly.calibrate import StatisticScorer, both_scorers, bound_scorer, calibrate, column_scorer
+from training.anomaly.choose import choose_statistic, split_validation
 from training.anomaly.statistics import fit_statistics
 from training.data import Dataset
 from training.data.png import write_samples
@@ -46,8 +46,7 @@ from training.export.graphs import Graph, export_graph
 from training.export.operations import gan_graphs, vae_graphs
 from training.export.parity import Exported, measure_parity, open_session, write_self_test
 from training.export.provenance import commit, library_versions
-from training.loop.gan import GanTask
-from training.loop.task import Task
+from training.loop.runs import ModelTask
 from training.loop.vae import VaeTask
 from training.metrics.measure import quality_names
 from training.models.gan import STATISTICS, Gan
@@ -64,12 +63,12 @@ Say = Callable[[str], None]
 
 
 def export(
-    step: Task, recipe: Recipe, dataset: Dataset, metrics: dict[str, Metric], models: Path, say: Say
+    task: ModelTask, recipe: Recipe, dataset: Dataset, metrics: dict[str, Metric], models: Path, say: Say
 ) -> Path:
     """Export, check, calibrate and publish a trained model as the next version; returns the version's folder.
 
     Args:
-        step: The model with its averaged weights, in evaluation mode.
+        task: The model with its averaged weights, in evaluation mode.
         recipe: The recipe it was trained by.
         dataset: The recipe's data; the calibration split is used here for the first and only time.
         metrics: Figures measured on the test split.
@@ -80,8 +79,7 @@ def export(
         GraphError: A graph breaks a rule of the contract.
         ParityError: A graph does not compute what the model computes.
     """
-    assert isinstance(step, VaeTask | GanTask)
-    model = with_fixed_prior(step.model) if isinstance(step, VaeTask) else step.model
+    model = with_fixed_prior(task.model) if isinstance(task, VaeTask) else task.model
     staging = stage(models, recipe.name)
     try:
         parts = _Parts(metrics=dict(metrics))
@@ -93,7 +91,7 @@ def export(
             parts.parity[graph.name] = measure_parity(parts.exported[graph.name], dataset)
         scorer = _scorer(model, parts, recipe)
         if scorer is not None:
-            choice = settle_statistic(recipe.calibration, scorer, model.support, dataset)
+            choice = choose_statistic(recipe.calibration, scorer, model.support, dataset)
             say(f"calibrating on {len(dataset.items['calibration'])} items")
             parts.calibration, parts.defaults, rates = calibrate(
                 scorer, model.support, choice.options, dataset, staging
@@ -178,7 +176,7 @@ def _graphs(
 ) -> list[Graph]:
     """The model's graphs; a GAN's discriminator is calibrated first, if its logits are density ratios."""
     if isinstance(model, Vae):
-        _, items = parted(recipe.calibration, dataset.items["validation"])
+        _, items = split_validation(recipe.calibration, dataset.items["validation"])
         say(f"fitting anomaly scores on {len(items)} items")
         statistics = fit_statistics(model, torch.from_numpy(items))
         parts.statistics = statistics.names
@@ -196,7 +194,7 @@ def _graphs(
     return gan_graphs(model, dataset.item_shape, platt)
 
 
-def _scorer(model: Vae | Gan, parts: _Parts, recipe: Recipe) -> Scorer | None:
+def _scorer(model: Vae | Gan, parts: _Parts, recipe: Recipe) -> StatisticScorer | None:
     """What scores anomalies, if anything does."""
     if not parts.statistics:
         return None
