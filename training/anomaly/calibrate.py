@@ -140,8 +140,7 @@ def calibrate(
         if kind == "test":
             for level in (level for level in LEVELS if level * (calibrated_on + 1) >= 1):
                 low, high = flagged_band(len(items), level, calibrated_on)
-                band = f"{low:.3g} to {high:.3g} in 99 % of cases if exchangeable"
-                note = f"of {len(items)} test items; {band}"
+                note = f"of {len(items)} test items; {low:.3g} to {high:.3g} in 99 % of cases if exchangeable"
                 rates[str(MetricName("flagged_at", level=level))] = _share_metric(p_values <= level, note)
     return spec, defaults, rates
 

@@ -84,7 +84,7 @@ def _picture(path: Path) -> Path:
 
 
 def _read(path: Path, options: DataOptions) -> Pixels:
-    """Read a picture (height, width, channels): by default 1 channel if it is grey, else 3."""
+    """Read a picture (height, width, channels); by default it has 1 channel if it is grey, else 3."""
     try:
         with Image.open(path, formats=("PNG", "JPEG")) as picture:
             picture.load()

@@ -108,11 +108,7 @@ def keep_classes(whole: Partition, keep: Sequence[str], where: str) -> Partition
 
 
 def check_sizes(rows: Mapping[Split, Rows], where: str) -> None:
-    """Refuse splits of fewer than two rows.
-
-    Raises:
-        DataError: Naming the sizes of all splits.
-    """
+    """Refuse splits of fewer than two rows, by a DataError that names the sizes of all splits."""
     if min(map(len, rows.values())) < _FEWEST_ROWS:
         sizes = ", ".join(f"{split} {len(rows[split])}" for split in SPLITS)
         total = sum(map(len, rows.values()))

@@ -146,9 +146,9 @@ def _numbers(column: Any, name: str, where: str) -> Doubles:
     kind = column.type
     is_number = (types.is_integer, types.is_floating, types.is_boolean, types.is_decimal, types.is_null)
     if not any(is_one(kind) for is_one in is_number):
-        example = next((value for value in column if value.is_valid), None)
+        example = next((repr(str(value.as_py()))[:60] for value in column if value.is_valid), "nothing")
         raise DataError(
-            f"{where}: column {name!r} holds {kind}, e.g. {_shown(example)}, not numbers; name it in "
+            f"{where}: column {name!r} holds {kind}, e.g. {example}, not numbers; name it in "
             f"one_hot = [{name!r}] if it holds categories, or {_way_out(name)}"
         )
     values: Doubles = column.cast(pyarrow.float64(), safe=False).to_numpy().astype(np.float64)
@@ -186,10 +186,6 @@ def _check_categories(categories: Sequence[str], name: str, where: str) -> None:
             f"{where}: column {name!r} has {len(categories)} categories, e.g. {categories[0]!r}; at most "
             f"{_MOST_CATEGORIES} become features. Merge the rare ones, or {_way_out(name)}"
         )
-
-
-def _shown(value: Any) -> str:
-    return repr(str(value.as_py()))[:60] if value is not None else "nothing"
 
 
 def _is_number(text: str) -> bool:

@@ -58,12 +58,12 @@ _SAMPLES, _POINTS = 64, 4096
 _MARGIN = 1.15
 """How much wider than the data a picture of its density is."""
 
-Say = Callable[[str], None]
+Log = Callable[[str], None]
 """Receives a line of progress for a person."""
 
 
 def export(
-    task: ModelTask, recipe: Recipe, dataset: Dataset, metrics: dict[str, Metric], models: Path, say: Say
+    task: ModelTask, recipe: Recipe, dataset: Dataset, metrics: dict[str, Metric], models: Path, log: Log
 ) -> Path:
     """Export, check, calibrate and publish a trained model as the next version; returns the version's folder.
 
@@ -73,7 +73,7 @@ def export(
         dataset: The recipe's data; the calibration split is used here for the first and only time.
         metrics: Figures measured on the test split.
         models: The folder of published models.
-        say: Receives a line of progress.
+        log: Receives a line of progress.
 
     Raises:
         GraphError: A graph breaks a rule of the contract.
@@ -83,8 +83,8 @@ def export(
     staging = stage(models, recipe.name)
     try:
         parts = _Parts(metrics=dict(metrics))
-        for graph in _graphs(model, recipe, dataset, staging, parts, say):
-            say(f"exporting {graph.name}")
+        for graph in _graphs(model, recipe, dataset, staging, parts, log):
+            log(f"exporting {graph.name}")
             path = staging / f"{graph.name}.onnx"
             export_graph(graph, path)
             parts.exported[graph.name] = Exported(graph, open_session(path))
@@ -92,11 +92,11 @@ def export(
         scorer = _scorer(model, parts, recipe)
         if scorer is not None:
             choice = choose_statistic(recipe.calibration, scorer, model.support, dataset)
-            say(f"calibrating on {len(dataset.items['calibration'])} items")
+            log(f"calibrating on {len(dataset.items['calibration'])} items")
             parts.calibration, parts.defaults, rates = calibrate(
                 scorer, model.support, choice.options, dataset, staging
             )
-            say("judging the scores by unseen outliers")
+            log("judging the scores by unseen outliers")
             parts.metrics |= choice.metrics | rates | judge(scorer, model.support, dataset)
         write_self_test(parts.exported, staging / "self_test.npz", dataset)
         manifest = _manifest(recipe, dataset, model, parts, staging)
@@ -107,7 +107,7 @@ def export(
         if quality_names(manifest.metrics):
             beside = measure_beside(models, recipe.name, recipe.data, dataset, recipe.evaluation.seed)
         write_card(staging / "README.md", manifest, dataset, beside, parts.reliability)
-        say("publishing")
+        log("publishing")
         return publish(staging, manifest)
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
@@ -172,12 +172,12 @@ def _manifest(recipe: Recipe, dataset: Dataset, model: Vae | Gan, parts: _Parts,
 
 
 def _graphs(
-    model: Vae | Gan, recipe: Recipe, dataset: Dataset, staging: Path, parts: _Parts, say: Say
+    model: Vae | Gan, recipe: Recipe, dataset: Dataset, staging: Path, parts: _Parts, log: Log
 ) -> list[Graph]:
     """The model's graphs; a GAN's discriminator is calibrated first, if its logits are density ratios."""
     if isinstance(model, Vae):
         _, items = split_validation(recipe.calibration, dataset.items["validation"])
-        say(f"fitting anomaly scores on {len(items)} items")
+        log(f"fitting anomaly scores on {len(items)} items")
         statistics = fit_statistics(model, torch.from_numpy(items))
         parts.statistics = statistics.names
         return vae_graphs(model, dataset.item_shape, statistics)
@@ -186,7 +186,7 @@ def _graphs(
     spec = DiscriminatorSpec(objective=recipe.gan.objective, packing=recipe.gan.packing)
     platt = None
     if spec.flaw is None:
-        say(f"calibrating the discriminator on {len(dataset.items['validation'])} items")
+        log(f"calibrating the discriminator on {len(dataset.items['validation'])} items")
         found = calibrate_discriminator(model, dataset, recipe.evaluation.seed)
         spec = spec.model_copy(update={"logits": found.write(staging / "logits.npz")})
         platt, parts.reliability = found.platt, found.reliability()

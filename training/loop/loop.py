@@ -89,10 +89,9 @@ class _Run:
     def __init__(
         self, recipe: Recipe, dataset: Dataset, stage: Stage, resume: bool, group: ProcessGroup
     ) -> None:
-        self.steps_done, self._saved = 0, -1
+        self.steps, self.steps_done, self._saved = stage.options.steps, 0, -1
         self._started, self._seconds_before = time.monotonic(), 0.0
         self._group, self._data = group, dataset.fingerprint
-        self.steps = stage.options.steps
         self.log = RunLog(stage.folder)
         self._recipe, self._stage, self._options = recipe, stage, stage.options
         self._dynamic = recipe.data.binarise == "dynamic"

@@ -49,8 +49,7 @@ class RunLog:
     def write_means(self, step: int, learning_rate: float) -> None:
         """Write the means since the last call, and the speed in items per second."""
         means = {name: sum(values) / len(values) for name, values in self._values.items()}
-        seconds = max(time.monotonic() - self._since, 1e-9)
-        speed = round(self._items / seconds, 1)
+        speed = round(self._items / max(time.monotonic() - self._since, 1e-9), 1)
         self._write({"step": step, "learning_rate": learning_rate, "images_per_second": speed, **means})
         self.latest = "  ".join(f"{name} {mean:.4g}" for name, mean in means.items() if "norm" not in name)
         self._values.clear()

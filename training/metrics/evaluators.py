@@ -216,6 +216,6 @@ def _metric(value: float, standard_error: float, unit: str, note: str) -> Metric
 
 
 def _share(values: Doubles, note: str) -> Metric:
-    """Return the mean of the items' contributions; the error is theirs, given the other items."""
+    """Return the mean of the items' contributions with its standard error, the other items fixed."""
     error = float(values.std(ddof=1) / math.sqrt(len(values)))
     return _metric(float(values.mean()), error, "share", note)

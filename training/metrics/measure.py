@@ -50,11 +50,7 @@ def make_evaluator(dataset: Dataset, seed: int = 0) -> Evaluator | None:
     if dataset.name in MODES:
         return PointEvaluator(dataset, rows)
     halved = min(rows, len(dataset.items["train"]) // 2)
-    grey = dataset.name == "fashion-mnist" and not _is_binary(dataset.items["test"])
-    if grey and halved >= 2 * SUBSET_ROWS:
+    grey = not np.isin(dataset.items["test"][:_CHECKED_ROWS], (0, 1)).all()
+    if dataset.name == "fashion-mnist" and grey and halved >= 2 * SUBSET_ROWS:
         return GarmentEvaluator(dataset, halved, seed)
     return ItemEvaluator(dataset, min(rows, _CHEAP_ROWS))
-
-
-def _is_binary(items: Items) -> bool:
-    return bool(np.isin(items[:_CHECKED_ROWS], (0, 1)).all())

@@ -32,7 +32,8 @@ class ModeReport(NamedTuple):
     high_quality_share: float
     """The share of all N samples; the mixture itself reaches `high_quality_ceiling()`."""
     reverse_kl: float
-    """KL(samples of high quality over the modes || uniform) in nats, 0 to log M; log M if there are none."""
+    """KL(samples of high quality over the modes || uniform) in nats, 0 to log M; log M without such
+    samples."""
     reverse_kl_error: float
     """Its standard error, to second order: sqrt(Var[log p] / N + (M - 1) / (2 N^2)) over those samples."""
     deviation_ratio: float

@@ -20,15 +20,12 @@ from typing import Any, Literal
 from service.format.manifest import UNITS, Statistic
 
 Group = Literal["", "auroc", "validation_auroc", "flagged", "flagged_at", "floor", "resample", "metropolis"]
-_PATTERNS = [
-    re.compile(pattern)
-    for pattern in (
-        rf"(?P<group>(?:validation_)?auroc)_(?P<statistic>{'|'.join(UNITS)})(?:_(?P<subject>.+))?",
-        r"(?P<group>flagged_at)_(?P<level>\d+(?:\.\d+)?(?:e-\d+)?)",
-        r"(?P<group>flagged)_(?P<subject>.+)",
-        r"(?P<subject>.+)_(?P<group>floor|resample|metropolis)",
-    )
-]
+_PATTERNS = (
+    rf"(?P<group>(?:validation_)?auroc)_(?P<statistic>{'|'.join(UNITS)})(?:_(?P<subject>.+))?",
+    r"(?P<group>flagged_at)_(?P<level>\d+(?:\.\d+)?(?:e-\d+)?)",
+    r"(?P<group>flagged)_(?P<subject>.+)",
+    r"(?P<subject>.+)_(?P<group>floor|resample|metropolis)",
+)
 
 
 @dataclass(frozen=True)
@@ -46,7 +43,7 @@ class MetricName:
     def parse(cls, name: str) -> MetricName:
         """Parse any metric's name; one that has no known structure is plain."""
         for pattern in _PATTERNS:
-            if match := pattern.fullmatch(name):
+            if match := re.fullmatch(pattern, name):
                 fields: dict[str, Any] = {key: part for key, part in match.groupdict().items() if part}
                 level = fields.pop("level", None)
                 return cls(**fields, level=None if level is None else float(level))

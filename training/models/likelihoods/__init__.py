@@ -6,7 +6,7 @@ import torch
 
 from training.data import Dataset
 from training.models.likelihoods.bernoulli import Bernoulli, ContinuousBernoulli
-from training.models.likelihoods.likelihood import Likelihood, SupportError, in_lanes, item_sum, squashed
+from training.models.likelihoods.likelihood import Likelihood, SupportError, in_lanes, item_sum
 from training.models.likelihoods.logistic import DiscretisedLogistic, nearest_levels
 from training.models.likelihoods.table import GaussianTable
 from training.options import VaeOptions
@@ -22,7 +22,6 @@ __all__ = [
     "item_sum",
     "make_likelihood",
     "nearest_levels",
-    "squashed",
 ]
 
 

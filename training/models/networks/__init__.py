@@ -15,11 +15,8 @@ from training.models.networks.scaling import Standardise, Unstandardise
 from training.options import NetworkOptions
 
 __all__ = [
-    "ConvolutionalDecoder",
-    "ConvolutionalEncoder",
     "DenseDecoder",
     "DenseEncoder",
-    "Fourier",
     "NetworkError",
     "Standardise",
     "Unstandardise",
