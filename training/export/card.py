@@ -10,7 +10,7 @@ from training.data import Dataset
 from training.evaluation import figure_texts
 from training.evaluation.discriminator import BUDGET, SELECTION_RULES
 from training.evaluation.platt import ReliabilityRow
-from training.metrics.evaluators import Measurement
+from training.metrics.evaluators import QualityReport
 from training.metrics.measure import quality_names
 from training.metrics.names import Group, MetricName
 from training.recipe import shipped_recipe
@@ -27,7 +27,7 @@ def write_card(
     path: Path,
     manifest: Manifest,
     dataset: Dataset,
-    beside: Mapping[str, Measurement],
+    beside: Mapping[str, QualityReport],
     reliability: Sequence[ReliabilityRow],
 ) -> None:
     """Write the card of a version; `samples.png` lies beside it.
@@ -39,7 +39,7 @@ def write_card(
     path.write_text(card, encoding="utf-8")
 
 
-def _card(manifest: Manifest, dataset: Dataset, beside: Mapping[str, Measurement]) -> str:
+def _card(manifest: Manifest, dataset: Dataset, beside: Mapping[str, QualityReport]) -> str:
     rows = {split: len(items) for split, items in dataset.items.items()}
     family = "variational autoencoder" if manifest.family == "vae" else "generative adversarial network"
     values = _VALUES[manifest.support]
@@ -103,7 +103,7 @@ curl -H 'Accept: image/png' 'localhost:8000/v1/models/{name}/sample?{query}' -o 
 """
 
 
-def _quality(manifest: Manifest, names: Set[str], beside: Mapping[str, Measurement]) -> str:
+def _quality(manifest: Manifest, names: Set[str], beside: Mapping[str, QualityReport]) -> str:
     """How good and diverse its samples are, beside other models' and beside training items."""
     if not names:
         return ""

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-Device = Literal["auto", "cpu", "cuda"]
+DeviceChoice = Literal["auto", "cpu", "cuda"]
 
 
 class ProcessGroupError(RuntimeError):
@@ -81,7 +81,7 @@ ALONE = ProcessGroup()
 
 
 @contextmanager
-def join_group(device: Device) -> Iterator[ProcessGroup]:
+def join_group(device: DeviceChoice) -> Iterator[ProcessGroup]:
     """Join the processes that `torchrun` started, or train alone without it; leave them at the end.
 
     Processes communicate by nccl between CUDA devices and by gloo otherwise.
@@ -110,7 +110,7 @@ def join_group(device: Device) -> Iterator[ProcessGroup]:
         distributed.destroy_process_group()
 
 
-def _device(device: Device, local_rank: int) -> torch.device:
+def _device(device: DeviceChoice, local_rank: int) -> torch.device:
     found = torch.cuda.device_count() if device != "cpu" and torch.cuda.is_available() else 0
     if found > local_rank:
         return torch.device("cuda", local_rank)

@@ -41,7 +41,7 @@ class DivergenceError(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TrainingOutcome:
     """The result of a call of `train`."""
 
     steps: int
@@ -59,7 +59,7 @@ def train(
     resume: bool = False,
     on_progress: OnProgress | None = None,
     group: ProcessGroup = ALONE,
-) -> Outcome:
+) -> TrainingOutcome:
     """Train a recipe's model, writing `metrics.jsonl`, `samples/` and `checkpoints/` into `folder`.
 
     SIGINT (Ctrl-C) and SIGTERM end the current step, save a checkpoint and return. The stage of an encoder
@@ -80,7 +80,7 @@ def train(
             if on_progress is not None:
                 on_progress(run.steps_done, run.log.latest)
         run.save()
-    return Outcome(run.steps_done, interrupted=run.steps_done < run.steps)
+    return TrainingOutcome(run.steps_done, interrupted=run.steps_done < run.steps)
 
 
 class _Run:

@@ -53,7 +53,7 @@ class Noise:
         return (shape[0] * self._group.size, *shape[1:])
 
 
-Objective = Callable[[Tensor, Noise, int], Terms]
+PhaseObjective = Callable[[Tensor, Noise, int], Terms]
 """Maps items (B, *item), noise and the step to terms."""
 
 
@@ -78,7 +78,7 @@ class Phase:
     name: str
     trains: nn.Module
     """The network whose parameters this phase updates."""
-    objective: Objective
+    objective: PhaseObjective
     rate: Rate = Rate()
     apart: tuple[tuple[nn.Module, Rate], ...] = ()
     """Parts of that network with their own learning rates."""

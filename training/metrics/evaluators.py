@@ -28,7 +28,7 @@ from training.metrics.neighbours import Comparison, K, SameKind, compare, nearer
 _CLASSES = 10
 
 
-class Measurement(NamedTuple):
+class QualityReport(NamedTuple):
     """Figures of some items."""
 
     metrics: dict[str, Metric]
@@ -47,7 +47,7 @@ class Evaluator(ABC):
         self._test = dataset.items["test"][:rows]
 
     @abstractmethod
-    def measure(self, items: Items) -> Measurement:
+    def measure(self, items: Items) -> QualityReport:
         """Measure items (rows, *item)."""
 
 
@@ -69,7 +69,7 @@ class GarmentEvaluator(Evaluator):
     def _among_real(self) -> SameKind:
         return same_kind(self._real.features)
 
-    def measure(self, items: Items) -> Measurement:
+    def measure(self, items: Items) -> QualityReport:
         """Measure distances, neighbours, classes, and how near the items are to training items."""
         random = np.random.default_rng(self._seed)
         found = self._classifier.classify(items)
@@ -87,7 +87,7 @@ class GarmentEvaluator(Evaluator):
                 "0.5 is fair, more is memory",
             ),
         }
-        return Measurement(metrics, counts)
+        return QualityReport(metrics, counts)
 
     def _distances(self, features: FloatArray, where: str, random: np.random.Generator) -> dict[str, Metric]:
         return {
@@ -126,11 +126,11 @@ class PointEvaluator(Evaluator):
         super().__init__(dataset, rows)
         self._modes = MODES[dataset.name]()
 
-    def measure(self, items: Items) -> Measurement:
+    def measure(self, items: Items) -> QualityReport:
         """Measure the modes, and how well a nearest neighbour separates the items from test items."""
         compared = compare(self._test, items, same_kind(self._test), same_kind(items))
         where = f"{self.rows:,} against as many test items"
-        return Measurement(self.modes(items) | _recognised_metrics(compared, where))
+        return QualityReport(self.modes(items) | _recognised_metrics(compared, where))
 
     def modes(self, items: Items) -> dict[str, Metric]:
         """Measure how the items cover the mixture's modes."""
@@ -175,13 +175,13 @@ class ItemEvaluator(Evaluator):
         self._scaling = dataset.scaling
         self._real = self._values(self._test)
 
-    def measure(self, items: Items) -> Measurement:
+    def measure(self, items: Items) -> QualityReport:
         """Measure neighbours only: no better space of features is known."""
         values = self._values(items)
         compared = compare(self._real, values, same_kind(self._real), same_kind(values))
         space = "pixels" if self._scaling is None else "standardised features"
         where = f"{self.rows:,} against {self.rows:,} test items, {space}"
-        return Measurement(_neighbour_metrics(compared, where))
+        return QualityReport(_neighbour_metrics(compared, where))
 
     def _values(self, items: Items) -> FloatArray:
         scaled = items if self._scaling is None else (items - self._scaling.shift) / self._scaling.scale

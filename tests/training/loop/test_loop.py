@@ -16,7 +16,7 @@ from torch import nn
 
 from tests.training.tiny import digits, tiny_recipe
 from training.loop.checkpoint import CheckpointError, read_checkpoint
-from training.loop.loop import DivergenceError, Outcome, train
+from training.loop.loop import DivergenceError, TrainingOutcome, train
 from training.loop.runs import CHECKPOINTS, restore_averaged
 from training.loop.task import Phase, Rate
 from training.losses.terms import Terms
@@ -43,11 +43,11 @@ def test_an_interrupted_and_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
 ) -> None:
     recipe = tiny_recipe(family)
     dataset = digits(recipe)
-    assert train(recipe, dataset, tmp_path / "whole") == Outcome(12, interrupted=False)
-    assert train(recipe, dataset, tmp_path / "parts", on_progress=interrupt_after(stop)) == Outcome(
+    assert train(recipe, dataset, tmp_path / "whole") == TrainingOutcome(12, interrupted=False)
+    assert train(recipe, dataset, tmp_path / "parts", on_progress=interrupt_after(stop)) == TrainingOutcome(
         stop, interrupted=True
     )
-    assert train(recipe, dataset, tmp_path / "parts", resume=True) == Outcome(12, interrupted=False)
+    assert train(recipe, dataset, tmp_path / "parts", resume=True) == TrainingOutcome(12, interrupted=False)
     whole, parts = tensors(tmp_path / "whole"), tensors(tmp_path / "parts")
     assert whole.keys() == parts.keys()
     assert any(name.startswith("optimiser.") for name in whole)
@@ -173,7 +173,9 @@ def test_an_encoder_resumes_exactly_and_leaves_the_gan_as_it_was(tmp_path: Path)
     train(recipe, dataset, tmp_path)
     gan = tensors(tmp_path)
     train(recipe, dataset, tmp_path, stage="encoder", on_progress=interrupt_after(5))
-    assert train(recipe, dataset, tmp_path, stage="encoder", resume=True) == Outcome(12, interrupted=False)
+    assert train(recipe, dataset, tmp_path, stage="encoder", resume=True) == TrainingOutcome(
+        12, interrupted=False
+    )
     parts = tensors(tmp_path / "encoder")
     shutil.rmtree(tmp_path / "encoder")
     train(recipe, dataset, tmp_path, stage="encoder")
@@ -202,7 +204,7 @@ def test_an_encoder_may_be_added_to_a_gan_that_is_trained(tmp_path: Path) -> Non
     recipe = with_encoder()
     dataset = digits(recipe)
     train(recipe.model_copy(update={"encoder": None}), dataset, tmp_path)
-    assert train(recipe, dataset, tmp_path, resume=True) == Outcome(12, interrupted=False)
+    assert train(recipe, dataset, tmp_path, resume=True) == TrainingOutcome(12, interrupted=False)
     train(recipe, dataset, tmp_path, stage="encoder")
     restore_averaged(recipe, dataset, tmp_path)
 
