@@ -1,4 +1,4 @@
-"""Trains VAEs and GANs and publishes them as ONNX versions; serving is the package `service`."""
+"""Training of VAEs and GANs, and their publication as ONNX versions; serving is the package `service`."""
 
 import os
 

@@ -57,12 +57,12 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="""Trains VAEs and GANs and publishes them as ONNX versions.
+    help="""Train VAEs and GANs and publish them as ONNX versions.
 
     Start with `pushforward-train run training/recipes/digits-vae.toml`: it trains for less than a
     minute, measures, exports, calibrates and publishes the next version of models/digits-vae. A recipe
-    is a TOML file; any of its values can be replaced with --set, e.g. `--set loop.steps=500 --set
-    seed=3`. Ctrl-C saves a checkpoint, and --resume goes on from it. Several processes, one per device,
+    is a TOML file; replace any of its values with --set, e.g. `--set loop.steps=500 --set seed=3`.
+    Ctrl-C saves a checkpoint, and --resume continues from it. Several processes, one per device,
     train one model with `torchrun --nproc-per-node 2 -m training run RECIPE`.""",
 )
 
@@ -72,10 +72,10 @@ RecipePath = Annotated[
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Replace a value, e.g. loop.steps=500.")
 ]
-Runs = Annotated[Path, typer.Option(help="Where runs are kept: checkpoints, metrics.jsonl, sample grids.")]
-Models = Annotated[Path, typer.Option(help="Where versions are published: MODELS/NAME/VERSION.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on from the run's newest checkpoint.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bars.")]
+Runs = Annotated[Path, typer.Option(help="Folder of runs: checkpoints, metrics.jsonl, sample grids.")]
+Models = Annotated[Path, typer.Option(help="Folder of published versions: MODELS/NAME/VERSION.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue from the run's newest checkpoint.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress bars.")]
 
 _console = Console(stderr=True)
 
@@ -145,7 +145,7 @@ def theory_command(
     output: Annotated[Path, typer.Option(help="The HTML file to write.")] = Path("runs/theory.html"),
     quiet: Quiet = False,
 ) -> None:
-    """Show what is proved about GANs on one page, measured anew (a minute).
+    """Measure what is proved about GANs, and write it as one page (a minute).
 
     The best discriminator and the Jensen-Shannon divergence; a network that
     finds it; a bound on the divergence while a GAN trains; the vanishing
@@ -175,14 +175,16 @@ def calibrate_command(
     data: Annotated[
         Path, typer.Option(help="An .npy file of normal items, as a score request's `inputs` have them.")
     ],
-    statistic: Annotated[str | None, typer.Option(help="What to score by; unless given, as before.")] = None,
+    statistic: Annotated[
+        str | None, typer.Option(help="Anomaly statistic; by default the version's own.")
+    ] = None,
     alpha: Annotated[float | None, typer.Option(help="Share of normal items that may be flagged.")] = None,
-    draws: Annotated[int | None, typer.Option(help="Of a VAE's bounds.")] = None,
+    draws: Annotated[int | None, typer.Option(help="Monte Carlo draws per item of a VAE's bounds.")] = None,
 ) -> None:
-    """Publish a version again, with your own normal items as its calibration.
+    """Publish a version again, calibrated on your own normal items.
 
-    Nothing is trained. p-values then rank an item among *your* normal ones, so
-    give items that the model was never trained on, and at least 1 / alpha.
+    Nothing is trained. p-values then rank an item among *your* normal items,
+    so give at least 1 / alpha items that the model was not trained on.
     """
     given = {"statistic": statistic, "alpha": alpha, "draws": draws}
     published = recalibrate(version, data, {key: value for key, value in given.items() if value is not None})
@@ -194,12 +196,10 @@ def quality_command(
     versions: Annotated[
         list[Path], typer.Argument(metavar="VERSION...", help="Folders, e.g. models/fashion-gan/1.")
     ],
-    seed: Annotated[int, typer.Option(help="Of the samples and of all resampling.")] = 0,
-    output: Annotated[Path, typer.Option(help="OUTPUT.json and OUTPUT.html are written.")] = Path(
-        "runs/quality"
-    ),
+    seed: Annotated[int, typer.Option(help="Seed of the samples and of all resampling.")] = 0,
+    output: Annotated[Path, typer.Option(help="Writes OUTPUT.json and OUTPUT.html.")] = Path("runs/quality"),
 ) -> None:
-    """Measure what published versions of one dataset draw, side by side with the training set itself."""
+    """Measure the samples of published versions of one dataset, beside the training set itself."""
     dataset, measured = compare_versions(versions, seed)
     metrics = {name: each.metrics for name, each in measured.items()}
     table = Table("figure", *metrics, "unit")
@@ -211,7 +211,7 @@ def quality_command(
 
 
 def main() -> None:
-    """Entry of `pushforward-train`: expected errors become one line and exit status 1."""
+    """Run `pushforward-train`: an expected error becomes one line and exit status 1."""
     try:
         app()
     except _EXPECTED as error:
@@ -224,7 +224,7 @@ def _load(path: Path, overrides: list[str] | None) -> tuple[Recipe, Dataset]:
     recipe = read_recipe(path, overrides or ())
     torch.set_num_threads(recipe.loop.threads)
     dataset = load_dataset(recipe.data)
-    if recipe.vae is not None:  # before an hour of training, not after
+    if recipe.vae is not None:  # fail before an hour of training, not after it
         rows = len(dataset.items["calibration"])
         require_resolvable(recipe.calibration, rows, "data.calibration_share, or more rows")
     return recipe, dataset
@@ -234,8 +234,10 @@ def _train(recipe: Recipe, dataset: Dataset, folder: Path, resume: bool, quiet: 
     with join_group(recipe.loop.device) as group:
         for name, options in stages(recipe).items():
             title = recipe.name if name == MODEL else f"{recipe.name} {name}"
-            with progress_bar(title, options.steps, quiet or not group.leads) as watch:
-                outcome = train(recipe, dataset, folder, stage=name, resume=resume, watch=watch, group=group)
+            with progress_bar(title, options.steps, quiet or not group.leads) as on_progress:
+                outcome = train(
+                    recipe, dataset, folder, stage=name, resume=resume, on_progress=on_progress, group=group
+                )
             if outcome.interrupted:
                 break
     if not group.leads:
@@ -251,12 +253,12 @@ def _train(recipe: Recipe, dataset: Dataset, folder: Path, resume: bool, quiet: 
 
 
 def _evaluate(recipe: Recipe, dataset: Dataset, folder: Path, quiet: bool) -> dict[str, Metric]:
-    step, checkpoint = restore_averaged(recipe, dataset, folder)
+    task, checkpoint = restore_averaged(recipe, dataset, folder)
     _console.print(f"evaluating {recipe.name} after {checkpoint.step} steps")
     options = recipe.evaluation
     rows = min(options.rows, options.likelihood_rows, len(dataset.items["test"]))
     with counter("sampling", rows, quiet or not options.likelihood_draws) as advance:
-        metrics = evaluate(step, recipe, dataset, advance)
+        metrics = evaluate(task, recipe, dataset, advance)
     write_evaluation(folder, checkpoint, options, metrics)
     for name, metric in metrics.items():
         error = "" if metric.standard_error is None else f" ± {metric.standard_error:.2g}"
@@ -265,12 +267,12 @@ def _evaluate(recipe: Recipe, dataset: Dataset, folder: Path, quiet: bool) -> di
 
 
 def _export(recipe: Recipe, dataset: Dataset, folder: Path, models: Path, quiet: bool) -> None:
-    step, checkpoint = restore_averaged(recipe, dataset, folder)
+    task, checkpoint = restore_averaged(recipe, dataset, folder)
     metrics = read_evaluation(folder, checkpoint, recipe.evaluation)
     if metrics is None:
         metrics = _evaluate(recipe, dataset, folder, quiet)
     metrics |= training_figures(recipe, checkpoint)
-    published = export(step, recipe, dataset, metrics, models, lambda line: _console.print(line))
+    published = export(task, recipe, dataset, metrics, models, _console.print)
     verify_version(published)
     _console.print(f"published {published}", soft_wrap=True)
 

@@ -1,7 +1,6 @@
 """Recipes: everything that decides a training run, read from TOML into frozen models.
 
-A key that no recipe knows is an error that names the nearest known one, so a misspelt setting can never be
-silently ignored.
+An unknown key is an error that names the nearest known one, so a misspelt setting is never ignored.
 """
 
 from __future__ import annotations
@@ -27,28 +26,28 @@ from training.options import (
 )
 
 RECIPES = Path(__file__).parent / "recipes"
-"""Where the recipes of the published models lie."""
+"""The folder of the published models' recipes."""
 
 
 class RecipeError(ValueError):
-    """A recipe cannot be used; the message says which key, what came and what fits."""
+    """A recipe cannot be used; the message names the key, its value and what fits."""
 
 
 class Recipe(Options):
-    """One published model: data, networks, objective, loop, evaluation and calibration."""
+    """The recipe of one published model."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
     title: str = ""
-    """One sentence for the model card."""
+    """A sentence for the model card."""
     seed: int = Field(default=0, ge=0, lt=2**53)
-    """Seed of weights, batch order and training noise."""
+    """The seed of weights, batch order and training noise."""
     data: DataOptions
     network: NetworkOptions
     vae: VaeOptions | None = None
     gan: GanOptions | None = None
     loop: LoopOptions
     encoder: EncoderOptions | None = None
-    """Trained when the GAN is; without it a GAN neither reconstructs nor scores."""
+    """The encoder of a GAN, trained after it; a GAN without one cannot reconstruct or score."""
     evaluation: EvaluationOptions = EvaluationOptions()
     calibration: CalibrationOptions = CalibrationOptions()
 
@@ -78,7 +77,7 @@ class Recipe(Options):
 
     @property
     def family(self) -> Literal["vae", "gan"]:
-        """Which of the two kinds of model this is."""
+        """The kind of model."""
         return "vae" if self.vae is not None else "gan"
 
 
@@ -103,7 +102,7 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def parse_recipe(table: Mapping[str, Any]) -> Recipe:
-    """Make a recipe of parsed TOML or JSON.
+    """Make a recipe from parsed TOML or JSON.
 
     Raises:
         RecipeError: A key is unknown (the nearest known one is named) or a value does not fit.
@@ -121,7 +120,7 @@ def parse_recipe(table: Mapping[str, Any]) -> Recipe:
 
 
 def flattened(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A recipe's tables as one, with keys `table.key`."""
+    """Flatten a recipe's tables into one, with keys `table.key`."""
     flat: dict[str, Any] = {}
     for key, value in table.items():
         flat |= flattened(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
@@ -129,7 +128,7 @@ def flattened(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def shipped_recipe(name: str) -> str | None:
-    """How to name the recipe of that model on the command line, if it comes with the program."""
+    """Return the path of that model's recipe for the command line, if it comes with the program."""
     return f"training/recipes/{name}.toml" if (RECIPES / f"{name}.toml").is_file() else None
 
 

@@ -18,8 +18,7 @@ from service.format.manifest import Manifest
 from service.format.versions import read_manifest, version_folders
 from tests.conftest import REPOSITORY
 from tests.serving import as_npy, running_service
-from training.anomaly.auroc import AUROC, auroc
-from training.anomaly.calibrate import FLAGGED_AT
+from training.anomaly.auroc import auroc
 from training.anomaly.outliers import unseen_outliers
 from training.data import Dataset, Items, load_dataset
 from training.recipe import parse_recipe
@@ -52,15 +51,15 @@ def recomputed(client: httpx.Client, manifest: Manifest, dataset: Dataset) -> It
     for statistic in manifest.calibration.statistics:
         normal = _scores(client, manifest.name, statistic, dataset.items["test"])
         for kind, items, _ in outliers:
-            name = f"{AUROC}{statistic}_{kind}"
+            name = f"auroc_{statistic}_{kind}"
             if name not in manifest.metrics:
                 continue
             found = auroc(_scores(client, manifest.name, statistic, items)["surprise"], normal["surprise"])
             yield Figure(name, manifest.metrics[name].value, float(found))
         if statistic == manifest.defaults.statistic:
             for name, metric in manifest.metrics.items():
-                if name.startswith(FLAGGED_AT):
-                    flagged = normal["p_value"] <= float(name.removeprefix(FLAGGED_AT))
+                if name.startswith("flagged_at_"):
+                    flagged = normal["p_value"] <= float(name.removeprefix("flagged_at_"))
                     yield Figure(name, metric.value, float(flagged.mean()))
 
 

@@ -1,1 +1,1 @@
-"""Anomaly statistics: what they are, which is chosen, how they are calibrated and judged."""
+"""Anomaly statistics: their definition, choice, calibration and AUROC."""

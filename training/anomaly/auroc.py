@@ -1,46 +1,50 @@
-"""How well anomaly scores tell outliers from normal items.
+"""AUROC of anomaly scores on unseen outliers.
 
 Shapes: N items; items (N, *item).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 from scipy.stats import bootstrap, rankdata
 
 from service.format.manifest import Metric, Support
 from service.numerics.noise import Doubles
-from training.anomaly.calibrate import Scorer
-from training.anomaly.outliers import unseen_outliers
-from training.data import Dataset
+from training.anomaly.calibrate import StatisticScorer
+from training.anomaly.outliers import Outliers, unseen_outliers
+from training.data import Dataset, Items
+from training.metrics.names import Group, MetricName
 
-AUROC = "auroc_"
-"""How the names of the figures begin that tell how an anomaly statistic does on unseen outliers."""
-MEASURED = "validation_auroc_"
-"""How the names of the figures begin that an anomaly statistic was chosen by."""
 _RESAMPLES = 500
 _CONFIDENCE = 0.95
 
 
-def judge(scorer: Scorer, support: Support, dataset: Dataset) -> dict[str, Metric]:
-    """How each statistic of a version tells test items from outliers of kinds that it was not made by.
+def judge(scorer: StatisticScorer, support: Support, dataset: Dataset) -> dict[str, Metric]:
+    """Measure how well each statistic separates test items from each kind of unseen outliers."""
+    outliers = unseen_outliers(dataset, support)
+    areas = auroc_metrics("auroc", scorer, dataset.items["test"], outliers, "test items")
+    return {str(name): metric for name, metric in areas.items()}
 
-    Returns:
-        `auroc_STATISTIC_KIND` for every statistic and kind of outliers.
-    """
-    normal = scorer.surprises(dataset.items["test"])
-    metrics: dict[str, Metric] = {}
-    for kind, items, what in unseen_outliers(dataset, support):
-        for name, surprises in scorer.surprises(items).items():
-            note = f"{len(items)} {what} against {len(normal[name])} test items"
-            metrics[f"{AUROC}{name}_{kind}"] = auroc_metric(surprises, normal[name], note)
+
+def auroc_metrics(
+    group: Group, scorer: StatisticScorer, items: Items, kinds: Iterable[Outliers], what: str
+) -> dict[MetricName, Metric]:
+    """Measure how well each statistic separates normal items (N, *item), called `what`, from outliers."""
+    normal = scorer.surprises(items)
+    metrics: dict[MetricName, Metric] = {}
+    for kind, outliers, phrase in kinds:
+        for name, surprises in scorer.surprises(outliers).items():
+            note = f"{len(outliers)} {phrase} against {len(items)} {what}"
+            metrics[MetricName(group, kind, name)] = auroc_metric(surprises, normal[name], note)
     return metrics
 
 
 def auroc(outliers: Doubles, normal: Doubles, axis: int = -1) -> Doubles:
-    """The chance that an outlier surprises more than a normal item, where a tie counts as half.
+    """Return the probability that an outlier surprises more than a normal item; a tie counts as half.
 
-    The statistic of Mann and Whitney; any number of pairs of samples at once, each along `axis`.
+    This is the statistic of Mann and Whitney, for any number of pairs of samples at once, each along `axis`.
     """
     count, others = outliers.shape[axis], normal.shape[axis]
     ranks = rankdata(np.concatenate([outliers, normal], axis=axis), axis=axis)
@@ -50,10 +54,10 @@ def auroc(outliers: Doubles, normal: Doubles, axis: int = -1) -> Doubles:
 
 
 def auroc_metric(outliers: Doubles, normal: Doubles, note: str) -> Metric:
-    """The area with its standard error and interval: percentiles over bootstrap samples of both sides.
+    """Return the AUROC with its standard error and percentile interval over bootstrap samples of both sides.
 
-    Each side is drawn anew by itself, so that of outliers made of the very normal items is only about right.
-    Source: Efron & Tibshirani 1993, "An Introduction to the Bootstrap", chapter 13.
+    Both sides are resampled independently, so for outliers made of the normal items themselves the interval
+    is approximate. Source: Efron & Tibshirani 1993, "An Introduction to the Bootstrap", chapter 13.
     """
     value = float(auroc(outliers, normal))
     if min(len(outliers), len(normal)) < 2:

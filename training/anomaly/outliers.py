@@ -1,25 +1,30 @@
-"""Outliers of kinds that nothing was trained, chosen or calibrated on, to judge anomaly scores by.
+"""Outliers of several kinds, to choose and to test anomaly scores with.
 
 Shapes: N items; pictures (N, C, H, W).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
+from scipy.ndimage import gaussian_filter
 from torch.nn import functional as F
 
-from service.format.manifest import Support
+from service.format.manifest import Column, Support, column_places
 from training.data import Dataset, Items
 
 ROWS = 2000
-"""At most so many test items are made outliers of, and outliers made of noise."""
+"""The most test items that are made into outliers of one kind."""
+PLANTED_ROWS = 1000
+"""The most outliers that are planted, or made of noise."""
 _GREYS = 256
 _PATCHES = 4
-"""How many patches a picture has along each side before they are shuffled."""
+"""Patches along each side of a picture before they are shuffled."""
+_BLUR = 1 / 16
+"""The standard deviation of the blur, over a picture's height."""
 
 
 class Outliers(NamedTuple):
@@ -33,18 +38,46 @@ class Outliers(NamedTuple):
 
 
 def unseen_outliers(dataset: Dataset, support: Support) -> Iterator[Outliers]:
-    """The kinds that fit the dataset: the classes that were kept out, if any, and of pictures what is none.
+    """Yield kinds that nothing was trained, chosen or calibrated on: the classes that were kept out, if any.
 
-    Pictures: uniform noise, every constant grey, test items with shuffled patches or turned over, and beside
-    Fashion-MNIST scikit-learn's digits in its size.
+    For pictures also uniform noise, every constant grey, test items with shuffled patches or turned over, and
+    beside Fashion-MNIST scikit-learn's digits in its size.
     """
     if dataset.outliers is not None:
         yield Outliers("kept_out", dataset.outliers, "items of the classes that were kept out")
-    if len(dataset.item_shape) != 3:
-        return
-    for outliers in _pictures(dataset):
-        items = outliers.items.round() if support == "binary" else outliers.items
-        yield outliers._replace(items=np.ascontiguousarray(items))
+    if len(dataset.item_shape) == 3:
+        for outliers in _pictures(dataset):
+            items = outliers.items.round() if support == "binary" else outliers.items
+            yield outliers._replace(items=np.ascontiguousarray(items))
+
+
+def planted_outliers(items: Items, dataset: Dataset, support: Support) -> Iterator[Outliers]:
+    """Yield outliers made of validation items: blurred and halved pictures, or rows of mixed columns."""
+    random = np.random.default_rng(0)
+    if len(dataset.item_shape) == 3:
+        deviation = _BLUR * items.shape[2]
+        blurred = gaussian_filter(items, (0, 0, deviation, deviation))
+        blurred = blurred.round() if support == "binary" else blurred
+        yield Outliers("blurred", blurred, "blurred validation items")
+        middle, others = items.shape[3] // 2, items[random.permutation(len(items))]
+        halves = np.concatenate([items[..., :middle], others[..., middle:]], axis=3)
+        yield Outliers("halves", halves, "pictures of two validation items' halves")
+    else:
+        mixed = _mixed_columns(items, dataset.columns, random)
+        yield Outliers("mixed", mixed, "rows with every column from another validation row")
+
+
+def simple_outliers(dataset: Dataset, support: Support) -> Iterator[Outliers]:
+    """Yield table rows of mixed columns, or noise; and the classes that were kept out, if any."""
+    random = np.random.default_rng(0)
+    if support == "real":
+        mixed = _mixed_columns(dataset.items["train"], dataset.columns, random)
+        yield Outliers("mixed", mixed, "rows with every column from another training row")
+    else:
+        noise = random.random((PLANTED_ROWS, *dataset.item_shape), dtype=np.float32)
+        yield Outliers("noise", noise.round() if support == "binary" else noise, "items of uniform noise")
+    if dataset.outliers is not None:
+        yield Outliers("outliers", dataset.outliers, "items of the classes that were kept out")
 
 
 def _pictures(dataset: Dataset) -> Iterator[Outliers]:
@@ -72,7 +105,7 @@ def _digits(dataset: Dataset, mode: Literal["nearest", "bilinear"]) -> Items:
 
 
 def _shuffled(pictures: Items, random: np.random.Generator) -> Items:
-    """Pictures (N, C, H, W) whose patches have changed places, in each picture another way."""
+    """Shuffle the patches of pictures (N, C, H, W), differently in each picture."""
     count, channels, height, width = pictures.shape
     cut = pictures.reshape(count, channels, _PATCHES, height // _PATCHES, _PATCHES, width // _PATCHES)
     patches = cut.transpose(0, 2, 4, 1, 3, 5).reshape(count, _PATCHES**2, -1)
@@ -80,3 +113,10 @@ def _shuffled(pictures: Items, random: np.random.Generator) -> Items:
     moved = np.take_along_axis(patches, shuffled[..., None], axis=1)
     back = moved.reshape(count, _PATCHES, _PATCHES, channels, height // _PATCHES, width // _PATCHES)
     return back.transpose(0, 3, 1, 4, 2, 5).reshape(pictures.shape)
+
+
+def _mixed_columns(items: Items, columns: Sequence[Column], random: np.random.Generator) -> Items:
+    """Make rows whose columns each come from another row of items (N, F)."""
+    places = [place for _, place in column_places(columns)]
+    mixed = [items[random.integers(len(items), size=PLANTED_ROWS), place] for place in places]
+    return np.concatenate(mixed, axis=1)

@@ -1,4 +1,4 @@
-"""What an item's own way through a VAE says of it, without noise: two anomaly scores and a map.
+"""Noise-free anomaly statistics of a VAE, from one pass of an item through it, and the surprise map.
 
 Shapes: B rows, D latent dimensions, N held-out items; items (B, *item).
 """
@@ -18,27 +18,27 @@ from training.models.priors import prior_kl
 from training.models.vae import Vae
 
 FEATURES = ("residual", "mean", "scale", "surprise", "kl")
-"""What `path` sees of an item: the norms of its reconstruction's error, of the posterior mean and of its
-standard deviations; and, in nats, its surprise at the posterior mean and its KL. The first three are those of
-Huang et al. 2024, arXiv:2401.04933; the surprise knows the decoder's scale, the fourth there, and more."""
+"""The features of `path`: the norms of the reconstruction error, of the posterior mean and of its standard
+deviations; and, in nats, the surprise at the posterior mean and the KL. The first three are those of Huang et
+al. 2024, arXiv:2401.04933; the surprise replaces their fourth, the decoder's scale."""
 FITTED: NoiseFree = "path"
-"""The statistic that is fitted, on items that nothing else may be judged by."""
+"""The statistic that is fitted, on items that must not be used to compare statistics."""
 _ROWS = 250
 _LEAST_SPREAD = 0.01
-"""Of a feature over 1 + its mean: a narrower one counts as that wide, or float32's last digits would tell."""
+"""The least standard deviation of a feature over 1 + |mean|: below it, rounding of float32 would dominate."""
 _LEAST_VARIANCE = 1e-3
-"""Of a direction of standardised features, for the same reason."""
+"""The least variance along any direction of standardised features, for the same reason."""
 
 
-class _Way(NamedTuple):
-    """What becomes of items."""
+class _ForwardPass(NamedTuple):
+    """The result of one pass of items through a VAE."""
 
     mean: Tensor
     """(B, D), the posterior's."""
     log_variance: Tensor
     """(B, D), the posterior's."""
     residual: Tensor
-    """(B, *item): items less their reconstructions."""
+    """(B, *item): items minus their reconstructions."""
     surprise: Tensor
     """(B, *item) nats."""
 
@@ -58,7 +58,7 @@ class PathDistance:
     """(F, F), the inverse of the lower Cholesky factor of their covariance."""
 
     def __call__(self, features: Tensor) -> Tensor:
-        """(B,), in standard deviations; over the items it was fitted on its mean square is F."""
+        """Return distances (B,) in standard deviations; over the fitted items their mean square is F."""
         whitened = (features - self.centre) @ self.whitening.T
         return torch.sqrt(item_sum(whitened * whitened))
 
@@ -68,22 +68,22 @@ class VaeStatistics:
     """The noise-free anomaly statistics of a VAE."""
 
     names: tuple[NoiseFree, ...]
-    """The columns, in order: `corrected` only where a perfect reconstruction has a likelihood."""
+    """The columns, in order; `corrected` only if a perfect reconstruction has a likelihood."""
     path: PathDistance
 
     def __call__(self, vae: Vae, items: Tensor) -> Tensor:
-        """The columns for items (B, *item), each higher = more anomalous: (B, S)."""
-        way = _way(vae, items)
-        kl = _kl(vae, way)
+        """Return the columns for items (B, *item), (B, S); higher means more anomalous."""
+        passed = _forward(vae, items)
+        kl = _kl(vae, passed)
         columns: dict[NoiseFree, Callable[[], Tensor]] = {
-            "corrected": lambda: way.total_surprise + kl,
-            "path": lambda: self.path(_features(way, kl)),
+            "corrected": lambda: passed.total_surprise + kl,
+            "path": lambda: self.path(_features(passed, kl)),
         }
         return torch.stack([columns[name]() for name in self.names], dim=1)
 
 
 def fit_statistics(vae: Vae, items: Tensor) -> VaeStatistics:
-    """The statistics of a trained VAE, with the Mahalanobis distance from items (N, *item) held out."""
+    """Fit the statistics of a trained VAE on held-out items (N, *item)."""
     with torch.no_grad():
         features = torch.cat([path_features(vae, batch) for batch in torch.split(items, _ROWS)])
         best = vae.likelihood.best_log_prob(items[:1])
@@ -91,9 +91,9 @@ def fit_statistics(vae: Vae, items: Tensor) -> VaeStatistics:
 
 
 def fit_path(features: Tensor) -> PathDistance:
-    """The Mahalanobis distance from features (N, F), N > F.
+    """Fit the Mahalanobis distance from features (N, F), N > F.
 
-    A feature that hardly varies, or one that nearly follows from the others, counts as varying a little.
+    A feature that hardly varies, or nearly follows from the others, is given a small variance.
     """
     rows = features.double()
     centre = rows.mean(0)
@@ -106,33 +106,33 @@ def fit_path(features: Tensor) -> PathDistance:
 
 
 def path_features(vae: Vae, items: Tensor) -> Tensor:
-    """The `FEATURES` of items (B, *item): (B, F)."""
-    way = _way(vae, items)
-    return _features(way, _kl(vae, way))
+    """Return the `FEATURES` of items (B, *item), (B, F)."""
+    passed = _forward(vae, items)
+    return _features(passed, _kl(vae, passed))
 
 
 def surprise_map(vae: Vae, items: Tensor) -> Tensor:
-    """How surprising each value of items (B, *item) is at the posterior mean, in nats, shaped like them.
+    """Return the surprise of each value of items (B, *item) at the posterior mean, in nats, shaped like them.
 
-    Minus its log-likelihood, less that of a perfect reconstruction where there is such a thing.
+    This is minus its log-likelihood, relative to that of a perfect reconstruction if that is finite.
     """
-    return _way(vae, items).surprise
+    return _forward(vae, items).surprise
 
 
-def _way(vae: Vae, items: Tensor) -> _Way:
+def _forward(vae: Vae, items: Tensor) -> _ForwardPass:
     mean, log_variance = vae.encode(items)
     parameters, likelihood = vae.decode(mean), vae.likelihood
     surprise = -likelihood.value_log_prob(parameters, items)
     best = likelihood.best_log_prob(items)
     surprise = surprise if best is None else best + surprise
-    return _Way(mean, log_variance, likelihood.residual(parameters, items), surprise)
+    return _ForwardPass(mean, log_variance, likelihood.residual(parameters, items), surprise)
 
 
-def _kl(vae: Vae, way: _Way) -> Tensor:
-    return prior_kl(way.mean, way.log_variance, vae.components())
+def _kl(vae: Vae, passed: _ForwardPass) -> Tensor:
+    return prior_kl(passed.mean, passed.log_variance, vae.components())
 
 
-def _features(way: _Way, kl: Tensor) -> Tensor:
-    norms = (way.residual.flatten(1), way.mean, torch.exp(0.5 * way.log_variance))
+def _features(passed: _ForwardPass, kl: Tensor) -> Tensor:
+    norms = (passed.residual.flatten(1), passed.mean, torch.exp(0.5 * passed.log_variance))
     lengths = [torch.sqrt(item_sum(each * each)) for each in norms]
-    return torch.stack([*lengths, way.total_surprise, kl], dim=1)
+    return torch.stack([*lengths, passed.total_surprise, kl], dim=1)

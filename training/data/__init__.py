@@ -1,7 +1,6 @@
-"""Datasets: those that come with a library, and the user's own arrays, pictures and tables.
+"""Datasets: the digits, Fashion-MNIST, points in the plane, and the user's arrays, pictures and tables.
 
-Every one is float32 items in four disjoint splits; what the fields mean stands in `dataset.py`, what a recipe
-may ask for in `options.py`.
+Every dataset is float32 items in four disjoint splits.
 """
 
 from training.data.dataset import SPLITS, DataError, Dataset, Items, Labels, Scaling, Split

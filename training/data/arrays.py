@@ -1,4 +1,4 @@
-"""The user's own arrays: an .npy or .npz file of pictures or of a table of numbers."""
+"""The user's arrays: an .npy or .npz file of pictures or of a table of numbers."""
 
 from __future__ import annotations
 
@@ -14,24 +14,25 @@ import numpy.typing as npt
 
 from service.format.manifest import Column
 from training.data.dataset import SPLITS, DataError, Dataset, Items
-from training.data.features import check_numbers, table_dataset, table_source
+from training.data.features import check_numbers, table_dataset
 from training.data.options import DataOptions
 from training.data.pictures import picture_dataset, picture_source, unit_interval
 from training.data.splits import Classes, Partition, check_sizes, classes_of, partition
 
-Array = npt.NDArray[Any]
+NumberArray = npt.NDArray[Any]
+"""An array as stored, of any numeric dtype."""
 
 _MOST_CHANNELS = 4
 
 
 def load_arrays(options: DataOptions) -> Dataset:
-    """The dataset of an .npy (the items) or an .npz (`items` and perhaps `labels`, or the four splits).
+    """Load an .npy (the items) or an .npz (`items` and perhaps `labels`, or the four splits).
 
     Items (N, H, W) and (N, C, H, W) are pictures, uint8 or floats in [0, 1]; items (N, F) are a table of
     numbers in their own units, with columns `feature-0`, `feature-1`, ...
 
     Raises:
-        DataError: The file is not such a file, or its values do not fit.
+        DataError: The file cannot be read, or its arrays do not fit.
     """
     path = options.own_path
     arrays = _read(path)
@@ -42,9 +43,8 @@ def load_arrays(options: DataOptions) -> Dataset:
         raise DataError(f"{path}: keep came, but an .npz with its own splits has no classes; leave keep out")
     if items.ndim > 2:
         images = _images(items, path)
-        return picture_dataset(
-            path.stem, picture_source(images, path.name, options.keep), images, rows, options
-        )
+        source = picture_source(images, path.name, options.keep)
+        return picture_dataset(path.stem, source, images, rows, options)
     if options.binarise != "none":
         raise DataError(
             f"{path}: binarise = {options.binarise!r} came with a table of shape {list(items.shape)}; "
@@ -54,8 +54,7 @@ def load_arrays(options: DataOptions) -> Dataset:
     columns = [Column(name=f"feature-{index}") for index in range(values.shape[1])]
     for column, numbers in zip(columns, values.T, strict=True):
         check_numbers(numbers, column.name, str(path), _way_out)
-    source = table_source(len(values), columns, path.name, options.keep)
-    return table_dataset(path, source, values, columns, rows, _way_out)
+    return table_dataset(path, values, columns, rows, options.keep, _way_out)
 
 
 def _way_out(column: str) -> str:
@@ -63,8 +62,8 @@ def _way_out(column: str) -> str:
     return f"leave out items[:, {number}] (or, if rows are pictures, reshape them to (N, H, W))"
 
 
-def _read(path: Path) -> Mapping[str, Array]:
-    """The arrays by name; an .npy is called `items`. Nothing is unpickled."""
+def _read(path: Path) -> Mapping[str, NumberArray]:
+    """Read the arrays by name; that of an .npy is called `items`. Nothing is unpickled."""
     if path.suffix not in (".npy", ".npz"):
         raise DataError(f"{path}: dataset 'arrays' reads .npy and .npz files; save the array with numpy")
     try:
@@ -86,9 +85,9 @@ def _read(path: Path) -> Mapping[str, Array]:
 
 
 def _items(
-    arrays: Mapping[str, Array], path: Path, options: DataOptions
-) -> tuple[Array, Classes | None, Partition | None]:
-    """All items, their classes if known, and their splits if the file has them."""
+    arrays: Mapping[str, NumberArray], path: Path, options: DataOptions
+) -> tuple[NumberArray, Classes | None, Partition | None]:
+    """Return all items, their classes if known, and their splits if the file has them."""
     if set(arrays) == set(SPLITS):
         parts = [_checked(arrays[split], split, path) for split in SPLITS]
         if len({(part.shape[1:], part.dtype) for part in parts}) > 1:
@@ -97,7 +96,7 @@ def _items(
             )
             raise DataError(f"{path}: the splits differ in the shape or type of their items: {came}")
         numbers = np.split(np.arange(sum(map(len, parts))), np.cumsum([len(part) for part in parts])[:-1])
-        # within a split the order may be one of classes, and its first rows no sample of it
+        # shuffled, because the rows may be sorted by class, and then the first rows are no sample
         shuffle = np.random.default_rng(options.split_seed)
         rows = {split: shuffle.permutation(part) for split, part in zip(SPLITS, numbers, strict=True)}
         check_sizes(rows, str(path))
@@ -111,7 +110,7 @@ def _items(
     return items, _classes(arrays["labels"], len(items), path) if "labels" in arrays else None, None
 
 
-def _checked(array: Array, key: str, path: Path) -> Array:
+def _checked(array: NumberArray, key: str, path: Path) -> NumberArray:
     if array.dtype.kind not in "fiub":
         raise DataError(f"{path}: {key} holds {array.dtype}, not numbers; save uint8 or floats")
     if array.ndim not in (2, 3, 4) or 0 in array.shape:
@@ -122,7 +121,7 @@ def _checked(array: Array, key: str, path: Path) -> Array:
     return array
 
 
-def _classes(labels: Array, rows: int, path: Path) -> Classes:
+def _classes(labels: NumberArray, rows: int, path: Path) -> Classes:
     if labels.shape != (rows,) or labels.dtype.kind not in "iubU":
         raise DataError(
             f"{path}: labels are {labels.dtype} of shape {list(labels.shape)}; wanted one whole number or "
@@ -131,8 +130,8 @@ def _classes(labels: Array, rows: int, path: Path) -> Classes:
     return classes_of([str(label) for label in labels.tolist()])
 
 
-def _images(array: Array, path: Path) -> Items:
-    """Float32 (N, C, H, W) in [0, 1]."""
+def _images(array: NumberArray, path: Path) -> Items:
+    """Convert pictures to float32 (N, C, H, W) in [0, 1]."""
     if array.ndim == 3:
         array = array[:, None]
     if array.shape[1] > _MOST_CHANNELS:
@@ -148,7 +147,7 @@ def _images(array: Array, path: Path) -> Items:
         raise DataError(
             f"{path}: pictures came as {array.dtype}; wanted uint8 (0 to 255) or floats in [0, 1]"
         )
-    inside = (array >= 0) & (array <= 1)  # a NaN is in no interval
+    inside = (array >= 0) & (array <= 1)  # False for NaN
     if not inside.all():
         raise DataError(
             f"{path}: {int((~inside).sum())} values of the pictures lie outside [0, 1], the first is "

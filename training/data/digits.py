@@ -15,14 +15,14 @@ _VALIDATION_ROWS = _CALIBRATION_ROWS = 128
 
 
 def load_digits(options: DataOptions) -> Dataset:
-    """The 1 797 digits, (1, 8, 8): 1 283 to train on, 128 and 128 to validate and calibrate, 258 to test.
+    """Load the 1 797 digits, (1, 8, 8): 1 283 train, 128 validation, 128 calibration and 258 test items.
 
-    If only some classes are kept, each split has its share of them, and the other test items are outliers.
+    If only some classes are kept, the test items of the others are the outliers.
 
     Raises:
-        DataError: A class to keep is none.
+        DataError: A class to keep does not exist.
     """
-    from sklearn import datasets  # takes a second to import: only for those who ask for digits
+    from sklearn import datasets  # takes a second to import
 
     bunch = datasets.load_digits()
     images: Items = (bunch.images[:, None] / 16.0).astype(np.float32)

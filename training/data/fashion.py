@@ -1,4 +1,4 @@
-"""Fashion-MNIST: from Debian's package, the cache, or the official address, checked by its hashes."""
+"""Fashion-MNIST: read from Debian's package, the cache or the official address, with its hashes checked."""
 
 from __future__ import annotations
 
@@ -12,15 +12,14 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
-from training.data.dataset import DataError, Dataset, Items
+from training.data.dataset import DataError, Dataset, Items, Labels, Pixels
 from training.data.options import DataOptions
 from training.data.pictures import kept_classes, picture_dataset, unit_interval
 from training.data.splits import Classes, Partition, keep_classes
 
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
-"""Where Debian's package `dataset-fashion-mnist` puts the four files."""
+"""The folder of Debian's package `dataset-fashion-mnist`."""
 OFFICIAL_ADDRESS = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
 FASHION_SHA256 = {
     "train-images-idx3-ubyte.gz": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
@@ -28,7 +27,7 @@ FASHION_SHA256 = {
     "t10k-images-idx3-ubyte.gz": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
     "t10k-labels-idx1-ubyte.gz": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
 }
-"""Of the unpacked content, because Debian packs the same files anew."""
+"""SHA-256 of the unpacked content, because Debian compresses the files anew."""
 FASHION_CLASSES = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
 )  # fmt: skip
@@ -39,23 +38,16 @@ _IDX_UNSIGNED_BYTE = 0x08
 _PUBLISHED_SEED = 777
 _PUBLISHED_VALIDATION_ROWS = 10_000
 
-Pixels = npt.NDArray[np.uint8]
-
 
 def load_fashion(options: DataOptions, cache: Path) -> Dataset:
-    """The 70 000 garments, (1, 28, 28): 50 000 to train on, 5 000 and 5 000 to validate and calibrate.
+    """Load the 70 000 garments, (1, 28, 28): 50 000 train, 5 000 validation and 5 000 calibration items.
 
-    The 10 000 pictures of the test file, in its order, are the test split; with dynamic binarisation they
-    are binarised as in the literature (see `published_test_draw`). If only some classes are kept, each split
-    has its share of them, and the test file's other pictures are the outliers.
-
-    Args:
-        options: The seed of the first three splits, which classes to keep, and whether to binarise.
-        cache: Where downloads are kept.
+    The 10 000 pictures of the test file, in its order, are the test split; with dynamic binarisation they are
+    binarised as in the literature (see `published_test_draw`). If only some classes are kept, the test file's
+    other pictures are the outliers. Downloads are kept in `cache`.
 
     Raises:
-        DataError: A file is neither installed nor downloadable, or its sha256 is wrong; or a class to keep
-            is none.
+        DataError: A file cannot be found or downloaded, its SHA-256 is wrong, or a class does not exist.
     """
     pixels, labels = _all_rows(cache)
     order = np.random.default_rng(options.split_seed).permutation(_TRAINING_FILE_ROWS)
@@ -77,30 +69,28 @@ def load_fashion(options: DataOptions, cache: Path) -> Dataset:
 
 
 def published_test_draw(training_file: Pixels, test_file: Pixels) -> Items:
-    """The binarised test pictures that published figures are measured on: zeros and ones, float32.
+    """Binarise the test pictures as published figures have them: float32 zeros and ones.
 
     Every pixel is 1 with probability pixel / 255 in float64, drawn once from numpy's legacy generator, whose
-    stream is frozen, with seed 777. That stream first binarises the published validation split, which is the
-    last 10 000 pictures of the training file, then the test file; both in the files' order. The first
-    part is drawn here too, and thrown away, so that the second has the published bits.
+    stream is frozen, with seed 777. The stream first binarises the published validation split, the last 10
+    000 pictures of the training file, then the test file, both in the files' order. The first part is drawn
+    here too and discarded, so that the second has the published bits.
 
-    Sources: Tomczak & Welling 2018, arXiv:1705.07120, `load_dynamic_mnist` of their code, for MNIST;
-    Norouzi et al. 2020, arXiv:2004.04795, `base_load_data.binarize` of theirs, for Fashion-MNIST.
+    Sources: Tomczak & Welling 2018, arXiv:1705.07120, `load_dynamic_mnist` of their code, for MNIST; Norouzi
+    et al. 2020, arXiv:2004.04795, `base_load_data.binarize` of theirs, for Fashion-MNIST.
     """
     generator = np.random.RandomState(_PUBLISHED_SEED)
     generator.binomial(1, training_file[-_PUBLISHED_VALIDATION_ROWS:] / 255.0)
     return generator.binomial(1, test_file / 255.0).astype(np.float32)
 
 
-def _all_rows(cache: Path) -> tuple[Pixels, npt.NDArray[np.int64]]:
-    """Pixels (70 000, 1, 28, 28) and labels of the training file, then of the test file."""
-    parts = []
-    for kind in ("train", "t10k"):
-        pixels = _parse_idx(_fashion_file(f"{kind}-images-idx3-ubyte.gz", cache))
-        labels = _parse_idx(_fashion_file(f"{kind}-labels-idx1-ubyte.gz", cache))
-        parts.append((pixels, labels))
-    pixels = np.concatenate([part[0] for part in parts])[:, None]
-    return pixels, np.concatenate([part[1] for part in parts]).astype(np.int64)
+def _all_rows(cache: Path) -> tuple[Pixels, Labels]:
+    """Return pixels (70 000, 1, 28, 28) and labels of the training file, then of the test file."""
+    pixels, labels = (
+        np.concatenate([_parse_idx(_fashion_file(f"{part}-{what}.gz", cache)) for part in ("train", "t10k")])
+        for what in ("images-idx3-ubyte", "labels-idx1-ubyte")
+    )
+    return pixels[:, None], labels.astype(np.int64)
 
 
 def _fashion_file(name: str, cache: Path) -> bytes:
@@ -141,10 +131,7 @@ def _unpacked(packed: bytes, name: str, source: str) -> bytes:
 
 
 def _parse_idx(content: bytes) -> Pixels:
-    """Parse the idx format.
-
-    Two zero bytes, the type, the number of axes, big-endian lengths, then the values.
-    """
+    """Parse the idx format: two zero bytes, type, number of axes, big-endian lengths, values."""
     kind, axes = content[2], content[3]
     if content[:2] != b"\0\0" or kind != _IDX_UNSIGNED_BYTE:
         raise DataError(f"not an idx file of unsigned bytes: it begins with {content[:4].hex()}")

@@ -1,4 +1,4 @@
-"""Tables of any origin, as a dataset: checked numbers in their own units, and how each is scaled."""
+"""Makes a dataset of a table: checked numbers in their own units, and their standardisation."""
 
 from __future__ import annotations
 
@@ -6,39 +6,32 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
-from service.format.manifest import Column
-from training.data.dataset import DataError, Dataset, Labels, Scaling
+from service.format.manifest import Column, column_places
+from service.numerics.noise import Doubles
+from training.data.dataset import DataError, Dataset, Scaling
 from training.data.splits import Partition
 
-Values = npt.NDArray[np.float64]
 WayOut = Callable[[str], str]
-"""From a column's name to what can be done without it, for messages."""
+"""Maps a column's name to the advice that ends an error message."""
 
-LARGEST = 1e30
-"""Of a value, and 1 over it the smallest spread: beyond these, float32 overflows or loses digits."""
-LARGEST_MEAN = 1e6
-"""Of |mean| in standard deviations: beyond it, float32 has fewer than 16 steps to a standard deviation."""
+_LARGEST = 1e30
+"""The largest value, and 1 over it the smallest standard deviation, that float32 holds without loss."""
+_LARGEST_MEAN = 1e6
+"""The largest |mean| in standard deviations; beyond it float32 has fewer than 16 steps per deviation."""
 
 
 def table_dataset(
     path: Path,
-    source: str,
-    values: Values,
+    values: Doubles,
     columns: Sequence[Column],
     partition: Partition,
+    keep: Sequence[str],
     way_out: WayOut,
 ) -> Dataset:
-    """The dataset of values (rows, F), in the columns' own units, with its scaling.
+    """Make the dataset of values (rows, F), in the columns' own units, with its scaling.
 
-    Args:
-        path: Where the table came from; its stem names the dataset.
-        source: The phrase for the model card.
-        values: Numbers, and zeros and ones for the features of categorical columns.
-        columns: What the F features are, in order.
-        partition: The rows of every split.
-        way_out: How to do without a column.
+    Categorical columns are zeros and ones. The stem of `path` names the dataset; `keep` the kept classes.
 
     Raises:
         DataError: A column of numbers is constant in the training split, or does not fit float32.
@@ -47,7 +40,7 @@ def table_dataset(
     items = values.astype(np.float32)
     return Dataset(
         name=path.stem,
-        source=source,
+        source=_source(len(values), columns, path.name, keep),
         item_shape=items.shape[1:],
         class_names=partition.class_names,
         items={split: items[rows] for split, rows in partition.rows.items()},
@@ -58,11 +51,11 @@ def table_dataset(
     )
 
 
-def check_numbers(values: Values, column: str, where: str, way_out: WayOut) -> None:
-    """Refuse values (rows,) that are missing (NaN), infinite or huge.
+def check_numbers(values: Doubles, column: str, where: str, way_out: WayOut) -> None:
+    """Refuse values (rows,) that are missing (NaN), infinite or too large.
 
     Raises:
-        DataError: Naming the column, the first such row (from 1, a header not counted) and their number.
+        DataError: Naming the column, the number of such rows and the first (from 1, without the header).
     """
     missing = np.flatnonzero(~np.isfinite(values))
     if len(missing):
@@ -70,23 +63,16 @@ def check_numbers(values: Values, column: str, where: str, way_out: WayOut) -> N
             f"{where}: column {column!r} has {len(missing)} missing or non-finite values, the first in row "
             f"{missing[0] + 1} (a header not counted); fill them in, remove these rows, or {way_out(column)}"
         )
-    huge = np.flatnonzero(np.abs(values) > LARGEST)
+    huge = np.flatnonzero(np.abs(values) > _LARGEST)
     if len(huge):
         raise DataError(
-            f"{where}: column {column!r} has {len(huge)} values beyond {LARGEST:g}, the first in row "
+            f"{where}: column {column!r} has {len(huge)} values beyond {_LARGEST:g}, the first in row "
             f"{huge[0] + 1}: float32 cannot hold them; give the column another unit, or {way_out(column)}"
         )
 
 
-def one_hot(places: Labels, categories: int) -> Values:
-    """(rows, categories) zeros, and a 1 at each row's place."""
-    values = np.zeros((len(places), categories))
-    values[np.arange(len(places)), places] = 1
-    return values
-
-
-def table_source(rows: int, columns: Sequence[Column], origin: str, keep: Sequence[str]) -> str:
-    """The phrase for the model card."""
+def _source(rows: int, columns: Sequence[Column], origin: str, keep: Sequence[str]) -> str:
+    """Return the phrase for the model card."""
     categorical = sum(bool(column.categories) for column in columns)
     kinds = {"numeric": len(columns) - categorical, "categorical": categorical}
     counts = ", ".join(f"{count} {kind}" for kind, count in kinds.items() if count)
@@ -94,31 +80,29 @@ def table_source(rows: int, columns: Sequence[Column], origin: str, keep: Sequen
     return f"{rows} rows of {origin} (columns: {counts}{kept})"
 
 
-def _fit(train: Values, columns: Sequence[Column], where: str, way_out: WayOut) -> Scaling:
+def _fit(train: Doubles, columns: Sequence[Column], where: str, way_out: WayOut) -> Scaling:
     shift, scale = np.zeros(train.shape[1]), np.ones(train.shape[1])
-    feature = 0
-    for column in columns:
+    for column, place in column_places(columns):
         if not column.categories:
-            values = train[:, feature]
+            values = train[:, place.start]
             _check_spread(values, column.name, where, way_out)
-            shift[feature], scale[feature] = values.mean(), values.std()
-        feature += column.features
+            shift[place], scale[place] = values.mean(), values.std()
     return Scaling(shift.astype(np.float32), scale.astype(np.float32))
 
 
-def _check_spread(train: Values, column: str, where: str, way_out: WayOut) -> None:
+def _check_spread(train: Doubles, column: str, where: str, way_out: WayOut) -> None:
     if train.min() == train.max():
         raise DataError(
             f"{where}: column {column!r} is constant, {train[0]:g} in all {len(train)} rows of the training "
             f"split: a constant has no density; {way_out(column)}"
         )
     mean, deviation = train.mean(), train.std()
-    if deviation < 1 / LARGEST:
+    if deviation < 1 / _LARGEST:
         raise DataError(
             f"{where}: column {column!r} has a standard deviation of {deviation:g}, which float32 cannot "
             f"hold; give the column another unit, or {way_out(column)}"
         )
-    if abs(mean) > LARGEST_MEAN * deviation:
+    if abs(mean) > _LARGEST_MEAN * deviation:
         raise DataError(
             f"{where}: column {column!r} has a mean of {mean:g} but a standard deviation of {deviation:g}: "
             f"float32 cannot tell its values apart; subtract {mean:.9g} from the column, or {way_out(column)}"

@@ -1,4 +1,4 @@
-"""The user's own pictures: a folder of PNG and JPEG files, flat or with one sub-folder per class."""
+"""The user's pictures: a folder of PNG and JPEG files, flat or with one sub-folder per class."""
 
 from __future__ import annotations
 
@@ -7,15 +7,12 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
-from training.data.dataset import DataError, Dataset
+from training.data.dataset import DataError, Dataset, Pixels
 from training.data.options import DataOptions
 from training.data.pictures import picture_dataset, picture_source, unit_interval
 from training.data.splits import Classes, classes_of, in_order, partition
-
-Pixels = npt.NDArray[np.uint8]
 
 _SUFFIXES = (".png", ".jpg", ".jpeg")
 _GREY, _COLOUR, _WITH_ALPHA = ("1", "L"), ("P", "RGB"), ("LA", "PA", "RGBA")
@@ -26,14 +23,13 @@ _UNREADABLE = (
 
 
 def load_folder(options: DataOptions) -> Dataset:
-    """The dataset of all pictures in a folder, in the order of their names.
+    """Load all pictures of a folder, in the order of their names.
 
-    Pixels are taken as stored: an orientation noted beside them (EXIF) is not applied, as it is not when
-    pictures are scored.
+    Pixels are read as stored: an EXIF orientation is not applied, neither here nor when pictures are scored.
 
     Raises:
-        DataError: Naming the file that is no picture, cannot be read or has another size than the others, or
-            the folder, if it has no pictures or both pictures and sub-folders.
+        DataError: A file is no picture, cannot be read or has another size than the others, or the folder has
+            no pictures, or both pictures and sub-folders.
     """
     folder = options.own_path
     paths, classes = _listed(folder)
@@ -55,7 +51,7 @@ def load_folder(options: DataOptions) -> Dataset:
 
 
 def _listed(folder: Path) -> tuple[list[Path], Classes | None]:
-    """The files, sorted, and their classes if they lie in sub-folders; hidden names are left out."""
+    """Return the files, sorted, and their classes if they lie in sub-folders; hidden names are skipped."""
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder, seen from {Path.cwd()}; correct `path`")
     entries = _visible(folder)
@@ -88,7 +84,7 @@ def _picture(path: Path) -> Path:
 
 
 def _read(path: Path, options: DataOptions) -> Pixels:
-    """(height, width, channels): as many as the options say, else 1 for a grey mode and 3 for colour."""
+    """Read a picture (height, width, channels); by default it has 1 channel if it is grey, else 3."""
     try:
         with Image.open(path, formats=("PNG", "JPEG")) as picture:
             picture.load()
@@ -96,7 +92,7 @@ def _read(path: Path, options: DataOptions) -> Pixels:
             channels = options.channels or (1 if plain.mode in _GREY else 3)
             plain = plain.convert("L" if channels == 1 else "RGB")
             if options.size is not None and plain.size != options.size[::-1]:
-                # Shrinking, this filter averages over all pixels that become one: nothing aliases.
+                # when shrinking, this filter averages over all pixels that become one: no aliasing
                 plain = plain.resize(options.size[::-1], Image.Resampling.BICUBIC)
             return np.asarray(plain, np.uint8).reshape(plain.height, plain.width, channels)
     except _UNREADABLE as error:
@@ -104,7 +100,7 @@ def _read(path: Path, options: DataOptions) -> Pixels:
 
 
 def _plain(picture: Image.Image, path: Path) -> Image.Image:
-    """The picture without its alpha channel, which must not hide anything."""
+    """Return the picture without its alpha channel, which must be opaque everywhere."""
     if picture.mode in _WITH_ALPHA or "transparency" in picture.info:
         whole = picture.convert("RGBA")
         if whole.getchannel("A").getextrema() != (255, 255):
@@ -118,7 +114,7 @@ def _plain(picture: Image.Image, path: Path) -> Image.Image:
 
 
 def _of_equal_channels(parts: list[Pixels]) -> list[Pixels]:
-    """All of them grey if every one is, RGB files with three equal channels included; else all RGB."""
+    """Make all pictures grey if every one is (also RGB with three equal channels), else all RGB."""
     if any((part != part[..., :1]).any() for part in parts):
         return [np.broadcast_to(part, (*part.shape[:2], 3)) for part in parts]
     return [part[..., :1] for part in parts]

@@ -1,4 +1,4 @@
-"""From the [data] table of a recipe to a dataset."""
+"""Loads the dataset that a recipe's [data] table names."""
 
 from __future__ import annotations
 
@@ -17,12 +17,10 @@ from training.data.table import load_table
 def load_dataset(options: DataOptions, cache: Path | None = None) -> Dataset:
     """Load and split a dataset; equal options and files give equal arrays.
 
-    Args:
-        options: Which dataset, and in which form.
-        cache: Where downloads are kept; `~/.cache/pushforward` unless told.
+    Downloads are kept in `cache`, by default `~/.cache/pushforward`.
 
     Raises:
-        DataError: The data cannot be had, or is not what it should be; the message names the file.
+        DataError: The data is missing or unfit; the message names the file.
     """
     match options.dataset:
         case "digits":

@@ -23,7 +23,7 @@ _BELONGS_TO = {
     "one_hot": ("table",),
     "binarise": ("digits", "fashion-mnist", "arrays", "images"),
 }
-"""The datasets an option has a meaning for; options that are not named here have one for all."""
+"""The datasets that each option applies to; options that are not listed apply to all."""
 
 ClassName = Annotated[str, Field(coerce_numbers_to_str=True)]
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -31,40 +31,41 @@ Side = Annotated[int, Field(ge=1, le=4096)]
 
 
 class DataOptions(Options):
-    """Which items to learn, and in which form."""
+    """The data to learn, and its form."""
 
     dataset: Literal["digits", "fashion-mnist", "ring", "grid", "arrays", "images", "table"]
-    """`digits`: scikit-learn's 8x8 digits; `fashion-mnist`: 28x28 garments; `ring` and `grid`: points of 8
-    and of 25 Gaussians in the plane; your own data at `path`:
-    `arrays` (.npy, .npz), `images` (a folder of PNG or JPEG files), `table` (.csv, .tsv, .parquet)."""
+    """The dataset. `digits`: scikit-learn's 8x8 digits; `fashion-mnist`: 28x28 garments; `ring` and `grid`:
+    points of 8 and of 25 Gaussians in the plane. Your own data at `path`: `arrays` (.npy, .npz), `images` (a
+    folder of PNG or JPEG files), `table` (.csv, .tsv, .parquet)."""
     path: Path | None = None
     """Your own data: the file or folder, relative to the working directory."""
     binarise: Literal["none", "threshold", "dynamic"] = "none"
-    """Pictures: `none`: values in [0, 1]; `threshold`: 1 from 0.5 on; `dynamic`: 1 with the pixel's value as
-    probability, drawn anew for every training batch and once for the other splits."""
+    """Pictures: how pixels become binary. `none`: values stay in [0, 1]; `threshold`: 1 from 0.5 on;
+    `dynamic`: 1 with the pixel's value as probability, drawn for every training batch and once for other
+    splits."""
     split_seed: int = Field(default=0, ge=0)
-    """Seed of the permutation that makes the splits."""
+    """Seed of the random permutation that makes the splits."""
     validation_share: Share = 0.1
-    """Your own data: share of the rows that training watches and chooses on. The three shares are not used
-    by an .npz that holds its splits."""
+    """Your own data: share of the rows in the validation split, which is watched in training and used for
+    choices. An .npz that holds its own splits ignores the three shares."""
     calibration_share: Share = 0.2
-    """Your own data: share of the rows that p-values are calibrated on."""
+    """Your own data: share of the rows in the calibration split, from which p-values are computed."""
     test_share: Share = 0.2
-    """Your own data: share of the rows that the published figures are measured on."""
+    """Your own data: share of the rows in the test split, on which the published figures are measured."""
     keep: tuple[ClassName, ...] = ()
-    """Data with classes: train, calibrate and test only on these; items of the other classes become
-    outliers, to try an anomaly score on. Empty: on all."""
+    """Data with classes: the classes to train, calibrate and test on; items of the other classes become
+    outliers, on which anomaly scores are tested. Empty: all classes."""
     size: tuple[Side, Side] | None = None
-    """Images: resize every picture to [height, width], whatever its proportions; without it all must
-    have one size."""
+    """Images: the size [height, width] to which every picture is resized, without keeping its proportions. By
+    default no picture is resized, and all must have one size."""
     channels: Literal[1, 3] | None = None
-    """Images: 1 for grey, 3 for RGB; unless told, 1 if every picture is grey, else 3."""
+    """Images: 1 for grey, 3 for RGB. By default 1 if every picture is grey, else 3."""
     drop: tuple[str, ...] = ()
     """Tables: columns to leave out."""
     label: str | None = None
-    """Tables: the column that holds the class of each row; no model sees it."""
+    """Tables: the column that holds the class of each row; the model does not see it."""
     one_hot: tuple[str, ...] = ()
-    """Tables: categorical columns, each to become one feature per category."""
+    """Tables: categorical columns; each becomes one feature per category."""
 
     @model_validator(mode="after")
     def _options_belong_to_the_dataset(self) -> DataOptions:
@@ -108,6 +109,6 @@ class DataOptions(Options):
 
     @property
     def own_path(self) -> Path:
-        """The path of the user's own data, `~` expanded; only for datasets that have one."""
+        """The path of the user's own data, with `~` expanded."""
         assert self.path is not None
         return self.path.expanduser()

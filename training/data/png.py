@@ -1,4 +1,4 @@
-"""What a generator makes, as PNG: grids of pictures, and plots of the density of points."""
+"""Samples as PNG: grids of pictures, and plots of the density of points."""
 
 from __future__ import annotations
 

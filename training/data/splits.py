@@ -1,4 +1,4 @@
-"""Which rows of the user's own data go into which split, and which classes into none."""
+"""Splits the rows of the user's data, and leaves out the classes that are not kept."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from training.data.dataset import SPLITS, DataError, Labels, Split
+from training.data.dataset import SPLITS, DataError, Labels, Rows, Split
 from training.data.options import DataOptions
 
-FEWEST_ROWS = 2
-"""Of every split: a spread needs two."""
+_FEWEST_ROWS = 2
+"""The fewest rows of a split: a standard deviation needs two."""
 _MOST_NAMED = 10
-Rows = Labels
 
 
 @dataclass(frozen=True)
@@ -22,7 +21,7 @@ class Classes:
 
     names: tuple[str, ...]
     of_row: Labels
-    """(rows,), places in `names`."""
+    """(rows,), indices into `names`."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +30,9 @@ class Partition:
 
     rows: Mapping[Split, Rows]
     outliers: Rows | None = None
-    """Rows of classes that are not kept; None if all are."""
+    """Rows of the classes that are not kept; None if all are."""
     classes: Classes | None = None
-    """Of all rows, but with the names of the kept classes only."""
+    """The class of every row, with the names of the kept classes only."""
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -42,7 +41,7 @@ class Partition:
 
     @property
     def labels(self) -> dict[Split, Labels]:
-        """Per split: the class of each row; all 0 if the rows have none."""
+        """The class of each row, per split; all 0 if the rows have none."""
         return {
             split: self.classes.of_row[rows] if self.classes else np.zeros(len(rows), np.int64)
             for split, rows in self.rows.items()
@@ -50,33 +49,29 @@ class Partition:
 
 
 def in_order(names: Iterable[str]) -> list[str]:
-    """Distinct names, sorted: by value if all are whole numbers, else as text."""
+    """Return the distinct names, sorted by value if all are whole numbers, else as text."""
     distinct = sorted(set(names))
     numbers = all(name.isascii() and name.isdigit() for name in distinct)
     return sorted(distinct, key=int) if numbers else distinct
 
 
 def classes_of(texts: Sequence[str]) -> Classes:
-    """The classes of rows, from the name of each row's class."""
+    """Return the classes of rows, from the name of each row's class."""
     names = in_order(texts)
     place = {name: index for index, name in enumerate(names)}
     return Classes(tuple(names), np.array([place[text] for text in texts], np.int64))
 
 
 def named(names: Sequence[str]) -> str:
-    """Names for a message, the first ten of them."""
+    """List names for a message, the first ten of them."""
     more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
     return ", ".join(map(repr, names[:_MOST_NAMED])) + more
 
 
 def partition(count: int, classes: Classes | None, options: DataOptions, where: str) -> Partition:
-    """Split rows 0 .. count - 1 at random, by `split_seed`; only those of kept classes if there are such.
+    """Split the rows 0 .. count - 1 at random, by `split_seed`; only rows of kept classes, if any are named.
 
-    Args:
-        count: How many rows there are.
-        classes: Of each row, if known.
-        options: Seed, shares and the classes to keep.
-        where: The file or folder, for messages.
+    `where` names the file or folder in messages.
 
     Raises:
         DataError: A class to keep does not occur, or a split has fewer than two rows.
@@ -96,12 +91,9 @@ def partition(count: int, classes: Classes | None, options: DataOptions, where: 
 
 
 def keep_classes(whole: Partition, keep: Sequence[str], where: str) -> Partition:
-    """The same splits without the rows of other classes; those of the test split become outliers.
+    """Remove the rows of other classes from the splits; those of the test split become the outliers.
 
-    Args:
-        whole: Splits that are settled, with the class of every row.
-        keep: Names of classes; empty for all.
-        where: The dataset, for messages.
+    An empty `keep` keeps all classes; `where` names the dataset in messages.
 
     Raises:
         DataError: A class to keep does not occur, or a split has fewer than two rows left.
@@ -116,16 +108,12 @@ def keep_classes(whole: Partition, keep: Sequence[str], where: str) -> Partition
 
 
 def check_sizes(rows: Mapping[Split, Rows], where: str) -> None:
-    """Refuse splits of fewer than two rows.
-
-    Raises:
-        DataError: Naming the sizes of all splits.
-    """
-    if min(map(len, rows.values())) < FEWEST_ROWS:
+    """Refuse splits of fewer than two rows, by a DataError that names the sizes of all splits."""
+    if min(map(len, rows.values())) < _FEWEST_ROWS:
         sizes = ", ".join(f"{split} {len(rows[split])}" for split in SPLITS)
         total = sum(map(len, rows.values()))
         raise DataError(
-            f"{where}: {total} rows make splits of {sizes}; each needs at least {FEWEST_ROWS}. "
+            f"{where}: {total} rows make splits of {sizes}; each needs at least {_FEWEST_ROWS}. "
             "Give more rows, or raise that split's share"
         )
 

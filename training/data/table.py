@@ -1,6 +1,6 @@
-"""The user's own table: a CSV, TSV or Parquet file with named columns.
+"""The user's table: a CSV, TSV or Parquet file with named columns.
 
-CSV and Parquet are read by Apache Arrow (pyarrow), which infers a column's type from all of its rows.
+Apache Arrow (pyarrow) reads the files and infers a column's type from all of its rows.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from service.format.manifest import Column
+from service.numerics.noise import Doubles
 from training.data.dataset import DataError, Dataset
-from training.data.features import Values, check_numbers, one_hot, table_dataset, table_source
+from training.data.features import check_numbers, table_dataset
 from training.data.options import DataOptions
 from training.data.splits import classes_of, named, partition
 
@@ -24,25 +25,22 @@ _LONGEST_NAME = 200
 
 
 def load_table(options: DataOptions) -> Dataset:
-    """The dataset of a table: numbers in their own units, categories one-hot, in the file's order.
+    """Load a table: numbers in their own units, categories one-hot, in the file's order.
 
-    Integers and booleans are numbers. The categories of a column are taken from all rows of the file, not
-    from the training split alone, so that a category which training did not see still has its feature; a
-    model learns nothing from it but that it exists.
+    Integers and booleans are numbers. The categories of a column come from all rows of the file, not only
+    from the training split, so a category that training does not see still has its feature.
 
     Raises:
-        DataError: Naming the file, the column and the way out.
+        DataError: Naming the file, the column and what to do.
     """
     path = options.own_path
     where = str(path)
     table = _without(_read(path, options), options, where)
-    classes = (
-        None if options.label is None else classes_of(_texts(table[options.label], options.label, where))
-    )
+    label = options.label
+    classes = None if label is None else classes_of(_texts(table[label], label, where))
     columns, values = _features(table, options, where)
     rows = partition(table.num_rows, classes, options, where)
-    source = table_source(table.num_rows, columns, path.name, options.keep)
-    return table_dataset(path, source, values, columns, rows, _way_out)
+    return table_dataset(path, values, columns, rows, options.keep, _way_out)
 
 
 def _way_out(column: str) -> str:
@@ -50,8 +48,8 @@ def _way_out(column: str) -> str:
 
 
 def _read(path: Path, options: DataOptions) -> Any:
-    """The file as a `pyarrow.Table`; columns of classes and categories of a CSV are read as text."""
-    import pyarrow  # takes a tenth of a second to import: only for those who have tables
+    """Read the file as a `pyarrow.Table`; columns of classes and categories of a CSV are read as text."""
+    import pyarrow  # takes a tenth of a second to import
     from pyarrow import parquet
 
     if path.suffix not in (*_DELIMITERS, ".parquet"):
@@ -61,14 +59,12 @@ def _read(path: Path, options: DataOptions) -> Any:
     wanted = "save it anew"
     try:
         if path.suffix == ".parquet":
-            table = parquet.read_table(path, partitioning=None)  # the folders of its path are no columns
-        else:
-            delimiter = _DELIMITERS[path.suffix]
-            wanted = f"wanted UTF-8 text, a line of column names first, {delimiter!r} between values"
-            table = _read_text(path, delimiter, options)
+            return parquet.read_table(path, partitioning=None)  # folder names are not columns
+        delimiter = _DELIMITERS[path.suffix]
+        wanted = f"wanted UTF-8 text, a line of column names first, {delimiter!r} between values"
+        return _read_text(path, delimiter, options)
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read: {error}; {wanted}") from error
-    return table
 
 
 def _read_text(path: Path, delimiter: str, options: DataOptions) -> Any:
@@ -78,16 +74,16 @@ def _read_text(path: Path, delimiter: str, options: DataOptions) -> Any:
     texts = (*options.one_hot, *([options.label] if options.label is not None else []))
     table = csv.read_csv(
         path,
-        read_options=csv.ReadOptions(use_threads=False),  # so that errors tell the row
+        read_options=csv.ReadOptions(use_threads=False),  # so that errors name the row
         parse_options=csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
         convert_options=csv.ConvertOptions(column_types=dict.fromkeys(texts, pyarrow.string())),
     )
-    list(table.column_names)  # decoded only when asked for: names that are not UTF-8 fail here
+    list(table.column_names)  # decoded on access: names that are not UTF-8 fail here
     return table
 
 
 def _without(table: Any, options: DataOptions, where: str) -> Any:
-    """The table without the dropped columns, after a look at the names of all of them."""
+    """Remove the dropped columns, after checking the names of all columns."""
     names: list[str] = table.column_names
     if len(names) == 1 and any(delimiter in names[0] for delimiter in ",;\t|"):
         raise DataError(
@@ -123,8 +119,8 @@ def _without(table: Any, options: DataOptions, where: str) -> Any:
     return table
 
 
-def _features(table: Any, options: DataOptions, where: str) -> tuple[list[Column], Values]:
-    """The columns, and their values as (rows, F), in the file's order."""
+def _features(table: Any, options: DataOptions, where: str) -> tuple[list[Column], Doubles]:
+    """Return the columns, and their values as (rows, F), in the file's order."""
     columns, parts = [], []
     for name in table.column_names:
         if name == options.label:
@@ -133,7 +129,7 @@ def _features(table: Any, options: DataOptions, where: str) -> tuple[list[Column
             categories = classes_of(_texts(table[name], name, where))
             _check_categories(categories.names, name, where)
             columns.append(Column(name=name, categories=categories.names))
-            parts.append(one_hot(categories.of_row, len(categories.names)))
+            parts.append(np.eye(len(categories.names))[categories.of_row])
         else:
             columns.append(Column(name=name))
             parts.append(_numbers(table[name], name, where)[:, None])
@@ -142,26 +138,26 @@ def _features(table: Any, options: DataOptions, where: str) -> tuple[list[Column
     return columns, np.concatenate(parts, axis=1)
 
 
-def _numbers(column: Any, name: str, where: str) -> Values:
-    """(rows,) float64."""
+def _numbers(column: Any, name: str, where: str) -> Doubles:
+    """Return a column's values (rows,) float64."""
     import pyarrow
     from pyarrow import types
 
     kind = column.type
     is_number = (types.is_integer, types.is_floating, types.is_boolean, types.is_decimal, types.is_null)
     if not any(is_one(kind) for is_one in is_number):
-        example = next((value for value in column if value.is_valid), None)
+        example = next((repr(str(value.as_py()))[:60] for value in column if value.is_valid), "nothing")
         raise DataError(
-            f"{where}: column {name!r} holds {kind}, e.g. {_shown(example)}, not numbers; name it in "
+            f"{where}: column {name!r} holds {kind}, e.g. {example}, not numbers; name it in "
             f"one_hot = [{name!r}] if it holds categories, or {_way_out(name)}"
         )
-    values: Values = column.cast(pyarrow.float64(), safe=False).to_numpy().astype(np.float64)
+    values: Doubles = column.cast(pyarrow.float64(), safe=False).to_numpy().astype(np.float64)
     check_numbers(values, name, where, _way_out)
     return values
 
 
 def _texts(column: Any, name: str, where: str) -> list[str]:
-    """The values of a column as text, none of them empty."""
+    """Return the values of a column as text; empty ones are refused."""
     import pyarrow
 
     try:
@@ -190,10 +186,6 @@ def _check_categories(categories: Sequence[str], name: str, where: str) -> None:
             f"{where}: column {name!r} has {len(categories)} categories, e.g. {categories[0]!r}; at most "
             f"{_MOST_CATEGORIES} become features. Merge the rare ones, or {_way_out(name)}"
         )
-
-
-def _shown(value: Any) -> str:
-    return repr(str(value.as_py()))[:60] if value is not None else "nothing"
 
 
 def _is_number(text: str) -> bool:

@@ -1,4 +1,4 @@
-"""What a published GAN's discriminator is worth: calibrated on held-out items, judged on others.
+"""Calibrates a GAN's discriminator on held-out items, and measures it on others.
 
 Shapes: N items, D latent dimensions; logits (N,), in nats.
 """
@@ -30,12 +30,12 @@ from training.models.gan import Gan
 
 _ROWS = 500
 _PROPOSALS = 50_000
-"""Generated items whose largest logit bounds the density ratio."""
-Choice = Literal["resample", "metropolis"]
-"""How `choose` chooses, as in the service's filtered sampling."""
-CHOICES: tuple[Choice, ...] = get_args(Choice)
+"""The generated items whose largest logit bounds the density ratio."""
+SelectionRule = Literal["resample", "metropolis"]
+"""Methods of the service's filtered sampling."""
+SELECTION_RULES: tuple[SelectionRule, ...] = get_args(SelectionRule)
 BUDGET = 16
-"""Proposals for each chosen item: the service's default."""
+"""Proposals for each selected item: the service's default."""
 
 
 class Logits(NamedTuple):
@@ -47,18 +47,18 @@ class Logits(NamedTuple):
 
 @dataclass(frozen=True)
 class Discrimination:
-    """A calibrated discriminator: log p_data(x) / p_G(x), as far as it can tell."""
+    """A calibrated discriminator, which estimates log p_data(x) / p_G(x)."""
 
     platt: Platt
     fitted: Logits
-    """Of the validation split, which the calibration was fitted on."""
+    """Logits of the validation split, on which the calibration was fitted."""
     judged: Logits
-    """Of the test split."""
+    """Logits of the test split."""
     largest: float
     """The largest calibrated logit of 50 000 other generated items."""
 
     def metrics(self) -> dict[str, Metric]:
-        """How well it is calibrated, and how far apart it proves data and generator to be."""
+        """Return figures of its calibration, and a lower bound on the divergence of data and generator."""
         rows, bound = len(self.judged.real), jsd_bound(*self.judged)
         return {
             "jsd_lower_bound": Metric(
@@ -83,11 +83,11 @@ class Discrimination:
         }
 
     def reliability(self) -> list[ReliabilityRow]:
-        """D(x) against the observed share of real items, in ten bins of the judged items."""
+        """Return D(x) against the observed share of real items, in ten bins of the test items."""
         return reliability(*self.judged)
 
     def write(self, path: Path) -> LogitsSpec:
-        """Store what filtered sampling needs: logits of real items to start from, and the largest one."""
+        """Write the data of filtered sampling: real items' logits for chain starts, and the largest logit."""
         real = self.fitted.real.numpy().astype(np.float32)
         np.savez(path, allow_pickle=False, real=real)
         return LogitsSpec(file=path.name, sha256=sha256_of(path), n=len(real), largest=self.largest)
@@ -96,12 +96,8 @@ class Discrimination:
 def calibrate_discriminator(gan: Gan, dataset: Dataset, seed: int) -> Discrimination:
     """Fit slope and intercept of the logits on the validation split, and judge them on the test split.
 
+    Neither split was trained on. The GAN is in evaluation mode, and its discriminator judges single items.
     Source: Platt 1999; for GANs Turner et al. 2019, "MH-GAN", arXiv:1811.11357, section 3.1.
-
-    Args:
-        gan: In evaluation mode; its discriminator judges single items.
-        dataset: Neither player was trained on its validation and test splits.
-        seed: Of the generated items.
     """
     random = torch.Generator().manual_seed(seed)
     validation, test = (torch.from_numpy(dataset.items[split]) for split in ("validation", "test"))
@@ -114,10 +110,10 @@ def calibrate_discriminator(gan: Gan, dataset: Dataset, seed: int) -> Discrimina
     return Discrimination(platt, fitted, judged, largest)
 
 
-def choose(gan: Gan, found: Discrimination, choice: Choice, rows: int, seed: int) -> Items:
-    """Generated items (rows, *item), each chosen among `BUDGET` proposals by the calibrated discriminator.
+def select(gan: Gan, found: Discrimination, rule: SelectionRule, rows: int, seed: int) -> Items:
+    """Generate items (rows, *item), each selected from `BUDGET` proposals by the calibrated discriminator.
 
-    Metropolis's chains start from the logits of real items that the calibration was fitted on.
+    Metropolis chains start from the logits of real items that the calibration was fitted on.
     """
     random = torch.Generator().manual_seed(seed)
     uniforms = torch.rand(rows, BUDGET, generator=random).clamp_min(torch.finfo(torch.float32).tiny).numpy()
@@ -125,7 +121,7 @@ def choose(gan: Gan, found: Discrimination, choice: Choice, rows: int, seed: int
         proposals = [gan.decode(batch) for batch in torch.split(gan.draw(rows * BUDGET, random), _ROWS)]
         logits = torch.cat([found.platt(gan.discriminate(batch)) for batch in proposals])
     table = logits.reshape(rows, BUDGET).numpy()
-    if choice == "resample":
+    if rule == "resample":
         selection = resampling(table, uniforms)
     else:
         starts = torch.randint(len(found.fitted.real), (rows,), generator=random)

@@ -1,4 +1,4 @@
-"""Test figures of a GAN: its items' quality and diversity, and what discriminator and encoder are worth."""
+"""Measures a GAN on the test split: quality and diversity of its items, its discriminator and its encoder."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import torch
 
 from service.format.manifest import DiscriminatorSpec, Metric
 from training.data import Dataset, Items
-from training.evaluation.discriminator import CHOICES, Discrimination, calibrate_discriminator, choose
+from training.evaluation.discriminator import SELECTION_RULES, Discrimination, calibrate_discriminator, select
 from training.evaluation.mean import mean_metric
 from training.metrics.evaluators import PointEvaluator
 from training.metrics.measure import make_evaluator, measure_quality
+from training.metrics.names import MetricName
 from training.models.gan import Gan
 from training.models.networks import parameter_count
 from training.options import EvaluationOptions, GanOptions
@@ -21,7 +22,7 @@ _ROWS = 500
 def evaluate_gan(
     gan: Gan, objective: GanOptions, dataset: Dataset, options: EvaluationOptions
 ) -> dict[str, Metric]:
-    """Quality and diversity of items, the discriminator calibrated, and the encoder if there is one."""
+    """Measure the quality and diversity of items, the discriminator, and the encoder if there is one."""
     generator = torch.Generator().manual_seed(options.seed)
 
     def draw(count: int) -> Items:
@@ -32,7 +33,7 @@ def evaluate_gan(
         metrics = measure_quality(draw, dataset, seed=options.seed)
         if DiscriminatorSpec(objective=objective.objective, packing=objective.packing).flaw is None:
             found = calibrate_discriminator(gan, dataset, options.seed)
-            metrics |= found.metrics() | _chosen_figures(gan, found, dataset, options.seed)
+            metrics |= found.metrics() | _selected_figures(gan, found, dataset, options.seed)
         if gan.encoder is not None:
             metrics |= _encoder_figures(gan, dataset, options)
     metrics["generator_parameters"] = Metric(value=parameter_count(gan.generator), unit="parameters")
@@ -40,20 +41,20 @@ def evaluate_gan(
     return metrics
 
 
-def _chosen_figures(gan: Gan, found: Discrimination, dataset: Dataset, seed: int) -> dict[str, Metric]:
-    """What choosing among proposals makes of points about known modes; names end in the method's."""
+def _selected_figures(gan: Gan, found: Discrimination, dataset: Dataset, seed: int) -> dict[str, Metric]:
+    """Measure samples of known modes that the discriminator selected; names end in the method."""
     evaluator = make_evaluator(dataset, seed)
     if not isinstance(evaluator, PointEvaluator):
         return {}
     return {
-        f"{name}_{choice}": metric
-        for choice in CHOICES
-        for name, metric in evaluator.modes(choose(gan, found, choice, evaluator.rows, seed)).items()
+        str(MetricName(rule, name)): metric
+        for rule in SELECTION_RULES
+        for name, metric in evaluator.modes(select(gan, found, rule, evaluator.rows, seed)).items()
     }
 
 
 def _encoder_figures(gan: Gan, dataset: Dataset, options: EvaluationOptions) -> dict[str, Metric]:
-    """How near G(E(x)) comes to test items."""
+    """Measure the distance of G(E(x)) from test items."""
     items = torch.from_numpy(dataset.items["test"][: options.rows])
     parts = [gan.distances(batch) for batch in torch.split(items, _ROWS)]
     residual, features = (torch.cat(columns).double() for columns in zip(*parts, strict=True))

@@ -1,4 +1,4 @@
-"""A mean over test items, as a published figure."""
+"""The mean over test items, as a published figure."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ from service.format.manifest import Metric
 
 
 def mean_metric(values: Tensor, unit: str, note: str) -> Metric:
-    """The mean of independent values (N,) with its standard error."""
+    """Return the mean of independent values (N,) with its standard error."""
     error = float(values.std() / math.sqrt(len(values)))
     return Metric(value=float(values.mean()), standard_error=error, unit=unit, note=note)

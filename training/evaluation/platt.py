@@ -1,8 +1,9 @@
-"""Platt scaling: what makes a discriminator's logits log density ratios, and how far they are from that.
+"""Platt scaling: turns a discriminator's logits into log density ratios, and measures their calibration.
 
-All figures are of the even mixture of real and generated items, whatever the numbers of rows: each class
+All figures refer to the even mixture of real and generated items, whatever the numbers of rows: each class
 counts half. Shapes: N real rows, M generated rows; logits (N,) and (M,), in nats. Use rows that the
-discriminator was not trained on, and judge a fit on others than it was fitted on.
+discriminator was not trained on, and measure a fit on other rows than it was fitted on. All functions raise
+ValueError if a class has no rows or a logit is not finite.
 """
 
 from __future__ import annotations
@@ -11,22 +12,21 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from torch import Tensor
 
-_Floats = npt.NDArray[np.float64]
+from service.numerics.noise import Doubles
 
 
 class Platt(NamedTuple):
     """A discriminator's calibration: logit -> slope * logit + intercept."""
 
     slope: float
-    """Not negative; 0 says that the discriminator is no better than chance."""
+    """Not negative; 0 if the discriminator is no better than chance."""
     intercept: float
     """Nats."""
 
     def __call__(self, logits: Tensor) -> Tensor:
-        """Estimates of log p_data(x) / p_G(x) from logits of any shape, with their dtype; nats."""
+        """Return estimates of log p_data(x) / p_G(x) for logits of any shape, with their dtype; nats."""
         return self.slope * logits + self.intercept
 
 
@@ -38,23 +38,20 @@ class ReliabilityRow(NamedTuple):
     observed: float
     """Share of real items."""
     rows: int
-    """In the bin, of both classes."""
+    """The number of rows of both classes in the bin."""
     mass: float
     """The bin's share of the even mixture."""
 
 
 def fit_platt(real_logits: Tensor, fake_logits: Tensor) -> Platt:
-    """The slope >= 0 and intercept of greatest likelihood, by logistic regression.
+    """Fit slope >= 0 and intercept by maximum likelihood, with logistic regression.
 
-    A class of N rows has the target (N + 1) / (N + 2) instead of 1, so that the fit is finite also where
-    the logits tell all rows apart. A discriminator that is worse than chance gets slope and intercept 0,
-    which is the maximum under slope >= 0. Source: Platt 1999, "Probabilistic outputs for support vector
-    machines", sections 2.1 and 2.2; for GANs: Turner et al. 2019, "MH-GAN", arXiv:1811.11357, section 3.1.
-
-    Raises:
-        ValueError: There are no real or no generated rows, or a logit is not finite.
+    A class of N rows has the target (N + 1) / (N + 2) instead of 1, so that the fit is finite even if the
+    logits separate all rows. A discriminator that is worse than chance gets slope and intercept 0, which is
+    the maximum under slope >= 0. Source: Platt 1999, "Probabilistic outputs for support vector machines",
+    sections 2.1 and 2.2; for GANs: Turner et al. 2019, "MH-GAN", arXiv:1811.11357, section 3.1.
     """
-    from sklearn.linear_model import LogisticRegression  # seconds to import: only for those who calibrate
+    from sklearn.linear_model import LogisticRegression  # takes seconds to import
 
     logits, labels, weights = _even_mixture(real_logits, fake_logits)
     centre, spread = logits.mean(), logits.std()
@@ -72,11 +69,7 @@ def fit_platt(real_logits: Tensor, fake_logits: Tensor) -> Platt:
 
 
 def reliability(real_logits: Tensor, fake_logits: Tensor, bins: int = 10) -> list[ReliabilityRow]:
-    """Predicted probabilities against observed shares, in equal bins of probability; empty bins are left out.
-
-    Raises:
-        ValueError: There are no real or no generated rows, or a logit is not finite.
-    """
+    """Compare predicted probabilities with observed shares in equal bins of probability; skip empty bins."""
     logits, labels, weights = _even_mixture(real_logits, fake_logits)
     probabilities = _sigmoid(logits)
     places = np.minimum((probabilities * bins).astype(int), bins - 1)
@@ -96,26 +89,20 @@ def reliability(real_logits: Tensor, fake_logits: Tensor, bins: int = 10) -> lis
 
 
 def expected_calibration_error(real_logits: Tensor, fake_logits: Tensor, bins: int = 10) -> float:
-    """Mean distance between predicted probability and observed share over the bins, by their masses.
+    """Return the expected calibration error: the mean |predicted - observed| over the bins, by their masses.
 
     Source: Naeini et al. 2015, "Obtaining well calibrated probabilities using Bayesian binning", section 3.
-
-    Raises:
-        ValueError: There are no real or no generated rows, or a logit is not finite.
     """
     rows = reliability(real_logits, fake_logits, bins)
     return sum(row.mass * abs(row.predicted - row.observed) for row in rows)
 
 
 def calibration_z(real_logits: Tensor, fake_logits: Tensor) -> float:
-    """Z = sum(y - D) / sqrt(sum D (1 - D)), each class counting half: beyond ±2, D is not calibrated.
+    """Return Z = sum(y - D) / sqrt(sum D (1 - D)), each class counting half: beyond ±2, D is not calibrated.
 
-    If D is calibrated and the labels are drawn with even odds, the plain sum is standard normal; that each
-    class counts half exactly makes the variance of Z smaller, never larger. Source: Turner et al. 2019,
+    If D is calibrated and the labels are drawn with even odds, the plain sum is standard normal. That each
+    class counts exactly half makes the variance of Z smaller, never larger. Source: Turner et al. 2019,
     arXiv:1811.11357, section 3.1.
-
-    Raises:
-        ValueError: There are no real or no generated rows, or a logit is not finite.
     """
     logits, labels, weights = _even_mixture(real_logits, fake_logits)
     probabilities = _sigmoid(logits)
@@ -123,8 +110,8 @@ def calibration_z(real_logits: Tensor, fake_logits: Tensor) -> float:
     return float(weights @ (labels - probabilities)) / math.sqrt(variance)
 
 
-def _even_mixture(real_logits: Tensor, fake_logits: Tensor) -> tuple[_Floats, _Floats, _Floats]:
-    """Logits of all rows, their labels, 1 if real, and weights with which each class sums to 1/2."""
+def _even_mixture(real_logits: Tensor, fake_logits: Tensor) -> tuple[Doubles, Doubles, Doubles]:
+    """Return the logits of all rows, their labels (1 if real), and weights that sum to 1/2 in each class."""
     real, fake = (logits.detach().cpu().double().numpy() for logits in (real_logits, fake_logits))
     if not (len(real) and len(fake)):
         raise ValueError(
@@ -140,5 +127,5 @@ def _even_mixture(real_logits: Tensor, fake_logits: Tensor) -> tuple[_Floats, _F
     return logits, labels, weights
 
 
-def _sigmoid(logits: _Floats) -> _Floats:
+def _sigmoid(logits: Doubles) -> Doubles:
     return np.exp(-np.logaddexp(0, -logits))

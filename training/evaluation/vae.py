@@ -1,12 +1,11 @@
-"""Test figures of a VAE: both bounds and their terms, in nats per item.
+"""Measures a VAE on the test split: both bounds and their terms, in nats per item.
 
-Sums over items divided by the number of items, never means of batch means. Shapes: N items, K draws.
+Figures are means over all items, never means of batch means. Shapes: N items, K draws.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -15,19 +14,17 @@ from torch import Tensor
 from service.format.manifest import DISCRETE, Metric
 from training.data import Dataset
 from training.evaluation.mean import mean_metric
+from training.loop.progress import Advance
 from training.models.networks import parameter_count
 from training.models.vae import Vae, elbo, importance_bound, reconstruct, score_terms, with_fixed_prior
 from training.options import EvaluationOptions
 
 ACTIVE_VARIANCE = 0.01
-"""A latent dimension is active if its posterior mean varies more than this over the data."""
+"""The variance of a posterior mean over the data above which a latent dimension is active."""
 _ROWS_TIMES_DRAWS = 4096
-"""Decoder rows in one batch: enough to be fast, small enough for any machine."""
+"""Rows that the decoder computes at once: enough to be fast, few enough for any machine."""
 _SAMPLED_AT_ONCE = 1024
-"""The same where nothing but the likelihood is wanted: fewer stay in the processor's cache."""
-
-Watch = Callable[[int], None]
-"""Told how many test items are done."""
+"""The same if only the likelihood is wanted: fewer rows stay in the processor's cache."""
 
 
 class LogLikelihood(NamedTuple):
@@ -39,7 +36,7 @@ class LogLikelihood(NamedTuple):
     """(sum w)^2 / sum w^2 of the K importance weights, 1 to K. Source: Kong 1992."""
 
 
-def importance_sampled(vae: Vae, items: Tensor, draws: int, seed: int, watch: Watch) -> LogLikelihood:
+def importance_sampled(vae: Vae, items: Tensor, draws: int, seed: int, advance: Advance) -> LogLikelihood:
     """Estimate log p(x) of items (N, *item) with `draws` draws from the posterior of each.
 
     Source: Burda et al. 2016, arXiv:1509.00519, equation 8 with K = `draws`.
@@ -51,21 +48,22 @@ def importance_sampled(vae: Vae, items: Tensor, draws: int, seed: int, watch: Wa
         for first in range(0, draws, _SAMPLED_AT_ONCE):
             count = min(_SAMPLED_AT_ONCE, draws - first)
             eps = torch.randn(len(batch), count, vae.latent, generator=generator)
-            terms = score_terms(vae, batch, eps)
-            weights.append(terms.log_weights.double())
+            weights.append(score_terms(vae, batch, eps).log_weights.double())
         log_weights = torch.cat(weights, dim=1)
         total = torch.logsumexp(log_weights, 1)
         values.append(total - math.log(draws))
         effective.append(torch.exp(2 * total - torch.logsumexp(2 * log_weights, 1)))
-        watch(len(batch))
+        advance(len(batch))
     return LogLikelihood(torch.cat(values), torch.cat(effective))
 
 
-def evaluate_vae(vae: Vae, dataset: Dataset, options: EvaluationOptions, watch: Watch) -> dict[str, Metric]:
-    """Bounds on log p(x) over the test split: the ELBO's and, with many more draws, the likelihood's.
+def evaluate_vae(
+    vae: Vae, dataset: Dataset, options: EvaluationOptions, advance: Advance
+) -> dict[str, Metric]:
+    """Measure bounds on log p(x) over the test split: the ELBO and, with many more draws, the likelihood.
 
     Raises:
-        SupportError: Test items have values outside of the likelihood's support.
+        SupportError: Test items have values outside the likelihood's support.
     """
     items = torch.from_numpy(dataset.items["test"][: options.rows])
     vae.likelihood.check_support(items)
@@ -78,7 +76,7 @@ def evaluate_vae(vae: Vae, dataset: Dataset, options: EvaluationOptions, watch: 
             metrics["bits_per_dimension"] = _in_bits(metrics["elbo"], -size, "of the ELBO")
         if options.likelihood_draws:
             chosen = items[: options.likelihood_rows]
-            estimate = importance_sampled(vae, chosen, options.likelihood_draws, options.seed, watch)
+            estimate = importance_sampled(vae, chosen, options.likelihood_draws, options.seed, advance)
             metrics |= _likelihood_figures(estimate, options)
             if discrete:
                 nats = metrics["negative_log_likelihood"]
@@ -90,17 +88,13 @@ def evaluate_vae(vae: Vae, dataset: Dataset, options: EvaluationOptions, watch: 
 
 def _bounds(vae: Vae, items: Tensor, options: EvaluationOptions) -> dict[str, Metric]:
     generator = torch.Generator().manual_seed(options.seed)
-    columns: dict[str, list[Tensor]] = {"elbo": [], "log_likelihood": [], "kl": [], "importance_bound": []}
-    means = []
+    parts = []
     for batch in torch.split(items, max(1, _ROWS_TIMES_DRAWS // options.draws)):
         eps = torch.randn(len(batch), options.draws, vae.latent, generator=generator)
         terms = score_terms(vae, batch, eps)
-        columns["log_likelihood"].append(terms.log_likelihood.double().mean(1))
-        columns["kl"].append(terms.kl.double())
-        columns["elbo"].append(elbo(terms).double())
-        columns["importance_bound"].append(importance_bound(terms).double())
-        mean, _ = vae.encode(batch)
-        means.append(mean)
+        figures = (elbo(terms), terms.log_likelihood.double().mean(1), terms.kl, importance_bound(terms))
+        parts.append((*(each.double() for each in figures), vae.encode(batch)[0]))
+    *columns, means = (torch.cat(column) for column in zip(*parts, strict=True))
     analytic = "analytic" if vae.components() is None else "from the same draws"
     notes = {
         "elbo": f"test split, {options.draws} draws per item, seed {options.seed}",
@@ -109,10 +103,11 @@ def _bounds(vae: Vae, items: Tensor, options: EvaluationOptions) -> dict[str, Me
         "importance_bound": f"test split, importance-weighted, K = {options.draws}",
     }
     metrics = {
-        name: mean_metric(torch.cat(values), "nats/item", notes[name]) for name, values in columns.items()
+        name: mean_metric(values, "nats/item", note)
+        for (name, note), values in zip(notes.items(), columns, strict=True)
     }
     metrics["active_units"] = Metric(
-        value=int((torch.cat(means).var(0) > ACTIVE_VARIANCE).sum()),
+        value=int((means.var(0) > ACTIVE_VARIANCE).sum()),
         unit="latent dimensions",
         note=f"variance of the posterior mean above {ACTIVE_VARIANCE}",
     )
@@ -120,18 +115,16 @@ def _bounds(vae: Vae, items: Tensor, options: EvaluationOptions) -> dict[str, Me
 
 
 def _reconstruction_error(vae: Vae, items: Tensor, dataset: Dataset) -> Metric:
-    """How far decoded posterior means are from their items; tables in standard deviations of each feature."""
+    """Return the error of decoded posterior means; for tables in standard deviations of each feature."""
     scale = torch.ones(()) if dataset.scaling is None else torch.from_numpy(dataset.scaling.scale)
     unit = "squared pixel value" if dataset.scaling is None else "squared standard deviations"
-    squares = []
-    for batch in torch.split(items, _ROWS_TIMES_DRAWS):
-        gaps = (reconstruct(vae, batch) - batch) / scale
-        squares.append(gaps.double().square().flatten(1).mean(1))
+    gaps = [(reconstruct(vae, batch) - batch) / scale for batch in torch.split(items, _ROWS_TIMES_DRAWS)]
+    squares = [gap.double().square().flatten(1).mean(1) for gap in gaps]
     return mean_metric(torch.cat(squares), unit, "decoded posterior mean against the item")
 
 
 def _likelihood_figures(estimate: LogLikelihood, options: EvaluationOptions) -> dict[str, Metric]:
-    """The mean negative log-likelihood; its standard error is the test split's, the note has the draws'."""
+    """Return the mean negative log-likelihood; its note has the Monte Carlo error of the draws."""
     draws = options.likelihood_draws
     # the delta method: the variance of log of the mean weight is that of the mean weight over its square
     variances = (1 / estimate.effective_draws - 1 / draws).clamp(min=0)
@@ -150,7 +143,10 @@ def _likelihood_figures(estimate: LogLikelihood, options: EvaluationOptions) -> 
 
 
 def _in_bits(nats: Metric, size: int, note: str) -> Metric:
-    """A negative log-likelihood in nats over `size` values, in bits each; of a log-likelihood, over -size."""
+    """Convert a negative log-likelihood in nats over `size` values to bits per value.
+
+    For a log-likelihood give -size.
+    """
     scale = 1 / (size * math.log(2))
     error = None if nats.standard_error is None else nats.standard_error * abs(scale)
     return Metric(value=nats.value * scale, standard_error=error, unit="bits/dimension", note=note)

@@ -16,7 +16,7 @@ from service.numerics.prior import read_prior
 from training.data import Dataset, Items
 from training.data.options import DataOptions
 from training.export.parity import open_session
-from training.metrics.evaluators import Evaluator, Measured
+from training.metrics.evaluators import Evaluator, QualityReport
 from training.metrics.measure import make_evaluator
 
 _ROWS = 500
@@ -24,7 +24,7 @@ _ROWS = 500
 
 def measure_beside(
     models: Path, name: str, data: DataOptions, dataset: Dataset, seed: int = 0
-) -> dict[str, Measured]:
+) -> dict[str, QualityReport]:
     """Measure the newest version of every other model in a folder that was trained on the same data.
 
     Folders that are no sound versions are left out.
@@ -58,7 +58,7 @@ def _data_of(manifest: Manifest) -> DataOptions:
     return DataOptions.model_validate(manifest.provenance.recipe.get("data"))
 
 
-def _measured(folder: Path, manifest: Manifest, evaluator: Evaluator, seed: int) -> Measured:
+def _measured(folder: Path, manifest: Manifest, evaluator: Evaluator, seed: int) -> QualityReport:
     return evaluator.measure(draw_samples(folder, manifest, evaluator.rows, seed))
 
 

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 
 from service.format.manifest import Manifest, Metric, MixturePriorSpec, Support, is_picture
-from training.anomaly.auroc import AUROC, MEASURED
 from training.data import Dataset
 from training.evaluation import figure_texts
-from training.evaluation.discriminator import BUDGET, CHOICES
+from training.evaluation.discriminator import BUDGET, SELECTION_RULES
 from training.evaluation.platt import ReliabilityRow
-from training.metrics.evaluators import Measured
-from training.metrics.measure import FLOOR, quality_names
+from training.metrics.evaluators import QualityReport
+from training.metrics.measure import quality_names
+from training.metrics.names import Group, MetricName
 from training.recipe import shipped_recipe
 
 _VALUES: dict[Support, str] = {
@@ -27,7 +27,7 @@ def write_card(
     path: Path,
     manifest: Manifest,
     dataset: Dataset,
-    beside: Mapping[str, Measured],
+    beside: Mapping[str, QualityReport],
     reliability: Sequence[ReliabilityRow],
 ) -> None:
     """Write the card of a version; `samples.png` lies beside it.
@@ -39,7 +39,7 @@ def write_card(
     path.write_text(card, encoding="utf-8")
 
 
-def _card(manifest: Manifest, dataset: Dataset, beside: Mapping[str, Measured]) -> str:
+def _card(manifest: Manifest, dataset: Dataset, beside: Mapping[str, QualityReport]) -> str:
     rows = {split: len(items) for split, items in dataset.items.items()}
     family = "variational autoencoder" if manifest.family == "vae" else "generative adversarial network"
     values = _VALUES[manifest.support]
@@ -54,13 +54,10 @@ def _card(manifest: Manifest, dataset: Dataset, beside: Mapping[str, Measured]) 
         what = "The density of 4096 samples"
         pictures = _PICTURES.format(name=manifest.name, what=what, last=4095, query="seed=0")
     quality = quality_names(manifest.metrics)
-    choosing = {name for name in manifest.metrics if name.startswith(MEASURED)}
-    unseen = {name for name in manifest.metrics if name.startswith(AUROC)}
-    apart = (
-        choosing
-        | unseen
-        | {name + end for name in quality for end in ("", FLOOR, *(f"_{choice}" for choice in CHOICES))}
-    )
+    parsed = {name: MetricName.parse(name) for name in manifest.metrics}
+    choosing = {name for name, parts in parsed.items() if parts.group == "validation_auroc"}
+    unseen = {name for name, parts in parsed.items() if parts.group == "auroc"}
+    apart = choosing | unseen | {name for name, parts in parsed.items() if parts.subject in quality}
     figures = "\n".join(_figure(name, m) for name, m in manifest.metrics.items() if name not in apart)
     scores = _choosing(manifest, choosing) + _unseen(manifest, unseen)
     calibration = ""
@@ -106,14 +103,14 @@ curl -H 'Accept: image/png' 'localhost:8000/v1/models/{name}/sample?{query}' -o 
 """
 
 
-def _quality(manifest: Manifest, names: Set[str], beside: Mapping[str, Measured]) -> str:
+def _quality(manifest: Manifest, names: Set[str], beside: Mapping[str, QualityReport]) -> str:
     """How good and diverse its samples are, beside other models' and beside training items."""
     if not names:
         return ""
     columns = {
         manifest.name: manifest.metrics,
-        **{f"by `{choice}`, {BUDGET} proposals": _ending(manifest, f"_{choice}") for choice in CHOICES},
-        "training set": _ending(manifest, FLOOR),
+        **{f"by `{rule}`, {BUDGET} proposals": _of_group(manifest, rule) for rule in SELECTION_RULES},
+        "training set": _of_group(manifest, "floor"),
         **{name: measured.metrics for name, measured in beside.items()},
     }
     columns = {head: column for head, column in columns.items() if column}
@@ -143,11 +140,11 @@ def _unseen(manifest: Manifest, names: Set[str]) -> str:
     if not names or manifest.calibration is None:
         return ""
     statistics = list(manifest.calibration.statistics)
-    first = f"{AUROC}{statistics[0]}_"
-    kinds = [name.removeprefix(first) for name in manifest.metrics if name.startswith(first)]
+    parsed = [MetricName.parse(name) for name in manifest.metrics if name in names]
+    kinds = [parts.subject for parts in parsed if parts.statistic == statistics[0]]
     lines = [f"| | {' | '.join(statistics)} | how |", "|---" * (len(statistics) + 2) + "|"]
     for kind in kinds:
-        metrics = [manifest.metrics[f"{AUROC}{statistic}_{kind}"] for statistic in statistics]
+        metrics = [manifest.metrics[str(MetricName("auroc", kind, each))] for each in statistics]
         cells = " | ".join(map(_area, metrics))
         lines.append(f"| {kind} | {cells} | {_escaped(metrics[0].note)} |")
     table = "\n".join(lines)
@@ -167,9 +164,10 @@ _CHOSEN = """Scores are by `{}` unless a request says otherwise. It was chosen b
 validation split and of outliers planted in it; nothing tested was looked at."""
 
 
-def _ending(manifest: Manifest, end: str) -> dict[str, Metric]:
-    """The metrics whose names have that end, by their names without it."""
-    return {name.removesuffix(end): each for name, each in manifest.metrics.items() if name.endswith(end)}
+def _of_group(manifest: Manifest, group: Group) -> dict[str, Metric]:
+    """Return the metrics whose names have that group, by their subjects."""
+    parsed = {MetricName.parse(name): metric for name, metric in manifest.metrics.items()}
+    return {parts.subject: metric for parts, metric in parsed.items() if parts.group == group}
 
 
 _STANDS_IN = """How near its samples come to test items. The training set's figures are of training items in

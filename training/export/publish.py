@@ -33,8 +33,8 @@ from service.format.versions import publish, sha256_of, stage
 from service.numerics.noise import NOISE
 from service.numerics.prior import read_prior
 from training.anomaly.auroc import judge
-from training.anomaly.calibrate import Scorer, both_scorers, bound_scorer, calibrate, column_scorer
-from training.anomaly.choose import parted, settle_statistic
+from training.anomaly.calibrate import StatisticScorer, both_scorers, bound_scorer, calibrate, column_scorer
+from training.anomaly.choose import choose_statistic, split_validation
 from training.anomaly.statistics import fit_statistics
 from training.data import Dataset
 from training.data.png import write_samples
@@ -46,8 +46,7 @@ from training.export.graphs import Graph, export_graph
 from training.export.operations import gan_graphs, vae_graphs
 from training.export.parity import Exported, measure_parity, open_session, write_self_test
 from training.export.provenance import commit, library_versions
-from training.loop.gan import GanTask
-from training.loop.task import Task
+from training.loop.runs import ModelTask
 from training.loop.vae import VaeTask
 from training.metrics.measure import quality_names
 from training.models.gan import STATISTICS, Gan
@@ -59,46 +58,45 @@ _SAMPLES, _POINTS = 64, 4096
 _MARGIN = 1.15
 """How much wider than the data a picture of its density is."""
 
-Say = Callable[[str], None]
+Log = Callable[[str], None]
 """Receives a line of progress for a person."""
 
 
 def export(
-    step: Task, recipe: Recipe, dataset: Dataset, metrics: dict[str, Metric], models: Path, say: Say
+    task: ModelTask, recipe: Recipe, dataset: Dataset, metrics: dict[str, Metric], models: Path, log: Log
 ) -> Path:
     """Export, check, calibrate and publish a trained model as the next version; returns the version's folder.
 
     Args:
-        step: The model with its averaged weights, in evaluation mode.
+        task: The model with its averaged weights, in evaluation mode.
         recipe: The recipe it was trained by.
         dataset: The recipe's data; the calibration split is used here for the first and only time.
         metrics: Figures measured on the test split.
         models: The folder of published models.
-        say: Receives a line of progress.
+        log: Receives a line of progress.
 
     Raises:
         GraphError: A graph breaks a rule of the contract.
         ParityError: A graph does not compute what the model computes.
     """
-    assert isinstance(step, VaeTask | GanTask)
-    model = with_fixed_prior(step.model) if isinstance(step, VaeTask) else step.model
+    model = with_fixed_prior(task.model) if isinstance(task, VaeTask) else task.model
     staging = stage(models, recipe.name)
     try:
         parts = _Parts(metrics=dict(metrics))
-        for graph in _graphs(model, recipe, dataset, staging, parts, say):
-            say(f"exporting {graph.name}")
+        for graph in _graphs(model, recipe, dataset, staging, parts, log):
+            log(f"exporting {graph.name}")
             path = staging / f"{graph.name}.onnx"
             export_graph(graph, path)
             parts.exported[graph.name] = Exported(graph, open_session(path))
             parts.parity[graph.name] = measure_parity(parts.exported[graph.name], dataset)
         scorer = _scorer(model, parts, recipe)
         if scorer is not None:
-            choice = settle_statistic(recipe.calibration, scorer, model.support, dataset)
-            say(f"calibrating on {len(dataset.items['calibration'])} items")
+            choice = choose_statistic(recipe.calibration, scorer, model.support, dataset)
+            log(f"calibrating on {len(dataset.items['calibration'])} items")
             parts.calibration, parts.defaults, rates = calibrate(
                 scorer, model.support, choice.options, dataset, staging
             )
-            say("judging the scores by unseen outliers")
+            log("judging the scores by unseen outliers")
             parts.metrics |= choice.metrics | rates | judge(scorer, model.support, dataset)
         write_self_test(parts.exported, staging / "self_test.npz", dataset)
         manifest = _manifest(recipe, dataset, model, parts, staging)
@@ -109,7 +107,7 @@ def export(
         if quality_names(manifest.metrics):
             beside = measure_beside(models, recipe.name, recipe.data, dataset, recipe.evaluation.seed)
         write_card(staging / "README.md", manifest, dataset, beside, parts.reliability)
-        say("publishing")
+        log("publishing")
         return publish(staging, manifest)
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
@@ -174,12 +172,12 @@ def _manifest(recipe: Recipe, dataset: Dataset, model: Vae | Gan, parts: _Parts,
 
 
 def _graphs(
-    model: Vae | Gan, recipe: Recipe, dataset: Dataset, staging: Path, parts: _Parts, say: Say
+    model: Vae | Gan, recipe: Recipe, dataset: Dataset, staging: Path, parts: _Parts, log: Log
 ) -> list[Graph]:
     """The model's graphs; a GAN's discriminator is calibrated first, if its logits are density ratios."""
     if isinstance(model, Vae):
-        _, items = parted(recipe.calibration, dataset.items["validation"])
-        say(f"fitting anomaly scores on {len(items)} items")
+        _, items = split_validation(recipe.calibration, dataset.items["validation"])
+        log(f"fitting anomaly scores on {len(items)} items")
         statistics = fit_statistics(model, torch.from_numpy(items))
         parts.statistics = statistics.names
         return vae_graphs(model, dataset.item_shape, statistics)
@@ -188,7 +186,7 @@ def _graphs(
     spec = DiscriminatorSpec(objective=recipe.gan.objective, packing=recipe.gan.packing)
     platt = None
     if spec.flaw is None:
-        say(f"calibrating the discriminator on {len(dataset.items['validation'])} items")
+        log(f"calibrating the discriminator on {len(dataset.items['validation'])} items")
         found = calibrate_discriminator(model, dataset, recipe.evaluation.seed)
         spec = spec.model_copy(update={"logits": found.write(staging / "logits.npz")})
         platt, parts.reliability = found.platt, found.reliability()
@@ -196,7 +194,7 @@ def _graphs(
     return gan_graphs(model, dataset.item_shape, platt)
 
 
-def _scorer(model: Vae | Gan, parts: _Parts, recipe: Recipe) -> Scorer | None:
+def _scorer(model: Vae | Gan, parts: _Parts, recipe: Recipe) -> StatisticScorer | None:
     """What scores anomalies, if anything does."""
     if not parts.statistics:
         return None

@@ -20,10 +20,9 @@ from service.format.manifest import GraphSpec, Manifest
 from service.format.support import rows_in_support
 from service.format.versions import publish, read_manifest, sha256_of, stage, verify_files
 from service.numerics.noise import Floats
-from training.anomaly.auroc import MEASURED
 from training.anomaly.calibrate import (
-    Run,
-    Scorer,
+    RunGraph,
+    StatisticScorer,
     both_scorers,
     bound_scorer,
     column_scorer,
@@ -32,12 +31,15 @@ from training.anomaly.calibrate import (
 )
 from training.data import DataError
 from training.export.parity import open_session, run_graph
+from training.metrics.names import Group, MetricName
 from training.options import CalibrationOptions
 from training.recipe import RecipeError
 
 _CARD = "README.md"
-_MEASURED = "flagged_"
-"""How figures begin that were measured under the calibration that goes."""
+_STALE: tuple[Group, ...] = ("flagged", "flagged_at")
+"""The metrics that were measured with the calibration that is replaced."""
+_REASONS: tuple[Group, ...] = ("validation_auroc",)
+"""The metrics that explain why the default statistic was chosen."""
 
 
 def recalibrate(folder: Path, data: Path, given: Mapping[str, Any]) -> Path:
@@ -72,14 +74,15 @@ def recalibrate(folder: Path, data: Path, given: Mapping[str, Any]) -> Path:
                 shutil.copyfile(folder / name, staging / name)
         spec, defaults, _ = write_calibration(scorer, chosen, items, staging)
         as_before = manifest.defaults is not None and defaults.statistic == manifest.defaults.statistic
-        stale = (_MEASURED,) if as_before else (_MEASURED, MEASURED)  # the latter say why another was chosen
+        stale = _STALE if as_before else _STALE + _REASONS
+        metrics = {k: v for k, v in manifest.metrics.items() if MetricName.parse(k).group not in stale}
         note = f"{len(items)} items of {data.name}, SHA-256 {sha256_of(data)}"
         recipe = manifest.provenance.recipe | {"recalibrated": {"from_version": manifest.version, "on": note}}
         renewed = manifest.model_copy(
             update={
                 "calibration": spec,
                 "defaults": defaults,
-                "metrics": {k: v for k, v in manifest.metrics.items() if not k.startswith(stale)},
+                "metrics": metrics,
                 "provenance": manifest.provenance.model_copy(update={"recipe": recipe}),
             }
         )
@@ -90,7 +93,7 @@ def recalibrate(folder: Path, data: Path, given: Mapping[str, Any]) -> Path:
         raise
 
 
-def _scorer(folder: Path, manifest: Manifest, options: CalibrationOptions) -> Scorer:
+def _scorer(folder: Path, manifest: Manifest, options: CalibrationOptions) -> StatisticScorer:
     scorers = []
     if "score" in manifest.graphs:
         run = _runner(folder, manifest.graphs["score"])
@@ -111,7 +114,7 @@ def _before(manifest: Manifest) -> dict[str, Any]:
     return reduce(operator.or_, noise, {}) | defaults
 
 
-def _runner(folder: Path, graph: GraphSpec) -> Run:
+def _runner(folder: Path, graph: GraphSpec) -> RunGraph:
     return partial(run_graph, open_session(folder / graph.file), graph)
 
 
@@ -146,6 +149,6 @@ def _card(folder: Path, manifest: Manifest, note: str, statistic: str) -> str:
     return (
         f"{title}\n\n**Calibrated anew** on {note}; scores are by `{statistic}` unless a request says "
         f"otherwise. All else, the figures below among it, is that of version {manifest.version}; those "
-        f"named `{_MEASURED}...`, and why a statistic was chosen, tell of its calibration, not of this "
+        f"named `flagged_...`, and why a statistic was chosen, tell of its calibration, not of this "
         f"one.\n{rest}"
     )

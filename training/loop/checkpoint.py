@@ -1,9 +1,9 @@
-"""Checkpoints: safetensors and JSON, written whole or not at all, and never pickled.
+"""Checkpoints: safetensors and JSON, written atomically, never pickled.
 
 A checkpoint is a folder `step-00001000/` with `tensors.safetensors` (weights, averaged weights, optimiser
-states) and `state.json`. Both are written and synced inside a hidden folder that then gets its name by one
-rename, so a crash at any moment leaves the older checkpoint as it was. Batch order and noise are functions
-of (seed, step) and need no entry of their own.
+states) and `state.json`. Both are written and synced inside a hidden folder, which one rename then gives its
+name, so a crash at any moment leaves the older checkpoint intact. Batch order and noise are functions of
+(seed, step) and are not stored.
 """
 
 from __future__ import annotations
@@ -35,24 +35,24 @@ class CheckpointError(RuntimeError):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """All that a run needs to go on as if it had not stopped."""
+    """Everything a run needs to continue as if it had not stopped."""
 
     step: int
-    """Steps done."""
+    """The number of optimiser steps done."""
     tensors: Mapping[str, Tensor]
     state: Mapping[str, Any]
-    """JSON: the recipe, library versions, whatever the writer adds."""
+    """JSON: the recipe, library versions, and other entries of the writer."""
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of the averaged weights: what is evaluated and published."""
+        """SHA-256 of the averaged weights, which are evaluated and published."""
         digest = hashlib.sha256()
         for name, tensor in sorted(self.part("average").items()):
             digest.update(name.encode() + tensor.detach().contiguous().numpy().tobytes())
         return digest.hexdigest()
 
     def part(self, prefix: str) -> dict[str, Tensor]:
-        """The tensors whose names begin with `prefix.`, without that prefix."""
+        """Return the tensors whose names begin with `prefix.`, without that prefix."""
         return {
             name.removeprefix(f"{prefix}."): tensor
             for name, tensor in self.tensors.items()
@@ -61,12 +61,12 @@ class Checkpoint:
 
 
 def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
-    """Write a checkpoint into `folder` atomically, then remove the older ones; returns its path."""
+    """Write a checkpoint into `folder` atomically, then remove the older ones; return its path."""
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"step-{checkpoint.step:08d}"
     partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder))
     try:
-        # A copy, because tensors in channels-last order are not contiguous as safetensors wants them.
+        # a copy, because safetensors wants contiguous tensors and those in channels-last order are not
         tensors = {name: tensor.detach().contiguous() for name, tensor in checkpoint.tensors.items()}
         _write_synced(partial / _TENSORS, save(tensors))
         state = {"format": _FORMAT, "step": checkpoint.step, **checkpoint.state}
@@ -89,7 +89,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     """Read the newest checkpoint in `folder`.
 
     Raises:
-        CheckpointError: There is none, or it cannot be read.
+        CheckpointError: There is no checkpoint, or it cannot be read.
     """
     found = _checkpoints(folder)
     if not found:
@@ -110,12 +110,12 @@ def read_checkpoint(folder: Path) -> Checkpoint:
 
 
 def has_checkpoint(folder: Path) -> bool:
-    """Whether `folder` holds a checkpoint."""
+    """Return whether `folder` holds a checkpoint."""
     return bool(_checkpoints(folder))
 
 
 def optimiser_tensors(optimiser: Optimizer) -> dict[str, Tensor]:
-    """An optimiser's state as flat tensors named `parameter index.entry`."""
+    """Return an optimiser's state as flat tensors named `parameter index.entry`."""
     return {
         f"{index}.{entry}": value
         for index, entries in optimiser.state_dict()["state"].items()
@@ -124,7 +124,7 @@ def optimiser_tensors(optimiser: Optimizer) -> dict[str, Tensor]:
 
 
 def restore_optimiser(optimiser: Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Put tensors from `optimiser_tensors` back, in the memory layout of the parameters."""
+    """Restore the state from `optimiser_tensors`, in the memory layout of the parameters."""
     parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
     states: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():

@@ -1,7 +1,7 @@
-"""The processes that train one model together: alone, or one per device under `torchrun`.
+"""The processes that train one model together: one alone, or one per device under `torchrun`.
 
-Each process computes the same step on its share of the batch; gradients are averaged, so that weights stay
-equal everywhere. The batch, its order and its noise are those of a single process.
+Each process computes the same step on its share of the batch, and gradients are averaged, so all processes
+have the same weights. The batch, its order and its noise are those of a single process.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-Device = Literal["auto", "cpu", "cuda"]
+DeviceChoice = Literal["auto", "cpu", "cuda"]
 
 
 class ProcessGroupError(RuntimeError):
-    """The processes cannot train this together; the message says why and what to do."""
+    """The processes cannot train together; the message says why and what to do."""
 
 
 @dataclass(frozen=True)
@@ -33,37 +33,37 @@ class ProcessGroup:
 
     @property
     def leads(self) -> bool:
-        """Whether this process writes the log and the checkpoints: one does."""
+        """True for the one process that writes the log and the checkpoints."""
         return self.rank == 0
 
     def share(self, rows: Tensor) -> Tensor:
-        """This process's equal part of the first axis, on its device."""
+        """Return this process's equal part of the first axis, on its device."""
         part = len(rows) // self.size
         return rows[self.rank * part : (self.rank + 1) * part].to(self.device)
 
     def averaging(self, module: nn.Module) -> nn.Module:
-        """The module, its parameters' gradients averaged over all processes in every backward pass."""
+        """Return the module, with its gradients averaged over all processes in every backward pass."""
         if self.size == 1:
             return module
         devices = [self.device] if self.device.type == "cuda" else None
         return DistributedDataParallel(module, device_ids=devices)
 
     def mean(self, values: Tensor) -> Tensor:
-        """The mean over all processes of equally many values."""
+        """Return the mean over all processes of equally many values."""
         if self.size > 1:
             distributed.all_reduce(values)
             values = values / self.size
         return values
 
     def any(self, flag: bool) -> bool:
-        """Whether the flag is set in any process; all must ask."""
+        """Return whether the flag is set in any process; all must call this."""
         return bool(self.mean(torch.tensor(float(flag), device=self.device)) > 0) if self.size > 1 else flag
 
     def require_equal(self, value: int, what: str) -> None:
-        """Refuse to go on with processes that disagree.
+        """Refuse to continue if `value` differs from process to process.
 
         Raises:
-            ProcessGroupError: `value` differs from process to process.
+            ProcessGroupError: Naming all values.
         """
         if self.size == 1:
             return
@@ -81,14 +81,13 @@ ALONE = ProcessGroup()
 
 
 @contextmanager
-def join_group(device: Device) -> Iterator[ProcessGroup]:
-    """Join the processes `torchrun` started, or train alone without it; leave them at the end.
+def join_group(device: DeviceChoice) -> Iterator[ProcessGroup]:
+    """Join the processes that `torchrun` started, or train alone without it; leave them at the end.
 
-    Communicates by nccl between CUDA devices and by gloo otherwise.
+    Processes communicate by nccl between CUDA devices and by gloo otherwise.
 
     Raises:
-        ProcessGroupError: `cuda` was asked for and there is none, there are fewer devices than processes,
-            or another process has gone.
+        ProcessGroupError: CUDA is required and missing, devices are too few, or another process has stopped.
     """
     local_rank, size = int(os.environ.get("LOCAL_RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     chosen = _device(device, local_rank)
@@ -111,7 +110,7 @@ def join_group(device: Device) -> Iterator[ProcessGroup]:
         distributed.destroy_process_group()
 
 
-def _device(device: Device, local_rank: int) -> torch.device:
+def _device(device: DeviceChoice, local_rank: int) -> torch.device:
     found = torch.cuda.device_count() if device != "cpu" and torch.cuda.is_available() else 0
     if found > local_rank:
         return torch.device("cuda", local_rank)

@@ -1,4 +1,4 @@
-"""Training a GAN: the game of discriminator and generator, then an encoder for the generator it leaves."""
+"""Trains a GAN: the game of discriminator and generator, then an encoder for the trained generator."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from training.loop.task import Noise, Phase, Rate
 from training.losses.gan import LOSSES, gradient_penalty, packed, slope_penalty, value_function
 from training.losses.terms import Terms
-from training.metrics.monitor import Watch
+from training.metrics.monitor import SampleMonitor
 from training.models.gan import Gan
 from training.models.likelihoods import SupportError
 from training.options import EncoderOptions, GanOptions
@@ -20,16 +20,18 @@ from training.options import EncoderOptions, GanOptions
 class GanTask:
     """Trains discriminator and generator in turn, by the recipe's objective."""
 
-    def __init__(self, model: Gan, options: GanOptions, steps: int, watch: Watch | None = None) -> None:
-        """Train `model` for `steps` steps in all; `watch` looks at what is generated at each validation."""
+    def __init__(
+        self, model: Gan, options: GanOptions, steps: int, monitor: SampleMonitor | None = None
+    ) -> None:
+        """Train `model` for `steps` steps in all; `monitor` measures generated items at each validation."""
         self.model = model
         self._options = options
         self._losses = LOSSES[options.objective]
         self._steps = steps
-        self._watch = watch
+        self._monitor = monitor
 
     def phases(self) -> list[Phase]:
-        """The discriminator's update, then the generator's."""
+        """Return the discriminator's update, then the generator's."""
         options, model = self._options, self.model
         rate = Rate(options.discriminator_learning_rate_ratio, options.discriminator_learning_rate_growth)
         prior = model.generator.prior
@@ -40,11 +42,7 @@ class GanTask:
         ]
 
     def check(self, items: Tensor) -> None:
-        """Refuse items that no generator could make.
-
-        Raises:
-            SupportError: Some picture's value lies outside [0, 1], or a number is not finite.
-        """
+        """Refuse items outside [0, 1], or numbers that are not finite, by a SupportError."""
         if self.model.support == "real" and not bool(items.isfinite().all()):
             raise SupportError("a GAN learns finite numbers; some are infinite or missing, so leave them out")
         if self.model.support != "real" and not bool(((items >= 0) & (items <= 1)).all()):
@@ -53,31 +51,27 @@ class GanTask:
             )
 
     def validate(self, items: Tensor, noise: Noise) -> Mapping[str, Tensor]:
-        """Both terms of V(G, D) on held-out items and as many generated ones, and what those are like."""
-        generated = self._generated(noise, len(items))
+        """Return both terms of V(G, D) on held-out and generated items, and the monitor's figures."""
+        generated = self.sample(noise, len(items))
         real, fake = value_function(self._judged(items), self._judged(generated))
         bound = math.log(2) + (real + fake) / 2
-        seen = {} if self._watch is None else self._watch(generated)
-        return {"log_d_real": real, "log_one_minus_d_fake": fake, "jsd_bound": bound, **seen}
+        found = {} if self._monitor is None else self._monitor(generated)
+        return {"log_d_real": real, "log_one_minus_d_fake": fake, "jsd_bound": bound, **found}
 
     def sample(self, noise: Noise, rows: int) -> Tensor:
-        """Generated items."""
-        return self._generated(noise, rows)
-
-    def _generated(self, noise: Noise, rows: int) -> Tensor:
-        """Items (rows, *item)."""
+        """Generate items (rows, *item)."""
         latents, _ = _latents(self.model, noise, rows)
         return self.model.decode(latents)
 
     def _judged(self, items: Tensor) -> Tensor:
-        """The logits of items (B, *item), as many of them together as the discriminator takes: (B / m,)."""
+        """Return the logits of items (B, *item), packed as the discriminator takes them: (B / m,)."""
         whole = len(items) - len(items) % self._options.packing
         return self.model.discriminate(packed(items[:whole], self._options.packing))
 
     def _discriminator_terms(self, items: Tensor, noise: Noise, step: int) -> Terms:
         options = self._options
         with torch.no_grad():
-            generated = self._generated(noise, len(items))
+            generated = self.sample(noise, len(items))
         real, fake = packed(items, options.packing), packed(generated, options.packing)
         both = torch.cat([real, fake])
         weights = self._penalty_weights(step)
@@ -88,11 +82,8 @@ class GanTask:
         loss = self._losses.discriminator(real_logits, fake_logits)
         report = {"discriminator_loss": loss, "real_logit": real_logits, "fake_logit": fake_logits}
         if any(weights):
-            penalties = gradient_penalty(both, logits)
-            for name, weight, penalty in zip(
-                ("r1_penalty", "r2_penalty"), weights, (penalties[: len(real)], penalties[len(real) :]),
-                strict=True,
-            ):  # fmt: skip
+            penalties = torch.tensor_split(gradient_penalty(both, logits), 2)
+            for name, weight, penalty in zip(("r1_penalty", "r2_penalty"), weights, penalties, strict=True):
                 if weight:
                     loss = loss + weight * penalty
                     report[name] = penalty
@@ -103,7 +94,7 @@ class GanTask:
         return Terms(loss, report)
 
     def _penalty_weights(self, step: int) -> tuple[float, float]:
-        """Of R1 and R2 at that step; 0 at steps that skip them."""
+        """Return the weights of R1 and R2 at that step; 0 at steps that skip them."""
         options = self._options
         if step % options.penalty_every:
             return 0.0, 0.0
@@ -124,12 +115,12 @@ class GanTask:
         if prior is not None and components is not None:
             loss = loss + prior.surrogate(loss.detach() - math.log(2), components)
             if options.prior_evenness:
-                loss = loss + options.prior_evenness * (1 - step / self._steps) * prior.unevenness()
+                loss = loss + options.prior_evenness * (1 - step / self._steps) * prior.weight_kl()
         return Terms(loss, report)
 
 
 def _latents(gan: Gan, noise: Noise, rows: int) -> tuple[Tensor, Tensor | None]:
-    """Latents (rows, D) from the prior, and the component (rows,) of each if it is a mixture."""
+    """Draw latents (rows, D) from the prior, and the component (rows,) of each if it is a mixture."""
     normals, prior = noise.normal(rows, gan.latent), gan.generator.prior
     if prior is None:
         return normals, None
@@ -138,11 +129,11 @@ def _latents(gan: Gan, noise: Noise, rows: int) -> tuple[Tensor, Tensor | None]:
 
 
 class EncoderTask:
-    """Trains an encoder E for a generator and a discriminator that stay as they are.
+    """Trains an encoder E for a generator and a discriminator that do not change.
 
-    Minimises |x - G(E(x))|^2 / n + kappa |f(x) - f(G(E(x)))|^2 / n_f per item of the data, and, where the
-    recipe says so, |z - E(G(z))|^2 / D of latents from the prior.
-    Source: Schlegl et al. 2019, "f-AnoGAN", Medical Image Analysis 54, section 3.2.3, izi_f and ziz.
+    It minimises |x - G(E(x))|^2 / n + kappa |f(x) - f(G(E(x)))|^2 / n_f per item of the data and, if the
+    recipe says so, |z - E(G(z))|^2 / D for latents from the prior. Source: Schlegl et al. 2019, "f-AnoGAN",
+    Medical Image Analysis 54, section 3.2.3, izi_f and ziz.
     """
 
     def __init__(self, gan: Gan, options: EncoderOptions) -> None:
@@ -152,18 +143,18 @@ class EncoderTask:
         self._options = options
 
     def phases(self) -> list[Phase]:
-        """One update of the encoder."""
+        """Return one update of the encoder."""
         return [Phase("encoder", self.model, self._terms)]
 
     def check(self, items: Tensor) -> None:
-        """The generator has been trained on such items."""
+        """Accept all items: the GAN has been trained on them."""
 
     def validate(self, items: Tensor, noise: Noise) -> Mapping[str, Tensor]:  # noqa: ARG002 - one signature
-        """Both distances on held-out items."""
+        """Return both distances on held-out items."""
         return self._gan.distances(items)._asdict()
 
     def sample(self, noise: Noise, rows: int) -> Tensor:
-        """Generated items, encoded and generated again."""
+        """Generate items, encode them and generate them again."""
         latents, _ = _latents(self._gan, noise, rows)
         return self._gan.decode(self._gan.encode(self._gan.decode(latents)))
 

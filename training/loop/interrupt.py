@@ -1,4 +1,4 @@
-"""Ctrl-C, or an order to end, as a request to stop at the next good moment."""
+"""SIGINT (Ctrl-C) and SIGTERM as requests to stop after the current step."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from contextlib import contextmanager
 from types import FrameType
 
 INTERRUPTED = 130
-"""Exit status after Ctrl-C, as shells report it."""
+"""Exit status after Ctrl-C, by the convention of shells."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextmanager
-def interrupt_flag(again_kills: bool) -> Iterator[threading.Event]:
-    """An event set by SIGINT or SIGTERM. Outside the main thread nothing is caught.
+def interrupt_flag(second_signal_kills: bool) -> Iterator[threading.Event]:
+    """Return an event that SIGINT or SIGTERM sets; outside the main thread no signal is caught.
 
-    With `again_kills` a second signal acts as usual. `torchrun` passes on what the terminal has sent its
-    processes already, so there it must not; and it kills them itself after half a minute.
+    If `second_signal_kills`, a second signal has its usual effect. Under `torchrun` it must not: `torchrun`
+    repeats the terminal's signal to its processes, and kills them itself after half a minute.
     """
     flag = threading.Event()
     if threading.current_thread() is not threading.main_thread():
@@ -32,7 +32,7 @@ def interrupt_flag(again_kills: bool) -> Iterator[threading.Event]:
 
     def handle(_number: int, _frame: FrameType | None) -> None:
         flag.set()
-        if again_kills:
+        if second_signal_kills:
             restore()
 
     for number in _SIGNALS:

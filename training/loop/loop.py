@@ -1,7 +1,7 @@
-"""The training loop: one loop for every model that is a `Task`, in one process or several.
+"""The training loop, for every model that is a `Task`, in one process or several.
 
-Everything random in step n is a function of (seed, n), and a checkpoint holds all the rest, so a resumed
-run equals an uninterrupted one bit for bit on the CPU.
+All randomness in step n is a function of (seed, n), and a checkpoint holds everything else, so a resumed run
+equals an uninterrupted one bit for bit on the CPU.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,23 +27,13 @@ from training.loop.checkpoint import (
 )
 from training.loop.distributed import ALONE, ProcessGroup, ProcessGroupError
 from training.loop.interrupt import interrupt_flag
-from training.loop.journal import Journal
-from training.loop.progress import Watch
-from training.loop.runs import (
-    CHECKPOINTS,
-    ENCODER,
-    MODEL,
-    RECIPE,
-    Stage,
-    check_base,
-    check_data,
-    check_recipe,
-    make_stage,
-)
+from training.loop.progress import OnProgress
+from training.loop.run_log import RunLog
+from training.loop.runs import CHECKPOINTS, MODEL, RECIPE, Stage, check_checkpoint, make_stage
 from training.loop.task import MeanLoss, Noise
 from training.recipe import Recipe
 
-SAMPLE_ROWS = 64
+_SAMPLE_ROWS = 64
 
 
 class DivergenceError(RuntimeError):
@@ -52,13 +41,13 @@ class DivergenceError(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """How a call of `train` ended."""
+class TrainingOutcome:
+    """The result of a call of `train`."""
 
     steps: int
-    """Steps done in total."""
+    """The number of optimiser steps that are done."""
     interrupted: bool
-    """Whether SIGINT ended it; the checkpoint then holds exactly `steps` steps."""
+    """True if SIGINT or SIGTERM ended it; the checkpoint then holds exactly `steps` steps."""
 
 
 def train(
@@ -68,50 +57,42 @@ def train(
     *,
     stage: str = MODEL,
     resume: bool = False,
-    watch: Watch | None = None,
+    on_progress: OnProgress | None = None,
     group: ProcessGroup = ALONE,
-) -> Outcome:
+) -> TrainingOutcome:
     """Train a recipe's model, writing `metrics.jsonl`, `samples/` and `checkpoints/` into `folder`.
 
-    SIGINT (Ctrl-C) and SIGTERM end the current step, save a checkpoint and return.
-
-    Args:
-        recipe: What to train.
-        dataset: The recipe's data.
-        folder: The run's folder, made if missing.
-        stage: Which of the recipe's stages; one that builds on another has a folder of its own inside.
-        resume: Go on from the newest checkpoint, if there is one; else a folder with one is refused.
-        watch: Told after every step.
-        group: This process among those that train together; all call this alike.
+    SIGINT (Ctrl-C) and SIGTERM end the current step, save a checkpoint and return. The stage of an encoder
+    has its own folder inside the run's. `resume` continues from the newest checkpoint, if there is one;
+    without it a folder with one is refused. All processes of the group call this with the same arguments.
 
     Raises:
         CheckpointError: The folder holds a checkpoint and `resume` is false, or it is another recipe's.
         DivergenceError: A loss or gradient stopped being finite.
         ProcessGroupError: The batch cannot be shared equally, or the processes see different checkpoints.
-        SupportError: Items have values outside of the likelihood's support.
+        SupportError: Items have values outside the likelihood's support.
     """
     torch.set_num_threads(recipe.loop.threads)
     run = _Run(recipe, dataset, make_stage(recipe, dataset, folder, stage), resume, group)
-    with interrupt_flag(again_kills=group.size == 1) as interrupted:
+    with interrupt_flag(second_signal_kills=group.size == 1) as interrupted:
         while run.steps_done < run.steps and not group.any(interrupted.is_set()):
             run.advance()
-            if watch is not None:
-                watch(run.steps_done, run.journal.latest)
+            if on_progress is not None:
+                on_progress(run.steps_done, run.log.latest)
         run.save()
-    return Outcome(run.steps_done, interrupted=run.steps_done < run.steps)
+    return TrainingOutcome(run.steps_done, interrupted=run.steps_done < run.steps)
 
 
 class _Run:
-    """The state of one training run, advanced a step at a time."""
+    """The state of one training run; `advance` does one step."""
 
     def __init__(
         self, recipe: Recipe, dataset: Dataset, stage: Stage, resume: bool, group: ProcessGroup
     ) -> None:
-        self.steps_done, self._saved = 0, -1
+        self.steps, self.steps_done, self._saved = stage.options.steps, 0, -1
         self._started, self._seconds_before = time.monotonic(), 0.0
         self._group, self._data = group, dataset.fingerprint
-        self.steps = stage.options.steps
-        self.journal = Journal(stage.folder)
+        self.log = RunLog(stage.folder)
         self._recipe, self._stage, self._options = recipe, stage, stage.options
         self._dynamic = recipe.data.binarise == "dynamic"
         self._train = torch.from_numpy(dataset.items["train"])
@@ -123,40 +104,36 @@ class _Run:
                 "set loop.batch_rows to a multiple of their number"
             )
         self._order = (-1, torch.empty(0, dtype=torch.int64))
-        self._step = stage.step
-        self._step.model.to(group.device)
-        if stage.beside is not None:
-            stage.beside.to(group.device)
+        self._task = stage.task
+        self._task.model.to(group.device)
+        if stage.frozen is not None:
+            stage.frozen.to(group.device)
         for split, items in dataset.items.items():
             if not (self._dynamic and split == "train"):
-                self._step.check(torch.from_numpy(items))
-        self._averaged = copy.deepcopy(self._step)
+                self._task.check(torch.from_numpy(items))
+        self._averaged = copy.deepcopy(self._task)
         self._averaged.model.eval().requires_grad_(False)
-        self._phases = self._step.phases()
+        self._phases = self._task.phases()
+        rate, betas = self._options.learning_rate, self._options.betas
         self._optimisers = {
-            phase.name: torch.optim.Adam(
-                phase.parameter_groups(),
-                lr=self._options.learning_rate,
-                betas=self._options.betas,
-                fused=True,
-            )
+            phase.name: torch.optim.Adam(phase.parameter_groups(), lr=rate, betas=betas, fused=True)
             for phase in self._phases
         }
         self._resume_or_refuse(resume, dataset)
         self._losses = {phase.name: group.averaging(MeanLoss(phase)) for phase in self._phases}
         if group.leads:
-            self.journal.begin(self.steps_done)
+            self.log.begin(self.steps_done)
             (stage.folder / RECIPE).write_text(recipe.model_dump_json(indent=2), encoding="utf-8")
 
     def advance(self) -> None:
-        """Do one step, and what is due after it."""
+        """Do one step, then log, validate and save if it is time to."""
         n = self.steps_done
         noise = Noise(self._recipe.seed, Noise.TRAINING, n, self._group)
         items = self._batch(n, noise)
         rate = self._options.learning_rate_at(n)
         values: dict[str, float] = {}
         for phase in self._phases:
-            # The other phases' networks stay fixed: their gradients are not even computed.
+            # the other phases' networks stay fixed, and their gradients are not computed
             for other in self._phases:
                 other.trains.requires_grad_(other is phase)
             loss, report = self._losses[phase.name](items, noise, n)
@@ -167,23 +144,28 @@ class _Run:
             loss.backward()
             norm = nn.utils.clip_grad_norm_(phase.trains.parameters(), self._options.gradient_clip)
             means = self._group.mean(torch.stack([loss.detach(), *report.values()])).tolist()
-            _check_finite(means[0], norm.item(), n, phase.name)
+            if not math.isfinite(means[0]) or not math.isfinite(norm.item()):
+                raise DivergenceError(
+                    f"step {n}, phase {phase.name}: the loss is {means[0]} and its gradient norm "
+                    f"{norm.item()}; no weights were changed by it. Lower loop.learning_rate or "
+                    "loop.gradient_clip and start anew"
+                )
             optimiser.step()
             values |= dict(zip(report, means[1:], strict=True))
             values[f"{phase.name}_gradient_norm"] = norm.item()
         self._average(n)
-        self.journal.add(values, len(items) * self._group.size)
+        self.log.add(values, len(items) * self._group.size)
         self.steps_done = n + 1
-        self._do_what_is_due(rate)
+        self._log_and_save(rate)
 
     def save(self) -> None:
-        """Write a checkpoint of exactly this state; one process does."""
+        """Write a checkpoint of this state; only the leading process does."""
         if not self._group.leads or self._saved == self.steps_done:
             return
-        tensors = _named("model", self._step.model.state_dict())
-        tensors |= _named("average", self._averaged.model.state_dict())
+        parts = {"model": self._task.model.state_dict(), "average": self._averaged.model.state_dict()}
         for name, optimiser in self._optimisers.items():
-            tensors |= _named(f"optimiser.{name}", optimiser_tensors(optimiser))
+            parts[f"optimiser.{name}"] = optimiser_tensors(optimiser)
+        tensors = {f"{part}.{name}": each for part, named in parts.items() for name, each in named.items()}
         state = {
             "recipe": self._recipe.model_dump(mode="json"),
             "data": self._data,
@@ -207,10 +189,8 @@ class _Run:
                 "or remove the run's folder to start anew"
             )
         checkpoint = read_checkpoint(checkpoints)
-        check_recipe(self._recipe, checkpoint, () if self._stage.based_on else (ENCODER,))
-        check_data(dataset, checkpoint)
-        check_base(self._stage.based_on, checkpoint, self._stage.folder)
-        self._step.model.load_state_dict(checkpoint.part("model"))
+        check_checkpoint(checkpoint, self._recipe, dataset, self._stage.folder, self._stage.based_on)
+        self._task.model.load_state_dict(checkpoint.part("model"))
         self._averaged.model.load_state_dict(checkpoint.part("average"))
         for name, optimiser in self._optimisers.items():
             restore_optimiser(optimiser, checkpoint.part(f"optimiser.{name}"))
@@ -230,37 +210,25 @@ class _Run:
         return items
 
     def _average(self, n: int) -> None:
-        """Exponential moving average of the weights, over all steps so far while those are few."""
+        """Update the exponential moving average of the weights; it spans all steps while those are few."""
         decay = min(self._options.ema_decay, (1 + n) / (10 + n))
         averaged: list[Tensor] = list(self._averaged.model.parameters())
-        current = [parameter.detach() for parameter in self._step.model.parameters()]
+        current = [parameter.detach() for parameter in self._task.model.parameters()]
         torch._foreach_lerp_(averaged, current, 1 - decay)
 
-    def _do_what_is_due(self, rate: float) -> None:
+    def _log_and_save(self, rate: float) -> None:
         n, options = self.steps_done, self._options
         if not self._group.leads:
             return
         last = n == options.steps
         if n % options.log_every == 0 or last:
-            self.journal.write_means(n, rate)
+            self.log.write_means(n, rate)
         if n % options.validate_every == 0 or last:
-            # The same noise each time: differences along the run are the model's.
+            # the same noise each time, so that all differences along the run are the model's
             noise = Noise(self._recipe.seed, Noise.VALIDATION, 0, ProcessGroup(device=self._group.device))
             with torch.no_grad():
-                samples = self._averaged.sample(noise, SAMPLE_ROWS).cpu()
+                samples = self._averaged.sample(noise, _SAMPLE_ROWS).cpu()
                 figures = self._averaged.validate(self._validation.to(self._group.device), noise)
-            self.journal.write_validation(n, figures, samples)
+            self.log.write_validation(n, figures, samples)
         if n % options.checkpoint_every == 0 and not last:
             self.save()
-
-
-def _check_finite(loss: float, norm: float, n: int, phase: str) -> None:
-    if not (math.isfinite(loss) and math.isfinite(norm)):
-        raise DivergenceError(
-            f"step {n}, phase {phase}: the loss is {loss} and its gradient norm {norm}; "
-            "no weights were changed by it. Lower loop.learning_rate or loop.gradient_clip and start anew"
-        )
-
-
-def _named(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {f"{prefix}.{name}": tensor for name, tensor in tensors.items()}

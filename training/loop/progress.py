@@ -1,4 +1,4 @@
-"""Progress bars: of a training run, with its latest terms, and of anything that is counted."""
+"""Progress bars for a training run, with its latest terms, and for anything that is counted."""
 
 from __future__ import annotations
 
@@ -16,21 +16,23 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-Watch = Callable[[int, str], None]
-"""Told after every step: steps done, and the latest terms as text."""
+OnProgress = Callable[[int, str], None]
+"""Takes the number of steps done and the latest terms as text."""
+Advance = Callable[[int], None]
+"""Takes how many more items are done."""
 
 
 @contextmanager
-def progress_bar(name: str, total: int, quiet: bool) -> Iterator[Watch]:
-    """A bar on standard error, or nothing if `quiet`; yields what moves it."""
+def progress_bar(name: str, total: int, quiet: bool) -> Iterator[OnProgress]:
+    """Show a bar on standard error, unless `quiet`; yields the function that moves it."""
     with _bar(quiet, TextColumn("{task.fields[terms]}")) as progress:
         task = progress.add_task(name, total=total, terms="")
         yield lambda done, terms: progress.update(task, completed=done, terms=terms)
 
 
 @contextmanager
-def counter(name: str, total: int, quiet: bool) -> Iterator[Callable[[int], None]]:
-    """A bar on standard error, or nothing if `quiet`; yields what counts that many more as done."""
+def counter(name: str, total: int, quiet: bool) -> Iterator[Advance]:
+    """Show a bar on standard error, unless `quiet`; yields the function that advances it."""
     with _bar(quiet) as progress:
         task = progress.add_task(name, total=total)
         yield lambda count: progress.advance(task, count)

@@ -15,7 +15,7 @@ from training.loop.checkpoint import Checkpoint, CheckpointError, read_checkpoin
 from training.loop.gan import EncoderTask, GanTask
 from training.loop.task import Noise, Task
 from training.loop.vae import VaeTask
-from training.metrics.monitor import make_watch
+from training.metrics.monitor import make_monitor
 from training.models.gan import make_gan, make_gan_encoder
 from training.models.vae import make_vae
 from training.options import LoopOptions
@@ -24,35 +24,37 @@ from training.recipe import Recipe, RecipeError, flattened, parse_recipe
 CHECKPOINTS, RECIPE = "checkpoints", "recipe.json"
 """Names of the checkpoint folder and of the recipe inside a run's folder."""
 _MAY_DIFFER = ("evaluation.", "calibration.", "title", "loop.device", "loop.threads", "data.path")
-"""Keys of a recipe that do not decide what is trained."""
+"""Keys of a recipe that do not change the trained weights."""
 MODEL, ENCODER = "model", "encoder"
-"""The stages; a GAN's encoder has a folder of that name inside its run's, which looks like a run's itself."""
+"""The stages. A GAN's encoder has a folder of that name inside its run's folder, with the same content."""
+ModelTask = VaeTask | GanTask
+"""The task of a recipe's model, which is evaluated and published."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """What is trained in one go: a model, or the encoder of a GAN that is trained already."""
+    """One training: of a model, or of the encoder of a GAN that has been trained."""
 
-    step: Task
+    task: Task
     options: LoopOptions
     folder: Path
-    """Where its checkpoints and its journal go."""
-    beside: nn.Module | None = None
-    """What it learns from and leaves as it is, which has to be on the same device."""
+    """The folder of its checkpoints and its log."""
+    frozen: nn.Module | None = None
+    """A model that the task uses and does not change; it has to be on the same device."""
     based_on: str | None = None
-    """Fingerprint of those finished weights."""
+    """Fingerprint of the frozen model's weights."""
 
 
 def stages(recipe: Recipe) -> dict[str, LoopOptions]:
-    """The names of a recipe's stages, in order, and how each is trained."""
+    """Return the names of a recipe's stages, in order, each with its loop's options."""
     return {MODEL: recipe.loop} | ({} if recipe.encoder is None else {ENCODER: recipe.encoder.loop})
 
 
 def make_stage(recipe: Recipe, dataset: Dataset, folder: Path, name: str) -> Stage:
-    """A stage of the run in `folder`, with weights initialised from the recipe's seed.
+    """Make a stage of the run in `folder`, with weights initialised from the recipe's seed.
 
     Raises:
-        CheckpointError: The stage builds on another one, which has not been trained.
+        CheckpointError: The stage needs another one, which has not been trained.
         SupportError: The model's likelihood does not fit the dataset.
     """
     if name != ENCODER:
@@ -62,12 +64,12 @@ def make_stage(recipe: Recipe, dataset: Dataset, folder: Path, name: str) -> Sta
     assert recipe.encoder is not None
     with _seeded(recipe):
         gan.model.encoder = make_gan_encoder(recipe, dataset)
-    step = EncoderTask(gan.model, recipe.encoder)
-    return Stage(step, recipe.encoder.loop, folder / ENCODER, gan.model, checkpoint.fingerprint)
+    task = EncoderTask(gan.model, recipe.encoder)
+    return Stage(task, recipe.encoder.loop, folder / ENCODER, gan.model, checkpoint.fingerprint)
 
 
-def make_task(recipe: Recipe, dataset: Dataset) -> Task:
-    """The recipe's model with weights initialised from its seed.
+def make_task(recipe: Recipe, dataset: Dataset) -> ModelTask:
+    """Make the task of the recipe's model, with weights initialised from the recipe's seed.
 
     Raises:
         SupportError: The model's likelihood does not fit the dataset.
@@ -76,7 +78,7 @@ def make_task(recipe: Recipe, dataset: Dataset) -> Task:
         if recipe.vae is not None:
             return VaeTask(make_vae(recipe, dataset), recipe.vae, recipe.loop.steps)
         assert recipe.gan is not None
-        return GanTask(make_gan(recipe, dataset), recipe.gan, recipe.loop.steps, make_watch(dataset))
+        return GanTask(make_gan(recipe, dataset), recipe.gan, recipe.loop.steps, make_monitor(dataset))
 
 
 @contextlib.contextmanager
@@ -86,22 +88,22 @@ def _seeded(recipe: Recipe) -> Iterator[None]:
         yield
 
 
-def restore_averaged(recipe: Recipe, dataset: Dataset, folder: Path) -> tuple[Task, Checkpoint]:
-    """The model with the averaged weights of a run's newest checkpoints, in evaluation mode.
+def restore_averaged(recipe: Recipe, dataset: Dataset, folder: Path) -> tuple[ModelTask, Checkpoint]:
+    """Restore the model with the averaged weights of a run's newest checkpoints, in evaluation mode.
 
-    A GAN's encoder is restored with it, and its weights are among the checkpoint's.
+    A GAN's encoder is restored with it, and the returned checkpoint includes its weights.
 
     Raises:
         CheckpointError: There is no checkpoint, or it belongs to another recipe.
     """
-    step, checkpoint = _restored(recipe, dataset, folder)
+    task, checkpoint = _restored(recipe, dataset, folder)
     if recipe.encoder is not None:
-        assert isinstance(step, GanTask)
+        assert isinstance(task, GanTask)
         encoder = read_checkpoint(folder / ENCODER / CHECKPOINTS)
-        check_recipe(recipe, encoder)
-        check_base(checkpoint.fingerprint, encoder, folder / ENCODER)
-        step.model.encoder = make_gan_encoder(recipe, dataset)
-        step.model.encoder.load_state_dict(encoder.part("average"))
+        check_checkpoint(encoder, recipe, dataset, folder / ENCODER, checkpoint.fingerprint)
+        task.model.encoder = make_gan_encoder(recipe, dataset)
+        task.model.encoder.load_state_dict(encoder.part("average"))
+        task.model.eval().requires_grad_(False)
         weights = {f"average.encoder.{name}": tensor for name, tensor in encoder.part("average").items()}
         seconds = checkpoint.state["seconds"] + encoder.state["seconds"]
         checkpoint = replace(
@@ -109,66 +111,52 @@ def restore_averaged(recipe: Recipe, dataset: Dataset, folder: Path) -> tuple[Ta
             tensors={**checkpoint.tensors, **weights},
             state={**checkpoint.state, "seconds": seconds},
         )
-    step.model.eval().requires_grad_(False)
-    return step, checkpoint
+    return task, checkpoint
 
 
-def _restored(recipe: Recipe, dataset: Dataset, folder: Path) -> tuple[Task, Checkpoint]:
+def _restored(recipe: Recipe, dataset: Dataset, folder: Path) -> tuple[ModelTask, Checkpoint]:
     checkpoint = read_checkpoint(folder / CHECKPOINTS)
-    check_recipe(recipe, checkpoint, apart_from=(ENCODER,))
-    check_data(dataset, checkpoint)
-    step = make_task(recipe, dataset)
-    step.model.load_state_dict(checkpoint.part("average"))
-    step.model.eval().requires_grad_(False)
-    return step, checkpoint
+    check_checkpoint(checkpoint, recipe, dataset, folder)
+    task = make_task(recipe, dataset)
+    task.model.load_state_dict(checkpoint.part("average"))
+    task.model.eval().requires_grad_(False)
+    return task, checkpoint
 
 
-def check_recipe(recipe: Recipe, checkpoint: Checkpoint, apart_from: tuple[str, ...] = ()) -> None:
-    """Refuse another recipe than the checkpoint's: it would make a model that no recipe describes.
+def check_checkpoint(
+    checkpoint: Checkpoint, recipe: Recipe, dataset: Dataset, folder: Path, based_on: str | None = None
+) -> None:
+    """Refuse a checkpoint of another recipe, of other data, or of an encoder for other weights.
 
-    Args:
-        recipe: The one at hand.
-        checkpoint: What it is to go on from.
-        apart_from: Beginnings of keys that decide nothing here.
+    Keys of the recipe that do not change the trained weights may differ. With other data, items that the
+    model was trained on might calibrate or test it.
 
     Raises:
-        CheckpointError: Naming each key that differs; those that do not decide what is trained may.
+        CheckpointError: Naming the keys that differ, or what else does.
     """
     try:
-        stored = parse_recipe(checkpoint.state["recipe"])  # fills in what was added to recipes since
+        stored = parse_recipe(checkpoint.state["recipe"])  # adds defaults of keys that are newer
     except RecipeError as error:
         raise CheckpointError(f"the checkpoint's recipe is none that this program reads: {error}") from error
+    may_differ = _MAY_DIFFER if based_on else (*_MAY_DIFFER, ENCODER)
     ours, theirs = flattened(recipe.model_dump(mode="json")), flattened(stored.model_dump(mode="json"))
-    different = [key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key)]
-    trained = sorted(key for key in different if not key.startswith(_MAY_DIFFER + apart_from))
-    if trained:
-        changes = ", ".join(f"{key} was {theirs.get(key)!r}, now {ours.get(key)!r}" for key in trained)
+    different = sorted(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key))
+    changes = [
+        f"{key} was {theirs.get(key)!r}, now {ours.get(key)!r}"
+        for key in different
+        if not key.startswith(may_differ)
+    ]
+    if changes:
         raise CheckpointError(
-            f"the checkpoint was written under another recipe ({changes}); "
+            f"the checkpoint was written under another recipe ({', '.join(changes)}); "
             "use that recipe, or another run folder"
         )
-
-
-def check_data(dataset: Dataset, checkpoint: Checkpoint) -> None:
-    """Refuse other data than the checkpoint's: rows it was trained on might calibrate or test it.
-
-    Raises:
-        CheckpointError: An item, its split or its place is another one.
-    """
     if checkpoint.state["data"] != dataset.fingerprint:
         raise CheckpointError(
             f"the items of {dataset.name!r} or their splits are not those that the checkpoint was "
             "trained on; restore the data, or train anew in another run folder"
         )
-
-
-def check_base(fingerprint: str | None, checkpoint: Checkpoint, folder: Path) -> None:
-    """Refuse a stage that learned from other weights than those at hand.
-
-    Raises:
-        CheckpointError: Naming the folder to remove.
-    """
-    if checkpoint.state["based_on"] != fingerprint:
+    if checkpoint.state["based_on"] != based_on:
         raise CheckpointError(
             f"{folder} was trained for other weights than the run has now; remove it, and go on with --resume"
         )

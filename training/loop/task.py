@@ -1,7 +1,6 @@
-"""What the loop knows of a model: phases, each with per-item terms, and nothing about losses.
+"""The protocol `Task`: a model that the loop can train, as phases with per-item losses.
 
-A training step runs the phases in order. Each phase updates some of the networks by the mean of its
-per-item loss.
+A training step runs the phases in order; each updates some networks by the mean of its per-item loss.
 """
 
 from __future__ import annotations
@@ -22,9 +21,9 @@ from training.losses.terms import Terms
 class Noise:
     """The random numbers of one training step, a function of (seed, stream, step) alone.
 
-    Nothing is carried from step to step, so a resumed run sees what an uninterrupted one would have seen.
-    The first axis of what is drawn is rows; of several processes each sees the rows of its share of the
-    batch, which together are those that a single process would have drawn.
+    No state is carried from step to step, so a resumed run draws what an uninterrupted one would have drawn.
+    The first axis of every draw is rows; with several processes each gets the rows of its share of the batch,
+    which together are those of a single process.
     """
 
     TRAINING, VALIDATION, WEIGHTS, ORDER = range(4)
@@ -35,15 +34,15 @@ class Noise:
         self._generator = torch.Generator().manual_seed(int(state >> np.uint64(1)))
 
     def normal(self, *shape: int) -> Tensor:
-        """Standard normal float32 of that shape; each call goes on where the last one ended."""
+        """Draw standard normal float32 of that shape; each call continues the stream."""
         return self._group.share(torch.randn(self._of_all(shape), generator=self._generator))
 
     def uniform(self, *shape: int) -> Tensor:
-        """Uniform float32 in [0, 1) of that shape."""
+        """Draw uniform float32 in [0, 1) of that shape."""
         return self._group.share(torch.rand(self._of_all(shape), generator=self._generator))
 
     def permutation(self, length: int) -> Tensor:
-        """The numbers 0 .. length - 1 in random order, int64."""
+        """Draw a random order of the numbers 0 .. length - 1, int64."""
         return torch.randperm(length, generator=self._generator)
 
     def seed_torch(self) -> None:
@@ -54,21 +53,21 @@ class Noise:
         return (shape[0] * self._group.size, *shape[1:])
 
 
-Objective = Callable[[Tensor, Noise, int], Terms]
-"""(items (B, *item), noise, step) -> terms."""
+PhaseObjective = Callable[[Tensor, Noise, int], Terms]
+"""Maps items (B, *item), noise and the step to terms."""
 
 
 @dataclass(frozen=True)
 class Rate:
-    """A learning rate over the recipe's."""
+    """A learning rate as a multiple of the recipe's."""
 
     ratio: float = 1.0
-    """At the first step."""
+    """The multiple at the first step."""
     growth: float = 1.0
-    """The factor by which the ratio grows to the last step, geometrically."""
+    """The factor by which the multiple grows until the last step, geometrically."""
 
     def at(self, base: float, share: float) -> float:
-        """Where the recipe's is `base` and `share` of the steps, 0 to 1, are done."""
+        """Return the learning rate if the recipe's is `base` and a share of the steps, 0 to 1, is done."""
         return base * self.ratio * math.pow(self.growth, share)
 
 
@@ -79,13 +78,13 @@ class Phase:
     name: str
     trains: nn.Module
     """The network whose parameters this phase updates."""
-    objective: Objective
+    objective: PhaseObjective
     rate: Rate = Rate()
     apart: tuple[tuple[nn.Module, Rate], ...] = ()
-    """Parts of that network with a learning rate of their own."""
+    """Parts of that network with their own learning rates."""
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """What an optimiser updates, as it takes it; the `rate` of each group is a `Rate`."""
+        """Return parameter groups for an optimiser; the `rate` of each group is a `Rate`."""
         own = {parameter for module, _ in self.apart for parameter in module.parameters()}
         rest = [parameter for parameter in self.trains.parameters() if parameter not in own]
         groups = [(rest, self.rate), *((list(module.parameters()), rate) for module, rate in self.apart)]
@@ -93,7 +92,7 @@ class Phase:
 
 
 class MeanLoss(nn.Module):
-    """A phase's mean loss and mean terms, as a module, so that gradients can be averaged over processes."""
+    """A phase's mean loss and mean terms as a module, so that gradients can be averaged over processes."""
 
     def __init__(self, phase: Phase) -> None:
         super().__init__()
@@ -101,7 +100,7 @@ class MeanLoss(nn.Module):
         self._objective = phase.objective
 
     def forward(self, items: Tensor, noise: Noise, step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        """Means over this process's items."""
+        """Return the mean loss and the mean terms over this process's items."""
         terms = self._objective(items, noise, step)
         return terms.loss.mean(), {name: term.detach().mean() for name, term in terms.report.items()}
 
@@ -115,21 +114,21 @@ class Task(Protocol):
         ...
 
     def phases(self) -> list[Phase]:
-        """The updates of one step, in order."""
+        """Return the updates of one step, in order."""
         ...
 
     def check(self, items: Tensor) -> None:
         """Refuse items that the model cannot learn from.
 
         Raises:
-            SupportError: Some value is outside of the likelihood's support.
+            SupportError: Some value is outside the likelihood's support.
         """
         ...
 
     def validate(self, items: Tensor, noise: Noise) -> Mapping[str, Tensor]:
-        """Per-item figures (B,) to watch on held-out items, without gradients."""
+        """Return per-item figures (B,) of held-out items, without gradients."""
         ...
 
     def sample(self, noise: Noise, rows: int) -> Tensor:
-        """(rows, *item) from the prior."""
+        """Draw items (rows, *item) from the model."""
         ...

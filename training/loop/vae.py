@@ -1,4 +1,4 @@
-"""Training a VAE: the ELBO with a weighted KL, then, if the recipe says so, the importance-weighted bound."""
+"""Trains a VAE by the ELBO with a weighted KL, then, if the recipe says so, the importance-weighted bound."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from training.options import VaeOptions
 
 
 class VaeTask:
-    """Trains a VAE by the negative of a bound on log p(x)."""
+    """Trains a VAE to maximise a bound on log p(x)."""
 
     def __init__(self, model: Vae, options: VaeOptions, steps: int) -> None:
         """Train `model` for `steps` steps in all."""
@@ -24,24 +24,20 @@ class VaeTask:
         self._importance_from = round(options.importance_from * steps)
 
     def phases(self) -> list[Phase]:
-        """One update of encoder, decoder and prior together."""
+        """Return one update of encoder, decoder and prior together."""
         return [Phase("vae", self.model, self._objective)]
 
     def check(self, items: Tensor) -> None:
-        """Refuse items outside of the likelihood's support.
-
-        Raises:
-            SupportError: Naming a value, and what to do.
-        """
+        """Refuse items outside the likelihood's support, by a SupportError."""
         self.model.likelihood.check_support(items)
 
     def validate(self, items: Tensor, noise: Noise) -> Mapping[str, Tensor]:
-        """The ELBO and its terms, with one draw per item."""
+        """Return the ELBO and its terms, with one draw per item."""
         terms = score_terms(self.model, items, noise.normal(len(items), 1, self.model.latent))
         return {"elbo": elbo(terms), "log_likelihood": terms.log_likelihood.mean(1), "kl": terms.kl}
 
     def sample(self, noise: Noise, rows: int) -> Tensor:
-        """The likelihood's mean at latents from the prior."""
+        """Return the likelihood's mean at latents from the prior."""
         normals, uniforms = noise.normal(rows, self.model.latent), noise.uniform(rows)
         latents = prior_latents(self.model.components(), normals, uniforms)
         return self.model.likelihood.mean(self.model.decode(latents))

@@ -1,1 +1,1 @@
-"""Objectives as pure functions of one item, in nats or logits."""
+"""Objectives as pure functions, one value per item, in nats or logits."""

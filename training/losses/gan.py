@@ -1,8 +1,8 @@
-"""What the two players of a GAN minimise: pure functions of logits, per item, in nats.
+"""Losses of the two players of a GAN: pure functions of logits, per item, in nats.
 
 D(x) = sigmoid(logit(x)) is the discriminator's probability that x is real. Each function returns one value
-per item and leaves the reduction to the loop. Shapes: B rows; items (B, *item); logits (B,).
-Source of the game: Goodfellow et al. 2014, arXiv:1406.2661.
+per item and leaves the reduction to the loop. Shapes: B rows; items (B, *item); logits (B,). Source of the
+game: Goodfellow et al. 2014, arXiv:1406.2661.
 """
 
 from __future__ import annotations
@@ -20,37 +20,37 @@ from service.format.manifest import Objective
 
 
 def discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-    """-log D(x) - log(1 - D(G(z))), (B,); its mean is -V(G, D). Source: Goodfellow et al. 2014, eq. 1."""
+    """Return -log D(x) - log(1 - D(G(z))), (B,), of mean -V(G, D). Source: Goodfellow et al. 2014, eq. 1."""
     return F.softplus(-real_logits) + F.softplus(fake_logits)
 
 
 def minimax_generator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:  # noqa: ARG001 - one signature
-    """log(1 - D(G(z))), (B,), the game's own term: its gradient vanishes where D wins. Source: ibid."""
+    """Return log(1 - D(G(z))), (B,), the game's own term; its gradient vanishes if D wins. Source: ibid."""
     return -F.softplus(fake_logits)
 
 
 def non_saturating_generator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:  # noqa: ARG001
-    """-log D(G(z)), (B,): strong gradients where the discriminator wins. Source: ibid., section 3."""
+    """Return -log D(G(z)), (B,), whose gradient stays strong if D wins. Source: ibid., section 3."""
     return F.softplus(-fake_logits)
 
 
 def hinge_discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-    """max(0, 1 - C(x)) + max(0, 1 + C(G(z))), (B,). Source: Lim & Ye 2017, arXiv:1705.02894."""
+    """Return max(0, 1 - C(x)) + max(0, 1 + C(G(z))), (B,). Source: Lim & Ye 2017, arXiv:1705.02894."""
     return F.relu(1 - real_logits) + F.relu(1 + fake_logits)
 
 
 def wasserstein_discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-    """C(G(z)) - C(x), (B,), for a critic C of slope at most 1. Source: Arjovsky et al. 2017, eq. 2."""
+    """Return C(G(z)) - C(x), (B,), for a critic C of slope at most 1. Source: Arjovsky et al. 2017, eq. 2."""
     return fake_logits - real_logits
 
 
 def critic_generator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:  # noqa: ARG001 - one signature
-    """-C(G(z)), (B,), the generator's side of the hinge and the Wasserstein game."""
+    """Return -C(G(z)), (B,), the generator's loss in the hinge and the Wasserstein game."""
     return -fake_logits
 
 
 def relativistic_discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-    """-log sigmoid(C(x) - C(G(z))), (B,), each real item paired with one generated item.
+    """Return -log sigmoid(C(x) - C(G(z))), (B,), each real item paired with one generated item.
 
     Its optimum is C = log(p / q) + a constant. Source: Jolicoeur-Martineau 2019, arXiv:1807.00734, section 3.
     """
@@ -58,7 +58,7 @@ def relativistic_discriminator_loss(real_logits: Tensor, fake_logits: Tensor) ->
 
 
 def relativistic_generator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-    """-log sigmoid(C(G(z)) - C(x)), (B,), the same game with the roles exchanged. Source: ibid."""
+    """Return -log sigmoid(C(G(z)) - C(x)), (B,), the same game with the roles exchanged. Source: ibid."""
     return F.softplus(real_logits - fake_logits)
 
 
@@ -68,7 +68,7 @@ class Losses(NamedTuple):
     discriminator: Callable[[Tensor, Tensor], Tensor]
     generator: Callable[[Tensor, Tensor], Tensor]
     generator_sees_real: bool = False
-    """Whether the generator's loss depends on the real logits at all."""
+    """True if the generator's loss depends on the real logits."""
 
 
 LOSSES: Mapping[Objective, Losses] = MappingProxyType(
@@ -85,13 +85,10 @@ LOSSES: Mapping[Objective, Losses] = MappingProxyType(
 
 
 def gradient_penalty(items: Tensor, logits: Tensor) -> Tensor:
-    """|grad_x logit(x)|^2 / 2, (B,): R1 on real items, R2 on generated ones.
+    """Return |grad_x logit(x)|^2 / 2, (B,): R1 on real items, R2 on generated ones.
 
-    Source: Mescheder et al. 2018, arXiv:1801.04406, equation 9; both: Huang et al. 2024, arXiv:2501.05441.
-
-    Args:
-        items: (B, *item), requiring gradients.
-        logits: (B,) or (B / m,), computed from `items`, each from its own items only.
+    Items (B, *item) require gradients; logits (B,) or, packed, (B / m,) are computed from them. Source:
+    Mescheder et al. 2018, arXiv:1801.04406, equation 9; both: Huang et al. 2024, arXiv:2501.05441.
     """
     (gradient,) = torch.autograd.grad(logits.sum(), items, create_graph=True)
     return 0.5 * gradient.flatten(1).square().sum(1)
@@ -100,15 +97,15 @@ def gradient_penalty(items: Tensor, logits: Tensor) -> Tensor:
 def slope_penalty(
     discriminate: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, uniforms: Tensor
 ) -> Tensor:
-    """(|grad_x C(x)| - 1)^2 at random points between real and generated items, (B,).
+    """Return (|grad_x C(x)| - 1)^2 at random points between real and generated items, (B,).
 
     Source: Gulrajani et al. 2017, "WGAN-GP", arXiv:1704.00028, equation 3.
 
     Args:
-        discriminate: Items (B, *item) to logits.
+        discriminate: Maps items (B, *item) to logits.
         real: (B, *item).
         fake: (B, *item), without gradients.
-        uniforms: (B,) in [0, 1), where between the two each point lies.
+        uniforms: (B,) in [0, 1), the place of each point between the two.
     """
     weight = uniforms.view(-1, *(1 for _ in real.shape[1:]))
     between = torch.lerp(real, fake, weight).requires_grad_()
@@ -117,7 +114,7 @@ def slope_penalty(
 
 
 def packed(items: Tensor, together: int) -> Tensor:
-    """Items (B, C, ...) as (B / m, m C, ...), m of them one after the other for one judgement.
+    """Pack items (B, C, ...) as (B / m, m C, ...): m successive items are judged together.
 
     Source: Lin et al. 2018, "PacGAN", arXiv:1712.04086, section 3.
     """
@@ -133,18 +130,15 @@ class JsdBound(NamedTuple):
 
 
 def value_function(real_logits: Tensor, fake_logits: Tensor) -> tuple[Tensor, Tensor]:
-    """The two terms of V(G, D), per item in nats: log D(x) and log(1 - D(G(z)))."""
+    """Return the two terms of V(G, D), per item in nats: log D(x) and log(1 - D(G(z)))."""
     return F.logsigmoid(real_logits), F.logsigmoid(-fake_logits)
 
 
 def jsd_bound(real_logits: Tensor, fake_logits: Tensor) -> JsdBound:
-    """Log 2 + V(G, D) / 2 <= JSD(data || generator), for any D not trained on these items.
+    """Return log 2 + V(G, D) / 2 <= JSD(data || generator), for any D not trained on these items.
 
-    Source: Goodfellow et al. 2014, theorem 1, V(G, D*) = -2 log 2 + 2 JSD with D* the maximiser.
-
-    Args:
-        real_logits: (N,) of held-out real items.
-        fake_logits: (M,) of generated items.
+    The logits are those of held-out real items, (N,), and of generated items, (M,). Source: Goodfellow et al.
+    2014, theorem 1, V(G, D*) = -2 log 2 + 2 JSD with D* the maximiser.
     """
     real, fake = (term.double() for term in value_function(real_logits, fake_logits))
     variance = real.var() / len(real) + fake.var() / len(fake)

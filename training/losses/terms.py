@@ -1,4 +1,4 @@
-"""The terms of an objective, one value an item."""
+"""The terms of an objective, one value per item."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Terms:
-    """Per-item values, each (B,), in nats; the loop alone reduces them, by the mean."""
+    """Per-item values, each (B,), in nats; the loop reduces them by the mean."""
 
     loss: Tensor
-    """What the phase minimises."""
+    """The value that the phase minimises."""
     report: Mapping[str, Tensor]
-    """What is written to the log, by name; no gradient is taken of these."""
+    """The values for the log, by name; no gradient is taken of these."""

@@ -1,4 +1,4 @@
-"""Objectives of a VAE: the ELBO and the importance-weighted bound, per item, in nats."""
+"""Objectives of a VAE, the ELBO and the importance-weighted bound, per item, in nats."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from training.models.vae import Vae, draw_posterior, posterior_log_prob
 
 
 def elbo_objective(vae: Vae, items: Tensor, eps: Tensor, kl_weight: float, free_bits: float) -> Terms:
-    """The negative ELBO of items, its KL weighted and with free bits, for standard normal eps (B, K, D).
+    """Return the negative ELBO with a weighted KL and free bits, for standard normal eps (B, K, D).
 
     Source: Higgins et al. 2017, "beta-VAE", section 2; Kingma et al. 2016, arXiv:1606.04934, appendix C.8,
     here per item instead of per batch, so that an item's loss does not depend on its batch-mates.
@@ -34,12 +34,12 @@ def elbo_objective(vae: Vae, items: Tensor, eps: Tensor, kl_weight: float, free_
 
 
 def importance_objective(vae: Vae, items: Tensor, eps: Tensor, *, plain: bool = False) -> Terms:
-    """The negative importance-weighted bound of items with K draws, for standard normal eps (B, K, D).
+    """Return the negative importance-weighted bound of items with K draws, for standard normal eps (B, K, D).
 
     Unless `plain`, the encoder's gradient is the doubly reparametrised one: each draw's path counts with its
-    squared normalised weight, and log q(z | x) passes none to the encoder directly. It has the same
-    expectation and a variance that falls with K.
-    Source: Burda et al. 2016, arXiv:1509.00519, equation 8; Tucker et al. 2019, arXiv:1810.04152, section 4.
+    squared normalised weight, and log q(z | x) passes no gradient to the encoder directly. It has the same
+    expectation and a variance that falls with K. Source: Burda et al. 2016, arXiv:1509.00519, equation 8;
+    Tucker et al. 2019, arXiv:1810.04152, section 4.
     """
     draws = draw_posterior(vae, items, eps, vae.components())
     mean, log_variance = draws.mean.unsqueeze(1), draws.log_variance.unsqueeze(1)

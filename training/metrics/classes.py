@@ -1,4 +1,4 @@
-"""Classes of real and generated items: are all there, and as often? Shapes: C classes."""
+"""Class counts of real and generated items. Shapes: C classes."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from training.metrics.distances import Estimate
 
 Counts = npt.NDArray[np.int64]
 
-BOOTSTRAPS = 1000
+_BOOTSTRAPS = 1000
 
 
 def class_divergence(real: Counts, generated: Counts, random: np.random.Generator) -> Estimate:
-    """KL(generated || real) of the class shares, in nats, from counts (C,) of each.
+    """Return KL(generated || real) of the class shares, in nats, from counts (C,) of each.
 
     The standard error is that of resampled counts.
 
@@ -23,14 +23,16 @@ def class_divergence(real: Counts, generated: Counts, random: np.random.Generato
     """
     if (real == 0).any():
         raise ValueError(f"the real items have {real.tolist()} of each class; wanted some of every class")
-    again = (random.multinomial(each.sum(), each / each.sum(), size=BOOTSTRAPS) for each in (real, generated))
+    again = (
+        random.multinomial(each.sum(), each / each.sum(), size=_BOOTSTRAPS) for each in (real, generated)
+    )
     return Estimate(float(_divergence(real, generated)), float(np.std(_divergence(*again), ddof=1)))
 
 
 def class_divergence_floor(classes: int, real: int, generated: int) -> float:
-    """The divergence of equal shares by chance: (C - 1) (1 / N + 1 / M) / 2 nats on average.
+    """Return the expected divergence of equal shares by chance: (C - 1) (1 / N + 1 / M) / 2 nats.
 
-    The second-order expansion of KL, with the variances of N real and M generated multinomial counts.
+    This is the second-order expansion of KL, with the variances of N real and M generated multinomial counts.
     """
     return (classes - 1) / 2 * (1 / real + 1 / generated)
 

@@ -1,8 +1,8 @@
-"""The shipped classifier of Fashion-MNIST, whose features and decisions the quality figures are made of.
+"""The shipped classifier of Fashion-MNIST, on whose features and classes quality figures are based.
 
-It is small, knows garments only, and stands beside this file with its hash, so figures need no download and
-mean the same everywhere. It is not Inception: a distance between its features can be compared with
-other distances of the same classifier and with nothing else. Shapes: N items, F features.
+It is small, knows garments only, and lies beside this file with its hash, so figures need no download and
+mean the same everywhere. It is not Inception: distances between its features can be compared with each other
+and with nothing else. Shapes: N items, F features.
 """
 
 from __future__ import annotations
@@ -11,46 +11,44 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import onnxruntime
 from pydantic import BaseModel, ConfigDict
 
 from service.format.manifest import Metric
 from service.format.versions import sha256_of
-
-Floats = npt.NDArray[np.float32]
+from training.data import Items, Labels
 
 CLASSIFIER = Path(__file__).parent / "fashion_classifier_1.onnx"
-"""The shipped graph; a retrained one gets the next number, as its distances are others."""
+"""The shipped graph. A retrained one gets the next number, because its distances differ."""
 _ROWS = 500
 
 
 class ClassifierError(RuntimeError):
-    """The classifier is not the one whose figures are known."""
+    """The classifier's file is not the recorded one."""
 
 
 class ClassifierRecord(BaseModel):
-    """What is known of a classifier's graph, kept as JSON of the same name beside it."""
+    """A record of a classifier's graph, kept beside it as JSON of the same name."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     sha256: str
-    """Of the graph's file."""
+    """The hash of the graph's file."""
     features: int
     """F, the width of the output `features`."""
     test_accuracy: Metric
     recipe: dict[str, object]
-    """All that decides how it is trained."""
+    """Everything that decides how it is trained."""
     libraries: dict[str, str]
 
 
-class Judgement(NamedTuple):
-    """What the classifier makes of N items."""
+class Classification(NamedTuple):
+    """The classifier's outputs for N items."""
 
-    features: Floats
+    features: Items
     """(N, F), of the last hidden layer, not negative."""
-    classes: npt.NDArray[np.int64]
-    """(N,), the likeliest class of each."""
+    classes: Labels
+    """(N,), the most likely class of each."""
 
 
 class FashionClassifier:
@@ -74,19 +72,19 @@ class FashionClassifier:
             str(path), options, providers=["CPUExecutionProvider"]
         )
 
-    def judge(self, items: Floats) -> Judgement:
-        """Judge pictures (N, 1, 28, 28) with values in [0, 1]."""
+    def classify(self, items: Items) -> Classification:
+        """Classify pictures (N, 1, 28, 28) with values in [0, 1]."""
         features, classes = [], []
         for first in range(0, len(items), _ROWS):
             batch = np.ascontiguousarray(items[first : first + _ROWS])
             some_features, logits = self._session.run(["features", "logits"], {"items": batch})
             features.append(some_features)
             classes.append(logits.argmax(1))
-        return Judgement(np.concatenate(features), np.concatenate(classes))
+        return Classification(np.concatenate(features), np.concatenate(classes))
 
 
 def read_record(path: Path) -> ClassifierRecord:
-    """The record of the graph at `path`."""
+    """Read the record of the graph at `path`."""
     return ClassifierRecord.model_validate_json(path.with_suffix(".json").read_bytes())
 
 

@@ -1,24 +1,23 @@
 """Distances between distributions of features, of which only samples are known.
 
-Written out in float64 rather than taken from torchmetrics: there they come as Inception distances, rounded
-to float32, without a standard error, and with subsets drawn from torch's global generator.
-Shapes: N real items, M generated ones, F features.
+Written in float64 rather than taken from torchmetrics, whose versions are tied to Inception, rounded to
+float32, without a standard error, and take subsets from torch's global generator. Shapes: N real items, M
+generated ones, F features.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-Floats = npt.NDArray[np.floating[Any]]
+from training.data.dataset import FloatArray
 
-BOOTSTRAPS = 50
-"""Resamplings that a standard error is taken from."""
+_BOOTSTRAPS = 50
+"""Resamplings for a standard error."""
 SUBSET_ROWS = 1000
-"""Items of one subset of the kernel distance, as Bińkowski et al. choose."""
+"""Items in one subset of the kernel distance, as in Bińkowski et al."""
 
 
 class Estimate(NamedTuple):
@@ -28,26 +27,25 @@ class Estimate(NamedTuple):
     standard_error: float
 
 
-def frechet_distance(real: Floats, generated: Floats, random: np.random.Generator) -> Estimate:
-    """|m - n|^2 + tr(C + D - 2 (C D)^(1/2)) of Gaussians with the moments of (N, F) and (M, F).
+def frechet_distance(real: FloatArray, generated: FloatArray, random: np.random.Generator) -> Estimate:
+    """Return |m - n|^2 + tr(C + D - 2 (C D)^(1/2)) of Gaussians with the moments of (N, F) and (M, F).
 
-    Biased upwards, the more the fewer the items (Chong & Forsyth 2020, arXiv:1911.07023), so compare equal
-    numbers only. The standard error is that of resampled items. Source: Heusel et al. 2017, arXiv:1706.08500,
-    equation 6.
+    It is biased upwards if items are few (Chong & Forsyth 2020, arXiv:1911.07023), so compare equal numbers.
+    The standard error is that of resampled items. Source: Heusel et al. 2017, arXiv:1706.08500, eq. 6.
     """
     real, generated = real.astype(np.float64), generated.astype(np.float64)
     repeated = [
         _frechet(_moments(_resampled(real, random)), _moments(_resampled(generated, random)))
-        for _ in range(BOOTSTRAPS)
+        for _ in range(_BOOTSTRAPS)
     ]
     return Estimate(_frechet(_moments(real), _moments(generated)), float(np.std(repeated, ddof=1)))
 
 
-def kernel_distance(real: Floats, generated: Floats, random: np.random.Generator) -> Estimate:
-    """The squared maximum mean discrepancy with the kernel (x y / F + 1)^3, unbiased, so it may be below 0.
+def kernel_distance(real: FloatArray, generated: FloatArray, random: np.random.Generator) -> Estimate:
+    """Return the squared maximum mean discrepancy, unbiased, with the kernel (x y / F + 1)^3.
 
-    The mean over disjoint random subsets of 1 000 items each, whose spread gives the standard error; items
-    that do not fill a subset are left out. Source: Bińkowski et al. 2018, arXiv:1801.01401, section 3.2.
+    The mean over disjoint random subsets of 1 000 items, whose spread gives the standard error; the rest is
+    left out. Source: Bińkowski et al. 2018, arXiv:1801.01401, section 3.2.
 
     Raises:
         ValueError: There are no two such subsets.
@@ -67,15 +65,15 @@ def kernel_distance(real: Floats, generated: Floats, random: np.random.Generator
     return Estimate(float(np.mean(values)), float(np.std(values, ddof=1) / math.sqrt(parts)))
 
 
-def _resampled(items: Floats, random: np.random.Generator) -> Floats:
+def _resampled(items: FloatArray, random: np.random.Generator) -> FloatArray:
     return items[random.integers(len(items), size=len(items))]
 
 
-def _moments(items: Floats) -> tuple[Floats, Floats]:
+def _moments(items: FloatArray) -> tuple[FloatArray, FloatArray]:
     return items.mean(0), np.cov(items, rowvar=False)
 
 
-def _frechet(first: tuple[Floats, Floats], second: tuple[Floats, Floats]) -> float:
+def _frechet(first: tuple[FloatArray, FloatArray], second: tuple[FloatArray, FloatArray]) -> float:
     (m, c), (n, d) = first, second
     values, vectors = np.linalg.eigh(c)
     root = vectors * np.sqrt(values.clip(min=0)) @ vectors.T
@@ -84,15 +82,15 @@ def _frechet(first: tuple[Floats, Floats], second: tuple[Floats, Floats]) -> flo
     return float(((m - n) ** 2).sum() + np.trace(c) + np.trace(d) - 2 * np.sqrt(cross).sum())
 
 
-def _discrepancy(x: Floats, y: Floats) -> float:
+def _discrepancy(x: FloatArray, y: FloatArray) -> float:
     within = sum(_mean_beside_diagonal(_kernel(items, items)) for items in (x, y))
     return float(within - 2 * _kernel(x, y).mean())
 
 
-def _kernel(x: Floats, y: Floats) -> Floats:
-    base: Floats = x @ y.T / x.shape[1] + 1
+def _kernel(x: FloatArray, y: FloatArray) -> FloatArray:
+    base: FloatArray = x @ y.T / x.shape[1] + 1
     return base * base * base  # numpy's power takes ten times as long
 
 
-def _mean_beside_diagonal(matrix: Floats) -> float:
+def _mean_beside_diagonal(matrix: FloatArray) -> float:
     return float(matrix.sum() - matrix.trace()) / (matrix.size - len(matrix))

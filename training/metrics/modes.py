@@ -1,4 +1,4 @@
-"""Samples of two numbers against a known mixture of Gaussians: which modes were found, and how well.
+"""Counts the modes of a known mixture of Gaussians in the plane that samples cover, and how well.
 
 Every mode is N(centre, deviation^2 I). A sample belongs to the nearest mode, and is of high quality if it
 lies within three standard deviations of it. Source: Srivastava et al. 2017 (VEEGAN), arXiv:1705.07761,
@@ -8,20 +8,20 @@ section 5.1; Lin et al. 2018 (PacGAN), arXiv:1712.04086, section 4.1. Shapes: N 
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import pairwise_distances_argmin_min
 
-Floats = npt.NDArray[np.floating[Any]]
+from training.data.dataset import FloatArray
 
 HIGH_QUALITY_DEVIATIONS = 3.0
 """A sample is of high quality if it is at most this many standard deviations from its nearest mode."""
 
 
 class ModeReport(NamedTuple):
-    """How N samples cover the M modes of a mixture; the ratios are NaN if no mode has two samples."""
+    """Figures of N samples of a mixture with M modes; the ratios are NaN if no mode has two samples."""
 
     samples: int
     """N."""
@@ -30,17 +30,15 @@ class ModeReport(NamedTuple):
     modes_captured: int
     """Modes with at least one sample of high quality."""
     high_quality_share: float
-    """Of all N samples; the mixture itself reaches `high_quality_ceiling()`."""
+    """The share of all N samples; the mixture itself reaches `high_quality_ceiling()`."""
     reverse_kl: float
-    """KL(samples of high quality over the modes || uniform) in nats, 0 to log M; log M if there are none."""
+    """KL(samples of high quality over the modes || uniform) in nats, 0 to log M; log M without such
+    samples."""
     reverse_kl_error: float
     """Its standard error, to second order: sqrt(Var[log p] / N + (M - 1) / (2 N^2)) over those samples."""
     deviation_ratio: float
-    """Mean over modes of the standard deviation of their high-quality samples over the true one.
-
-    Both coordinates pooled, about the mode's own mean. The mixture itself shows
-    `truncated_deviation_ratio()`.
-    """
+    """The mean over modes of the standard deviation of their high-quality samples over the true one, about
+    the mode's own mean and pooled over coordinates. The mixture reaches `truncated_deviation_ratio()`."""
     least_deviation_ratio: float
     """The smallest over modes."""
     largest_deviation_ratio: float
@@ -48,25 +46,25 @@ class ModeReport(NamedTuple):
 
 
 def high_quality_ceiling() -> float:
-    """Share of the mixture's own samples that are of high quality: 1 - exp(-9 / 2) = 98.89 %.
+    """Return the share of the mixture's own samples that are of high quality: 1 - exp(-9 / 2) = 98.89 %.
 
-    The squared distance from the centre, in variances, is chi-squared with two degrees of freedom; overlap of
+    The squared distance from the centre, in variances, is chi-squared with two degrees of freedom. Overlap of
     modes, which would raise the share, is neglected.
     """
     return 1 - math.exp(-(HIGH_QUALITY_DEVIATIONS**2) / 2)
 
 
 def reverse_kl_floor(modes: int, samples: int) -> float:
-    """The reverse KL that equally weighted modes show by chance: (M - 1) / (2 N) nats on average.
+    """Return the expected reverse KL of equally weighted modes by chance: (M - 1) / (2 N) nats.
 
     2 N KL is asymptotically chi-squared with M - 1 degrees of freedom (Wilks 1938), so the standard deviation
-    of one measurement is sqrt(2 (M - 1)) / (2 N). `samples` are those of high quality.
+    of one measurement is sqrt(2 (M - 1)) / (2 N). `samples` counts those of high quality.
     """
     return (modes - 1) / (2 * samples)
 
 
 def truncated_deviation_ratio() -> float:
-    """The deviation ratio of a perfect sampler, 0.9744: below 1, as only samples of high quality count.
+    """Return the deviation ratio of a perfect sampler, 0.9744: below 1, as the tails do not count.
 
     Half the squared distance in variances, t, is Exp(1), and a coordinate's variance is E[t]. Given t <= u it
     is 1 - u exp(-u) / (1 - exp(-u)), with u = 9 / 2.
@@ -75,7 +73,7 @@ def truncated_deviation_ratio() -> float:
     return math.sqrt(1 - u * math.exp(-u) / (1 - math.exp(-u)))
 
 
-def measure_modes(samples: Floats, centres: Floats, deviation: float) -> ModeReport:
+def measure_modes(samples: FloatArray, centres: FloatArray, deviation: float) -> ModeReport:
     """Measure samples (N, 2) against modes with centres (M, 2) and one standard deviation.
 
     Raises:
@@ -110,7 +108,7 @@ def measure_modes(samples: Floats, centres: Floats, deviation: float) -> ModeRep
 
 
 def _kl_from_uniform(counts: npt.NDArray[np.intp]) -> tuple[float, float]:
-    """KL(counts || uniform) in nats, and its standard error."""
+    """Return KL(counts || uniform) in nats, and its standard error."""
     total, modes = int(counts.sum()), len(counts)
     if not total:
         return math.log(modes), 0.0

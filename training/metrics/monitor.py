@@ -1,4 +1,4 @@
-"""What training looks at as it goes: which modes or classes the generator makes."""
+"""Counts the modes or classes that a generator makes, while it is trained."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from training.metrics.classes import class_divergence
 from training.metrics.classifier import FashionClassifier
 from training.metrics.modes import measure_modes
 
-Watch = Callable[[Tensor], Mapping[str, Tensor]]
-"""What there is to say of generated items (N, *item), by name; numbers without a shape."""
+SampleMonitor = Callable[[Tensor], Mapping[str, Tensor]]
+"""Maps generated items (N, *item) to scalars by name."""
 
 
-def make_watch(dataset: Dataset) -> Watch | None:
-    """What is known of items like those of the dataset; None if nothing is."""
+def make_monitor(dataset: Dataset) -> SampleMonitor | None:
+    """Make the monitor that fits the dataset; None if there is none."""
     if dataset.name in MODES:
         modes = MODES[dataset.name]()
 
@@ -38,7 +38,7 @@ def make_watch(dataset: Dataset) -> Watch | None:
         real = np.bincount(dataset.labels["validation"], minlength=classes)
 
         def count_classes(pictures: Tensor) -> Mapping[str, Tensor]:
-            counts = np.bincount(classifier.judge(pictures.cpu().numpy()).classes, minlength=classes)
+            counts = np.bincount(classifier.classify(pictures.cpu().numpy()).classes, minlength=classes)
             divergence = class_divergence(real, counts, np.random.default_rng(0))
             return _tensors(classes=int(np.count_nonzero(counts)), class_divergence=divergence.value)
 

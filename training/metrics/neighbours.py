@@ -1,67 +1,66 @@
-"""Real and generated items compared by their nearest neighbours, in a space where distances mean something.
+"""Compares real and generated items by their nearest neighbours, in a space where distances mean something.
 
 Every item is the centre of a ball that reaches to its k-th nearest neighbour of the same kind; together the
-balls stand for where that kind of item is found. Shapes: N real items, M generated ones, F features.
+balls estimate the support of that kind. Shapes: N real items, M generated ones, F features.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from sklearn.metrics import pairwise_distances_argmin, pairwise_distances_chunked
 from sklearn.neighbors import NearestNeighbors
 
-Floats = npt.NDArray[np.floating[Any]]
-Shares = npt.NDArray[np.float64]
+from service.numerics.noise import Doubles
+from training.data.dataset import FloatArray
 
 K = 5
-"""Neighbours that a ball reaches to, as Naeem et al. choose."""
+"""The neighbour that the ball around an item reaches to, as in Naeem et al."""
 _WORKING_MEBIBYTES = 16
 
 
 class SameKind(NamedTuple):
     """Distances from each of N items to others of the same kind."""
 
-    nearest: Floats
+    nearest: FloatArray
     """(N,), to the nearest."""
-    radii: Floats
+    radii: FloatArray
     """(N,), to the k-th nearest."""
 
 
 class Comparison(NamedTuple):
-    """What each item adds to a figure; the figure is the mean."""
+    """The contribution of each item to a figure; the figure is the mean."""
 
-    precision: Shares
+    precision: Doubles
     """(M,), 1 where a generated item lies in a real ball.
 
     Source: Kynkäänniemi et al. 2019, arXiv:1904.06991, equation 1.
     """
-    recall: Shares
+    recall: Doubles
     """(N,), 1 where a real item lies in a generated ball. Source: the same, equation 2."""
-    density: Shares
+    density: Doubles
     """(M,), the number of real balls a generated item lies in, over k; it may exceed 1.
 
     Source: Naeem et al. 2020, arXiv:2002.09797, equation 4.
     """
-    coverage: Shares
+    coverage: Doubles
     """(N,), 1 where a real ball holds a generated item. Source: the same, equation 5."""
-    real_recognised: Shares
+    real_recognised: Doubles
     """(N,), 1 where a real item's nearest neighbour among all others is real, 1/2 where it is a draw.
 
     One half on average if both kinds have one distribution and N = M. Source: Lopez-Paz & Oquab 2017,
     arXiv:1610.06545, section 4; Xu et al. 2018, arXiv:1806.07755, for the two kinds apart.
     """
-    generated_recognised: Shares
+    generated_recognised: Doubles
     """(M,), the same of generated items; near 0 if they repeat real ones."""
 
 
-def same_kind(items: Floats, k: int = K) -> SameKind:
-    """Distances within items (N, F) of one kind.
+def same_kind(items: FloatArray, k: int = K) -> SameKind:
+    """Measure distances within items (N, F) of one kind.
 
     Raises:
-        ValueError: There are not more than k of them.
+        ValueError: There are k items or fewer.
     """
     if len(items) <= k:
         raise ValueError(f"{len(items)} items came; wanted more than k = {k}")
@@ -70,11 +69,11 @@ def same_kind(items: Floats, k: int = K) -> SameKind:
 
 
 def compare(
-    real: Floats, generated: Floats, among_real: SameKind, among_generated: SameKind, k: int = K
+    real: FloatArray, generated: FloatArray, among_real: SameKind, among_generated: SameKind, k: int = K
 ) -> Comparison:
     """Compare real items (N, F) with generated ones (M, F), block by block in bounded memory."""
-    in_balls: list[Floats] = []
-    to_real: list[Floats] = []
+    in_balls: list[FloatArray] = []
+    to_real: list[FloatArray] = []
     covered, recalled = np.zeros(len(real), bool), np.zeros(len(real), bool)
     to_generated, first = np.full(len(real), np.inf), 0
     for distances in pairwise_distances_chunked(generated, real, working_memory=_WORKING_MEBIBYTES):
@@ -97,23 +96,23 @@ def compare(
     )
 
 
-def nearer_to_training(samples: Floats, training: Floats, test: Floats) -> Shares:
-    """(M,), 1 where the nearest neighbour of a sample among training and test items is a training item.
+def nearer_to_training(samples: FloatArray, training: FloatArray, test: FloatArray) -> Doubles:
+    """Return (M,): 1 where a sample's nearest neighbour among training and test items is a training item.
 
-    With equally many of both, one half on average for samples that owe the training items no more than the
-    test items; more if training items are repeated. After the three-sample test of Meehan et al. 2020,
+    With equally many of both, the mean is one half for samples that owe the training items no more than the
+    test items, and more if training items are repeated. After the three-sample test of Meehan et al. 2020,
     arXiv:2004.05675, which asks the same by ranks.
 
     Raises:
-        ValueError: There are not equally many training and test items.
+        ValueError: The numbers of training and test items differ.
     """
     if len(training) != len(test):
         raise ValueError(f"{len(training)} training and {len(test)} test items; wanted equally many")
     nearest = pairwise_distances_argmin(samples, np.concatenate([training, test]))
-    nearer: Shares = (nearest < len(training)).astype(np.float64)
+    nearer: Doubles = (nearest < len(training)).astype(np.float64)
     return nearer
 
 
-def _first_is_less(first: Floats, second: Floats) -> Shares:
-    recognised: Shares = (first < second) + 0.5 * (first == second)
+def _first_is_less(first: FloatArray, second: FloatArray) -> Doubles:
+    recognised: Doubles = (first < second) + 0.5 * (first == second)
     return recognised

@@ -1,1 +1,1 @@
-"""VAEs, GANs, their priors, networks and likelihoods."""
+"""Models: VAEs, GANs, their priors, networks and likelihoods."""

@@ -25,20 +25,20 @@ from training.models.priors import MixturePrior
 from training.recipe import Recipe
 
 STATISTICS: tuple[Distance, ...] = ("residual", "feature_distance", "f_anogan")
-"""What a GAN with an encoder scores anomalies by."""
+"""The anomaly statistics of a GAN with an encoder."""
 
 
 class Discriminator(nn.Module):
-    """A network of items to one logit, whose last hidden layer is seen too."""
+    """A network that maps items to one logit, and gives access to its last hidden layer."""
 
     def __init__(self, network: nn.Module, scaling: Scaling | None) -> None:
-        """Take a network with `features`, and the scaling of items that are in their own units."""
+        """Take a network with `features`, and the scaling of items in their own units."""
         super().__init__()
         self.standardise = nn.Identity() if scaling is None else Standardise(scaling)
         self.network = network
 
     def features(self, items: Tensor) -> Tensor:
-        """(B, *item) -> (B, F)."""
+        """Return the last hidden layer: (B, *item) -> (B, F)."""
         features: Tensor = self.network.features(self.standardise(items))  # type: ignore[operator]
         return features
 
@@ -49,21 +49,21 @@ class Discriminator(nn.Module):
 
 
 class Distances(NamedTuple):
-    """How far items are from what the GAN makes of them, each (B,): mean squares."""
+    """Distances of items from their reconstructions G(E(x)), each (B,): mean squares."""
 
     residual: Tensor
-    """Of x - G(E(x)), in the units that the networks see."""
+    """|x - G(E(x))|^2, in the units that the networks see."""
     feature_distance: Tensor
-    """Of f(x) - f(G(E(x))), f being the discriminator's last hidden layer."""
+    """|f(x) - f(G(E(x)))|^2, where f is the discriminator's last hidden layer."""
 
 
 class Generator(nn.Module):
-    """A network from latents to items, and the prior of those, unless that is N(0, I)."""
+    """A network that maps latents to items, and the prior of latents unless it is N(0, I)."""
 
     def __init__(
         self, network: nn.Module, scaling: Scaling | None, prior: MixturePrior | None = None
     ) -> None:
-        """Take a network to unbounded values, and the scaling of items that are in their own units."""
+        """Take a network to unbounded values, and the scaling of items in their own units."""
         super().__init__()
         self.network = network
         self.finish = nn.Sigmoid() if scaling is None else Unstandardise(scaling)
@@ -76,7 +76,7 @@ class Generator(nn.Module):
 
 
 class Gan(nn.Module):
-    """A generator of items, a discriminator of items, and perhaps an encoder back."""
+    """A generator of items, a discriminator of items, and perhaps an encoder of items."""
 
     def __init__(
         self,
@@ -86,9 +86,9 @@ class Gan(nn.Module):
         support: Support,
         feature_weight: float = 1.0,
     ) -> None:
-        """Join a generator from D latents and a discriminator of items with that support.
+        """Join a generator of D latents and a discriminator of items with that support.
 
-        `feature_weight` is that of the features in the anomaly score.
+        `feature_weight` is the weight of the features in the anomaly score.
         """
         super().__init__()
         self.generator = generator
@@ -96,11 +96,11 @@ class Gan(nn.Module):
         self.latent = latent
         self.feature_weight = feature_weight
         self.encoder: nn.Module | None = None
-        """Items as the discriminator sees them to D latents; there once it has been trained."""
+        """Maps items as the discriminator sees them to D latents; None until it has been trained."""
         self.support = support
 
     def draw(self, rows: int, random: torch.Generator) -> Tensor:
-        """Latents (B, D) from the prior."""
+        """Draw latents (B, D) from the prior."""
         normals = torch.randn(rows, self.latent, generator=random)
         prior = self.generator.prior
         if prior is None:
@@ -108,23 +108,23 @@ class Gan(nn.Module):
         return prior.latents(normals, prior.choose(torch.rand(rows, generator=random)))
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Items (B, *item) of latents (B, D)."""
+        """Return items (B, *item) for latents (B, D)."""
         items: Tensor = self.generator(latents)
         return items
 
     def discriminate(self, items: Tensor) -> Tensor:
-        """Logits (B,): positive means more likely real than generated."""
+        """Return logits (B,): positive means more likely real than generated."""
         logits: Tensor = self.discriminator(items)
         return logits
 
     def encode(self, items: Tensor) -> Tensor:
-        """The latents (B, D) that the generator makes the nearest items of."""
+        """Return latents (B, D) from which the generator makes the nearest items."""
         assert self.encoder is not None, "only a GAN with an encoder encodes"
         latents: Tensor = self.encoder(self.discriminator.standardise(items))
         return latents
 
     def distances(self, items: Tensor) -> Distances:
-        """How far items (B, *item) are from G(E(x)). Source: Schlegl et al. 2019, "f-AnoGAN", equation 5."""
+        """Return distances of items (B, *item) from G(E(x)). Source: Schlegl et al. 2019, f-AnoGAN, eq. 5."""
         nearest = self.decode(self.encode(items))
         standardise, features = self.discriminator.standardise, self.discriminator.features
         return Distances(
@@ -133,7 +133,7 @@ class Gan(nn.Module):
         )
 
     def statistics(self, items: Tensor) -> Tensor:
-        """The columns of `STATISTICS` for items (B, *item): (B, 3)."""
+        """Return the columns of `STATISTICS` for items (B, *item): (B, 3)."""
         residual, feature_distance = self.distances(items)
         anomaly = residual + self.feature_weight * feature_distance
         return torch.stack([residual, feature_distance, anomaly], dim=1)
@@ -145,7 +145,7 @@ def _mean_square(values: Tensor) -> Tensor:
 
 
 def make_gan(recipe: Recipe, dataset: Dataset) -> Gan:
-    """The untrained GAN of a recipe with a [gan] table, without an encoder.
+    """Make the untrained GAN of a recipe with a [gan] table, without an encoder.
 
     Raises:
         NetworkError: The networks do not fit the items.
@@ -181,5 +181,5 @@ def make_gan(recipe: Recipe, dataset: Dataset) -> Gan:
 
 
 def make_gan_encoder(recipe: Recipe, dataset: Dataset) -> nn.Module:
-    """The untrained encoder of a recipe's GAN: the mirror image of the generator."""
+    """Make the untrained encoder of a recipe's GAN: the mirror image of the generator."""
     return make_encoder(recipe.network, dataset.item_shape, outputs=recipe.network.latent)

@@ -1,4 +1,4 @@
-"""Priors p(z) of a VAE: a standard normal, or a mixture, learned by itself or as a VampPrior.
+"""Priors p(z): of a VAE the standard normal, a learned mixture or a VampPrior; of a GAN a learned mixture.
 
 Shapes: D latent dimensions, M components; latents (..., D).
 """
@@ -17,9 +17,9 @@ from training.models.likelihoods import in_lanes, item_sum
 
 LOG_TWO_PI = math.log(2 * math.pi)
 _START_SPREAD = 0.5
-"""Standard deviation of the means of a mixture that is yet to be learned."""
+"""Standard deviation of the means of a mixture before training."""
 _INSIDE = 0.05
-"""Pseudo-inputs of pictures begin this far inside [0, 1], where a sigmoid can still move."""
+"""Distance from 0 and 1 at which pseudo-inputs of pictures begin; nearer, a sigmoid hardly moves."""
 
 
 class Gaussians(NamedTuple):
@@ -31,16 +31,8 @@ class Gaussians(NamedTuple):
     """(M, D)."""
 
 
-class StandardNormal(nn.Module):
-    """p(z) = N(0, I)."""
-
-    def gaussians(self, _encode: Callable[[Tensor], tuple[Tensor, Tensor]]) -> None:
-        """No mixture: densities and divergences are in closed form."""
-        return
-
-
 class VampPrior(nn.Module):
-    """The mixture of the posteriors of M learned pseudo-inputs.
+    """The mixture of the posteriors of M learned pseudo-inputs, with equal weights.
 
     Source: Tomczak & Welling 2018, "VAE with a VampPrior", arXiv:1705.07120, equation 9.
     """
@@ -58,14 +50,14 @@ class VampPrior(nn.Module):
     scale: Tensor
 
     def gaussians(self, encode: Callable[[Tensor], tuple[Tensor, Tensor]]) -> Gaussians:
-        """The posteriors of the pseudo-inputs under the encoder as it is now."""
+        """Return the posteriors of the pseudo-inputs under the current encoder."""
         if self._unit_interval:
             return Gaussians(*encode(torch.sigmoid(self.pseudo)))
         return Gaussians(*encode(self.pseudo * self.scale + self.shift))
 
 
-class Mixture(nn.Module):
-    """A mixture of M Gaussians of its own, learned or, once published, fixed."""
+class GaussianMixture(nn.Module):
+    """A mixture of M Gaussians of equal weight, with learned means and variances; fixed once published."""
 
     def __init__(self, gaussians: Gaussians) -> None:
         super().__init__()
@@ -73,13 +65,13 @@ class Mixture(nn.Module):
         self.log_variances = nn.Parameter(gaussians.log_variances.detach().clone())
 
     def gaussians(self, _encode: Callable[[Tensor], tuple[Tensor, Tensor]]) -> Gaussians:
-        """The components, whatever the encoder says."""
+        """Return the components; the encoder is not used."""
         return Gaussians(self.means, self.log_variances)
 
 
-def scattered(components: int, latent: int) -> Mixture:
-    """A mixture to begin learning with, about as wide as N(0, I)."""
-    return Mixture(
+def random_mixture(components: int, latent: int) -> GaussianMixture:
+    """Make a mixture to begin training with, about as wide as N(0, I)."""
+    return GaussianMixture(
         Gaussians(
             _START_SPREAD * torch.randn(components, latent),
             torch.full((components, latent), math.log(1 - _START_SPREAD**2)),
@@ -88,7 +80,7 @@ def scattered(components: int, latent: int) -> Mixture:
 
 
 def prior_log_prob(latents: Tensor, gaussians: Gaussians | None) -> Tensor:
-    """Log p(z) in nats of latents (B, K, D), (B, K): of the mixture, or of N(0, I) without one."""
+    """Return log p(z) in nats of latents (B, K, D), (B, K), under the mixture, or N(0, I) if it is None."""
     if gaussians is None:
         return -0.5 * item_sum(latents * latents + LOG_TWO_PI)
     squares = _squared_distances(latents, gaussians)
@@ -96,12 +88,13 @@ def prior_log_prob(latents: Tensor, gaussians: Gaussians | None) -> Tensor:
 
 
 def prior_kl(mean: Tensor, log_variance: Tensor, gaussians: Gaussians | None) -> Tensor:
-    """KL(q || p) in nats, (B,), of q = N(mean, exp(log_variance)), each (B, D): to N(0, I) without a mixture.
+    """Return KL(q || p) in nats, (B,), of q = N(mean, exp(log_variance)), each (B, D).
 
-    Of a mixture no closed form is known: then it is -log of the mean of exp(-KL(q || p_m)) over its
-    Gaussians p_m, which is at least KL(q || p), and equals it for a single one. No draws are needed.
-    Source: Hershey & Olsen 2007, "Approximating the Kullback Leibler divergence between Gaussian mixture
-    models", ICASSP, section 8 (the variational upper bound, of a q with one component).
+    Without a mixture p is N(0, I). The KL to a mixture has no closed form; the result is then -log of the
+    mean of exp(-KL(q || p_m)) over its Gaussians p_m, which is at least KL(q || p) and equals it for a single
+    Gaussian. It needs no draws. Source: Hershey & Olsen 2007, "Approximating the Kullback Leibler divergence
+    between Gaussian mixture models", ICASSP, section 8 (the variational upper bound, of a q with one
+    component).
     """
     if gaussians is None:
         return item_sum(gaussian_kl(mean, log_variance))
@@ -112,7 +105,7 @@ def prior_kl(mean: Tensor, log_variance: Tensor, gaussians: Gaussians | None) ->
 
 
 def _log_mean_exp(values: Tensor) -> Tensor:
-    """(...) from (..., M)."""
+    """Return the logarithm of the mean of exp(values) over the last axis."""
     largest = values.amax(-1, keepdim=True)
     sums = item_sum(torch.exp(values - largest))
     logs = in_lanes(torch.log, sums.reshape(-1, 1)).reshape(sums.shape)
@@ -120,19 +113,20 @@ def _log_mean_exp(values: Tensor) -> Tensor:
 
 
 class MixturePrior(nn.Module):
-    """A GAN's prior: M narrow Gaussians, of one width, whose means and weights are learned.
+    """A GAN's prior: M Gaussians with one fixed standard deviation, whose means and weights are both learned.
 
-    A generator has to tear N(0, I) apart to make data that lie apart, and leaves bridges between; here what
-    leads to nothing loses its weight, and a Gaussian on a slope between two modes moves off it. Learned means
-    as a GAN's prior: Gurumurthy et al. 2017, "DeLiGAN", arXiv:1706.02071, section 3; mixtures for separate
-    modes: Xiao et al. 2018, "BourGAN", arXiv:1805.07674, section 3.
+    The means learn by backpropagation through the generator, the weights by plain REINFORCE (`surrogate`). A
+    generator that maps N(0, I) to separate clusters leaves bridges between them; here a Gaussian between two
+    clusters moves to one of them or loses its weight. Learned means: Gurumurthy et al. 2017, "DeLiGAN",
+    arXiv:1706.02071, section 3; mixtures for separate modes: Xiao et al. 2018, "BourGAN", arXiv:1805.07674,
+    section 3.
     """
 
     def __init__(self, count: int, latent: int, deviation: float, rate: float) -> None:
         """Begin with `count` means drawn from N(0, I), and equal weights.
 
-        `deviation` is every component's standard deviation; `rate` is how many times faster than other
-        parameters the logarithms of the weights are learned.
+        `deviation` is the standard deviation of every component; `rate` multiplies the learning rate of the
+        logarithms of the weights.
         """
         super().__init__()
         self.means = nn.Parameter(torch.randn(count, latent))
@@ -142,52 +136,48 @@ class MixturePrior(nn.Module):
         self.raw = nn.Parameter(torch.zeros(count))
 
     def log_weights(self) -> Tensor:
-        """(M,) nats."""
+        """Return the logarithms of the weights, (M,) nats."""
         return torch.log_softmax(self._rate * self.raw, dim=0)
 
-    def unevenness(self) -> Tensor:
-        """KL(even weights || weights) in nats, a scalar; grows without bound where a weight vanishes."""
+    def weight_kl(self) -> Tensor:
+        """Return KL(even weights || weights) in nats, a scalar; unbounded as a weight vanishes."""
         log_weights = self.log_weights()
         return -log_weights.mean() - math.log(len(log_weights))
 
     def choose(self, uniforms: Tensor) -> Tensor:
-        """Components, places in 0 .. M - 1, that uniforms in [0, 1) of any shape choose."""
+        """Return the components, 0 .. M - 1, that uniforms in [0, 1), of any shape, select."""
         ends = torch.cumsum(self.log_weights().detach().double().exp(), 0)
         return torch.searchsorted(ends / ends[-1], uniforms.double(), right=True)
 
     def latents(self, normals: Tensor, components: Tensor) -> Tensor:
-        """Latents (N, D) of chosen components (N,), from normals (N, D)."""
+        """Return latents (N, D) of components (N,), from normals (N, D)."""
         return self.means[components] + self.deviation * normals
 
     def surrogate(self, losses: Tensor, components: Tensor) -> Tensor:
-        """What has the gradient of the expected loss with respect to the weights, (B,).
+        """Return terms (B,) whose gradient is that of the expected loss with respect to the weights.
 
         Source: Williams 1992, "REINFORCE", section 4.
 
         Args:
-            losses: (B,), without gradients; 0 where nobody can decide, which serves as the baseline, so that
-                each row's term depends on that row alone.
-            components: (B,), which component each was drawn from.
+            losses: (B,), without gradients, minus a constant baseline (the loss of an undecided
+                discriminator), so that each row's term depends on that row alone.
+            components: (B,), the component each row was drawn from.
         """
         return losses * self.log_weights()[components]
 
 
 def _squared_distances(latents: Tensor, gaussians: Gaussians) -> Tensor:
-    """Squared distances in standard deviations of latents (B, K, D) to every component, (B, K, M).
+    """Return squared distances in standard deviations of latents (B, K, D) to every component, (B, K, M).
 
     Multiplied out they are two products (B K, D) x (D, M), but nearly equal numbers cancel: in float32 a
     component with standard deviation 0.1 would be off by milli-nats, one with 0.01 by a nat.
     """
     M, D = gaussians.means.shape
     singles = [gaussians.means, torch.exp(-gaussians.log_variances), latents.new_ones(1, D)]
-    # Made double in one piece with the latents: no graph may hold a double of its own.
+    # converted in one piece with the latents, because a graph must not hold constants in double
     doubles = torch.cat([*singles, latents.reshape(-1, D)]).double()
-    means, precisions, ones, rows = (
-        doubles[:M],
-        doubles[M : 2 * M],
-        doubles[2 * M : 2 * M + 1],
-        doubles[2 * M + 1 :],
-    )
+    means, precisions = doubles[:M], doubles[M : 2 * M]
+    ones, rows = doubles[2 * M : 2 * M + 1], doubles[2 * M + 1 :]
     weighted = means * precisions
     cross = rows @ weighted.T
     squares = (rows * rows) @ precisions.T - (cross + cross) + ones @ (means * weighted).T
@@ -195,7 +185,7 @@ def _squared_distances(latents: Tensor, gaussians: Gaussians) -> Tensor:
 
 
 def prior_latents(components: Gaussians | None, normals: Tensor, uniforms: Tensor) -> Tensor:
-    """Latents (N, D) of the prior, from normals (N, D) and the uniforms (N,) that choose components."""
+    """Return latents (N, D) of the prior, from normals (N, D) and uniforms (N,) that select components."""
     if components is None:
         return normals
     chosen = (uniforms * len(components.means)).long()
@@ -203,13 +193,13 @@ def prior_latents(components: Gaussians | None, normals: Tensor, uniforms: Tenso
 
 
 def gaussian_log_prob(values: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
-    """Log density in nats of diagonal Gaussians, summed over the last axis."""
+    """Return the log density in nats of diagonal Gaussians, summed over the last axis."""
     squares = (values - mean) ** 2 * torch.exp(-log_variance)
     return -0.5 * item_sum(squares + log_variance + LOG_TWO_PI)
 
 
 def gaussian_kl(mean: Tensor, log_variance: Tensor) -> Tensor:
-    """KL(N(mean, exp(log_variance)) || N(0, I)) in nats per latent dimension, (B, D).
+    """Return KL(N(mean, exp(log_variance)) || N(0, I)) in nats per latent dimension, (B, D).
 
     Source: Kingma & Welling 2014, appendix B.
     """

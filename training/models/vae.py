@@ -17,18 +17,17 @@ from training.data import Dataset
 from training.models.likelihoods import Likelihood, item_sum, make_likelihood
 from training.models.networks import Standardise, make_decoder, make_encoder
 from training.models.priors import (
+    GaussianMixture,
     Gaussians,
-    Mixture,
-    StandardNormal,
     VampPrior,
     gaussian_kl,
     prior_log_prob,
-    scattered,
+    random_mixture,
 )
 from training.recipe import Recipe, RecipeError
 
 LOG_VARIANCE_BOUND = 10.0
-"""The encoder's log-variance is squashed smoothly into (-10, 10): standard deviations of 0.0067 to 148."""
+"""The bound of the encoder's log-variance, squashed smoothly: standard deviations of 0.0067 to 148."""
 
 
 class Vae(nn.Module):
@@ -40,9 +39,9 @@ class Vae(nn.Module):
         decoder: nn.Module,
         likelihood: Likelihood,
         latent: int,
-        prior: StandardNormal | VampPrior | Mixture,
+        prior: VampPrior | GaussianMixture | None = None,
     ) -> None:
-        """Join an encoder to 2 D outputs, a decoder from D latents, a likelihood and a prior."""
+        """Join an encoder to 2 D outputs, a decoder, a likelihood and a prior (None for N(0, I))."""
         super().__init__()
         self.encoder = encoder
         self.decoder = decoder
@@ -52,26 +51,26 @@ class Vae(nn.Module):
 
     @property
     def support(self) -> Support:
-        """What values an item has."""
+        """The values that an item can have."""
         return self.likelihood.support
 
     def encode(self, items: Tensor) -> tuple[Tensor, Tensor]:
-        """The posterior's mean and log-variance, each (B, D)."""
+        """Return the posterior's mean and log-variance, each (B, D)."""
         outputs = self.encoder(items)
         mean, raw = outputs[:, : self.latent], outputs[:, self.latent :]
         return mean, LOG_VARIANCE_BOUND * torch.tanh(raw / LOG_VARIANCE_BOUND)
 
     def decode(self, latents: Tensor) -> Tensor:
-        """The likelihood's parameters of latents (B, D)."""
+        """Return the likelihood's parameters for latents (B, D)."""
         return self.likelihood.bounded(self.decoder(latents))
 
     def components(self) -> Gaussians | None:
-        """The Gaussians of a mixture prior, or None for N(0, I)."""
-        return self.prior.gaussians(self.encode)
+        """Return the Gaussians of a mixture prior, or None for N(0, I)."""
+        return None if self.prior is None else self.prior.gaussians(self.encode)
 
 
 class ScoreTerms(NamedTuple):
-    """All that both bounds need; the `score` graph returns exactly these."""
+    """The terms of both bounds; the `score` graph returns exactly these."""
 
     log_likelihood: Tensor
     """(B, K) nats: log p(x | z_k)."""
@@ -89,7 +88,7 @@ class ScoreTerms(NamedTuple):
 
 
 class Draws(NamedTuple):
-    """K draws from the posterior of each item, and what they are worth."""
+    """K draws from the posterior of each item, with their log-likelihoods and log-priors."""
 
     mean: Tensor
     """(B, D), the posterior's."""
@@ -104,11 +103,11 @@ class Draws(NamedTuple):
 
 
 def draw_posterior(vae: Vae, items: Tensor, eps: Tensor, components: Gaussians | None) -> Draws:
-    """Reparametrised draws z = mean + std * eps of items, for standard normal eps (B, K, D)."""
+    """Draw z = mean + std * eps for items (B, *item) and standard normal eps (B, K, D)."""
     mean, log_variance = vae.encode(items)
     latents = mean.unsqueeze(1) + torch.exp(0.5 * log_variance).unsqueeze(1) * eps
     K = eps.shape[1]
-    # The decoder sees one flat batch of B K rows.
+    # the decoder sees one flat batch of B K rows
     repeated = items.unsqueeze(1).expand(-1, K, *items.shape[1:]).flatten(0, 1)
     log_likelihood = vae.likelihood.log_prob(vae.decode(latents.flatten(0, 1)), repeated)
     log_prior = prior_log_prob(latents, components)
@@ -116,13 +115,13 @@ def draw_posterior(vae: Vae, items: Tensor, eps: Tensor, components: Gaussians |
 
 
 def posterior_log_prob(eps: Tensor, log_variance: Tensor) -> Tensor:
-    """Log q(z_k | x) in nats, (B, K), of the draws that eps (B, K, D) made with log-variances (B, D)."""
-    # (z - mean) / std is eps itself: computing it anew would only lose digits.
+    """Return log q(z_k | x) in nats, (B, K), of draws made from eps (B, K, D), with log-variances (B, D)."""
+    # (z - mean) / std is eps itself; computing it again would only lose digits
     return prior_log_prob(eps, None) - 0.5 * item_sum(log_variance).unsqueeze(-1)
 
 
 def score_terms(vae: Vae, items: Tensor, eps: Tensor) -> ScoreTerms:
-    """The terms of both bounds for items (B, *item) and standard normal eps (B, K, D)."""
+    """Return the terms of both bounds for items (B, *item) and standard normal eps (B, K, D)."""
     components = vae.components()
     draws = draw_posterior(vae, items, eps, components)
     log_posterior = posterior_log_prob(eps, draws.log_variance)
@@ -134,12 +133,12 @@ def score_terms(vae: Vae, items: Tensor, eps: Tensor) -> ScoreTerms:
 
 
 def elbo(terms: ScoreTerms) -> Tensor:
-    """The evidence lower bound with the K draws at hand, (B,) nats."""
+    """Return the evidence lower bound with these K draws, (B,) nats."""
     return terms.log_likelihood.mean(1) - terms.kl
 
 
 def importance_bound(terms: ScoreTerms) -> Tensor:
-    """Importance-weighted bound on log p(x) with the K draws at hand, (B,) nats.
+    """Return the importance-weighted bound on log p(x) with these K draws, (B,) nats.
 
     Source: Burda et al. 2016, arXiv:1509.00519, equation 8.
     """
@@ -148,22 +147,22 @@ def importance_bound(terms: ScoreTerms) -> Tensor:
 
 
 def reconstruct(vae: Vae, items: Tensor) -> Tensor:
-    """The likelihood's mean at the posterior mean of items (B, *item), shaped like them."""
+    """Return the likelihood's mean at the posterior mean of items (B, *item), shaped like them."""
     mean, _ = vae.encode(items)
     return vae.likelihood.mean(vae.decode(mean))
 
 
 def with_fixed_prior(vae: Vae) -> Vae:
-    """The same model with its learned prior turned into the mixture it has become."""
+    """Return the same model, its learned prior replaced by the mixture that it defines."""
     components = vae.components()
     if components is None:
         return vae
-    fixed = Mixture(components).requires_grad_(False)
+    fixed = GaussianMixture(components).requires_grad_(False)
     return Vae(vae.encoder, vae.decoder, vae.likelihood, vae.latent, fixed)
 
 
 def make_vae(recipe: Recipe, dataset: Dataset) -> Vae:
-    """The untrained VAE of a recipe with a [vae] table.
+    """Make the untrained VAE of a recipe with a [vae] table.
 
     Raises:
         NetworkError: The networks do not fit the items.
@@ -177,9 +176,9 @@ def make_vae(recipe: Recipe, dataset: Dataset) -> Vae:
     if dataset.scaling is not None:
         encoder = nn.Sequential(Standardise(dataset.scaling), encoder)
         shift, scale = torch.from_numpy(dataset.scaling.shift), torch.from_numpy(dataset.scaling.scale)
-    prior: StandardNormal | VampPrior | Mixture = StandardNormal()
+    prior: VampPrior | GaussianMixture | None = None
     if recipe.vae.prior == "mixture":
-        prior = scattered(recipe.vae.prior_components, recipe.network.latent)
+        prior = random_mixture(recipe.vae.prior_components, recipe.network.latent)
     if recipe.vae.prior == "vamp":
         count, rows = recipe.vae.prior_components, len(dataset.items["train"])
         if count > rows:

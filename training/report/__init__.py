@@ -9,7 +9,7 @@ import torch
 
 from service.format.manifest import is_picture
 from training.evaluation import read_evaluation
-from training.loop.journal import SAMPLES
+from training.loop.run_log import SAMPLES
 from training.recipe import Recipe, flattened
 from training.report.columns import columns_section
 from training.report.curves import curves_section

@@ -14,7 +14,7 @@ from training.data import Dataset
 from training.evaluation import figure_texts
 from training.metrics.classes import Counts
 from training.metrics.classifier import CLASSIFIER, read_record
-from training.metrics.evaluators import Measured
+from training.metrics.evaluators import QualityReport
 from training.metrics.neighbours import K
 from training.report.page import Page, Picture, Section, Table
 from training.report.plotting import BLUE, GREEN, INK, ORANGE, PURPLE, legend_above, plot
@@ -33,7 +33,7 @@ _MOST_LEVEL = 5
 _SIZE = (5.4, 3.2)
 
 
-def comparison_page(dataset: Dataset, measured: Mapping[str, Measured], seed: int) -> Page:
+def comparison_page(dataset: Dataset, measured: Mapping[str, QualityReport], seed: int) -> Page:
     """The page; `measured` begins with the training set, and all have the same figures."""
     metrics = {name: each.metrics for name, each in measured.items()}
     figures = Section(
@@ -58,7 +58,7 @@ def figure_rows(metrics: Mapping[str, Mapping[str, Metric]]) -> Iterator[tuple[s
         yield (_words(name), *(_text(each.get(name)) for each in metrics.values()), unit)
 
 
-def _settings(measured: Mapping[str, Measured]) -> Table:
+def _settings(measured: Mapping[str, QualityReport]) -> Table:
     """What else decides the figures."""
     rows = [("neighbours (k)", str(K))]
     if any(each.class_counts is not None for each in measured.values()):
@@ -82,7 +82,7 @@ def _table(metrics: Mapping[str, Mapping[str, Metric]]) -> Table:
     return Table(head, tuple(figure_rows(metrics)), align="l" + "r" * len(metrics) + "l")
 
 
-def _plots(dataset: Dataset, measured: Mapping[str, Measured]) -> Iterator[Picture]:
+def _plots(dataset: Dataset, measured: Mapping[str, QualityReport]) -> Iterator[Picture]:
     names = [name for name in _NEIGHBOURS if all(name in each.metrics for each in measured.values())]
     if names:
         neighbours = {

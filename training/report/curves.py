@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from training.loop.run_log import VALIDATION
 from training.report.page import Picture, Section
 from training.report.plotting import BLUE, GREEN, ORANGE, PURPLE, SMALL, WIDE, legend_above, plot
 from training.report.reading import Series
@@ -16,7 +17,6 @@ from training.report.reading import Series
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_VALIDATION = "validation_"
 _TRAINING_COLOURS = (BLUE, GREEN, PURPLE)
 _VALIDATION_COLOURS = (ORANGE, PURPLE)
 _MOST_POINTS = 400
@@ -116,9 +116,9 @@ def curves_section(metrics: Mapping[str, Series]) -> Section:
 def _others(metrics: Mapping[str, Series]) -> Iterator[_Panel]:
     """A panel for each quantity that no other one shows, training and validation together."""
     known = {name for panel in _PANELS for name in panel.labels}
-    quantities = {name.removeprefix(_VALIDATION) for name in metrics if name not in known}
+    quantities = {name.removeprefix(VALIDATION) for name in metrics if name not in known}
     for name in sorted(quantities):
-        labels = {name: "training", _VALIDATION + name: "validation"}
+        labels = {name: "training", VALIDATION + name: "validation"}
         yield _Panel(name.replace("_", " "), "", labels)
 
 
@@ -141,7 +141,7 @@ def _draw(axes: Axes, panel: _Panel, shown: Mapping[str, Series]) -> None:
 
     colours = {True: iter(_VALIDATION_COLOURS), False: iter(_TRAINING_COLOURS)}
     for name, series in shown.items():
-        validated = name.startswith(_VALIDATION)
+        validated = name.startswith(VALIDATION)
         thin = _thinned(series)
         marker = "o" if validated or len(thin.steps) == 1 else ""
         colour = next(colours[validated])

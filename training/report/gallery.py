@@ -13,7 +13,7 @@ from torch import Tensor
 
 from service.format.manifest import is_picture
 from training.data.png import grid_of
-from training.loop.journal import SAMPLES
+from training.loop.run_log import SAMPLES
 from training.models.vae import Vae, reconstruct
 from training.report.page import Picture, Section
 from training.report.reading import ReportError, Trained
@@ -63,7 +63,7 @@ def grid(images: Tensor, columns: int, alt: str, label: str = "", caption: str =
 
 
 def _newest_samples(trained: Trained) -> Picture:
-    samples = trained.step.sample(trained.noise(), _SAMPLES)
+    samples = trained.task.sample(trained.noise(), _SAMPLES)
     what = "the likelihood's mean at latents" if trained.vae is not None else "the generator at latents"
     return grid(
         samples,

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from training.data import Dataset, Split, load_dataset
 from training.loop.checkpoint import Checkpoint, has_checkpoint
-from training.loop.journal import METRICS
-from training.loop.runs import CHECKPOINTS, RECIPE, restore_averaged
-from training.loop.task import Noise, Task
+from training.loop.run_log import METRICS
+from training.loop.runs import CHECKPOINTS, RECIPE, ModelTask, restore_averaged
+from training.loop.task import Noise
 from training.loop.vae import VaeTask
 from training.models.vae import Vae, with_fixed_prior
 from training.recipe import Recipe, parse_recipe
@@ -42,7 +42,7 @@ class Trained:
 
     recipe: Recipe
     dataset: Dataset
-    step: Task
+    task: ModelTask
     checkpoint: Checkpoint
 
     @property
@@ -53,7 +53,7 @@ class Trained:
     @property
     def vae(self) -> Vae | None:
         """The model if it is a VAE, its prior fixed as what it has become."""
-        return with_fixed_prior(self.step.model) if isinstance(self.step, VaeTask) else None
+        return with_fixed_prior(self.task.model) if isinstance(self.task, VaeTask) else None
 
     def noise(self) -> Noise:
         """The noise that validations of the run see, from its beginning."""
@@ -126,5 +126,5 @@ def restore(recipe: Recipe, folder: Path) -> Trained | None:
     if not has_checkpoint(folder / CHECKPOINTS):
         return None
     dataset = load_dataset(recipe.data)
-    step, checkpoint = restore_averaged(recipe, dataset, folder)
-    return Trained(recipe, dataset, step, checkpoint)
+    task, checkpoint = restore_averaged(recipe, dataset, folder)
+    return Trained(recipe, dataset, task, checkpoint)

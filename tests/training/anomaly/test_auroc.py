@@ -7,8 +7,8 @@ from service.format.manifest import Statistic
 from service.numerics.calibration import Calibration
 from service.numerics.noise import Doubles
 from tests.training.models.likelihood_cases import dataset_for
-from training.anomaly.auroc import AUROC, auroc, auroc_metric, judge
-from training.anomaly.calibrate import Scorer, flagged_band
+from training.anomaly.auroc import auroc, auroc_metric, judge
+from training.anomaly.calibrate import StatisticScorer, flagged_band
 from training.data import Items
 from training.options import CalibrationOptions
 
@@ -70,10 +70,12 @@ def test_every_statistic_is_judged_on_every_kind_of_unseen_outliers() -> None:
         return {"elbo": flat.std(axis=1), "path": -flat.std(axis=1)}
 
     options = CalibrationOptions()
-    metrics = judge(Scorer(surprises, "elbo", options), "unit_interval", dataset_for("continuous-bernoulli"))
-    kinds = [name.removeprefix(f"{AUROC}elbo_") for name in metrics if name.startswith(f"{AUROC}elbo_")]
+    metrics = judge(
+        StatisticScorer(surprises, "elbo", options), "unit_interval", dataset_for("continuous-bernoulli")
+    )
+    kinds = [name.removeprefix("auroc_elbo_") for name in metrics if name.startswith("auroc_elbo_")]
     assert "constants" in kinds
     for kind in kinds:
-        both = [metrics[f"{AUROC}{name}_{kind}"].value for name in ("elbo", "path")]
+        both = [metrics[f"auroc_{name}_{kind}"].value for name in ("elbo", "path")]
         assert sum(both) == pytest.approx(1)
-    assert metrics[f"{AUROC}path_constants"].value == 1
+    assert metrics["auroc_path_constants"].value == 1

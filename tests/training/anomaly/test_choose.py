@@ -9,9 +9,8 @@ import pytest
 from service.format.manifest import Statistic
 from service.numerics.noise import Doubles
 from tests.training.models.likelihood_cases import dataset_for
-from training.anomaly.auroc import MEASURED
-from training.anomaly.calibrate import Scorer
-from training.anomaly.choose import parted, settle_statistic
+from training.anomaly.calibrate import StatisticScorer
+from training.anomaly.choose import choose_statistic, split_validation
 from training.data import SPLITS, Dataset, Items, Split
 from training.options import CalibrationOptions
 
@@ -35,7 +34,7 @@ class Unseen(Mapping[Split, Items]):
         return len(self._items)
 
 
-def scorer_of(sharp: Statistic, blind: Statistic) -> Scorer:
+def scorer_of(sharp: Statistic, blind: Statistic) -> StatisticScorer:
     """`sharp` is how much neighbouring values differ; `blind` knows nothing."""
 
     def surprises(items: Items) -> dict[Statistic, Doubles]:
@@ -44,7 +43,7 @@ def scorer_of(sharp: Statistic, blind: Statistic) -> Scorer:
         odd = np.abs(np.diff(flat, axis=1)).mean(axis=1)
         return {blind: random.random(len(items)), sharp: odd}
 
-    return Scorer(surprises, blind, AUTO)
+    return StatisticScorer(surprises, blind, AUTO)
 
 
 def pictures() -> Dataset:
@@ -57,19 +56,19 @@ def pictures() -> Dataset:
 
 @pytest.mark.parametrize(("sharp", "blind"), [("path", "elbo"), ("elbo", "path"), ("corrected", "path")])
 def test_it_chooses_what_separates_planted_outliers(sharp: Statistic, blind: Statistic) -> None:
-    choice = settle_statistic(AUTO, scorer_of(sharp, blind), "unit_interval", pictures())
+    choice = choose_statistic(AUTO, scorer_of(sharp, blind), "unit_interval", pictures())
     assert choice.options == AUTO.model_copy(update={"statistic": sharp})
-    assert choice.metrics[f"{MEASURED}{sharp}_halves"].value > 0.95
-    assert choice.metrics[f"{MEASURED}{blind}_halves"].value < 0.7
+    assert choice.metrics[f"validation_auroc_{sharp}_halves"].value > 0.95
+    assert choice.metrics[f"validation_auroc_{blind}_halves"].value < 0.7
     told = [name for name, metric in choice.metrics.items() if "unless told" in metric.note]
-    assert told == [f"{MEASURED}{sharp}"]
-    kinds = [choice.metrics[f"{MEASURED}{sharp}_{kind}"].value for kind in ("blurred", "halves")]
-    assert choice.metrics[f"{MEASURED}{sharp}"].value == pytest.approx(np.mean(kinds))
+    assert told == [f"validation_auroc_{sharp}"]
+    kinds = [choice.metrics[f"validation_auroc_{sharp}_{kind}"].value for kind in ("blurred", "halves")]
+    assert choice.metrics[f"validation_auroc_{sharp}"].value == pytest.approx(np.mean(kinds))
 
 
 def test_a_table_plants_rows_of_mixed_columns() -> None:
-    choice = settle_statistic(AUTO, scorer_of("path", "elbo"), "real", dataset_for("gaussian"))
-    assert {name.removeprefix(f"{MEASURED}path") for name in choice.metrics if "path" in name} == {
+    choice = choose_statistic(AUTO, scorer_of("path", "elbo"), "real", dataset_for("gaussian"))
+    assert {name.removeprefix("validation_auroc_path") for name in choice.metrics if "path" in name} == {
         "",
         "_mixed",
     }
@@ -82,7 +81,7 @@ def test_planted_outliers_of_binary_pictures_are_binary() -> None:
         assert set(np.unique(items)) <= {0, 1}
         return plain.surprises(items)
 
-    settle_statistic(AUTO, replace(plain, surprises=surprises), "binary", dataset)
+    choose_statistic(AUTO, replace(plain, surprises=surprises), "binary", dataset)
 
 
 def test_a_statistic_that_the_recipe_names_is_not_looked_into() -> None:
@@ -91,7 +90,7 @@ def test_a_statistic_that_the_recipe_names_is_not_looked_into() -> None:
     def surprises(_items: Items) -> dict[Statistic, Doubles]:
         raise AssertionError
 
-    choice = settle_statistic(named, Scorer(surprises, "elbo", named), "unit_interval", dataset)
+    choice = choose_statistic(named, StatisticScorer(surprises, "elbo", named), "unit_interval", dataset)
     assert (choice.options, choice.metrics) == (named, {})
 
 
@@ -100,17 +99,19 @@ def test_what_is_fitted_is_not_chosen_if_it_was_fitted_on_few_rows() -> None:
     few: Items = dataset.items["validation"][:150]
     scarce = replace(dataset, items=Unseen({**dict.fromkeys(SPLITS, few)}))
     for items, chosen in ((dataset, "path"), (scarce, "elbo")):
-        choice = settle_statistic(AUTO, scorer_of("path", "elbo"), "unit_interval", items)
+        choice = choose_statistic(AUTO, scorer_of("path", "elbo"), "unit_interval", items)
         assert choice.options.statistic == chosen
 
 
 def test_nothing_is_both_chosen_on_and_fitted_on() -> None:
     for count in (2, 3, 36, 5000):
-        chosen_on, fitted_on = parted(AUTO, np.arange(count, dtype=np.float32))
+        chosen_on, fitted_on = split_validation(AUTO, np.arange(count, dtype=np.float32))
         assert [*chosen_on, *fitted_on] == [*range(count)]
         assert 0 < len(chosen_on) <= len(fitted_on)
 
 
 def test_where_nothing_is_chosen_all_is_fitted_on() -> None:
-    chosen_on, fitted_on = parted(CalibrationOptions(statistic="path"), np.arange(9, dtype=np.float32))
+    chosen_on, fitted_on = split_validation(
+        CalibrationOptions(statistic="path"), np.arange(9, dtype=np.float32)
+    )
     assert (len(chosen_on), len(fitted_on)) == (0, 9)

@@ -11,12 +11,12 @@ from torch import nn
 from training.data import Dataset
 from training.data.dataset import Scaling
 from training.evaluation.discriminator import (
-    CHOICES,
-    Choice,
+    SELECTION_RULES,
     Discrimination,
     Logits,
+    SelectionRule,
     calibrate_discriminator,
-    choose,
+    select,
 )
 from training.evaluation.platt import Platt
 from training.models.gan import Discriminator, Gan, Generator
@@ -59,13 +59,13 @@ def test_the_published_logit_is_the_log_density_ratio() -> None:
     assert 0 < metrics["jsd_lower_bound"].value < np.log(2)
 
 
-@pytest.mark.parametrize("choice", CHOICES)
-def test_what_the_discriminator_chooses_is_nearer_to_the_data(choice: Choice) -> None:
+@pytest.mark.parametrize("rule", SELECTION_RULES)
+def test_what_the_discriminator_chooses_is_nearer_to_the_data(rule: SelectionRule) -> None:
     gan = known_gan()
     real = torch.randn(2000, generator=torch.Generator().manual_seed(1))
     exact = Platt(3, 6)
     logits = Logits(exact(gan.discriminate(real[:, None])), torch.zeros(1))
-    items = choose(gan, Discrimination(exact, logits, logits, 3.0), choice, rows=4000, seed=0)
+    items = select(gan, Discrimination(exact, logits, logits, 3.0), rule, rows=4000, seed=0)
     assert items.shape == (4000, 1)
     assert scipy.stats.kstest(items[:, 0], "norm").statistic < 0.07
     assert scipy.stats.kstest(gan.decode(torch.randn(4000, 1))[:, 0], "norm").statistic > 0.3

@@ -9,7 +9,6 @@ import pytest
 
 from service.format.versions import read_manifest, version_folders
 from tests.conftest import REPOSITORY
-from training.anomaly.auroc import AUROC
 from training.data import load_dataset
 from training.data.options import DataOptions
 from training.experiments.anomalies.baselines import PEERS, write_tumours
@@ -59,11 +58,11 @@ def test_the_table_of_the_readme_has_the_published_figures(published: dict[str, 
     statistics = [cell.strip(" `") for cell in head[1:5]]
     folder = version_folders(REPOSITORY / "models" / "fashion-vae")[-1]
     metrics = read_manifest(folder).metrics
-    kinds = [name.removeprefix(f"{AUROC}elbo_") for name in metrics if name.startswith(f"{AUROC}elbo_")]
+    kinds = [name.removeprefix("auroc_elbo_") for name in metrics if name.startswith("auroc_elbo_")]
     labels = dict(zip([*kinds, *EXPERIMENTS], _LABELS, strict=True))
     shown = {row[0].strip(): [cell.strip() for cell in row[1:5]] for row in rows}
     for kind in kinds:
-        found = [metrics[f"{AUROC}{name}_{kind}"] for name in statistics]
+        found = [metrics[f"auroc_{name}_{kind}"] for name in statistics]
         wanted = [
             (name, f"{each.value:.3f}", " ({:.3f} to {:.3f})".format(*each.interval))
             for name, each in zip(statistics, found, strict=True)

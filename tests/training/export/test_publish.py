@@ -20,9 +20,8 @@ from service.numerics.noise import scoring_noise
 from tests.training.publishing import publish_recipe
 from tests.training.tiny import digits, tiny_recipe
 from training.__main__ import app
-from training.anomaly.auroc import MEASURED
-from training.anomaly.calibrate import Scorer, both_scorers, bound_scorer, column_scorer
-from training.anomaly.choose import parted
+from training.anomaly.calibrate import StatisticScorer, both_scorers, bound_scorer, column_scorer
+from training.anomaly.choose import split_validation
 from training.anomaly.statistics import fit_statistics, surprise_map
 from training.export.graphs import ALLOWED_OPERATORS, GraphError, check_graph
 from training.export.parity import PARITY_TOLERANCE, open_session, run_graph, verify_version
@@ -182,7 +181,7 @@ def test_calibration_ranks_the_calibration_split_and_nothing_else(version: Path,
     assert Calibration(surprises).p_values(np.array([np.inf]))[0] == pytest.approx(1 / 129)
 
 
-def published_scorer(version: Path, manifest: Manifest) -> Scorer:
+def published_scorer(version: Path, manifest: Manifest) -> StatisticScorer:
     """The statistics of a published VAE, by its own graphs."""
     recipe = parse_recipe(
         json.loads((next((version.parents[2] / "runs").iterdir()) / "recipe.json").read_text())
@@ -224,14 +223,14 @@ def test_a_chosen_statistic_stands_in_the_manifest_and_the_card_says_why(
     version: Path, manifest: Manifest
 ) -> None:
     means = {
-        name: manifest.metrics[MEASURED + name].value
+        name: manifest.metrics[f"validation_auroc_{name}"].value
         for name in ("elbo", "importance_bound", "corrected")  # `path` is fitted on too few rows here
     }
     assert manifest.defaults is not None
     assert means[manifest.defaults.statistic] == max(means.values())
     card = (version / "README.md").read_text()
     assert f"Scores are by `{manifest.defaults.statistic}` unless a request says otherwise" in card
-    assert card.count(f"| {MEASURED}path |") == 1
+    assert card.count("| validation_auroc_path |") == 1
 
 
 @pytest.mark.parametrize("version", ["vae", "vamp"], indirect=True)
@@ -242,7 +241,7 @@ def test_published_statistics_and_maps_are_those_of_the_model(version: Path, man
     step, _ = restore_averaged(recipe, dataset, run)
     assert isinstance(step, VaeTask)
     vae, items = with_fixed_prior(step.model), torch.from_numpy(dataset.items["test"][:20])
-    _, items_to_fit = parted(recipe.calibration, dataset.items["validation"])
+    _, items_to_fit = split_validation(recipe.calibration, dataset.items["validation"])
     fitted = fit_statistics(vae, torch.from_numpy(items_to_fit))
     assert manifest.statistics == fitted.names == ("corrected", "path")
     with torch.no_grad():

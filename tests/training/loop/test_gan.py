@@ -170,16 +170,16 @@ def test_components_are_chosen_as_often_as_they_weigh() -> None:
 
 def test_a_component_that_nothing_is_drawn_from_gets_its_weight_back() -> None:
     prior = MixturePrior(4, latent=2, deviation=0.1, rate=2.0)
-    assert float(prior.unevenness().detach()) == pytest.approx(0, abs=1e-6)
+    assert float(prior.weight_kl().detach()) == pytest.approx(0, abs=1e-6)
     with torch.no_grad():
         prior.raw.copy_(torch.tensor([0.5, -20.0, 0.0, 1.0]))
     descent = torch.optim.Adam([prior.raw], lr=0.5)
-    started = float(prior.unevenness().detach())
+    started = float(prior.weight_kl().detach())
     for _ in range(50):
         descent.zero_grad()
-        torch.autograd.backward(prior.unevenness())
+        torch.autograd.backward(prior.weight_kl())
         descent.step()
-    assert float(prior.unevenness().detach()) < 0.1 * started
+    assert float(prior.weight_kl().detach()) < 0.1 * started
     assert float(prior.log_weights().detach().exp().min()) > 0.05
 
 

@@ -16,7 +16,7 @@ from torch import nn
 
 from tests.training.tiny import digits, tiny_recipe
 from training.loop.checkpoint import CheckpointError, read_checkpoint
-from training.loop.loop import DivergenceError, Outcome, train
+from training.loop.loop import DivergenceError, TrainingOutcome, train
 from training.loop.runs import CHECKPOINTS, restore_averaged
 from training.loop.task import Phase, Rate
 from training.losses.terms import Terms
@@ -43,11 +43,11 @@ def test_an_interrupted_and_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
 ) -> None:
     recipe = tiny_recipe(family)
     dataset = digits(recipe)
-    assert train(recipe, dataset, tmp_path / "whole") == Outcome(12, interrupted=False)
-    assert train(recipe, dataset, tmp_path / "parts", watch=interrupt_after(stop)) == Outcome(
+    assert train(recipe, dataset, tmp_path / "whole") == TrainingOutcome(12, interrupted=False)
+    assert train(recipe, dataset, tmp_path / "parts", on_progress=interrupt_after(stop)) == TrainingOutcome(
         stop, interrupted=True
     )
-    assert train(recipe, dataset, tmp_path / "parts", resume=True) == Outcome(12, interrupted=False)
+    assert train(recipe, dataset, tmp_path / "parts", resume=True) == TrainingOutcome(12, interrupted=False)
     whole, parts = tensors(tmp_path / "whole"), tensors(tmp_path / "parts")
     assert whole.keys() == parts.keys()
     assert any(name.startswith("optimiser.") for name in whole)
@@ -60,7 +60,7 @@ def test_resuming_with_dynamic_binarisation_is_exact_too(tmp_path: Path) -> None
     recipe = Recipe.model_validate(table)
     dataset = digits(recipe)
     train(recipe, dataset, tmp_path / "whole")
-    train(recipe, dataset, tmp_path / "parts", watch=interrupt_after(5))
+    train(recipe, dataset, tmp_path / "parts", on_progress=interrupt_after(5))
     train(recipe, dataset, tmp_path / "parts", resume=True)
     whole, parts = tensors(tmp_path / "whole"), tensors(tmp_path / "parts")
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
@@ -110,7 +110,7 @@ def test_the_log_has_the_terms_the_gradient_norms_and_the_validation(tmp_path: P
 
 def test_a_resumed_run_logs_no_step_twice(tmp_path: Path) -> None:
     recipe = tiny_recipe(log_every=1, checkpoint_every=100)
-    train(recipe, digits(recipe), tmp_path, watch=interrupt_after(5))
+    train(recipe, digits(recipe), tmp_path, on_progress=interrupt_after(5))
     train(recipe, digits(recipe), tmp_path, resume=True)
     steps = [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert sorted(set(steps)) == list(range(1, 13))
@@ -172,8 +172,10 @@ def test_an_encoder_resumes_exactly_and_leaves_the_gan_as_it_was(tmp_path: Path)
     dataset = digits(recipe)
     train(recipe, dataset, tmp_path)
     gan = tensors(tmp_path)
-    train(recipe, dataset, tmp_path, stage="encoder", watch=interrupt_after(5))
-    assert train(recipe, dataset, tmp_path, stage="encoder", resume=True) == Outcome(12, interrupted=False)
+    train(recipe, dataset, tmp_path, stage="encoder", on_progress=interrupt_after(5))
+    assert train(recipe, dataset, tmp_path, stage="encoder", resume=True) == TrainingOutcome(
+        12, interrupted=False
+    )
     parts = tensors(tmp_path / "encoder")
     shutil.rmtree(tmp_path / "encoder")
     train(recipe, dataset, tmp_path, stage="encoder")
@@ -202,7 +204,7 @@ def test_an_encoder_may_be_added_to_a_gan_that_is_trained(tmp_path: Path) -> Non
     recipe = with_encoder()
     dataset = digits(recipe)
     train(recipe.model_copy(update={"encoder": None}), dataset, tmp_path)
-    assert train(recipe, dataset, tmp_path, resume=True) == Outcome(12, interrupted=False)
+    assert train(recipe, dataset, tmp_path, resume=True) == TrainingOutcome(12, interrupted=False)
     train(recipe, dataset, tmp_path, stage="encoder")
     restore_averaged(recipe, dataset, tmp_path)
 

@@ -28,7 +28,7 @@ def garments() -> Dataset:
 def test_the_shipped_classifier_is_as_accurate_as_its_record_says(garments: Dataset) -> None:
     classifier = FashionClassifier()
     items, labels = garments.items["test"][:2000], garments.labels["test"][:2000]
-    judged = classifier.judge(items)
+    judged = classifier.classify(items)
     accuracy = classifier.record.test_accuracy
     assert accuracy.value > 0.91
     assert abs((judged.classes == labels).mean() - accuracy.value) < 4 * np.sqrt(0.08 / 2000)
@@ -39,7 +39,7 @@ def test_the_shipped_classifier_is_as_accurate_as_its_record_says(garments: Data
 
 def test_a_judgement_does_not_depend_on_the_batch(garments: Dataset) -> None:
     items = garments.items["test"][:501]
-    together, alone = FashionClassifier().judge(items), FashionClassifier().judge(items[-1:])
+    together, alone = FashionClassifier().classify(items), FashionClassifier().classify(items[-1:])
     np.testing.assert_allclose(together.features[-1:], alone.features, rtol=1e-4, atol=1e-5)
 
 
@@ -80,5 +80,5 @@ def test_a_classifier_trained_for_a_moment_is_the_same_each_time_and_is_exported
     record = measure_classifier(path, recipe, dataset)
     assert record == read_record(path)
     assert record.test_accuracy.value == (logits.argmax(1).numpy() == labels["test"]).mean() > 0.3
-    np.testing.assert_allclose(FashionClassifier(path).judge(few["test"]).features, features, atol=1e-4)
+    np.testing.assert_allclose(FashionClassifier(path).classify(few["test"]).features, features, atol=1e-4)
     assert str(REPOSITORY).encode() not in path.read_bytes()

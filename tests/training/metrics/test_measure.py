@@ -11,7 +11,7 @@ from training.data import SPLITS, Dataset, Items, Scaling, load_dataset
 from training.data.options import DataOptions
 from training.data.points import MODES
 from training.metrics.evaluators import GarmentEvaluator, ItemEvaluator, PointEvaluator
-from training.metrics.measure import FLOOR, make_evaluator, measure_quality
+from training.metrics.measure import make_evaluator, measure_quality
 from training.metrics.modes import high_quality_ceiling
 
 ROWS = 2000
@@ -45,7 +45,7 @@ def test_fresh_garments_are_as_good_as_the_training_sample(garments: Dataset, fe
     fresh = garments.items["train"][-ROWS:]
     figures = measure_quality(lambda rows: fresh[:rows], few_garments)
     for name in ("frechet_distance_fashion1", "kernel_distance_fashion1", "precision", "coverage"):
-        floor = figures[f"{name}{FLOOR}"]
+        floor = figures[f"{name}_floor"]
         spread = math.hypot(floor.standard_error or 0, figures[name].standard_error or 0)
         assert abs(figures[name].value - floor.value) < 4 * spread
     assert figures["classes_captured"].value == 10
@@ -95,7 +95,7 @@ def test_points_of_a_known_mixture_are_measured_by_its_modes(name: str) -> None:
     points, labels = modes.draw(np.random.default_rng(1), ROWS)
     assert isinstance(make_evaluator(dataset), PointEvaluator)
     figures = measure_quality(lambda rows: points[:rows], dataset)
-    for end in ("", FLOOR):
+    for end in ("", "_floor"):
         assert figures[f"modes_captured{end}"].value == len(modes.centres)
         assert abs(errors_away(figures[f"high_quality_share{end}"], high_quality_ceiling())) < 3.5
     assert figures["generated_recognised"].value == pytest.approx(0.5, abs=0.06)
@@ -115,7 +115,7 @@ def test_binary_garments_and_other_pictures_are_measured_in_pixels(garments: Dat
     digits = load_dataset(DataOptions(dataset="digits"))
     figures = measure_quality(lambda rows: digits.items["validation"][:rows], digits)
     assert "pixels" in figures["coverage"].note
-    assert figures.keys() == {f"{name}{end}" for name in _NEIGHBOURS for end in ("", FLOOR)}
+    assert figures.keys() == {f"{name}{end}" for name in _NEIGHBOURS for end in ("", "_floor")}
 
 
 _NEIGHBOURS = ("precision", "recall", "density", "coverage", "real_recognised", "generated_recognised")

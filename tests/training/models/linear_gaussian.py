@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.distributions import MultivariateNormal
 
 from service.format.manifest import Support
-from training.models.priors import Mixture, StandardNormal
+from training.models.priors import GaussianMixture
 from training.models.vae import LOG_VARIANCE_BOUND, Vae
 
 WIDTH, LATENT, SIGMA = 6, 2, 0.7
@@ -78,7 +78,7 @@ class LinearDecoder(nn.Module):
 
 
 def linear_gaussian(
-    shift: float = 0.0, log_scale: float = 0.0, prior: Mixture | None = None
+    shift: float = 0.0, log_scale: float = 0.0, prior: GaussianMixture | None = None
 ) -> tuple[Vae, Tensor, Tensor]:
     """A VAE in float64, 50 items drawn from it under N(0, I), and their exact log evidence."""
     generator = torch.Generator().manual_seed(5)
@@ -88,11 +88,11 @@ def linear_gaussian(
     noise = torch.randn(50, WIDTH, generator=generator, dtype=torch.float64)
     items = latents @ weight.T + SIGMA * noise
     encoder = PosteriorEncoder(weight, shift, log_scale)
-    vae = Vae(encoder, LinearDecoder(weight), UnitNoise(), LATENT, prior or StandardNormal())
+    vae = Vae(encoder, LinearDecoder(weight), UnitNoise(), LATENT, prior)
     return vae, items.reshape(-1, 1, 1, WIDTH), _log_evidence(items, weight, prior)
 
 
-def _log_evidence(items: Tensor, weight: Tensor, prior: Mixture | None) -> Tensor:
+def _log_evidence(items: Tensor, weight: Tensor, prior: GaussianMixture | None) -> Tensor:
     """A Gaussian pushed forward by W, plus noise, is a Gaussian; a mixture is as many of them."""
     means, variances = torch.zeros(1, LATENT).double(), torch.ones(1, LATENT).double()
     if prior is not None:

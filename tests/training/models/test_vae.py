@@ -8,7 +8,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from service.numerics.calibration import bounds_from_terms
 from tests.training.models.linear_gaussian import LATENT, linear_gaussian
 from training.models.likelihoods import Bernoulli
-from training.models.priors import Gaussians, Mixture, VampPrior, gaussian_kl, prior_log_prob
+from training.models.priors import GaussianMixture, Gaussians, VampPrior, gaussian_kl, prior_log_prob
 from training.models.vae import (
     ScoreTerms,
     draw_posterior,
@@ -24,9 +24,9 @@ def eps(rows: int, draws: int, latent: int = LATENT, seed: int = 0) -> torch.Ten
     return torch.randn(rows, draws, latent, generator=generator, dtype=torch.float64)
 
 
-def three_gaussians() -> Mixture:
+def three_gaussians() -> GaussianMixture:
     means = torch.tensor([[-1.0, 0.0], [1.0, 1.0], [0.0, -2.0]]).double()
-    return Mixture(Gaussians(means, torch.tensor([[-1.0, 0.0], [0.3, -2.0], [0.0, 0.0]]).double()))
+    return GaussianMixture(Gaussians(means, torch.tensor([[-1.0, 0.0], [0.3, -2.0], [0.0, 0.0]]).double()))
 
 
 def test_analytic_kl_equals_that_of_torch_distributions() -> None:
@@ -69,7 +69,9 @@ def test_elbo_equals_the_evidence_in_expectation_under_the_true_posterior() -> N
 
 
 @pytest.mark.parametrize("prior", [None, three_gaussians()], ids=["standard normal", "mixture"])
-def test_bounds_are_ordered_and_below_the_evidence_under_a_wrong_posterior(prior: Mixture | None) -> None:
+def test_bounds_are_ordered_and_below_the_evidence_under_a_wrong_posterior(
+    prior: GaussianMixture | None,
+) -> None:
     vae, items, log_evidence = linear_gaussian(shift=0.4, log_scale=0.8, prior=prior)
     with torch.no_grad():
         repeated = items.repeat_interleave(400, 0)
@@ -127,7 +129,9 @@ def test_the_likelihood_term_of_a_bernoulli_decoder_is_minus_the_binary_cross_en
 
 
 @pytest.mark.parametrize("prior", [None, three_gaussians()], ids=["standard normal", "mixture"])
-def test_torch_and_the_service_compute_the_same_bounds_from_the_same_terms(prior: Mixture | None) -> None:
+def test_torch_and_the_service_compute_the_same_bounds_from_the_same_terms(
+    prior: GaussianMixture | None,
+) -> None:
     vae, items, _ = linear_gaussian(shift=0.2, prior=prior)
     with torch.no_grad():
         terms = score_terms(vae, items, eps(len(items), 8))

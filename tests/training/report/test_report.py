@@ -153,7 +153,7 @@ def test_the_report_has_every_figure_of_the_evaluation(
     folder = copied(trained_runs[family], tmp_path)
     assert "python -m training evaluate RECIPE" in pages[family].text
     trained = restored(folder)
-    metrics = evaluate(trained.step, trained.recipe, trained.dataset, lambda _: None)
+    metrics = evaluate(trained.task, trained.recipe, trained.dataset, lambda _: None)
     write_evaluation(folder, trained.checkpoint, trained.recipe.evaluation, metrics)
     page = Page(write_report(folder))
     assert metrics
@@ -185,7 +185,7 @@ def test_an_interrupted_run_is_reported_as_far_as_it_went(tmp_path: Path) -> Non
         if done == 5:
             signal.raise_signal(signal.SIGINT)
 
-    train(recipe, load_dataset(recipe.data), tmp_path, watch=interrupt)
+    train(recipe, load_dataset(recipe.data), tmp_path, on_progress=interrupt)
     text = Page(write_report(tmp_path)).text
     assert "5 of 12" in text
     assert "After 5 steps" in text
@@ -282,4 +282,4 @@ def test_the_model_that_is_shown_has_the_averaged_weights(trained_runs: dict[str
     trained = restored(trained_runs["gan"])
     averaged, _ = restore_averaged(trained.recipe, trained.dataset, trained_runs["gan"])
     for name, weights in averaged.model.state_dict().items():
-        assert torch.equal(weights, trained.step.model.state_dict()[name])
+        assert torch.equal(weights, trained.task.model.state_dict()[name])

@@ -12,13 +12,14 @@ from pathlib import Path
 import torch
 
 from service.format.versions import read_manifest
-from training.anomaly.auroc import AUROC, auroc
+from training.anomaly.auroc import auroc
 from training.data import Dataset, load_dataset
 from training.data.fashion import FASHION_CLASSES
 from training.experiments.anomalies.baselines import PEERS, Peer, peer_surprises, write_tumours
 from training.export.publish import export
 from training.loop.loop import train
 from training.loop.runs import restore_averaged
+from training.metrics.names import MetricName
 from training.recipe import RECIPES, Recipe, read_recipe
 
 _KIND = "kept_out"
@@ -97,13 +98,13 @@ def perform(experiment: Experiment, name: str, baselines: Sequence[Peer] = PEERS
         dataset = load_dataset(recipe.data)
         if train(recipe, dataset, folder / "run").interrupted:
             raise Interrupted
-        step, _ = restore_averaged(recipe, dataset, folder / "run")
-        manifest = read_manifest(export(step, recipe, dataset, {}, folder / "models", lambda _line: None))
+        task, _ = restore_averaged(recipe, dataset, folder / "run")
+        manifest = read_manifest(export(task, recipe, dataset, {}, folder / "models", lambda _line: None))
     assert manifest.calibration is not None
     assert manifest.defaults is not None
     assert dataset.outliers is not None
     areas: dict[str, float] = {
-        statistic: manifest.metrics[f"{AUROC}{statistic}_{_KIND}"].value
+        statistic: manifest.metrics[str(MetricName("auroc", _KIND, statistic))].value
         for statistic in manifest.calibration.statistics
     }
     others, versions = _others(baselines if experiment.tumours else (), dataset, recipe)

@@ -99,7 +99,7 @@ class Adversarial(Game):
         loss = self._losses.generator(real_logits, fake_logits)
         if components is not None and self.generator.prior is not None:
             loss = loss + self.generator.prior.surrogate(loss.detach() - math.log(2), components)
-            loss = loss + options.island_evenness * (1 - progress) * self.generator.prior.unevenness()
+            loss = loss + options.island_evenness * (1 - progress) * self.generator.prior.weight_kl()
         return loss.mean()
 
     def _penalty_weight(self, progress: float) -> float:

@@ -9,7 +9,7 @@ from types import MappingProxyType
 import numpy as np
 import numpy.typing as npt
 
-from training.data.points import Modes, grid, ring
+from training.data.points import Modes, grid_modes, ring_modes
 
 Floats = npt.NDArray[np.float64]
 
@@ -30,6 +30,9 @@ class Mixture:
 
 
 MIXTURES: Mapping[str, Mixture] = MappingProxyType(
-    {"ring": Mixture("ring of 8", ring(), reach=1.3), "grid": Mixture("grid of 25", grid(), reach=5.0)}
+    {
+        "ring": Mixture("ring of 8", ring_modes(), reach=1.3),
+        "grid": Mixture("grid of 25", grid_modes(), reach=5.0),
+    }
 )
 """The mixtures by name."""

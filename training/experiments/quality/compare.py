@@ -13,7 +13,7 @@ from service.format.versions import read_manifest, verify_files
 from training.data import Dataset, load_dataset
 from training.data.options import DataOptions
 from training.export.beside import _data_of, _measured
-from training.metrics.evaluators import Measured
+from training.metrics.evaluators import QualityReport
 from training.metrics.measure import make_evaluator
 from training.report.comparison import TRAINING_SET, comparison_page
 from training.report.page import render
@@ -23,7 +23,7 @@ class ComparisonError(RuntimeError):
     """Versions cannot be measured side by side; the message says why and what to do."""
 
 
-def compare_versions(folders: Sequence[Path], seed: int = 0) -> tuple[Dataset, dict[str, Measured]]:
+def compare_versions(folders: Sequence[Path], seed: int = 0) -> tuple[Dataset, dict[str, QualityReport]]:
     """Measure versions, named NAME/VERSION, after the training set; all have to be of the same data.
 
     Raises:
@@ -45,7 +45,7 @@ def compare_versions(folders: Sequence[Path], seed: int = 0) -> tuple[Dataset, d
 
 
 def write_comparison(
-    path: Path, dataset: Dataset, measured: Mapping[str, Measured], seed: int
+    path: Path, dataset: Dataset, measured: Mapping[str, QualityReport], seed: int
 ) -> tuple[Path, Path]:
     """Write the figures as `path`.json and a page about them as `path`.html, and return both paths."""
     document, page = path.with_suffix(".json"), path.with_suffix(".html")
@@ -73,7 +73,7 @@ def _common_data(manifests: Mapping[Path, Manifest]) -> DataOptions:
     return first
 
 
-def _as_json(measured: Measured) -> dict[str, object]:
+def _as_json(measured: QualityReport) -> dict[str, object]:
     counts = measured.class_counts
     return {
         "metrics": {name: metric.model_dump() for name, metric in measured.metrics.items()},

@@ -161,7 +161,7 @@ def measure_classifier(path: Path, recipe: ClassifierRecipe, dataset: Dataset) -
     )
     write_record(path, unmeasured)
     labels = dataset.labels["test"]
-    share = _share_correct(FashionClassifier(path).judge(dataset.items["test"]).classes, labels)
+    share = _share_correct(FashionClassifier(path).classify(dataset.items["test"]).classes, labels)
     accuracy = Metric(
         value=share,
         standard_error=math.sqrt(share * (1 - share) / len(labels)),

@@ -1,4 +1,4 @@
-"""Likelihoods p(x | parameters): where a decoder ends, one of these begins."""
+"""Likelihoods p(x | parameters) of a decoder's outputs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 
 from training.data import Dataset
 from training.models.likelihoods.bernoulli import Bernoulli, ContinuousBernoulli
-from training.models.likelihoods.likelihood import Likelihood, SupportError, in_lanes, item_sum, squashed
+from training.models.likelihoods.likelihood import Likelihood, SupportError, in_lanes, item_sum
 from training.models.likelihoods.logistic import DiscretisedLogistic, nearest_levels
 from training.models.likelihoods.table import GaussianTable
 from training.options import VaeOptions
@@ -22,15 +22,14 @@ __all__ = [
     "item_sum",
     "make_likelihood",
     "nearest_levels",
-    "squashed",
 ]
 
 
 def make_likelihood(options: VaeOptions, dataset: Dataset) -> Likelihood:
-    """The likelihood a recipe names, for the items of its dataset.
+    """Make the likelihood that a recipe names, for the items of its dataset.
 
     Raises:
-        SupportError: The likelihood is for tables and the dataset is none, or the other way round.
+        SupportError: The likelihood is for tables and the dataset is not a table, or the reverse.
     """
     if (options.likelihood == "gaussian") != (dataset.scaling is not None):
         fitting = "'bernoulli', 'continuous-bernoulli' or 'discretised-logistic'"

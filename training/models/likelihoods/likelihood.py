@@ -1,4 +1,4 @@
-"""What every likelihood p(x | parameters) promises, and the sum they share."""
+"""The protocol of all likelihoods p(x | parameters), and the sums and bounds they share."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from torch import Tensor
 from service.format.manifest import Support
 
 _LANES = 16
-"""The most float32 numbers that a processor takes at once."""
+"""The largest number of float32 values in one vector instruction."""
 
 
 class SupportError(ValueError):
-    """Items lie outside the support of the likelihood that should score them."""
+    """Items lie outside the likelihood's support."""
 
 
 class Likelihood(Protocol):
-    """What a VAE needs to know of p(x | parameters), in nats per item.
+    """A likelihood p(x | parameters), in nats per item.
 
     Shapes: B rows, P parameters per value; items (B, C, H, W) or (B, F), float32; parameters the same with P
     times as many channels or features, one parameter after the other. All but `check_support` is free of
-    data-dependent control flow, so it exports to ONNX as it stands.
+    data-dependent control flow, so it exports to ONNX.
     """
 
     name: str
     support: Support
     parameters_per_value: int
-    """P, how many numbers the decoder returns for every value of an item."""
+    """P, the number of decoder outputs for every value of an item."""
 
     def bounded(self, outputs: Tensor) -> Tensor:
-        """The parameters, of a network's unbounded outputs of the same shape."""
+        """Return the parameters for a network's unbounded outputs of the same shape."""
         ...
 
     def check_support(self, items: Tensor) -> None:
@@ -41,45 +41,59 @@ class Likelihood(Protocol):
         ...
 
     def log_prob(self, parameters: Tensor, items: Tensor) -> Tensor:
-        """Log p(items | parameters) in nats per item, (B,)."""
-        ...
+        """Return log p(items | parameters) in nats per item, (B,)."""
+        return item_sum(self.value_log_prob(parameters, items).flatten(1))
 
     def value_log_prob(self, parameters: Tensor, items: Tensor) -> Tensor:
-        """What each value adds to `log_prob`, in nats, shaped like items."""
+        """Return each value's term of `log_prob`, in nats, shaped like items."""
         ...
 
     def best_log_prob(self, items: Tensor) -> Tensor | None:
-        """The most that `value_log_prob` could be, by the parameters that suit each value best.
+        """Return the largest `value_log_prob` over all parameters, shaped like items.
 
-        That is the log-likelihood of a perfect reconstruction, value by value. None where it says nothing:
-        where the likelihood is a density that only a bound on its scale keeps from growing for ever.
+        This is the log-likelihood of a perfect reconstruction, value by value. It is None if the likelihood
+        is a density whose maximum is set only by a bound on its scale.
         """
         ...
 
     def mean(self, parameters: Tensor) -> Tensor:
-        """E[x | parameters], shaped like items."""
+        """Return E[x | parameters], shaped like items."""
         ...
 
     def residual(self, parameters: Tensor, items: Tensor) -> Tensor:
-        """Items less their mean, shaped like them, in units in which all values vary alike."""
-        ...
+        """Return items minus their mean, in units in which all values vary alike."""
+        return items - self.mean(parameters)
 
     def draw(self, parameters: Tensor, uniforms: Tensor) -> Tensor:
-        """Items drawn from p(x | parameters): a function of one uniform in (0, 1) for every value."""
+        """Draw items from p(x | parameters): a function of one uniform in (0, 1) for every value."""
         ...
+
+
+def require_support(items: Tensor, fits: Tensor, wanted: str, otherwise: str, advice: str) -> None:
+    """Refuse items with values that do not fit.
+
+    Raises:
+        SupportError: Naming their number and the first.
+    """
+    if not bool(fits.all()):
+        strange = items[~fits]
+        raise SupportError(
+            f"{wanted}, but {strange.numel()} of {items.numel()} values {otherwise}, the first "
+            f"{strange[0].item():g}; {advice}"
+        )
 
 
 def halves(parameters: Tensor) -> tuple[Tensor, Tensor]:
-    """The first and the second parameter of every value; slices, where `chunk` would export as Split."""
+    """Return the first and the second parameter of every value, as slices: `chunk` would export as Split."""
     size = parameters.shape[1] // 2
     return parameters[:, :size], parameters[:, size:]
 
 
 def in_lanes(function: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:
-    """function(values) for a logarithm or softplus of (B, ...), elementwise, in whole vectors row by row.
+    """Apply a logarithm or softplus to values (B, ...) in whole vectors, row by row.
 
-    ONNX Runtime computes what is left over at the end of a tensor, less than a vector, by other code with
-    other last digits, so that an item's score would depend on its place in the batch.
+    ONNX Runtime computes the rest of a tensor that does not fill a vector by other code, with other last
+    digits, so an item's score would depend on its place in the batch.
     """
     missing = -math.prod(values.shape[1:]) % _LANES
     if not missing:
@@ -90,19 +104,18 @@ def in_lanes(function: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:
 
 
 def item_sum(values: Tensor) -> Tensor:
-    """The sum over the last axis, as a product with ones.
+    """Sum over the last axis, as a product with ones.
 
-    ONNX Runtime's ReduceSum adds in an order that depends on how a row lies in memory, so that an item's
-    score would depend on its place in the batch; its matrix product does not.
+    ONNX Runtime's ReduceSum adds in an order that depends on how a row lies in memory, so an item's score
+    would depend on its place in the batch; its matrix product does not.
     """
     return values @ values.new_ones(values.shape[-1])
 
 
 def squashed(values: Tensor, lowest: float, highest: float) -> Tensor:
-    """Values brought smoothly into (lowest, highest): v / (1 + |v|), made of operations that round exactly.
+    """Squash values smoothly into (lowest, highest): v / (1 + |v|), of operations that round exactly.
 
-    Runtimes approximate a hyperbolic tangent each in its own way, by as much as tells on a log-scale; and
-    its gradient vanishes sooner.
+    A hyperbolic tangent differs between runtimes, enough to matter on a log scale, and saturates sooner.
     """
     half = (highest - lowest) / 2
     return lowest + half + values / (1 + values.abs() / half)

@@ -1,4 +1,4 @@
-"""The likelihood of pictures with 8 bits a channel: a logistic distribution cut into 256 levels."""
+"""The likelihood of pictures with 8 bits per channel: a logistic distribution over 256 levels."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from torch.nn import functional as F
 
 from service.format.manifest import Support
 from training.models.likelihoods.bernoulli import log_sinhc_half
-from training.models.likelihoods.likelihood import SupportError, halves, in_lanes, item_sum, squashed
+from training.models.likelihoods.likelihood import Likelihood, halves, in_lanes, require_support, squashed
 
 _STEPS = 255
 _LEVEL = 1 / _STEPS
 """Distance between two neighbouring levels of grey."""
 _LOCATIONS = (-1.0, 2.0)
-"""Beyond 0 and 1 so that black and white can have all of the mass."""
+"""The range of locations; it exceeds [0, 1] so that black and white can have all of the mass."""
 _LOG_SCALES = (math.log(0.5 * _LEVEL), 0.0)
-"""From half a level, where one level has up to 46% of the mass, to as wide as the whole range. A narrower
-scale would magnify the last digits of a location, which differ between processors, even more."""
+"""The range of log-scales: from half a level, where one level has up to 46% of the mass, to the whole range.
+A narrower scale would magnify the last digits of a location, which differ between processors, even more."""
 _BEST_INSIDE = math.log(math.tanh(_LEVEL / math.exp(_LOG_SCALES[0]) / 4))
 _NEAR = 1e-3
-"""How far from a level, in levels, a value may be for float32's sake."""
+"""The largest distance from a level, in levels, that counts as rounding of float32."""
 
 
 def nearest_levels(items: Tensor) -> Tensor:
-    """Values in [0, 1] as the nearest of the 256 levels, as they would be saved as PNG."""
+    """Round values in [0, 1] to the nearest of the 256 levels, as a PNG would store them."""
     return torch.round(items * _STEPS) / _STEPS
 
 
-class DiscretisedLogistic:
+class DiscretisedLogistic(Likelihood):
     """Independent values k / 255, k = 0 .. 255, each with the mass of a logistic distribution around it.
 
     P(k) = F((k + 1/2) / 255) - F((k - 1/2) / 255), where the outermost levels take the tails and F is the
@@ -44,42 +44,30 @@ class DiscretisedLogistic:
     parameters_per_value = 2
 
     def bounded(self, outputs: Tensor) -> Tensor:
-        """Locations in (-1, 2), then log-scales from half a level to the whole range."""
+        """Return locations in (-1, 2), then log-scales from half a level to the whole range."""
         location, log_scale = halves(outputs)
         return torch.cat([squashed(location, *_LOCATIONS), squashed(log_scale, *_LOG_SCALES)], dim=1)
 
     def check_support(self, items: Tensor) -> None:
-        """Refuse values that are no multiple of 1/255 in [0, 1].
-
-        Raises:
-            SupportError: Some value is none.
-        """
+        """Refuse values that are not multiples of 1/255 in [0, 1]."""
         levels = items.double() * _STEPS
         fits = (items >= 0) & (items <= 1) & ((levels - levels.round()).abs() <= _NEAR)
-        if not bool(fits.all()):
-            strange = items[~fits]
-            raise SupportError(
-                f"the discretised logistic likelihood scores the 256 levels 0, 1/255 .. 1, but "
-                f"{strange.numel()} of {items.numel()} values are others, the first {strange[0].item():g}; "
-                "use data of 8 bits, or the likelihood 'continuous-bernoulli'"
-            )
-
-    def log_prob(self, parameters: Tensor, items: Tensor) -> Tensor:
-        """(B,) nats, a log-probability of the nearest levels."""
-        return item_sum(self.value_log_prob(parameters, items).flatten(1))
+        wanted = "the discretised logistic likelihood scores the 256 levels 0, 1/255 .. 1"
+        advice = "use data of 8 bits, or the likelihood 'continuous-bernoulli'"
+        require_support(items, fits, wanted, "are others", advice)
 
     def value_log_prob(self, parameters: Tensor, items: Tensor) -> Tensor:
-        """The log-probability of the level nearest to each value.
+        """Return the log-probability of the level nearest to each value.
 
-        With a and b the standardised upper and lower edge, log(F(a) - F(b)) = log F(a) + log F(-b) +
-        log(1 - e^(b - a)), in which nothing cancels; at the outermost levels one edge is infinite.
+        With a and b the standardised upper and lower edge, log(F(a) - F(b)) = log F(a) + log F(-b) + log(1 -
+        e^(b - a)), in which nothing cancels; at the outermost levels one edge is infinite.
         """
         location, log_scale = halves(parameters)
         levels = torch.round(items * _STEPS)
         centred, inverse_scale = levels * _LEVEL - location, torch.exp(-log_scale)
         below_upper = in_lanes(F.softplus, -(centred + 0.5 * _LEVEL) * inverse_scale)
         above_lower = in_lanes(F.softplus, (centred - 0.5 * _LEVEL) * inverse_scale)
-        # log(1 - e^-y) = log y - y/2 + log(sinh(y/2) / (y/2)), exact for small y as well.
+        # log(1 - e^-y) = log y - y/2 + log(sinh(y/2) / (y/2)), exact for small y as well
         width = _LEVEL * inverse_scale
         both_edges = math.log(_LEVEL) - log_scale - 0.5 * width + log_sinhc_half(width)
         zero = torch.zeros_like(centred)
@@ -89,7 +77,7 @@ class DiscretisedLogistic:
         return edges - inside
 
     def best_log_prob(self, items: Tensor) -> Tensor:
-        """0 for black and white, which may have all of the mass; log 0.46 for a level between them.
+        """Return 0 for black and white, which may have all of the mass; log 0.46 for a level between them.
 
         There the narrowest logistic lies on the level: F(w/2) - F(-w/2) = tanh(w/4), w its width in scales.
         """
@@ -98,7 +86,7 @@ class DiscretisedLogistic:
         return torch.where(black, zero, torch.where(white, zero, _BEST_INSIDE))
 
     def mean(self, parameters: Tensor) -> Tensor:
-        """The mean of the logistic, its tails moved to 0 and 1: that of the levels within 0.023 levels."""
+        """Return the mean of the logistic, tails moved to 0 and 1; it is exact within 0.023 levels."""
         location, log_scale = halves(parameters)
         scale, inverse_scale = torch.exp(log_scale), torch.exp(-log_scale)
         # E = integral of 1 - F(t) over [0, 1]; float32 may round it to above 1
@@ -107,12 +95,8 @@ class DiscretisedLogistic:
         )
         return (scale * (above_black - above_white)).clamp(0, 1)
 
-    def residual(self, parameters: Tensor, items: Tensor) -> Tensor:
-        """Pixels less their mean."""
-        return items - self.mean(parameters)
-
     def draw(self, parameters: Tensor, uniforms: Tensor) -> Tensor:
-        """The level nearest to the logistic's inverse distribution function at the uniforms."""
+        """Return the level nearest to the logistic's inverse distribution function at the uniforms."""
         location, log_scale = halves(parameters)
         log_odds = in_lanes(torch.log, uniforms) - in_lanes(torch.log, 1 - uniforms)
         values = location + torch.exp(log_scale) * log_odds

@@ -13,14 +13,13 @@ from service.format.manifest import Column, Support, column_places
 from training.models.likelihoods.likelihood import SupportError, halves, in_lanes, item_sum, squashed
 
 _LOG_SCALE_BOUND = 4.0
-"""Scales from 0.018 to 55 standard deviations of a column: a density must not grow for ever at a value that
-many rows share."""
+"""The bound of log-scales: scales from 0.018 to 55 standard deviations of a column. Without it the density
+would grow for ever at a value that many rows share."""
 _LOGIT_BOUND = 20.0
 _FURTHEST = 1e6
-"""Standard deviations beyond which a number, or a location, counts as that far: float32 could not square the
-distance."""
+"""The largest number of standard deviations; float32 could not square a larger distance."""
 _SMALLEST_UNIFORM = 2.0**-24
-"""As far from 0 as float32 can come to 1."""
+"""The least uniform: its distance from 0 is that of the largest float32 below 1 from 1."""
 
 
 class GaussianTable(nn.Module):
@@ -52,7 +51,7 @@ class GaussianTable(nn.Module):
         self._columns = tuple(columns)
         self.register_buffer("shift", shift.clone())
         self.register_buffer("scale", scale.clone())
-        # (F, F), 1 where two features are of one column: products with it are sums over a column.
+        # (F, F), 1 if two features belong to one column: products with it are sums over a column
         same = (column_of[:, None] == column_of[None]).astype(np.float32)
         earlier = np.triu(same, 1)
         fixed = {
@@ -66,7 +65,7 @@ class GaussianTable(nn.Module):
             self.register_buffer(name, torch.from_numpy(values.astype(np.float32)), persistent=False)
 
     def bounded(self, outputs: Tensor) -> Tensor:
-        """Log-scales in (-4, 4), logits in (-20, 20), locations as they are up to a million."""
+        """Return log-scales in (-4, 4), logits in (-20, 20), and locations up to a million."""
         location, log_scale = halves(outputs)
         logits = squashed(location, -_LOGIT_BOUND, _LOGIT_BOUND)
         location = self._each(location.clamp(-_FURTHEST, _FURTHEST), logits)
@@ -92,11 +91,11 @@ class GaussianTable(nn.Module):
                 )
 
     def log_prob(self, parameters: Tensor, items: Tensor) -> Tensor:
-        """(B,) nats: log densities of the raw numbers plus log probabilities of the categories."""
+        """Return log densities of the raw numbers plus log probabilities of the categories, (B,) nats."""
         return item_sum(self.value_log_prob(parameters, items))
 
     def value_log_prob(self, parameters: Tensor, items: Tensor) -> Tensor:
-        """The log density of each raw number; the log probability of a category at the 1 that it is."""
+        """Return the log density of each raw number, and the log probability of a category at its feature."""
         location, log_scale = halves(parameters)
         gaps = (self._standardised(items) - location) * torch.exp(-log_scale)
         numbers = -0.5 * gaps * gaps - log_scale - torch.log(self.scale) - 0.5 * math.log(2 * math.pi)
@@ -104,29 +103,28 @@ class GaussianTable(nn.Module):
         return self._each(numbers, items * log_probability)
 
     def best_log_prob(self, _items: Tensor) -> None:
-        """None: the narrower its Gaussian, the likelier a number, whatever number it is."""
+        """Return None: the density of a number has no maximum but for the bound of its scale."""
         return
 
     def mean(self, parameters: Tensor) -> Tensor:
-        """The expected raw numbers, and the probability of each category."""
+        """Return the expected raw numbers, and the probability of each category."""
         location, _ = halves(parameters)
         numbers = self.shift + self.scale * location
         return self._each(numbers, self._probabilities(location))
 
     def residual(self, parameters: Tensor, items: Tensor) -> Tensor:
-        """Numbers less their mean, in standard deviations of their columns; categories less their chance."""
+        """Return numbers minus their mean, in standard deviations, and categories minus their probability."""
         location, _ = halves(parameters)
         return self._each(self._standardised(items) - location, items - self._probabilities(location))
 
     def draw(self, parameters: Tensor, uniforms: Tensor) -> Tensor:
-        """Raw numbers by the inverse normal distribution function, categories one-hot.
+        """Draw raw numbers by the inverse normal distribution function, and categories one-hot.
 
-        A category is the one in whose share of (0, 1) the uniform of its column's first feature falls.
+        The uniform of a column's first feature selects the category in whose share of (0, 1) it lies.
         """
         location, log_scale = halves(parameters)
         numbers = self.shift + self.scale * (location + torch.exp(log_scale) * normal_quantile(uniforms))
-        # How many shares of the column have begun: exactly one category has that place, however the sums
-        # of probabilities were rounded.
+        # shares that have begun: exactly one category has that place, however sums are rounded
         begun = (uniforms @ self._from_first >= self._probabilities(location) @ self._earlier).to(
             uniforms.dtype
         )
@@ -137,13 +135,14 @@ class GaussianTable(nn.Module):
         return ((items - self.shift) / self.scale).clamp(-_FURTHEST, _FURTHEST)
 
     def _each(self, numbers: Tensor, categories: Tensor) -> Tensor:
-        """The former at the features of numbers, the latter at those of categories; both finite."""
+        """Take `numbers` at features of numbers and `categories` at the others; both must be finite."""
         return self._is_number * numbers + (1 - self._is_number) * categories
 
     def _probabilities(self, location: Tensor) -> Tensor:
-        """(B, F): of each category within its column; 1 for numbers, whose locations no exponential can take.
+        """Return probabilities of categories within their columns, (B, F), and 1 for numbers.
 
-        A quotient of e^logit and a sum that holds it is never above 1, and so its logarithm never above 0.
+        A quotient of e^logit and a sum that includes it is never above 1, so its logarithm is never above 0.
+        A number's location is left out, because its exponential may overflow.
         """
         weights = torch.exp((1 - self._is_number) * location)
         probabilities: Tensor = weights / (weights @ self._same)
@@ -151,7 +150,7 @@ class GaussianTable(nn.Module):
 
 
 def normal_quantile(uniforms: Tensor) -> Tensor:
-    """The inverse normal distribution function at (B, F), made of operators that every runtime has.
+    """Return the inverse normal distribution function at (B, F), made of operators that every runtime has.
 
     Uniforms outside [2^-24, 1 - 2^-24] count as the nearer end, 5.3 standard deviations from the mean.
     Source: Giles 2011, "Approximating the erfinv function", GPU Computing Gems vol. 2, table 1 (single
@@ -179,7 +178,7 @@ _TAIL = (
 
 
 def _polynomial(values: Tensor, coefficients: Sequence[float]) -> Tensor:
-    """Horner's scheme, the highest power first."""
+    """Evaluate a polynomial by Horner's scheme, the highest power first."""
     result = torch.full_like(values, coefficients[0])
     for coefficient in coefficients[1:]:
         result = coefficient + result * values

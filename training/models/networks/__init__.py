@@ -15,11 +15,8 @@ from training.models.networks.scaling import Standardise, Unstandardise
 from training.options import NetworkOptions
 
 __all__ = [
-    "ConvolutionalDecoder",
-    "ConvolutionalEncoder",
     "DenseDecoder",
     "DenseEncoder",
-    "Fourier",
     "NetworkError",
     "Standardise",
     "Unstandardise",
@@ -36,7 +33,7 @@ def make_encoder(
     """Make the network items (B, *item_shape) -> (B, outputs).
 
     Raises:
-        NetworkError: The items are no pictures, or cannot be halved so often.
+        NetworkError: The items are not pictures, or cannot be halved so often.
     """
     if options.kind == "convolutional":
         return ConvolutionalEncoder(item_shape, options.channels, options.hidden, outputs)
@@ -53,5 +50,5 @@ def make_decoder(options: NetworkOptions, outputs: tuple[int, ...]) -> nn.Module
 
 
 def parameter_count(network: nn.Module) -> int:
-    """Number of parameters."""
+    """Return the number of parameters."""
     return sum(parameter.numel() for parameter in network.parameters())

@@ -1,8 +1,8 @@
 """Convolutional networks without normalisation layers, so that a row never depends on its batch-mates.
 
-Down and up go by 4x4 kernels with stride 2: the kernel is a multiple of the stride, hence no checkerboards.
-Source: Radford et al. 2016, arXiv:1511.06434, section 3; Odena et al. 2016, "Deconvolution and checkerboard
-artifacts".
+Each layer halves or doubles the size with 4x4 kernels and stride 2; the kernel is a multiple of the stride,
+so there are no checkerboard artifacts. Source: Radford et al. 2016, arXiv:1511.06434, section 3; Odena et al.
+2016, "Deconvolution and checkerboard artifacts".
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import itertools
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from training.models.networks.dense import SLOPE, dense_layers
+from training.models.networks.dense import SLOPE, Network, dense_layers
 
 
 class NetworkError(ValueError):
@@ -32,7 +32,7 @@ def _inner_size(item_shape: tuple[int, ...], halvings: int) -> tuple[int, int]:
 
 
 def _channels_last(layers: Sequence[nn.Module]) -> nn.Sequential:
-    """The layers in sequence, kernels laid out as the CPU convolves fastest (a third less time)."""
+    """Return the layers in sequence, kernels in the layout that CPUs convolve fastest (a third less time)."""
     joined = nn.Sequential(*layers)
     for parameter in joined.parameters():
         if parameter.dim() == 4:
@@ -40,51 +40,33 @@ def _channels_last(layers: Sequence[nn.Module]) -> nn.Sequential:
     return joined
 
 
-class ConvolutionalEncoder(nn.Module):
+class ConvolutionalEncoder(Network):
     """Items (B, C, H, W) -> (B, F): stride-2 convolutions, then dense layers."""
 
     def __init__(
         self, item_shape: tuple[int, ...], channels: Sequence[int], hidden: Sequence[int], outputs: int
     ) -> None:
-        super().__init__()
         height, width = _inner_size(item_shape, len(channels))
         layers: list[nn.Module] = []
         for before, after in itertools.pairwise((item_shape[0], *channels)):
             layers += [nn.Conv2d(before, after, kernel_size=4, stride=2, padding=1), nn.LeakyReLU(SLOPE)]
         widths = (channels[-1] * height * width, *hidden)
         layers += [nn.Flatten(), *dense_layers(widths, gated=False), nn.Linear(widths[-1], outputs)]
-        self.layers = _channels_last(layers)
-
-    def features(self, items: Tensor) -> Tensor:
-        """What the last hidden layer makes of items (B, C, H, W): (B, its width)."""
-        features: Tensor = self.layers[:-1](items)
-        return features
-
-    def forward(self, items: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, F)."""
-        outputs: Tensor = self.layers(items)
-        return outputs
+        super().__init__(_channels_last(layers))
 
 
-class ConvolutionalDecoder(nn.Module):
+class ConvolutionalDecoder(Network):
     """Latents (B, D) -> (B, C, H, W), unbounded: dense layers, then stride-2 transposed convolutions."""
 
     def __init__(
         self, latent: int, item_shape: tuple[int, ...], channels: Sequence[int], hidden: Sequence[int]
     ) -> None:
-        super().__init__()
         height, width = _inner_size(item_shape, len(channels))
-        inner = (channels[-1], height, width)
         layers = dense_layers((latent, *reversed(hidden), channels[-1] * height * width), gated=False)
-        layers.append(nn.Unflatten(1, inner))
+        layers.append(nn.Unflatten(1, (channels[-1], height, width)))
         for before, after in itertools.pairwise((*reversed(channels), item_shape[0])):
             layers += [
                 nn.ConvTranspose2d(before, after, kernel_size=4, stride=2, padding=1),
                 nn.LeakyReLU(SLOPE),
             ]
-        self.layers = _channels_last(layers[:-1])
-
-    def forward(self, latents: Tensor) -> Tensor:
-        """(B, D) -> (B, C, H, W)."""
-        items: Tensor = self.layers(latents)
-        return items
+        super().__init__(_channels_last(layers[:-1]))

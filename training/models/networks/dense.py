@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 SLOPE = 0.2
-"""Slope of the leaky rectifiers on the negative side: gradients never vanish entirely."""
+"""Slope of the leaky rectifiers on the negative side, where a gradient of 0 would stop learning."""
 
 
 class GatedLinear(nn.Module):
@@ -19,7 +19,7 @@ class GatedLinear(nn.Module):
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         self.linear = nn.Linear(inputs, 2 * outputs)
-        # Half of the signal passes a gate at rest, which the usual initialisation would let fade.
+        # the default initialisation is too small: a gate at rest halves the signal
         nn.init.xavier_normal_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)
         self._outputs = outputs
@@ -31,8 +31,26 @@ class GatedLinear(nn.Module):
         return gated
 
 
+class Network(nn.Module):
+    """Layers in sequence, the last of which is linear."""
+
+    def __init__(self, layers: nn.Sequential) -> None:
+        super().__init__()
+        self.layers = layers
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Apply the layers to values (B, ...)."""
+        outputs: Tensor = self.layers(values)
+        return outputs
+
+    def features(self, values: Tensor) -> Tensor:
+        """Return the last hidden layer for values (B, ...)."""
+        features: Tensor = self.layers[:-1](values)
+        return features
+
+
 def dense_layers(widths: Sequence[int], gated: bool) -> list[nn.Module]:
-    """Layers between the widths: gated ones, or linear ones each followed by a leaky rectifier."""
+    """Make layers between the widths: gated ones, or linear ones each followed by a leaky rectifier."""
     layers: list[nn.Module] = []
     for before, after in itertools.pairwise(widths):
         if gated:
@@ -43,9 +61,9 @@ def dense_layers(widths: Sequence[int], gated: bool) -> list[nn.Module]:
 
 
 def initialise_orthogonally(network: nn.Module) -> None:
-    """Give linear layers orthogonal weights that keep a signal's size, and no biases.
+    """Give linear layers orthogonal weights that keep a signal's size, and zero biases.
 
-    Without it nothing passes through many leaky rectifiers at the start. Source: Saxe et al. 2014,
+    Otherwise the signal vanishes in many leaky rectifiers at the start. Source: Saxe et al. 2014,
     arXiv:1312.6120, section 3; the gain: He et al. 2015, arXiv:1502.01852, equation 15.
     """
     for layer in network.modules():
@@ -55,7 +73,7 @@ def initialise_orthogonally(network: nn.Module) -> None:
 
 
 class Fourier(nn.Module):
-    """Rows x (B, F) with the sines and cosines of every value at N frequencies: (B, F (1 + 2 N)).
+    """Adds the sines and cosines of every value at N frequencies to rows: (B, F) -> (B, F (1 + 2 N)).
 
     Source: Mildenhall et al. 2020, "NeRF", arXiv:2003.08934, section 5.1.
     """
@@ -64,7 +82,7 @@ class Fourier(nn.Module):
     """(N,), radians per unit."""
 
     def __init__(self, count: int, lowest: float, highest: float) -> None:
-        """See each value at `count` frequencies between those two, evenly on a log-scale."""
+        """Use `count` frequencies from `lowest` to `highest` radians per unit, even on a log scale."""
         super().__init__()
         self.register_buffer("frequencies", torch.logspace(math.log10(lowest), math.log10(highest), count))
 
@@ -74,48 +92,27 @@ class Fourier(nn.Module):
         return torch.cat([rows, torch.sin(phases), torch.cos(phases)], dim=1)
 
     def width(self, values: int) -> int:
-        """How many numbers it makes of so many values."""
+        """Return the number of outputs for so many values."""
         return values * (1 + 2 * len(self.frequencies))
 
 
-class DenseEncoder(nn.Module):
+class DenseEncoder(Network):
     """Items (B, ...) -> (B, F)."""
 
     def __init__(
         self, inputs: int, hidden: Sequence[int], outputs: int, gated: bool, fourier: Fourier | None = None
     ) -> None:
-        """Make a network of `inputs` values an item, which `fourier`, if given, adds its features to."""
-        super().__init__()
+        """Make a network of `inputs` values per item, to which `fourier`, if given, adds features."""
         seen = [] if fourier is None else [fourier]
         widths = (inputs if fourier is None else fourier.width(inputs), *hidden)
-        self.layers = nn.Sequential(
-            nn.Flatten(), *seen, *dense_layers(widths, gated), nn.Linear(widths[-1], outputs)
-        )
-
-    def features(self, items: Tensor) -> Tensor:
-        """What the last hidden layer makes of items (B, ...): (B, its width)."""
-        features: Tensor = self.layers[:-1](items)
-        return features
-
-    def forward(self, items: Tensor) -> Tensor:
-        """(B, ...) -> (B, F)."""
-        outputs: Tensor = self.layers(items)
-        return outputs
+        layers = [*seen, *dense_layers(widths, gated), nn.Linear(widths[-1], outputs)]
+        super().__init__(nn.Sequential(nn.Flatten(), *layers))
 
 
-class DenseDecoder(nn.Module):
+class DenseDecoder(Network):
     """Latents (B, D) -> (B, *item_shape), unbounded."""
 
     def __init__(self, latent: int, item_shape: tuple[int, ...], hidden: Sequence[int], gated: bool) -> None:
-        super().__init__()
         widths = (latent, *reversed(hidden))
-        self.layers = nn.Sequential(
-            *dense_layers(widths, gated),
-            nn.Linear(widths[-1], math.prod(item_shape)),
-            nn.Unflatten(1, item_shape),
-        )
-
-    def forward(self, latents: Tensor) -> Tensor:
-        """(B, D) -> (B, *item_shape)."""
-        items: Tensor = self.layers(latents)
-        return items
+        layers = [*dense_layers(widths, gated), nn.Linear(widths[-1], math.prod(item_shape))]
+        super().__init__(nn.Sequential(*layers, nn.Unflatten(1, item_shape)))

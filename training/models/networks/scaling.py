@@ -1,4 +1,4 @@
-"""Numbers in their own units into standard deviations, and back, inside the networks.
+"""Standardisation of items in their own units, and its inverse, inside the networks.
 
 Shapes: B rows, F features.
 """
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from training.data import Scaling
 
 _FURTHEST = 1e3
-"""Standard deviations at which networks stop telling numbers apart."""
+"""The largest standardised value that networks see."""
 
 
 class _Scaled(nn.Module):
@@ -25,7 +25,7 @@ class _Scaled(nn.Module):
 
 
 class Standardise(_Scaled):
-    """Brings features to mean 0 and standard deviation 1, within +- 1000."""
+    """Scales features to mean 0 and standard deviation 1, clamped to +- 1000."""
 
     def forward(self, items: Tensor) -> Tensor:
         """(B, F) -> (B, F)."""
@@ -33,7 +33,7 @@ class Standardise(_Scaled):
 
 
 class Unstandardise(_Scaled):
-    """Brings standardised features back into their own units."""
+    """Scales standardised features back to their own units."""
 
     def forward(self, outputs: Tensor) -> Tensor:
         """(B, F) -> (B, F)."""

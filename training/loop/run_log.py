@@ -1,4 +1,4 @@
-"""What a run writes down: means of its terms as JSON lines, and grids of samples."""
+"""The log of a run: means of its terms as JSON lines, and grids of samples."""
 
 from __future__ import annotations
 
@@ -17,20 +17,22 @@ from training.data.png import write_grid
 
 METRICS, SAMPLES = "metrics.jsonl", "samples"
 """Names of the log and of the folder of sample grids inside a run's folder."""
+VALIDATION = "validation_"
+"""Prefix of the names of validation figures in the log."""
 
 
-class Journal:
-    """`metrics.jsonl` and `samples/` in a run's folder. Call `begin` before the first step."""
+class RunLog:
+    """Writes `metrics.jsonl` and `samples/` in a run's folder. Call `begin` before the first step."""
 
     def __init__(self, folder: Path) -> None:
         self._metrics, self._samples = folder / METRICS, folder / SAMPLES
         self._values: defaultdict[str, list[float]] = defaultdict(list)
         self._items, self._since = 0, time.monotonic()
         self.latest = ""
-        """The means last written, as text for a person."""
+        """The last written means, as text for a person."""
 
     def begin(self, step: int) -> None:
-        """Make the folder, and drop lines that a run resumed at `step` will write again."""
+        """Make the folder, and remove lines that a run resumed at `step` will write again."""
         self._samples.mkdir(parents=True, exist_ok=True)
         lines = self._metrics.read_text(encoding="utf-8").splitlines() if self._metrics.exists() else []
         partial = self._metrics.with_suffix(".partial")
@@ -39,7 +41,7 @@ class Journal:
         self._since = time.monotonic()
 
     def add(self, values: Mapping[str, float], items: int) -> None:
-        """Count one step's values, and how many items it has seen."""
+        """Add one step's values and its number of items."""
         for name, value in values.items():
             self._values[name].append(value)
         self._items += items
@@ -47,8 +49,7 @@ class Journal:
     def write_means(self, step: int, learning_rate: float) -> None:
         """Write the means since the last call, and the speed in items per second."""
         means = {name: sum(values) / len(values) for name, values in self._values.items()}
-        seconds = max(time.monotonic() - self._since, 1e-9)
-        speed = round(self._items / seconds, 1)
+        speed = round(self._items / max(time.monotonic() - self._since, 1e-9), 1)
         self._write({"step": step, "learning_rate": learning_rate, "images_per_second": speed, **means})
         self.latest = "  ".join(f"{name} {mean:.4g}" for name, mean in means.items() if "norm" not in name)
         self._values.clear()
@@ -56,7 +57,7 @@ class Journal:
 
     def write_validation(self, step: int, figures: Mapping[str, Tensor], samples: Tensor) -> None:
         """Write the means of per-item figures, and a grid of samples (N, *item) if they are pictures."""
-        self._write({"step": step, **{f"validation_{name}": v.mean().item() for name, v in figures.items()}})
+        self._write({"step": step, **{VALIDATION + name: v.mean().item() for name, v in figures.items()}})
         if is_picture(samples.shape[1:]):
             write_grid(self._samples / f"step-{step:08d}.png", samples.numpy())
 
@@ -66,7 +67,7 @@ class Journal:
 
 
 def _step_of(line: str) -> float:
-    """The step of a line; infinity for one that a crash left half written."""
+    """Return the step of a line; infinity for one that a crash left incomplete."""
     try:
         return float(json.loads(line)["step"])
     except ValueError:
