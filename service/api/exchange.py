@@ -104,14 +104,14 @@ class Exchange:
         """Add the headers that name the version, also to an error."""
         self._always += headers
 
-    def time(self, timing: Timing) -> None:
+    def add_timing(self, timing: Timing) -> None:
         """Add the header `server-timing`, in milliseconds of a lane."""
         queue, compute = timing.queue_seconds * 1e3, timing.compute_seconds * 1e3
         if self.trace is not None:
             self.trace.made = time.time_ns()
         self._added.append((b"server-timing", b"queue;dur=%.3f, compute;dur=%.3f" % (queue, compute)))
 
-    def add(self, name: bytes, value: bytes) -> None:
+    def add_header(self, name: bytes, value: bytes) -> None:
         """Add a header to the answer. An error drops it: errors are never cached."""
         self._added.append((name, value))
 
@@ -165,7 +165,7 @@ class Exchange:
             (b"content-length", b"%d" % answer.length),
         ]
         whole = answer.body if isinstance(answer.body, bytes) else None
-        if whole is not None and self._wrote(headers, whole):
+        if whole is not None and self._write_whole(headers, whole):
             return
         await self.send({"type": "http.response.start", "status": 200, "headers": headers})
         if whole is not None:
@@ -177,7 +177,7 @@ class Exchange:
                 await self._send_parts(piece, last=False)
         await self._send({"type": "http.response.body", "body": b""})
 
-    def _wrote(self, headers: Headers, body: bytes) -> bool:
+    def _write_whole(self, headers: Headers, body: bytes) -> bool:
         """Write a small answer without ASGI messages, if the server can. Return True if it is written."""
         write: WriteWhole | None = self.scope.get(WHOLE)
         if write is None or len(body) > PART_BYTES or not self._body_is_read:

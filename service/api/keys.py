@@ -12,7 +12,7 @@ from typing import Final
 
 from service.errors import InvalidKeys, KeyMissing, KeyUnknown
 
-_LOOK_SECONDS: Final = 5.0
+_CHECK_SECONDS: Final = 5.0
 """Interval between checks of the file: a removed key is valid for at most this long."""
 _KEY: Final = re.compile(r"[\x21-\x7e]{16,256}")
 _BEARER: Final = "bearer "
@@ -37,9 +37,9 @@ class Keys:
     def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
         self._path = path
         self._clock = clock
-        self._seen = _state(path)
+        self._seen = _fingerprint(path)
         self._digests = _read(path)
-        self._looked_at = clock()
+        self._checked_at = clock()
 
     def check(self, authorization: str, api_key: str) -> None:
         """Check that one of these two headers of a request holds a valid key.
@@ -55,18 +55,18 @@ class Keys:
                 "a key is needed: send it as `Authorization: Bearer KEY` or as `x-api-key: KEY`; whoever "
                 "runs the service gives keys out"
             )
-        self._look()
+        self._reload_if_changed()
         # the time of comparing digests says nothing about the keys
         if _digest(given) not in self._digests:
             raise KeyUnknown("the key is not, or no longer, one of those that are taken")
 
-    def _look(self) -> None:
+    def _reload_if_changed(self) -> None:
         now = self._clock()
-        if now - self._looked_at < _LOOK_SECONDS:
+        if now - self._checked_at < _CHECK_SECONDS:
             return
-        self._looked_at = now
+        self._checked_at = now
         try:
-            state = _state(self._path)
+            state = _fingerprint(self._path)
             if state == self._seen:
                 return
             self._seen = state
@@ -81,7 +81,7 @@ def _digest(key: str) -> bytes:
     return hashlib.sha256(key.encode()).digest()
 
 
-def _state(path: Path) -> tuple[int, int, int] | None:
+def _fingerprint(path: Path) -> tuple[int, int, int] | None:
     """Return values that change with the file; None if it is not there, which `_read` reports."""
     try:
         status = path.stat()

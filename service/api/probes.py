@@ -49,7 +49,7 @@ def probes_router(registry: Registry, metrics: Metrics, lifecycle: Lifecycle) ->
     @router.head("/readyz", include_in_schema=False)
     @router.get("/readyz", operation_id="readyz", responses={503: {"model": Health}})
     async def readyz(response: Response) -> Health:
-        """Answer 200 once every version is loaded, warmed up and tested, until the process is to stop."""
+        """Answer 200 once every version is loaded, warmed up and tested; 503 before, and while stopping."""
         if registry.ready and not lifecycle.draining:
             return Health(status="ready")
         response.status_code = 503

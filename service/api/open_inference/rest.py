@@ -144,7 +144,7 @@ class OpenInference:
                 return await _encoded(whole, exchange.header(b"accept-encoding"))
 
             answer = await self.plane.infer(loaded, model, timing, read, write)
-        exchange.time(timing)
+        exchange.add_timing(timing)
         return answer
 
 

@@ -26,7 +26,7 @@ from service.settings import Settings
 
 _WINDOW_BITS: Final = {"gzip": 31, "deflate": 15}
 _BESIDE_THE_LOOP_BYTES: Final = 2**16
-"""Larger answers are compressed in a thread; zlib lets go of the interpreter."""
+"""Larger answers are compressed in a thread; zlib releases the GIL."""
 _FASTEST: Final = 1
 """Floats hardly become smaller by more effort."""
 

@@ -12,7 +12,6 @@ from service.errors import LimitExceeded, Unfit
 from service.format.manifest import UNITS, Bound, Manifest, ScoreDefaults, Statistic
 from service.numerics.calibration import Correction
 from service.numerics.noise import Floats
-from service.settings import Settings
 
 _BOUNDS: Final[tuple[Statistic, ...]] = get_args(Bound)
 # for versions without defaults
@@ -22,7 +21,7 @@ _ALPHA: Final = 0.01
 
 
 class ScoreOptions(Body):
-    """Options of scoring. The model's manifest has the values of those left out."""
+    """Options of scoring. Those left out have the values in the model's manifest."""
 
     statistic: Statistic | None = None
     """The statistic behind `surprise`: the negative of a bound on log p(x), or `corrected` or `path`, which
@@ -52,10 +51,9 @@ async def score(call: Call[ScoreOptions]) -> Result:
             p-values to correct.
         LimitExceeded: too many draws, or an alpha below what the calibration can resolve.
     """
-    items, options, scorer = call.items(), call.options, call.loaded.scorer
-    how = _checked(call)
-    maps = {"map": await call.loaded.surprise_map(items, call.timing)} if options.map else {}
-    scores = await scorer.score(items, how, call.timing, options.correction)
+    items, options, how = call.items(), call.options, _checked(call)
+    maps = {"map": await surprise_map(call)} if options.map else {}
+    scores = await call.loaded.scorer.score(items, how, call.timing, options.correction)
     p_values, anomalies = scores.p_value, scores.anomaly
     fields = {
         "statistic": how.statistic,
@@ -75,17 +73,23 @@ async def score(call: Call[ScoreOptions]) -> Result:
 
 
 async def surprise_map(call: Call[ScoreOptions]) -> Floats:
-    """Return `score`'s map (B, *item) alone; raises what `score` raises."""
-    items = call.items()
-    _checked(call)
+    """Return the map of `score` alone, (B, *item). It raises what `score` raises, before any work."""
+    items, how = call.items(), _checked(call)
+    call.loaded.scorer.check(how, call.options.correction)
     return await call.loaded.surprise_map(items, call.timing)
 
 
 def _checked(call: Call[ScoreOptions]) -> ScoreDefaults:
-    """Return the completed options, once everything is checked that `score` may refuse."""
+    """Return the completed options. Raise LimitExceeded if there are too many draws, per item or in all."""
     how = completed(call.options, call.loaded.manifest)
-    _check_draws(how, len(call.arrays["inputs"]), call.settings)
-    call.loaded.scorer.check(how, call.options.correction)
+    draws, rows, settings = how.draws or 1, len(call.arrays["inputs"]), call.settings
+    if draws > settings.max_draws:
+        raise LimitExceeded(f"draws is {draws}, at most {settings.max_draws} are taken")
+    if rows * draws > settings.max_score_cost:
+        raise LimitExceeded(
+            f"{rows} rows of {draws} draws are {rows * draws}, over the limit of "
+            f"{settings.max_score_cost} a request; send fewer rows or ask for fewer draws"
+        )
     return how
 
 
@@ -115,15 +119,3 @@ def completed(options: ScoreOptions, manifest: Manifest) -> ScoreDefaults:
         seed=next((each for each in (options.seed, seed) if each is not None), _SEED),
         alpha=alpha,
     )
-
-
-def _check_draws(how: ScoreDefaults, rows: int, settings: Settings) -> None:
-    """Raise LimitExceeded if there are too many draws, for an item or in all."""
-    draws = how.draws or 1
-    if draws > settings.max_draws:
-        raise LimitExceeded(f"draws is {draws}, at most {settings.max_draws} are taken")
-    if rows * draws > settings.max_score_cost:
-        raise LimitExceeded(
-            f"{rows} rows of {draws} draws are {rows * draws}, over the limit of "
-            f"{settings.max_score_cost} a request; send fewer rows or ask for fewer draws"
-        )

@@ -38,7 +38,7 @@ class Catalogue(Document):
     """Every model in the models folder."""
 
     models: list[ModelSummary]
-    """The models, by name."""
+    """Each model that was found."""
 
 
 class ModelDetail(Manifest, Document):

@@ -103,7 +103,7 @@ class Handler:
                 scope.listen()
                 call = Call(loaded, options, arrays, self._settings, timing)
                 answer = await route.operation.answer(call, accepted)
-            exchange.time(timing)
+            exchange.add_timing(timing)
             await exchange.answer(answer)
             reader.meter.answered(timing.queue_seconds, answer.rows, answer.anomalies, answer.p_values)
         finally:
@@ -145,13 +145,13 @@ async def _not_modified(
     exchange: Exchange, loaded: LoadedModel, request: SampleRequest, accepted: str, *, pinned: bool
 ) -> bool:
     """Add the caching headers of a GET. If the client has the answer already, send 304 and return True."""
-    exchange.add(b"vary", b"Accept")
+    exchange.add_header(b"vary", b"Accept")
     if request.seed is None:
-        exchange.add(b"cache-control", b"no-cache")
+        exchange.add_header(b"cache-control", b"no-cache")
         return False
     tag = entity_tag(loaded, request, accepted)
-    exchange.add(b"cache-control", b"public, max-age=31536000, immutable" if pinned else b"no-cache")
-    exchange.add(b"etag", tag.encode())
+    exchange.add_header(b"cache-control", b"public, max-age=31536000, immutable" if pinned else b"no-cache")
+    exchange.add_header(b"etag", tag.encode())
     given = exchange.header(b"if-none-match").split(",")
     known = {candidate.strip().removeprefix("W/") for candidate in given}
     if tag.removeprefix("W/") not in known and "*" not in known:

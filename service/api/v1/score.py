@@ -19,7 +19,7 @@ from service.numerics.calibration import Correction
 
 
 class ScoreRequest(score.ScoreOptions):
-    """Rows of items to score, and how."""
+    """Rows of items to score, and options. Those left out have the values in the model's manifest."""
 
     inputs: Inputs
 
@@ -38,14 +38,14 @@ Anomaly = Annotated[bool | None, Field(description="True if flagged as an anomal
 
 
 class Score(Body):
-    """One item's scores by a bound, or beside one (VAE), in nats per item unless stated otherwise."""
+    """One item's scores with bounds on log p(x) (VAE), in nats per item unless stated otherwise."""
 
     elbo: float
     """The evidence lower bound: the expected log-likelihood less the KL divergence."""
     standard_error: float | None
     """The standard error of `elbo` over the draws; null for a single draw."""
     expected_log_likelihood: float
-    """The log-likelihood of the item, averaged over the draws from its posterior."""
+    """The log-likelihood of the item given its latent, averaged over draws from the posterior."""
     kl: float
     """The Kullback-Leibler divergence of the item's posterior from the prior."""
     importance_bound: float
