@@ -127,7 +127,7 @@ class Settings(BaseSettings):
     """Samples of one npy request."""
 
     max_json_count: Positive = 4_096
-    """Samples of one JSON or PNG request."""
+    """Samples or reconstructions in one JSON or PNG answer."""
 
     max_budget: Positive = 1_024
     """Proposals for each sample that is chosen by the discriminator."""

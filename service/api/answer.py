@@ -34,7 +34,7 @@ class Answer:
     p_values: Sequence[float] = ()
 
 
-async def json_in_pieces(fields: Mapping[str, Any], arrays: Mapping[str, Floats]) -> bytes:
+async def json_in_pieces(fields: Mapping[str, Any], arrays: Mapping[str, Floats | None]) -> bytes:
     """JSON of the fields and, after them, of arrays of a row or more, by turns with whatever else waits."""
     pieces = [to_json(fields)[:-1]]
     for name, array in arrays.items():
@@ -42,8 +42,10 @@ async def json_in_pieces(fields: Mapping[str, Any], arrays: Mapping[str, Floats]
     return b"".join((*pieces, b"}"))
 
 
-async def array_in_pieces(array: NDArray[Any]) -> list[bytes]:
-    """Pieces of the JSON of an array of a row or more, made by turns with whatever else waits."""
+async def array_in_pieces(array: NDArray[Any] | None) -> list[bytes]:
+    """Pieces of the JSON of an array of a row or more, or of null, made by turns with whatever else waits."""
+    if array is None:
+        return [b"null"]
     pieces = [b"["]
     rows = max(1, JSON_PIECE_VALUES * len(array) // array.size)
     for first in range(0, len(array), rows):

@@ -150,7 +150,7 @@ class DataPlane:
         self,
         found: Found,
         timing: Timing,
-        read: Callable[[Model], Request],
+        read: Callable[[Model], Awaitable[Request]],
         write: Callable[[Model, Request, InferenceAnswer], Awaitable[Written]],
     ) -> Written:
         """Reads, computes and writes one request, as its wire reads and writes; and counts it.
@@ -161,7 +161,7 @@ class DataPlane:
         loaded, model = found
         started_at = time.perf_counter()
         try:
-            request = read(model)
+            request = await read(model)
             model.check_inputs(request.arrays)
             model.check_outputs(request.outputs)
             parameters = model.parameters(request.parameters)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable
 from functools import lru_cache
@@ -11,7 +12,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from service.api.answer import JSON, Answer
-from service.api.exchange import Exchange
+from service.api.exchange import READ_ON_LOOP_BYTES, Exchange
 from service.api.keys import Keys
 from service.api.open_inference import wire
 from service.api.open_inference.model import InferenceAnswer, Model
@@ -77,7 +78,7 @@ def _read(kind: type[Document], body: bytes) -> Document:
         raise unfit(error, "the body", kind) from error
 
 
-_SMALL_BODY_BYTES: Final = 2**20
+_SMALL_BODY_BYTES: Final = 2**16
 """Of requests without tensors."""
 _HEALTH_PATHS: Final = ("/v2/health/live", "/v2/health/ready")
 """Which need no key."""
@@ -193,8 +194,11 @@ class OpenInference:
             self._metrics.body_bytes.observe(len(body))
             body = await decompressed(body, exchange.header(b"content-encoding"), limit)
 
-            def read(model: Model) -> WireRequest:
-                request = wire.read_request(model, body, json_length, settings)
+            async def read(model: Model) -> WireRequest:
+                if len(body) > READ_ON_LOOP_BYTES:
+                    request = await asyncio.to_thread(wire.read_request, model, body, json_length, settings)
+                else:
+                    request = wire.read_request(model, body, json_length, settings)
                 watch.listen(request.timeout_seconds)
                 return request
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from service.api.answer import JSON, NPY, PNG, Answer, to_json
+from service.api.answer import JSON, NPY, PNG, Answer, json_in_pieces
 from service.api.operations.options import Body, Inputs, NoOptions
+from service.api.operations.sample import check_count
 from service.api.v1.operation import Call, Operation, arrays_answer
 from service.numerics.noise import Floats
 
@@ -59,19 +60,23 @@ class ReconstructAnswer(Body):
 async def encode(call: Call[Any]) -> Answer:
     """Answers the mean and log-variance of each item's posterior; null for the variance a GAN lacks."""
     mean, log_variance = await call.loaded.encode(_array(call), call.timing)
-    body = to_json(call.identity | {"mean": mean, "log_variance": log_variance})
+    body = await json_in_pieces(call.identity, {"mean": mean, "log_variance": log_variance})
     return Answer(JSON, body, len(body), rows=len(mean))
 
 
 async def decode(call: Call[Any]) -> Answer:
     """Answers the items at the given latents."""
-    samples = await call.loaded.decode(_array(call), call.timing)
+    latents = _array(call)
+    check_count(len(latents), call.accepted, call.settings)
+    samples = await call.loaded.decode(latents, call.timing)
     return await arrays_answer(call, {"samples": samples})
 
 
 async def reconstruct(call: Call[Any]) -> Answer:
     """Answers the items decoded from their own encodings; deterministic."""
-    latents, _ = await call.loaded.encode(_array(call), call.timing)
+    inputs = _array(call)
+    check_count(len(inputs), call.accepted, call.settings)
+    latents, _ = await call.loaded.encode(inputs, call.timing)
     reconstructions = await call.loaded.decode(latents, call.timing)
     return await arrays_answer(call, {"reconstructions": reconstructions, "latents": latents})
 

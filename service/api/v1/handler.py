@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from functools import lru_cache
@@ -9,7 +10,7 @@ from typing import Any, Final, NamedTuple
 from weakref import WeakKeyDictionary
 
 from service.api.answer import PNG
-from service.api.exchange import Exchange
+from service.api.exchange import READ_ON_LOOP_BYTES, Exchange
 from service.api.operations.options import Body
 from service.api.operations.sample import SampleRequest, settled
 from service.api.v1.code import DECODE, ENCODE, RECONSTRUCT
@@ -171,7 +172,10 @@ class Handler:
         limit = offer.reader.body_limit(content_type)
         body = await exchange.body(limit)
         self._metrics.body_bytes.observe(len(body))
-        request, array = offer.reader.read(content_type, query, body)
+        if len(body) > READ_ON_LOOP_BYTES:
+            request, array = await asyncio.to_thread(offer.reader.read, content_type, query, body)
+        else:
+            request, array = offer.reader.read(content_type, query, body)
         accepted = offer.accepted_for(request, exchange.header(b"accept"), accepted)
         return Call(loaded, request, array, accepted, self._settings)
 
