@@ -130,7 +130,7 @@ class Settings(BaseSettings):
     """Most samples of one npy request."""
 
     max_json_count: Positive = 4_096
-    """Most samples of one JSON or PNG request."""
+    """Most samples or reconstructions in one JSON or PNG answer."""
 
     max_budget: Positive = 1_024
     """Most proposals for each sample that the discriminator chooses."""

@@ -41,7 +41,7 @@ class Answer:
     p_values: Sequence[float] = ()
 
 
-async def json_in_pieces(fields: Mapping[str, Any], arrays: Mapping[str, Floats]) -> bytes:
+async def json_in_pieces(fields: Mapping[str, Any], arrays: Mapping[str, Floats | None]) -> bytes:
     """Return JSON of the fields and, after them, of non-empty arrays; other tasks run between the pieces."""
     pieces = [to_json(fields)[:-1]]
     for name, array in arrays.items():
@@ -49,8 +49,10 @@ async def json_in_pieces(fields: Mapping[str, Any], arrays: Mapping[str, Floats]
     return b"".join((*pieces, b"}"))
 
 
-async def array_in_pieces(array: NDArray[Any]) -> list[bytes]:
-    """Return the JSON of a non-empty array in pieces; other tasks run between them."""
+async def array_in_pieces(array: NDArray[Any] | None) -> list[bytes]:
+    """Return the JSON of a non-empty array, or null, in pieces; other tasks run between them."""
+    if array is None:
+        return [b"null"]
     pieces = [b"["]
     rows = max(1, JSON_PIECE_VALUES * len(array) // array.size)
     for first in range(0, len(array), rows):

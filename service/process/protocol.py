@@ -9,12 +9,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from service.api.exchange import WHOLE
 from service.api.problems import Headers
+
+_PIECE_BYTES: Final = 2**14
+"""Largest piece that is parsed at once: so many requests, at most, wait for their turn on a connection."""
 
 
 def bounded_protocol(
@@ -42,20 +47,71 @@ def bounded_protocol(
         """Number of bytes since then that only the parser holds: a head, a chunk's extension, trailers."""
         _running: RequestResponseCycle | None = None
         """The request that is or was answered last; the newest one may still wait for its turn."""
+        flow: _PipelineFlow
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
+            self.flow = _PipelineFlow(transport)
             self._wait_for_head()
 
         def data_received(self, data: bytes) -> None:
+            self._unset_keepalive_if_required()
+            if self.flow.unparsed or len(data) > _PIECE_BYTES:
+                self.flow.unparsed += data
+                self._parse_pieces()
+            else:
+                self._parse(data)
+
+        def on_response_complete(self) -> None:
+            super().on_response_complete()
+            if self.flow.unparsed:
+                self._parse_pieces()
+
+        def _parse_pieces(self) -> None:
+            """Parse what came until requests wait for their turn; what follows them is read afterwards."""
+            rest = memoryview(self.flow.unparsed)
+            while rest and not self.pipeline and not self.transport.is_closing():
+                self._parse(bytes(rest[:_PIECE_BYTES]))
+                rest = rest[_PIECE_BYTES:]
+            self.flow.unparsed = bytes(rest)
+            if rest:
+                self.flow.pause_reading()
+
+        def _parse(self, data: bytes) -> None:
             self._began = self._told = False
             self._came_bytes = len(data)
-            super().data_received(data)
+            try:
+                self._feed(data)
+            except HttpParserError as error:
+                self.send_400_response(str(error))
             self._untold_bytes = 0 if self._told else self._untold_bytes + len(data)
             if self._untold_bytes > max_header_bytes:
                 self._refuse_headers()
             elif self._head_timer is None and (self._in_head or self._stopped_a_timer_for_nothing()):
                 self._wait_for_head()
+
+        def _feed(self, data: bytes) -> None:
+            """Feed the parser; ignore an offer of another protocol (RFC 9110, section 7.8).
+
+            The parser takes a request with `Upgrade` for one without a body, and ends there: another parser
+            reads the head again without that header, and then the body.
+            """
+            while True:
+                try:
+                    self.parser.feed_data(data)
+                except HttpParserUpgrade as offer:
+                    method = self.parser.get_method()
+                    if method == b"CONNECT" or self.transport.is_closing():
+                        raise HttpParserError("there are no tunnels here") from offer
+                    version = self.parser.get_http_version().encode()
+                    head = [b"%b %b HTTP/%b" % (method, self.url, version)]
+                    head += [b"%b: %b" % pair for pair in self.headers if pair[0] != b"upgrade"]
+                    self.parser = HttpRequestParser(self)
+                    self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
+                    self.parser.feed_data(b"\r\n".join([*head, b"", b""]))
+                    data = data[offer.args[0] :]
+                else:
+                    return
 
         def on_message_begin(self) -> None:
             super().on_message_begin()
@@ -71,9 +127,19 @@ def bounded_protocol(
             if may_be_too_large and self._are_too_large():
                 self._refuse_headers()
                 return
+            codings = [value.lower() for name, value in self.headers if name == b"transfer-encoding"]
+            if codings and codings != [b"chunked"]:  # the parser would hand on a body that is still coded
+                self.send_400_response("")
+                return
+            if self.parser.should_upgrade():  # the head is read again
+                return
             super().on_headers_complete()
             self.headers = []  # trailers are not headers of the request
             self.scope[WHOLE] = self._write_whole  # type: ignore[typeddict-unknown-key]
+
+        def on_message_complete(self) -> None:
+            if not self.parser.should_upgrade():
+                super().on_message_complete()
 
         def _write_whole(self, scope: Any, headers: Headers, body: bytes) -> bool:
             cycle = (
@@ -155,13 +221,28 @@ def bounded_protocol(
             if self.transport.is_closing():  # it was refused already
                 return
             self._head_ends()
-            if self._answers():
-                self.transport.abort()
-                return
+            if self._running is not None and self._answers():
+                ours = self._running is self.cycle and self._running.more_body
+                if not ours or self._running.response_started:
+                    self.transport.abort()
+                    return
+                self._running.disconnected = True
+                self._running.message_event.set()
             self.transport.write(refusal(status, code, detail))
             self.transport.close()
 
     return BoundedProtocol
+
+
+class _PipelineFlow(FlowControl):
+    """Flow control that reads no more while requests that came are not parsed."""
+
+    unparsed = b""
+
+    def resume_reading(self) -> None:
+        """Read on, unless there is something to parse first."""
+        if not self.unparsed:
+            super().resume_reading()
 
 
 def _write_whole(cycle: RequestResponseCycle, headers: Headers, body: bytes) -> bool:

@@ -145,7 +145,7 @@ class DataPlane:
         loaded: LoadedModel,
         model: InferenceModel,
         timing: Timing,
-        read: Callable[[], Request],
+        read: Callable[[], Awaitable[Request]],
         write: Callable[[Request, InferenceAnswer], Awaitable[Written]],
     ) -> Written:
         """Read, compute and write one request, and count it. REST and gRPC pass how to read and write.
@@ -155,7 +155,7 @@ class DataPlane:
         """
         started_at = time.perf_counter()
         try:
-            request = read()
+            request = await read()
             model.check_inputs(request.arrays)
             model.check_outputs(request.outputs)
             options = model.parameters(request.parameters)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable
 from functools import lru_cache
@@ -10,6 +11,7 @@ from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from service.api.answer import JSON, Answer, to_json
+from service.api.body import READ_ON_LOOP_BYTES
 from service.api.exchange import Exchange
 from service.api.open_inference import wire
 from service.api.open_inference.model import InferenceAnswer
@@ -23,7 +25,7 @@ from service.settings import Settings
 
 _UPLOADS: Final = ("config", "file:")
 """Prefixes of the parameters that carry a model or its configuration."""
-_SMALL_BODY_BYTES: Final = 2**20
+_SMALL_BODY_BYTES: Final = 2**16
 """Most bytes of a request without tensors."""
 Document = TypeVar("Document", bound=BaseModel)
 
@@ -134,8 +136,11 @@ class OpenInference:
             self._metrics.body_bytes.observe(len(body))
             body = await decompressed(body, exchange.header(b"content-encoding"), limit)
 
-            def read() -> WireRequest:
-                request = wire.read_request(model, body, json_length, settings)
+            async def read() -> WireRequest:
+                if len(body) > READ_ON_LOOP_BYTES:
+                    request = await asyncio.to_thread(wire.read_request, model, body, json_length, settings)
+                else:
+                    request = wire.read_request(model, body, json_length, settings)
                 scope.listen(request.timeout_seconds)
                 return request
 

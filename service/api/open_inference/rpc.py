@@ -10,11 +10,12 @@ import logging
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import grpc
 import grpc.aio
 import numpy as np
+from google.protobuf.message import DecodeError
 
 from service import errors
 from service.api.keys import Keys
@@ -27,6 +28,7 @@ from service.observe.metrics import Metrics
 from service.observe.timing import Timing
 from service.settings import Settings
 
+_Fields: TypeAlias = "Mapping[int, _Fields | None]"
 SERVICE: Final = "inference.GRPCInferenceService"
 CODES: Final[dict[type[errors.ServiceError], grpc.StatusCode]] = {
     errors.Malformed: grpc.StatusCode.INVALID_ARGUMENT,
@@ -45,6 +47,19 @@ _CONTENTS: Final[dict[Datatype, str]] = {"INT64": "int64_contents", "FP32": "fp3
 """Field of an input's contents, if they are not raw bytes."""
 _PARAMETERS: Final = {bool: "bool_param", int: "int64_param", float: "double_param", str: "string_param"}
 """Field of an answer's parameter."""
+_PARAMETERS_FIELDS: Final[_Fields] = {2: {}}
+_REQUEST_FIELDS: Final[_Fields] = {
+    4: _PARAMETERS_FIELDS,
+    5: {4: _PARAMETERS_FIELDS, 5: {6: None}},
+    6: {2: _PARAMETERS_FIELDS},
+    7: None,
+}
+"""Fields of an inference request that are messages, by number; None for those that hold numbers as bytes."""
+_UNCHECKED_BYTES: Final = 2**16
+"""Shorter requests cannot hold enough fields to matter."""
+_MOST_FIELDS: Final = 2**10
+_BYTES_PER_FIELD: Final = 2**9
+"""Each such part of a field's bytes counts as one more field."""
 
 log = logging.getLogger(__name__)
 
@@ -100,20 +115,18 @@ class RpcServer:
             await self._server.stop(self._settings.drain_seconds)
 
     def _handler(self, kind: Any, call: Callable[[Any, Any], Awaitable[Any]]) -> Any:
-        async def answer(request: Any, context: Any) -> Any:
+        async def answer(body: bytes, context: Any) -> Any:
             self._metrics.inflight.add(1)
             try:
                 if call not in (self._live, self._ready):
                     self._check_key(context)
-                return await call(request, context)
+                return await call(parsed(kind, body), context)
             except Exception as error:  # the client gets a status and no internals
                 await self._fail(error, context)
             finally:
                 self._metrics.inflight.add(-1)
 
-        return grpc.unary_unary_rpc_method_handler(
-            answer, request_deserializer=kind.FromString, response_serializer=serialised
-        )
+        return grpc.unary_unary_rpc_method_handler(answer, response_serializer=serialised)
 
     def _check_key(self, context: Any) -> None:
         if self._keys is not None:
@@ -160,7 +173,7 @@ class RpcServer:
             async with asyncio.timeout(longest if remaining is None else min(longest, remaining)) as limit:
                 started_at = asyncio.get_running_loop().time()
 
-                def read() -> InferenceRequest:
+                async def read() -> InferenceRequest:
                     request = _request(model, message, self._settings.max_npy_inputs)
                     end = limit.when()
                     if request.timeout_seconds is not None and end is not None:
@@ -172,6 +185,56 @@ class RpcServer:
                     return await self._plane.infer(loaded, model, Timing(), read, write)
         except TimeoutError as error:
             raise errors.DeadlineExceeded("the answer was not ready in time") from error
+
+
+def parsed(kind: Any, body: bytes) -> Any:
+    """Return the message that a body holds.
+
+    Raises:
+        Malformed: it holds none of that kind.
+        LimitExceeded: it has more fields than any request for a model.
+    """
+    try:
+        if kind is messages.ModelInferRequest and len(body) > _UNCHECKED_BYTES:
+            _check_fields(body)
+        return kind.FromString(body)
+    except (DecodeError, IndexError) as error:
+        raise errors.Malformed("the message cannot be read") from error
+
+
+def _check_fields(body: bytes) -> None:
+    """Refuse a request of too many fields, before objects are made: an empty one has two bytes in a body."""
+    place = count = 0
+
+    def number() -> int:
+        nonlocal place
+        value = shift = 0
+        while (byte := body[place]) >= 0x80:
+            value |= (byte & 0x7F) << shift
+            place, shift = place + 1, shift + 7
+            if shift > 63:  # no number of the format is longer
+                raise errors.Malformed("the message cannot be read")
+        place += 1
+        return value | byte << shift
+
+    waiting: list[tuple[int, int, _Fields]] = [(0, len(body), _REQUEST_FIELDS)]
+    while waiting:
+        place, end, fields = waiting.pop()
+        while place < end:
+            field, kind = divmod(number(), 8)
+            size = number() if kind == 2 else {1: 8, 5: 4}.get(kind, 0)
+            if kind == 0:
+                number()
+            within = fields.get(field, {})
+            if kind == 2 and within:
+                waiting.append((place, place + size, within))
+            elif within is not None:
+                count += size // _BYTES_PER_FIELD
+            count, place = count + 1, place + size
+            if count > _MOST_FIELDS:
+                raise errors.LimitExceeded(
+                    "the request has more inputs, outputs, parameters or numbers than are read"
+                )
 
 
 def serialised(message: Any) -> bytes:
@@ -201,14 +264,23 @@ def _request(model: InferenceModel, message: Any, max_rows: int) -> InferenceReq
         if raw and given.HasField("contents"):
             raise errors.Unfit(f"`{tensor.name}` must have either contents or raw contents, and not both")
         tensor.check(given.datatype, given.shape, max_rows)
-        if raw:
-            contents = raw[place]
-        else:
-            values = getattr(given.contents, _CONTENTS[tensor.datatype])
-            contents = np.array(values, DTYPES[tensor.datatype]).tobytes()
+        contents = raw[place] if raw else _contents(given.contents, tensor.datatype)
         arrays[tensor.name] = tensor.from_bytes(contents, given.shape)
     outputs = tuple(output.name for output in message.outputs)
     return InferenceRequest(arrays, _parameters(message.parameters), outputs, message.id)
+
+
+def _contents(given: Any, datatype: Datatype) -> bytes:
+    """Return the numbers of the field that a datatype has, as raw contents have them."""
+    values = getattr(given, _CONTENTS[datatype])
+    if datatype != "FP32":
+        return np.array(values, DTYPES[datatype]).tobytes()
+    given.DiscardUnknownFields()
+    for field, _ in given.ListFields():
+        if field.name != _CONTENTS[datatype]:
+            given.ClearField(field.name)
+    # the field's own bytes end the message; a list of millions would hold the loop
+    return serialised(given)[-4 * len(values) :] if values else b""
 
 
 def _parameters(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ axis of every tensor is rows, and -1 in metadata.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,8 +27,10 @@ DTYPES: Final[dict[Datatype, np.dtype[Any]]] = {
     "FP64": np.dtype("<f8"),
 }
 """The protocol's datatypes, and the layout of their elements in a body."""
-_JSON_KINDS: Final[dict[Datatype, str]] = {"BOOL": "b", "INT64": "iu", "FP32": "iuf", "FP64": "iuf"}
-"""numpy kinds of the JSON numbers that are taken for a datatype; integers are taken for floats."""
+_JSON_TYPES: Final[dict[Datatype, set[type]]] = {
+    "BOOL": {bool}, "INT64": {int}, "FP32": {int, float}, "FP64": {int, float},
+}  # fmt: skip
+"""Types of the JSON values that are taken for a datatype; integers are taken for floats."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,20 +90,28 @@ class TensorMetadata:
         Raises:
             Unfit: the values do not have the datatype or the shape.
         """
-        try:
-            array = np.array(values)
-        except ValueError as error:
+        flat = values
+        if values and isinstance(values[0], list):
+            for size in self.row:
+                if not all(isinstance(part, list) and len(part) == size for part in flat):
+                    raise Unfit(
+                        f"the data of `{self.name}` are ragged, or not of its shape {list(shape)}; send them "
+                        "flat, or nested as its shape"
+                    )
+                flat = list(itertools.chain.from_iterable(flat))
+        if len(flat) != math.prod(shape):
             raise Unfit(
-                f"the data of `{self.name}` are ragged; send them flat, or nested as its shape"
-            ) from error
-        if array.dtype.kind not in _JSON_KINDS[self.datatype]:
-            raise Unfit(f"the data of `{self.name}` are not all numbers of the datatype {self.datatype}")
-        if array.shape != tuple(shape) and array.shape != (math.prod(shape),):
-            raise Unfit(
-                f"the data of `{self.name}` have shape {list(array.shape)}; its shape is {list(shape)}"
+                f"the data of `{self.name}` are {len(flat)} numbers; its shape {list(shape)} has "
+                f"{math.prod(shape)}"
             )
-        with np.errstate(over="ignore"):  # values that overflow float32 are refused later
-            return array.reshape(shape).astype(DTYPES[self.datatype])
+        # checked before numpy, which makes every text of a list as long as the longest
+        if not set(map(type, flat)) <= _JSON_TYPES[self.datatype]:
+            raise Unfit(f"the data of `{self.name}` are not all numbers of the datatype {self.datatype}")
+        try:
+            with np.errstate(over="ignore"):  # values that overflow float32 are refused later
+                return np.array(flat, DTYPES[self.datatype]).reshape(shape)
+        except OverflowError as error:
+            raise Unfit(f"the data of `{self.name}` do not fit the datatype {self.datatype}") from error
 
     def to_bytes(self, array: Array) -> memoryview:
         """Return the bytes that `from_bytes` reads."""

@@ -15,9 +15,11 @@ from functools import lru_cache
 from typing import Annotated, Any, Final, NamedTuple
 
 import numpy as np
+import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from service.api.answer import JSON, Answer, array_in_pieces, to_json
+from service.api.body import ENVELOPE_BYTES, check_json
 from service.api.open_inference.model import InferenceAnswer, InferenceModel, InferenceRequest
 from service.api.open_inference.tensors import Array, TensorMetadata
 from service.api.problems import unfit
@@ -29,6 +31,9 @@ _BESIDE_THE_LOOP_BYTES: Final = 2**16
 """Larger answers are compressed in a thread; zlib releases the GIL."""
 _FASTEST: Final = 1
 """Floats hardly become smaller by more effort."""
+_MOST_INFLATED_BYTES: Final = 2**23
+_MOST_INFLATION: Final = 64
+"""Most bytes of a decompressed body, or this many times its length if that is more."""
 
 
 async def decompressed(body: bytes, encoding: str, limit: int) -> bytes:
@@ -48,6 +53,7 @@ async def decompressed(body: bytes, encoding: str, limit: int) -> bytes:
 
 def _inflated(body: bytes, encoding: str, limit: int) -> bytes:
     inflater = zlib.decompressobj(_WINDOW_BITS[encoding])
+    limit = min(limit, max(_MOST_INFLATED_BYTES, _MOST_INFLATION * len(body)))
     try:
         whole = inflater.decompress(body, limit + 1)
     except zlib.error as error:
@@ -83,12 +89,11 @@ def _deflated(body: bytes, encoding: str) -> bytes:
 
 BINARY: Final = "application/octet-stream"
 JSON_LENGTH: Final = b"inference-header-content-length"
-_ENVELOPE_BYTES: Final = 2**16
 _JSON_BYTES_PER_VALUE: Final = 32
 _MOST_AXES: Final = 8
 _MOST_DIGITS: Final = 20
 _LONGEST_REPEATED: Final = 2**10
-Parameters = dict[str, Any]
+Parameters = Annotated[dict[str, Any], Field(max_length=64)]
 """Values of any type, because pydantic's error for a misfit would repeat the client's key."""
 
 
@@ -120,8 +125,8 @@ class RequestDocument(_Document):
 
     id: str = ""
     parameters: Parameters = {}
-    inputs: list[InputDocument]
-    outputs: list[OutputDocument] | None = None
+    inputs: Annotated[list[InputDocument], Field(fail_fast=True)]
+    outputs: Annotated[list[OutputDocument], Field(fail_fast=True)] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +147,7 @@ def body_limit(model: InferenceModel, settings: Settings, *, has_length: bool) -
     size = settings.max_json_inputs * model.input_values * _JSON_BYTES_PER_VALUE
     if has_length:
         size += settings.max_npy_inputs * model.input_bytes
-    return min(settings.max_body_bytes, size + _ENVELOPE_BYTES)
+    return min(settings.max_body_bytes, size + ENVELOPE_BYTES)
 
 
 def read_request(model: InferenceModel, body: bytes, json_length: str, settings: Settings) -> WireRequest:
@@ -215,10 +220,16 @@ class _Layout(NamedTuple):
 
 
 def _layout(model: InferenceModel, text: bytes, max_json_inputs: int, max_npy_inputs: int) -> _Layout:
+    check_json(text, max_json_inputs * len(model.inputs), model.inputs[0].row)
     try:
-        document = RequestDocument.model_validate_json(text)
+        if len(text) <= ENVELOPE_BYTES:
+            document = RequestDocument.model_validate_json(text)
+        else:  # in half the time and memory
+            document = RequestDocument.model_validate(orjson.loads(text))
     except ValidationError as error:
         raise unfit(error, "the body", RequestDocument) from error
+    except orjson.JSONDecodeError as error:
+        raise Malformed(f"the body is not JSON: {error.msg}") from error
     tensors: dict[str, tuple[TensorMetadata, InputDocument, int, int]] = {}
     start = 0
     for given in document.inputs:

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from service.api.answer import JSON, NPY, PNG, Answer, to_json
+from service.api.answer import JSON, NPY, PNG, Answer, json_in_pieces
 from service.api.operations import code
 from service.api.operations.call import Call
 from service.api.operations.options import Body, Inputs, NoOptions
-from service.api.v1.operation import ArraysAnswer, ModelAnswer, Operation, arrays_answer, identity
+from service.api.v1.operation import (
+    ArraysAnswer,
+    ModelAnswer,
+    Operation,
+    arrays_answer,
+    check_count,
+    identity,
+)
 
 
 class EncodeRequest(Body):
@@ -57,15 +64,17 @@ class ReconstructAnswer(ArraysAnswer):
 
 async def _encode(call: Call[NoOptions], _: str) -> Answer:
     result = await code.encode(call)
-    body = to_json({**identity(call), **result.arrays})
+    body = await json_in_pieces(identity(call), result.arrays)
     return Answer(JSON, body, len(body), rows=len(call.arrays["inputs"]))
 
 
 async def _decode(call: Call[NoOptions], accepted: str) -> Answer:
+    check_count(len(call.arrays["latents"]), accepted, call.settings)
     return await arrays_answer(call, accepted, (await code.decode(call)).arrays)
 
 
 async def _reconstruct(call: Call[NoOptions], accepted: str) -> Answer:
+    check_count(len(call.arrays["inputs"]), accepted, call.settings)
     return await arrays_answer(call, accepted, (await code.reconstruct(call)).arrays)
 
 

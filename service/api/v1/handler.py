@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 from weakref import WeakKeyDictionary
 
+from service.api.body import READ_ON_LOOP_BYTES
 from service.api.exchange import Exchange
 from service.api.operations.call import Call
 from service.api.v1.code import DECODE, ENCODE, RECONSTRUCT
@@ -133,7 +135,10 @@ class Handler:
             content_type = exchange.header(b"content-type")
             body = await exchange.body(reader.body_limit(content_type))
             self._metrics.body_bytes.observe(len(body))
-            options, arrays = reader.read(content_type, query, body)
+            if len(body) > READ_ON_LOOP_BYTES:
+                options, arrays = await asyncio.to_thread(reader.read, content_type, query, body)
+            else:
+                options, arrays = reader.read(content_type, query, body)
         if operation.answers_to is not None and operation.answers_to(options) != operation.answers:
             accepted = negotiate(accept, operation.answers_to(options))
         if operation.completed is not None:

@@ -12,7 +12,7 @@ from service.api.answer import JPEG, JSON, NPY, PNG, Answer, json_in_pieces, to_
 from service.api.operations.call import Call, Result
 from service.api.operations.options import ArrayName, Body, NoOptions
 from service.api.problems import Headers
-from service.errors import NotAcceptable
+from service.errors import LimitExceeded, NotAcceptable
 from service.media import codecs, pictures
 from service.numerics.noise import Floats
 from service.runtime.model import LoadedModel
@@ -122,6 +122,14 @@ def _quality(accept: str, media_type: str) -> float:
             quality = 0.0
         found = max(found, (2 - wanted.count("*"), quality))
     return found[1]
+
+
+def check_count(count: int, media_type: str, settings: Settings) -> None:
+    """Raise LimitExceeded if more rows are to be answered than go into that media type."""
+    limit = settings.max_count if media_type == NPY else settings.max_json_count
+    if count > limit:
+        hint = f"; ask for {NPY} to get more" if media_type != NPY else ""
+        raise LimitExceeded(f"count is {count}, at most {limit} go into {media_type}{hint}")
 
 
 async def arrays_answer(

@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl
 from pydantic import FailFast, Field, ValidationError, create_model
 
 from service.api.answer import JPEG, JSON, NPY, PNG
+from service.api.body import ENVELOPE_BYTES, check_json
 from service.api.operations.options import Body, Options
 from service.api.problems import unfit
 from service.api.v1.operation import Operation, Sizes, negotiate
@@ -21,8 +22,6 @@ from service.observe.metrics import Metrics
 from service.runtime.model import LoadedModel
 from service.settings import Settings
 
-_ENVELOPE_BYTES: Final = 2**16
-"""Room for everything in a body except its numbers."""
 _JSON_BYTES_PER_VALUE: Final = 32
 _NPY_BYTES_PER_VALUE: Final = 16
 _PICTURE_BYTES_PER_VALUE: Final = 8
@@ -71,6 +70,7 @@ class RequestReader:
         self._max_npy_inputs = settings.max_npy_inputs
         sizes = Sizes(manifest.latent_size, manifest.item_shape, settings.max_json_inputs)
         self._row = sizes.row(operation.array) if operation.array else ()
+        self._json_rows = (sizes.max_rows, self._row) if operation.array else (2, sizes.item)
         self._model = typed_request(operation, sizes)
         self._limits = _body_limits(operation, sizes, settings)
 
@@ -112,6 +112,7 @@ class RequestReader:
                 raise UnsupportedMedia("JSON is read as UTF-8 only")
             if query:
                 raise Unfit("with a JSON body every option is in the body; the query must be empty")
+            check_json(body, *self._json_rows)
             try:
                 request = self._model.model_validate_json(body or b"{}")
             except ValidationError as error:
@@ -136,7 +137,7 @@ def _body_limits(operation: Operation, sizes: Sizes, settings: Settings) -> dict
         PNG: picture,
         JPEG: picture,
     }
-    return {kind: min(settings.max_body_bytes, _ENVELOPE_BYTES + most) for kind, most in wanted.items()}
+    return {kind: min(settings.max_body_bytes, ENVELOPE_BYTES + most) for kind, most in wanted.items()}
 
 
 @lru_cache(maxsize=64)

@@ -14,8 +14,7 @@ from service.api.answer import JSON, NPY, PNG, Answer
 from service.api.operations import sample
 from service.api.operations.call import Call, Result
 from service.api.operations.options import Body, Count, Seed
-from service.api.v1.operation import ModelAnswer, Operation, arrays_answer
-from service.errors import LimitExceeded
+from service.api.v1.operation import ModelAnswer, Operation, arrays_answer, check_count
 from service.media import codecs
 from service.numerics import noise
 from service.runtime.model import LoadedModel
@@ -84,10 +83,7 @@ def completed(
     """
     if media_type == PNG and loaded.makes_densities and "count" not in request.model_fields_set:
         request = request.model_copy(update={"count": settings.max_json_count})
-    limit = settings.max_count if media_type == NPY else settings.max_json_count
-    if request.count > limit:
-        hint = f"; ask for {NPY} to get more" if media_type != NPY else ""
-        raise LimitExceeded(f"count is {request.count}, at most {limit} go into {media_type}{hint}")
+    check_count(request.count, media_type, settings)
     return sample.completed(request, request.count, loaded, settings)
 
 

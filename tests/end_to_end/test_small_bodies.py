@@ -1,0 +1,179 @@
+"""No small body, compressed or not, takes much memory or time before it is refused."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import grpc
+import httpx
+import numpy as np
+import pytest
+
+from tests.end_to_end.test_connections import HEALTH, connect
+from tests.serving import RunningService, as_npy, npy
+
+SMALL_BYTES = 2**16
+MOST_MEMORY_BYTES = 50e6
+MOST_CPU_SECONDS = 0.3
+"""Of a request in all, whatever else runs on the machine; a part of it holds the event loop."""
+INPUTS, LONG = b'{"inputs":[%b]}', b"a" * 7_000_000
+
+
+def data(values: bytes) -> bytes:
+    """A request with these values as the data of its only input."""
+    return INPUTS % (b'{"name":"inputs","shape":[1024,1,28,28],"datatype":"FP32","data":[%b]}' % values)
+
+
+def many(item: bytes, count: int) -> bytes:
+    """An item of a list, over and over."""
+    return item + (b"," + item) * (count - 1)
+
+
+GROWING = {
+    "empty inputs": INPUTS % many(b"{}", 8_000_000),
+    "fewer empty inputs": INPUTS % many(b"{}", 500_000),
+    "few empty inputs": INPUTS % many(b"{}", 20_000),
+    "numbers in place of inputs": INPUTS % many(b"1", 1_000_000),
+    "outputs": b'{"inputs":[],"outputs":[%b]}' % many(b'{"name":"a"}', 600_000),
+    "parameters of one name": b'{"inputs":[],"parameters":{%b}}' % many(b'"a":1', 1_300_000),
+    "parameters of many names": b'{"inputs":[],"parameters":{%b}}'
+    % b",".join(b'"%x":1' % number for number in range(20_000)),
+    "empty lists as data": data(many(b"[]", 2_700_000)),
+    "empty objects as data": data(many(b"{}", 800_000)),
+    "texts as data": data(many(b'"a"', 800_000)),
+    "a long text beside empty ones": data(b'"%b",%b' % (LONG[:100_000], many(b'""', 100_000))),
+    "a long text beside numbers": data(b'"%b",%b' % (LONG[:1_000], many(b"0", 1024 * 784 - 1))),
+    "a long and wide id": b'{"id":"\xf0\x9f\x98\x80%b","inputs":[]}' % LONG,
+    "a long key": b'{"%b\\ud83d\\ude00":1,"inputs":[]}' % LONG,
+    "a long number": data(b"1" * 7_000_000),
+    "a long fraction": data(b"0." + b"1" * 7_000_000),
+    "white space": b" " * 8_000_000,
+    "depth": data(b"[" * 800_000),
+    "bytes beyond the limit": bytes(32 * 2**20),
+}
+"""Documents of `/v2` that are small as gzip."""
+PLAIN = {
+    "unknown keys": b"{%b}" % b",".join(b'"%x":1' % number for number in range(7_000)),
+    "empty lists": b'{"inputs":[%b]}' % many(b"[]", 20_000),
+    "empty objects": b'{"latents":[%b]}' % many(b"{}", 20_000),
+    "depth": b'{"inputs":' + b"[" * 60_000,
+    "digits": b'{"count":' + b"9" * 60_000 + b"}",
+    "text": b'{"from":"' + b"a" * 60_000 + b'"}',
+}
+"""Bodies of `/v1` and of the repository."""
+OPERATIONS = ("sample", "interpolate", "encode", "decode", "reconstruct", "score")
+
+
+def memory_bytes(service: RunningService, key: str) -> int:
+    found = re.search(rf"{key}:\s+(\d+) kB", Path(f"/proc/{service.process.pid}/status").read_text())
+    assert found is not None
+    return int(found[1]) * 1024
+
+
+def cpu_seconds(service: RunningService) -> float:
+    fields = Path(f"/proc/{service.process.pid}/stat").read_text().rsplit(") ", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def costs(service: RunningService, act: Callable[[], object]) -> tuple[float, float]:
+    """Bytes that memory grew by at most while something was done, and seconds of CPU that it took."""
+    Path(f"/proc/{service.process.pid}/clear_refs").write_text("5")  # the highest so far is the present
+    memory, seconds = memory_bytes(service, "VmRSS"), cpu_seconds(service)
+    act()
+    return memory_bytes(service, "VmHWM") - memory, cpu_seconds(service) - seconds
+
+
+def refused(service: RunningService, path: str, body: bytes, headers: dict[str, str]) -> None:
+    """Send a body that is refused, for little."""
+    answers: list[httpx.Response] = []
+    memory, seconds = costs(
+        service, lambda: answers.append(service.client.post(path, content=body, headers=headers))
+    )
+    assert 400 <= answers[0].status_code < 500, answers[0].text
+    assert memory < MOST_MEMORY_BYTES
+    assert seconds < MOST_CPU_SECONDS
+
+
+@pytest.mark.parametrize("name", GROWING)
+def test_a_small_body_that_grows_is_refused_for_little(service: RunningService, name: str) -> None:
+    body = gzip.compress(GROWING[name], 6)
+    assert len(body) <= SMALL_BYTES
+    refused(service, "/v2/models/fashion-vae.encode/infer", body, {"content-encoding": "gzip"})
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_a_small_body_is_refused_for_little(service: RunningService, name: str) -> None:
+    assert len(PLAIN[name]) <= SMALL_BYTES
+    for operation in OPERATIONS:
+        refused(service, f"/v1/models/fashion-vae/{operation}", PLAIN[name], {})
+
+
+def test_a_large_body_of_empty_lists_is_refused_for_little(service: RunningService) -> None:
+    body = b'{"inputs":[%b]}' % many(b"[]", 2_000_000)
+    memory, _ = costs(service, lambda: service.client.post("/v1/models/fashion-vae/score", content=body))
+    assert memory < MOST_MEMORY_BYTES
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_as_many_rows_as_json_may_have_are_read_for_little(service: RunningService, *, nested: bool) -> None:
+    """The largest requests that are not refused, for which it is their numbers that take memory."""
+    item = b"[[%b]]" % many(b"[%b]" % many(b"0.5", 28), 28) if nested else many(b"0.5", 784)
+    body, answers = gzip.compress(data(many(item, 1024))), []
+
+    def ask() -> None:
+        path, headers = "/v2/models/fashion-vae.encode/infer", {"content-encoding": "gzip"}
+        answers.append(service.client.post(path, content=body, headers=headers))
+
+    memory, _ = costs(service, ask)
+    assert answers[0].status_code == 200, answers[0].text
+    assert memory < 2 * MOST_MEMORY_BYTES
+
+
+def test_a_message_of_empty_inputs_is_refused_for_little(service: RunningService) -> None:
+    port = service.wait_for(r"serving gRPC on 127\.0\.0\.1:(\d+)")[1]
+    errors: list[grpc.StatusCode] = []
+    with grpc.insecure_channel(f"127.0.0.1:{port}", compression=grpc.Compression.Gzip) as channel:
+        infer = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+        for body in (b"\x2a\x00" * 4_000_000, b"\x2a\x02\x22\x00" * 2_000_000, b"\x22\x00" * 4_000_000):
+
+            def ask(body: bytes = body) -> None:
+                with pytest.raises(grpc.RpcError) as caught:
+                    infer(body, timeout=30)
+                errors.append(caught.value.code())
+
+            memory, seconds = costs(service, ask)
+            assert memory < MOST_MEMORY_BYTES
+            assert seconds < MOST_CPU_SECONDS
+    assert errors == [grpc.StatusCode.INVALID_ARGUMENT] * 3
+
+
+def test_requests_that_wait_for_their_turn_take_little(service: RunningService) -> None:
+    with connect(service) as connection:
+
+        def ask() -> None:
+            connection.settimeout(2)
+            with contextlib.suppress(TimeoutError):  # the service reads no more until its answers are read
+                connection.sendall(HEALTH * 200_000)
+
+        memory, _ = costs(service, ask)
+    assert memory < MOST_MEMORY_BYTES
+
+
+@pytest.mark.parametrize("operation", ["decode", "reconstruct"])
+def test_more_rows_than_json_answers_are_answered_as_npy_alone(
+    service: RunningService, operation: str
+) -> None:
+    shape = (4_097, 2) if operation == "decode" else (4_097, 1, 2, 2)
+    body, headers = as_npy(np.ones(shape, np.uint8)), {"content-type": "application/x-npy"}
+    path = f"/v1/models/toy-vae/{operation}"
+    answer = service.client.post(path, content=body, headers=headers | {"accept": "application/json"})
+    assert answer.status_code == 422
+    assert "at most 4096" in answer.json()["detail"]
+    assert "application/x-npy" in answer.json()["detail"]
+    answer = service.client.post(path, content=body, headers=headers | {"accept": "application/x-npy"})
+    assert len(npy(answer)) == 4_097
