@@ -66,7 +66,7 @@ def train(
     dataset: Dataset,
     folder: Path,
     *,
-    stage: str = MODEL,
+    stage: str | Stage = MODEL,
     resume: bool = False,
     watch: Watch | None = None,
     group: ProcessGroup = ALONE,
@@ -79,7 +79,8 @@ def train(
         recipe: What to train.
         dataset: The recipe's data.
         folder: The run's folder, made if missing.
-        stage: Which of the recipe's stages; one that builds on another has a folder of its own inside.
+        stage: Which of the recipe's stages; one that builds on another has a folder of its own inside. Or a
+            stage that the caller has made.
         resume: Go on from the newest checkpoint, if there is one; else a folder with one is refused.
         watch: Told after every step.
         group: This process among those that train together; all call this alike.
@@ -91,14 +92,15 @@ def train(
         SupportError: Items have values outside of the likelihood's support.
     """
     torch.set_num_threads(recipe.loop.threads)
-    run = _Run(recipe, dataset, make_stage(recipe, dataset, folder, stage), resume, group)
+    made = make_stage(recipe, dataset, folder, stage) if isinstance(stage, str) else stage
+    run = _Run(recipe, dataset, made, resume, group)
     with interrupt_flag(again_kills=group.size == 1) as interrupted:
-        while run.steps_done < run.steps and not group.any(interrupted.is_set()):
+        while run.place() < run.steps and not group.any(interrupted.is_set()):
             run.advance()
             if watch is not None:
                 watch(run.steps_done, run.journal.latest)
         run.save()
-    return Outcome(run.steps_done, interrupted=run.steps_done < run.steps)
+    return Outcome(run.steps_done, interrupted=run.place() < run.steps)
 
 
 class _Run:
@@ -148,21 +150,25 @@ class _Run:
             self.journal.begin(self.steps_done)
             (stage.folder / RECIPE).write_text(recipe.model_dump_json(indent=2), encoding="utf-8")
 
+    def place(self) -> int:
+        """Return the place in the schedules, of `steps`."""
+        return self._stage.schedule_step(self.steps_done)
+
     def advance(self) -> None:
         """Do one step, and what is due after it."""
-        n = self.steps_done
+        n, place = self.steps_done, self.place()
         noise = Noise(self._recipe.seed, Noise.TRAINING, n, self._group)
         items = self._batch(n, noise)
-        rate = self._options.learning_rate_at(n)
+        rate = self._options.learning_rate_at(place)
         values: dict[str, float] = {}
         for phase in self._phases:
             # The other phases' networks stay fixed: their gradients are not even computed.
             for other in self._phases:
                 other.trains.requires_grad_(other is phase)
-            loss, report = self._losses[phase.name](items, noise, n)
+            loss, report = self._losses[phase.name](items, noise, place)
             optimiser = self._optimisers[phase.name]
             for group in optimiser.param_groups:
-                group["lr"] = group["rate"].at(rate, n / self.steps)
+                group["lr"] = group["rate"].at(rate, place / self.steps)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             norm = nn.utils.clip_grad_norm_(phase.trains.parameters(), self._options.gradient_clip)
