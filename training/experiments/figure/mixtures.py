@@ -7,16 +7,14 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 import numpy as np
-import numpy.typing as npt
 
-from training.data.points import Modes, grid, ring
-
-Floats = npt.NDArray[np.float64]
+from training.data.points import MODES, Modes
+from training.metrics.modes import Floats
 
 
 @dataclass(frozen=True)
-class Mixture:
-    """An even mixture of Gaussians, as a row of the picture."""
+class PlaneMixture:
+    """A mixture of Gaussians in the plane with equal weights; a row of the picture."""
 
     title: str
     modes: Modes
@@ -24,12 +22,15 @@ class Mixture:
     """Pictures show the square [-reach, reach]^2."""
 
     def draw(self, rows: int, seed: tuple[int, ...]) -> Floats:
-        """Points (N, 2); the same seed gives the same points."""
+        """Draw points (N, 2) float64; the same seed gives the same points."""
         points, _ = self.modes.draw(np.random.default_rng(seed), rows)
         return points.astype(np.float64)
 
 
-MIXTURES: Mapping[str, Mixture] = MappingProxyType(
-    {"ring": Mixture("ring of 8", ring(), reach=1.3), "grid": Mixture("grid of 25", grid(), reach=5.0)}
+MIXTURES: Mapping[str, PlaneMixture] = MappingProxyType(
+    {
+        "ring": PlaneMixture("ring of 8", MODES["ring"](), reach=1.3),
+        "grid": PlaneMixture("grid of 25", MODES["grid"](), reach=5.0),
+    }
 )
 """The mixtures by name."""
