@@ -9,10 +9,10 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from tests.conftest import REPOSITORY
+from training.data.points import MODES
 from training.experiments.figure.__main__ import app
 from training.experiments.figure.drawing import draw
 from training.experiments.figure.methods import METHODS
-from training.experiments.figure.mixtures import MIXTURES
 from training.experiments.figure.results import (
     CELLS,
     EARLIER_CODE,
@@ -86,7 +86,7 @@ def test_a_file_that_is_no_result_is_named(tmp_path: Path) -> None:
 
 
 def test_pictures_have_the_first_coordinate_to_the_right_and_the_second_upwards() -> None:
-    counts = histogram_of(np.array([[1.2, 0.0], [1.2, -1.2], [9.0, 9.0]]), MIXTURES["ring"])
+    counts = histogram_of(np.array([[1.2, 0.0], [1.2, -1.2], [9.0, 9.0]]), "ring")
     row, column = np.nonzero(counts)
     assert counts.sum() == 2
     assert (column > 0.9 * CELLS).all()
@@ -109,7 +109,7 @@ def test_the_table_has_means_and_standard_errors_over_seeds() -> None:
 
 
 def test_the_table_prints_the_ceiling_and_the_noise_floor() -> None:
-    results = [made_up("ali", mixture) for mixture in MIXTURES]
+    results = [made_up("ali", mixture) for mixture in MODES]
     floors = [line for line in markdown(results).splitlines() if "perfect" in line and line.startswith("|")]
     assert [line.split(" | ")[2:4] for line in floors] == [["98.89", "0.0014"], ["98.89", "0.0049"]]
 

@@ -11,9 +11,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from training.data.points import MODES
 from training.experiments.figure.drawing import draw
 from training.experiments.figure.methods import METHODS
-from training.experiments.figure.mixtures import MIXTURES
 from training.experiments.figure.results import TARGET, MethodRun, missing, read_folder
 from training.experiments.figure.table import markdown
 from training.experiments.figure.training import perform_all
@@ -33,7 +33,7 @@ def figure(
         typer.Option(help=f"Train only these: {TARGET}, {', '.join(METHODS)}. May be repeated."),
     ] = None,
     data: Annotated[
-        list[str] | None, typer.Option(help=f"Train only on these: {', '.join(MIXTURES)}. May be repeated.")
+        list[str] | None, typer.Option(help=f"Train only on these: {', '.join(MODES)}. May be repeated.")
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Number of seeds, from 0 on.")] = 3,
     seconds: Annotated[float, typer.Option(min=0.1, help="CPU seconds of each training.")] = 90.0,
@@ -58,7 +58,7 @@ def figure(
     if not redraw:
         chosen = itertools.product(
             range(seeds),
-            _known(data, [*MIXTURES], "--data"),
+            _known(data, [*MODES], "--data"),
             _known(methods, [TARGET, *METHODS], "--methods"),
         )
         runs = [MethodRun(mixture, method, seed) for seed, mixture, method in chosen]

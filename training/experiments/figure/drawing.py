@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
+from training.data.points import MODES
 from training.experiments.figure.methods import METHODS
-from training.experiments.figure.mixtures import MIXTURES
 from training.experiments.figure.results import TARGET, MethodResult
 from training.experiments.figure.table import of
 from training.experiments.results import mean_of
@@ -26,15 +26,13 @@ _GREY = "#5b5b66"
 
 def draw(results: Sequence[MethodResult], path: Path) -> None:
     """Write the picture as PNG: the density of each column's first seed, and means over all its seeds."""
-    rows = [name for name in MIXTURES if any(result.run.mixture == name for result in results)]
+    rows = [name for name in MODES if any(result.run.mixture == name for result in results)]
     columns = [name for name in (TARGET, *METHODS) if any(result.run.method == name for result in results)]
     size = (_PANEL_INCHES * len(columns), (_PANEL_INCHES + 0.28) * len(rows))
     figure = Figure(figsize=size, facecolor="white")
     panels = figure.subplots(len(rows), len(columns), squeeze=False)
     for row, mixture in enumerate(rows):
-        scale = of(results, mixture, TARGET) or [
-            result for result in results if result.run.mixture == mixture
-        ]
+        scale = of(results, mixture, TARGET) or [each for each in results if each.run.mixture == mixture]
         brightest = np.log1p(max(result.histogram.max() for result in scale))
         for column, method in enumerate(columns):
             found = of(results, mixture, method)

@@ -16,7 +16,6 @@ import numpy as np
 import numpy.typing as npt
 
 from training.experiments.figure.methods import METHODS
-from training.experiments.figure.mixtures import PlaneMixture
 from training.experiments.results import ResultError, read_results, write_results
 from training.metrics.modes import Floats
 
@@ -26,6 +25,8 @@ TARGET = "target"
 """The name, in place of a method's, of the mixture's own points."""
 CODE = "training.loop"
 """The loop that trains new results."""
+HALF_WIDTHS = {"ring": 1.3, "grid": 5.0}
+"""Half the side of the square around 0 that pictures of a mixture show."""
 EARLIER_CODE = "the experiment's earlier loop (commit 2820c23)"
 """The loop that trained results whose files do not name one."""
 
@@ -122,9 +123,9 @@ def missing(runs: Iterable[MethodRun], folder: Path, seconds: float) -> list[Met
     return left
 
 
-def histogram_of(points: Floats, mixture: PlaneMixture) -> npt.NDArray[np.int64]:
+def histogram_of(points: Floats, mixture: str) -> npt.NDArray[np.int64]:
     """Count points (N, 2) in the cells (R, R) of the mixture's square."""
-    square = [(-mixture.reach, mixture.reach)] * 2
+    square = [(-HALF_WIDTHS[mixture], HALF_WIDTHS[mixture])] * 2
     counts, _, _ = np.histogram2d(points[:, 1], points[:, 0], bins=CELLS, range=square)
     return counts.astype(np.int64)
 

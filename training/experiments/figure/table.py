@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from training.data.points import MODES
 from training.experiments.figure.methods import METHODS
-from training.experiments.figure.mixtures import MIXTURES
 from training.experiments.figure.results import TARGET, MethodResult
 from training.experiments.figure.training import MEASURED_ROWS
 from training.experiments.results import Mean, mean_of
@@ -19,13 +19,13 @@ def of(results: Iterable[MethodResult], mixture: str, method: str) -> list[Metho
 
 def markdown(results: Sequence[MethodResult]) -> str:
     """Return one table per mixture, with the figures of a perfect sampler, and notes."""
-    parts = [_table(results, name) for name in MIXTURES if any(r.run.mixture == name for r in results)]
+    parts = [_table(results, name) for name in MODES if any(r.run.mixture == name for r in results)]
     return "\n".join([*parts, _notes(results)])
 
 
 def _table(results: Sequence[MethodResult], name: str) -> str:
-    mixture = MIXTURES[name]
-    modes = len(mixture.modes.centres)
+    mixture = MODES[name]()
+    modes = len(mixture.centres)
     rows = [
         _row("Target itself" if method == TARGET else METHODS[method].title, found)
         for method in (TARGET, *METHODS)
@@ -33,7 +33,7 @@ def _table(results: Sequence[MethodResult], name: str) -> str:
     ]
     floor = reverse_kl_floor(modes, round(MEASURED_ROWS * high_quality_ceiling()))
     lines = [
-        f"**{mixture.title.capitalize()}**, standard deviation {mixture.modes.deviation:g}",
+        f"**{name.capitalize()} of {modes}**, standard deviation {mixture.deviation:g}",
         "",
         f"| method | modes of {modes} | high quality, % | reverse KL, nats | deviation ratio | steps |",
         "|---|--:|--:|--:|--:|--:|",

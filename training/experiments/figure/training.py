@@ -19,8 +19,8 @@ import numpy as np
 import torch
 
 from training.data import load_dataset
+from training.data.points import MODES
 from training.experiments.figure.methods import METHODS
-from training.experiments.figure.mixtures import MIXTURES
 from training.experiments.figure.results import TARGET, MethodResult, MethodRun, histogram_of
 from training.loop.checkpoint import read_checkpoint
 from training.loop.interrupt import INTERRUPTED
@@ -39,24 +39,27 @@ def perform(run: MethodRun, seconds: float) -> MethodResult:
     Raises:
         SystemExit: SIGINT or SIGTERM came during training.
     """
-    mixture = MIXTURES[run.mixture]
+    modes = MODES[run.mixture]()
     measured: Floats
     pictured: Floats
     if run.method == TARGET:
-        measured, pictured = (mixture.draw(rows, (run.seed, 1)) for rows in (MEASURED_ROWS, PICTURE_ROWS))
+        measured, pictured = (
+            modes.draw(np.random.default_rng((run.seed, 1)), rows)[0]
+            for rows in (MEASURED_ROWS, PICTURE_ROWS)
+        )
         options, steps, seconds = {}, 0, 0.0
     else:
         gan, steps = _train(run, seconds)
         random = torch.Generator().manual_seed(run.seed)
         with torch.no_grad():
             measured, pictured = (
-                gan.decode(gan.draw(rows, random)).double().numpy() for rows in (MEASURED_ROWS, PICTURE_ROWS)
+                gan.decode(gan.draw(rows, random)).numpy() for rows in (MEASURED_ROWS, PICTURE_ROWS)
             )
         options = METHODS[run.method].recipe(run.mixture, run.seed).model_dump(mode="json")
     return MethodResult(
         run=run,
-        figures=measure_modes(measured, mixture.modes.centres, mixture.modes.deviation)._asdict(),
-        histogram=histogram_of(pictured, mixture),
+        figures=measure_modes(measured, modes.centres, modes.deviation)._asdict(),
+        histogram=histogram_of(pictured, run.mixture),
         histogram_rows=PICTURE_ROWS,
         steps=steps,
         seconds=seconds,
