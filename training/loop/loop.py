@@ -55,16 +55,17 @@ def train(
     dataset: Dataset,
     folder: Path,
     *,
-    stage: str = MODEL,
+    stage: str | Stage = MODEL,
     resume: bool = False,
     on_progress: OnProgress | None = None,
     group: ProcessGroup = ALONE,
 ) -> TrainingOutcome:
     """Train a recipe's model, writing `metrics.jsonl`, `samples/` and `checkpoints/` into `folder`.
 
-    SIGINT (Ctrl-C) and SIGTERM end the current step, save a checkpoint and return. The stage of an encoder
-    has its own folder inside the run's. `resume` continues from the newest checkpoint, if there is one;
-    without it a folder with one is refused. All processes of the group call this with the same arguments.
+    SIGINT (Ctrl-C) and SIGTERM end the current step, save a checkpoint and return. `stage` names one of the
+    recipe's stages, or is one that the caller made; the stage of an encoder has its own folder inside the
+    run's. `resume` continues from the newest checkpoint, if there is one; without it a folder with one is
+    refused. All processes of the group call this with the same arguments.
 
     Raises:
         CheckpointError: The folder holds a checkpoint and `resume` is false, or it is another recipe's.
@@ -73,14 +74,15 @@ def train(
         SupportError: Items have values outside the likelihood's support.
     """
     torch.set_num_threads(recipe.loop.threads)
-    run = _Run(recipe, dataset, make_stage(recipe, dataset, folder, stage), resume, group)
+    made = make_stage(recipe, dataset, folder, stage) if isinstance(stage, str) else stage
+    run = _Run(recipe, dataset, made, resume, group)
     with interrupt_flag(second_signal_kills=group.size == 1) as interrupted:
-        while run.steps_done < run.steps and not group.any(interrupted.is_set()):
+        while run.place() < run.steps and not group.any(interrupted.is_set()):
             run.advance()
             if on_progress is not None:
                 on_progress(run.steps_done, run.log.latest)
         run.save()
-    return TrainingOutcome(run.steps_done, interrupted=run.steps_done < run.steps)
+    return TrainingOutcome(run.steps_done, interrupted=run.place() < run.steps)
 
 
 class _Run:
@@ -125,21 +127,25 @@ class _Run:
             self.log.begin(self.steps_done)
             (stage.folder / RECIPE).write_text(recipe.model_dump_json(indent=2), encoding="utf-8")
 
+    def place(self) -> int:
+        """Return the place in the schedules, of `steps`."""
+        return self._stage.schedule_step(self.steps_done)
+
     def advance(self) -> None:
         """Do one step, then log, validate and save if it is time to."""
-        n = self.steps_done
+        n, place = self.steps_done, self.place()
         noise = Noise(self._recipe.seed, Noise.TRAINING, n, self._group)
         items = self._batch(n, noise)
-        rate = self._options.learning_rate_at(n)
+        rate = self._options.learning_rate_at(place)
         values: dict[str, float] = {}
         for phase in self._phases:
             # the other phases' networks stay fixed, and their gradients are not computed
             for other in self._phases:
                 other.trains.requires_grad_(other is phase)
-            loss, report = self._losses[phase.name](items, noise, n)
+            loss, report = self._losses[phase.name](items, noise, place)
             optimiser = self._optimisers[phase.name]
             for group in optimiser.param_groups:
-                group["lr"] = group["rate"].at(rate, n / self.steps)
+                group["lr"] = group["rate"].at(rate, place / self.steps)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             norm = nn.utils.clip_grad_norm_(phase.trains.parameters(), self._options.gradient_clip)

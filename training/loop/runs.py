@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -43,6 +43,8 @@ class Stage:
     """A model that the task uses and does not change; it has to be on the same device."""
     based_on: str | None = None
     """Fingerprint of the frozen model's weights."""
+    schedule_step: Callable[[int], int] = int
+    """Maps the steps done to the place in the schedules; training ends at the place `options.steps`."""
 
 
 def stages(recipe: Recipe) -> dict[str, LoopOptions]:

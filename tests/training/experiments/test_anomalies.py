@@ -15,13 +15,13 @@ from training.experiments.anomalies.baselines import PEERS, write_tumours
 from training.experiments.anomalies.table import markdown, mean_area
 from training.experiments.anomalies.trials import (
     EXPERIMENTS,
-    Result,
-    TrialError,
+    TrialResult,
     missing,
     perform,
-    read_results,
-    write_results,
+    read_trials,
+    write_trials,
 )
+from training.experiments.results import ResultError
 
 RESULTS = REPOSITORY / "docs" / "anomalies"
 TUMOURS = EXPERIMENTS["breast-cancer"]
@@ -40,19 +40,21 @@ _LABELS = (
 
 
 @pytest.fixture(scope="module")
-def published() -> dict[str, dict[str, Result]]:
-    return {name: read_results(RESULTS / f"{name}.json", each) for name, each in EXPERIMENTS.items()}
+def published() -> dict[str, dict[str, TrialResult]]:
+    return {name: read_trials(RESULTS / f"{name}.json", each) for name, each in EXPERIMENTS.items()}
 
 
 def test_every_trial_has_a_result_of_todays_recipe_and_the_page_shows_them(
-    published: dict[str, dict[str, Result]],
+    published: dict[str, dict[str, TrialResult]],
 ) -> None:
     for name, experiment in EXPERIMENTS.items():
         assert missing(experiment, published[name]) == []
     assert (REPOSITORY / "docs" / "anomalies.md").read_text() == markdown(published)
 
 
-def test_the_table_of_the_readme_has_the_published_figures(published: dict[str, dict[str, Result]]) -> None:
+def test_the_table_of_the_readme_has_the_published_figures(
+    published: dict[str, dict[str, TrialResult]],
+) -> None:
     text = (REPOSITORY / "README.md").read_text().partition("### What the anomaly scores are worth")[2]
     head, _, *rows = [line.split("|")[1:-1] for line in text.splitlines() if line.startswith("|")][:11]
     statistics = [cell.strip(" `") for cell in head[1:5]]
@@ -82,7 +84,7 @@ def bold(text: str, is_bold: bool) -> str:
     return f"**{text}**" if is_bold else text
 
 
-def test_a_mean_is_that_of_all_trials_with_its_error(published: dict[str, dict[str, Result]]) -> None:
+def test_a_mean_is_that_of_all_trials_with_its_error(published: dict[str, dict[str, TrialResult]]) -> None:
     areas = np.array([result.auroc["elbo"] for result in published["breast-cancer"].values()])
     mean, error = mean_area(published["breast-cancer"], "elbo")
     assert mean == pytest.approx(areas.mean())
@@ -91,18 +93,18 @@ def test_a_mean_is_that_of_all_trials_with_its_error(published: dict[str, dict[s
 
 
 def test_results_of_another_recipe_are_refused_and_so_is_what_is_none(
-    published: dict[str, dict[str, Result]], tmp_path: Path
+    published: dict[str, dict[str, TrialResult]], tmp_path: Path
 ) -> None:
     path, results = tmp_path / "results.json", published["breast-cancer"]
-    assert read_results(path, TUMOURS) == {}
-    write_results(path, results)
-    assert read_results(path, TUMOURS) == results
-    write_results(path, {**results, "3": replace(results["3"], recipe_sha256="0" * 64)})
-    with pytest.raises(TrialError, match="seed '3' was trained by another recipe"):
-        read_results(path, TUMOURS)
+    assert read_trials(path, TUMOURS) == {}
+    write_trials(path, results)
+    assert read_trials(path, TUMOURS) == results
+    write_trials(path, {**results, "3": replace(results["3"], recipe_sha256="0" * 64)})
+    with pytest.raises(ResultError, match="seed '3' was trained by another recipe"):
+        read_trials(path, TUMOURS)
     path.write_text(json.dumps({"0": {"auroc": 1}}))
-    with pytest.raises(TrialError, match="holds no results"):
-        read_results(path, TUMOURS)
+    with pytest.raises(ResultError, match="holds no results"):
+        read_trials(path, TUMOURS)
 
 
 def test_the_forest_that_stands_beside_finds_the_tumours_too(tmp_path: Path) -> None:
@@ -117,7 +119,7 @@ def test_the_forest_that_stands_beside_finds_the_tumours_too(tmp_path: Path) -> 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_trial_performed_again_has_the_result_that_is_published(
-    published: dict[str, dict[str, Result]],
+    published: dict[str, dict[str, TrialResult]],
 ) -> None:
     again, result = perform(TUMOURS, "0", PEERS[:1]), published["breast-cancer"]["0"]
     assert (again.default, again.recipe_sha256) == (result.default, result.recipe_sha256)

@@ -8,41 +8,50 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
+from tests.conftest import REPOSITORY
+from training.data.points import MODES
 from training.experiments.figure.__main__ import app
 from training.experiments.figure.drawing import draw
-from training.experiments.figure.mixtures import MIXTURES
-from training.experiments.figure.options import METHODS
+from training.experiments.figure.methods import METHODS
 from training.experiments.figure.results import (
     CELLS,
+    EARLIER_CODE,
     TARGET,
-    FigureError,
-    Result,
-    Run,
+    MethodResult,
+    MethodRun,
     histogram_of,
-    read_result,
+    missing,
+    read_folder,
 )
-from training.experiments.figure.schedule import missing
-from training.experiments.figure.table import markdown, mean_of
+from training.experiments.figure.table import markdown
 from training.experiments.figure.training import PICTURE_ROWS, perform
+from training.experiments.results import ResultError, mean_of
 
 SECONDS = 0.1
 
 
 def made_up(
     method: str, mixture: str = "ring", seed: int = 0, modes: float = 8, ratio: float = 0.9, bright: int = 9
-) -> Result:
+) -> MethodResult:
     histogram = np.zeros((CELLS, CELLS), np.int64)
     histogram[seed, 7] = bright
     figures = {"modes": 8, "modes_captured": modes, "high_quality_share": 0.9, "reverse_kl": 0.01}
-    return Result(
-        Run(mixture, method, seed), figures | {"deviation_ratio": ratio}, histogram, 10, 50, SECONDS, {}, {}
+    return MethodResult(
+        MethodRun(mixture, method, seed),
+        figures | {"deviation_ratio": ratio},
+        histogram,
+        10,
+        50,
+        SECONDS,
+        {},
+        {},
     )
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_short_run_of_every_method_ends_with_finite_figures(method: str) -> None:
     state = torch.random.get_rng_state()
-    result = perform(Run("grid", method, 0), SECONDS)
+    result = perform(MethodRun("grid", method, 0), SECONDS)
     assert result.steps > 0
     assert 0 <= result.figures["high_quality_share"] <= 1
     assert math.isfinite(result.figures["reverse_kl"])
@@ -51,17 +60,17 @@ def test_a_short_run_of_every_method_ends_with_finite_figures(method: str) -> No
 
 
 def test_the_target_reaches_all_modes_and_the_ceiling() -> None:
-    result = perform(Run("ring", TARGET, 0), SECONDS)
+    result = perform(MethodRun("ring", TARGET, 0), SECONDS)
     assert result.figures["modes_captured"] == 8
     assert result.figures["high_quality_share"] == pytest.approx(1 - math.exp(-4.5), abs=0.01)
 
 
 def test_a_result_reads_as_it_was_written(tmp_path: Path) -> None:
-    result = dataclasses.replace(perform(Run("grid", TARGET, 3), SECONDS), options={"width": 8})
+    result = dataclasses.replace(perform(MethodRun("grid", TARGET, 3), SECONDS), options={"width": 8})
     result = dataclasses.replace(result, figures={**result.figures, "deviation_ratio": math.nan})
     result.write(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["grid-target-3.json"]
-    read = read_result(result.run.path(tmp_path))
+    read = read_folder(tmp_path)[0]
     assert np.array_equal(read.histogram, result.histogram)
     assert read.figures == pytest.approx(result.figures, nan_ok=True)
     assert (read.run, read.steps, read.options, read.versions) == (
@@ -72,12 +81,12 @@ def test_a_result_reads_as_it_was_written(tmp_path: Path) -> None:
 def test_a_file_that_is_no_result_is_named(tmp_path: Path) -> None:
     path = tmp_path / "ring-ali-0.json"
     path.write_text('{"mixture": "ring"}')
-    with pytest.raises(FigureError, match=r"ring-ali-0\.json"):
-        read_result(path)
+    with pytest.raises(ResultError, match=r"ring-ali-0\.json"):
+        read_folder(tmp_path)
 
 
 def test_pictures_have_the_first_coordinate_to_the_right_and_the_second_upwards() -> None:
-    counts = histogram_of(np.array([[1.2, 0.0], [1.2, -1.2], [9.0, 9.0]]), MIXTURES["ring"])
+    counts = histogram_of(np.array([[1.2, 0.0], [1.2, -1.2], [9.0, 9.0]]), "ring")
     row, column = np.nonzero(counts)
     assert counts.sum() == 2
     assert (column > 0.9 * CELLS).all()
@@ -100,7 +109,7 @@ def test_the_table_has_means_and_standard_errors_over_seeds() -> None:
 
 
 def test_the_table_prints_the_ceiling_and_the_noise_floor() -> None:
-    results = [made_up("ali", mixture) for mixture in MIXTURES]
+    results = [made_up("ali", mixture) for mixture in MODES]
     floors = [line for line in markdown(results).splitlines() if "perfect" in line and line.startswith("|")]
     assert [line.split(" | ")[2:4] for line in floors] == [["98.89", "0.0014"], ["98.89", "0.0049"]]
 
@@ -137,7 +146,22 @@ def test_a_finished_run_is_not_run_again_and_one_of_another_length_is_refused(tm
         assert {path: path.stat().st_mtime_ns for path in Path("runs").iterdir()} == written
         assert Path("docs/gan-methods.png").exists()
         assert "| Minimax |" in Path("docs/gan-methods.md").read_text()
-        runs = [Run("ring", "minimax", seed) for seed in range(2)]
+        runs = [MethodRun("ring", "minimax", seed) for seed in range(2)]
         assert missing(runs, Path("runs"), SECONDS) == runs[1:]
-        with pytest.raises(FigureError, match=r"ring-minimax-0\.json"):
+        with pytest.raises(ResultError, match=r"ring-minimax-0\.json"):
             missing(runs, Path("runs"), 2 * SECONDS)
+
+
+def test_stored_results_of_the_earlier_code_stand_and_are_not_mixed_with_new_ones(tmp_path: Path) -> None:
+    stored = REPOSITORY / "docs" / "figure"
+    results = read_folder(stored)
+    runs = [result.run for result in results]
+    assert {result.code for result in results if result.run.method != TARGET} == {EARLIER_CODE}
+    assert missing(runs, stored, 90.0) == []
+    with pytest.raises(ResultError, match="must not be mixed"):
+        missing([*runs, MethodRun("ring", "ali", 3)], stored, 90.0)
+    assert (REPOSITORY / "docs" / "gan-methods.md").read_text() == markdown(results)
+    for code, seed in ((EARLIER_CODE, 0), ("training.loop", 1)):
+        dataclasses.replace(made_up("ali", seed=seed), code=code).write(tmp_path)
+    with pytest.raises(ResultError, match="mixes results"):
+        read_folder(tmp_path)

@@ -13,11 +13,11 @@ from training.experiments.anomalies.table import markdown
 from training.experiments.anomalies.trials import (
     EXPERIMENTS,
     Interrupted,
-    TrialError,
     missing,
     perform_missing,
-    read_results,
+    read_trials,
 )
+from training.experiments.results import ResultError
 from training.loop.interrupt import INTERRUPTED
 from training.loop.progress import counter
 
@@ -28,27 +28,27 @@ _console = Console(stderr=True)
 @app.command()
 def anomalies(
     only: Annotated[str | None, typer.Option(help=f"One of {', '.join(EXPERIMENTS)}; else all.")] = None,
-    folder: Annotated[Path, typer.Option(help="Where results are kept, a JSON file each.")] = Path(
+    folder: Annotated[Path, typer.Option(help="Folder of the results, one JSON file each.")] = Path(
         "docs/anomalies"
     ),
     table: Annotated[Path, typer.Option(help="The tables to write.")] = Path("docs/anomalies.md"),
     redraw: Annotated[
-        bool, typer.Option("--redraw", help="Train nothing; tabulate the results there are.")
+        bool, typer.Option("--redraw", help="Train nothing; tabulate the existing results.")
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
 ) -> None:
-    """Train ten VAEs of one garment each, and ten of benign tumours, and tabulate how they tell the others.
+    """Train ten VAEs of one garment each and ten of benign tumours; tabulate how well they find outliers.
 
-    Half an hour on one core. Trials that have a result already are not trained
-    again: an interrupted experiment goes on. PyOD, whose VAE stands beside
-    ours, comes with `pip install 'pushforward[peers]'`.
+    This takes half an hour on one core. Trials that have a result are not
+    trained again: an interrupted command continues. PyOD, whose VAE is
+    compared, comes with `pip install 'pushforward[peers]'`.
     """
     if only is not None and only not in EXPERIMENTS:
         raise typer.BadParameter(f"{only}; known are {', '.join(EXPERIMENTS)}", param_hint="--only")
     results = {}
     for name, experiment in EXPERIMENTS.items():
         path = folder / f"{name}.json"
-        results[name] = read_results(path, experiment)
+        results[name] = read_trials(path, experiment)
         if not redraw and only in (None, name) and (left := missing(experiment, results[name])):
             with counter(name, len(left), quiet) as advance:
                 perform_missing(experiment, path, results[name], advance)
@@ -60,13 +60,13 @@ def anomalies(
 
 
 def main() -> None:
-    """Entry: expected errors become one line and exit status 1; Ctrl-C keeps what has ended."""
+    """Run the command; an expected error becomes one line and exit status 1; Ctrl-C keeps finished trials."""
     try:
         app()
     except Interrupted:
         _console.print("what has ended is kept; the same command goes on")
         raise SystemExit(INTERRUPTED) from None
-    except (DataError, ImportError, OSError, TrialError) as error:
+    except (DataError, ImportError, OSError, ResultError) as error:
         _console.print("[bold red]error:[/] ", end="")
         _console.print(str(error), markup=False, highlight=False, soft_wrap=True)
         raise SystemExit(1) from None

@@ -1,37 +1,34 @@
-"""The results of the trials, as markdown: a row for each, and their mean."""
+"""The results of the trials as Markdown: a row for each, and their mean."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 
-import numpy as np
-
 from training.experiments.anomalies.baselines import PEERS
-from training.experiments.anomalies.trials import EXPERIMENTS, Experiment, Result
+from training.experiments.anomalies.trials import EXPERIMENTS, Experiment, TrialResult
+from training.experiments.results import Mean, mean_of
 
 _HEAD = """# Anomaly scores, trial by trial
 
-AUROC: the chance that an outlier scores higher than a held-out normal item. The steps of training stand in
-the recipes and were fixed beforehand; the column in bold is what every model scores by unless told, which no
-outlier of these had a say in. Written by `make anomalies`.
+AUROC: the probability that an outlier scores higher than a held-out normal item. The number of training steps
+is in the recipes and was fixed beforehand. The column in bold is the default statistic of every model; it was
+chosen without any of these outliers. `make anomalies` writes this page.
 """
 
 
-def markdown(results: Mapping[str, Mapping[str, Result]]) -> str:
-    """The page of all experiments that have results."""
+def markdown(results: Mapping[str, Mapping[str, TrialResult]]) -> str:
+    """Return the page of all experiments that have results."""
     parts = [_section(EXPERIMENTS[name], found) for name, found in results.items() if found]
     return "\n".join([_HEAD, *parts])
 
 
-def mean_area(results: Mapping[str, Result], column: str) -> tuple[float, float]:
-    """The mean AUROC of the trials and its standard error; NaN where a trial lacks it."""
-    areas = np.array([result.auroc.get(column, math.nan) for result in results.values()])
-    error = areas.std(ddof=1) / math.sqrt(len(areas)) if len(areas) > 1 else math.nan
-    return float(areas.mean()), float(error)
+def mean_area(results: Mapping[str, TrialResult], column: str) -> Mean:
+    """Return the mean AUROC of the trials that have it; NaN if none has."""
+    return mean_of(result.auroc.get(column, math.nan) for result in results.values())
 
 
-def _section(experiment: Experiment, results: Mapping[str, Result]) -> str:
+def _section(experiment: Experiment, results: Mapping[str, TrialResult]) -> str:
     first = next(iter(results.values()))
     columns = list(first.auroc)
     defaults = {result.default for result in results.values()}
@@ -52,6 +49,6 @@ def _section(experiment: Experiment, results: Mapping[str, Result]) -> str:
     return "\n".join([*lines, f"| mean | | | {cells} |", ""])
 
 
-def _versioned(column: str, result: Result) -> str:
+def _versioned(column: str, result: TrialResult) -> str:
     library = {peer.name: peer.library for peer in PEERS}.get(column)
     return column if library is None else f"{column} ({library} {result.versions[library]})"

@@ -1,4 +1,4 @@
-"""Trials: one recipe trained again and again, each time on other normal items, and judged on the others."""
+"""Trials: one recipe trained repeatedly, each time on other normal items, and scored on the other items."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -16,6 +17,7 @@ from training.anomaly.auroc import auroc
 from training.data import Dataset, load_dataset
 from training.data.fashion import FASHION_CLASSES
 from training.experiments.anomalies.baselines import PEERS, Peer, peer_surprises, write_tumours
+from training.experiments.results import ResultError, read_results, write_results
 from training.export.publish import export
 from training.loop.loop import train
 from training.loop.runs import restore_averaged
@@ -27,16 +29,16 @@ _KIND = "kept_out"
 
 @dataclass(frozen=True)
 class Experiment:
-    """A recipe, and what changes from trial to trial."""
+    """A recipe and its trials."""
 
     recipe: str
     title: str
     trial: str
-    """What a trial is named after."""
+    """The meaning of a trial's name, in one word."""
     overrides: Mapping[str, tuple[str, ...]]
-    """Of every trial, by its name."""
+    """The changes to the recipe for every trial, by its name."""
     tumours: bool = False
-    """Whether the recipe is of that table: it is written beforehand, and other detectors learn it too."""
+    """True if the recipe's data is the breast-cancer table; other detectors then learn it too."""
 
 
 EXPERIMENTS: dict[str, Experiment] = {
@@ -56,40 +58,36 @@ EXPERIMENTS: dict[str, Experiment] = {
 }
 
 
-class TrialError(RuntimeError):
-    """Results cannot be read, or are of another recipe; the message says what to do."""
-
-
 @dataclass(frozen=True)
-class Result:
-    """What came of a trial."""
+class TrialResult:
+    """The result of a trial."""
 
     recipe_sha256: str
-    """Of the recipe with the trial's values: tells whether the result still holds."""
+    """Hash of the recipe with the trial's values; a result of another recipe is refused."""
     default: str
-    """The statistic that the version scores by unless told, which no outlier of the trial had a say in."""
+    """The version's default statistic, which was chosen without any outlier of the trial."""
     normal_rows: int
     outlier_rows: int
     auroc: dict[str, float]
-    """By statistic, and by other detectors' names."""
+    """AUROC by the names of statistics and of other detectors."""
     versions: dict[str, str] = field(default_factory=dict)
-    """Of the libraries that the other detectors come from."""
+    """Versions of the other detectors' libraries."""
 
 
 class Interrupted(Exception):
-    """A training was told to stop."""
+    """SIGINT or SIGTERM ended a training."""
 
 
-def missing(experiment: Experiment, results: Mapping[str, Result]) -> list[str]:
-    """The trials that have no result, in order."""
+def missing(experiment: Experiment, results: Mapping[str, TrialResult]) -> list[str]:
+    """Return the trials that have no result, in order."""
     return [name for name in experiment.overrides if name not in results]
 
 
-def perform(experiment: Experiment, name: str, baselines: Sequence[Peer] = PEERS) -> Result:
-    """Train, export and judge a trial's model, and `baselines` beside it; nothing is kept but the result.
+def perform(experiment: Experiment, name: str, baselines: Sequence[Peer] = PEERS) -> TrialResult:
+    """Train, export and score a trial's model, and `baselines` on the same items; only the result is kept.
 
     Raises:
-        Interrupted: By Ctrl-C, or an order to end.
+        Interrupted: SIGINT or SIGTERM ended the training.
     """
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
@@ -108,7 +106,7 @@ def perform(experiment: Experiment, name: str, baselines: Sequence[Peer] = PEERS
         for statistic in manifest.calibration.statistics
     }
     others, versions = _others(baselines if experiment.tumours else (), dataset, recipe)
-    return Result(
+    return TrialResult(
         recipe_sha256=_digest(recipe),
         default=manifest.defaults.statistic,
         normal_rows=len(dataset.items["test"]),
@@ -121,7 +119,7 @@ def perform(experiment: Experiment, name: str, baselines: Sequence[Peer] = PEERS
 def _others(
     baselines: Sequence[Peer], dataset: Dataset, recipe: Recipe
 ) -> tuple[dict[str, float], dict[str, str]]:
-    """The areas of other detectors by their names, and the versions of their libraries."""
+    """Return the AUROC of other detectors by their names, and the versions of their libraries."""
     areas, versions = {}, {}
     for peer in baselines:
         found = peer_surprises(peer, dataset, recipe.seed)
@@ -131,53 +129,50 @@ def _others(
 
 
 def _recipe(experiment: Experiment, name: str, table: Path) -> Recipe:
-    """A trial's recipe, of the table at that place if it is of one."""
+    """Return a trial's recipe; `table` is the file of the breast-cancer table."""
     place = [f"data.path={json.dumps(str(table))}"] if experiment.tumours else []
     return read_recipe(RECIPES / f"{experiment.recipe}.toml", [*experiment.overrides.get(name, ()), *place])
 
 
 def _digest(recipe: Recipe) -> str:
-    """Of all that a recipe says but the place where its data lay."""
+    """Hash a recipe without the path of its data."""
     table = recipe.model_dump(mode="json", exclude_none=True)
     table["data"].pop("path", None)
     return hashlib.sha256(json.dumps(table, sort_keys=True).encode()).hexdigest()
 
 
-def read_results(path: Path, experiment: Experiment) -> dict[str, Result]:
-    """The results by trial; empty if there is no such file yet.
+def read_trials(path: Path, experiment: Experiment) -> dict[str, TrialResult]:
+    """Read the results by trial; empty if there is no such file yet.
 
     Raises:
-        TrialError: The file is none of results, or one is of another recipe than the trial's today.
+        ResultError: The file holds something else, or a result has another recipe than the trial now has.
     """
     if not path.exists():
         return {}
-    try:
-        results = {name: Result(**row) for name, row in json.loads(path.read_text(encoding="utf-8")).items()}
-    except (ValueError, TypeError, AttributeError) as error:
-        raise TrialError(f"{path} holds no results ({error}); move it away and train again") from error
+    results = read_results(path, _parsed)
     for name, result in results.items():
         if _digest(_recipe(experiment, name, path)) != result.recipe_sha256:
-            raise TrialError(
+            raise ResultError(
                 f"{path}: {experiment.trial} {name!r} was trained by another recipe than "
                 f"{experiment.recipe} is now; move the file away to train anew"
             )
     return results
 
 
-def write_results(path: Path, results: Mapping[str, Result]) -> None:
-    """Write the results as JSON, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    text = json.dumps({name: asdict(result) for name, result in results.items()}, indent=1)
-    partial.write_text(text + "\n", encoding="utf-8")
-    partial.replace(path)
+def write_trials(path: Path, results: Mapping[str, TrialResult]) -> None:
+    """Write the results by trial."""
+    write_results(path, {name: asdict(result) for name, result in results.items()}, indent=1)
 
 
 def perform_missing(
-    experiment: Experiment, path: Path, results: dict[str, Result], advance: Callable[[int], None]
+    experiment: Experiment, path: Path, results: dict[str, TrialResult], advance: Callable[[int], None]
 ) -> None:
-    """Perform what has no result yet, writing all after each; `advance` is told of each."""
+    """Perform the trials that have no result yet; write all results and call `advance` after each."""
     for name in missing(experiment, results):
         results[name] = perform(experiment, name)
-        write_results(path, {each: results[each] for each in experiment.overrides if each in results})
+        write_trials(path, {each: results[each] for each in experiment.overrides if each in results})
         advance(1)
+
+
+def _parsed(written: Any) -> dict[str, TrialResult]:
+    return {name: TrialResult(**row) for name, row in written.items()}

@@ -11,13 +11,15 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from training.data.points import MODES
 from training.experiments.figure.drawing import draw
-from training.experiments.figure.mixtures import MIXTURES
-from training.experiments.figure.options import METHODS
-from training.experiments.figure.results import TARGET, FigureError, Run, read_results
-from training.experiments.figure.schedule import missing, perform_all
+from training.experiments.figure.methods import METHODS
+from training.experiments.figure.results import TARGET, MethodRun, missing, read_folder
 from training.experiments.figure.table import markdown
+from training.experiments.figure.training import perform_all
+from training.experiments.results import ResultError
 from training.loop.interrupt import INTERRUPTED
+from training.loop.loop import DivergenceError
 from training.loop.progress import counter
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -31,38 +33,39 @@ def figure(
         typer.Option(help=f"Train only these: {TARGET}, {', '.join(METHODS)}. May be repeated."),
     ] = None,
     data: Annotated[
-        list[str] | None, typer.Option(help=f"Train only on these: {', '.join(MIXTURES)}. May be repeated.")
+        list[str] | None, typer.Option(help=f"Train only on these: {', '.join(MODES)}. May be repeated.")
     ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Seeds 0 to this less one.")] = 3,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds, from 0 on.")] = 3,
     seconds: Annotated[float, typer.Option(min=0.1, help="CPU seconds of each training.")] = 90.0,
-    jobs: Annotated[int, typer.Option(min=1, help="Trainings at a time, each on one core.")] = os.cpu_count()
-    or 1,
-    folder: Annotated[Path, typer.Option(help="Where results are kept, one JSON file a run.")] = Path(
+    jobs: Annotated[
+        int, typer.Option(min=1, help="Trainings at the same time, each on one core.")
+    ] = os.cpu_count() or 1,
+    folder: Annotated[Path, typer.Option(help="Folder of the results, one JSON file a run.")] = Path(
         "docs/figure"
     ),
     picture: Annotated[Path, typer.Option(help="The picture to write.")] = Path("docs/gan-methods.png"),
     table: Annotated[Path, typer.Option(help="The table to write.")] = Path("docs/gan-methods.md"),
     redraw: Annotated[
-        bool, typer.Option("--redraw", help="Train nothing; draw the results there are.")
+        bool, typer.Option("--redraw", help="Train nothing; draw the existing results.")
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
 ) -> None:
-    """Train GAN methods on a ring and a grid of Gaussians, draw what they generate, and tabulate it.
+    """Train GAN methods on a ring and a grid of Gaussians; draw and tabulate their samples.
 
-    Runs that have a result already are not trained again: an interrupted figure goes on, and a finished one
+    Runs that have a result are not trained again: an interrupted command continues, and a finished figure
     is drawn again in seconds. Each method takes --seconds of CPU time for each mixture and seed.
     """
     if not redraw:
         chosen = itertools.product(
             range(seeds),
-            _known(data, [*MIXTURES], "--data"),
+            _known(data, [*MODES], "--data"),
             _known(methods, [TARGET, *METHODS], "--methods"),
         )
-        runs = [Run(mixture, method, seed) for seed, mixture, method in chosen]
+        runs = [MethodRun(mixture, method, seed) for seed, mixture, method in chosen]
         _train(missing(runs, folder, seconds), folder, seconds, jobs, quiet)
-    results = read_results(folder)
+    results = read_folder(folder)
     if not results:
-        raise FigureError(f"{folder} holds no results; run without --redraw to train")
+        raise ResultError(f"{folder} holds no results; run without --redraw to train")
     draw(results, picture)
     table.parent.mkdir(parents=True, exist_ok=True)
     table.write_text(markdown(results), encoding="utf-8")
@@ -71,18 +74,18 @@ def figure(
 
 
 def main() -> None:
-    """Entry: expected errors become one line and exit status 1; an order to end is a Ctrl-C."""
+    """Run the command; an expected error becomes one line and exit status 1, and SIGTERM acts as Ctrl-C."""
     for number in (signal.SIGINT, signal.SIGTERM):  # the former too: a shell's background jobs ignore it
         signal.signal(number, signal.default_int_handler)
     try:
         app()
-    except (FigureError, OSError) as error:
+    except (DivergenceError, OSError, ResultError) as error:
         _console.print("[bold red]error:[/] ", end="")
         _console.print(str(error), markup=False, highlight=False, soft_wrap=True)
         raise SystemExit(1) from None
 
 
-def _train(runs: list[Run], folder: Path, seconds: float, jobs: int, quiet: bool) -> None:
+def _train(runs: list[MethodRun], folder: Path, seconds: float, jobs: int, quiet: bool) -> None:
     if not runs:
         return
     try:

@@ -1,4 +1,4 @@
-"""What a finished run leaves: one JSON file with its figures, its picture and how it was trained.
+"""The result of a finished run: one JSON file with its figures, its picture and how it was trained.
 
 Shapes: R x R cells over the square that pictures show.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,36 +15,40 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from training.experiments.figure.mixtures import Mixture
+from training.data.dataset import FloatArray
+from training.experiments.figure.methods import METHODS
+from training.experiments.results import ResultError, read_results, write_results
 
 CELLS = 120
 """R."""
 TARGET = "target"
-"""In place of a method's name, the mixture's own points."""
-
-
-class FigureError(Exception):
-    """Results do not belong together; the message says what to do."""
+"""The name, in place of a method's, of the mixture's own points."""
+CODE = "training.loop"
+"""The loop that trains new results."""
+HALF_WIDTHS = {"ring": 1.3, "grid": 5.0}
+"""Half the side of the square around 0 that pictures of a mixture show."""
+EARLIER_CODE = "the experiment's earlier loop (commit 2820c23)"
+"""The loop that trained results whose files do not name one."""
 
 
 @dataclass(frozen=True, order=True)
-class Run:
-    """One training: which method, on which mixture, from which seed."""
+class MethodRun:
+    """One training: a method on a mixture from a seed."""
 
     mixture: str
     method: str
     seed: int
 
     def path(self, folder: Path) -> Path:
-        """Its file in the folder of results."""
+        """Return its file in the folder of results."""
         return folder / f"{self.mixture}-{self.method}-{self.seed}.json"
 
 
 @dataclass(frozen=True)
-class Result:
-    """A finished run."""
+class MethodResult:
+    """The result of a finished run."""
 
-    run: Run
+    run: MethodRun
     figures: Mapping[str, float]
     """The fields of `training.metrics.modes.ModeReport`; NaN where there is nothing to measure."""
     histogram: npt.NDArray[np.int64]
@@ -52,17 +56,20 @@ class Result:
     histogram_rows: int
     """Points drawn for it, some of which may lie outside."""
     steps: int
-    """Of the generator."""
+    """Training steps, each with one update of the generator."""
     seconds: float
     """CPU seconds allowed for training."""
     options: Mapping[str, Any]
+    """The recipe; empty for the target."""
     versions: Mapping[str, str]
+    code: str = CODE
 
     def write(self, folder: Path) -> None:
         """Write the file, whole or not at all."""
         cells = np.flatnonzero(self.histogram)
         written = {
             **asdict(self.run),
+            "code": self.code,
             "figures": {key: None if math.isnan(value) else value for key, value in self.figures.items()},
             "steps": self.steps,
             "seconds": self.seconds,
@@ -72,44 +79,68 @@ class Result:
             "histogram_gaps": np.diff(cells, prepend=0).tolist(),  # half as long as the places themselves
             "histogram_counts": self.histogram.flat[cells].tolist(),
         }
-        folder.mkdir(parents=True, exist_ok=True)
-        path = self.run.path(folder)
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(written, separators=(",", ":")) + "\n", encoding="utf-8")
-        partial.replace(path)
+        write_results(self.run.path(folder), written)
 
 
-def read_result(path: Path) -> Result:
-    """Read a file that `Result.write` wrote.
+def read_folder(folder: Path) -> list[MethodResult]:
+    """Read all results in the folder, in the order of their runs.
 
     Raises:
-        FigureError: It is not one of these files.
+        ResultError: A file is none of them, or they were trained by different code.
     """
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        histogram = np.zeros((CELLS, CELLS), np.int64)
-        histogram.flat[np.cumsum(found["histogram_gaps"])] = found["histogram_counts"]
-        return Result(
-            run=Run(found["mixture"], found["method"], found["seed"]),
-            figures={key: math.nan if value is None else value for key, value in found["figures"].items()},
-            histogram=histogram,
-            histogram_rows=found["histogram_rows"],
-            steps=found["steps"],
-            seconds=found["seconds"],
-            options=found["options"],
-            versions=found["versions"],
+    found = sorted((read_results(path, _parsed) for path in folder.glob("*.json")), key=lambda each: each.run)
+    if len(codes := {each.code for each in found if each.run.method != TARGET}) > 1:
+        raise ResultError(f"{folder} mixes results of {' and '.join(sorted(codes))}; keep those of one")
+    return found
+
+
+def missing(runs: Iterable[MethodRun], folder: Path, seconds: float) -> list[MethodRun]:
+    """Return the runs that have no result in the folder yet; those of earlier code stand as they are.
+
+    Raises:
+        ResultError: A result has another recipe or time, or new ones would be mixed with those of earlier
+            code.
+    """
+    runs, found = list(runs), {result.run: result for result in read_folder(folder)}
+    left = [run for run in runs if run not in found]
+    earlier = any(result.code != CODE for run, result in found.items() if run.method != TARGET)
+    if earlier and any(run.method != TARGET for run in left):
+        raise ResultError(
+            f"{folder} holds results of {EARLIER_CODE}, which results of {CODE} must not be mixed with; "
+            "choose another --folder"
         )
-    except (ValueError, KeyError, TypeError, IndexError) as error:
-        raise FigureError(f"{path} is no result of a run ({error!r}); delete it to train it again") from None
+    for run in runs:
+        if run.method == TARGET or run in left:
+            continue
+        result, recipe = found[run], METHODS[run.method].recipe(run.mixture, run.seed)
+        wanted = result.options if earlier else json.loads(recipe.model_dump_json())
+        if (result.options, result.seconds) != (wanted, seconds):
+            raise ResultError(
+                f"{run.path(folder)} was trained for {result.seconds:g} CPU seconds with "
+                f"{dict(result.options)}; wanted {seconds:g} with {wanted}: delete it, or choose another "
+                "--folder or --seconds"
+            )
+    return left
 
 
-def read_results(folder: Path) -> list[Result]:
-    """All results in the folder, in the order of their runs."""
-    return sorted((read_result(path) for path in folder.glob("*.json")), key=lambda result: result.run)
-
-
-def histogram_of(points: npt.NDArray[np.float64], mixture: Mixture) -> npt.NDArray[np.int64]:
-    """Counts (R, R) of points (N, 2) in the mixture's square."""
-    square = [(-mixture.reach, mixture.reach)] * 2
+def histogram_of(points: FloatArray, mixture: str) -> npt.NDArray[np.int64]:
+    """Count points (N, 2) in the cells (R, R) of the mixture's square."""
+    square = [(-HALF_WIDTHS[mixture], HALF_WIDTHS[mixture])] * 2
     counts, _, _ = np.histogram2d(points[:, 1], points[:, 0], bins=CELLS, range=square)
     return counts.astype(np.int64)
+
+
+def _parsed(written: Any) -> MethodResult:
+    histogram = np.zeros((CELLS, CELLS), np.int64)
+    histogram.flat[np.cumsum(written["histogram_gaps"])] = written["histogram_counts"]
+    return MethodResult(
+        run=MethodRun(written["mixture"], written["method"], written["seed"]),
+        figures={key: math.nan if value is None else value for key, value in written["figures"].items()},
+        histogram=histogram,
+        histogram_rows=written["histogram_rows"],
+        steps=written["steps"],
+        seconds=written["seconds"],
+        options=written["options"],
+        versions=written["versions"],
+        code=written.get("code", EARLIER_CODE),
+    )

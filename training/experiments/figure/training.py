@@ -1,4 +1,4 @@
-"""One run: train a method for its CPU time, then measure what its generator draws.
+"""One run: train a method for its CPU time, then measure samples of its generator.
 
 The protocol is PacGAN's: 100 000 training points, 2500 measured ones. Source: Lin et al. 2018,
 arXiv:1712.04086, section 4.1. Shapes: N points.
@@ -6,95 +6,118 @@ arXiv:1712.04086, section 4.1. Shapes: N points.
 
 from __future__ import annotations
 
-import copy
+import functools
+import multiprocessing
 import platform
+import signal
+import tempfile
 import time
-from collections.abc import Mapping
-from dataclasses import asdict
-from types import MappingProxyType
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from training.experiments.figure.games import Adversarial, Game
-from training.experiments.figure.inference import Ali, Veegan
-from training.experiments.figure.mixtures import MIXTURES, Floats, Mixture
-from training.experiments.figure.networks import Generator
-from training.experiments.figure.options import METHODS, Options
-from training.experiments.figure.results import TARGET, Result, Run, histogram_of
-from training.experiments.figure.unrolled import Unrolled
+from training.data import load_dataset
+from training.data.dataset import FloatArray
+from training.data.points import MODES
+from training.experiments.figure.methods import METHODS
+from training.experiments.figure.results import TARGET, MethodResult, MethodRun, histogram_of
+from training.loop.checkpoint import read_checkpoint
+from training.loop.interrupt import INTERRUPTED
+from training.loop.loop import train
+from training.loop.runs import CHECKPOINTS, Stage
 from training.metrics.modes import measure_modes
+from training.models.gan import Gan
 
-TRAINING_ROWS = 100_000
 MEASURED_ROWS = 2_500
 PICTURE_ROWS = 20_000
-GAMES: Mapping[str, type[Game]] = MappingProxyType(
-    {"adversarial": Adversarial, "unrolled": Unrolled, "ali": Ali, "veegan": Veegan}
-)
-"""What plays each of `Options.kind`."""
-_FAR = 1e6  # in place of points that are not finite: near no mode, and still a number to measure
 
 
-class Trained(NamedTuple):
-    """The average of a generator's weights, and what undoes the standardisation."""
+def perform(run: MethodRun, seconds: float) -> MethodResult:
+    """Train for `seconds` CPU seconds of this process and measure; of the target, measure fresh points.
 
-    generator: Generator
-    mean: Tensor
-    """(2,)."""
-    deviation: Tensor
-    """(2,)."""
-    steps: int
-
-    @torch.no_grad()
-    def draw(self, rows: int) -> Floats:
-        """Points (N, 2) on the mixture's own scale."""
-        standardised, _ = self.generator.draw(rows)
-        points: Floats = (standardised * self.deviation + self.mean).double().numpy()
-        return np.where(np.abs(points) < _FAR, points, _FAR)
-
-
-def train(options: Options, mixture: Mixture, seed: int, seconds: float) -> Trained:
-    """Train on the mixture for so many CPU seconds of this process."""
-    points = torch.from_numpy(mixture.draw(TRAINING_ROWS, (seed, 0))).float()
-    mean, deviation = points.mean(0), points.std(0)
-    points = (points - mean) / deviation
-    torch.manual_seed(seed)
-    game = GAMES[options.kind](options)
-    average = copy.deepcopy(game.generator).requires_grad_(False)
-    averaged: list[Tensor] = list(average.parameters())
-    current: list[Tensor] = list(game.generator.parameters())
-    begin, steps = time.process_time(), 0
-    while (progress := (time.process_time() - begin) / seconds) < 1:
-        game.set_learning_rates(progress)
-        game.step(lambda rows: points[torch.randint(len(points), (rows,))], progress)
-        decay = min(options.averaging_decay, (1 + steps) / (10 + steps))
-        with torch.no_grad():
-            torch._foreach_lerp_(averaged, current, 1 - decay)
-        steps += 1
-    return Trained(average, mean, deviation, steps)
-
-
-def perform(run: Run, seconds: float) -> Result:
-    """Train and measure; for the target, measure fresh points of the mixture itself."""
-    mixture = MIXTURES[run.mixture]
+    Raises:
+        SystemExit: SIGINT or SIGTERM came during training.
+    """
+    modes = MODES[run.mixture]()
+    measured: FloatArray
+    pictured: FloatArray
     if run.method == TARGET:
-        measured, pictured = (mixture.draw(rows, (run.seed, 1)) for rows in (MEASURED_ROWS, PICTURE_ROWS))
+        measured, pictured = (
+            modes.draw(np.random.default_rng((run.seed, 1)), rows)[0]
+            for rows in (MEASURED_ROWS, PICTURE_ROWS)
+        )
         options, steps, seconds = {}, 0, 0.0
     else:
-        chosen = METHODS[run.method].options_on(run.mixture)
-        with torch.random.fork_rng(devices=[]):
-            trained = train(chosen, mixture, run.seed, seconds)
-            measured, pictured = trained.draw(MEASURED_ROWS), trained.draw(PICTURE_ROWS)
-        options, steps = asdict(chosen), trained.steps
-    return Result(
+        gan, steps = _train(run, seconds)
+        random = torch.Generator().manual_seed(run.seed)
+        with torch.no_grad():
+            measured, pictured = (
+                gan.decode(gan.draw(rows, random)).numpy() for rows in (MEASURED_ROWS, PICTURE_ROWS)
+            )
+        options = METHODS[run.method].recipe(run.mixture, run.seed).model_dump(mode="json")
+    return MethodResult(
         run=run,
-        figures=measure_modes(measured, mixture.modes.centres, mixture.modes.deviation)._asdict(),
-        histogram=histogram_of(pictured, mixture),
+        figures=measure_modes(measured, modes.centres, modes.deviation)._asdict(),
+        histogram=histogram_of(pictured, run.mixture),
         histogram_rows=PICTURE_ROWS,
         steps=steps,
         seconds=seconds,
         options=options,
         versions={"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
     )
+
+
+def perform_all(
+    runs: Sequence[MethodRun], folder: Path, seconds: float, jobs: int, advance: Callable[[int], None]
+) -> None:
+    """Perform the runs, `jobs` at a time on a core each, and write the file of each that ends.
+
+    `advance` is called after each. An interrupt ends the others without a trace.
+    """
+    # Spawned, as torch may not be used in processes forked from one that has used it.
+    with multiprocessing.get_context("spawn").Pool(min(jobs, len(runs)) or 1, _prepare) as pool:
+        task = functools.partial(_perform_and_write, folder=folder, seconds=seconds)
+        for _ in pool.imap_unordered(task, runs):
+            advance(1)
+
+
+def _prepare() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is interrupted too, and ends this process
+    torch.set_flush_denormal(True)  # moments of gradients that have all but vanished would slow Adam down
+
+
+def _perform_and_write(run: MethodRun, folder: Path, seconds: float) -> None:
+    perform(run, seconds).write(folder)
+
+
+def _train(run: MethodRun, seconds: float) -> tuple[Gan, int]:
+    """Return the GAN with averaged weights, and the number of steps that the time was enough for."""
+    method = METHODS[run.method]
+    recipe = method.recipe(run.mixture, run.seed)
+    dataset = load_dataset(recipe.data)
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(run.seed)
+            task = method.make_task(recipe, dataset)
+        stage = Stage(task, recipe.loop, folder, schedule_step=_cpu_clock(seconds, recipe.loop.steps))
+        outcome = train(recipe, dataset, folder, stage=stage)
+        if outcome.interrupted:
+            raise SystemExit(INTERRUPTED)
+        task.model.load_state_dict(read_checkpoint(folder / CHECKPOINTS).part("average"))
+    return task.model, outcome.steps
+
+
+def _cpu_clock(seconds: float, steps: int) -> Callable[[int], int]:
+    """Return a function that maps the CPU time since the first step to a place in the schedules."""
+    begin = 0.0
+
+    def place(steps_done: int) -> int:
+        nonlocal begin
+        now = time.process_time()
+        begin = now if steps_done == 0 else begin
+        return int(steps * (now - begin) / seconds)
+
+    return place

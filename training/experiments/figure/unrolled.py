@@ -12,10 +12,16 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from training.experiments.figure.games import Draw, Game, descend
-from training.experiments.figure.options import Options
+from training.data import Dataset
+from training.loop.gan import GanTask
+from training.loop.task import Noise, Phase
 from training.losses.gan import discriminator_loss
+from training.losses.terms import Terms
+from training.models.gan import make_gan
+from training.recipe import Recipe
 
+UNROLLED_STEPS = 5
+"""K, as in its authors' notebook."""
 _EPSILON = 1e-8
 
 
@@ -28,7 +34,7 @@ class AdamState(NamedTuple):
     steps: int
 
     def after(self, loss: Tensor, rate: float, betas: tuple[float, float]) -> AdamState:
-        """One step of Adam down the loss, itself differentiable in whatever the loss depends on."""
+        """Do one step of Adam, differentiable in everything that the loss depends on."""
         gradients = dict(
             zip(
                 self.weights,
@@ -51,7 +57,7 @@ class AdamState(NamedTuple):
         return AdamState(weights, firsts, seconds, steps)
 
     def detached(self) -> AdamState:
-        """The same numbers, forgetting what they depend on; the weights require gradients."""
+        """Return the same numbers without their graph; the weights require gradients."""
         weights = {name: value.detach().requires_grad_() for name, value in self.weights.items()}
         firsts, seconds = (
             {name: value.detach() for name, value in moments.items()}
@@ -60,44 +66,53 @@ class AdamState(NamedTuple):
         return AdamState(weights, firsts, seconds, self.steps)
 
 
-class Unrolled(Game):
-    """The saddle-point game, with the generator's gradient through the discriminator's next K steps."""
+class UnrolledTask(GanTask):
+    """Trains by the saddle-point game, with gradients through the discriminator's next K steps."""
 
-    def __init__(self, options: Options) -> None:
-        super().__init__(options)
-        self._generator_descent = self._optimiser(self.generator)
-        weights: dict[str, Tensor] = dict(self.discriminator.named_parameters())
+    def __init__(self, recipe: Recipe, dataset: Dataset, unrolled_steps: int = UNROLLED_STEPS) -> None:
+        """Make the untrained networks; `unrolled_steps` is K."""
+        assert recipe.gan is not None
+        super().__init__(make_gan(recipe, dataset), recipe.gan, recipe.loop.steps)
+        self._loop, self.unrolled_steps = recipe.loop, unrolled_steps
+        weights: dict[str, Tensor] = dict(self.model.discriminator.named_parameters())
         zeros = {name: torch.zeros_like(weight) for name, weight in weights.items()}
         self.state = AdamState(weights, zeros, zeros, steps=0).detached()
-        """The discriminator's, in place of an optimiser's."""
+        """The discriminator's weights and moments, as the loop's optimiser has them."""
+        self._fake = torch.empty(0)
 
-    def step(self, draw: Draw, progress: float) -> None:  # noqa: ARG002 - one signature
-        """Both players at once, from one batch."""
-        real, fake = draw(self.options.batch_rows), self.generate(self.options.batch_rows)
-        loss, ahead = self.unroll(real, fake)
-        descend(self._generator_descent, loss)
-        self.state = ahead.detached()
-        with torch.no_grad():
-            for name, weight in self.discriminator.named_parameters():
-                weight.copy_(self.state.weights[name])
+    def phases(self) -> list[Phase]:
+        """Return the generator's update, then the discriminator's on the same points."""
+        return [
+            Phase("generator", self.model.generator, self._generator_terms),
+            Phase("discriminator", self.model.discriminator, self._discriminator_terms),
+        ]
 
-    def unroll(self, real: Tensor, fake: Tensor) -> tuple[Tensor, AdamState]:
-        """The generator's loss V(G, D_K), a scalar, and the discriminator one step ahead.
+    def unroll(self, real: Tensor, fake: Tensor, step: int) -> tuple[Tensor, AdamState]:
+        """Return the generator's loss V(G, D_K), (B,), and the discriminator one step ahead.
 
         Args:
             real: (B, 2).
             fake: (B, 2), as the generator made them, with gradients.
+            step: The place in the schedule of the learning rate.
         """
-        state = first = self.state
-        for step in range(self.options.unrolled_steps):
-            state = state.after(self._loss(state, real, fake), self._rate(), self.options.betas)
-            first = state if step == 0 else first
-        return -self._loss(state, real, fake), first
+        current = {name: weight.detach() for name, weight in self.model.discriminator.named_parameters()}
+        state = first = self.state._replace(weights=current).detached()
+        rate, betas = self._loop.learning_rate_at(step), self._loop.betas
+        for ahead in range(self.unrolled_steps):
+            state = state.after(self._losses_at(state, real, fake).mean(), rate, betas)
+            first = state if ahead == 0 else first
+        return -self._losses_at(state, real, fake), first
 
-    def _loss(self, state: AdamState, real: Tensor, fake: Tensor) -> Tensor:
-        logits: Tensor = functional_call(self.discriminator, state.weights, torch.cat([real, fake]))
-        return discriminator_loss(*logits.chunk(2)).mean()
+    def _losses_at(self, state: AdamState, real: Tensor, fake: Tensor) -> Tensor:
+        logits: Tensor = functional_call(self.model.discriminator, state.weights, torch.cat([real, fake]))
+        return discriminator_loss(logits[: len(real)], logits[len(real) :])
 
-    def _rate(self) -> float:
-        rate: float = self._generator_descent.param_groups[0]["lr"]
-        return rate * self.options.discriminator_learning_rate_ratio
+    def _generator_terms(self, items: Tensor, noise: Noise, step: int) -> Terms:
+        fake = self.sample(noise, len(items))
+        loss, first = self.unroll(items, fake, step)
+        self._fake, self.state = fake.detach(), first.detached()
+        return Terms(loss, {})
+
+    def _discriminator_terms(self, items: Tensor, noise: Noise, step: int) -> Terms:  # noqa: ARG002
+        logits = self.model.discriminate(torch.cat([items, self._fake]))
+        return Terms(discriminator_loss(logits[: len(items)], logits[len(items) :]), {})

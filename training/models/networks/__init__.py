@@ -17,6 +17,7 @@ from training.options import NetworkOptions
 __all__ = [
     "DenseDecoder",
     "DenseEncoder",
+    "Fourier",
     "NetworkError",
     "Standardise",
     "Unstandardise",
