@@ -36,7 +36,7 @@ _LABELS = (
     "ten VAEs of one garment each: the other nine",
     "`breast-cancer-vae`, ten seeds: malignant",
 )
-"""Of the README's rows, in the order of the card's kinds and of the experiments."""
+"""Labels of the rows of docs/results.md, in the order of the card's kinds and of the experiments."""
 
 
 @pytest.fixture(scope="module")
@@ -52,10 +52,10 @@ def test_every_trial_has_a_result_of_todays_recipe_and_the_page_shows_them(
     assert (REPOSITORY / "docs" / "anomalies.md").read_text() == markdown(published)
 
 
-def test_the_table_of_the_readme_has_the_published_figures(
+def test_the_table_of_the_results_has_the_published_figures(
     published: dict[str, dict[str, TrialResult]],
 ) -> None:
-    text = (REPOSITORY / "README.md").read_text().partition("### What the anomaly scores are worth")[2]
+    text = (REPOSITORY / "docs" / "results.md").read_text().partition("## What the anomaly scores are worth")[2]
     head, _, *rows = [line.split("|")[1:-1] for line in text.splitlines() if line.startswith("|")][:11]
     statistics = [cell.strip(" `") for cell in head[1:5]]
     folder = version_folders(REPOSITORY / "models" / "fashion-vae")[-1]
