@@ -8,7 +8,7 @@ import gc
 import logging
 from collections.abc import AsyncIterator
 from functools import cache, partial
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -36,9 +36,6 @@ if TYPE_CHECKING:
     from service.api.open_inference.rpc import RpcServer
     from service.observe.tracing import Tracing
 
-_GARBAGE_THRESHOLD: Final = 50_000
-"""New objects before the garbage collector looks for cycles."""
-
 log = logging.getLogger(__name__)
 
 
@@ -52,11 +49,8 @@ class Service(NamedTuple):
 def create_app(settings: Settings, metrics: Metrics | None = None, *, loads_first: bool = False) -> Service:
     """Create the service; it loads its models once the app's lifespan begins.
 
-    Args:
-        settings: The settings.
-        metrics: Metrics shared with other processes; by default, the process has its own.
-        loads_first: True to begin the lifespan, and so to listen, only once the models are loaded. If False,
-            requests are answered from the start, with 503 until the models are loaded.
+    `metrics` are those shared with other processes, if there are any. If `loads_first`, the lifespan begins,
+    and so the service listens, only once the models are loaded; until then, requests otherwise get 503.
 
     Raises:
         ProviderUnavailable: `--device cuda` is set, and CUDA cannot be used here.
@@ -174,7 +168,7 @@ async def _load(registry: Registry) -> None:
     # delay some requests by tens of milliseconds.
     gc.collect()
     gc.freeze()
-    gc.set_threshold(_GARBAGE_THRESHOLD)
+    gc.set_threshold(50_000)
 
 
 async def _follow(registry: Registry, settings: Settings, loading: asyncio.Task[None]) -> None:
