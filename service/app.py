@@ -34,7 +34,6 @@ from service.settings import Settings, has_gpu
 
 if TYPE_CHECKING:
     from service.api.open_inference.rpc import RpcServer
-    from service.observe.tracing import Tracing
 
 log = logging.getLogger(__name__)
 
@@ -65,18 +64,19 @@ def create_app(settings: Settings, metrics: Metrics | None = None, *, loads_firs
     metrics.cores.set(settings.own_cores)
     metrics.buffered(SampledGauge(metrics.ready, lambda: registry.ready and not lifecycle.draining))
     registry.discover()
-    tracing = _tracing() if settings.traces else None
+    if settings.traces:
+        from service.observe.tracing import Tracing
+    tracing = Tracing() if settings.traces else None
     plane = DataPlane(registry, metrics, lifecycle, settings)
     rpc = _rpc_server(plane, metrics, settings, keys)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         loading = asyncio.create_task(_load(registry), name="load models")
-        loading.add_done_callback(_log_failure)
         following = asyncio.create_task(_follow(registry, settings, loading), name="follow the models folder")
-        following.add_done_callback(_log_failure)
         settling = asyncio.create_task(metrics.flush_periodically(), name="flush metrics")
-        settling.add_done_callback(_log_failure)
+        for task in (settling, following, loading):
+            task.add_done_callback(_log_failure)
         if loads_first:
             await asyncio.wait({loading})
         if rpc is not None and settings.grpc_port is not None:
@@ -113,12 +113,6 @@ def create_app(settings: Settings, metrics: Metrics | None = None, *, loads_firs
     operations = Handler(registry, metrics, settings)
     dispatcher = Dispatcher(app, operations, open_inference, metrics, keys)
     return Service(dispatcher if tracing is None else tracing.around(dispatcher), lifecycle)
-
-
-def _tracing() -> Tracing:
-    from service.observe.tracing import Tracing
-
-    return Tracing()
 
 
 def _rpc_server(

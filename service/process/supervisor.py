@@ -189,14 +189,14 @@ class Supervisor:
         Raises:
             ReplicaFailed: as by `supervise`.
         """
-        while not self._stopping or self._running():
+        while not self._stopping or any(replica.process is not None for replica in self._replicas):
             for replica in self._replicas:
                 if not self._stopping and replica.process is None and replica.start_at <= time.monotonic():
-                    replica.start([other.pipe for other in self._running() if other.pipe is not None])
+                    replica.start([other.pipe for other in self._replicas if other.pipe is not None])
             ready = wait([signals, *self._watched()], self._idle_seconds())
             for _ in signals.recv(64) if signals in ready else b"":
                 self._stop()
-            for replica in self._running():
+            for replica in self._replicas:
                 if replica.pipe in ready:
                     replica.read_status()
                     self._announce(replica)
@@ -205,11 +205,8 @@ class Supervisor:
         if self._failure:
             raise ReplicaFailed(self._failure)
 
-    def _running(self) -> list[Replica]:
-        return [replica for replica in self._replicas if replica.process is not None]
-
     def _watched(self) -> Iterator[Any]:
-        for replica in self._running():
+        for replica in self._replicas:
             if replica.process is not None:
                 yield replica.process.sentinel
             if replica.pipe is not None and not replica.serves:
