@@ -15,7 +15,7 @@ from service.errors import CannotListen, ServiceError
 from service.observe.logs import configure_logs
 from service.observe.metrics import Metrics
 from service.process.ports import bind_socket, serve_metrics
-from service.process.server import server_for
+from service.process.server import Server
 from service.process.supervisor import ReplicaFailed, supervise
 from service.runtime.allocator import keep_heaps_small
 from service.settings import Settings
@@ -49,7 +49,7 @@ def _serve(settings: Settings) -> None:
     metrics = Metrics()
     if settings.metrics_port is not None:
         serve_metrics(metrics, bind_socket(settings.host, settings.metrics_port))
-    server = server_for(create_app(settings, metrics), settings)
+    server = Server(create_app(settings, metrics), settings)
     with contextlib.suppress(SystemExit):  # uvicorn exits by itself if the app cannot start
         server.run(sockets=[listener])
     sys.exit(0 if server.started else EXIT_CANNOT_START)

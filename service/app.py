@@ -8,7 +8,7 @@ import gc
 import logging
 from collections.abc import AsyncIterator
 from functools import cache, partial
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -34,10 +34,6 @@ from service.settings import Settings, has_gpu
 
 if TYPE_CHECKING:
     from service.api.open_inference.rpc import RpcServer
-    from service.observe.tracing import Tracing
-
-_GARBAGE_THRESHOLD: Final = 50_000
-"""New objects before the garbage collector looks for cycles."""
 
 log = logging.getLogger(__name__)
 
@@ -52,11 +48,8 @@ class Service(NamedTuple):
 def create_app(settings: Settings, metrics: Metrics | None = None, *, loads_first: bool = False) -> Service:
     """Create the service; it loads its models once the app's lifespan begins.
 
-    Args:
-        settings: The settings.
-        metrics: Metrics shared with other processes; by default, the process has its own.
-        loads_first: True to begin the lifespan, and so to listen, only once the models are loaded. If False,
-            requests are answered from the start, with 503 until the models are loaded.
+    `metrics` are those shared with other processes, if there are any. If `loads_first`, the lifespan begins,
+    and so the service listens, only once the models are loaded; until then, requests otherwise get 503.
 
     Raises:
         ProviderUnavailable: `--device cuda` is set, and CUDA cannot be used here.
@@ -71,18 +64,19 @@ def create_app(settings: Settings, metrics: Metrics | None = None, *, loads_firs
     metrics.cores.set(settings.own_cores)
     metrics.buffered(SampledGauge(metrics.ready, lambda: registry.ready and not lifecycle.draining))
     registry.discover()
-    tracing = _tracing() if settings.traces else None
+    if settings.traces:
+        from service.observe.tracing import Tracing
+    tracing = Tracing() if settings.traces else None
     plane = DataPlane(registry, metrics, lifecycle, settings)
     rpc = _rpc_server(plane, metrics, settings, keys)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         loading = asyncio.create_task(_load(registry), name="load models")
-        loading.add_done_callback(_log_failure)
         following = asyncio.create_task(_follow(registry, settings, loading), name="follow the models folder")
-        following.add_done_callback(_log_failure)
         settling = asyncio.create_task(metrics.flush_periodically(), name="flush metrics")
-        settling.add_done_callback(_log_failure)
+        for task in (settling, following, loading):
+            task.add_done_callback(_log_failure)
         if loads_first:
             await asyncio.wait({loading})
         if rpc is not None and settings.grpc_port is not None:
@@ -119,12 +113,6 @@ def create_app(settings: Settings, metrics: Metrics | None = None, *, loads_firs
     operations = Handler(registry, metrics, settings)
     dispatcher = Dispatcher(app, operations, open_inference, metrics, keys)
     return Service(dispatcher if tracing is None else tracing.around(dispatcher), lifecycle)
-
-
-def _tracing() -> Tracing:
-    from service.observe.tracing import Tracing
-
-    return Tracing()
 
 
 def _rpc_server(
@@ -174,7 +162,7 @@ async def _load(registry: Registry) -> None:
     # delay some requests by tens of milliseconds.
     gc.collect()
     gc.freeze()
-    gc.set_threshold(_GARBAGE_THRESHOLD)
+    gc.set_threshold(50_000)
 
 
 async def _follow(registry: Registry, settings: Settings, loading: asyncio.Task[None]) -> None:

@@ -144,9 +144,7 @@ class Overloaded(ServiceError, code="overloaded", title="Too many rows are waiti
 class Unavailable(ServiceError, code="unavailable", title="Not available now"):
     """The service cannot answer now, but can later."""
 
-    def __init__(self, detail: str, *, retry_after_seconds: int = 1) -> None:
-        super().__init__(detail)
-        self.retry_after_seconds = retry_after_seconds
+    retry_after_seconds = 1
 
 
 class Loading(Unavailable, code="loading"):
@@ -156,8 +154,7 @@ class Loading(Unavailable, code="loading"):
 class LoadFailed(Unavailable, code="load_failed"):
     """The version exists but could not be loaded; the log and `/v1/models` say why."""
 
-    def __init__(self, detail: str) -> None:
-        super().__init__(detail, retry_after_seconds=60)
+    retry_after_seconds = 60
 
 
 class Draining(Unavailable, code="draining"):

@@ -25,8 +25,6 @@ from service.runtime.model import LoadedModel
 from service.runtime.session import Provider, choose_provider
 from service.settings import Settings
 
-_NICENESS: Final = 10
-"""Added niceness of a trial, so that requests are answered first."""
 _OUT_OF_MEMORY: Final = ("memoryerror", "bad_alloc", "bad allocation", "allocate memory", "out of memory")
 """Signs of too little memory in an error; ONNX Runtime has no exception class for that."""
 
@@ -51,12 +49,10 @@ class Admission:
             self._metrics.provider_active.labels(self._provider).set(1)
 
     async def admit(self, folder: Path, seen: Fingerprint, *, hot: bool) -> LoadedModel:
-        """Return a version loaded, warmed up and self-tested; its batchers are not started.
+        """Return the version of a folder loaded, warmed up and self-tested; its batchers are not started.
 
-        Args:
-            folder: The version's folder.
-            seen: The fingerprint of its files; if they change meanwhile, it is refused.
-            hot: True if other versions are served, which it must not harm.
+        If the files no longer have the fingerprint `seen`, it is refused. `hot` is True if other versions are
+        served, which it must not harm.
 
         Raises:
             InvalidVersion: it is not admitted; the message names no folder of this machine.
@@ -126,7 +122,7 @@ def main() -> None:
     """Try the version named on the command line, with settings from stdin; write the flaw to stdout."""
     settings = Settings.model_validate_json(sys.stdin.buffer.read())
     signal.setitimer(signal.ITIMER_REAL, settings.trial_seconds)  # its signal ends the process
-    os.nice(_NICENESS)
+    os.nice(10)  # so that requests are answered first
     provider: Provider = "cuda" if sys.argv[2] == "cuda" else "cpu"
     if provider == "cpu":  # CUDA reserves far more than it uses, so a limit would refuse every version
         resource.setrlimit(resource.RLIMIT_DATA, (settings.trial_memory_bytes,) * 2)

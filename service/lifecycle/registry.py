@@ -341,10 +341,8 @@ class Registry:
 
     def _next_to_load(self, model: ModelVersions) -> Entry | None:
         keep = self._to_serve(model)
-        for entry in model.newest_first():
-            if entry.version in keep and entry.stable and entry.state in ("unloaded", "loading"):
-                return entry
-        return None
+        missing = (entry for entry in model.newest_first() if entry.state in ("unloaded", "loading"))
+        return next((entry for entry in missing if entry.version in keep and entry.stable), None)
 
     async def _admit(self, entry: Entry) -> None:
         """Load an entry's version; the entry is then ready or failed."""

@@ -15,7 +15,7 @@ import shutil
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from http.client import HTTPException
 from pathlib import Path
 from typing import Annotated, Final, NoReturn
@@ -121,12 +121,11 @@ class Mirror:
             self._fetch_aliases(name)
         self._remove_all_but(models)
 
-    def _names(self, folder: str, pattern: str) -> Iterator[str]:
-        """Yield the names in a folder of the source that match."""
-        for path in self._files.ls(self._root + folder, detail=False):
-            name = str(path).rstrip("/").rsplit("/", 1)[-1]
-            if re.fullmatch(pattern, name):
-                yield name
+    def _names(self, folder: str, pattern: str) -> list[str]:
+        """Return the names in a folder of the source that match."""
+        paths = self._files.ls(self._root + folder, detail=False)
+        names = [str(path).rstrip("/").rsplit("/", 1)[-1] for path in paths]
+        return [name for name in names if re.fullmatch(pattern, name)]
 
     def _download(self, path: str, to: Path) -> None:
         self._files.get_file(f"{self._root}/{path}", str(to))

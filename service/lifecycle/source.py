@@ -63,14 +63,8 @@ def versions_to_serve(
 ) -> set[int]:
     """Return the versions of a model to serve: the pinned ones, else the newest and the aliased ones.
 
-    A version that failed is skipped, so that the next older one is served instead.
-
-    Args:
-        versions: The versions in the folder.
-        failed: The versions that could not be loaded.
-        aliased: The versions that an alias names.
-        newest: Number of newest versions; 0 for all.
-        pinned: If there are any, the only versions to serve.
+    A version that could not be loaded (`failed`) is skipped, so that the next older one is served instead.
+    `newest` is the number of newest versions, 0 for all; if any are `pinned`, no others are served.
     """
     there = set(versions) - set(failed)
     if pinned:

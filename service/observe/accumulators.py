@@ -47,8 +47,8 @@ class BufferedCounter:
     def flush(self) -> None:
         """Add the sum to the metric."""
         if self._pending:
-            amount, self._pending = self._pending, 0.0
-            self._metric.inc(amount)
+            self._metric.inc(self._pending)
+            self._pending = 0.0
 
 
 class SampledGauge:

@@ -56,8 +56,7 @@ def release() -> str:
 class Metrics:
     """The counters, gauges and histograms, named as attributes.
 
-    Args:
-        shared: The folder in which several replicas keep their values, see `share_values`.
+    `shared` is the folder in which several replicas keep their values, see `share_values`.
     """
 
     def __init__(self, shared: Path | None = None) -> None:
@@ -196,7 +195,11 @@ class Meter:
 
     def __init__(self, metrics: Metrics, model: str, operation: str) -> None:
         buffered = metrics.buffered
-        self._seconds = buffered(BufferedHistogram(metrics.request_seconds.labels(operation, model)))
+        seconds = buffered(BufferedHistogram(metrics.request_seconds.labels(operation, model)))
+        self.took: Final = seconds.observe
+        """Observe the time of one request in seconds, whatever its outcome."""
+        self.exemplify: Final = seconds.exemplify
+        """Make a trace the exemplar of the bucket of its request's time."""
         self._queue = buffered(BufferedHistogram(metrics.queue_seconds.labels(model)))
         self._rows = buffered(BufferedCounter(metrics.rows.labels(model, operation)))
         self._samples: BufferedCounter | None = None
@@ -210,14 +213,6 @@ class Meter:
                 buffered(BufferedHistogram(metrics.p_values.labels(model))),
                 buffered(KolmogorovDistanceGauge(metrics.p_value_distance.labels(model))),
             )
-
-    def took(self, seconds: float) -> None:
-        """Observe the time of one request, whatever its outcome."""
-        self._seconds.observe(seconds)
-
-    def exemplify(self, seconds: float, trace_id: str) -> None:
-        """Make a trace the exemplar of the bucket of its request's time."""
-        self._seconds.exemplify(seconds, trace_id)
 
     def answered(
         self, queue_seconds: float, rows: int, anomalies: int, p_values: Sequence[float] = ()
@@ -237,33 +232,24 @@ class StageObserver:
     """Observes the batches of one stage of one model; its label sets are resolved once."""
 
     def __init__(self, metrics: Metrics, model: str, stage: str, provider: str) -> None:
-        self._seconds = metrics.buffered(
-            BufferedHistogram(metrics.compute_seconds.labels(model, stage, provider))
-        )
-        self._rows = metrics.buffered(BufferedHistogram(metrics.batch_rows.labels(model, stage)))
-        self._waiting = metrics.buffered(BufferedCounter(metrics.waiting_rows.labels(model, stage)))
-        self._capacity = metrics.waiting_capacity.labels(model, stage)
+        buffered = metrics.buffered
+        self._seconds = buffered(BufferedHistogram(metrics.compute_seconds.labels(model, stage, provider)))
+        self._rows = buffered(BufferedHistogram(metrics.batch_rows.labels(model, stage)))
+        self.waiting: Final = buffered(BufferedCounter(metrics.waiting_rows.labels(model, stage))).add
+        """Change the number of waiting rows; versions of a model add up."""
+        self.capacity: Final = metrics.waiting_capacity.labels(model, stage).inc
+        """Change the number of rows that may wait."""
 
     def computed(self, rows: int, seconds: float) -> None:
         """Observe a batch of `rows` rows that took `seconds`."""
         self._seconds.observe(seconds)
         self._rows.observe(rows)
 
-    def waiting(self, change: int) -> None:
-        """Change the number of waiting rows; versions of a model add up."""
-        self._waiting.add(change)
-
-    def capacity(self, change: int) -> None:
-        """Change the number of rows that may wait."""
-        self._capacity.inc(change)
-
 
 def share_values(folder: Path, replica: int) -> None:
     """Keep the values of metrics that are made from now on in files of the folder. Call it once."""
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)  # where prometheus_client looks
-    values.ValueClass = values.MultiProcessValue(  # type: ignore[no-untyped-call]
-        process_identifier=lambda: replica
-    )
+    values.ValueClass = values.MultiProcessValue(lambda: replica)  # type: ignore[no-untyped-call]
 
 
 def drop_gauges(folder: Path, replica: int) -> None:

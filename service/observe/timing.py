@@ -77,12 +77,12 @@ class Trace:
     status: int = 0
 
     @property
-    def encode(self) -> Period | None:
-        """Return the period from the last batch to the answer; None for streams, which send parts before."""
-        computed = self.timing.compute[-1].ended if self.timing.compute else None
-        if computed is None or self.made is None or self.made < computed:
-            return None
-        return Period(computed, self.made)
+    def encode(self) -> list[Period]:
+        """Return the period from the last batch to the answer; none for streams, which send parts before."""
+        computed = self.timing.compute
+        if not computed or self.made is None or self.made < computed[-1].ended:
+            return []
+        return [Period(computed[-1].ended, self.made)]
 
 
 def _record(periods: list[Period], seconds: float) -> None:

@@ -34,10 +34,8 @@ class Tracing:
 
     def __init__(self) -> None:
         name = os.environ.get("OTEL_SERVICE_NAME", "pushforward")
-        self._provider = TracerProvider(
-            resource=Resource.create({"service.name": name, "service.version": release()}),
-            shutdown_on_exit=False,
-        )
+        resource = Resource.create({"service.name": name, "service.version": release()})
+        self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
         self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
         self._tracer = self._provider.get_tracer("pushforward", release())
         self._propagator = TraceContextTextMapPropagator()
@@ -89,12 +87,10 @@ class Tracing:
             if trace.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
                 span.set_status(StatusCode.ERROR)
             inside = set_span_in_context(span, Context())
-            encode = [trace.encode] if trace.encode is not None else []
-            parts = {"queue": trace.timing.queue, "compute": trace.timing.compute, "encode": encode}
+            parts = {"queue": trace.timing.queue, "compute": trace.timing.compute, "encode": trace.encode}
             for name, periods in parts.items():
                 for period in periods:
-                    part = self._tracer.start_span(name, inside, start_time=period.began)
-                    part.end(period.ended)
+                    self._tracer.start_span(name, inside, start_time=period.began).end(period.ended)
             if trace.meter is not None:
                 seconds = (whole.ended - whole.began) / 1e9
                 trace.meter.exemplify(seconds, format_trace_id(span.get_span_context().trace_id))

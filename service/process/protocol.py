@@ -87,8 +87,8 @@ def bounded_protocol(
             self._untold_bytes = 0 if self._told else self._untold_bytes + len(data)
             if self._untold_bytes > max_header_bytes:
                 self._refuse_headers()
-            elif self._head_timer is None and (self._in_head or self._stopped_a_timer_for_nothing()):
-                self._wait_for_head()
+            elif self._head_timer is None and (self._in_head or not (self._told or self._answered())):
+                self._wait_for_head()  # also after an empty line, which has ended the keep-alive timer
 
         def _feed(self, data: bytes) -> None:
             """Feed the parser; ignore an offer of another protocol (RFC 9110, section 7.8).
@@ -123,10 +123,11 @@ def bounded_protocol(
 
         def on_headers_complete(self) -> None:
             self._head_ends()
-            may_be_too_large = self._came_bytes > max_header_bytes or not self._began
-            if may_be_too_large and self._are_too_large():
-                self._refuse_headers()
-                return
+            if self._came_bytes > max_header_bytes or not self._began:  # else they are small enough
+                size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+                if size > max_header_bytes:
+                    self._refuse_headers()
+                    return
             codings = [value.lower() for name, value in self.headers if name == b"transfer-encoding"]
             if codings and codings != [b"chunked"]:  # the parser would hand on a body that is still coded
                 self.send_400_response("")
@@ -142,12 +143,25 @@ def bounded_protocol(
                 super().on_message_complete()
 
         def _write_whole(self, scope: Any, headers: Headers, body: bytes) -> bool:
-            cycle = (
-                self.cycle
-            )  # not stored in the scope, which it refers to: the cycle would wait for the collector
+            """Write an answer as the cycle's `send` does with two messages, but without checking headers."""
+            # the scope does not store the cycle, which refers to it: both would wait for the collector
+            cycle = self.cycle
             if cycle.scope is not scope:  # requests were pipelined
                 return False
-            return _write_whole(cycle, headers, body)
+            if cycle.disconnected or cycle.flow.write_paused or cycle.response_started:
+                return False
+            pieces = [b"HTTP/1.1 200 OK\r\n"]
+            for name, value in (*cycle.default_headers, *headers):
+                pieces += (name, b": ", value, b"\r\n")
+            pieces.append(b"\r\n" if cycle.keep_alive else b"connection: close\r\n\r\n")
+            pieces.append(body)
+            cycle.response_started = cycle.response_complete = True
+            cycle.transport.write(b"".join(pieces))
+            cycle.message_event.set()
+            if not cycle.keep_alive:
+                cycle.transport.close()
+            cycle.on_response()
+            return True
 
         def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - its text is uvicorn's, not ours
             self._refuse(400, "malformed", "the request is not HTTP as it should be")
@@ -169,9 +183,9 @@ def bounded_protocol(
             self._head_ends()
             self._write_ends()
             super().connection_lost(exc)
-            if self._running is not None and self._answers():  # uvicorn informs only the newest
-                self._running.disconnected = True
-                self._running.message_event.set()
+            if (cycle := self._answered()) is not None:  # uvicorn informs only the newest
+                cycle.disconnected = True
+                cycle.message_event.set()
             waiting = [cycle.scope for cycle, _ in self.pipeline]
             self.pipeline.clear()
             for scope in (self.scope, getattr(self.cycle, "scope", None), *waiting):
@@ -182,18 +196,15 @@ def bounded_protocol(
             self._running = cycle
             super()._start_asgi_task(cycle, app)
 
-        def _answers(self) -> bool:
-            return self._running is not None and not self._running.response_complete
-
-        def _stopped_a_timer_for_nothing(self) -> bool:
-            """Return True if the last bytes were empty lines between two requests."""
-            return not self._told and not self._answers()
+        def _answered(self) -> RequestResponseCycle | None:
+            """Return the request that is being answered, if any."""
+            return None if self._running is None or self._running.response_complete else self._running
 
         def _wait_for_head(self) -> None:
             self._head_timer = self.loop.call_later(idle_seconds, self._head_is_late)
 
         def _head_is_late(self) -> None:
-            if self._answers():  # nothing is read meanwhile: the head's time begins after
+            if self._answered() is not None:  # nothing is read meanwhile: the head's time begins after
                 self._wait_for_head()
             else:
                 self.transport.close()
@@ -209,10 +220,6 @@ def bounded_protocol(
                 self._write_timer.cancel()
                 self._write_timer = None
 
-        def _are_too_large(self) -> bool:
-            size = sum(len(name) + len(value) for name, value in self.headers)
-            return size + len(self.url) > max_header_bytes
-
         def _refuse_headers(self) -> None:
             self._refuse(431, "headers_too_large", "the request line and headers have too many bytes")
 
@@ -221,13 +228,12 @@ def bounded_protocol(
             if self.transport.is_closing():  # it was refused already
                 return
             self._head_ends()
-            if self._running is not None and self._answers():
-                ours = self._running is self.cycle and self._running.more_body
-                if not ours or self._running.response_started:
+            if (cycle := self._answered()) is not None:
+                if cycle is not self.cycle or not cycle.more_body or cycle.response_started:
                     self.transport.abort()
                     return
-                self._running.disconnected = True
-                self._running.message_event.set()
+                cycle.disconnected = True
+                cycle.message_event.set()
             self.transport.write(refusal(status, code, detail))
             self.transport.close()
 
@@ -243,21 +249,3 @@ class _PipelineFlow(FlowControl):
         """Read on, unless there is something to parse first."""
         if not self.unparsed:
             super().resume_reading()
-
-
-def _write_whole(cycle: RequestResponseCycle, headers: Headers, body: bytes) -> bool:
-    """Write an answer as the cycle's `send` does with two messages, but without checking headers."""
-    if cycle.disconnected or cycle.flow.write_paused or cycle.response_started:
-        return False
-    pieces = [b"HTTP/1.1 200 OK\r\n"]
-    for name, value in (*cycle.default_headers, *headers):
-        pieces += (name, b": ", value, b"\r\n")
-    pieces.append(b"\r\n" if cycle.keep_alive else b"connection: close\r\n\r\n")
-    pieces.append(body)
-    cycle.response_started = cycle.response_complete = True
-    cycle.transport.write(b"".join(pieces))
-    cycle.message_event.set()
-    if not cycle.keep_alive:
-        cycle.transport.close()
-    cycle.on_response()
-    return True

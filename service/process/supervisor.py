@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import math
 import signal
 import socket
 import sys
@@ -26,7 +27,7 @@ from service.app import create_app
 from service.errors import CannotListen, ServiceError
 from service.observe.metrics import Metrics, drop_gauges, share_values
 from service.process.ports import bind_socket, hold_address, serve_metrics, url_of
-from service.process.server import server_for
+from service.process.server import Server
 from service.settings import Settings
 
 RELAPSE_SECONDS: Final = 60.0
@@ -44,12 +45,12 @@ class ReplicaFailed(Exception):
 class Backoff:
     """The delays before a replica that died is started again."""
 
-    _died_at: float | None = None
+    _died_at: float = -math.inf
     _delay_seconds: float = 0.0
 
     def delay_seconds(self, now: float) -> float:
         """Return the delay after a death at `now`: 0, or 1, 2, 4, ... if deaths follow in RELAPSE_SECONDS."""
-        relapse = self._died_at is not None and now - self._died_at < RELAPSE_SECONDS
+        relapse = now - self._died_at < RELAPSE_SECONDS
         self._died_at = now
         self._delay_seconds = min(2 * self._delay_seconds or 1.0, LONGEST_DELAY_SECONDS) if relapse else 0.0
         return self._delay_seconds
@@ -77,13 +78,36 @@ class Replica:
         self.pipe, end = get_context("fork").Pipe()
         self.reason = ""
         self.process = get_context("fork").Process(
-            target=_serve,
-            args=(self.settings, self.folder, self.number, self.has_served, end, [*pipes, self.pipe]),
+            target=self._serve,
+            args=(end, [*pipes, self.pipe]),
             name=f"replica-{self.number}",
             daemon=True,
         )
         self.process.start()
         end.close()
+
+    def _serve(self, parent: Pipe, pipes: list[Pipe]) -> None:
+        """Serve in the new process; exit with status 2 after reporting to the parent why it cannot."""
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent passes it on
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for pipe in pipes:
+            pipe.close()
+        share_values(self.folder, self.number)
+        metrics, settings = Metrics(self.folder), self.settings
+        if self.has_served:
+            metrics.replica_restarts.inc()
+            if settings.trial == "hot":  # a version that arrived later may have killed the process before
+                settings = settings.model_copy(update={"trial": "always"})
+        try:
+            if settings.metrics_port is not None:
+                serve_metrics(metrics, bind_socket(settings.host, settings.metrics_port, shared=True))
+            app = create_app(settings, metrics, loads_first=True)
+            listener = bind_socket(settings.host, settings.port, shared=True)
+        except (ServiceError, CannotListen) as error:
+            parent.send(error.detail if isinstance(error, ServiceError) else str(error))
+            sys.exit(2)
+        Server(app, settings, parent).run(sockets=[listener])
 
     def read_status(self) -> None:
         """Read the message of the process: None once it serves, else the reason why it cannot."""
@@ -120,32 +144,6 @@ class Replica:
         drop_gauges(self.folder, self.number)
         now = time.monotonic()
         self.start_at = now + self.backoff.delay_seconds(now)
-
-
-def _serve(
-    settings: Settings, folder: Path, number: int, restarted: bool, parent: Pipe, pipes: list[Pipe]
-) -> None:
-    """Serve as a replica; exit with status 2 after reporting to the parent why that is impossible."""
-    signal.set_wakeup_fd(-1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent passes it on
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    for pipe in pipes:
-        pipe.close()
-    share_values(folder, number)
-    metrics = Metrics(folder)
-    if restarted:
-        metrics.replica_restarts.inc()
-        if settings.trial == "hot":  # a version that arrived later may have killed the process before
-            settings = settings.model_copy(update={"trial": "always"})
-    try:
-        if settings.metrics_port is not None:
-            serve_metrics(metrics, bind_socket(settings.host, settings.metrics_port, shared=True))
-        app = create_app(settings, metrics, loads_first=True)
-        listener = bind_socket(settings.host, settings.port, shared=True)
-    except (ServiceError, CannotListen) as error:
-        parent.send(error.detail if isinstance(error, ServiceError) else str(error))
-        sys.exit(2)
-    server_for(app, settings, parent).run(sockets=[listener])
 
 
 def supervise(settings: Settings, replicas: int) -> None:
@@ -191,14 +189,14 @@ class Supervisor:
         Raises:
             ReplicaFailed: as by `supervise`.
         """
-        while not self._stopping or self._running():
+        while not self._stopping or any(replica.process is not None for replica in self._replicas):
             for replica in self._replicas:
                 if not self._stopping and replica.process is None and replica.start_at <= time.monotonic():
-                    replica.start([other.pipe for other in self._running() if other.pipe is not None])
+                    replica.start([other.pipe for other in self._replicas if other.pipe is not None])
             ready = wait([signals, *self._watched()], self._idle_seconds())
             for _ in signals.recv(64) if signals in ready else b"":
                 self._stop()
-            for replica in self._running():
+            for replica in self._replicas:
                 if replica.pipe in ready:
                     replica.read_status()
                     self._announce(replica)
@@ -207,11 +205,8 @@ class Supervisor:
         if self._failure:
             raise ReplicaFailed(self._failure)
 
-    def _running(self) -> list[Replica]:
-        return [replica for replica in self._replicas if replica.process is not None]
-
     def _watched(self) -> Iterator[Any]:
-        for replica in self._running():
+        for replica in self._replicas:
             if replica.process is not None:
                 yield replica.process.sentinel
             if replica.pipe is not None and not replica.serves:

@@ -13,7 +13,6 @@ A batcher knows rows, queues and costs, but neither models nor HTTP. Its promise
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import math
 import time
@@ -79,7 +78,7 @@ class Batcher:
         self._lanes: list[asyncio.Task[None]] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
-        self._died_at: float | None = None
+        self._died_at = -math.inf
         self.healthy = True
 
     def start(self) -> None:
@@ -96,9 +95,7 @@ class Batcher:
         self._fail_all(Draining("the service is shutting down"))
         for lane in self._lanes:
             lane.cancel()
-        for lane in self._lanes:
-            with contextlib.suppress(asyncio.CancelledError):
-                await lane
+        await asyncio.gather(*self._lanes, return_exceptions=True)
         self._lanes.clear()  # their exceptions refer to this: a cycle that would keep the model in memory
 
     async def submit(
@@ -106,11 +103,8 @@ class Batcher:
     ) -> Arrays:
         """Compute (n, ...) rows, n >= 1; the outputs have n rows in the same order.
 
-        Args:
-            inputs: Arrays of n rows each.
-            timing: Gets the times of waiting and computing.
-            cost_per_row: The cost of a row in a batch: its draws.
-            admitted: True for a part of a request that has begun, which a full queue must not cut short.
+        `timing` gets the times of waiting and computing; `cost_per_row` is the number of draws of a row.
+        `admitted` is True for a part of a request that has begun, which a full queue must not cut short.
 
         Raises:
             LimitExceeded: more rows than may ever wait.
@@ -189,7 +183,7 @@ class Batcher:
             except BaseException:  # whatever it is, the waiting calls must fail
                 log.exception("%s: a lane died; its waiters fail and it is restarted", self._name)
                 now = self._clock()
-                if self._died_at is not None and now - self._died_at < RELAPSE_SECONDS:
+                if now - self._died_at < RELAPSE_SECONDS:
                     self.healthy = False
                 self._died_at = now
                 self._fail_all(EngineFailed("the computation was interrupted; try again"))

@@ -76,7 +76,7 @@ class Engine:
         spec = self._manifest.graphs[graph]  # type: ignore[index]  # names come from the manifest
         rows = len(inputs[0])
         if self._binds:
-            inputs = tuple(_padded(array, _bucket(rows)) for array in inputs)
+            inputs = tuple(_padded(array) for array in inputs)
         feeds = {tensor.name: array for tensor, array in zip(spec.inputs, inputs, strict=True)}
         try:
             outputs = self._runs[graph](feeds)
@@ -96,8 +96,9 @@ class Engine:
         seconds: dict[str, float] = {}
         timed_rows = min(_TIMED_ROWS, self._max_batch_rows)
         for name, graph in self._manifest.graphs.items():
-            for rows in _buckets(self._max_batch_rows) if self._binds else ():
-                self.run(name, _examples(graph, rows))
+            if self._binds:
+                for power in range((self._max_batch_rows - 1).bit_length(), -1, -1):
+                    self.run(name, _examples(graph, 2**power))
             batch = _examples(graph, timed_rows)
             seconds[name] = min(repeat(partial(self.run, name, batch), number=1, repeat=3)) / timed_rows
         return seconds
@@ -135,23 +136,16 @@ def _all_finite(array: NDArray[Any]) -> bool:
         return math.isfinite(array.sum()) or bool(np.isfinite(array).all())
 
 
-def _bucket(rows: int) -> int:
-    return 1 << (rows - 1).bit_length()
-
-
-def _buckets(max_rows: int) -> list[int]:
-    return [1 << power for power in range((max_rows - 1).bit_length(), -1, -1)]
-
-
-def _padded(array: NDArray[Any], rows: int) -> NDArray[Any]:
-    missing = rows - len(array)
+def _padded(array: NDArray[Any]) -> NDArray[Any]:
+    """Repeat the last row until the number of rows is a power of two."""
+    missing = 2 ** (len(array) - 1).bit_length() - len(array)
     return np.concatenate((array, np.repeat(array[-1:], missing, axis=0))) if missing else array
 
 
 def _examples(graph: GraphSpec, rows: int) -> Arrays:
     free = {"rows": rows, "draws": 1}
-    shapes = [
-        tuple(free[axis] if isinstance(axis, str) else axis for axis in tensor.shape)
-        for tensor in graph.inputs
-    ]
-    return tuple(np.full(shape, 0.5, np.float32) for shape in shapes)  # any graph can compute with 0.5
+    examples = []
+    for tensor in graph.inputs:
+        shape = [free[axis] if isinstance(axis, str) else axis for axis in tensor.shape]
+        examples.append(np.full(shape, 0.5, np.float32))  # any graph can compute with 0.5
+    return tuple(examples)

@@ -76,22 +76,15 @@ class Filter:
         """
         step, pieces = max(1, self._most_rows // budget), []
         for first in range(start, start + count, step):
-            part = min(step, start + count - first)
+            part = range(first, min(first + step, start + count))
             has_begun = admitted or first > start
-            pieces.append(await self._piece(seed, first, part, method, budget, timing, admitted=has_begun))
+            pieces.append(await self._piece(seed, part, method, budget, timing, admitted=has_begun))
         return pieces[0] if len(pieces) == 1 else joined(pieces)
 
     async def _piece(
-        self,
-        seed: int,
-        start: int,
-        count: int,
-        method: Method,
-        budget: int,
-        timing: Timing,
-        *,
-        admitted: bool,
+        self, seed: int, outputs: range, method: Method, budget: int, timing: Timing, *, admitted: bool
     ) -> FilteredSamples:
+        start, count = outputs.start, len(outputs)
         first, rows = start * budget, count * budget
         latents = self._prior.latents(seed, first, rows, 1.0, PROPOSALS)
         samples, flat_logits = await self._batcher.submit((latents,), timing, admitted=admitted)

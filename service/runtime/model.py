@@ -14,7 +14,7 @@ from typing import Final, Literal, Self
 from service.errors import OperationNotOffered, Unfit
 from service.format.manifest import Manifest, is_picture
 from service.numerics import noise
-from service.numerics.noise import Arrays, Floats, Integers
+from service.numerics.noise import Arrays, Floats, Integers, Stream
 from service.numerics.prior import Prior
 from service.observe.timing import Timing
 from service.runtime.batcher import Batcher
@@ -141,8 +141,7 @@ class LoadedModel:
         `admitted` is True for samples of an answer that has begun, which a full queue must not cut short.
         """
         words = self.prior.words(seed, start, count)
-        address = seed, noise.Stream.OBSERVATION, start, count, self._item_size
-        draw = partial(noise.contiguous_words, *address)
+        draw = partial(noise.contiguous_words, seed, Stream.OBSERVATION, start, count, self._item_size)
         return await self._sample(words, draw, temperature, output, timing, admitted=admitted)
 
     async def sample_at(
@@ -150,8 +149,7 @@ class LoadedModel:
     ) -> Floats:
         """Draw samples indices[n] of seeds[n], in any order, each as by `sample`: (B, *item) float32."""
         words = self.prior.words_at(seeds, indices)
-        address = seeds, noise.Stream.OBSERVATION, indices, self._item_size
-        draw = partial(noise.scattered_words, *address)
+        draw = partial(noise.scattered_words, seeds, Stream.OBSERVATION, indices, self._item_size)
         return await self._sample(words, draw, temperature, output, timing)
 
     async def _sample(

@@ -136,15 +136,11 @@ class Scorer:
         for first in range(0, draws, self._max_batch_cost):
             piece = eps[first : first + self._max_batch_cost]
             shared = np.broadcast_to(piece, (len(inputs), *piece.shape))
-            pieces.append(
-                await self._batchers["score"].submit((inputs, shared), timing, cost_per_row=len(piece))
-            )
-        log_likelihood, log_prior, log_posterior = (
-            np.concatenate([piece[term] for piece in pieces], axis=1) for term in range(3)
-        )
-        sizes = [piece[0].shape[1] for piece in pieces]
-        kl = np.average([piece[3] for piece in pieces], axis=0, weights=sizes)
-        return log_likelihood, log_prior, log_posterior, kl
+            terms = await self._batchers["score"].submit((inputs, shared), timing, cost_per_row=len(piece))
+            pieces.append(terms)
+        *by_draw, kls = zip(*pieces, strict=True)
+        kl = np.average(kls, axis=0, weights=[terms[0].shape[1] for terms in pieces])
+        return *[np.concatenate(parts, axis=1) for parts in by_draw], kl
 
     def _bound_columns(self, bounds: Bounds) -> dict[str, Doubles | None]:
         has_error = not np.isnan(bounds.standard_error).any()

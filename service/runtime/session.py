@@ -102,7 +102,6 @@ class IoBindingSession:
         self._session = session
         self._device = device
         self._lock = Lock()
-        self._outputs = [tensor.name for tensor in session.get_outputs()]
         self._bindings: OrderedDict[tuple[tuple[int, ...], ...], tuple[Any, list[Any]]] = OrderedDict()
 
     def run(self, feeds: Mapping[str, NDArray[np.float32]]) -> list[NDArray[Any]]:
@@ -127,6 +126,6 @@ class IoBindingSession:
             buffer = ort.OrtValue.ortvalue_from_shape_and_type(array.shape, array.dtype, self._device, 0)
             binding.bind_ortvalue_input(name, buffer)
             buffers.append(buffer)
-        for name in self._outputs:
-            binding.bind_output(name, self._device, 0)
+        for tensor in self._session.get_outputs():
+            binding.bind_output(tensor.name, self._device, 0)
         return binding, buffers

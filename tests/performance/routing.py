@@ -34,7 +34,7 @@ from service.app import Service, create_app
 from service.format.versions import version_folders
 from service.observe.metrics import Metrics
 from service.observe.timing import Timing
-from service.process.server import server_for
+from service.process.server import Server
 from service.runtime.loader import load
 from service.settings import Settings
 from tests.ports import free_port
@@ -87,7 +87,7 @@ def serve(port: int) -> None:
         root = "/" + scope.get("path", "/").split("/")[1]
         await {"/starlette": starlette, "/fastapi": fastapi}.get(root, service.app)(scope, receive, send)
 
-    server = server_for(Service(app, service.lifecycle), settings)
+    server = Server(Service(app, service.lifecycle), settings)
     server.run(sockets=[socket.create_server(("127.0.0.1", port))])
 
 
