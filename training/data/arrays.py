@@ -17,7 +17,7 @@ from training.data.dataset import SPLITS, DataError, Dataset, Items
 from training.data.features import check_numbers, table_dataset
 from training.data.options import DataOptions
 from training.data.pictures import picture_dataset, picture_source, unit_interval
-from training.data.splits import Classes, Partition, check_sizes, classes_of, partition
+from training.data.splits import Partition, check_sizes, classes_of, no_classes, partition
 
 NumberArray = npt.NDArray[Any]
 """An array as stored, of any numeric dtype."""
@@ -36,15 +36,10 @@ def load_arrays(options: DataOptions) -> Dataset:
     """
     path = options.own_path
     arrays = _read(path)
-    items, classes, rows = _items(arrays, path, options)
-    if rows is None:
-        rows = partition(len(items), classes, options, str(path))
-    elif options.keep:
-        raise DataError(f"{path}: keep came, but an .npz with its own splits has no classes; leave keep out")
+    items, rows = (_joined if set(arrays) == set(SPLITS) else _split)(arrays, path, options)
     if items.ndim > 2:
         images = _images(items, path)
-        source = picture_source(images, path.name, options.keep)
-        return picture_dataset(path.stem, source, images, rows, options)
+        return picture_dataset(path.stem, picture_source(images, path.name), images, rows, options)
     if options.binarise != "none":
         raise DataError(
             f"{path}: binarise = {options.binarise!r} came with a table of shape {list(items.shape)}; "
@@ -53,13 +48,8 @@ def load_arrays(options: DataOptions) -> Dataset:
     values = items.astype(np.float64)
     columns = [Column(name=f"feature-{index}") for index in range(values.shape[1])]
     for column, numbers in zip(columns, values.T, strict=True):
-        check_numbers(numbers, column.name, str(path), _way_out)
-    return table_dataset(path, values, columns, rows, options.keep, _way_out)
-
-
-def _way_out(column: str) -> str:
-    number = column.rpartition("-")[2]
-    return f"leave out items[:, {number}] (or, if rows are pictures, reshape them to (N, H, W))"
+        check_numbers(numbers, column.name, path)
+    return table_dataset(path, values, columns, rows, options.keep)
 
 
 def _read(path: Path) -> Mapping[str, NumberArray]:
@@ -84,30 +74,46 @@ def _read(path: Path) -> Mapping[str, NumberArray]:
         raise DataError(f"{path} cannot be read as numpy's {path.suffix}: {error}; save it anew") from error
 
 
-def _items(
+def _joined(
     arrays: Mapping[str, NumberArray], path: Path, options: DataOptions
-) -> tuple[NumberArray, Classes | None, Partition | None]:
-    """Return all items, their classes if known, and their splits if the file has them."""
-    if set(arrays) == set(SPLITS):
-        parts = [_checked(arrays[split], split, path) for split in SPLITS]
-        if len({(part.shape[1:], part.dtype) for part in parts}) > 1:
-            came = ", ".join(
-                f"{split} {part.dtype} {list(part.shape)}" for split, part in zip(SPLITS, parts, strict=True)
-            )
-            raise DataError(f"{path}: the splits differ in the shape or type of their items: {came}")
-        numbers = np.split(np.arange(sum(map(len, parts))), np.cumsum([len(part) for part in parts])[:-1])
-        # shuffled, because the rows may be sorted by class, and then the first rows are no sample
-        shuffle = np.random.default_rng(options.split_seed)
-        rows = {split: shuffle.permutation(part) for split, part in zip(SPLITS, numbers, strict=True)}
-        check_sizes(rows, str(path))
-        return np.concatenate(parts), None, Partition(rows)
+) -> tuple[NumberArray, Partition]:
+    """Return the items of all splits, and the splits as they came."""
+    parts = {split: _checked(arrays[split], split, path) for split in SPLITS}
+    if len({(part.shape[1:], part.dtype) for part in parts.values()}) > 1:
+        came = ", ".join(f"{split} {part.dtype} {list(part.shape)}" for split, part in parts.items())
+        raise DataError(f"{path}: the splits differ in the shape or type of their items: {came}")
+    items = np.concatenate(list(parts.values()))
+    ends = np.cumsum([len(part) for part in parts.values()])
+    # shuffled, because the rows may be sorted by class, and then the first rows are no sample
+    shuffle = np.random.default_rng(options.split_seed)
+    rows = {
+        split: shuffle.permutation(np.arange(end - len(parts[split]), end))
+        for split, end in zip(SPLITS, ends, strict=True)
+    }
+    check_sizes(rows, str(path))
+    if options.keep:
+        raise DataError(f"{path}: keep came, but an .npz with its own splits has no classes; leave keep out")
+    return items, Partition(rows, no_classes(len(items)))
+
+
+def _split(
+    arrays: Mapping[str, NumberArray], path: Path, options: DataOptions
+) -> tuple[NumberArray, Partition]:
+    """Return the items, and splits of them."""
     if "items" not in arrays or set(arrays) - {"items", "labels"}:
         raise DataError(
             f"{path} has the keys {', '.join(map(repr, arrays)) or '(none)'}; wanted `items` and perhaps "
             "`labels`, or `train`, `validation`, `calibration` and `test`"
         )
-    items = _checked(arrays["items"], "items", path)
-    return items, _classes(arrays["labels"], len(items), path) if "labels" in arrays else None, None
+    items, labels = _checked(arrays["items"], "items", path), arrays.get("labels")
+    if labels is None:
+        return items, partition(no_classes(len(items)), options)
+    if labels.shape != (len(items),) or labels.dtype.kind not in "iubU":
+        raise DataError(
+            f"{path}: labels are {labels.dtype} of shape {list(labels.shape)}; wanted one whole number or "
+            f"text for each of the {len(items)} items"
+        )
+    return items, partition(classes_of([str(label) for label in labels.tolist()]), options)
 
 
 def _checked(array: NumberArray, key: str, path: Path) -> NumberArray:
@@ -119,15 +125,6 @@ def _checked(array: NumberArray, key: str, path: Path) -> NumberArray:
             "table (N, F), none of them 0"
         )
     return array
-
-
-def _classes(labels: NumberArray, rows: int, path: Path) -> Classes:
-    if labels.shape != (rows,) or labels.dtype.kind not in "iubU":
-        raise DataError(
-            f"{path}: labels are {labels.dtype} of shape {list(labels.shape)}; wanted one whole number or "
-            f"text for each of the {rows} items"
-        )
-    return classes_of([str(label) for label in labels.tolist()])
 
 
 def _images(array: NumberArray, path: Path) -> Items:
@@ -142,7 +139,7 @@ def _images(array: NumberArray, path: Path) -> Items:
             + ("put channels first: items.transpose(0, 3, 1, 2)" if last else "the order is (N, C, H, W)")
         )
     if array.dtype == np.uint8:
-        return unit_interval(array.astype(np.uint8, copy=False))
+        return unit_interval(array)
     if array.dtype.kind in "iu":
         raise DataError(
             f"{path}: pictures came as {array.dtype}; wanted uint8 (0 to 255) or floats in [0, 1]"

@@ -15,8 +15,8 @@ import numpy as np
 
 from training.data.dataset import DataError, Dataset, Items, Labels, Pixels
 from training.data.options import DataOptions
-from training.data.pictures import kept_classes, picture_dataset, unit_interval
-from training.data.splits import Classes, Partition, keep_classes
+from training.data.pictures import picture_dataset, unit_interval
+from training.data.splits import Classes, published_partition
 
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 """The folder of Debian's package `dataset-fashion-mnist`."""
@@ -33,10 +33,6 @@ FASHION_CLASSES = (
 )  # fmt: skip
 SOURCE = "Fashion-MNIST (Xiao et al. 2017, arXiv:1708.07747), 28x28 pixels"
 _TRAINING_FILE_ROWS = 60_000
-_VALIDATION_ROWS = _CALIBRATION_ROWS = 5_000
-_IDX_UNSIGNED_BYTE = 0x08
-_PUBLISHED_SEED = 777
-_PUBLISHED_VALIDATION_ROWS = 10_000
 
 
 def load_fashion(options: DataOptions, cache: Path) -> Dataset:
@@ -51,15 +47,9 @@ def load_fashion(options: DataOptions, cache: Path) -> Dataset:
     """
     pixels, labels = _all_rows(cache)
     order = np.random.default_rng(options.split_seed).permutation(_TRAINING_FILE_ROWS)
-    validation, calibration, train = np.split(order, [_VALIDATION_ROWS, _VALIDATION_ROWS + _CALIBRATION_ROWS])
-    test = np.arange(_TRAINING_FILE_ROWS, len(pixels))
-    whole = Partition(
-        {"validation": validation, "calibration": calibration, "train": train, "test": test},
-        classes=Classes(FASHION_CLASSES, labels),
-    )
-    rows = keep_classes(whole, options.keep, "fashion-mnist")
-    source = SOURCE + kept_classes(options.keep)
-    dataset = picture_dataset("fashion-mnist", source, unit_interval(pixels), rows, options)
+    test, classes = np.arange(_TRAINING_FILE_ROWS, len(pixels)), Classes(FASHION_CLASSES, labels)
+    rows = published_partition(order, test, 5_000, classes, options.keep, "fashion-mnist")
+    dataset = picture_dataset("fashion-mnist", SOURCE, unit_interval(pixels), rows, options)
     if options.binarise == "dynamic":
         drawn = published_test_draw(pixels[:_TRAINING_FILE_ROWS], pixels[_TRAINING_FILE_ROWS:])
         tested = drawn[rows.rows["test"] - _TRAINING_FILE_ROWS]
@@ -79,8 +69,8 @@ def published_test_draw(training_file: Pixels, test_file: Pixels) -> Items:
     Sources: Tomczak & Welling 2018, arXiv:1705.07120, `load_dynamic_mnist` of their code, for MNIST; Norouzi
     et al. 2020, arXiv:2004.04795, `base_load_data.binarize` of theirs, for Fashion-MNIST.
     """
-    generator = np.random.RandomState(_PUBLISHED_SEED)
-    generator.binomial(1, training_file[-_PUBLISHED_VALIDATION_ROWS:] / 255.0)
+    generator = np.random.RandomState(777)
+    generator.binomial(1, training_file[-10_000:] / 255.0)
     return generator.binomial(1, test_file / 255.0).astype(np.float32)
 
 
@@ -132,8 +122,6 @@ def _unpacked(packed: bytes, name: str, source: str) -> bytes:
 
 def _parse_idx(content: bytes) -> Pixels:
     """Parse the idx format: two zero bytes, type, number of axes, big-endian lengths, values."""
-    kind, axes = content[2], content[3]
-    if content[:2] != b"\0\0" or kind != _IDX_UNSIGNED_BYTE:
-        raise DataError(f"not an idx file of unsigned bytes: it begins with {content[:4].hex()}")
+    axes = content[3]
     shape = tuple(int(length) for length in np.frombuffer(content, ">u4", count=axes, offset=4))
     return np.frombuffer(content, np.uint8, offset=4 + 4 * axes).reshape(shape)

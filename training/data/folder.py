@@ -12,7 +12,7 @@ from PIL import Image
 from training.data.dataset import DataError, Dataset, Pixels
 from training.data.options import DataOptions
 from training.data.pictures import picture_dataset, picture_source, unit_interval
-from training.data.splits import Classes, classes_of, in_order, partition
+from training.data.splits import Classes, classes_of, in_order, no_classes, partition
 
 _SUFFIXES = (".png", ".jpg", ".jpeg")
 _GREY, _COLOUR, _WITH_ALPHA = ("1", "L"), ("P", "RGB"), ("LA", "PA", "RGBA")
@@ -45,19 +45,18 @@ def load_folder(options: DataOptions) -> Dataset:
                 )
     pixels = np.stack(parts if options.channels else _of_equal_channels(parts)).transpose(0, 3, 1, 2)
     images = unit_interval(np.ascontiguousarray(pixels))
-    rows = partition(len(paths), classes, options, str(folder))
-    source = picture_source(images, f"the folder {folder.name}", options.keep)
-    return picture_dataset(folder.name, source, images, rows, options)
+    source = picture_source(images, f"the folder {folder.name}")
+    return picture_dataset(folder.name, source, images, partition(classes, options), options)
 
 
-def _listed(folder: Path) -> tuple[list[Path], Classes | None]:
+def _listed(folder: Path) -> tuple[list[Path], Classes]:
     """Return the files, sorted, and their classes if they lie in sub-folders; hidden names are skipped."""
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder, seen from {Path.cwd()}; correct `path`")
     entries = _visible(folder)
     folders = {path.name: path for path in entries if path.is_dir()}
     if not folders:
-        return [_picture(path) for path in entries], None
+        return [_picture(path) for path in entries], no_classes(len(entries))
     if len(folders) < len(entries):
         lone = next(path for path in entries if not path.is_dir())
         raise DataError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -95,10 +96,9 @@ class DataOptions(Options):
 
     @model_validator(mode="after")
     def _columns_have_one_role(self) -> DataOptions:
-        roles = {"drop": self.drop, "one_hot": self.one_hot, "label": (self.label,)}
-        for first, second in (("drop", "one_hot"), ("drop", "label"), ("one_hot", "label")):
-            for column in roles[first]:
-                if column in roles[second]:
+        for (first, columns), (second, others) in itertools.combinations(self.column_roles.items(), 2):
+            for column in columns:
+                if column in others:
                     raise ValueError(f"column {column!r} is in both {first} and {second}; choose one")
         if self.keep and self.dataset == "table" and self.label is None:
             raise ValueError(
@@ -106,6 +106,12 @@ class DataOptions(Options):
                 'e.g. label = "class"'
             )
         return self
+
+    @property
+    def column_roles(self) -> dict[str, tuple[str, ...]]:
+        """The columns that each of `drop`, `one_hot` and `label` names."""
+        label = () if self.label is None else (self.label,)
+        return {"drop": self.drop, "one_hot": self.one_hot, "label": label}
 
     @property
     def own_path(self) -> Path:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from training.data.dataset import Dataset, Items, Pixels, Rows
@@ -22,7 +20,7 @@ def unit_interval(pixels: Pixels) -> Items:
 def picture_dataset(
     name: str, source: str, images: Items, partition: Partition, options: DataOptions
 ) -> Dataset:
-    """Split and binarise images (rows, C, H, W), float32 in [0, 1].
+    """Split and binarise images (rows, C, H, W), float32 in [0, 1]; `source` gets the kept classes added.
 
     With dynamic binarisation the training split stays grey, because every batch is drawn anew. The other
     splits and the outliers are drawn once, so that figures on them are repeatable.
@@ -38,22 +36,17 @@ def picture_dataset(
 
     return Dataset(
         name=name,
-        source=source,
+        source=source + (f" (kept classes: {', '.join(options.keep)})" if options.keep else ""),
         item_shape=images.shape[1:],
-        class_names=partition.class_names,
+        class_names=partition.classes.names,
         items={split: chosen(rows, split) for split, rows in partition.rows.items()},
         labels=partition.labels,
         outliers=None if partition.outliers is None else chosen(partition.outliers, "outliers"),
     )
 
 
-def picture_source(images: Items, origin: str, keep: Sequence[str]) -> str:
-    """Return the phrase for the model card."""
+def picture_source(images: Items, origin: str) -> str:
+    """Return the phrase for the model card: number, kind and size of the images and their origin."""
     rows, channels, height, width = images.shape
     kind = {1: "grey ", 3: "RGB "}.get(channels, "")
-    return f"{rows} {kind}pictures of {height}x{width} pixels from {origin}{kept_classes(keep)}"
-
-
-def kept_classes(keep: Sequence[str]) -> str:
-    """Return the addition to that phrase if only some classes are kept."""
-    return f" (kept classes: {', '.join(keep)})" if keep else ""
+    return f"{rows} {kind}pictures of {height}x{width} pixels from {origin}"

@@ -20,8 +20,14 @@ class Classes:
     """The class of every row."""
 
     names: tuple[str, ...]
+    """Empty if the rows have no classes."""
     of_row: Labels
-    """(rows,), indices into `names`."""
+    """(rows,), indices into `names`; all 0 without classes."""
+
+
+def no_classes(rows: int) -> Classes:
+    """Return the classes of rows that have none."""
+    return Classes((), np.zeros(rows, np.int64))
 
 
 @dataclass(frozen=True)
@@ -29,23 +35,15 @@ class Partition:
     """The row numbers of every split."""
 
     rows: Mapping[Split, Rows]
+    classes: Classes
+    """The class of every row, with the names of the kept classes only."""
     outliers: Rows | None = None
     """Rows of the classes that are not kept; None if all are."""
-    classes: Classes | None = None
-    """The class of every row, with the names of the kept classes only."""
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """The classes of the splits; empty if the rows have none."""
-        return self.classes.names if self.classes else ()
 
     @property
     def labels(self) -> dict[Split, Labels]:
-        """The class of each row, per split; all 0 if the rows have none."""
-        return {
-            split: self.classes.of_row[rows] if self.classes else np.zeros(len(rows), np.int64)
-            for split, rows in self.rows.items()
-        }
+        """The class of each row, per split."""
+        return {split: self.classes.of_row[rows] for split, rows in self.rows.items()}
 
 
 def in_order(names: Iterable[str]) -> list[str]:
@@ -68,15 +66,14 @@ def named(names: Sequence[str]) -> str:
     return ", ".join(map(repr, names[:_MOST_NAMED])) + more
 
 
-def partition(count: int, classes: Classes | None, options: DataOptions, where: str) -> Partition:
-    """Split the rows 0 .. count - 1 at random, by `split_seed`; only rows of kept classes, if any are named.
-
-    `where` names the file or folder in messages.
+def partition(classes: Classes, options: DataOptions) -> Partition:
+    """Split the user's rows at random, by `split_seed`; only rows of kept classes, if any are named.
 
     Raises:
         DataError: A class to keep does not occur, or a split has fewer than two rows.
     """
-    rows, outliers = np.arange(count), None
+    where = str(options.own_path)
+    rows, outliers = np.arange(len(classes.of_row)), None
     if options.keep:
         rows, outliers, classes = _kept(classes, options.keep, where)
     order = np.random.default_rng(options.split_seed).permutation(rows)
@@ -87,24 +84,30 @@ def partition(count: int, classes: Classes | None, options: DataOptions, where: 
         "train": train, "validation": validation, "calibration": calibration, "test": test,
     }  # fmt: skip
     check_sizes(result, where)
-    return Partition(result, outliers, classes)
+    return Partition(result, classes, outliers)
 
 
-def keep_classes(whole: Partition, keep: Sequence[str], where: str) -> Partition:
-    """Remove the rows of other classes from the splits; those of the test split become the outliers.
+def published_partition(
+    order: Rows, test: Rows, held_out: int, classes: Classes, keep: Sequence[str], where: str
+) -> Partition:
+    """Split `order` into `held_out` rows of validation, as many of calibration, and the rest to train on.
 
-    An empty `keep` keeps all classes; `where` names the dataset in messages.
+    Of the classes that are not kept, the rows of `test` become the outliers, and other rows are left out. An
+    empty `keep` keeps all classes; `where` names the dataset in messages.
 
     Raises:
         DataError: A class to keep does not occur, or a split has fewer than two rows left.
     """
+    validation, calibration, train = np.split(order, [held_out, 2 * held_out])
+    rows: dict[Split, Rows] = {
+        "validation": validation, "calibration": calibration, "train": train, "test": test,
+    }  # fmt: skip
     if not keep:
-        return whole
-    rows, _, classes = _kept(whole.classes, keep, where)
-    result: dict[Split, Rows] = {split: each[np.isin(each, rows)] for split, each in whole.rows.items()}
-    check_sizes(result, where)
-    test = whole.rows["test"]
-    return Partition(result, test[~np.isin(test, rows)], classes)
+        return Partition(rows, classes)
+    kept, _, classes = _kept(classes, keep, where)
+    rows = {split: each[np.isin(each, kept)] for split, each in rows.items()}
+    check_sizes(rows, where)
+    return Partition(rows, classes, outliers=test[~np.isin(test, kept)])
 
 
 def check_sizes(rows: Mapping[Split, Rows], where: str) -> None:
@@ -118,8 +121,8 @@ def check_sizes(rows: Mapping[Split, Rows], where: str) -> None:
         )
 
 
-def _kept(classes: Classes | None, keep: Sequence[str], where: str) -> tuple[Rows, Rows, Classes]:
-    if classes is None:
+def _kept(classes: Classes, keep: Sequence[str], where: str) -> tuple[Rows, Rows, Classes]:
+    if not classes.names:
         raise DataError(
             f"{where}: keep = {list(keep)} came, but the items have no classes; leave keep out, or give "
             "labels: the key `labels` of an .npz without splits, or one sub-folder of pictures per class"

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
@@ -71,17 +70,15 @@ class Losses(NamedTuple):
     """True if the generator's loss depends on the real logits."""
 
 
-LOSSES: Mapping[Objective, Losses] = MappingProxyType(
-    {
-        "minimax": Losses(discriminator_loss, minimax_generator_loss),
-        "non-saturating": Losses(discriminator_loss, non_saturating_generator_loss),
-        "hinge": Losses(hinge_discriminator_loss, critic_generator_loss),
-        "wasserstein": Losses(wasserstein_discriminator_loss, critic_generator_loss),
-        "relativistic": Losses(
-            relativistic_discriminator_loss, relativistic_generator_loss, generator_sees_real=True
-        ),
-    }
-)
+LOSSES: Mapping[Objective, Losses] = {
+    "minimax": Losses(discriminator_loss, minimax_generator_loss),
+    "non-saturating": Losses(discriminator_loss, non_saturating_generator_loss),
+    "hinge": Losses(hinge_discriminator_loss, critic_generator_loss),
+    "wasserstein": Losses(wasserstein_discriminator_loss, critic_generator_loss),
+    "relativistic": Losses(
+        relativistic_discriminator_loss, relativistic_generator_loss, generator_sees_real=True
+    ),
+}
 
 
 def gradient_penalty(items: Tensor, logits: Tensor) -> Tensor:

@@ -19,10 +19,9 @@ def elbo_objective(vae: Vae, items: Tensor, eps: Tensor, kl_weight: float, free_
     Source: Higgins et al. 2017, "beta-VAE", section 2; Kingma et al. 2016, arXiv:1606.04934, appendix C.8,
     here per item instead of per batch, so that an item's loss does not depend on its batch-mates.
     """
-    components = vae.components()
-    draws = draw_posterior(vae, items, eps, components)
+    draws = draw_posterior(vae, items, eps)
     log_likelihood = draws.log_likelihood.mean(1)
-    if components is None:
+    if vae.prior is None:
         by_dimension = gaussian_kl(draws.mean, draws.log_variance)
         kl, pressed = item_sum(by_dimension), item_sum(by_dimension.clamp(min=free_bits))
     else:
@@ -41,7 +40,7 @@ def importance_objective(vae: Vae, items: Tensor, eps: Tensor, *, plain: bool = 
     expectation and a variance that falls with K. Source: Burda et al. 2016, arXiv:1509.00519, equation 8;
     Tucker et al. 2019, arXiv:1810.04152, section 4.
     """
-    draws = draw_posterior(vae, items, eps, vae.components())
+    draws = draw_posterior(vae, items, eps)
     mean, log_variance = draws.mean.unsqueeze(1), draws.log_variance.unsqueeze(1)
     if not plain:
         mean, log_variance = mean.detach(), log_variance.detach()

@@ -158,12 +158,11 @@ def make_gan(recipe: Recipe, dataset: Dataset) -> Gan:
             f"a [gan] came with the categorical column {categorical[0]!r}, which no generator's numbers can "
             "be; drop such columns, or give the table a [vae], likelihood 'gaussian'"
         )
-    first, *rest = dataset.item_shape
-    together = (first * recipe.gan.packing, *rest)
-    if dataset.scaling is not None and recipe.gan.packing > 1:
-        raise SupportError("gan.packing is for pictures; with numbers set it to 1")
     options, latent = recipe.gan, recipe.network.latent
-    prior = None
+    if dataset.scaling is not None and options.packing > 1:
+        raise SupportError("gan.packing is for pictures; with numbers set it to 1")
+    first, *rest = dataset.item_shape
+    together, prior = (first * options.packing, *rest), None
     if options.prior == "mixture":
         prior = MixturePrior(
             options.prior_components, latent, options.prior_deviation, options.prior_learning_rate_ratio

@@ -102,8 +102,9 @@ class Draws(NamedTuple):
     """(B, K) nats."""
 
 
-def draw_posterior(vae: Vae, items: Tensor, eps: Tensor, components: Gaussians | None) -> Draws:
+def draw_posterior(vae: Vae, items: Tensor, eps: Tensor) -> Draws:
     """Draw z = mean + std * eps for items (B, *item) and standard normal eps (B, K, D)."""
+    components = vae.components()
     mean, log_variance = vae.encode(items)
     latents = mean.unsqueeze(1) + torch.exp(0.5 * log_variance).unsqueeze(1) * eps
     K = eps.shape[1]
@@ -122,10 +123,9 @@ def posterior_log_prob(eps: Tensor, log_variance: Tensor) -> Tensor:
 
 def score_terms(vae: Vae, items: Tensor, eps: Tensor) -> ScoreTerms:
     """Return the terms of both bounds for items (B, *item) and standard normal eps (B, K, D)."""
-    components = vae.components()
-    draws = draw_posterior(vae, items, eps, components)
+    draws = draw_posterior(vae, items, eps)
     log_posterior = posterior_log_prob(eps, draws.log_variance)
-    if components is None:
+    if vae.prior is None:
         kl = item_sum(gaussian_kl(draws.mean, draws.log_variance))
     else:
         kl = item_sum(log_posterior - draws.log_prior) / eps.shape[1]
@@ -142,8 +142,7 @@ def importance_bound(terms: ScoreTerms) -> Tensor:
 
     Source: Burda et al. 2016, arXiv:1509.00519, equation 8.
     """
-    log_weights = terms.log_weights
-    return torch.logsumexp(log_weights, dim=1) - math.log(log_weights.shape[1])
+    return torch.logsumexp(terms.log_weights, dim=1) - math.log(terms.log_likelihood.shape[1])
 
 
 def reconstruct(vae: Vae, items: Tensor) -> Tensor:

@@ -55,7 +55,9 @@ def test_every_trial_has_a_result_of_todays_recipe_and_the_page_shows_them(
 def test_the_table_of_the_results_has_the_published_figures(
     published: dict[str, dict[str, TrialResult]],
 ) -> None:
-    text = (REPOSITORY / "docs" / "results.md").read_text().partition("## What the anomaly scores are worth")[2]
+    text = (
+        (REPOSITORY / "docs" / "results.md").read_text().partition("## What the anomaly scores are worth")[2]
+    )
     head, _, *rows = [line.split("|")[1:-1] for line in text.splitlines() if line.startswith("|")][:11]
     statistics = [cell.strip(" `") for cell in head[1:5]]
     folder = version_folders(REPOSITORY / "models" / "fashion-vae")[-1]

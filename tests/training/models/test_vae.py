@@ -119,7 +119,7 @@ def test_the_reported_error_is_the_spread_of_the_estimate() -> None:
 def test_the_likelihood_term_of_a_bernoulli_decoder_is_minus_the_binary_cross_entropy() -> None:
     vae, items, _ = linear_gaussian()
     vae.likelihood, items = Bernoulli(), (items > 0).double()
-    draws = draw_posterior(vae, items, eps(len(items), 3), None)
+    draws = draw_posterior(vae, items, eps(len(items), 3))
     for k in range(3):
         logits = vae.decode(draws.latents[:, k])
         entropy = binary_cross_entropy_with_logits(logits, items, reduction="none").flatten(1).sum(1)

@@ -98,7 +98,8 @@ class ContinuousBernoulli(Likelihood):
 
     def draw(self, parameters: Tensor, uniforms: Tensor) -> Tensor:
         """Return the inverse distribution function, log(1 + u (e^l - 1)) / l, at the uniforms."""
-        size, safe = _guarded(parameters, _LINEAR_BELOW)
+        size = parameters.abs()
+        safe = size.clamp(min=_LINEAR_BELOW)  # the branch not taken keeps finite values and gradients
         # F(x; l) = 1 - F(1 - x; -l): with -|l| no exponential overflows
         falling = torch.where(parameters > 0, 1 - uniforms, uniforms)
         closed = -in_lanes(torch.log, (1 - falling) + falling * torch.exp(-safe)) / safe
@@ -106,12 +107,6 @@ class ContinuousBernoulli(Likelihood):
         spread = uniforms * (1 - uniforms)
         series = uniforms + parameters * spread * (0.5 + parameters * (1 - 2 * uniforms) / 6)
         return torch.where(size < _LINEAR_BELOW, series, closed).clamp(0, 1)
-
-
-def _guarded(logits: Tensor, least: float) -> tuple[Tensor, Tensor]:
-    """Return |l|, and |l| raised to `least`, so that the branch not taken has finite values and gradients."""
-    size = logits.abs()
-    return size, size.clamp(min=least)
 
 
 def nearest_logits(means: Tensor, bound: float) -> Tensor:
@@ -132,7 +127,8 @@ def nearest_logits(means: Tensor, bound: float) -> Tensor:
 
 def log_sinhc_half(logits: Tensor) -> Tensor:
     """Return log(sinh(l/2) / (l/2)), elementwise; even in l, 0 at 0."""
-    size, safe = _guarded(logits, _SERIES_BELOW)
+    size = logits.abs()
+    safe = size.clamp(min=_SERIES_BELOW)  # the branch not taken keeps finite values and gradients
     square = logits * logits
     series = square * (1 / 24 - square * (1 / 2880 - square * (1 / 181440 - square / 9676800)))
     closed = 0.5 * safe + in_lanes(torch.log, (1 - torch.exp(-safe)) / safe)

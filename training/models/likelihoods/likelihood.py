@@ -34,11 +34,9 @@ class Likelihood(Protocol):
 
     def bounded(self, outputs: Tensor) -> Tensor:
         """Return the parameters for a network's unbounded outputs of the same shape."""
-        ...
 
     def check_support(self, items: Tensor) -> None:
         """Raise SupportError if any value of `items` has no likelihood."""
-        ...
 
     def log_prob(self, parameters: Tensor, items: Tensor) -> Tensor:
         """Return log p(items | parameters) in nats per item, (B,)."""
@@ -46,7 +44,6 @@ class Likelihood(Protocol):
 
     def value_log_prob(self, parameters: Tensor, items: Tensor) -> Tensor:
         """Return each value's term of `log_prob`, in nats, shaped like items."""
-        ...
 
     def best_log_prob(self, items: Tensor) -> Tensor | None:
         """Return the largest `value_log_prob` over all parameters, shaped like items.
@@ -54,11 +51,9 @@ class Likelihood(Protocol):
         This is the log-likelihood of a perfect reconstruction, value by value. It is None if the likelihood
         is a density whose maximum is set only by a bound on its scale.
         """
-        ...
 
     def mean(self, parameters: Tensor) -> Tensor:
         """Return E[x | parameters], shaped like items."""
-        ...
 
     def residual(self, parameters: Tensor, items: Tensor) -> Tensor:
         """Return items minus their mean, in units in which all values vary alike."""
@@ -66,7 +61,6 @@ class Likelihood(Protocol):
 
     def draw(self, parameters: Tensor, uniforms: Tensor) -> Tensor:
         """Draw items from p(x | parameters): a function of one uniform in (0, 1) for every value."""
-        ...
 
 
 def require_support(items: Tensor, fits: Tensor, wanted: str, otherwise: str, advice: str) -> None:
