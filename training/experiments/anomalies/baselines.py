@@ -1,4 +1,4 @@
-"""Other detectors on the same rows, as they come: scikit-learn's isolation forest and PyOD's VAE.
+"""Other detectors with their default settings: scikit-learn's isolation forest and PyOD's VAE.
 
 Shapes: N rows of F features.
 """
@@ -25,13 +25,13 @@ class Peer:
 
     name: str
     library: str
-    """As it is installed."""
+    """Its name in package registries."""
     fit: Callable[[Items, int], Callable[[Items], Doubles]]
-    """Of normal rows (N, F) and a seed; returns rows (N, F) to surprises (N,)."""
+    """Fits normal rows (N, F) with a seed, and returns a function of rows (N, F) to surprises (N,)."""
 
 
 class PeerSurprises(NamedTuple):
-    """How much the held-out rows surprise a detector."""
+    """A detector's surprises at held-out rows."""
 
     normal: Doubles
     outliers: Doubles
@@ -39,7 +39,7 @@ class PeerSurprises(NamedTuple):
 
 
 def peer_surprises(peer: Peer, dataset: Dataset, seed: int) -> PeerSurprises:
-    """Let a detector learn the normal rows that a VAE learns, or watches, and score the others."""
+    """Fit a detector to the normal rows of a VAE's training and validation, and score the others."""
     assert dataset.outliers is not None
     learned = np.concatenate([dataset.items["train"], dataset.items["validation"]])
     surprise = peer.fit(learned, seed)
@@ -47,7 +47,7 @@ def peer_surprises(peer: Peer, dataset: Dataset, seed: int) -> PeerSurprises:
 
 
 def write_tumours(folder: Path) -> Path:
-    """Scikit-learn's breast-cancer table as `breast-cancer.csv` in a folder, as the README makes it."""
+    """Write scikit-learn's breast-cancer table as `breast-cancer.csv` into a folder; return its path."""
     from sklearn.datasets import load_breast_cancer
 
     cancer = load_breast_cancer()

@@ -76,10 +76,10 @@ class GanMethod:
 
 
 _GENTLE: Table = {"learning_rate": 3e-4, "final_learning_rate_ratio": 1 / 30, "betas": [0.5, 0.99]}
-"""For games without a penalty, which collapse onto a few modes with the other settings."""
+"""Games without a penalty collapse onto a few modes with the other settings."""
 _SHIPPED: Mapping[str, Any] = {
     "loop": {"learning_rate": 3e-3},
-    # Of many modes the discriminator has to see the whole before it sees details.
+    # With many modes the discriminator must learn the whole before the details.
     "grid": {
         "network": {"fourier_frequencies": [0.5, 80.0]},
         "gan": {
