@@ -187,9 +187,11 @@ def unrolled(dataset: Dataset, steps: int) -> UnrolledTask:
     task = make_task("unrolled", dataset)
     assert isinstance(task, UnrolledTask)
     task.unrolled_steps = steps
-    task.state = AdamState(
-        *({name: value.double() for name, value in part.items()} for part in task.state[:3]), steps=0
+    weights, firsts, seconds = (
+        {name: value.double() for name, value in part.items()}
+        for part in (task.state.weights, task.state.firsts, task.state.seconds)
     )
+    task.state = AdamState(weights, firsts, seconds, steps=0)
     return task
 
 
