@@ -9,13 +9,12 @@ import csv
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from service.numerics.noise import Doubles
+from training.anomaly.auroc import auroc
 from training.data import Dataset, Items
 
 
@@ -30,20 +29,15 @@ class Peer:
     """Fits normal rows (N, F) with a seed, and returns a function of rows (N, F) to surprises (N,)."""
 
 
-class PeerSurprises(NamedTuple):
-    """A detector's surprises at held-out rows."""
+def peer_auroc(peer: Peer, dataset: Dataset, seed: int) -> float:
+    """Fit a detector to the normal rows of a VAE's training and validation, and return its AUROC.
 
-    normal: Doubles
-    outliers: Doubles
-    version: str
-
-
-def peer_surprises(peer: Peer, dataset: Dataset, seed: int) -> PeerSurprises:
-    """Fit a detector to the normal rows of a VAE's training and validation, and score the others."""
+    It is measured on the test rows and on the outliers.
+    """
     assert dataset.outliers is not None
     learned = np.concatenate([dataset.items["train"], dataset.items["validation"]])
     surprise = peer.fit(learned, seed)
-    return PeerSurprises(surprise(dataset.items["test"]), surprise(dataset.outliers), version(peer.library))
+    return float(auroc(surprise(dataset.outliers), surprise(dataset.items["test"])))
 
 
 def write_tumours(folder: Path) -> Path:
