@@ -1,1 +1,1 @@
-"""Checkpoints become published versions: graphs, parity, model card."""
+"""Publish checkpoints as versions: graphs, parity, calibration, model card."""

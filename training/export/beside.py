@@ -1,4 +1,4 @@
-"""Measures a version's samples beside the training set, on the features of a classifier."""
+"""Measure samples of published versions on the features of a classifier."""
 
 from __future__ import annotations
 
@@ -27,45 +27,52 @@ def measure_beside(
 ) -> dict[str, QualityReport]:
     """Measure the newest version of every other model in a folder that was trained on the same data.
 
-    Folders that are no sound versions are left out.
+    Damaged versions are left out.
 
     Args:
         models: The folder of published models.
         name: The model that is left out.
-        data: What the others have to have been trained on.
+        data: The options of the data that the others must have been trained on.
         dataset: That data, loaded.
-        seed: Of the samples and of all resampling.
+        seed: The seed of the samples and of all resampling.
     """
     found = {}
     for model in sorted(path for path in models.iterdir() if path.is_dir() and path.name != name):
         for folder in version_folders(model)[-1:]:
-            # a neighbour that is broken, or not of this program, is no reason to lose a new version
+            # a damaged or foreign neighbour must not stop the export of a new version
             with contextlib.suppress(InvalidVersion, ValidationError):
                 manifest = read_manifest(folder)
                 verify_files(folder, manifest)
-                if _data_of(manifest) == data:
+                if data_of(manifest) == data:
                     found[folder] = manifest
     evaluator = make_evaluator(dataset, seed) if found else None
     if evaluator is None:
         return {}
     return {
-        f"{manifest.name}/{manifest.version}": _measured(folder, manifest, evaluator, seed)
+        f"{manifest.name}/{manifest.version}": measure_version(folder, manifest, evaluator, seed)
         for folder, manifest in found.items()
     }
 
 
-def _data_of(manifest: Manifest) -> DataOptions:
+def data_of(manifest: Manifest) -> DataOptions:
+    """Return the [data] table of a version's recipe.
+
+    Raises:
+        ValidationError: It is not of this program.
+    """
     return DataOptions.model_validate(manifest.provenance.recipe.get("data"))
 
 
-def _measured(folder: Path, manifest: Manifest, evaluator: Evaluator, seed: int) -> QualityReport:
+def measure_version(folder: Path, manifest: Manifest, evaluator: Evaluator, seed: int) -> QualityReport:
+    """Measure samples of a version."""
     return evaluator.measure(draw_samples(folder, manifest, evaluator.rows, seed))
 
 
 def draw_samples(folder: Path, manifest: Manifest, count: int, seed: int) -> Items:
-    """Samples 0 .. count - 1 of a seed, (count, *item), as the service draws them.
+    """Draw the samples 0 .. count - 1 of a seed, (count, *item), as the service does.
 
-    Binary pictures and tables are drawn from the likelihood, whose mean is no such item; all else is decoded.
+    Binary pictures and tables are drawn from the likelihood, since its mean is no such item; all others are
+    decoded.
     """
     draws = "draw" in manifest.graphs and manifest.support in ("binary", "real")
     session = open_session(folder / manifest.graphs["draw" if draws else "decode"].file)

@@ -1,4 +1,4 @@
-"""The model card: what a person should know of a published version, as Markdown beside its manifest."""
+"""The model card: a description of a published version, as Markdown beside its manifest."""
 
 from __future__ import annotations
 
@@ -21,6 +21,23 @@ _VALUES: dict[Support, str] = {
     "unit_interval": "pixels in [0, 1]",
     "real": "columns in their own units",
 }
+_PICTURES = """![{what}](samples.png)
+
+These are samples 0 to {last} of seed 0. The running service draws the same:
+
+```
+curl -H 'Accept: image/png' 'localhost:8000/v1/models/{name}/sample?{query}' -o samples.png
+```
+
+"""
+_UNSEEN = """AUROC of every statistic, the chance that an outlier scores higher than a test item, with its
+95 % bootstrap interval. Nothing was trained, chosen or calibrated on outliers of these kinds."""
+_CHOSEN = """Scores are by `{}` unless a request says otherwise. It was chosen by these figures, of the
+validation split and of outliers planted in it; nothing tested was looked at."""
+_STANDS_IN = """How near its samples come to test items. The training set's figures are of training items in
+a generator's place: no generator can be expected to beat them."""
+_RELIABILITY = """Calibrated probabilities D(x) of being real, of test items and as many generated ones, in
+bins of a tenth, against the share in each that is real."""
 
 
 def write_card(
@@ -30,10 +47,10 @@ def write_card(
     beside: Mapping[str, QualityReport],
     reliability: Sequence[ReliabilityRow],
 ) -> None:
-    """Write the card of a version; `samples.png` lies beside it.
+    """Write the card of a version; `samples.png` is in the same folder.
 
-    `beside` are the figures of quality of other versions of the same data, `reliability` is that of a
-    calibrated discriminator.
+    `beside` has the quality figures of other versions of the same data, `reliability` the rows of a
+    calibrated discriminator's reliability table.
     """
     card = _card(manifest, dataset, beside) + _reliability(reliability)
     path.write_text(card, encoding="utf-8")
@@ -92,19 +109,8 @@ Measured on the test split, on averaged weights.
 {_quality(manifest, quality, beside)}{scores}{calibration}"""
 
 
-_PICTURES = """![{what}](samples.png)
-
-These are samples 0 to {last} of seed 0. The running service draws the same:
-
-```
-curl -H 'Accept: image/png' 'localhost:8000/v1/models/{name}/sample?{query}' -o samples.png
-```
-
-"""
-
-
 def _quality(manifest: Manifest, names: Set[str], beside: Mapping[str, QualityReport]) -> str:
-    """How good and diverse its samples are, beside other models' and beside training items."""
+    """Tabulate the quality figures of its samples, of other models and of training items."""
     if not names:
         return ""
     columns = {
@@ -125,7 +131,7 @@ def _quality(manifest: Manifest, names: Set[str], beside: Mapping[str, QualityRe
 
 
 def _choosing(manifest: Manifest, names: Set[str]) -> str:
-    """Why scores are by the statistic that they are by, if it was chosen."""
+    """Show the figures by which the default statistic was chosen, if it was."""
     if not names or manifest.defaults is None:
         return ""
     figures = "\n".join(_figure(name, m) for name, m in manifest.metrics.items() if name in names)
@@ -136,7 +142,7 @@ def _choosing(manifest: Manifest, names: Set[str]) -> str:
 
 
 def _unseen(manifest: Manifest, names: Set[str]) -> str:
-    """How every statistic does on outliers that none was made or chosen by: a row for each kind of them."""
+    """Tabulate the AUROC of every statistic on unseen outliers, with a row for each kind."""
     if not names or manifest.calibration is None:
         return ""
     statistics = list(manifest.calibration.statistics)
@@ -151,17 +157,9 @@ def _unseen(manifest: Manifest, names: Set[str]) -> str:
     return f"\n## Unseen outliers\n\n{_UNSEEN}\n\n{table}\n"
 
 
-_UNSEEN = """AUROC of every statistic, the chance that an outlier scores higher than a test item, with its
-95 % bootstrap interval. Nothing was trained, chosen or calibrated on outliers of these kinds."""
-
-
 def _area(metric: Metric) -> str:
     interval = "" if metric.interval is None else " ({:.3f} to {:.3f})".format(*metric.interval)
     return f"{metric.value:.3f}{interval}"
-
-
-_CHOSEN = """Scores are by `{}` unless a request says otherwise. It was chosen by these figures, of the
-validation split and of outliers planted in it; nothing tested was looked at."""
 
 
 def _of_group(manifest: Manifest, group: Group) -> dict[str, Metric]:
@@ -170,12 +168,8 @@ def _of_group(manifest: Manifest, group: Group) -> dict[str, Metric]:
     return {parts.subject: metric for parts, metric in parsed.items() if parts.group == group}
 
 
-_STANDS_IN = """How near its samples come to test items. The training set's figures are of training items in
-a generator's place: no generator can be expected to beat them."""
-
-
 def _reliability(rows: Sequence[ReliabilityRow]) -> str:
-    """How far a discriminator's probabilities are to be believed."""
+    """Tabulate the reliability of a discriminator's probabilities."""
     if not rows:
         return ""
     lines = [f"| {row.predicted:.3f} | {row.observed:.3f} | {row.rows:,} |" for row in rows]
@@ -184,23 +178,19 @@ def _reliability(rows: Sequence[ReliabilityRow]) -> str:
     )
 
 
-_RELIABILITY = """Calibrated probabilities D(x) of being real, of test items and as many generated ones, in
-bins of a tenth, against the share in each that is real."""
-
-
 def _cell(metric: Metric) -> str:
     value, error = figure_texts(metric)
     return f"{value} ± {error}" if error else value
 
 
 def _again(name: str) -> str:
-    """How to train it again, if its recipe comes with the program."""
+    """Return the command that trains it again, if its recipe comes with the program."""
     recipe = shipped_recipe(name)
     return f"Train it again with\n\n```\npython -m training run {recipe}\n```\n\n" if recipe else ""
 
 
 def _columns(manifest: Manifest) -> str:
-    """A table's columns in the order in which an item has them."""
+    """List a table's columns in the order of an item's values."""
     lines = [
         f"- {column.name}" + (f", one-hot: {', '.join(column.categories)}" if column.categories else "")
         for column in manifest.columns

@@ -1,7 +1,7 @@
-"""ONNX graphs: what one is, its export, and the rules it must keep.
+"""ONNX graphs: their export, and the rules that they must keep.
 
 Shapes: B rows (free, the axis "rows"), K draws (free, "draws"), D latent dimensions; items (B, *item).
-Noise is always an input, so that a seed means the same wherever a graph runs.
+Noise is always an input, so that a seed gives the same result wherever a graph runs.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ ALLOWED_OPERATORS = frozenset({
 # fmt: on
 """Operators a graph may use: deterministic, without control flow, each acting on every row by itself.
 
-ReduceSum is left out: ONNX Runtime adds a row in another order where it lies unaligned in memory.
+ReduceSum is left out: ONNX Runtime adds in another order if a row is not aligned in memory.
 """
 
 _ROWS = torch.export.Dim("rows", min=1)
@@ -46,8 +46,8 @@ class GraphError(RuntimeError):
     """A graph breaks one of the rules; the message names the graph and the rule."""
 
 
-class Operation(nn.Module):
-    """A function of a model's tensors, as a module that the exporter can trace."""
+class GraphModule(nn.Module):
+    """A function of a model, as a module that the exporter can trace."""
 
     def __init__(self, model: Vae | Gan, function: Callable[..., Tensor | tuple[Tensor, ...]]) -> None:
         super().__init__()
@@ -64,15 +64,15 @@ class Graph:
     """One operation of a model as a function of tensors."""
 
     name: GraphName
-    module: Operation
+    module: GraphModule
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     judge: Callable[[Tensor], Tensor] | None = None
-    """What makes the second output of the first, where that is how it comes about."""
+    """Maps the first output to the second; None if the second has another origin."""
 
 
 def example_inputs(graph: Graph, rows: int, draws: int, seed: int = 0) -> tuple[Tensor, ...]:
-    """Random inputs of the graph's shapes: items and uniforms in (0, 1), everything else standard normal."""
+    """Draw random inputs of the graph's shapes: items and uniforms in (0, 1), all others standard normal."""
     generator = torch.Generator().manual_seed(seed)
     tensors = []
     for spec in graph.inputs:
@@ -96,7 +96,7 @@ def export_graph(graph: Graph, path: Path) -> None:
         {index: axes[axis] for index, axis in enumerate(spec.shape) if isinstance(axis, str)}
         for spec in graph.inputs
     )
-    # Example sizes 3 and 5: a size of 1 or two equal sizes would be taken for constants or for one axis.
+    # Sizes 3 and 5, since the exporter takes a size of 1 for a constant and equal sizes for one axis.
     with _quiet():
         program = torch.onnx.export(
             graph.module.eval(),
@@ -119,7 +119,7 @@ def check_graph(name: str, model: onnx.ModelProto) -> None:
     """Check that a graph is self-contained, deterministic, free of control flow, and valid.
 
     Raises:
-        GraphError: Naming the graph and the rule it breaks.
+        GraphError: The graph breaks a rule.
     """
     if model.functions:
         raise GraphError(f"graph {name} has local functions: {sorted(f.name for f in model.functions)}")
@@ -148,7 +148,7 @@ def check_graph(name: str, model: onnx.ModelProto) -> None:
 
 
 def _plain(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The graph without the exporter's notes: they hold paths of the machine that trained."""
+    """Remove the exporter's notes, which hold paths of the machine that trained."""
     plain = onnx.ModelProto()
     plain.CopyFrom(model)
     plain.doc_string = ""
@@ -158,14 +158,14 @@ def _plain(model: onnx.ModelProto) -> onnx.ModelProto:
     for entry in (graph, *graph.node, *graph.initializer, *graph.input, *graph.output, *graph.value_info):
         entry.doc_string = ""
         del entry.metadata_props[:]
-    # Inferred shapes are inferred again by any reader; names of inner values stay.
+    # Any reader infers the shapes again; names of inner values stay.
     del graph.value_info[:]
     return plain
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Hold back the exporter's progress lines and its third-party deprecation warnings."""
+    """Suppress the exporter's progress lines and the deprecation warnings of its libraries."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""The graphs that each kind of model offers: operations of its tensors, with their names and shapes.
+"""The graphs of each kind of model: operations on its tensors, with their names and shapes.
 
 Shapes: B rows (free, the axis "rows"), K draws (free, "draws"), D latent dimensions; items (B, *item).
 """
@@ -10,22 +10,22 @@ from torch import Tensor, nn
 from service.format.manifest import TensorSpec
 from training.anomaly.statistics import VaeStatistics, surprise_map
 from training.evaluation.platt import Platt
-from training.export.graphs import Graph, Operation
+from training.export.graphs import Graph, GraphModule
 from training.models.gan import STATISTICS, Gan
 from training.models.likelihoods import nearest_levels
 from training.models.vae import Vae, score_terms
 
 
 def gan_graphs(gan: Gan, item_shape: tuple[int, ...], platt: Platt | None) -> list[Graph]:
-    """The graphs that a GAN offers: an encoder's if it has one, a discriminator's if that is calibrated."""
+    """Return a GAN's graphs; an encoder and a calibrated discriminator have graphs too."""
     inputs, samples = _spec("inputs", "rows", *item_shape), _spec("samples", "rows", *item_shape)
     latents = _spec("latents", "rows", gan.latent)
-    graphs = [Graph("decode", Operation(gan, gan.decode), (latents,), (samples,))]
+    graphs = [Graph("decode", GraphModule(gan, gan.decode), (latents,), (samples,))]
     if gan.encoder is not None:
         columns = _spec("statistics", "rows", len(STATISTICS))
         graphs += [
-            Graph("encode", Operation(gan, gan.encode), (inputs,), (_spec("mean", "rows", gan.latent),)),
-            Graph("statistics", Operation(gan, gan.statistics), (inputs,), (columns,)),
+            Graph("encode", GraphModule(gan, gan.encode), (inputs,), (_spec("mean", "rows", gan.latent),)),
+            Graph("statistics", GraphModule(gan, gan.statistics), (inputs,), (columns,)),
         ]
     if platt is not None:
         logit = _spec("logit", "rows")
@@ -38,14 +38,14 @@ def gan_graphs(gan: Gan, item_shape: tuple[int, ...], platt: Platt | None) -> li
             return generated, judged(generated)
 
         graphs += [
-            Graph("discriminate", Operation(gan, judged), (inputs,), (logit,)),
-            Graph("generate_scored", Operation(gan, generate_scored), (latents,), (samples, logit), judged),
+            Graph("discriminate", GraphModule(gan, judged), (inputs,), (logit,)),
+            Graph("generate_scored", GraphModule(gan, generate_scored), (latents,), (samples, logit), judged),
         ]
     return graphs
 
 
 def vae_graphs(vae: Vae, item_shape: tuple[int, ...], statistics: VaeStatistics) -> list[Graph]:
-    """The six graphs that a VAE offers."""
+    """Return the six graphs of a VAE."""
     items = ("rows", *item_shape)
     latents = _spec("latents", "rows", vae.latent)
     samples, inputs, per_draw = _spec("samples", *items), _spec("inputs", *items), ("rows", "draws")
@@ -53,20 +53,22 @@ def vae_graphs(vae: Vae, item_shape: tuple[int, ...], statistics: VaeStatistics)
     return [
         Graph(
             "encode",
-            Operation(vae, lambda x: vae.encode(nearest(x))),
+            GraphModule(vae, lambda x: vae.encode(nearest(x))),
             (inputs,),
             (_spec("mean", "rows", vae.latent), _spec("log_variance", "rows", vae.latent)),
         ),
-        Graph("decode", Operation(vae, lambda z: vae.likelihood.mean(vae.decode(z))), (latents,), (samples,)),
+        Graph(
+            "decode", GraphModule(vae, lambda z: vae.likelihood.mean(vae.decode(z))), (latents,), (samples,)
+        ),
         Graph(
             "draw",
-            Operation(vae, lambda z, u: vae.likelihood.draw(vae.decode(z), u)),
+            GraphModule(vae, lambda z, u: vae.likelihood.draw(vae.decode(z), u)),
             (latents, _spec("uniforms", *items)),
             (samples,),
         ),
         Graph(
             "score",
-            Operation(vae, lambda x, eps: tuple(score_terms(vae, nearest(x), eps))),
+            GraphModule(vae, lambda x, eps: tuple(score_terms(vae, nearest(x), eps))),
             (inputs, _spec("eps", *per_draw, vae.latent)),
             (
                 _spec("log_likelihood", *per_draw),
@@ -77,12 +79,15 @@ def vae_graphs(vae: Vae, item_shape: tuple[int, ...], statistics: VaeStatistics)
         ),
         Graph(
             "statistics",
-            Operation(vae, lambda x: statistics(vae, nearest(x))),
+            GraphModule(vae, lambda x: statistics(vae, nearest(x))),
             (inputs,),
             (_spec("statistics", "rows", len(statistics.names)),),
         ),
         Graph(
-            "map", Operation(vae, lambda x: surprise_map(vae, nearest(x))), (inputs,), (_spec("map", *items),)
+            "map",
+            GraphModule(vae, lambda x: surprise_map(vae, nearest(x))),
+            (inputs,),
+            (_spec("map", *items),),
         ),
     ]
 

@@ -1,4 +1,4 @@
-"""Does an exported graph compute what the model computes? Parity with torch, and the stored self-test.
+"""Check that exported graphs compute what the model computes: parity with torch, and the stored self-test.
 
 Shapes: B rows, K draws, D latent dimensions; items (B, *item).
 """
@@ -38,20 +38,20 @@ class ParityError(RuntimeError):
 
 @dataclass(frozen=True)
 class Exported:
-    """A graph that has been written, with its session on the CPU."""
+    """An exported graph with its session on the CPU."""
 
     graph: Graph
     session: onnxruntime.InferenceSession
 
     def run(self, inputs: Sequence[Floats]) -> tuple[Floats, ...]:
-        """Inputs and outputs in the graph's order."""
+        """Run the graph on inputs in its order; returns the outputs in its order."""
         return run_graph(self.session, self.graph, inputs)
 
 
 def run_graph(
     session: onnxruntime.InferenceSession, graph: Graph | GraphSpec, inputs: Sequence[Floats]
 ) -> tuple[Floats, ...]:
-    """What a session computes of a graph that is to be published, or was; in the graph's order."""
+    """Run a session of a graph; inputs and outputs are in the graph's order."""
     feeds = {spec.name: array for spec, array in zip(graph.inputs, inputs, strict=True)}
     return tuple(session.run(None, feeds))
 
@@ -65,10 +65,10 @@ def open_session(path: Path) -> onnxruntime.InferenceSession:
 
 
 def measure_parity(exported: Exported, dataset: Dataset) -> Parity:
-    """Compare with torch at every batch size, and each row across batch sizes and places.
+    """Compare a graph with torch at every batch size, and each row across batch sizes and places.
 
     Raises:
-        ParityError: Naming the output, the number of rows, and by how much it is off.
+        ParityError: They differ; the message names the output, the number of rows and the error.
     """
     largest = 0.0
     for seed, real in ((0, False), (1, True), (2, True)):
@@ -76,7 +76,7 @@ def measure_parity(exported: Exported, dataset: Dataset) -> Parity:
         whole = exported.run([tensor.numpy() for tensor in most])
         _check_places(exported, [tensor.numpy() for tensor in most], whole)
         for rows in PARITY_BATCHES:
-            # from the middle, so that a row stands at another place than in the whole
+            # from the middle, so that a row has another place than in the whole
             start = (max(PARITY_BATCHES) - rows) // 2
             inputs = [tensor[start : start + rows] for tensor in most]
             got = exported.run([tensor.numpy().copy() for tensor in inputs])
@@ -98,9 +98,9 @@ def measure_parity(exported: Exported, dataset: Dataset) -> Parity:
 
 
 def _expected(graph: Graph, inputs: Sequence[Tensor], got: Sequence[Floats]) -> tuple[Tensor, ...]:
-    """What torch makes of the inputs; a logit is that of the very sample that the graph gives.
+    """Compute the outputs with torch; a logit is computed from the sample that the graph gave.
 
-    Where modes are 0.01 wide the last digit of a sample is 1e-5 nats of its logit, which is no error.
+    If modes are 0.01 wide, the last digit of a sample changes its logit by 1e-5 nats, which is no error.
     """
     with torch.no_grad():
         outputs = graph.module(*inputs)
@@ -110,7 +110,7 @@ def _expected(graph: Graph, inputs: Sequence[Tensor], got: Sequence[Floats]) -> 
 
 
 def _check_places(exported: Exported, inputs: Sequence[Floats], outputs: Sequence[Floats]) -> None:
-    """The same rows in reverse: each then lies elsewhere in memory, aligned otherwise."""
+    """Run the rows in reverse order, so that each has another place and alignment in memory."""
     reverse = exported.run([np.ascontiguousarray(array[::-1]) for array in inputs])
     for spec, there, here in zip(exported.graph.outputs, reverse, outputs, strict=True):
         if not np.array_equal(there[::-1], here):
@@ -121,7 +121,7 @@ def _check_places(exported: Exported, inputs: Sequence[Floats], outputs: Sequenc
 
 
 def write_self_test(exported: Mapping[GraphName, Exported], path: Path, dataset: Dataset) -> None:
-    """Store example inputs and the outputs they give, as `GRAPH.inputs.NAME` and `GRAPH.outputs.NAME`."""
+    """Store example inputs and their outputs as `GRAPH.inputs.NAME` and `GRAPH.outputs.NAME`."""
     arrays: dict[str, Floats] = {}
     for name, one in exported.items():
         inputs = [t.numpy() for t in _inputs(one.graph, dataset, _SELF_TEST_ROWS, seed=0, real=True)]
@@ -167,10 +167,10 @@ def _inputs(graph: Graph, dataset: Dataset, rows: int, seed: int, real: bool) ->
 
 
 def _settled_uniforms(vae: Vae, latents: Tensor, uniforms: Tensor, dataset: Dataset) -> Tensor:
-    """The uniforms, drawn again wherever a discrete draw would hang on the last digits of its parameters.
+    """Replace the uniforms for which a discrete draw depends on the last digits of its parameters.
 
-    There another processor may rightly draw the neighbouring level, which is no error of the graph. A row of
-    a table is drawn again as a whole: a category hangs on a uniform of another feature.
+    With these another processor may draw the neighbouring level, which is no error of the graph. A row of a
+    table is drawn again as a whole, since a category depends on the uniform of another feature.
     """
     generator = torch.Generator().manual_seed(0)
     discrete = torch.tensor(
@@ -194,10 +194,9 @@ def _settled_uniforms(vae: Vae, latents: Tensor, uniforms: Tensor, dataset: Data
 
 
 def _relative_error(output: str, got: Floats, want: Floats, like: Floats) -> float:
-    """The largest error of an output, relative to its `magnitude`.
+    """Return the largest error of an output relative to its `magnitude`, at least the median of `like`.
 
-    Values smaller than the median of those in `like` count as large as that: a log density that happens to
-    be near 0 is the sum of as large terms of both signs as any other, and no more precise than they.
+    A log density near 0 is the sum of large terms of both signs, and has no smaller error than the others.
     """
     scale = np.maximum(magnitude(output, want), 1 + float(np.median(np.abs(like))))
     return float(np.max(np.abs(got - want) / scale))

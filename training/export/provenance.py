@@ -1,4 +1,4 @@
-"""What made a file that is kept: the commit of this code, and the versions of the libraries under it."""
+"""The origin of stored files: the commit of this code and the versions of its libraries."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import torch
 
 
 def library_versions() -> dict[str, str]:
-    """The versions of Python and of what computes and exports, by name."""
+    """Return the versions of Python and of the libraries that compute and export, by name."""
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,
@@ -26,7 +26,7 @@ def library_versions() -> dict[str, str]:
 
 
 def commit() -> str:
-    """The commit of the training code, `-modified` if its files differ from it, else `unknown`."""
+    """Return the commit of the training code, with `-modified` if its files changed, or `unknown`."""
     here = Path(__file__).parents[1]
     try:
         head = _git(here, "rev-parse", "HEAD").strip()

@@ -1,4 +1,4 @@
-"""From a run's checkpoint to a published version: graphs, parity, calibration, manifest, card, one rename."""
+"""Publish a run's checkpoint as a version: graphs, parity, calibration, manifest, card, one rename."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from service.format.manifest import (
     CalibrationSpec,
@@ -50,16 +49,17 @@ from training.loop.runs import ModelTask
 from training.loop.vae import VaeTask
 from training.metrics.measure import quality_names
 from training.models.gan import STATISTICS, Gan
+from training.models.priors import MixturePrior
 from training.models.vae import Vae, with_fixed_prior
 from training.recipe import Recipe
 
 _SAMPLES, _POINTS = 64, 4096
-"""How many of a version's samples its card shows."""
+"""The numbers of samples on a version's card: pictures, and points in the plane."""
 _MARGIN = 1.15
-"""How much wider than the data a picture of its density is."""
+"""The width of a picture of a density, over the width of the data."""
 
 Log = Callable[[str], None]
-"""Receives a line of progress for a person."""
+"""Takes a line of progress."""
 
 
 def export(
@@ -118,7 +118,7 @@ def export(
 
 @dataclass
 class _Parts:
-    """What a version is made of, as it comes together."""
+    """The parts of a version, collected during its export."""
 
     metrics: dict[str, Metric]
     exported: dict[GraphName, Exported] = field(default_factory=dict)
@@ -174,7 +174,7 @@ def _manifest(recipe: Recipe, dataset: Dataset, model: Vae | Gan, parts: _Parts,
 def _graphs(
     model: Vae | Gan, recipe: Recipe, dataset: Dataset, staging: Path, parts: _Parts, log: Log
 ) -> list[Graph]:
-    """The model's graphs; a GAN's discriminator is calibrated first, if its logits are density ratios."""
+    """Make the model's graphs; a discriminator whose logits are density ratios is calibrated first."""
     if isinstance(model, Vae):
         _, items = split_validation(recipe.calibration, dataset.items["validation"])
         log(f"fitting anomaly scores on {len(items)} items")
@@ -195,7 +195,7 @@ def _graphs(
 
 
 def _scorer(model: Vae | Gan, parts: _Parts, recipe: Recipe) -> StatisticScorer | None:
-    """What scores anomalies, if anything does."""
+    """Return the scorer of anomalies; None if the model has no statistics."""
     if not parts.statistics:
         return None
     columns = column_scorer(parts.exported["statistics"].run, parts.statistics, recipe.calibration)
@@ -206,7 +206,7 @@ def _scorer(model: Vae | Gan, parts: _Parts, recipe: Recipe) -> StatisticScorer 
 
 
 def _view(dataset: Dataset) -> tuple[tuple[float, float], tuple[float, float]] | None:
-    """Of items of two numbers: a square around the training items."""
+    """Return a square around training items of two numbers; None for other items."""
     if dataset.item_shape != (2,):
         return None
     low, high = dataset.items["train"].min(0), dataset.items["train"].max(0)
@@ -216,25 +216,16 @@ def _view(dataset: Dataset) -> tuple[tuple[float, float], tuple[float, float]] |
 
 
 def _write_prior(model: Vae | Gan, path: Path) -> Literal["standard_normal"] | MixturePriorSpec:
-    """The prior as the manifest names it; a mixture's Gaussians go to `path`."""
-    mixture = _mixture(model)
-    if mixture is None:
+    """Return the prior as the manifest names it; the Gaussians of a mixture are written to `path`."""
+    prior = model.generator.prior if isinstance(model, Gan) else model.components()
+    if prior is None:
         return "standard_normal"
-    weights, means, log_variances = (tensor.numpy() for tensor in mixture)
-    np.savez(path, allow_pickle=False, weights=weights, means=means, log_variances=log_variances)
-    return MixturePriorSpec(file=path.name, sha256=sha256_of(path), components=len(means))
-
-
-def _mixture(model: Vae | Gan) -> tuple[Tensor, Tensor, Tensor] | None:
-    """Weights (M,) float64, means (M, D) and log-variances (M, D) of the prior, unless it is N(0, I)."""
-    if isinstance(model, Gan):
-        prior = model.generator.prior
-        if prior is None:
-            return None
-        log_variances = torch.full_like(prior.means, 2 * math.log(prior.deviation))
-        return torch.softmax(prior.log_weights().double(), 0), prior.means, log_variances
-    components = model.components()
-    if components is None:
-        return None
-    count = len(components.means)
-    return torch.full((count,), 1 / count, dtype=torch.float64), *components
+    means, count = prior.means, len(prior.means)
+    if isinstance(prior, MixturePrior):
+        weights = torch.softmax(prior.log_weights().double(), 0)
+        log_variances = torch.full_like(means, 2 * math.log(prior.deviation))
+    else:
+        weights, log_variances = torch.full((count,), 1 / count, dtype=torch.float64), prior.log_variances
+    arrays = {"weights": weights, "means": means, "log_variances": log_variances}
+    np.savez(path, allow_pickle=False, **{name: tensor.numpy() for name, tensor in arrays.items()})
+    return MixturePriorSpec(file=path.name, sha256=sha256_of(path), components=count)

@@ -1,4 +1,4 @@
-"""A published version with its user's own normal items as calibration: nothing is trained.
+"""Calibrate a published version with the user's own normal items, without training.
 
 Shapes: N items; items (N, *item).
 """
@@ -43,18 +43,18 @@ _REASONS: tuple[Group, ...] = ("validation_auroc",)
 
 
 def recalibrate(folder: Path, data: Path, given: Mapping[str, Any]) -> Path:
-    """Publish the version in `folder` anew as the model's next; returns that version's folder.
+    """Publish the version in `folder` as the model's next version; returns the new version's folder.
 
     Args:
-        folder: Of a published version that scores.
-        data: An .npy file of normal items (N, *item), as a score request's `inputs` have them, that the
-            model was neither trained nor selected on.
+        folder: The folder of a published version that scores.
+        data: An .npy file of normal items (N, *item), like a score request's `inputs`; the model was neither
+            trained nor selected on them.
         given: Values of `CalibrationOptions` that replace the version's defaults.
 
     Raises:
         InvalidVersion: The version is damaged.
         DataError: The items do not fit the model, or it does not score.
-        RecipeError: They are too few for the level asked for, or the statistic is none of the model's.
+        RecipeError: The items are too few for the level, or the model does not have the statistic.
     """
     manifest = read_manifest(folder)
     verify_files(folder, manifest)
@@ -107,7 +107,7 @@ def _scorer(folder: Path, manifest: Manifest, options: CalibrationOptions) -> St
 
 
 def _before(manifest: Manifest) -> dict[str, Any]:
-    """How a version is scored unless told: its defaults, and the draws and seed of its bounds."""
+    """Return a version's scoring defaults, and the draws and seed of its bounds."""
     calibrated = {} if manifest.calibration is None else manifest.calibration.statistics
     noise = [how.model_dump(include={"draws", "seed"}, exclude_none=True) for how in calibrated.values()]
     defaults = {} if manifest.defaults is None else manifest.defaults.model_dump(exclude_none=True)

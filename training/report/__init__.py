@@ -1,4 +1,4 @@
-"""A page about a training run that a person wants to read: one HTML file that needs nothing else."""
+"""Write a report about a training run, as one HTML file that needs no other."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ _FAMILIES = {"vae": "variational autoencoder", "gan": "generative adversarial ne
 
 
 def write_report(folder: Path) -> Path:
-    """Write `report.html` into a run's folder, from whatever is there, and return its path.
+    """Write `report.html` into a run's folder from the files in it, and return its path.
 
-    A run without a checkpoint has curves only; the data is loaded anew, from where the recipe says.
+    A run without a checkpoint has curves only; the recipe's data is loaded again.
 
     Raises:
         CheckpointError: The run's checkpoint cannot be read.
-        DataError: The recipe's data cannot be had.
+        DataError: The recipe's data cannot be loaded.
         RecipeError: The run's recipe is of another version of this program.
-        ReportError: The folder is no run.
+        ReportError: The folder is not a run.
         SupportError: The data no longer fits the model's likelihood.
     """
     recipe = read_run_recipe(folder)
@@ -51,11 +51,11 @@ def write_report(folder: Path) -> Path:
 
 
 def _model_sections(trained: Trained | None, recipe: Recipe, folder: Path) -> Iterator[Section]:
-    """All that there is to see of the model itself."""
+    """Make the sections about the model itself."""
     if trained is None:
         yield Section(
             "No checkpoint yet",
-            ("There is no model to show before the run's first checkpoint: only what it has logged.",),
+            ("Before its first checkpoint a run has no model, so this page has only its log.",),
         )
         if any((folder / SAMPLES).glob("*.png")):
             yield samples_section(None, folder)

@@ -1,4 +1,4 @@
-"""Tables: the columns of the data beside those of samples, and how well each column is reconstructed.
+"""Sections for tables: the columns of the data, of samples and of reconstructions.
 
 Shapes: N rows, F features.
 """
@@ -19,13 +19,13 @@ _SAMPLES = 1000
 _TEST_ROWS = 1000
 _MOST_NUMBERS = 100
 _MOST_CATEGORIES = 12
-"""Of one column; the rarer ones are added up."""
+"""The most categories shown of a column; the rarer ones are added up."""
 _LEAST_UNIFORM = 2.0**-24
-"""Half of the distance between the uniforms of torch: 0 itself has no inverse."""
+"""Half the distance between the uniforms of torch; it replaces 0, which has no inverse."""
 
 
 def columns_section(vae: Vae, trained: Trained) -> Section:
-    """The columns of training rows and of as many as 1 000 samples, in the columns' own units."""
+    """Compare the columns of training rows and of samples, in their own units."""
     train = trained.items("train", len(trained.dataset.items["train"]))
     test = trained.items("test", _TEST_ROWS)
     samples, rebuilt = draw_rows(vae, trained.noise(), _SAMPLES), reconstruct(vae, test)
@@ -43,16 +43,16 @@ def columns_section(vae: Vae, trained: Trained) -> Section:
     return Section(
         "Columns",
         (
-            f"Training rows beside {len(samples):,} samples drawn from the model, and how far {len(test):,} "
-            "test rows are from their reconstructions: for numbers the root of the mean squared error, for "
-            "categories how often the likeliest one is wrong.",
+            f"Training rows, {len(samples):,} samples drawn from the model, and the errors of the "
+            f"reconstructions of {len(test):,} test rows: for numbers the root of the mean squared error, "
+            "for categories the share of rows in which the most probable one is wrong.",
         ),
         tables=tuple(tables),
     )
 
 
 def draw_rows(vae: Vae, noise: Noise, rows: int) -> Tensor:
-    """(rows, F): latents drawn from the prior, and rows drawn from the likelihood at each."""
+    """Draw latents from the prior and a row from the likelihood at each; returns (rows, F)."""
     latents = prior_latents(vae.components(), noise.normal(rows, vae.latent), noise.uniform(rows))
     parameters = vae.decode(latents)
     features = parameters.shape[1] // vae.likelihood.parameters_per_value

@@ -1,4 +1,4 @@
-"""A page about the quality of several versions, beside that of the training set itself."""
+"""A page that compares the quality of several versions and of the training set."""
 
 from __future__ import annotations
 
@@ -23,43 +23,43 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 TRAINING_SET = "training set"
-"""What the figures of training items in a generator's place are called."""
+"""The name of the column in which training items take the place of generated ones."""
 _COLOURS = (BLUE, ORANGE, GREEN, PURPLE)
 _NEIGHBOURS = ("precision", "recall", "density", "coverage")
 _BARS = 0.8
 """Share of the horizontal axis that bars cover."""
 _MOST_LEVEL = 5
-"""Groups whose names stand level; more are turned, so that they do not overlap."""
+"""The most groups with horizontal names; the names of more are turned, so that they do not overlap."""
 _SIZE = (5.4, 3.2)
 
 
 def comparison_page(dataset: Dataset, measured: Mapping[str, QualityReport], seed: int) -> Page:
-    """The page; `measured` begins with the training set, and all have the same figures."""
+    """Make the page; `measured` begins with the training set, and all have the same figures."""
     metrics = {name: each.metrics for name, each in measured.items()}
     figures = Section(
         "Figures",
         (
-            f"“{TRAINING_SET.capitalize()}” are training items in a generator's place: no generator can be "
-            "expected to do better. Standard errors stand behind ±.",
+            f"“{TRAINING_SET.capitalize()}” are training items in place of generated ones; no generator can "
+            "be expected to do better. The numbers after ± are standard errors.",
         ),
         tables=(_table(metrics),),
         plots=tuple(_plots(dataset, measured)),
     )
     facts = (("Data", dataset.source), ("Seed", str(seed)), ("Versions", str(len(measured) - 1)))
-    title = "What the versions draw, against test items."
+    title = "Samples of the versions, compared with test items."
     sections = (figures, _notes(metrics))
     return Page("Quality", title, facts, _settings(measured), sections, "comparison", "Settings")
 
 
 def figure_rows(metrics: Mapping[str, Mapping[str, Metric]]) -> Iterator[tuple[str, ...]]:
-    """A row for every figure: its name, its value and error for each that was measured, its unit."""
+    """Make a row for every figure: its name, its values with errors, its unit."""
     units = {name: metric.unit for each in metrics.values() for name, metric in each.items()}
     for name, unit in units.items():
         yield (_words(name), *(_text(each.get(name)) for each in metrics.values()), unit)
 
 
 def _settings(measured: Mapping[str, QualityReport]) -> Table:
-    """What else decides the figures."""
+    """Tabulate the settings that the figures depend on."""
     rows = [("neighbours (k)", str(K))]
     if any(each.class_counts is not None for each in measured.values()):
         record = read_record(CLASSIFIER)
@@ -97,7 +97,7 @@ def _plots(dataset: Dataset, measured: Mapping[str, QualityReport]) -> Iterator[
 
 
 def _shares(counts: Counts) -> list[tuple[float, float]]:
-    """Each class's share with its standard error."""
+    """Return each class's share with its standard error."""
     shares = counts / counts.sum()
     return list(zip(shares.tolist(), np.sqrt(shares * (1 - shares) / counts.sum()).tolist(), strict=True))
 
@@ -105,14 +105,14 @@ def _shares(counts: Counts) -> list[tuple[float, float]]:
 def _bars(
     label: str, unit: str, groups: Sequence[str], series: Mapping[str, list[tuple[float, float]]]
 ) -> Picture:
-    """Groups of bars, one of each series, with error bars of one standard error."""
+    """Draw groups of bars, one for each series, with error bars of one standard error."""
     width = _BARS / len(series)
 
     def draw(axes: Axes) -> None:
         for index, (name, colour) in enumerate(zip(series, cycle(_COLOURS), strict=False)):
-            values, errors = zip(*series[name], strict=True)
+            heights, errors = zip(*series[name], strict=True)
             places = np.arange(len(groups)) + (index + 0.5) * width - _BARS / 2
-            axes.bar(places, values, width, yerr=errors, color=colour, ecolor=INK, label=name)
+            axes.bar(places, heights, width, yerr=errors, color=colour, ecolor=INK, label=name)
         turned = len(groups) > _MOST_LEVEL
         axes.set_xticks(
             range(len(groups)),
@@ -125,12 +125,12 @@ def _bars(
         axes.set_ylabel(unit)
         legend_above(axes)
 
-    told = "; ".join(
+    listed = "; ".join(
         f"{name}: "
         + ", ".join(f"{group} {value:.3g}" for group, (value, _) in zip(groups, bars, strict=True))
         for name, bars in series.items()
     )
-    return plot(draw, alt=f"{label}, {unit}. {told}.", label=label, size=_SIZE)
+    return plot(draw, alt=f"{label}, {unit}. {listed}.", label=label, size=_SIZE)
 
 
 def _text(metric: Metric | None) -> str:

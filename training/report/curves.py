@@ -1,4 +1,4 @@
-"""Curves of everything that a run has logged."""
+"""Curves of all quantities that a run has logged."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 _TRAINING_COLOURS = (BLUE, GREEN, PURPLE)
 _VALIDATION_COLOURS = (ORANGE, PURPLE)
 _MOST_POINTS = 400
-"""Points of one curve; more are averaged, since no screen would show them."""
+"""The most points of one curve; more are averaged, since no screen could show them."""
 _EARLY = 0.1
-"""Share of the steps whose values may lie outside of the vertical axis."""
+"""The share of the steps, at the beginning, whose values may lie outside the vertical axis."""
 _SQUASHED = 2.0
-"""They do only if the axis would otherwise be more than so many times as long."""
+"""Early values lie outside only if they would make the axis longer by more than this factor."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class _Panel:
     title: str
     unit: str
     labels: Mapping[str, str]
-    """What each logged name is called in the plot."""
+    """The label of each logged name in the plot."""
     logarithmic: bool = False
     size: tuple[float, float] = WIDE
 
@@ -98,7 +98,7 @@ _PANELS = (
 
 
 def curves_section(metrics: Mapping[str, Series]) -> Section:
-    """A plot for every group of logged quantities that belong together, over steps."""
+    """Plot every group of related logged quantities over the steps."""
     if not metrics:
         return Section("Curves", ("Nothing has been logged yet.",))
     panels = [*_PANELS, *_others(metrics)]
@@ -106,7 +106,7 @@ def curves_section(metrics: Mapping[str, Series]) -> Section:
     return Section(
         "Curves",
         (
-            "Training figures are means over the steps since the last entry, of the weights as they were; "
+            "Training figures are means over the steps since the last entry, with the weights of each step; "
             "validation figures are those of the averaged weights, with the same noise each time.",
         ),
         plots=drawn,
@@ -114,7 +114,7 @@ def curves_section(metrics: Mapping[str, Series]) -> Section:
 
 
 def _others(metrics: Mapping[str, Series]) -> Iterator[_Panel]:
-    """A panel for each quantity that no other one shows, training and validation together."""
+    """Make a panel for each quantity that no other panel shows, with training and validation."""
     known = {name for panel in _PANELS for name in panel.labels}
     quantities = {name.removeprefix(VALIDATION) for name in metrics if name not in known}
     for name in sorted(quantities):
@@ -164,7 +164,7 @@ def _draw(axes: Axes, panel: _Panel, shown: Mapping[str, Series]) -> None:
 
 
 def _thinned(series: Series) -> Series:
-    """At most `_MOST_POINTS` means over neighbouring points."""
+    """Average neighbouring points, so that at most `_MOST_POINTS` are left."""
     parts = max(1, math.ceil(len(series.steps) / _MOST_POINTS))
     first = np.arange(0, len(series.steps), parts)
     counts = np.diff(np.append(first, len(series.steps)))
@@ -173,7 +173,7 @@ def _thinned(series: Series) -> Series:
 
 
 def _window(shown: list[Series]) -> tuple[tuple[float, float] | None, str]:
-    """The vertical range without early outliers, None where there are none, and a sentence about it."""
+    """Return the vertical range without early outliers and a sentence about it; None without outliers."""
     steps = np.concatenate([series.steps for series in shown])
     values = np.concatenate([series.values for series in shown])
     end_of_early = _EARLY * steps.max()

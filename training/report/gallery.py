@@ -1,4 +1,4 @@
-"""Pictures: samples, how they came to be, and reconstructions."""
+"""Sections with pictures: samples, also during training, and reconstructions."""
 
 from __future__ import annotations
 
@@ -21,25 +21,23 @@ from training.report.reading import ReportError, Trained
 _SAMPLES = 64
 _COLUMNS = 10
 _WIDEST = 960
-"""Pixels; wider pictures are shrunk."""
+"""The largest width in pixels; wider pictures are shrunk."""
 _LARGEST_LOSSLESS = 250_000
-"""Bytes; larger pictures, which are photographs, become JPEG."""
+"""The largest PNG in bytes; larger pictures, which are photographs, become JPEG."""
 
 
 def samples_section(trained: Trained | None, folder: Path) -> Section:
-    """Samples of the newest model, and the same samples earlier in the run."""
+    """Show samples of the newest model, and the same samples earlier in the run."""
     if trained is not None and not is_picture(trained.dataset.item_shape):
         return Section("Samples", (f"Items of shape {list(trained.dataset.item_shape)} are no pictures.",))
     newest = () if trained is None else (_newest_samples(trained),)
     earlier = tuple(_evolution(folder))
-    course = (
-        "The small pictures are sixteen samples in the course of training, of the same latents each time."
-    )
+    course = "The small pictures are sixteen samples during training, with the same latents each time."
     return Section("Samples", (course,) if earlier else (), pictures=newest, thumbnails=earlier)
 
 
 def reconstructions_section(vae: Vae, trained: Trained) -> Section:
-    """Items that the model has not learned from, above what it makes of them."""
+    """Show items that the model was not trained on above their reconstructions."""
     groups = {
         "test items": trained.items("test", 2 * _COLUMNS),
         "items of the classes that were kept out": trained.outliers(_COLUMNS),
@@ -52,13 +50,13 @@ def reconstructions_section(vae: Vae, trained: Trained) -> Section:
     )
     return Section(
         "Reconstructions",
-        ("Items above, below each the likelihood's mean at its posterior mean.",),
+        ("Below each item is the likelihood's mean at the item's posterior mean.",),
         pictures=strips,
     )
 
 
 def grid(images: Tensor, columns: int, alt: str, label: str = "", caption: str = "") -> Picture:
-    """Pictures (N, C, H, W) in [0, 1] as one, in rows of `columns`."""
+    """Arrange pictures (N, C, H, W) in [0, 1] in one, with rows of `columns`."""
     return Picture(_inlined(grid_of(images.numpy(), columns)), alt, label, caption)
 
 
@@ -75,7 +73,7 @@ def _newest_samples(trained: Trained) -> Picture:
 
 
 def _evolution(folder: Path) -> Iterator[Picture]:
-    """The upper left quarter of the first grid, of those after a quarter and a half, and of the last."""
+    """Show the upper left quarters of four grids: at the beginning, a quarter, a half and the end."""
     grids = sorted((folder / SAMPLES).glob("step-*.png"))
     last = len(grids) - 1
     for index in sorted({0, round(last / 4), round(last / 2), last} if grids else ()):
@@ -108,7 +106,7 @@ def _pairs(vae: Vae, items: Tensor, name: str) -> Picture:
 
 
 def _inlined(picture: Image.Image) -> str:
-    """A data: URI, lossless unless that were large."""
+    """Encode a picture as a data: URI, as PNG unless that is large."""
     picture = picture.copy()
     picture.thumbnail((_WIDEST, picture.height), Image.Resampling.LANCZOS)
     file, kind = io.BytesIO(), "png"

@@ -1,4 +1,4 @@
-"""What the latent dimensions of a VAE do: how active each is, and what it changes.
+"""The section about the latent dimensions of a VAE: their activity and their effects.
 
 Shapes: N items, D latent dimensions, R of them shown, S places of a sweep.
 """
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 SWEEP = torch.arange(-6, 7) / 2
-"""(S,): places of a traversal, in standard deviations of the posterior mean; 0 is in the middle."""
+"""The places (S,) of a traversal in standard deviations of the posterior mean; 0 is in the middle."""
 _MOST_TRAVERSED = 10
 _MOST_BARS = 64
 _ROWS = 1000
@@ -32,23 +32,23 @@ _ROWS = 1000
 
 @dataclass(frozen=True)
 class Activity:
-    """How much each dimension tells of the validation items."""
+    """The activity of each dimension on the validation items."""
 
     variance: Tensor
-    """(D,): variance of the posterior mean."""
+    """Variances (D,) of the posterior mean."""
     kl: Tensor | None
-    """(D,) nats: mean KL to the prior; None under a mixture, which does not split over dimensions."""
+    """Mean KL (D,) to the prior in nats; None for a mixture, whose KL is no sum over dimensions."""
     order: tuple[int, ...]
     """All dimensions, the most active first."""
 
     @property
     def active(self) -> int:
-        """How many dimensions are active."""
+        """Return the number of active dimensions."""
         return int((self.variance > ACTIVE_VARIANCE).sum())
 
 
 def measure_activity(vae: Vae, items: Tensor) -> Activity:
-    """The activity of every dimension on items (N, *item)."""
+    """Measure the activity of every dimension on items (N, *item)."""
     mean, log_variance = vae.encode(items)
     kl = gaussian_kl(mean, log_variance).mean(0) if vae.components() is None else None
     variance = mean.var(0)
@@ -56,12 +56,12 @@ def measure_activity(vae: Vae, items: Tensor) -> Activity:
 
 
 def traverse(vae: Vae, item: Tensor, dimension: int, deviation: float) -> Tensor:
-    """(S, *item): the likelihood's mean along one dimension, around the posterior mean of an item (1, *item).
+    """Decode latents along one dimension around the posterior mean of an item (1, *item): (S, *item).
 
     Args:
         vae: The model.
-        item: The item, whose reconstruction is in the middle.
-        dimension: The dimension to change; the others stay.
+        item: The item; its reconstruction is in the middle.
+        dimension: The dimension to change.
         deviation: The unit of `SWEEP` in latent space.
     """
     mean, _ = vae.encode(item)
@@ -71,7 +71,7 @@ def traverse(vae: Vae, item: Tensor, dimension: int, deviation: float) -> Tensor
 
 
 def latents_section(vae: Vae, trained: Trained) -> Section:
-    """The activity of the dimensions and, for pictures, traversals of the most active ones."""
+    """Show the activity of the dimensions and, for pictures, traversals of the most active ones."""
     activity = measure_activity(vae, trained.items("validation", _ROWS))
     components = vae.components()
     prior = "N(0, I)" if components is None else f"a mixture of {len(components.means)} Gaussians"

@@ -1,4 +1,4 @@
-"""What a page of a report is made of, and how it becomes HTML that asks for nothing else."""
+"""The parts of a report's page, and its rendering as HTML that needs no other file."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ _TEMPLATE = Path(__file__).parent / "page.html"
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture and what is said of it."""
+    """A picture with its texts."""
 
     source: str
     """A data: URI."""
     alt: str
-    """What a person who cannot see it should know."""
+    """The description for a person who cannot see it."""
     label: str = ""
-    """A few words: above a plot or a picture, beside a strip."""
+    """A few words above a plot or a picture, or beside a strip."""
     caption: str = ""
     """One or two sentences below it."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of text under a head; `align` has one letter per column, l or r."""
+    """Rows of text below a head; `align` has one letter per column, l or r."""
 
     head: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
@@ -34,7 +34,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading, and below it, in this order, whatever there is."""
+    """A heading, and below it the parts that are given, in this order."""
 
     heading: str
     text: tuple[str, ...] = ()
@@ -43,13 +43,13 @@ class Section:
     """A command to type, or a formula."""
     tables: tuple[Table, ...] = ()
     pictures: tuple[Picture, ...] = ()
-    """Shown in their own size, side by side where there is room."""
+    """Pictures in their own size, side by side if there is room."""
     thumbnails: tuple[Picture, ...] = ()
-    """Four beside each other where there is room, else two."""
+    """Small pictures, four beside each other if there is room, else two."""
     strips: tuple[Picture, ...] = ()
-    """Rows of small pictures below each other, each beside its label."""
+    """Rows of small pictures, each beside its label."""
     plots: tuple[Picture, ...] = ()
-    """Two beside each other where there is room."""
+    """Plots, two beside each other if there is room."""
 
 
 @dataclass(frozen=True)
@@ -59,18 +59,18 @@ class Page:
     name: str
     title: str
     facts: tuple[tuple[str, str], ...]
-    """Names and values, for the head of the page."""
+    """Names and values at the top of the page."""
     settings: Table
-    """What decides the rest; folded away."""
+    """The settings of the run; hidden until opened."""
     sections: tuple[Section, ...]
     kind: str = "training report"
-    """What the page is, for the browser's title."""
+    """The kind of page, for the browser's title."""
     settings_heading: str = "Recipe"
 
 
 def render(page: Page) -> str:
-    """The page as HTML with all its styles and pictures inside; every text in it is escaped."""
-    import jinja2  # takes a tenth of a second to import: only for those who want a report
+    """Render the page as HTML with its styles and pictures inside; all text is escaped."""
+    import jinja2  # imported here, since it takes a tenth of a second
 
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True

@@ -1,7 +1,6 @@
-"""Plots as small SVG pictures, which take on the reader's light or dark colours.
+"""Plots as small SVG pictures in the reader's light or dark colours.
 
-No figure is ever registered with pyplot and no backend is chosen, so nothing is left behind and no display
-is needed.
+No figure is registered with pyplot and no backend is chosen, so no display is needed.
 """
 
 from __future__ import annotations
@@ -17,12 +16,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 INK = "#202124"
-"""Of text and axes; becomes the reader's text colour."""
+"""The colour of text and axes, replaced by the reader's text colour."""
 BLUE, ORANGE, GREEN, PURPLE = "#4285c4", "#e07b39", "#3f9d6f", "#a466b8"
-"""Of middling lightness, so that they show on light and dark paper."""
+"""Colours of medium lightness, visible on light and dark pages."""
 WIDE = (5.4, 2.7)
 SMALL = (5.4, 1.7)
-"""Sizes in inches, of which a column of the page takes 5.4."""
+"""Sizes in inches; a column of the page is 5.4 inches wide."""
 _STYLE: Any = {  # a type that names each key in some versions of matplotlib, and none in others
     "svg.fonttype": "none",  # text as text: small, and in the reader's font
     "svg.hashsalt": "report",  # equal runs have equal reports
@@ -48,8 +47,8 @@ _COLOURS = (
 def plot(
     draw: Callable[[Axes], None], *, alt: str, label: str, caption: str = "", size: tuple[float, float] = WIDE
 ) -> Picture:
-    """The picture of what `draw` does to empty axes, `size` in inches."""
-    import matplotlib as mpl  # takes half a second to import: only for those who want a report
+    """Call `draw` on empty axes, `size` in inches, and return the picture."""
+    import matplotlib as mpl  # imported here, since it takes half a second
     from matplotlib.figure import Figure
 
     file = io.StringIO()
@@ -62,11 +61,11 @@ def plot(
 
 
 def legend_above(axes: Axes) -> None:
-    """Name what is drawn above the axes, where it covers nothing."""
+    """Put the legend above the axes, where it covers nothing."""
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.2, handlelength=1.4)
 
 
 def _with_the_readers_colours(svg: str) -> str:
-    """The <svg> element alone, base64: what comes before it names a document type on another server."""
+    """Return the <svg> element as base64, without the document type before it, which names another server."""
     opening, rest = svg[svg.index("<svg") :].replace(INK, "currentColor").split(">", 1)
     return base64.b64encode(f"{opening}>{_COLOURS}{rest}".encode()).decode()

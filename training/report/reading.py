@@ -1,4 +1,4 @@
-"""What a run's folder has to report on."""
+"""Read the parts of a run's folder that a report shows."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from training.recipe import Recipe, parse_recipe
 
 
 class ReportError(RuntimeError):
-    """A folder is no run, or a file in it cannot be read."""
+    """A folder is not a run, or a file in it cannot be read."""
 
 
 @dataclass(frozen=True)
 class Series:
-    """A logged quantity along a run; only finite values are kept."""
+    """The finite values of a logged quantity along a run."""
 
     steps: npt.NDArray[np.float64]
     """(N,), ascending."""
@@ -47,35 +47,35 @@ class Trained:
 
     @property
     def steps(self) -> int:
-        """Training steps done."""
+        """Return the number of training steps."""
         return self.checkpoint.step
 
     @property
     def vae(self) -> Vae | None:
-        """The model if it is a VAE, its prior fixed as what it has become."""
+        """Return the model with its prior fixed if it is a VAE, else None."""
         return with_fixed_prior(self.task.model) if isinstance(self.task, VaeTask) else None
 
     def noise(self) -> Noise:
-        """The noise that validations of the run see, from its beginning."""
+        """Return the noise of the run's validations, from its beginning."""
         return Noise(self.recipe.seed, Noise.VALIDATION, 0)
 
     def items(self, split: Split, rows: int) -> Tensor:
-        """The first items of a split, (at most `rows`, *item), as the model sees them."""
+        """Return the first items of a split as the model sees them, (at most `rows`, *item)."""
         items = torch.from_numpy(self.dataset.items[split][:rows])
         if split == "train" and self.recipe.data.binarise == "dynamic":
             items = (self.noise().uniform(*items.shape) < items).float()
         return items
 
     def outliers(self, rows: int) -> Tensor | None:
-        """The first items of the classes that were kept out, if there are such."""
+        """Return the first items of the classes that were kept out; None if none were."""
         return None if self.dataset.outliers is None else torch.from_numpy(self.dataset.outliers[:rows])
 
 
 def read_run_recipe(folder: Path) -> Recipe:
-    """The recipe that a run was started with.
+    """Read the recipe that a run was started with.
 
     Raises:
-        ReportError: The folder is no run.
+        ReportError: The folder is not a run.
         RecipeError: Its recipe is of another version of this program.
     """
     path = folder / RECIPE
@@ -94,10 +94,10 @@ def read_run_recipe(folder: Path) -> Recipe:
 
 
 def read_metrics(folder: Path) -> Mapping[str, Series]:
-    """All that `metrics.jsonl` has, by name; empty before the first line is written.
+    """Read the quantities in `metrics.jsonl`, by name; empty before the first line is written.
 
     Raises:
-        ReportError: A line other than the last, which may be half written, is no JSON.
+        ReportError: A line is not JSON; the last one, which may be incomplete, is ignored then.
     """
     path = folder / METRICS
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
@@ -116,12 +116,12 @@ def read_metrics(folder: Path) -> Mapping[str, Series]:
 
 
 def restore(recipe: Recipe, folder: Path) -> Trained | None:
-    """A run's newest checkpoint with its data, or None if there is no checkpoint yet.
+    """Restore a run's newest checkpoint with its data; None if there is no checkpoint yet.
 
     Raises:
         CheckpointError: It cannot be read.
-        DataError: The recipe's data cannot be had.
-        SupportError: The data is no longer what the model learned from.
+        DataError: The recipe's data cannot be loaded.
+        SupportError: The data no longer fits the model's likelihood.
     """
     if not has_checkpoint(folder / CHECKPOINTS):
         return None

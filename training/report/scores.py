@@ -1,4 +1,4 @@
-"""The published figures, and how the ELBO of single items is spread."""
+"""The sections about the measured figures and the ELBO of single items."""
 
 from __future__ import annotations
 
@@ -29,18 +29,20 @@ Values = npt.NDArray[np.float64]
 _DRAWS = 4
 _MOST_ITEMS = 1000
 _ROWS = 250
-"""Items scored at once."""
+"""Items per batch."""
 _BINS = 40
 _COLOURS = {"train": BLUE, "test": ORANGE, "outliers": PURPLE}
 _FARTHEST = 2.0
-"""Outliers are shown as they are within so many widths of the other items' range."""
+"""The farthest that outliers extend the axis, over the width of the other items' range."""
 
 
 def scores_section(recipe: Recipe, metrics: Mapping[str, Metric] | None, folder: Path) -> Section:
-    """The figures of the run's evaluation, or how to measure them."""
+    """Show the figures of the run's evaluation, or the command that measures them."""
     if metrics is None:
         return Section(
-            "Scores", ("This model has not been measured yet. Do so with",), code=_command(recipe, folder)
+            "Scores",
+            ("This model has not been measured yet. Measure it with",),
+            code=_command(recipe, folder),
         )
     rows = tuple(_row(name, metric) for name, metric in metrics.items())
     table = Table(("figure", "value", "standard error", "unit", "how"), rows, align="lrrll")
@@ -48,7 +50,7 @@ def scores_section(recipe: Recipe, metrics: Mapping[str, Metric] | None, folder:
 
 
 def histogram_section(vae: Vae, trained: Trained) -> Section:
-    """The ELBO of test items beside those of training items and, if there are such, outliers."""
+    """Show the ELBO of training items, test items and outliers."""
     groups = {
         "train": trained.items("train", _MOST_ITEMS),
         "test": trained.items("test", _MOST_ITEMS),
@@ -58,16 +60,16 @@ def histogram_section(vae: Vae, trained: Trained) -> Section:
         name: item_elbos(vae, items, trained.noise()) for name, items in groups.items() if items is not None
     }
     text = [
-        f"At most {_MOST_ITEMS:,} items of each kind, {_DRAWS} draws per item. Test items that score far "
-        "below training items would mean that the model has learned the latter by heart."
+        f"At most {_MOST_ITEMS:,} items of each kind, {_DRAWS} draws per item. If test items scored far "
+        "below training items, the model would have overfitted."
     ]
     if "outliers" in values:
-        text.append("Outliers are items of the classes that were kept out; they should lie to the left.")
+        text.append("Outliers are items of the classes that were kept out; their values should be lower.")
     return Section("The ELBO of single items", tuple(text), plots=(_histogram(values),))
 
 
 def item_elbos(vae: Vae, items: Tensor, noise: Noise) -> Values:
-    """The ELBO of items (N, *item) in nats, (N,), each with the same few draws."""
+    """Compute the ELBO of items (N, *item) in nats, (N,), with the same few draws for each."""
     eps = noise.normal(_DRAWS, vae.latent)
     batches = torch.split(items, _ROWS)
     parts = [elbo(score_terms(vae, batch, eps.expand(len(batch), -1, -1))) for batch in batches]
@@ -110,7 +112,7 @@ def _histogram(values: Mapping[str, Values]) -> Picture:
 
 
 def _range(values: Mapping[str, Values]) -> tuple[float, float]:
-    """From the least to the largest ELBO but for the few most extreme, and not for ever after outliers."""
+    """Return the axis range: nearly all ELBOs of training and test items, and outliers up to a limit."""
     known = np.concatenate([values["train"], values["test"]])
     low, high = np.quantile(known, [0.005, 0.995])
     width = max(high - low, 1e-6 * max(1.0, abs(high)))

@@ -188,7 +188,8 @@ def unrolled(dataset: Dataset, steps: int) -> UnrolledTask:
     assert isinstance(task, UnrolledTask)
     task.unrolled_steps = steps
     weights, firsts, seconds = (
-        {name: value.double() for name, value in part.items()} for part in task.state[:3]
+        {name: value.double() for name, value in part.items()}
+        for part in (task.state.weights, task.state.firsts, task.state.seconds)
     )
     task.state = AdamState(weights, firsts, seconds, steps=0)
     return task

@@ -11,7 +11,7 @@ from service.format.manifest import TensorSpec
 from tests.training.models.likelihood_cases import dataset_for
 from training.anomaly.statistics import fit_statistics
 from training.data import Dataset
-from training.export.graphs import Graph, Operation, export_graph
+from training.export.graphs import Graph, GraphModule, export_graph
 from training.export.operations import vae_graphs
 from training.export.parity import PARITY_TOLERANCE, Exported, measure_parity, open_session
 from training.models.vae import Vae, make_vae, with_fixed_prior
@@ -50,7 +50,7 @@ def joined(vae: Vae, dataset: Dataset) -> Graph:
 
     means = TensorSpec(name="means", shape=decode.outputs[0].shape)
     outputs = (means, *draw.outputs, *score.outputs, *(spec for graph in of_items for spec in graph.outputs))
-    return Graph("draw", Operation(vae, everything), (*draw.inputs, *score.inputs), outputs)
+    return Graph("draw", GraphModule(vae, everything), (*draw.inputs, *score.inputs), outputs)
 
 
 def run_at(

@@ -1,1 +1,1 @@
-"""What anomaly scores are worth: VAEs of one class each, and of benign tumours beside other detectors."""
+"""Measure anomaly scores: VAEs of one class each, and VAEs of benign tumours beside other detectors."""

@@ -1,4 +1,4 @@
-"""Other detectors on the same rows, as they come: scikit-learn's isolation forest and PyOD's VAE.
+"""Other detectors with their default settings: scikit-learn's isolation forest and PyOD's VAE.
 
 Shapes: N rows of F features.
 """
@@ -9,13 +9,12 @@ import csv
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from service.numerics.noise import Doubles
+from training.anomaly.auroc import auroc
 from training.data import Dataset, Items
 
 
@@ -25,29 +24,24 @@ class Peer:
 
     name: str
     library: str
-    """As it is installed."""
+    """Its name in package registries."""
     fit: Callable[[Items, int], Callable[[Items], Doubles]]
-    """Of normal rows (N, F) and a seed; returns rows (N, F) to surprises (N,)."""
+    """Fits normal rows (N, F) with a seed, and returns a function of rows (N, F) to surprises (N,)."""
 
 
-class PeerSurprises(NamedTuple):
-    """How much the held-out rows surprise a detector."""
+def peer_auroc(peer: Peer, dataset: Dataset, seed: int) -> float:
+    """Fit a detector to the normal rows of a VAE's training and validation, and return its AUROC.
 
-    normal: Doubles
-    outliers: Doubles
-    version: str
-
-
-def peer_surprises(peer: Peer, dataset: Dataset, seed: int) -> PeerSurprises:
-    """Let a detector learn the normal rows that a VAE learns, or watches, and score the others."""
+    It is measured on the test rows and on the outliers.
+    """
     assert dataset.outliers is not None
     learned = np.concatenate([dataset.items["train"], dataset.items["validation"]])
     surprise = peer.fit(learned, seed)
-    return PeerSurprises(surprise(dataset.items["test"]), surprise(dataset.outliers), version(peer.library))
+    return float(auroc(surprise(dataset.outliers), surprise(dataset.items["test"])))
 
 
 def write_tumours(folder: Path) -> Path:
-    """Scikit-learn's breast-cancer table as `breast-cancer.csv` in a folder, as the README makes it."""
+    """Write scikit-learn's breast-cancer table as `breast-cancer.csv` into a folder; return its path."""
     from sklearn.datasets import load_breast_cancer
 
     cancer = load_breast_cancer()

@@ -7,16 +7,16 @@ import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from service.format.versions import read_manifest
-from training.anomaly.auroc import auroc
-from training.data import Dataset, load_dataset
+from training.data import load_dataset
 from training.data.fashion import FASHION_CLASSES
-from training.experiments.anomalies.baselines import PEERS, Peer, peer_surprises, write_tumours
+from training.experiments.anomalies.baselines import PEERS, Peer, peer_auroc, write_tumours
 from training.experiments.results import ResultError, read_results, write_results
 from training.export.publish import export
 from training.loop.loop import train
@@ -105,27 +105,15 @@ def perform(experiment: Experiment, name: str, baselines: Sequence[Peer] = PEERS
         statistic: manifest.metrics[str(MetricName("auroc", _KIND, statistic))].value
         for statistic in manifest.calibration.statistics
     }
-    others, versions = _others(baselines if experiment.tumours else (), dataset, recipe)
+    peers = baselines if experiment.tumours else ()
     return TrialResult(
         recipe_sha256=_digest(recipe),
         default=manifest.defaults.statistic,
         normal_rows=len(dataset.items["test"]),
         outlier_rows=len(dataset.outliers),
-        auroc=areas | others,
-        versions=versions,
+        auroc=areas | {peer.name: peer_auroc(peer, dataset, recipe.seed) for peer in peers},
+        versions={peer.library: version(peer.library) for peer in peers},
     )
-
-
-def _others(
-    baselines: Sequence[Peer], dataset: Dataset, recipe: Recipe
-) -> tuple[dict[str, float], dict[str, str]]:
-    """Return the AUROC of other detectors by their names, and the versions of their libraries."""
-    areas, versions = {}, {}
-    for peer in baselines:
-        found = peer_surprises(peer, dataset, recipe.seed)
-        areas[peer.name] = float(auroc(found.outliers, found.normal))
-        versions[peer.library] = found.version
-    return areas, versions
 
 
 def _recipe(experiment: Experiment, name: str, table: Path) -> Recipe:

@@ -19,11 +19,11 @@ from training.experiments.figure.unrolled import UnrolledTask
 from training.loop.gan import GanTask
 from training.recipe import Recipe, parse_recipe
 
-Table = Mapping[str, Any]
+RecipeTable = Mapping[str, Any]
 _NEVER = 10**9
 SCHEDULE_STEPS = 10**6
 """The length of the schedules, which a run passes through in its CPU time, however many steps it does."""
-_SHARED: Mapping[str, Table] = MappingProxyType(
+_SHARED: Mapping[str, RecipeTable] = MappingProxyType(
     {
         "network": {
             "kind": "dense",
@@ -58,9 +58,9 @@ class GanMethod:
     title: str
     source: str
     """The paper."""
-    gan: Table = field(default_factory=dict)
-    loop: Table = field(default_factory=dict)
-    grid: Mapping[str, Table] = field(default_factory=dict)
+    gan: RecipeTable = field(default_factory=dict)
+    loop: RecipeTable = field(default_factory=dict)
+    grid: Mapping[str, RecipeTable] = field(default_factory=dict)
     """Tables of the recipe that differ on the grid."""
     make_task: Callable[[Recipe, Dataset], GanTask] = recipe_task
 
@@ -75,11 +75,11 @@ class GanMethod:
         return parse_recipe({"name": "figure", "seed": seed, "data": data, **tables})
 
 
-_GENTLE: Table = {"learning_rate": 3e-4, "final_learning_rate_ratio": 1 / 30, "betas": [0.5, 0.99]}
-"""For games without a penalty, which collapse onto a few modes with the other settings."""
+_GENTLE: RecipeTable = {"learning_rate": 3e-4, "final_learning_rate_ratio": 1 / 30, "betas": [0.5, 0.99]}
+"""Games without a penalty collapse onto a few modes with the other settings."""
 _SHIPPED: Mapping[str, Any] = {
     "loop": {"learning_rate": 3e-3},
-    # Of many modes the discriminator has to see the whole before it sees details.
+    # With many modes the discriminator must learn the whole before the details.
     "grid": {
         "network": {"fourier_frequencies": [0.5, 80.0]},
         "gan": {
@@ -91,7 +91,7 @@ _SHIPPED: Mapping[str, Any] = {
         },
     },
 }
-_SHIPPED_GAN: Table = {
+_SHIPPED_GAN: RecipeTable = {
     "objective": "relativistic",
     "r1_weight": 0.1,
     "r2_weight": 0.1,

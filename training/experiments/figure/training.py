@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import functools
 import multiprocessing
+import os
 import platform
-import signal
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -35,7 +35,7 @@ PICTURE_ROWS = 20_000
 
 
 def perform(run: MethodRun, seconds: float) -> MethodResult:
-    """Train for `seconds` CPU seconds of this process and measure; of the target, measure fresh points.
+    """Train for `seconds` CPU seconds of this process and measure; for the target, measure fresh points.
 
     Raises:
         SystemExit: SIGINT or SIGTERM came during training.
@@ -72,9 +72,9 @@ def perform(run: MethodRun, seconds: float) -> MethodResult:
 def perform_all(
     runs: Sequence[MethodRun], folder: Path, seconds: float, jobs: int, advance: Callable[[int], None]
 ) -> None:
-    """Perform the runs, `jobs` at a time on a core each, and write the file of each that ends.
+    """Perform the runs, `jobs` at a time on one core each, and write a file for each that ends.
 
-    `advance` is called after each. An interrupt ends the others without a trace.
+    `advance` is called after each. An interrupt ends the others, which leave no files.
     """
     # Spawned, as torch may not be used in processes forked from one that has used it.
     with multiprocessing.get_context("spawn").Pool(min(jobs, len(runs)) or 1, _prepare) as pool:
@@ -84,8 +84,8 @@ def perform_all(
 
 
 def _prepare() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is interrupted too, and ends this process
-    torch.set_flush_denormal(True)  # moments of gradients that have all but vanished would slow Adam down
+    os.setpgrp()  # a terminal's Ctrl-C goes to the parent alone, which ends this process
+    torch.set_flush_denormal(True)  # tiny moments of gradients would slow Adam down
 
 
 def _perform_and_write(run: MethodRun, folder: Path, seconds: float) -> None:

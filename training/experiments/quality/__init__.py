@@ -1,1 +1,1 @@
-"""Compares versions by the quality of their samples; trains the classifier that the comparison uses."""
+"""Compare versions by the quality of their samples, and train the classifier for that."""

@@ -1,4 +1,4 @@
-"""Published versions of one dataset, measured side by side with the training set itself."""
+"""Compare published versions of one dataset with each other and with the training set."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from service.format.manifest import Manifest
 from service.format.versions import read_manifest, verify_files
 from training.data import Dataset, load_dataset
 from training.data.options import DataOptions
-from training.export.beside import _data_of, _measured
+from training.export.beside import data_of, measure_version
 from training.metrics.evaluators import QualityReport
 from training.metrics.measure import make_evaluator
 from training.report.comparison import TRAINING_SET, comparison_page
@@ -20,17 +20,17 @@ from training.report.page import render
 
 
 class ComparisonError(RuntimeError):
-    """Versions cannot be measured side by side; the message says why and what to do."""
+    """Versions cannot be compared; the message says why and what to do."""
 
 
 def compare_versions(folders: Sequence[Path], seed: int = 0) -> tuple[Dataset, dict[str, QualityReport]]:
-    """Measure versions, named NAME/VERSION, after the training set; all have to be of the same data.
+    """Measure the training set, then versions, named NAME/VERSION; all must be of the same data.
 
     Raises:
         ClassifierError: The classifier's file is not the recorded one.
         ComparisonError: The versions are of different data, or there is too little of it.
         DataError: The data cannot be had.
-        InvalidVersion: A folder is no sound version.
+        InvalidVersion: A folder is not a valid version.
     """
     manifests = {folder: read_manifest(folder) for folder in folders}
     dataset = load_dataset(_common_data(manifests))
@@ -40,7 +40,7 @@ def compare_versions(folders: Sequence[Path], seed: int = 0) -> tuple[Dataset, d
     measured = {TRAINING_SET: evaluator.measure(evaluator.stand_in)}
     for folder, manifest in manifests.items():
         verify_files(folder, manifest)
-        measured[f"{manifest.name}/{manifest.version}"] = _measured(folder, manifest, evaluator, seed)
+        measured[f"{manifest.name}/{manifest.version}"] = measure_version(folder, manifest, evaluator, seed)
     return dataset, measured
 
 
@@ -63,13 +63,13 @@ def write_comparison(
 
 def _common_data(manifests: Mapping[Path, Manifest]) -> DataOptions:
     try:
-        asked = {folder: _data_of(manifest) for folder, manifest in manifests.items()}
+        asked = {folder: data_of(manifest) for folder, manifest in manifests.items()}
     except ValidationError as error:
         raise ComparisonError(f"a version's [data] is not of this program: {error}") from error
     first, *others = asked.values()
     if any(other != first for other in others):
-        told = "; ".join(f"{folder}: {options!r}" for folder, options in asked.items())
-        raise ComparisonError(f"the versions were trained on different data, so measure them apart: {told}")
+        data = "; ".join(f"{folder}: {options!r}" for folder, options in asked.items())
+        raise ComparisonError(f"the versions were trained on different data, so measure them apart: {data}")
     return first
 
 

@@ -2,8 +2,9 @@
 
 `python -m training.experiments.quality.train_classifier --help` lists the options.
 
-Fitted on the training split, its epoch chosen on the validation split, measured on the test split. Pictures
-are neither mirrored nor shifted, so that its features still see where and which way round a garment lies.
+It is fitted on the training split, its epoch is chosen on the validation split, and it is measured on the
+test split. Pictures are neither mirrored nor shifted, so that its features depend on a garment's place and
+direction.
 Shapes: B rows, F features.
 """
 
@@ -34,18 +35,18 @@ _ROWS = 500
 
 
 class ClassifierRecipe(BaseModel):
-    """All that decides the classifier."""
+    """The settings of the classifier and its training."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     channels: tuple[int, int, int] = (16, 32, 64)
-    """Outputs of the three 3x3 convolutions; the first two are each followed by a halving."""
+    """Output channels of the three 3x3 convolutions; a halving follows each of the first two."""
     features: int = 64
     """F, the width of the last hidden layer."""
     dropout: float = 0.3
-    """Of the inputs of the last hidden layer, in training."""
+    """The share of the last hidden layer's inputs that are dropped in training."""
     blurred_share: float = 0.5
-    """Of the training pictures; each is mixed, in random parts, with itself blurred by 1.2 pixels."""
+    """The share of training pictures that are mixed at random with themselves, blurred by 1.2 pixels."""
     epochs: int = 5
     batch_rows: int = 128
     learning_rate: float = 3e-3
@@ -78,13 +79,13 @@ class ClassifierNetwork(nn.Module):
 
 
 def _convolution(before: int, after: int, pool: nn.Module) -> list[nn.Module]:
-    """Pooled first: the rest then has a quarter of the work."""
+    """Return the layers of a convolution; pooling first leaves a quarter of the work to the rest."""
     convolution = nn.Conv2d(before, after, kernel_size=3, padding=1, bias=False)
     return [convolution, pool, nn.BatchNorm2d(after), nn.ReLU()]
 
 
 def fit_classifier(recipe: ClassifierRecipe, dataset: Dataset) -> ClassifierNetwork:
-    """Fit the training split; the weights of the epoch that classifies the validation split best."""
+    """Fit the training split, and return the weights of the epoch with the best validation accuracy."""
     torch.manual_seed(recipe.seed)
     items, labels = (torch.from_numpy(part["train"]) for part in (dataset.items, dataset.labels))
     network = ClassifierNetwork(recipe)
@@ -111,7 +112,7 @@ def fit_classifier(recipe: ClassifierRecipe, dataset: Dataset) -> ClassifierNetw
 
 
 def _partly_blurred(items: Tensor, share: float) -> Tensor:
-    """Pictures (B, 1, H, W), some blurred: else a blurred sandal would be taken for something else."""
+    """Blur some pictures (B, 1, H, W), so that the classifier learns blurred garments too."""
     binomial = torch.tensor([1.0, 6, 15, 20, 15, 6, 1]) / 64
     blurred = nn.functional.conv2d(items, torch.outer(binomial, binomial)[None, None], padding=3)
     chosen = torch.rand(len(items), 1, 1, 1) < share
@@ -130,9 +131,9 @@ def _share_correct(classes: Labels, labels: Labels) -> float:
 
 
 def export_classifier(network: ClassifierNetwork, path: Path) -> None:
-    """Write the network as one ONNX file with the input `items` and the outputs `features` and `logits`."""
+    """Write the network as an ONNX file with the input `items` and the outputs `features` and `logits`."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter's own, of its libraries
+        warnings.simplefilter("ignore")  # the exporter's libraries warn
         program = torch.onnx.export(
             network,
             (torch.zeros(3, 1, 28, 28),),
@@ -145,13 +146,13 @@ def export_classifier(network: ClassifierNetwork, path: Path) -> None:
             verbose=False,
         )
     assert program is not None
-    # the exporter notes paths of this machine
+    # the exporter writes paths of this machine
     ClearMetadataAndDocStringPass()(program.model)
     program.save(path)
 
 
 def measure_classifier(path: Path, recipe: ClassifierRecipe, dataset: Dataset) -> ClassifierRecord:
-    """Write and return the record of the graph at `path`, its accuracy measured on the test split."""
+    """Measure the graph at `path` on the test split, and write and return its record."""
     unmeasured = ClassifierRecord(
         sha256=sha256_of(path),
         features=recipe.features,
@@ -177,12 +178,12 @@ def train_command(
     path: Annotated[Path, typer.Argument(help="The .onnx file to write; its record goes beside it.")] = Path(
         CLASSIFIER.name
     ),
-    seed: Annotated[int, typer.Option(help="Of the weights and of the batches.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the weights and of the batches.")] = 0,
     epochs: Annotated[int, typer.Option(help="Passes over the training split.")] = 5,
 ) -> None:
-    """Train the classifier that the quality figures of Fashion-MNIST are made of: minutes on one core.
+    """Train the classifier for the quality figures of Fashion-MNIST; this takes minutes on one core.
 
-    Distances between features hold for one classifier only, so a retrained one needs a new number.
+    Distances between features are comparable for one classifier only, so a retrained one needs a new number.
     """
     torch.set_num_threads(1)
     recipe = ClassifierRecipe(seed=seed, epochs=epochs)

@@ -25,7 +25,7 @@ SECTIONS: tuple[Callable[[], Section], ...] = (
     vanishing_section,
     orbits_section,
 )
-"""In the order of the page."""
+"""The makers of the page's sections, in its order."""
 _SOURCES = (
     ("Goodfellow et al. 2014", "Generative adversarial networks", "arXiv:1406.2661"),
     ("Arjovsky & Bottou 2017", "Towards principled methods for training GANs", "arXiv:1701.04862"),
@@ -45,9 +45,9 @@ _SETTINGS = (
 
 
 def write_theory(path: Path, advance: Callable[[int], None]) -> Path:
-    """Run every experiment and write the page, one HTML file that needs nothing else; return its path.
+    """Run every experiment and write the page as one HTML file that needs no other; return its path.
 
-    Equal calls write equal files. `advance` is told of every section that is done.
+    Equal calls write equal files. `advance` is called after every section.
 
     Raises:
         OSError: The file cannot be written; missing folders are made.

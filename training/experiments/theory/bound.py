@@ -1,4 +1,4 @@
-"""While a GAN trains, a calibrated discriminator bounds the Jensen-Shannon divergence from below.
+"""A calibrated discriminator gives a lower bound on the Jensen-Shannon divergence while a GAN trains.
 
 log 2 + V(G, D) / 2 <= JSD(p || q) for every D; on held-out items its estimate is free of overfitting. The
 generator is an affine map of a Gaussian, so q is a Gaussian and the exact divergence is known throughout.
@@ -21,8 +21,8 @@ from training.evaluation.platt import (
     fit_platt,
     reliability,
 )
-from training.experiments.theory.densities import Mixture, gaussian, jensen_shannon
-from training.experiments.theory.discriminators import Discriminator
+from training.experiments.theory.densities import LineMixture, gaussian, jensen_shannon
+from training.experiments.theory.discriminators import LineDiscriminator
 from training.experiments.theory.drawing import TALL
 from training.losses.gan import JsdBound, gradient_penalty, jsd_bound, non_saturating_generator_loss
 from training.report.page import Picture, Section, Table
@@ -31,14 +31,14 @@ from training.report.plotting import BLUE, INK, ORANGE, legend_above, plot
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-DATA = Mixture((0.5, 0.5), (-1.1, 1.1), (0.5, 0.5))
+DATA = LineMixture((0.5, 0.5), (-1.1, 1.1), (0.5, 0.5))
 _START = (-4.0, 0.5)
-"""Mean and standard deviation of what the untrained generator makes."""
+"""Mean and standard deviation of the untrained generator's items."""
 STEPS = 1500
 _EVERY = 50
 _BATCH_ROWS = 256
 _HELD_OUT_ROWS = 10_000
-"""Of each kind, at every measurement: one half to calibrate, the other for the bound."""
+"""Real items at every measurement, and as many generated ones; half of them calibrate."""
 _LEARNING_RATE = 4e-3
 _R1_WEIGHT = 0.05
 ERRORS = 3.0
@@ -53,35 +53,35 @@ class AffineGenerator:
         self.log_deviation = torch.tensor(deviation).log().requires_grad_()
 
     def __call__(self, latents: Tensor) -> Tensor:
-        """Items (B, 1) of latents (B, 1)."""
+        """Map latents (B, 1) to items (B, 1)."""
         return self.mean + self.log_deviation.exp() * latents
 
-    def density(self) -> Mixture:
-        """Its exact density."""
+    def density(self) -> LineMixture:
+        """Return the exact density of its items."""
         return gaussian(self.mean.item(), self.log_deviation.exp().item())
 
 
 @dataclass(frozen=True)
-class Measurement:
-    """What is known at one moment of training."""
+class BoundMeasurement:
+    """The divergence and its bounds at one step of training."""
 
     steps: int
     exact: float
     """JSD(p || q), nats, by quadrature."""
     raw: JsdBound
-    """From the discriminator's logits as they are."""
+    """The bound from the discriminator's own logits."""
     calibrated: JsdBound
-    """From logits calibrated on the other half of the held-out items."""
+    """The bound from logits calibrated on the other half of the held-out items."""
     halves: tuple[Tensor, Tensor, Tensor, Tensor]
-    """Logits of real and generated items, raw; then the same, calibrated; each (N / 2,)."""
+    """Raw logits of real and of generated items, then calibrated ones; each (N / 2,)."""
 
 
-def train_and_measure(steps: int = STEPS, seed: int = 0) -> list[Measurement]:
-    """Train a small GAN, measuring now and then; with R1 on real items, and the non-saturating loss."""
+def train_and_measure(steps: int = STEPS, seed: int = 0) -> list[BoundMeasurement]:
+    """Train a small GAN with R1 and the non-saturating loss, and measure it every 50 steps."""
     noise = torch.Generator().manual_seed(seed)
     generator = AffineGenerator(*_START)
     optimiser = torch.optim.Adam([generator.mean, generator.log_deviation], _LEARNING_RATE, betas=(0.0, 0.9))
-    discriminator = Discriminator(seed, _LEARNING_RATE, betas=(0.0, 0.9))
+    discriminator = LineDiscriminator(seed, _LEARNING_RATE, betas=(0.0, 0.9))
     measurements = []
     for step in range(steps + 1):
         if step % _EVERY == 0:
@@ -98,8 +98,8 @@ def train_and_measure(steps: int = STEPS, seed: int = 0) -> list[Measurement]:
 
 
 def _measure(
-    discriminator: Discriminator, generator: AffineGenerator, noise: torch.Generator, steps: int
-) -> Measurement:
+    discriminator: LineDiscriminator, generator: AffineGenerator, noise: torch.Generator, steps: int
+) -> BoundMeasurement:
     density = generator.density()
     with torch.no_grad():
         real, fake = (
@@ -109,11 +109,11 @@ def _measure(
     calibrate = fit_platt(real[0], fake[0])
     raw, calibrated = (real[1], fake[1]), (calibrate(real[1]), calibrate(fake[1]))
     exact = jensen_shannon(DATA, density).value
-    return Measurement(steps, exact, jsd_bound(*raw), jsd_bound(*calibrated), (*raw, *calibrated))
+    return BoundMeasurement(steps, exact, jsd_bound(*raw), jsd_bound(*calibrated), (*raw, *calibrated))
 
 
 def bound_section() -> Section:
-    """The bound beside the exact divergence along a training, and what the calibration does."""
+    """Show the bound and the exact divergence along a training, and the effect of calibration."""
     measurements = train_and_measure()
     excess = max(
         (each.calibrated.value - each.exact) / each.calibrated.standard_error
@@ -151,7 +151,7 @@ def bound_section() -> Section:
     )
 
 
-def _bounds(measurements: list[Measurement]) -> Picture:
+def _bounds(measurements: list[BoundMeasurement]) -> Picture:
     steps = [each.steps for each in measurements]
 
     def draw(axes: Axes) -> None:
@@ -178,7 +178,7 @@ def _bounds(measurements: list[Measurement]) -> Picture:
     )
 
 
-def _diagram(measurements: list[Measurement]) -> Picture:
+def _diagram(measurements: list[BoundMeasurement]) -> Picture:
     last = measurements[-1]
     raw, calibrated = last.halves[:2], last.halves[2:]
 

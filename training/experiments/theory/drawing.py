@@ -1,4 +1,4 @@
-"""What several of the plots need."""
+"""Helpers of the theory's plots."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ TALL = (5.4, 3.2)
 
 
 def places_between(low: float, high: float) -> Tensor:
-    """Indices of the points of `GRID` from low to high; a tenth of them, since no plot would show more."""
+    """Return the indices of every tenth point of `GRID` from `low` to `high`, enough for any plot."""
     every_tenth = torch.arange(0, len(GRID), 10)
     return every_tenth[(GRID[every_tenth] >= low) & (GRID[every_tenth] <= high)]
 
 
 def label_decades(*axes: Axis, marks: tuple[float, ...] = (1.0,)) -> None:
-    """Write plain numbers on logarithmic axes, at `marks` times the powers of ten."""
+    """Label logarithmic axes with plain numbers at `marks` times the powers of ten."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     for axis in axes:

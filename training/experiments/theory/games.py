@@ -1,7 +1,7 @@
-"""Two games of one number each, on which convergence can be seen: the bilinear game and the Dirac-GAN.
+"""The bilinear game and the Dirac-GAN: games with one number for each player.
 
-The generator has x and the discriminator y; the equilibrium is (0, 0). Both move by gradient steps, each down
-its own loss. Source: Mescheder et al. 2018, arXiv:1801.04406, section 2 (Dirac-GAN) and section 4 (R1);
+The generator has x and the discriminator y; the equilibrium is (0, 0). Both take gradient steps on their own
+losses. Source: Mescheder et al. 2018, arXiv:1801.04406, section 2 (Dirac-GAN) and section 4 (R1);
 Daskalakis et al. 2018, arXiv:1711.00141, section 2 (bilinear). Shapes: T steps.
 """
 
@@ -21,12 +21,12 @@ Game = Callable[[Tensor, Tensor, float], tuple[Tensor, Tensor]]
 
 
 def bilinear_game(x: Tensor, y: Tensor, penalty_weight: float) -> tuple[Tensor, Tensor]:
-    """min_x max_y x y, with weight y^2 / 2 added to the discriminator's loss: half its squared slope in x."""
+    """Play min_x max_y x y; the penalty is y^2 / 2, half the discriminator's squared slope in x."""
     return x * y, -x * y + penalty_weight * 0.5 * y.square()
 
 
 def dirac_gan(x: Tensor, y: Tensor, penalty_weight: float) -> tuple[Tensor, Tensor]:
-    """Data that is always 0, a generator that makes only x, and a discriminator with the logit y times item.
+    """Play the Dirac-GAN: all data is 0, the generator makes only x, and the logit of an item is y times it.
 
     Source: Mescheder et al. 2018, definition 2.1; R1 on the data, equation 9.
     """
@@ -41,33 +41,33 @@ def dirac_gan(x: Tensor, y: Tensor, penalty_weight: float) -> tuple[Tensor, Tens
 
 @dataclass(frozen=True)
 class Play:
-    """How a game is played."""
+    """A game with its learning rate, order of steps and penalty."""
 
     game: Game
     learning_rate: float
     alternating: bool = False
-    """The discriminator answers the generator's new place, instead of where it was."""
+    """True if the discriminator steps after the generator, else both step at the same time."""
     penalty_weight: float = 0.0
     """gamma of R1."""
 
     def step(self, place: Tensor) -> Tensor:
-        """The next place (2,) of x and y, differentiable in this one."""
+        """Return the next place (2,) of x and y, differentiable in `place`."""
         x, y = place.unbind()
         next_x = x - self.learning_rate * self._gradient(0, x, y)
         next_y = y - self.learning_rate * self._gradient(1, next_x if self.alternating else x, y)
         return torch.stack([next_x, next_y])
 
     def orbit(self, start: tuple[float, float], steps: int) -> Tensor:
-        """(T + 1, 2) float64: the start, and the place after every step."""
+        """Return the start and the place after every step, (T + 1, 2) float64."""
         places = [torch.tensor(start, dtype=torch.float64)]
         for _ in range(steps):
             places.append(self.step(places[-1].requires_grad_()).detach())
         return torch.stack([place.detach() for place in places])
 
     def growth(self) -> float:
-        """The factor by which small distances to the equilibrium grow per step, in the long run.
+        """Return the factor per step by which small distances to the equilibrium grow in the long run.
 
-        It is the largest absolute eigenvalue of the step's Jacobian at (0, 0): below 1 the game settles.
+        It is the largest absolute eigenvalue of the step's Jacobian at (0, 0); below 1 the game converges.
         Source: Mescheder et al. 2017, arXiv:1705.10461, proposition 4.
         """
         origin = torch.zeros(2, dtype=torch.float64)
@@ -75,7 +75,7 @@ class Play:
         return float(torch.linalg.eigvals(jacobian).abs().max())
 
     def _gradient(self, player: int, x: Tensor, y: Tensor) -> Tensor:
-        """Of a player's loss in its own number alone, also where the other's number depends on it."""
+        """Differentiate a player's loss in its own number only, even if the other's number depends on it."""
         own = (x, y)[player].clone()
         loss = self.game(*((own, y) if player == 0 else (x, own)), self.penalty_weight)[player]
         (gradient,) = torch.autograd.grad(loss, own, create_graph=True)
@@ -83,12 +83,12 @@ class Play:
 
 
 def radii(orbit: Tensor) -> Tensor:
-    """(T + 1,): distances to the equilibrium along an orbit (T + 1, 2)."""
+    """Return the distances (T + 1,) to the equilibrium along an orbit (T + 1, 2)."""
     return orbit.square().sum(1).sqrt()
 
 
 def measured_growth(orbit: Tensor) -> float:
-    """Geometric mean of the growth of the distance per step, over the second half of an orbit (T + 1, 2)."""
+    """Return the mean growth factor of the distance per step in an orbit's second half, geometric mean."""
     distances = radii(orbit)
     half = len(distances) // 2
     return math.exp(float((distances[-1] / distances[half]).log()) / (len(distances) - 1 - half))

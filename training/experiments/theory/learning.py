@@ -13,14 +13,14 @@ from torch import Tensor
 
 from training.experiments.theory.densities import (
     GRID,
-    Mixture,
+    LineMixture,
     game_value,
     gaussian,
     integrate,
     jensen_shannon,
     optimal_logits,
 )
-from training.experiments.theory.discriminators import Discriminator
+from training.experiments.theory.discriminators import LineDiscriminator
 from training.experiments.theory.drawing import TALL, label_decades, places_between
 from training.report.page import Picture, Section, Table
 from training.report.plotting import BLUE, GREEN, INK, ORANGE, PURPLE, legend_above, plot
@@ -28,10 +28,10 @@ from training.report.plotting import BLUE, GREEN, INK, ORANGE, PURPLE, legend_ab
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-DATA = Mixture((0.3, 0.7), (-2, 1.5), (0.5, 0.8))
+DATA = LineMixture((0.3, 0.7), (-2, 1.5), (0.5, 0.8))
 GENERATED = gaussian(0, 1.5)
 STEPS = (0, 10, 30, 100, 300, 1000, 3000)
-"""Training steps after which the discriminator is looked at."""
+"""Training steps after which the discriminator is measured."""
 _COLOURS = {10: GREEN, 100: PURPLE, 3000: ORANGE}
 _BATCH_ROWS = 512
 _LEARNING_RATE = 1e-3
@@ -51,11 +51,11 @@ class Snapshot:
 
 
 def train_discriminator(
-    p: Mixture, q: Mixture, steps: tuple[int, ...] = STEPS, seed: int = 0
+    p: LineMixture, q: LineMixture, steps: tuple[int, ...] = STEPS, seed: int = 0
 ) -> list[Snapshot]:
-    """One discriminator after each of these numbers of training steps, every step on fresh items."""
+    """Train a discriminator on fresh items, and measure it after each of these numbers of steps."""
     generator = torch.Generator().manual_seed(seed)
-    discriminator = Discriminator(seed, _LEARNING_RATE)
+    discriminator = LineDiscriminator(seed, _LEARNING_RATE)
     snapshots = []
     for step in range(steps[-1] + 1):
         if step in steps:
@@ -65,7 +65,7 @@ def train_discriminator(
 
 
 def learning_section() -> Section:
-    """How a trained discriminator comes closer and closer to the optimal one."""
+    """Show how a discriminator approaches the optimal one in training."""
     snapshots = train_discriminator(DATA, GENERATED)
     best = game_value(DATA, GENERATED, optimal_logits(DATA, GENERATED)).value
     rows = tuple(
@@ -76,9 +76,8 @@ def learning_section() -> Section:
     return Section(
         "A trained discriminator finds it",
         (
-            "Nobody tells the network what p and q are: it sees items of both and guesses whence each came. "
-            "Yet its answers settle on a ratio of the two densities. Where neither has items it learns "
-            "nothing, and need not.",
+            "The network does not know p and q; it sees items of both and predicts the source of each. Its "
+            "output converges to a ratio of the two densities. Where neither has items it learns nothing.",
         ),
         code="D*(x) = p(x) / (p(x) + q(x))",
         tables=(
@@ -93,7 +92,7 @@ def learning_section() -> Section:
     )
 
 
-def _look(discriminator: Discriminator, p: Mixture, q: Mixture, steps: int) -> Snapshot:
+def _look(discriminator: LineDiscriminator, p: LineMixture, q: LineMixture, steps: int) -> Snapshot:
     logits = discriminator.on_grid()
     mixture = 0.5 * (p.log_density().exp() + q.log_density().exp())
     squares = (torch.sigmoid(logits) - torch.sigmoid(optimal_logits(p, q))).square()

@@ -18,7 +18,7 @@ from torch import Tensor
 from training.experiments.theory.densities import (
     GRID,
     Integral,
-    Mixture,
+    LineMixture,
     game_value,
     gaussian,
     jensen_shannon,
@@ -30,11 +30,11 @@ from training.report.plotting import BLUE, GREEN, ORANGE, PURPLE, legend_above, 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-PAIRS: Mapping[str, tuple[Mixture, Mixture]] = MappingProxyType(
+PAIRS: Mapping[str, tuple[LineMixture, LineMixture]] = MappingProxyType(
     {
         "equal Gaussians": (gaussian(0, 1), gaussian(0, 1)),
         "overlapping Gaussians": (gaussian(0, 1), gaussian(1.5, 0.7)),
-        "two modes and one": (Mixture((0.3, 0.7), (-2, 1.5), (0.5, 0.8)), gaussian(0, 1.5)),
+        "two modes and one": (LineMixture((0.3, 0.7), (-2, 1.5), (0.5, 0.8)), gaussian(0, 1.5)),
         "nearly disjoint": (gaussian(-4, 0.7), gaussian(4, 1)),
     }
 )
@@ -42,7 +42,7 @@ PAIRS: Mapping[str, tuple[Mixture, Mixture]] = MappingProxyType(
 DIRECTIONS: Mapping[str, Tensor] = MappingProxyType(
     {"+ s": torch.ones_like(GRID), "+ s x / 2": GRID / 2, "+ s sin(3 x)": torch.sin(3 * GRID)}
 )
-"""(N,) on `GRID`: what is added to the optimal logit, times a strength s."""
+"""Functions (N,) on `GRID` that are added, times a strength s, to the optimal logit."""
 _STRENGTHS = torch.linspace(-1.5, 1.5, 61).tolist()
 _PAIR = "two modes and one"
 _DISTANCES = torch.linspace(0, 8, 33).tolist()
@@ -59,24 +59,24 @@ class Optimum:
 
     @property
     def difference(self) -> float:
-        """V(G, D*) - (-2 log 2 + 2 JSD), which the theorem says is 0."""
+        """Return V(G, D*) - (-2 log 2 + 2 JSD), which is 0 by the theorem."""
         return self.value.value - (2 * self.divergence.value - 2 * math.log(2))
 
 
-def measure_optimum(p: Mixture, q: Mixture) -> Optimum:
-    """Both sides, each by its own quadrature."""
+def measure_optimum(p: LineMixture, q: LineMixture) -> Optimum:
+    """Measure both sides, each by its own quadrature."""
     return Optimum(game_value(p, q, optimal_logits(p, q)), jensen_shannon(p, q))
 
 
-def losses_of_value(p: Mixture, q: Mixture, direction: Tensor) -> list[float]:
-    """V(G, D*) - V(G, D) in nats, with the direction (N,) added to the optimal logit at every strength."""
+def losses_of_value(p: LineMixture, q: LineMixture, direction: Tensor) -> list[float]:
+    """Return V(G, D*) - V(G, D) in nats for the optimal logit plus the direction (N,) at every strength."""
     best = optimal_logits(p, q)
     top = game_value(p, q, best).value
     return [top - game_value(p, q, best + strength * direction).value for strength in _STRENGTHS]
 
 
 def optimum_section() -> Section:
-    """What theorem 1 says, how exactly it holds, and that no other discriminator does better."""
+    """Show theorem 1, its numerical error, and that every other discriminator is worse."""
     measured = {name: measure_optimum(*pair) for name, pair in PAIRS.items()}
     rows = tuple(
         (
@@ -91,9 +91,9 @@ def optimum_section() -> Section:
     return Section(
         "The best discriminator measures a divergence",
         (
-            "Against a fixed generator the best answer is D*(x) = p(x) / (p(x) + q(x)), and the value it "
-            "reaches is the Jensen-Shannon divergence in disguise: log 4 below zero where both densities are "
-            "the same and nobody can tell, zero where they never meet. Any other discriminator gets less.",
+            "Against a fixed generator the best discriminator is D*(x) = p(x) / (p(x) + q(x)), and its value "
+            "is a linear function of the Jensen-Shannon divergence: -log 4 if both densities are equal, 0 if "
+            "they do not overlap. Any other discriminator has a lower value.",
         ),
         code="V(G, D*) = max over D of E_p[log D(x)] + E_q[log(1 - D(x))] = -2 log 2 + 2 JSD(p || q)",
         tables=(

@@ -1,4 +1,4 @@
-"""What becomes of the two games under simultaneous steps, alternating steps, and with R1."""
+"""The orbits of the two games under simultaneous steps, alternating steps, and with R1."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ STEPS = 300
 GAMES: Mapping[str, tuple[Game, float, float]] = MappingProxyType(
     {"bilinear game": (bilinear_game, 0.1, 0.3), "Dirac-GAN": (dirac_gan, 0.2, 0.3)}
 )
-"""Each game, its learning rate, and the weight of R1 where there is one."""
+"""Each game with its learning rate and the weight of R1."""
 _COLOURS = {"simultaneous": BLUE, "alternating": GREEN, "simultaneous, R1": ORANGE}
 
 
 def plays(game: Game, learning_rate: float, penalty_weight: float) -> dict[str, Play]:
-    """The three ways to play a game."""
+    """Return the three ways to play a game."""
     return {
         "simultaneous": Play(game, learning_rate),
         "alternating": Play(game, learning_rate, alternating=True),
@@ -35,7 +35,7 @@ def plays(game: Game, learning_rate: float, penalty_weight: float) -> dict[str, 
 
 
 def orbits_section() -> Section:
-    """Orbits of both games in the plane, and how fast they leave or reach the equilibrium."""
+    """Show the orbits of both games in the plane, and their growth factors."""
     rows = []
     plots = []
     for name, (game, learning_rate, penalty_weight) in GAMES.items():
@@ -53,13 +53,13 @@ def orbits_section() -> Section:
         plots += [_plane(name, orbits, learning_rate), _distances(name, orbits, penalty_weight)]
     head = ("game and steps", "largest |eigenvalue|", "growth per step, measured", f"distance after {STEPS}")
     return Section(
-        "Two players go in circles, and R1 brings them home",
+        "Two players move in circles, and with R1 they converge",
         (
-            "The smallest games have one number for each player and their peace at (0, 0), yet the gradients "
-            "point past it. Players who step at the same time spiral outwards; those who answer in turn "
-            "circle for ever; with a penalty on the discriminator's slope (R1) they spiral in. The "
-            "eigenvalues of one step at (0, 0) foretell it: in the bilinear game, without R1 and with steps "
-            "of length h, the distance grows by sqrt(1 + h^2) a step.",
+            "The smallest games have one number for each player and their equilibrium at (0, 0), but the "
+            "gradients do not point to it. Simultaneous steps spiral outwards; alternating steps circle "
+            "for ever; with a penalty on the discriminator's slope (R1) they spiral in. The eigenvalues of "
+            "one step at (0, 0) predict this: in the bilinear game, without R1 and with steps of length h, "
+            "the distance grows by the factor sqrt(1 + h^2) per step.",
         ),
         code="bilinear: min over x, max over y of x y\n"
         "Dirac-GAN: data 0, G = x, logit of D = y times item;    R1: + gamma y^2 / 2 for the discriminator",

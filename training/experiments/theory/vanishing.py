@@ -1,4 +1,4 @@
-"""Where the discriminator wins, the minimax generator stops learning; the non-saturating one does not.
+"""The minimax generator's gradient vanishes if the discriminator wins; the non-saturating one's does not.
 
 Source: Goodfellow et al. 2014, arXiv:1406.2661, section 3; Arjovsky & Bottou 2017, arXiv:1701.04862,
 section 2.2, theorem 2.4 and figure 2. Shapes: B rows; N points of the grid.
@@ -17,7 +17,7 @@ from torch.nn.utils import get_total_norm
 
 from service.format.manifest import Objective
 from training.experiments.theory.densities import GRID, gaussian
-from training.experiments.theory.discriminators import HIDDEN, Discriminator
+from training.experiments.theory.discriminators import HIDDEN, LineDiscriminator
 from training.experiments.theory.drawing import TALL, label_decades, places_between
 from training.losses.gan import LOSSES
 from training.models.networks import DenseDecoder
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 DATA = gaussian(4, 0.5)
 STEPS = (1, 3, 10, 30, 100, 300, 1000)
-"""Steps of the discriminator after which the generator's gradient is taken."""
+"""Discriminator steps after which the generator's gradient is measured."""
 FORMULAS: Mapping[Objective, str] = {"minimax": "log(1 - D(G(z)))", "non-saturating": "-log D(G(z))"}
 _LATENT = 2
 _BATCH_ROWS = 256
@@ -39,22 +39,22 @@ _COLOURS = {1: GREEN, 30: PURPLE, 1000: ORANGE}
 
 @dataclass(frozen=True)
 class Norms:
-    """The generator's gradient against a discriminator of some steps."""
+    """The generator's gradient after some steps of the discriminator."""
 
     steps: int
     norms: Mapping[Objective, float]
-    """Euclidean norm over all weights of the generator, of the mean loss."""
+    """Euclidean norms of the mean loss's gradient in all weights of the generator."""
     probability: float
     """Mean D(G(z)) in [0, 1]."""
     logits: Tensor
-    """(N,) of the discriminator on the grid."""
+    """The discriminator's logits (N,) on the grid."""
 
 
 def watch_gradients(steps: tuple[int, ...] = STEPS, seed: int = 0) -> list[Norms]:
-    """Train a discriminator against an untrained generator that stays as it is."""
+    """Train a discriminator against an untrained generator that does not change."""
     noise = torch.Generator().manual_seed(seed)
     generator = _untrained_generator(seed)
-    discriminator = Discriminator(seed, _LEARNING_RATE)
+    discriminator = LineDiscriminator(seed, _LEARNING_RATE)
     measured = []
     for step in range(1, steps[-1] + 1):
         with torch.no_grad():
@@ -72,7 +72,7 @@ def _untrained_generator(seed: int) -> nn.Module:
         return DenseDecoder(_LATENT, (1,), HIDDEN, gated=False)
 
 
-def _measure(generator: nn.Module, discriminator: Discriminator, latents: Tensor, steps: int) -> Norms:
+def _measure(generator: nn.Module, discriminator: LineDiscriminator, latents: Tensor, steps: int) -> Norms:
     logits = discriminator(generator(latents))
     norms: dict[Objective, float] = {}
     for objective in FORMULAS:
@@ -83,7 +83,7 @@ def _measure(generator: nn.Module, discriminator: Discriminator, latents: Tensor
 
 
 def vanishing_section() -> Section:
-    """Both gradients while the discriminator wins."""
+    """Show both gradients while the discriminator wins."""
     measured = watch_gradients()
     vanishing, strong = ([each.norms[objective] for each in measured] for objective in FORMULAS)
     rows = tuple(
@@ -95,13 +95,13 @@ def vanishing_section() -> Section:
         for each in measured
     )
     return Section(
-        "A discriminator that wins teaches nothing, unless asked differently",
+        "Against a strong discriminator the minimax gradient vanishes",
         (
             "The generator makes numbers near 0, the data lie at 4, and only the discriminator learns. The "
-            "surer it becomes, the flatter is log(1 - D) where the generator is: its slope is D(G(z)) times "
+            "surer it becomes, the flatter is log(1 - D) at generated items: its slope is D(G(z)) times "
             f"that of the logit, and after {STEPS[-1]:,} steps {vanishing[-1] / max(vanishing):.1g} of the "
-            "largest gradient is left. -log D asks for the same in other words: its slope is 1 - D(G(z)) "
-            f"times that of the logit, and its gradient is {strong[-1] / strong[0]:.0f} times the first one.",
+            "largest gradient is left. -log D has the same optimum, but its slope is 1 - D(G(z)) times "
+            f"that of the logit, and its gradient is {strong[-1] / strong[0]:.0f} times the first one.",
         ),
         code="d/dl log(1 - D) = -D,    d/dl (-log D) = -(1 - D),    with D = 1 / (1 + exp(-l))",
         tables=(

@@ -13,7 +13,7 @@ from scipy import integrate, stats
 from training.experiments.theory.bound import train_and_measure
 from training.experiments.theory.densities import (
     GRID,
-    Mixture,
+    LineMixture,
     game_value,
     gaussian,
     jensen_shannon,
@@ -27,7 +27,7 @@ OTHER_PAIRS = [pair for name, pair in PAIRS.items() if name != "equal Gaussians"
 
 
 @pytest.mark.parametrize("pair", PAIRS.values(), ids=PAIRS)
-def test_the_best_value_is_twice_the_divergence_less_log_four(pair: tuple[Mixture, Mixture]) -> None:
+def test_the_best_value_is_twice_the_divergence_less_log_four(pair: tuple[LineMixture, LineMixture]) -> None:
     optimum = measure_optimum(*pair)
     assert optimum.value.error + optimum.divergence.error < 1e-12
     assert abs(optimum.difference) < 1e-12
@@ -59,7 +59,7 @@ def test_the_divergence_is_symmetric_and_between_zero_and_log_two() -> None:
 )
 @settings(max_examples=40, deadline=None, derandomize=True)
 def test_any_other_discriminator_has_a_smaller_value(
-    pair: tuple[Mixture, Mixture], weights: list[float], frequency: float
+    pair: tuple[LineMixture, LineMixture], weights: list[float], frequency: float
 ) -> None:
     waves = torch.stack([torch.sin(k * frequency * GRID + k) for k in range(1, 5)])
     best = optimal_logits(*pair)
