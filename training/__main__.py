@@ -243,12 +243,8 @@ def _train(recipe: Recipe, dataset: Dataset, folder: Path, resume: bool, quiet: 
     if not group.leads:
         raise typer.Exit(INTERRUPTED if outcome.interrupted else 0)
     if outcome.interrupted:
-        _console.print(
-            f"saved {name} after {outcome.steps} of {options.steps} steps; go on with\n  {again}",
-            soft_wrap=True,
-            markup=False,
-            highlight=False,
-        )
+        message = f"saved {name} after {outcome.steps} of {options.steps} steps; go on with\n  {again}"
+        _console.print(message, soft_wrap=True, markup=False, highlight=False)
         raise typer.Exit(INTERRUPTED)
 
 

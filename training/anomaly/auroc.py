@@ -17,9 +17,6 @@ from training.anomaly.outliers import Outliers, unseen_outliers
 from training.data import Dataset, Items
 from training.metrics.names import Group, MetricName
 
-_RESAMPLES = 500
-_CONFIDENCE = 0.95
-
 
 def judge(scorer: StatisticScorer, support: Support, dataset: Dataset) -> dict[str, Metric]:
     """Measure how well each statistic separates test items from each kind of unseen outliers."""
@@ -63,14 +60,8 @@ def auroc_metric(outliers: Doubles, normal: Doubles, note: str) -> Metric:
     if min(len(outliers), len(normal)) < 2:
         return Metric(value=value, unit="AUROC", note=note)
     drawn = bootstrap(
-        (outliers, normal), auroc, n_resamples=_RESAMPLES, confidence_level=_CONFIDENCE,
+        (outliers, normal), auroc, n_resamples=500, confidence_level=0.95,
         method="percentile", vectorized=True, batch=50, rng=np.random.default_rng(0),
     )  # fmt: skip
-    low, high = drawn.confidence_interval
-    return Metric(
-        value=value,
-        standard_error=float(drawn.standard_error),
-        interval=(float(low), float(high)),
-        unit="AUROC",
-        note=note,
-    )
+    error, (low, high) = float(drawn.standard_error), map(float, drawn.confidence_interval)
+    return Metric(value=value, standard_error=error, interval=(low, high), unit="AUROC", note=note)

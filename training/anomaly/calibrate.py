@@ -52,9 +52,7 @@ class StatisticScorer:
 
     def noise(self, statistic: Statistic) -> dict[str, int]:
         """Return the draws and the seed that surprises by a statistic depend on, if any."""
-        if statistic not in _BOUNDS:
-            return {}
-        return {"draws": self.options.draws, "seed": self.options.seed}
+        return {"draws": self.options.draws, "seed": self.options.seed} if statistic in _BOUNDS else {}
 
 
 RunGraph = Callable[[Sequence[Floats]], tuple[Floats, ...]]
@@ -71,10 +69,7 @@ def bound_scorer(
     eps = scoring_noise(options.seed, options.draws, latent)
 
     def surprises(items: Floats) -> dict[Statistic, Doubles]:
-        parts = []
-        for batch in _batches(items):
-            shared = np.ascontiguousarray(np.broadcast_to(eps, (len(batch), *eps.shape)))
-            parts.append(run([batch, shared]))
+        parts = [run([batch, np.tile(eps, (len(batch), 1, 1))]) for batch in _batches(items)]
         terms = (np.concatenate(term) for term in zip(*parts, strict=True))
         bounds = bounds_from_terms(*terms, analytic_kl=analytic_kl)
         return {statistic: surprise(bounds, statistic) for statistic in get_args(Bound)}
@@ -102,12 +97,9 @@ def _batches(items: Floats) -> list[Floats]:
 
 
 def require_resolvable(options: CalibrationOptions, rows: int, way_out: str) -> None:
-    """Refuse a level at which calibration on that many rows could never flag anything.
+    """Raise a RecipeError if `alpha` is below 1 / (rows + 1): calibration on `rows` rows would flag nothing.
 
     `way_out` says how to get more rows.
-
-    Raises:
-        RecipeError: `alpha` is below 1 / (rows + 1).
     """
     if options.alpha * (rows + 1) < 1:
         raise RecipeError(
@@ -123,9 +115,7 @@ def calibrate(
     """Calibrate a version's scores, and measure how often test items, noise and outliers are flagged.
 
     Writes the sorted surprises of the calibration split, used here only, to `calibration.npz` in `folder`.
-
-    Raises:
-        RecipeError: The model does not have the recipe's statistic.
+    Raises a RecipeError if the model does not have the recipe's statistic.
     """
     calibrated_on = len(dataset.items["calibration"])
     spec, defaults, calibration = write_calibration(scorer, options, dataset.items["calibration"], folder)
@@ -162,11 +152,8 @@ def write_calibration(
 ) -> tuple[CalibrationSpec, ScoreDefaults, Calibration]:
     """Write the sorted surprises of items (N, *item) to `calibration.npz` in `folder`.
 
-    Returns:
-        The manifest's entry, the default way to score, and the calibration of the default statistic.
-
-    Raises:
-        RecipeError: The model does not have the requested statistic.
+    Returns the manifest's entry, the default way to score, and the calibration of the default statistic.
+    Raises a RecipeError if the model does not have the requested statistic.
     """
     surprises = {name: np.sort(v) for name, v in scorer.surprises(items).items()}
     statistic = options.statistic or scorer.default
@@ -182,13 +169,8 @@ def write_calibration(
         )
     path = folder / "calibration.npz"
     np.savez(path, allow_pickle=False, **surprises)
-    spec = CalibrationSpec(
-        file=path.name,
-        sha256=sha256_of(path),
-        statistics={
-            name: CalibratedStatistic(n=len(v), **scorer.noise(name)) for name, v in surprises.items()
-        },
-    )
+    calibrated = {name: CalibratedStatistic(n=len(v), **scorer.noise(name)) for name, v in surprises.items()}
+    spec = CalibrationSpec(file=path.name, sha256=sha256_of(path), statistics=calibrated)
     defaults = ScoreDefaults(statistic=statistic, alpha=options.alpha, **scorer.noise(statistic))
     return spec, defaults, Calibration(surprises[statistic])
 

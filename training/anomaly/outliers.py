@@ -6,7 +6,7 @@ Shapes: N items; pictures (N, C, H, W).
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -83,8 +83,12 @@ def simple_outliers(dataset: Dataset, support: Support) -> Iterator[Outliers]:
 def _pictures(dataset: Dataset) -> Iterator[Outliers]:
     random, test = np.random.default_rng(0), dataset.items["test"][:ROWS]
     if dataset.name == "fashion-mnist":
+        from sklearn.datasets import load_digits  # takes a second to import
+
+        digits = torch.from_numpy(load_digits().images.astype(np.float32) / 16)[:, None]
         for mode in ("nearest", "bilinear"):
-            yield Outliers(f"digits_{mode}", _digits(dataset, mode), f"digits, 8x8 scaled up ({mode})")
+            scaled = F.interpolate(digits, size=dataset.item_shape[1:], mode=mode).numpy()
+            yield Outliers(f"digits_{mode}", scaled, f"digits, 8x8 scaled up ({mode})")
     yield Outliers("noise", random.random(test.shape, dtype=np.float32), "pictures of uniform noise")
     greys = np.linspace(0, 1, _GREYS, dtype=np.float32).reshape(-1, 1, 1, 1)
     greys = np.broadcast_to(greys, (_GREYS, *dataset.item_shape))
@@ -94,14 +98,6 @@ def _pictures(dataset: Dataset) -> Iterator[Outliers]:
         yield Outliers("shuffled_patches", _shuffled(test, random), what)
     yield Outliers("upside_down", test[:, :, ::-1], "test items upside down (vertical flip)")
     yield Outliers("mirrored", test[..., ::-1], "test items mirrored (horizontal flip)")
-
-
-def _digits(dataset: Dataset, mode: Literal["nearest", "bilinear"]) -> Items:
-    from sklearn.datasets import load_digits  # takes a second to import
-
-    digits = torch.from_numpy(load_digits().images.astype(np.float32) / 16)[:, None]
-    scaled: Items = F.interpolate(digits, size=dataset.item_shape[1:], mode=mode).numpy()
-    return scaled
 
 
 def _shuffled(pictures: Items, random: np.random.Generator) -> Items:

@@ -5,7 +5,6 @@ Shapes: B rows, D latent dimensions, N held-out items; items (B, *item).
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -75,11 +74,8 @@ class VaeStatistics:
         """Return the columns for items (B, *item), (B, S); higher means more anomalous."""
         passed = _forward(vae, items)
         kl = _kl(vae, passed)
-        columns: dict[NoiseFree, Callable[[], Tensor]] = {
-            "corrected": lambda: passed.total_surprise + kl,
-            "path": lambda: self.path(_features(passed, kl)),
-        }
-        return torch.stack([columns[name]() for name in self.names], dim=1)
+        columns = [passed.total_surprise + kl] if "corrected" in self.names else []
+        return torch.stack([*columns, self.path(_features(passed, kl))], dim=1)
 
 
 def fit_statistics(vae: Vae, items: Tensor) -> VaeStatistics:

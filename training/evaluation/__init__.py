@@ -62,13 +62,9 @@ def training_figures(recipe: Recipe, checkpoint: Checkpoint) -> dict[str, Metric
     """Return the training time: wall-clock time over all resumed parts."""
     processes, threads = checkpoint.state["processes"], recipe.loop.threads
     where = f"{processes} process{'es' * (processes > 1)} of {threads} thread{'s' * (threads > 1)}"
-    return {
-        "training_time": Metric(
-            value=round(checkpoint.state["seconds"] / 60, 1),
-            unit="minutes",
-            note=f"wall clock, {checkpoint.step} steps, {where}, seed {recipe.seed}",
-        )
-    }
+    note = f"wall clock, {checkpoint.step} steps, {where}, seed {recipe.seed}"
+    minutes = round(checkpoint.state["seconds"] / 60, 1)
+    return {"training_time": Metric(value=minutes, unit="minutes", note=note)}
 
 
 def _measured(checkpoint: Checkpoint, options: EvaluationOptions | None) -> dict[str, object]:

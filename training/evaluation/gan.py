@@ -59,9 +59,8 @@ def _encoder_figures(gan: Gan, dataset: Dataset, options: EvaluationOptions) -> 
     parts = [gan.distances(batch) for batch in torch.split(items, _ROWS)]
     residual, features = (torch.cat(columns).double() for columns in zip(*parts, strict=True))
     unit = "squared pixel value" if dataset.scaling is None else "squared standard deviations"
+    layer = "the discriminator's last hidden layer of both"
     return {
         "reconstruction_mse": mean_metric(residual, unit, "G(E(x)) against the item"),
-        "feature_distance": mean_metric(
-            features, "mean square", "the discriminator's last hidden layer of both"
-        ),
+        "feature_distance": mean_metric(features, "mean square", layer),
     }

@@ -120,11 +120,8 @@ def _even_mixture(real_logits: Tensor, fake_logits: Tensor) -> tuple[Doubles, Do
     logits = np.concatenate([real, fake])
     if not np.isfinite(logits).all():
         raise ValueError(f"calibration needs finite logits; {(~np.isfinite(logits)).sum()} are not")
-    labels, weights = (
-        np.concatenate([np.full(len(real), of_real), np.full(len(fake), of_fake)])
-        for of_real, of_fake in ((1.0, 0.0), (0.5 / len(real), 0.5 / len(fake)))
-    )
-    return logits, labels, weights
+    rows = [len(real), len(fake)]
+    return logits, np.repeat([1.0, 0.0], rows), np.repeat([0.5 / len(real), 0.5 / len(fake)], rows)
 
 
 def _sigmoid(logits: Doubles) -> Doubles:

@@ -6,7 +6,6 @@ Figures are means over all items, never means of batch means. Shapes: N items, K
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -27,43 +26,12 @@ _SAMPLED_AT_ONCE = 1024
 """The same if only the likelihood is wanted: fewer rows stay in the processor's cache."""
 
 
-class LogLikelihood(NamedTuple):
-    """Importance-sampled log p(x) of N items, each (N,) float64."""
-
-    value: Tensor
-    """Nats; a lower bound in expectation, which rises to log p(x) with K."""
-    effective_draws: Tensor
-    """(sum w)^2 / sum w^2 of the K importance weights, 1 to K. Source: Kong 1992."""
-
-
-def importance_sampled(vae: Vae, items: Tensor, draws: int, seed: int, advance: Advance) -> LogLikelihood:
-    """Estimate log p(x) of items (N, *item) with `draws` draws from the posterior of each.
-
-    Source: Burda et al. 2016, arXiv:1509.00519, equation 8 with K = `draws`.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    values, effective = [], []
-    for batch in torch.split(items, max(1, _SAMPLED_AT_ONCE // draws)):
-        weights = []
-        for first in range(0, draws, _SAMPLED_AT_ONCE):
-            count = min(_SAMPLED_AT_ONCE, draws - first)
-            eps = torch.randn(len(batch), count, vae.latent, generator=generator)
-            weights.append(score_terms(vae, batch, eps).log_weights.double())
-        log_weights = torch.cat(weights, dim=1)
-        total = torch.logsumexp(log_weights, 1)
-        values.append(total - math.log(draws))
-        effective.append(torch.exp(2 * total - torch.logsumexp(2 * log_weights, 1)))
-        advance(len(batch))
-    return LogLikelihood(torch.cat(values), torch.cat(effective))
-
-
 def evaluate_vae(
     vae: Vae, dataset: Dataset, options: EvaluationOptions, advance: Advance
 ) -> dict[str, Metric]:
     """Measure bounds on log p(x) over the test split: the ELBO and, with many more draws, the likelihood.
 
-    Raises:
-        SupportError: Test items have values outside the likelihood's support.
+    Raises a SupportError if test items have values outside the likelihood's support.
     """
     items = torch.from_numpy(dataset.items["test"][: options.rows])
     vae.likelihood.check_support(items)
@@ -75,9 +43,7 @@ def evaluate_vae(
         if discrete:
             metrics["bits_per_dimension"] = _in_bits(metrics["elbo"], -size, "of the ELBO")
         if options.likelihood_draws:
-            chosen = items[: options.likelihood_rows]
-            estimate = importance_sampled(vae, chosen, options.likelihood_draws, options.seed, advance)
-            metrics |= _likelihood_figures(estimate, options)
+            metrics |= _likelihood_figures(vae, items[: options.likelihood_rows], options, advance)
             if discrete:
                 nats = metrics["negative_log_likelihood"]
                 metrics["bits_per_dimension_sampled"] = _in_bits(nats, size, nats.note)
@@ -106,11 +72,9 @@ def _bounds(vae: Vae, items: Tensor, options: EvaluationOptions) -> dict[str, Me
         name: mean_metric(values, "nats/item", note)
         for (name, note), values in zip(notes.items(), columns, strict=True)
     }
-    metrics["active_units"] = Metric(
-        value=int((means.var(0) > ACTIVE_VARIANCE).sum()),
-        unit="latent dimensions",
-        note=f"variance of the posterior mean above {ACTIVE_VARIANCE}",
-    )
+    active = int((means.var(0) > ACTIVE_VARIANCE).sum())
+    note = f"variance of the posterior mean above {ACTIVE_VARIANCE}"
+    metrics["active_units"] = Metric(value=active, unit="latent dimensions", note=note)
     return metrics
 
 
@@ -123,22 +87,37 @@ def _reconstruction_error(vae: Vae, items: Tensor, dataset: Dataset) -> Metric:
     return mean_metric(torch.cat(squares), unit, "decoded posterior mean against the item")
 
 
-def _likelihood_figures(estimate: LogLikelihood, options: EvaluationOptions) -> dict[str, Metric]:
-    """Return the mean negative log-likelihood; its note has the Monte Carlo error of the draws."""
-    draws = options.likelihood_draws
+def _likelihood_figures(
+    vae: Vae, items: Tensor, options: EvaluationOptions, advance: Advance
+) -> dict[str, Metric]:
+    """Estimate -log p(x) of items with K importance-sampled draws; the note has their Monte Carlo error.
+
+    In expectation it is an upper bound, which falls to -log p(x) with K. The effective number of draws is
+    (sum w)^2 / sum w^2 of an item's K importance weights, 1 to K (Kong 1992). Source: Burda et al. 2016,
+    arXiv:1509.00519, equation 8.
+    """
+    draws, generator = options.likelihood_draws, torch.Generator().manual_seed(options.seed)
+    surprises, effective_draws = [], []
+    for batch in torch.split(items, max(1, _SAMPLED_AT_ONCE // draws)):
+        parts = []
+        for first in range(0, draws, _SAMPLED_AT_ONCE):
+            count = min(_SAMPLED_AT_ONCE, draws - first)
+            eps = torch.randn(len(batch), count, vae.latent, generator=generator)
+            parts.append(score_terms(vae, batch, eps).log_weights.double())
+        log_weights = torch.cat(parts, dim=1)
+        total = torch.logsumexp(log_weights, 1)
+        surprises.append(math.log(draws) - total)
+        effective_draws.append(torch.exp(2 * total - torch.logsumexp(2 * log_weights, 1)))
+        advance(len(batch))
+    effective = torch.cat(effective_draws)
     # the delta method: the variance of log of the mean weight is that of the mean weight over its square
-    variances = (1 / estimate.effective_draws - 1 / draws).clamp(min=0)
-    monte_carlo = float(variances.sum().sqrt() / len(variances))
-    note = f"test split, {len(estimate.value)} items, importance-sampled, K = {draws}, seed {options.seed}"
+    monte_carlo = float((1 / effective - 1 / draws).clamp(min=0).sum().sqrt() / len(items))
+    sampled = f"test split, {len(items)} items, importance-sampled, K = {draws}, seed {options.seed}"
+    sampled += f"; Monte Carlo error {monte_carlo:.2g} of it"
+    median = f"median over items, of K = {draws}; least {float(effective.min()):.3g}"
     return {
-        "negative_log_likelihood": mean_metric(
-            -estimate.value, "nats/item", f"{note}; Monte Carlo error {monte_carlo:.2g} of it"
-        ),
-        "effective_draws": Metric(
-            value=float(estimate.effective_draws.median()),
-            unit="draws",
-            note=f"median over items, of K = {draws}; least {float(estimate.effective_draws.min()):.3g}",
-        ),
+        "negative_log_likelihood": mean_metric(torch.cat(surprises), "nats/item", sampled),
+        "effective_draws": Metric(value=float(effective.median()), unit="draws", note=median),
     }
 
 

@@ -64,21 +64,20 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
     """Write a checkpoint into `folder` atomically, then remove the older ones; return its path."""
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"step-{checkpoint.step:08d}"
-    partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder))
-    try:
-        # a copy, because safetensors wants contiguous tensors and those in channels-last order are not
-        tensors = {name: tensor.detach().contiguous() for name, tensor in checkpoint.tensors.items()}
-        _write_synced(partial / _TENSORS, save(tensors))
-        state = {"format": _FORMAT, "step": checkpoint.step, **checkpoint.state}
-        _write_synced(partial / _STATE, json.dumps(state, indent=2).encode())
-        flush_to_disk(partial)
+    # a copy, because safetensors wants contiguous tensors and those in channels-last order are not
+    tensors = {name: tensor.detach().contiguous() for name, tensor in checkpoint.tensors.items()}
+    state = {"format": _FORMAT, "step": checkpoint.step, **checkpoint.state}
+    files = {_TENSORS: save(tensors), _STATE: json.dumps(state, indent=2).encode()}
+    with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder, ignore_cleanup_errors=True) as partial:
+        for name, content in files.items():
+            file = Path(partial, name)
+            file.write_bytes(content)
+            flush_to_disk(file)
+        flush_to_disk(Path(partial))
         if target.exists():
             shutil.rmtree(target)
-        partial.rename(target)
+        Path(partial).rename(target)
         flush_to_disk(folder)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
     for older in _checkpoints(folder):
         if older != target:
             shutil.rmtree(older)
@@ -86,11 +85,7 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
 
 
 def read_checkpoint(folder: Path) -> Checkpoint:
-    """Read the newest checkpoint in `folder`.
-
-    Raises:
-        CheckpointError: There is no checkpoint, or it cannot be read.
-    """
+    """Read the newest checkpoint in `folder`; raise a CheckpointError if there is none or it is damaged."""
     found = _checkpoints(folder)
     if not found:
         raise CheckpointError(
@@ -137,8 +132,3 @@ def restore_optimiser(optimiser: Optimizer, tensors: Mapping[str, Tensor]) -> No
 
 def _checkpoints(folder: Path) -> list[Path]:
     return sorted(folder.glob("step-*"))
-
-
-def _write_synced(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
-    flush_to_disk(path)

@@ -60,11 +60,7 @@ class ProcessGroup:
         return bool(self.mean(torch.tensor(float(flag), device=self.device)) > 0) if self.size > 1 else flag
 
     def require_equal(self, value: int, what: str) -> None:
-        """Refuse to continue if `value` differs from process to process.
-
-        Raises:
-            ProcessGroupError: Naming all values.
-        """
+        """Raise a ProcessGroupError with all values if `value` differs from process to process."""
         if self.size == 1:
             return
         values: list[int | None] = [None] * self.size

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch import nn
 
 from training.data import Dataset
@@ -64,7 +62,7 @@ def make_stage(recipe: Recipe, dataset: Dataset, folder: Path, name: str) -> Sta
     gan, checkpoint = _restored(recipe, dataset, folder)
     assert isinstance(gan, GanTask)
     assert recipe.encoder is not None
-    with _seeded(recipe):
+    with Noise(recipe.seed, Noise.WEIGHTS, 0).seeding_torch():
         gan.model.encoder = make_gan_encoder(recipe, dataset)
     task = EncoderTask(gan.model, recipe.encoder)
     return Stage(task, recipe.encoder.loop, folder / ENCODER, gan.model, checkpoint.fingerprint)
@@ -73,21 +71,13 @@ def make_stage(recipe: Recipe, dataset: Dataset, folder: Path, name: str) -> Sta
 def make_task(recipe: Recipe, dataset: Dataset) -> ModelTask:
     """Make the task of the recipe's model, with weights initialised from the recipe's seed.
 
-    Raises:
-        SupportError: The model's likelihood does not fit the dataset.
+    Raises a SupportError if the model's likelihood does not fit the dataset.
     """
-    with _seeded(recipe):
+    with Noise(recipe.seed, Noise.WEIGHTS, 0).seeding_torch():
         if recipe.vae is not None:
             return VaeTask(make_vae(recipe, dataset), recipe.vae, recipe.loop.steps)
         assert recipe.gan is not None
         return GanTask(make_gan(recipe, dataset), recipe.gan, recipe.loop.steps, make_monitor(dataset))
-
-
-@contextlib.contextmanager
-def _seeded(recipe: Recipe) -> Iterator[None]:
-    with torch.random.fork_rng(devices=[]):
-        Noise(recipe.seed, Noise.WEIGHTS, 0).seed_torch()
-        yield
 
 
 def restore_averaged(recipe: Recipe, dataset: Dataset, folder: Path) -> tuple[ModelTask, Checkpoint]:
@@ -108,11 +98,8 @@ def restore_averaged(recipe: Recipe, dataset: Dataset, folder: Path) -> tuple[Mo
         task.model.eval().requires_grad_(False)
         weights = {f"average.encoder.{name}": tensor for name, tensor in encoder.part("average").items()}
         seconds = checkpoint.state["seconds"] + encoder.state["seconds"]
-        checkpoint = replace(
-            checkpoint,
-            tensors={**checkpoint.tensors, **weights},
-            state={**checkpoint.state, "seconds": seconds},
-        )
+        state = {**checkpoint.state, "seconds": seconds}
+        checkpoint = Checkpoint(checkpoint.step, {**checkpoint.tensors, **weights}, state)
     return task, checkpoint
 
 
@@ -128,13 +115,10 @@ def _restored(recipe: Recipe, dataset: Dataset, folder: Path) -> tuple[ModelTask
 def check_checkpoint(
     checkpoint: Checkpoint, recipe: Recipe, dataset: Dataset, folder: Path, based_on: str | None = None
 ) -> None:
-    """Refuse a checkpoint of another recipe, of other data, or of an encoder for other weights.
+    """Raise a CheckpointError for a checkpoint of another recipe or data, or of an encoder for other weights.
 
     Keys of the recipe that do not change the trained weights may differ. With other data, items that the
     model was trained on might calibrate or test it.
-
-    Raises:
-        CheckpointError: Naming the keys that differ, or what else does.
     """
     try:
         stored = parse_recipe(checkpoint.state["recipe"])  # adds defaults of keys that are newer
@@ -142,11 +126,10 @@ def check_checkpoint(
         raise CheckpointError(f"the checkpoint's recipe is none that this program reads: {error}") from error
     may_differ = _MAY_DIFFER if based_on else (*_MAY_DIFFER, ENCODER)
     ours, theirs = flattened(recipe.model_dump(mode="json")), flattened(stored.model_dump(mode="json"))
-    different = sorted(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key))
     changes = [
         f"{key} was {theirs.get(key)!r}, now {ours.get(key)!r}"
-        for key in different
-        if not key.startswith(may_differ)
+        for key in sorted(ours.keys() | theirs.keys())
+        if ours.get(key) != theirs.get(key) and not key.startswith(may_differ)
     ]
     if changes:
         raise CheckpointError(

@@ -6,7 +6,8 @@ A training step runs the phases in order; each updates some networks by the mean
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -45,16 +46,15 @@ class Noise:
         """Draw a random order of the numbers 0 .. length - 1, int64."""
         return torch.randperm(length, generator=self._generator)
 
-    def seed_torch(self) -> None:
-        """Seed torch's global generator, which the initialisation of layers reads."""
-        torch.manual_seed(self._generator.initial_seed())
+    @contextmanager
+    def seeding_torch(self) -> Iterator[None]:
+        """Seed torch's global generator, which the initialisation of layers reads, in a `with` block."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self._generator.initial_seed())
+            yield
 
     def _of_all(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         return (shape[0] * self._group.size, *shape[1:])
-
-
-PhaseObjective = Callable[[Tensor, Noise, int], Terms]
-"""Maps items (B, *item), noise and the step to terms."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,8 @@ class Phase:
     name: str
     trains: nn.Module
     """The network whose parameters this phase updates."""
-    objective: PhaseObjective
+    objective: Callable[[Tensor, Noise, int], Terms]
+    """Maps items (B, *item), noise and the step to terms."""
     rate: Rate = Rate()
     apart: tuple[tuple[nn.Module, Rate], ...] = ()
     """Parts of that network with their own learning rates."""
@@ -111,24 +112,15 @@ class Task(Protocol):
     @property
     def model(self) -> nn.Module:
         """All networks in one module."""
-        ...
 
     def phases(self) -> list[Phase]:
         """Return the updates of one step, in order."""
-        ...
 
     def check(self, items: Tensor) -> None:
-        """Refuse items that the model cannot learn from.
-
-        Raises:
-            SupportError: Some value is outside the likelihood's support.
-        """
-        ...
+        """Refuse items with values outside the likelihood's support, by a SupportError."""
 
     def validate(self, items: Tensor, noise: Noise) -> Mapping[str, Tensor]:
         """Return per-item figures (B,) of held-out items, without gradients."""
-        ...
 
     def sample(self, noise: Noise, rows: int) -> Tensor:
         """Draw items (rows, *item) from the model."""
-        ...

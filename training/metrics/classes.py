@@ -16,10 +16,7 @@ _BOOTSTRAPS = 1000
 def class_divergence(real: Counts, generated: Counts, random: np.random.Generator) -> Estimate:
     """Return KL(generated || real) of the class shares, in nats, from counts (C,) of each.
 
-    The standard error is that of resampled counts.
-
-    Raises:
-        ValueError: A class has no real items.
+    The standard error is that of resampled counts. A ValueError is raised if a class has no real items.
     """
     if (real == 0).any():
         raise ValueError(f"the real items have {real.tolist()} of each class; wanted some of every class")

@@ -55,11 +55,7 @@ class FashionClassifier:
     """The classifier on the CPU, with one thread."""
 
     def __init__(self, path: Path = CLASSIFIER) -> None:
-        """Open the graph at `path`.
-
-        Raises:
-            ClassifierError: Its hash is not the recorded one.
-        """
+        """Open the graph at `path`; raise a ClassifierError if its hash is not the recorded one."""
         self.record = read_record(path)
         found = sha256_of(path)
         if found != self.record.sha256:
@@ -74,13 +70,12 @@ class FashionClassifier:
 
     def classify(self, items: Items) -> Classification:
         """Classify pictures (N, 1, 28, 28) with values in [0, 1]."""
-        features, classes = [], []
-        for first in range(0, len(items), _ROWS):
-            batch = np.ascontiguousarray(items[first : first + _ROWS])
-            some_features, logits = self._session.run(["features", "logits"], {"items": batch})
-            features.append(some_features)
-            classes.append(logits.argmax(1))
-        return Classification(np.concatenate(features), np.concatenate(classes))
+        batches = (
+            np.ascontiguousarray(items[first : first + _ROWS]) for first in range(0, len(items), _ROWS)
+        )
+        outputs = [self._session.run(["features", "logits"], {"items": batch}) for batch in batches]
+        features, logits = (np.concatenate(parts) for parts in zip(*outputs, strict=True))
+        return Classification(features, logits.argmax(1))
 
 
 def read_record(path: Path) -> ClassifierRecord:

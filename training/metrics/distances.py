@@ -35,46 +35,34 @@ def frechet_distance(real: FloatArray, generated: FloatArray, random: np.random.
     """
     real, generated = real.astype(np.float64), generated.astype(np.float64)
     repeated = [
-        _frechet(_moments(_resampled(real, random)), _moments(_resampled(generated, random)))
+        _frechet(*(items[random.integers(len(items), size=len(items))] for items in (real, generated)))
         for _ in range(_BOOTSTRAPS)
     ]
-    return Estimate(_frechet(_moments(real), _moments(generated)), float(np.std(repeated, ddof=1)))
+    return Estimate(_frechet(real, generated), float(np.std(repeated, ddof=1)))
 
 
 def kernel_distance(real: FloatArray, generated: FloatArray, random: np.random.Generator) -> Estimate:
     """Return the squared maximum mean discrepancy, unbiased, with the kernel (x y / F + 1)^3.
 
     The mean over disjoint random subsets of 1 000 items, whose spread gives the standard error; the rest is
-    left out. Source: Bińkowski et al. 2018, arXiv:1801.01401, section 3.2.
-
-    Raises:
-        ValueError: There are no two such subsets.
+    left out; a ValueError is raised if there are no two such subsets. Source: Bińkowski et al. 2018,
+    arXiv:1801.01401, section 3.2.
     """
     parts = min(len(real), len(generated)) // SUBSET_ROWS
     if parts < 2:
         raise ValueError(
             f"{len(real)} and {len(generated)} items came; wanted at least {2 * SUBSET_ROWS} of each"
         )
-    halves = [
-        items.astype(np.float64)[random.permutation(len(items))[: parts * SUBSET_ROWS]].reshape(
-            parts, SUBSET_ROWS, -1
-        )
+    subsets = [
+        np.split(items.astype(np.float64)[random.permutation(len(items))[: parts * SUBSET_ROWS]], parts)
         for items in (real, generated)
     ]
-    values = [_discrepancy(x, y) for x, y in zip(*halves, strict=True)]
+    values = [_discrepancy(x, y) for x, y in zip(*subsets, strict=True)]
     return Estimate(float(np.mean(values)), float(np.std(values, ddof=1) / math.sqrt(parts)))
 
 
-def _resampled(items: FloatArray, random: np.random.Generator) -> FloatArray:
-    return items[random.integers(len(items), size=len(items))]
-
-
-def _moments(items: FloatArray) -> tuple[FloatArray, FloatArray]:
-    return items.mean(0), np.cov(items, rowvar=False)
-
-
-def _frechet(first: tuple[FloatArray, FloatArray], second: tuple[FloatArray, FloatArray]) -> float:
-    (m, c), (n, d) = first, second
+def _frechet(real: FloatArray, generated: FloatArray) -> float:
+    (m, c), (n, d) = ((items.mean(0), np.cov(items, rowvar=False)) for items in (real, generated))
     values, vectors = np.linalg.eigh(c)
     root = vectors * np.sqrt(values.clip(min=0)) @ vectors.T
     # C D has the eigenvalues of C^(1/2) D C^(1/2), which is symmetric

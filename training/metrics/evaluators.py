@@ -71,52 +71,37 @@ class GarmentEvaluator(Evaluator):
 
     def measure(self, items: Items) -> QualityReport:
         """Measure distances, neighbours, classes, and how near the items are to training items."""
-        random = np.random.default_rng(self._seed)
-        found = self._classifier.classify(items)
+        random, real, found = np.random.default_rng(self._seed), self._real, self._classifier.classify(items)
+        counts, real_counts = (np.bincount(each.classes, minlength=_CLASSES) for each in (found, real))
+        captured = int((counts > 0).sum())
+        chance = class_divergence_floor(_CLASSES, self.rows, self.rows)
         where = f"{self.rows:,} against {self.rows:,} test items, features of fashion classifier 1"
-        compared = compare(self._real.features, found.features, self._among_real, same_kind(found.features))
-        memory = nearer_to_training(*(_flat(each) for each in (items, self._training, self._test)))
-        counts = np.bincount(found.classes, minlength=_CLASSES)
         metrics = {
-            **self._distances(found.features, where, random),
-            **_neighbour_metrics(compared, where),
-            **self._classes(counts, random),
+            "frechet_distance_fashion1": _metric(
+                *frechet_distance(real.features, found.features, random),
+                "squared feature units",
+                f"FD (fashion classifier 1), no Inception FID: {where}",
+            ),
+            "kernel_distance_fashion1": _metric(
+                *kernel_distance(real.features, found.features, random),
+                "squared kernel units",
+                f"KD (fashion classifier 1), unbiased, cubic kernel: {where}, in subsets of {SUBSET_ROWS:,}",
+            ),
+            **_neighbour_metrics(compare(self._among_real, same_kind(found.features)), where),
+            "class_divergence": _metric(
+                *class_divergence(real_counts, counts, random),
+                "nats",
+                f"KL(generated || test) of the classes that fashion classifier 1 sees, {self.rows:,} each; "
+                f"{chance:.2g} by chance",
+            ),
+            "classes_captured": Metric(value=captured, unit="classes", note=f"of {_CLASSES}, by the same"),
             "nearer_to_training": _share(
-                memory,
+                nearer_to_training(*(_flat(each) for each in (items, self._training, self._test))),
                 f"nearer in pixels to one of {self.rows:,} training than of {self.rows:,} test items; "
                 "0.5 is fair, more is memory",
             ),
         }
         return QualityReport(metrics, counts)
-
-    def _distances(self, features: FloatArray, where: str, random: np.random.Generator) -> dict[str, Metric]:
-        return {
-            "frechet_distance_fashion1": _metric(
-                *frechet_distance(self._real.features, features, random),
-                "squared feature units",
-                f"FD (fashion classifier 1), no Inception FID: {where}",
-            ),
-            "kernel_distance_fashion1": _metric(
-                *kernel_distance(self._real.features, features, random),
-                "squared kernel units",
-                f"KD (fashion classifier 1), unbiased, cubic kernel: {where}, in subsets of {SUBSET_ROWS:,}",
-            ),
-        }
-
-    def _classes(self, counts: Counts, random: np.random.Generator) -> dict[str, Metric]:
-        real = np.bincount(self._real.classes, minlength=_CLASSES)
-        chance = class_divergence_floor(_CLASSES, self.rows, self.rows)
-        return {
-            "class_divergence": _metric(
-                *class_divergence(real, counts, random),
-                "nats",
-                f"KL(generated || test) of the classes that fashion classifier 1 sees, {self.rows:,} each; "
-                f"{chance:.2g} by chance",
-            ),
-            "classes_captured": Metric(
-                value=int((counts > 0).sum()), unit="classes", note=f"of {_CLASSES}, by the same"
-            ),
-        }
 
 
 class PointEvaluator(Evaluator):
@@ -128,7 +113,7 @@ class PointEvaluator(Evaluator):
 
     def measure(self, items: Items) -> QualityReport:
         """Measure the modes, and how well a nearest neighbour separates the items from test items."""
-        compared = compare(self._test, items, same_kind(self._test), same_kind(items))
+        compared = compare(same_kind(self._test), same_kind(items))
         where = f"{self.rows:,} against as many test items"
         return QualityReport(self.modes(items) | _recognised_metrics(compared, where))
 
@@ -173,12 +158,11 @@ class ItemEvaluator(Evaluator):
     def __init__(self, dataset: Dataset, rows: int) -> None:
         super().__init__(dataset, rows)
         self._scaling = dataset.scaling
-        self._real = self._values(self._test)
+        self._real = same_kind(self._values(self._test))
 
     def measure(self, items: Items) -> QualityReport:
         """Measure neighbours only: no better space of features is known."""
-        values = self._values(items)
-        compared = compare(self._real, values, same_kind(self._real), same_kind(values))
+        compared = compare(self._real, same_kind(self._values(items)))
         space = "pixels" if self._scaling is None else "standardised features"
         where = f"{self.rows:,} against {self.rows:,} test items, {space}"
         return QualityReport(_neighbour_metrics(compared, where))

@@ -76,8 +76,7 @@ def truncated_deviation_ratio() -> float:
 def measure_modes(samples: FloatArray, centres: FloatArray, deviation: float) -> ModeReport:
     """Measure samples (N, 2) against modes with centres (M, 2) and one standard deviation.
 
-    Raises:
-        ValueError: There are no samples, or arrays are not of these shapes.
+    Raises a ValueError if there are no samples or modes, or arrays are not of these shapes.
     """
     if samples.ndim != 2 or centres.ndim != 2 or samples.shape[1] != 2 or centres.shape[1] != 2:
         raise ValueError(f"samples {samples.shape} and centres {centres.shape}; wanted (N, 2) and (M, 2)")

@@ -45,8 +45,9 @@ class MetricName:
         for pattern in _PATTERNS:
             if match := re.fullmatch(pattern, name):
                 fields: dict[str, Any] = {key: part for key, part in match.groupdict().items() if part}
-                level = fields.pop("level", None)
-                return cls(**fields, level=None if level is None else float(level))
+                if "level" in fields:
+                    fields["level"] = float(fields["level"])
+                return cls(**fields)
         return cls(subject=name)
 
     def __str__(self) -> str:

@@ -21,8 +21,10 @@ _WORKING_MEBIBYTES = 16
 
 
 class SameKind(NamedTuple):
-    """Distances from each of N items to others of the same kind."""
+    """N items of one kind, with distances from each to others of the same kind."""
 
+    items: FloatArray
+    """(N, F)."""
     nearest: FloatArray
     """(N,), to the nearest."""
     radii: FloatArray
@@ -56,32 +58,27 @@ class Comparison(NamedTuple):
     """(M,), the same of generated items; near 0 if they repeat real ones."""
 
 
-def same_kind(items: FloatArray, k: int = K) -> SameKind:
-    """Measure distances within items (N, F) of one kind.
-
-    Raises:
-        ValueError: There are k items or fewer.
-    """
-    if len(items) <= k:
-        raise ValueError(f"{len(items)} items came; wanted more than k = {k}")
-    distances, _ = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(items).kneighbors()
-    return SameKind(distances[:, 0], distances[:, -1])
+def same_kind(items: FloatArray) -> SameKind:
+    """Measure distances within items (N, F) of one kind; raise a ValueError if there are k or fewer."""
+    if len(items) <= K:
+        raise ValueError(f"{len(items)} items came; wanted more than k = {K}")
+    distances, _ = NearestNeighbors(n_neighbors=K, algorithm="brute").fit(items).kneighbors()
+    return SameKind(items, distances[:, 0], distances[:, -1])
 
 
-def compare(
-    real: FloatArray, generated: FloatArray, among_real: SameKind, among_generated: SameKind, k: int = K
-) -> Comparison:
-    """Compare real items (N, F) with generated ones (M, F), block by block in bounded memory."""
+def compare(real: SameKind, generated: SameKind) -> Comparison:
+    """Compare N real items with M generated ones, block by block in bounded memory."""
     in_balls: list[FloatArray] = []
     to_real: list[FloatArray] = []
-    covered, recalled = np.zeros(len(real), bool), np.zeros(len(real), bool)
-    to_generated, first = np.full(len(real), np.inf), 0
-    for distances in pairwise_distances_chunked(generated, real, working_memory=_WORKING_MEBIBYTES):
-        inside_real = distances <= among_real.radii
+    covered, recalled = np.zeros(len(real.items), bool), np.zeros(len(real.items), bool)
+    to_generated, first = np.full(len(real.items), np.inf), 0
+    blocks = pairwise_distances_chunked(generated.items, real.items, working_memory=_WORKING_MEBIBYTES)
+    for distances in blocks:
+        inside_real = distances <= real.radii
         in_balls.append(inside_real.sum(1))
         to_real.append(distances.min(1))
         covered |= inside_real.any(0)
-        radii = among_generated.radii[first : first + len(distances)]
+        radii = generated.radii[first : first + len(distances)]
         recalled |= (distances <= radii[:, None]).any(0)
         to_generated = np.minimum(to_generated, distances.min(0))
         first += len(distances)
@@ -89,10 +86,10 @@ def compare(
     return Comparison(
         precision=(counts > 0).astype(np.float64),
         recall=recalled.astype(np.float64),
-        density=counts / k,
+        density=counts / K,
         coverage=covered.astype(np.float64),
-        real_recognised=_first_is_less(among_real.nearest, to_generated),
-        generated_recognised=_first_is_less(among_generated.nearest, np.concatenate(to_real)),
+        real_recognised=_first_is_less(real.nearest, to_generated),
+        generated_recognised=_first_is_less(generated.nearest, np.concatenate(to_real)),
     )
 
 
@@ -101,16 +98,12 @@ def nearer_to_training(samples: FloatArray, training: FloatArray, test: FloatArr
 
     With equally many of both, the mean is one half for samples that owe the training items no more than the
     test items, and more if training items are repeated. After the three-sample test of Meehan et al. 2020,
-    arXiv:2004.05675, which asks the same by ranks.
-
-    Raises:
-        ValueError: The numbers of training and test items differ.
+    arXiv:2004.05675, which asks the same by ranks. A ValueError is raised if the numbers of both differ.
     """
     if len(training) != len(test):
         raise ValueError(f"{len(training)} training and {len(test)} test items; wanted equally many")
     nearest = pairwise_distances_argmin(samples, np.concatenate([training, test]))
-    nearer: Doubles = (nearest < len(training)).astype(np.float64)
-    return nearer
+    return np.asarray(nearest < len(training), np.float64)
 
 
 def _first_is_less(first: FloatArray, second: FloatArray) -> Doubles:

@@ -13,7 +13,7 @@ Points = npt.NDArray[np.float64]
 
 
 def compared(real: Points, generated: Points) -> Comparison:
-    return compare(real, generated, same_kind(real), same_kind(generated))
+    return compare(same_kind(real), same_kind(generated))
 
 
 def normal(rows: int, features: int, seed: int) -> Points:
