@@ -161,8 +161,6 @@ class InferenceModel:
         Raises:
             Unfit: a parameter is unknown, or its value does not fit.
         """
-        if not given:
-            return self._defaults
         if any(given.get(name) for name in _SEQUENCES):
             raise Unfit("there are no sequences here: every request stands for itself")
         own = {name: value for name, value in given.items() if name not in _IGNORED | _SEQUENCES}

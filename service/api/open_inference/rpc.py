@@ -140,7 +140,8 @@ class RpcServer:
         metadata: tuple[tuple[str, str], ...] = ()
         if isinstance(known, errors.Overloaded | errors.Unavailable):
             metadata = (("retry-after", str(known.retry_after_seconds)),)
-        await context.abort(code_of(known), sentence(known), metadata)
+        code = next(CODES[ancestor] for ancestor in type(known).__mro__ if ancestor in CODES)
+        await context.abort(code, sentence(known), metadata)
 
     async def _live(self, _: Any, __: Any) -> Any:
         return messages.ServerLiveResponse(live=self._plane.live)
@@ -241,11 +242,6 @@ def serialised(message: Any) -> bytes:
     """Return a message as bytes."""
     whole: bytes = message.SerializeToString()
     return whole
-
-
-def code_of(error: errors.ServiceError) -> grpc.StatusCode:
-    """Return the gRPC status of an error."""
-    return next(CODES[ancestor] for ancestor in type(error).__mro__ if ancestor in CODES)
 
 
 def _request(model: InferenceModel, message: Any, max_rows: int) -> InferenceRequest:
