@@ -25,26 +25,22 @@ class ScopeSweeper:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        self._scopes: set[CancelScope] = set()
+        self.scopes: set[CancelScope] = set()
         self._sweeping = False
 
     def add(self, scope: CancelScope) -> None:
         """Wake the scope once it is due."""
-        self._scopes.add(scope)
+        self.scopes.add(scope)
         if not self._sweeping:
             self._sweeping = True
             self.loop.call_later(_SWEEP_SECONDS, self._sweep)
 
-    def discard(self, scope: CancelScope) -> None:
-        """Remove the scope, if it is still there."""
-        self._scopes.discard(scope)
-
     def _sweep(self) -> None:
         now = self.loop.time()
-        for scope in [scope for scope in self._scopes if scope.due_at <= now]:
-            self._scopes.discard(scope)
+        for scope in [scope for scope in self.scopes if scope.due_at <= now]:
+            self.scopes.discard(scope)
             scope.wake()
-        self._sweeping = bool(self._scopes)
+        self._sweeping = bool(self.scopes)
         if self._sweeping:
             self.loop.call_later(_SWEEP_SECONDS, self._sweep)
 
@@ -85,7 +81,7 @@ class CancelScope:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, _error: object, _trace: object) -> None:
-        self.sweeper.discard(self)
+        self.sweeper.scopes.discard(self)
         if self._listening is not None:
             self._listening.cancel()
             self._listening = None

@@ -116,8 +116,12 @@ def density_png(points: Floats, view: View | None) -> bytes:
     cells = 1 << round(math.log2(_CELLS_PER_ROOT_ITEM * math.sqrt(len(points))))
     cells = min(max(cells, _FEWEST_CELLS), _MOST_CELLS)
     width, height = round(cells * min(proportion, 1.0)), round(cells / max(proportion, 1.0))
-    counts = _counts(points.astype(np.float64), (left, right), (low, high), width, height)
-    levels = np.log1p(_blurred(counts) / _BLUR.max() ** 2)  # log 2 at a lone point
+    columns = np.floor((points[:, 0].astype(np.float64) - left) / (right - left) * width)
+    rows = np.floor((points[:, 1].astype(np.float64) - low) / (high - low) * height)
+    seen = (columns >= 0) & (columns < width) & (rows >= 0) & (rows < height)
+    places = (rows[seen] * width + columns[seen]).astype(np.intp)
+    counts = np.bincount(places, minlength=width * height).reshape(height, width)  # the lowest row first
+    levels = np.log1p(_blurred(counts.astype(np.float64)) / _BLUR.max() ** 2)  # log 2 at a lone point
     fullest = levels.max()
     shades = np.rint(255 * levels / fullest if fullest > 0 else levels).astype(np.uint8)
     scale = LONGER_SIDE_PIXELS // cells
@@ -129,17 +133,6 @@ def _range(values: Floats) -> tuple[float, float]:
     smallest, largest = float(values.min()), float(values.max())
     margin = _MARGIN * (largest - smallest) or 0.5 * max(abs(largest), 1.0)
     return smallest - margin, largest + margin
-
-
-def _counts(
-    points: Doubles, across: tuple[float, float], up: tuple[float, float], width: int, height: int
-) -> Doubles:
-    """Count the points in each cell, (H, W), the lowest row first."""
-    columns = np.floor((points[:, 0] - across[0]) / (across[1] - across[0]) * width)
-    rows = np.floor((points[:, 1] - up[0]) / (up[1] - up[0]) * height)
-    seen = (columns >= 0) & (columns < width) & (rows >= 0) & (rows < height)
-    places = (rows[seen] * width + columns[seen]).astype(np.intp)
-    return np.bincount(places, minlength=width * height).reshape(height, width).astype(np.float64)
 
 
 def _blurred(counts: Doubles) -> Doubles:

@@ -10,6 +10,7 @@ import logging
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
+from operator import methodcaller
 from typing import Any, Final, TypeAlias
 
 import grpc
@@ -126,7 +127,8 @@ class RpcServer:
             finally:
                 self._metrics.inflight.add(-1)
 
-        return grpc.unary_unary_rpc_method_handler(answer, response_serializer=serialised)
+        serialise = methodcaller("SerializeToString")
+        return grpc.unary_unary_rpc_method_handler(answer, response_serializer=serialise)
 
     def _check_key(self, context: Any) -> None:
         if self._keys is not None:
@@ -238,12 +240,6 @@ def _check_fields(body: bytes) -> None:
                 )
 
 
-def serialised(message: Any) -> bytes:
-    """Return a message as bytes."""
-    whole: bytes = message.SerializeToString()
-    return whole
-
-
 def _request(model: InferenceModel, message: Any, max_rows: int) -> InferenceRequest:
     raw = message.raw_input_contents
     if raw and len(raw) != len(message.inputs):
@@ -276,7 +272,8 @@ def _contents(given: Any, datatype: Datatype) -> bytes:
         if field.name != _CONTENTS[datatype]:
             given.ClearField(field.name)
     # the field's own bytes end the message; a list of millions would hold the loop
-    return serialised(given)[-4 * len(values) :] if values else b""
+    whole: bytes = given.SerializeToString()
+    return whole[-4 * len(values) :] if values else b""
 
 
 def _parameters(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -289,13 +289,11 @@ async def written(
             pieces += (_description(tensor, array.shape, None), b',"data":', *values, b"},")
     pieces[-1] = pieces[-1].removesuffix(b",")
     pieces.append(b"]}")
-    rows = len(answer.tensors[0][1])
+    body, rows = b"".join((*pieces, *contents)), len(answer.tensors[0][1])
     if not contents:
-        body = b"".join(pieces)
         return Answer(JSON, body, len(body), rows=rows)
-    json_length = sum(map(len, pieces))
-    body = b"".join((*pieces, *contents))
-    return Answer(BINARY, body, len(body), ((JSON_LENGTH, b"%d" % json_length),), rows)
+    json_length = b"%d" % sum(map(len, pieces))
+    return Answer(BINARY, body, len(body), ((JSON_LENGTH, json_length),), rows)
 
 
 @lru_cache(maxsize=256)
