@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 from starlette.types import Receive
 
@@ -24,78 +25,63 @@ class ScopeSweeper:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        self._scopes: set[CancelScope] = set()
+        self.scopes: set[CancelScope] = set()
         self._sweeping = False
 
     def add(self, scope: CancelScope) -> None:
         """Wake the scope once it is due."""
-        self._scopes.add(scope)
+        self.scopes.add(scope)
         if not self._sweeping:
             self._sweeping = True
             self.loop.call_later(_SWEEP_SECONDS, self._sweep)
 
-    def discard(self, scope: CancelScope) -> None:
-        """Remove the scope, if it is still there."""
-        self._scopes.discard(scope)
-
     def _sweep(self) -> None:
         now = self.loop.time()
-        for scope in [scope for scope in self._scopes if scope.due_at <= now]:
-            self._scopes.discard(scope)
+        for scope in [scope for scope in self.scopes if scope.due_at <= now]:
+            self.scopes.discard(scope)
             scope.wake()
-        self._sweeping = bool(self._scopes)
+        self._sweeping = bool(self.scopes)
         if self._sweeping:
             self.loop.call_later(_SWEEP_SECONDS, self._sweep)
 
 
+@dataclass(slots=True, eq=False)
 class CancelScope:
     """Cancels a block of a task when its time is up or, once it listens, when its client disconnects.
 
     The cancelled block raises DeadlineExceeded or ClientGone. A block that receives messages itself must not
     listen until it has received the last one. Listening begins only after a short delay.
-
-    Args:
-        sweeper: The sweeper that wakes the scope.
-        receive: The ASGI callable that reports the disconnect.
-        seconds: Longest duration of the block; None for no limit.
-        arrival_seconds: Longest duration until `listen` is called; None to listen from the start.
     """
 
-    __slots__ = (
-        "_arrival_seconds", "_listening", "_reason", "_receive", "_seconds", "_started_at", "_sweeper",
-        "_task", "due_at",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        sweeper: ScopeSweeper,
-        receive: Receive,
-        seconds: float | None,
-        arrival_seconds: float | None = None,
-    ) -> None:
-        self._sweeper = sweeper
-        self._receive = receive
-        self._seconds = seconds
-        self._arrival_seconds = arrival_seconds
-        self._listening: asyncio.Task[None] | None = None
-        self._reason: Exception | None = None
+    sweeper: ScopeSweeper
+    """The sweeper that wakes the scope."""
+    receive: Receive
+    """The ASGI callable that reports the disconnect."""
+    seconds: float | None
+    """Longest duration of the block; None for no limit."""
+    arrival_seconds: float | None = None
+    """Longest duration until `listen` is called; None to listen from the start."""
+    due_at: float = field(init=False)
+    """The time of the loop at which the sweeper wakes the scope."""
+    _started_at: float = field(init=False)
+    _task: asyncio.Task[Any] = field(init=False)
+    _listening: asyncio.Task[None] | None = field(default=None, init=False)
+    _reason: Exception | None = field(default=None, init=False)
 
     def __enter__(self) -> CancelScope:
-        loop, first = self._sweeper.loop, self._arrival_seconds
-        if first is None:
-            first = self._seconds
+        loop = self.sweeper.loop
+        first = self.seconds if self.arrival_seconds is None else self.arrival_seconds
+        patience = _PATIENCE_SECONDS if first is None else min(first, _PATIENCE_SECONDS)
         self._started_at = loop.time()
-        self.due_at = self._started_at + (
-            _PATIENCE_SECONDS if first is None else min(first, _PATIENCE_SECONDS)
-        )
+        self.due_at = self._started_at + patience
         task = asyncio.current_task(loop)
         assert task is not None, "requests are served in tasks"
         self._task = task
-        self._sweeper.add(self)
+        self.sweeper.add(self)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, _error: object, _trace: object) -> None:
-        self._sweeper.discard(self)
+        self.sweeper.scopes.discard(self)
         if self._listening is not None:
             self._listening.cancel()
             self._listening = None
@@ -117,27 +103,27 @@ class CancelScope:
 
         `seconds`, counted from the start of the block, may shorten its longest duration.
         """
-        self._arrival_seconds = None
-        if seconds is not None and (self._seconds is None or seconds < self._seconds):
-            self._seconds = seconds
+        self.arrival_seconds = None
+        if seconds is not None and (self.seconds is None or seconds < self.seconds):
+            self.seconds = seconds
             self.due_at = min(self.due_at, self._started_at + seconds)
 
     def wake(self) -> None:
         """Start to listen, or, while the request still arrives, check whether it is late."""
-        now = self._sweeper.loop.time()
-        if self._arrival_seconds is None:
-            left = None if self._seconds is None else self._seconds - (now - self._started_at)
-            self._listening = self._sweeper.loop.create_task(self._listen(left))
-        elif now < self._started_at + self._arrival_seconds:
+        now = self.sweeper.loop.time()
+        if self.arrival_seconds is None:
+            left = None if self.seconds is None else self.seconds - (now - self._started_at)
+            self._listening = self.sweeper.loop.create_task(self._listen(left))
+        elif now < self._started_at + self.arrival_seconds:
             self.due_at = now  # checked at every sweep, since it may listen at any moment
-            self._sweeper.add(self)
+            self.sweeper.add(self)
         else:
             self._end(DeadlineExceeded("the request did not arrive in time"))
 
     async def _listen(self, seconds: float | None) -> None:
         try:
             async with asyncio.timeout(seconds):
-                while (await self._receive())["type"] != "http.disconnect":
+                while (await self.receive())["type"] != "http.disconnect":
                     pass
             self._end(ClientGone())
         except TimeoutError:

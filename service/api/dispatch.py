@@ -61,7 +61,7 @@ class Dispatcher:
         self._metrics.inflight.add(1)
         try:
             if self._keys is not None and (path.startswith("/v1/") or (is_v2 and not is_probe(path))):
-                exchange.check_key(self._keys)
+                self._keys.check(exchange.header(b"authorization"), exchange.header(b"x-api-key"))
             if is_v2:
                 await self._open_inference.serve(exchange)
             elif not await self._operations.serve(exchange):

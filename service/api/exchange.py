@@ -15,7 +15,6 @@ from starlette.types import Message, Receive, Scope, Send
 from service.api import problems
 from service.api.answer import Answer
 from service.api.deadline import CancelScope, ClientGone, ScopeSweeper
-from service.api.keys import Keys
 from service.api.problems import Headers
 from service.errors import BodyTooLarge, Unfit
 from service.observe.metrics import Metrics
@@ -79,10 +78,6 @@ class Exchange:
         value = self._headers.get(name)
         return "" if value is None else value.decode("latin-1")
 
-    def check_key(self, keys: Keys) -> None:
-        """Raise KeyMissing or KeyUnknown unless the request has a valid key."""
-        keys.check(self.header(b"authorization"), self.header(b"x-api-key"))
-
     def deadline_seconds(self, longest: float) -> float:
         """Return the longest duration of the request: what its header asks for, and at most `longest`.
 
@@ -136,26 +131,18 @@ class Exchange:
             ClientGone: the client disconnected before the body was complete.
         """
         length = self._headers.get(b"content-length", b"")
-        if length.isdigit() and int(length) > limit:
-            raise _too_large(limit)
-        body, more = await self._piece()
-        if more:
-            whole = bytearray(body)
-            while more and len(whole) <= limit:
-                piece, more = await self._piece()
-                whole += piece
-            body = bytes(whole)
-        if len(body) > limit:
-            raise _too_large(limit)
+        too_large = length.isdigit() and int(length) > limit
+        body, more = bytearray(), True
+        while more and not too_large:
+            message = await self.receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGone
+            body += message.get("body", b"")
+            more, too_large = message.get("more_body", False), len(body) > limit
+        if too_large:
+            raise BodyTooLarge(f"such a body has at most {limit} bytes here")
         self._body_is_read = True
-        return body
-
-    async def _piece(self) -> tuple[bytes, bool]:
-        """Return the next piece of the body, and whether more follow."""
-        message = await self.receive()
-        if message["type"] == "http.disconnect":
-            raise ClientGone
-        return message.get("body", b""), message.get("more_body", False)
+        return bytes(body)
 
     async def answer(self, answer: Answer) -> None:
         """Send an answer: a small one at once, others in parts, to notice clients that stop reading."""
@@ -164,16 +151,15 @@ class Exchange:
             (b"content-type", answer.media_type.encode()),
             (b"content-length", b"%d" % answer.length),
         ]
-        whole = answer.body if isinstance(answer.body, bytes) else None
-        if whole is not None and self._write_whole(headers, whole):
+        body = answer.body
+        if isinstance(body, bytes) and self._write_whole(headers, body):
             return
         await self.send({"type": "http.response.start", "status": 200, "headers": headers})
-        if whole is not None:
-            await self._send_parts(whole, last=True)
+        if isinstance(body, bytes):
+            await self._send_parts(body, last=True)
             return
-        assert not isinstance(answer.body, bytes)
         with self.cancel_scope(None):
-            async for piece in answer.body:
+            async for piece in body:
                 await self._send_parts(piece, last=False)
         await self._send({"type": "http.response.body", "body": b""})
 
@@ -190,7 +176,7 @@ class Exchange:
     async def _send_parts(self, body: bytes, *, last: bool) -> None:
         for start in range(0, len(body), PART_BYTES):
             more = not last or start + PART_BYTES < len(body)
-            part = body[start : start + PART_BYTES] if len(body) > PART_BYTES else body
+            part = body[start : start + PART_BYTES]
             await self._send({"type": "http.response.body", "body": part, "more_body": more})
 
     async def fail(self, error: Exception) -> None:
@@ -230,7 +216,3 @@ class Exchange:
             "request_id": self.request_id, "method": self.method, "route": self.route, "status": self.status,
         }  # fmt: skip
         log.debug("request %s: %s %s %d", *context.values(), extra=context)
-
-
-def _too_large(limit: int) -> BodyTooLarge:
-    return BodyTooLarge(f"such a body has at most {limit} bytes here")

@@ -82,11 +82,8 @@ def problem(error: Exception, request_id: str) -> tuple[int, Headers, bytes]:
 def open_inference_error(error: Exception, request_id: str) -> tuple[int, Headers, bytes]:
     """Return the same for the Open Inference Protocol, whose clients read only `{"error": "..."}`."""
     error = client_error(error, request_id)
-    return (
-        status_of(error),
-        _headers(error, b"application/json"),
-        orjson.dumps({"error": sentence(error)}),
-    )
+    body = orjson.dumps({"error": sentence(error)})
+    return status_of(error), _headers(error, b"application/json"), body
 
 
 def sentence(error: ServiceError) -> str:

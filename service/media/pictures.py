@@ -112,20 +112,20 @@ def density_png(points: Floats, view: View | None) -> bytes:
     """
     (left, right), (low, high) = view or (_range(points[:, 0]), _range(points[:, 1]))
     proportion = min(max((right - left) / (high - low), _NARROWEST), 1 / _NARROWEST) if view else 1.0
-    cells = _cells(len(points))
+    # a power of two that grows with the points
+    cells = 1 << round(math.log2(_CELLS_PER_ROOT_ITEM * math.sqrt(len(points))))
+    cells = min(max(cells, _FEWEST_CELLS), _MOST_CELLS)
     width, height = round(cells * min(proportion, 1.0)), round(cells / max(proportion, 1.0))
-    counts = _counts(points.astype(np.float64), (left, right), (low, high), width, height)
-    levels = np.log1p(_blurred(counts) / _BLUR.max() ** 2)  # log 2 at a lone point
+    columns = np.floor((points[:, 0].astype(np.float64) - left) / (right - left) * width)
+    rows = np.floor((points[:, 1].astype(np.float64) - low) / (high - low) * height)
+    seen = (columns >= 0) & (columns < width) & (rows >= 0) & (rows < height)
+    places = (rows[seen] * width + columns[seen]).astype(np.intp)
+    counts = np.bincount(places, minlength=width * height).reshape(height, width)  # the lowest row first
+    levels = np.log1p(_blurred(counts.astype(np.float64)) / _BLUR.max() ** 2)  # log 2 at a lone point
     fullest = levels.max()
     shades = np.rint(255 * levels / fullest if fullest > 0 else levels).astype(np.uint8)
     scale = LONGER_SIDE_PIXELS // cells
     return write_png(shades[::-1].repeat(scale, axis=0).repeat(scale, axis=1), _palette())
-
-
-def _cells(items: int) -> int:
-    """Return the number of cells along the longer side: a power of two that grows with the items."""
-    wanted = _CELLS_PER_ROOT_ITEM * math.sqrt(items)
-    return min(max(1 << round(math.log2(wanted)), _FEWEST_CELLS), _MOST_CELLS)
 
 
 def _range(values: Floats) -> tuple[float, float]:
@@ -133,17 +133,6 @@ def _range(values: Floats) -> tuple[float, float]:
     smallest, largest = float(values.min()), float(values.max())
     margin = _MARGIN * (largest - smallest) or 0.5 * max(abs(largest), 1.0)
     return smallest - margin, largest + margin
-
-
-def _counts(
-    points: Doubles, across: tuple[float, float], up: tuple[float, float], width: int, height: int
-) -> Doubles:
-    """Count the points in each cell, (H, W), the lowest row first."""
-    columns = np.floor((points[:, 0] - across[0]) / (across[1] - across[0]) * width)
-    rows = np.floor((points[:, 1] - up[0]) / (up[1] - up[0]) * height)
-    seen = (columns >= 0) & (columns < width) & (rows >= 0) & (rows < height)
-    places = (rows[seen] * width + columns[seen]).astype(np.intp)
-    return np.bincount(places, minlength=width * height).reshape(height, width).astype(np.float64)
 
 
 def _blurred(counts: Doubles) -> Doubles:
@@ -174,15 +163,11 @@ def write_png(pixels: NDArray[np.uint8], palette: bytes | None = None) -> bytes:
     """
     height, width = pixels.shape[:2]
     kind = _PALETTE if palette is not None else _GREY if pixels.ndim == 2 else _RGB
-    lines = np.empty((height, 1 + pixels.size // height), np.uint8)
+    lines = np.zeros((height, 1 + pixels.size // height), np.uint8)
     if palette is None:  # a pixel less its left neighbour: small numbers where it is smooth
         lines[:, 0] = _SUBTRACT_LEFT
-        differences = lines[:, 1:].reshape(pixels.shape)
-        differences[:, 0] = pixels[:, 0]
-        np.subtract(pixels[:, 1:], pixels[:, :-1], out=differences[:, 1:])
-    else:
-        lines[:, 0] = 0
-        lines[:, 1:] = pixels
+        pixels = np.diff(pixels, axis=1, prepend=np.uint8(0))
+    lines[:, 1:] = pixels.reshape(height, -1)
     # run lengths only: to look for longer repetitions doubles the time and saves a few per cent
     packer = zlib.compressobj(1, zlib.DEFLATED, zlib.MAX_WBITS, _ZLIB_MEMORY_LEVEL, zlib.Z_RLE)
     data = packer.compress(lines.tobytes()) + packer.flush()

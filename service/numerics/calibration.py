@@ -59,28 +59,17 @@ def bounds_from_terms(
         analytic_kl: True if kl is exact. If not, its error is part of the elbo's, and depends on the
             likelihood's error, because both come from the same draws.
     """
-    likelihood = log_likelihood.astype(np.float64)
+    likelihood, divergence = log_likelihood.astype(np.float64), kl.astype(np.float64)
+    rows, draws = likelihood.shape
     expected = likelihood.mean(axis=1)
     log_weights = likelihood + log_prior.astype(np.float64) - log_posterior.astype(np.float64)
-    error = _error_of_mean(likelihood if analytic_kl else log_weights)
-    divergence = kl.astype(np.float64)
-    return Bounds(expected - divergence, error, expected, divergence, _log_mean_exp(log_weights))
-
-
-def _error_of_mean(values: Doubles) -> Doubles:
-    """Return the standard error of the mean of K draws, (B,) from (B, K); NaN for a single draw."""
-    draws = values.shape[1]
-    if draws == 1:
-        return np.full(len(values), np.nan)
-    error: Doubles = values.std(axis=1, ddof=1) / math.sqrt(draws)
-    return error
-
-
-def _log_mean_exp(values: Doubles) -> Doubles:
-    largest: Doubles = values.max(axis=1, keepdims=True)
-    sums: Doubles = np.exp(values - largest).sum(axis=1)
-    log_mean: Doubles = largest[:, 0] + np.log(sums) - math.log(values.shape[1])
-    return log_mean
+    error = np.full(rows, np.nan)
+    if draws > 1:
+        error = (likelihood if analytic_kl else log_weights).std(axis=1, ddof=1) / math.sqrt(draws)
+    largest = log_weights.max(axis=1, keepdims=True)  # taken out, so that no exponential overflows
+    sums = np.exp(log_weights - largest).sum(axis=1)
+    importance_bound = largest[:, 0] + np.log(sums) - math.log(draws)
+    return Bounds(expected - divergence, error, expected, divergence, importance_bound)
 
 
 def surprise(bounds: Bounds, statistic: Bound) -> Doubles:

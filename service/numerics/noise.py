@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import threading
 from enum import IntEnum
+from itertools import pairwise
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -125,12 +126,8 @@ def only_run(seeds: Integers, indices: Integers) -> IndexRun | None:
 def runs_of(seeds: Integers, indices: Integers) -> list[IndexRun]:
     """Return the items (seeds[n], indices[n]), at least one, as the fewest runs in their order."""
     breaks = (seeds[1:] != seeds[:-1]) | (indices[1:] - indices[:-1] != 1)
-    starts = [0, *(np.flatnonzero(breaks) + 1).tolist()]
-    ends = [*starts[1:], len(seeds)]
-    return [
-        IndexRun(int(seeds[first]), int(indices[first]), end - first)
-        for first, end in zip(starts, ends, strict=True)
-    ]
+    edges = pairwise([0, *(np.flatnonzero(breaks) + 1).tolist(), len(seeds)])
+    return [IndexRun(int(seeds[first]), int(indices[first]), end - first) for first, end in edges]
 
 
 def _multiply(multiplier: np.uint64, x: Words) -> tuple[Words, Words]:

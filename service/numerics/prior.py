@@ -61,19 +61,13 @@ class Prior(ABC):
 
     def words(self, seed: int, start: int, count: int, streams: Streams = SAMPLES) -> Arrays:
         """Return the noise of those latents, arrays of `count` rows."""
-        return tuple(
-            [
-                contiguous_words(seed, stream, start, count, size)
-                for stream, size in zip(streams, self._noise_sizes, strict=False)
-            ]
-        )
+        sizes = zip(streams, self._noise_sizes, strict=False)
+        return tuple([contiguous_words(seed, stream, start, count, size) for stream, size in sizes])
 
     def words_at(self, seeds: Integers, indices: Integers, streams: Streams = SAMPLES) -> Arrays:
         """Return the noise of samples indices[n] of seeds[n], in any order."""
-        return tuple(
-            scattered_words(seeds, stream, indices, size)
-            for stream, size in zip(streams, self._noise_sizes, strict=False)
-        )
+        sizes = zip(streams, self._noise_sizes, strict=False)
+        return tuple([scattered_words(seeds, stream, indices, size) for stream, size in sizes])
 
     @abstractmethod
     def latents_from(self, words: Arrays, temperature: float = 1.0) -> Floats:
@@ -129,8 +123,7 @@ class GaussianMixturePrior(Prior):
                 "wanted ones whose standard deviations float32 can hold"
             )
         cumulative = np.cumsum(weights, dtype=np.float64)
-        # the last is then 1 exactly, above every uniform
-        self._cumulative = cumulative / cumulative[-1]
+        self._cumulative = cumulative / cumulative[-1]  # the last is 1 exactly, above every uniform
         self._means = means.astype(np.float32)
         self._deviations = deviations
         self._noise_sizes = (means.shape[1], 1)
@@ -161,15 +154,9 @@ def read_prior(folder: Path, manifest: Manifest) -> Prior:
     spec = manifest.prior
     if not isinstance(spec, MixturePriorSpec):
         return StandardNormalPrior(manifest.latent_size)
-    path, rows = folder / spec.file, (spec.components, manifest.latent_size)
-    stored = read_arrays(
-        path,
-        {
-            "weights": (rows[:1], np.float64),
-            "means": (rows, np.float32),
-            "log_variances": (rows, np.float32),
-        },
-    )
+    path, matrix = folder / spec.file, ((spec.components, manifest.latent_size), np.float32)
+    weights = ((spec.components,), np.float64)
+    stored = read_arrays(path, {"weights": weights, "means": matrix, "log_variances": matrix})
     try:
         return GaussianMixturePrior(**stored)
     except ValueError as error:

@@ -1,8 +1,8 @@
 """Rules that choose among proposals by a discriminator: rejection, resampling and Metropolis-Hastings.
 
 Each of B outputs has its own K proposals x, drawn from p_G, with calibrated logits
-l = log p_data(x) / p_G(x) and as many uniforms in (0, 1). Every rule is a pure function of these, so an
-output depends on its own proposals alone. Everything is computed in float64.
+l = log p_data(x) / p_G(x) and as many uniforms u in (0, 1): both are arrays (B, K). Every rule is a pure
+function of these, so an output depends on its own proposals alone. Everything is computed in float64.
 """
 
 from __future__ import annotations
@@ -31,14 +31,10 @@ class Selection(NamedTuple):
 def rejection(logits: Numbers, uniforms: Numbers, largest: float) -> Selection:
     """Choose the first accepted proposal: k is accepted if u_k <= exp(l_k - largest).
 
-    Accepted outputs follow p_data exactly if no logit is above `largest`; proposals with a larger logit are
-    chosen too seldom. Sources: von Neumann 1951, "Various techniques used in connection with random
-    digits"; Azadi et al. 2019, "Discriminator rejection sampling", arXiv:1810.06758.
-
-    Args:
-        logits: (B, K).
-        uniforms: (B, K) in (0, 1).
-        largest: the log of the largest p_data / p_G.
+    `largest` is the log of the largest p_data / p_G. Accepted outputs follow p_data exactly if no logit is
+    above it; proposals with a larger logit are chosen too seldom. Sources: von Neumann 1951, "Various
+    techniques used in connection with random digits"; Azadi et al. 2019, "Discriminator rejection sampling",
+    arXiv:1810.06758.
     """
     accepts = np.log(uniforms.astype(np.float64)) <= logits.astype(np.float64) - largest
     return _selection(accepts.argmax(axis=1), accepts.sum(axis=1), logits)
@@ -50,10 +46,6 @@ def resampling(logits: Numbers, uniforms: Numbers) -> Selection:
     Outputs follow p_data as K grows; one proposal is always accepted. Sources: Rubin 1987, "A noniterative
     sampling/importance resampling alternative", JASA 82(398); Gumbel-max: Maddison et al. 2014,
     arXiv:1411.0030, section 2.
-
-    Args:
-        logits: (B, K).
-        uniforms: (B, K) in (0, 1).
     """
     gumbels = -np.log(-np.log(uniforms.astype(np.float64)))
     chosen = (logits.astype(np.float64) + gumbels).argmax(axis=1)
@@ -63,15 +55,10 @@ def resampling(logits: Numbers, uniforms: Numbers) -> Selection:
 def metropolis(logits: Numbers, uniforms: Numbers, starts: Numbers) -> Selection:
     """Choose the last accepted proposal of an independence chain of K steps that starts at a real item.
 
-    Step k goes from logit l to l_k if u_k <= exp(l_k - l). A chain that starts at an item of p_data
-    follows p_data at every step. Sources: Tierney 1994, "Markov chains for exploring posterior
-    distributions", Annals of Statistics 22(4), section 2.3.3; Turner et al. 2019,
-    "Metropolis-Hastings generative adversarial networks", arXiv:1811.11357.
-
-    Args:
-        logits: (B, K).
-        uniforms: (B, K) in (0, 1).
-        starts: (B,) logits of real items.
+    `starts` (B,) are the logits of these real items. Step k goes from logit l to l_k if
+    u_k <= exp(l_k - l). A chain that starts at an item of p_data follows p_data at every step. Sources:
+    Tierney 1994, "Markov chains for exploring posterior distributions", Annals of Statistics 22(4), section
+    2.3.3; Turner et al. 2019, "Metropolis-Hastings generative adversarial networks", arXiv:1811.11357.
     """
     proposed, log_uniforms = logits.astype(np.float64), np.log(uniforms.astype(np.float64))
     current = starts.astype(np.float64)
@@ -95,9 +82,6 @@ def effective_sample_sizes(logits: Numbers) -> Doubles:
 
     Source: Kong, Liu and Wong 1994, "Sequential imputations and Bayesian missing data
     problems", JASA 89(425), section 4.1.
-
-    Args:
-        logits: (B, K).
     """
     shifted = logits.astype(np.float64)
     weights = np.exp(shifted - shifted.max(axis=1, keepdims=True))

@@ -128,7 +128,6 @@ class InferenceModel:
         self.input_values = sum(tensor.row_values for tensor in self.inputs)
         self.input_bytes = sum(tensor.row_bytes for tensor in self.inputs)
         self._parameters = signature.parameters
-        self._defaults = signature.parameters()
         self._outputs = {tensor.name: tensor for tensor in self.outputs}
 
     def input(self, name: str) -> TensorMetadata:
@@ -161,13 +160,9 @@ class InferenceModel:
         Raises:
             Unfit: a parameter is unknown, or its value does not fit.
         """
-        if not given:
-            return self._defaults
         if any(given.get(name) for name in _SEQUENCES):
             raise Unfit("there are no sequences here: every request stands for itself")
         own = {name: value for name, value in given.items() if name not in _IGNORED | _SEQUENCES}
-        if not own:
-            return self._defaults
         try:
             return self._parameters.model_validate(own)
         except ValidationError as error:

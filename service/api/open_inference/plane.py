@@ -16,7 +16,7 @@ from service.api.open_inference.tensors import TensorMetadata
 from service.api.operations.call import Call
 from service.api.probes import Lifecycle
 from service.errors import OperationNotOffered, UnknownModel
-from service.lifecycle.registry import Entry, Registry
+from service.lifecycle.registry import Registry
 from service.observe.metrics import Metrics, release
 from service.observe.timing import Timing
 from service.runtime.model import LoadedModel
@@ -79,12 +79,8 @@ class DataPlane:
 
     def metadata(self, name: str, version: str | None = None) -> dict[str, Any]:
         """Return a model's metadata; raises what `find` raises."""
-        loaded, model = self.find(name, version)
-        versions = [
-            str(entry.version)
-            for entry in self._registry.entries()
-            if entry.name == loaded.manifest.name and _offers(entry, model.operation)
-        ]
+        _, model = self.find(name, version)
+        versions = [each.version for each in self._all() if each.name == model.name]
         return {
             "name": model.name,
             "versions": versions[::-1],
@@ -123,7 +119,7 @@ class DataPlane:
         listed = []
         for entry in self._registry.entries():
             names = [entry.name]
-            if entry.state == "ready" and entry.loaded is not None:
+            if entry.loaded is not None:
                 names = [model.name for model in self._models_of(entry.loaded).values()]
             elif ready:
                 continue
@@ -191,12 +187,8 @@ class DataPlane:
 
     def _all(self) -> Iterator[InferenceModel]:
         for entry in self._registry.entries():
-            if entry.state == "ready" and entry.loaded is not None:
+            if entry.loaded is not None:
                 yield from self._models_of(entry.loaded).values()
-
-
-def _offers(entry: Entry, operation: str) -> bool:
-    return entry.state == "ready" and entry.loaded is not None and operation in entry.loaded.operations
 
 
 def _metadata(tensor: TensorMetadata) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from service.api.exchange import Exchange
 from service.api.open_inference import wire
 from service.api.open_inference.model import InferenceAnswer
 from service.api.open_inference.plane import DataPlane
-from service.api.open_inference.wire import JSON_LENGTH, WireRequest, compressed, decompressed, encoding_for
+from service.api.open_inference.wire import JSON_LENGTH, WireRequest, compressed, decompressed
 from service.api.problems import unfit
 from service.errors import Loading, MethodNotAllowed, NotEnabled, Unavailable, Unfit, UnknownRoute
 from service.observe.metrics import Metrics
@@ -146,7 +146,7 @@ class OpenInference:
 
             async def write(request: WireRequest, answer: InferenceAnswer) -> Answer:
                 whole = await wire.written(model, request, answer, settings)
-                return await _encoded(whole, exchange.header(b"accept-encoding"))
+                return await compressed(whole, exchange.header(b"accept-encoding"))
 
             answer = await self.plane.infer(loaded, model, timing, read, write)
         exchange.add_timing(timing)
@@ -156,17 +156,6 @@ class OpenInference:
 def _json(document: Any) -> Answer:
     body = to_json(document)
     return Answer(JSON, body, len(body))
-
-
-async def _encoded(answer: Answer, accept_encoding: str) -> Answer:
-    """Return the answer, compressed if the client asks for it."""
-    encoding = encoding_for(accept_encoding)
-    if not encoding:
-        return answer
-    assert isinstance(answer.body, bytes), "answers of this protocol are whole"
-    body = await compressed(answer.body, encoding)
-    headers = (*answer.headers, (b"content-encoding", encoding.encode()))
-    return Answer(answer.media_type, body, len(body), headers, answer.rows)
 
 
 def _live(plane: DataPlane, _: _Route) -> Any:

@@ -10,6 +10,7 @@ import logging
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
+from operator import methodcaller
 from typing import Any, Final, TypeAlias
 
 import grpc
@@ -126,7 +127,8 @@ class RpcServer:
             finally:
                 self._metrics.inflight.add(-1)
 
-        return grpc.unary_unary_rpc_method_handler(answer, response_serializer=serialised)
+        serialise = methodcaller("SerializeToString")
+        return grpc.unary_unary_rpc_method_handler(answer, response_serializer=serialise)
 
     def _check_key(self, context: Any) -> None:
         if self._keys is not None:
@@ -140,7 +142,8 @@ class RpcServer:
         metadata: tuple[tuple[str, str], ...] = ()
         if isinstance(known, errors.Overloaded | errors.Unavailable):
             metadata = (("retry-after", str(known.retry_after_seconds)),)
-        await context.abort(code_of(known), sentence(known), metadata)
+        code = next(CODES[ancestor] for ancestor in type(known).__mro__ if ancestor in CODES)
+        await context.abort(code, sentence(known), metadata)
 
     async def _live(self, _: Any, __: Any) -> Any:
         return messages.ServerLiveResponse(live=self._plane.live)
@@ -237,17 +240,6 @@ def _check_fields(body: bytes) -> None:
                 )
 
 
-def serialised(message: Any) -> bytes:
-    """Return a message as bytes."""
-    whole: bytes = message.SerializeToString()
-    return whole
-
-
-def code_of(error: errors.ServiceError) -> grpc.StatusCode:
-    """Return the gRPC status of an error."""
-    return next(CODES[ancestor] for ancestor in type(error).__mro__ if ancestor in CODES)
-
-
 def _request(model: InferenceModel, message: Any, max_rows: int) -> InferenceRequest:
     raw = message.raw_input_contents
     if raw and len(raw) != len(message.inputs):
@@ -280,7 +272,8 @@ def _contents(given: Any, datatype: Datatype) -> bytes:
         if field.name != _CONTENTS[datatype]:
             given.ClearField(field.name)
     # the field's own bytes end the message; a list of millions would hold the loop
-    return serialised(given)[-4 * len(values) :] if values else b""
+    whole: bytes = given.SerializeToString()
+    return whole[-4 * len(values) :] if values else b""
 
 
 def _parameters(given: Mapping[str, Any]) -> dict[str, Any]:

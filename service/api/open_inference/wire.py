@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Annotated, Any, Final, NamedTuple
 
@@ -37,7 +37,7 @@ _MOST_INFLATION: Final = 64
 
 
 async def decompressed(body: bytes, encoding: str, limit: int) -> bytes:
-    """A body as it was before its `Content-Encoding`; as it is, if that is empty or `identity`.
+    """Return a body as it was before its `Content-Encoding`; as it is, if that is empty or `identity`.
 
     Raises:
         UnsupportedMedia: another encoding.
@@ -65,21 +65,22 @@ def _inflated(body: bytes, encoding: str, limit: int) -> bytes:
     return whole
 
 
-def encoding_for(accept_encoding: str) -> str:
-    """The encoding of an answer: the one that the client accepts and no other, as Triton's clients ask.
+async def compressed(answer: Answer, accept_encoding: str) -> Answer:
+    """Return an answer, compressed if its client accepts that encoding alone, as the clients of Triton do.
 
     HTTP libraries accept several of their own accord, and compressing floats takes far longer than sending
     them: such a client gets them as they are, which RFC 9110 always allows.
     """
-    wanted = accept_encoding.strip().lower()
-    return wanted if wanted in _WINDOW_BITS else ""
-
-
-async def compressed(body: bytes, encoding: str) -> bytes:
-    """The body in one of these encodings."""
-    if len(body) <= _BESIDE_THE_LOOP_BYTES:
-        return _deflated(body, encoding)
-    return await asyncio.to_thread(_deflated, body, encoding)
+    encoding = accept_encoding.strip().lower()
+    if encoding not in _WINDOW_BITS:
+        return answer
+    assert isinstance(answer.body, bytes), "answers of this protocol are whole"
+    if answer.length <= _BESIDE_THE_LOOP_BYTES:
+        body = _deflated(answer.body, encoding)
+    else:
+        body = await asyncio.to_thread(_deflated, answer.body, encoding)
+    headers = (*answer.headers, (b"content-encoding", encoding.encode()))
+    return Answer(answer.media_type, body, len(body), headers, answer.rows)
 
 
 def _deflated(body: bytes, encoding: str) -> bytes:
@@ -182,9 +183,8 @@ def _from_raw(model: InferenceModel, body: bytes, settings: Settings) -> WireReq
 
 
 def _from_document(model: InferenceModel, text: bytes, rest: memoryview, settings: Settings) -> WireRequest:
-    limits = (settings.max_json_inputs, settings.max_npy_inputs)
     read = _repeated_layout if rest and len(text) <= _LONGEST_REPEATED else _layout
-    layout = read(model, text, *limits)
+    layout = read(model, text, settings.max_json_inputs, settings.max_npy_inputs)
     arrays: dict[str, Array] = {}
     for tensor, given, start, end in layout.tensors:
         if given.data is not None:
@@ -195,28 +195,17 @@ def _from_document(model: InferenceModel, text: bytes, rest: memoryview, setting
             arrays[tensor.name] = tensor.from_bytes(rest[start:end], given.shape)
     if layout.end != len(rest):
         raise Unfit(f"{len(rest) - layout.end} bytes follow the JSON that belong to no input")
-    return WireRequest(
-        arrays,
-        layout.parameters,
-        layout.outputs,
-        layout.id,
-        layout.binary_outputs,
-        layout.binary_by_name,
-    )
+    return replace(layout.request, arrays=arrays)
 
 
 class _Layout(NamedTuple):
-    """The content of a request's document: its tensors, its answer, and the bytes that follow."""
+    """The content of a request's document: the request without its arrays, and the places of these."""
 
+    request: WireRequest
     tensors: tuple[tuple[TensorMetadata, InputDocument, int, int], ...]
     """Each input, its part of the document, and the start and end of its bytes."""
     end: int
     """Number of bytes that follow."""
-    parameters: Parameters
-    outputs: tuple[str, ...]
-    id: str
-    binary_outputs: bool
-    binary_by_name: Mapping[str, bool]
 
 
 def _layout(model: InferenceModel, text: bytes, max_json_inputs: int, max_npy_inputs: int) -> _Layout:
@@ -245,15 +234,15 @@ def _layout(model: InferenceModel, text: bytes, max_json_inputs: int, max_npy_in
         tensors[tensor.name] = (tensor, given, start, start + (size or 0))
         start += size or 0
     outputs = document.outputs or []
-    return _Layout(
-        tuple(tensors.values()),
-        start,
+    request = WireRequest(
+        {},
         document.parameters,
         tuple(output.name for output in outputs),
         document.id,
         _flag(document.parameters, "binary_data_output"),
         {output.name: _is_binary(output) for output in outputs if output.parameters},
     )
+    return _Layout(request, tuple(tensors.values()), start)
 
 
 _repeated_layout = lru_cache(maxsize=256)(_layout)
@@ -300,13 +289,11 @@ async def written(
             pieces += (_description(tensor, array.shape, None), b',"data":', *values, b"},")
     pieces[-1] = pieces[-1].removesuffix(b",")
     pieces.append(b"]}")
-    rows = len(answer.tensors[0][1])
+    body, rows = b"".join((*pieces, *contents)), len(answer.tensors[0][1])
     if not contents:
-        body = b"".join(pieces)
         return Answer(JSON, body, len(body), rows=rows)
-    json_length = sum(map(len, pieces))
-    body = b"".join((*pieces, *contents))
-    return Answer(BINARY, body, len(body), ((JSON_LENGTH, b"%d" % json_length),), rows)
+    json_length = b"%d" % sum(map(len, pieces))
+    return Answer(BINARY, body, len(body), ((JSON_LENGTH, json_length),), rows)
 
 
 @lru_cache(maxsize=256)

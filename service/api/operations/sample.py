@@ -46,15 +46,10 @@ def completed(options: AnyOptions, count: int, loaded: LoadedModel, settings: Se
     """
     if count > settings.max_count:
         raise LimitExceeded(f"count is {count}, at most {settings.max_count} are taken")
-    if options.method != "direct":
-        return options.model_copy(update={"budget": _budget(options, count, loaded, settings)})
-    if options.budget is not None:
-        raise Unfit("`budget` is for the methods rejection, resample and metropolis; leave it out")
-    return options
-
-
-def _budget(options: SampleOptions, count: int, loaded: LoadedModel, settings: Settings) -> int:
-    """Return the number of proposals per sample; raises what `completed` raises."""
+    if options.method == "direct":
+        if options.budget is not None:
+            raise Unfit("`budget` is for the methods rejection, resample and metropolis; leave it out")
+        return options
     loaded.filter(options.method)
     if options.temperature != 1.0:
         raise Unfit(
@@ -63,7 +58,7 @@ def _budget(options: SampleOptions, count: int, loaded: LoadedModel, settings: S
         )
     if options.output != "mean":
         raise Unfit(f"the output `draw` is for the method direct; {options.method} takes `mean`")
-    budget = DEFAULT_BUDGET if options.budget is None else options.budget
+    budget = options.budget or DEFAULT_BUDGET
     if budget > settings.max_budget:
         raise LimitExceeded(f"budget is {budget}, at most {settings.max_budget} are taken")
     if count * budget > settings.max_proposals:
@@ -71,7 +66,7 @@ def _budget(options: SampleOptions, count: int, loaded: LoadedModel, settings: S
             f"{count} samples of {budget} proposals are {count * budget}, over the limit of "
             f"{settings.max_proposals} a request; ask for fewer samples or a smaller budget"
         )
-    return budget
+    return options.model_copy(update={"budget": budget})
 
 
 async def sample(

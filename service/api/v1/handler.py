@@ -45,11 +45,6 @@ class _Route(NamedTuple):
     """A number, or an alias."""
     operation: Operation
 
-    @property
-    def pinned(self) -> bool:
-        """True if the path names a version by number: unlike an alias, that never changes."""
-        return self.version is not None and self.version.isdigit()
-
 
 @lru_cache(maxsize=256)
 def _route(path: str) -> _Route | None:
@@ -96,9 +91,8 @@ class Handler:
             deadline = exchange.deadline_seconds(self._settings.deadline_seconds)
             with exchange.cancel_scope(deadline, min(self._settings.idle_seconds, deadline)) as scope:
                 options, arrays, accepted = await self._read(exchange, route, loaded, reader)
-                if exchange.scope["method"] == "GET" and await _not_modified(
-                    exchange, loaded, options, accepted, pinned=route.pinned
-                ):
+                is_get = exchange.scope["method"] == "GET"
+                if is_get and await _not_modified(exchange, route, loaded, options, accepted):
                     return
                 if exchange.trace is not None:
                     exchange.trace.meter = reader.meter
@@ -147,7 +141,7 @@ class Handler:
 
 
 async def _not_modified(
-    exchange: Exchange, loaded: LoadedModel, request: SampleRequest, accepted: str, *, pinned: bool
+    exchange: Exchange, route: _Route, loaded: LoadedModel, request: SampleRequest, accepted: str
 ) -> bool:
     """Add the caching headers of a GET. If the client has the answer already, send 304 and return True."""
     exchange.add_header(b"vary", b"Accept")
@@ -155,6 +149,7 @@ async def _not_modified(
         exchange.add_header(b"cache-control", b"no-cache")
         return False
     tag = entity_tag(loaded, request, accepted)
+    pinned = route.version is not None and route.version.isdigit()  # unlike an alias, a number is for ever
     exchange.add_header(b"cache-control", b"public, max-age=31536000, immutable" if pinned else b"no-cache")
     exchange.add_header(b"etag", tag.encode())
     given = exchange.header(b"if-none-match").split(",")

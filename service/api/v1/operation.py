@@ -95,12 +95,8 @@ def negotiate(accept: str, offered: tuple[str, ...]) -> str:
     Raises:
         NotAcceptable: it accepts none.
     """
-    best, best_quality = "", 0.0
-    for media_type in offered:
-        quality = _quality(accept, media_type)
-        if quality > best_quality:
-            best, best_quality = media_type, quality
-    if not best:
+    best = max(offered, key=lambda media_type: _quality(accept, media_type))
+    if not _quality(accept, best):
         raise NotAcceptable(f"this operation answers {', '.join(offered)}")
     return best
 

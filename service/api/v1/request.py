@@ -130,12 +130,10 @@ class RequestReader:
 
 def _body_limits(operation: Operation, sizes: Sizes, settings: Settings) -> dict[str, int]:
     row = math.prod(sizes.row(operation.array)) if operation.array else 0
-    picture = row * _PICTURE_BYTES_PER_VALUE
     wanted = {
         JSON: (settings.max_json_inputs * row or 2 * math.prod(sizes.item)) * _JSON_BYTES_PER_VALUE,
         NPY: settings.max_npy_inputs * row * _NPY_BYTES_PER_VALUE,
-        PNG: picture,
-        JPEG: picture,
+        **dict.fromkeys((PNG, JPEG), row * _PICTURE_BYTES_PER_VALUE),
     }
     return {kind: min(settings.max_body_bytes, ENVELOPE_BYTES + most) for kind, most in wanted.items()}
 
