@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import statistics
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, NoReturn, TypeVar
+
+from rich.console import Console
 
 Parsed = TypeVar("Parsed")
 
@@ -36,6 +39,13 @@ def read_results(path: Path, parse: Callable[[Any], Parsed]) -> Parsed:
         raise ResultError(f"{path} holds no results ({error!r}); move it away to train again") from error
 
 
+def report(error: Exception, console: Console) -> NoReturn:
+    """Print an expected error as one line, and end the program with status 1."""
+    console.print("[bold red]error:[/] ", end="")
+    console.print(str(error), markup=False, highlight=False, soft_wrap=True)
+    raise SystemExit(1) from None
+
+
 class Mean(NamedTuple):
     """A mean over several trainings; NaN if there are no values."""
 
@@ -54,10 +64,5 @@ class Mean(NamedTuple):
 def mean_of(values: Iterable[float]) -> Mean:
     """Return the mean of the values that are not NaN, and its standard error, s / sqrt(n) with n - 1 in s."""
     known = [value for value in values if not math.isnan(value)]
-    if not known:
-        return Mean(math.nan, math.nan)
-    mean = math.fsum(known) / len(known)
-    if len(known) == 1:
-        return Mean(mean, math.nan)
-    variance = math.fsum((value - mean) ** 2 for value in known) / (len(known) - 1)
-    return Mean(mean, math.sqrt(variance / len(known)))
+    mean = statistics.fmean(known) if known else math.nan
+    return Mean(mean, statistics.stdev(known) / math.sqrt(len(known)) if len(known) > 1 else math.nan)

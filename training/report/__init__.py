@@ -89,11 +89,7 @@ def _facts(recipe: Recipe, trained: Trained | None, logged: int) -> tuple[tuple[
 
 def _recipe_table(recipe: Recipe) -> Table:
     rows = [
-        (key, _shown(value))
+        (key, ", ".join(map(str, value)) if isinstance(value, list) else str(value))
         for key, value in flattened(recipe.model_dump(mode="json", exclude_none=True)).items()
     ]
     return Table(("setting", "value"), tuple(rows), align="ll")
-
-
-def _shown(value: object) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

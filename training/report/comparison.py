@@ -36,18 +36,21 @@ _SIZE = (5.4, 3.2)
 def comparison_page(dataset: Dataset, measured: Mapping[str, QualityReport], seed: int) -> Page:
     """Make the page; `measured` begins with the training set, and all have the same figures."""
     metrics = {name: each.metrics for name, each in measured.items()}
+    head = ("figure", *metrics, "unit")
     figures = Section(
         "Figures",
         (
             f"“{TRAINING_SET.capitalize()}” are training items in place of generated ones; no generator can "
             "be expected to do better. The numbers after ± are standard errors.",
         ),
-        tables=(_table(metrics),),
+        tables=(Table(head, tuple(figure_rows(metrics)), align="l" + "r" * len(metrics) + "l"),),
         plots=tuple(_plots(dataset, measured)),
     )
     facts = (("Data", dataset.source), ("Seed", str(seed)), ("Versions", str(len(measured) - 1)))
     title = "Samples of the versions, compared with test items."
-    sections = (figures, _notes(metrics))
+    notes = {name: metric.note for each in metrics.values() for name, metric in each.items()}
+    table = Table(("figure", "how"), tuple((_words(name), note) for name, note in notes.items()), align="ll")
+    sections = (figures, Section("How they are measured", tables=(table,)))
     return Page("Quality", title, facts, _settings(measured), sections, "comparison", "Settings")
 
 
@@ -69,17 +72,6 @@ def _settings(measured: Mapping[str, QualityReport]) -> Table:
             ("its test accuracy", _text(record.test_accuracy)),
         ]
     return Table(("setting", "value"), tuple(rows), align="ll")
-
-
-def _notes(metrics: Mapping[str, Mapping[str, Metric]]) -> Section:
-    how = {name: metric.note for each in metrics.values() for name, metric in each.items()}
-    rows = tuple((_words(name), note) for name, note in how.items())
-    return Section("How they are measured", tables=(Table(("figure", "how"), rows, align="ll"),))
-
-
-def _table(metrics: Mapping[str, Mapping[str, Metric]]) -> Table:
-    head = ("figure", *metrics, "unit")
-    return Table(head, tuple(figure_rows(metrics)), align="l" + "r" * len(metrics) + "l")
 
 
 def _plots(dataset: Dataset, measured: Mapping[str, QualityReport]) -> Iterator[Picture]:

@@ -39,12 +39,13 @@ _FARTHEST = 2.0
 def scores_section(recipe: Recipe, metrics: Mapping[str, Metric] | None, folder: Path) -> Section:
     """Show the figures of the run's evaluation, or the command that measures them."""
     if metrics is None:
-        return Section(
-            "Scores",
-            ("This model has not been measured yet. Measure it with",),
-            code=_command(recipe, folder),
-        )
-    rows = tuple(_row(name, metric) for name, metric in metrics.items())
+        name = shipped_recipe(recipe.name) or "RECIPE"
+        command = f"python -m training evaluate {name} --runs {shlex.quote(str(folder.parent))}"
+        return Section("Scores", ("This model has not been measured yet. Measure it with",), code=command)
+    rows = tuple(
+        (name.replace("_", " "), *figure_texts(metric), metric.unit, metric.note)
+        for name, metric in metrics.items()
+    )
     table = Table(("figure", "value", "standard error", "unit", "how"), rows, align="lrrll")
     return Section("Scores", ("Measured on the test split, with the averaged weights.",), tables=(table,))
 
@@ -74,15 +75,6 @@ def item_elbos(vae: Vae, items: Tensor, noise: Noise) -> Values:
     batches = torch.split(items, _ROWS)
     parts = [elbo(score_terms(vae, batch, eps.expand(len(batch), -1, -1))) for batch in batches]
     return torch.cat(parts).double().numpy()
-
-
-def _row(name: str, metric: Metric) -> tuple[str, ...]:
-    return (name.replace("_", " "), *figure_texts(metric), metric.unit, metric.note)
-
-
-def _command(recipe: Recipe, folder: Path) -> str:
-    name = shipped_recipe(recipe.name) or "RECIPE"
-    return f"python -m training evaluate {name} --runs {shlex.quote(str(folder.parent))}"
 
 
 def _histogram(values: Mapping[str, Values]) -> Picture:

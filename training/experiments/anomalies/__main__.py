@@ -17,7 +17,7 @@ from training.experiments.anomalies.trials import (
     perform_missing,
     read_trials,
 )
-from training.experiments.results import ResultError
+from training.experiments.results import ResultError, report
 from training.loop.interrupt import INTERRUPTED
 from training.loop.progress import counter
 
@@ -67,9 +67,7 @@ def main() -> None:
         _console.print("what has ended is kept; the same command goes on")
         raise SystemExit(INTERRUPTED) from None
     except (DataError, ImportError, OSError, ResultError) as error:
-        _console.print("[bold red]error:[/] ", end="")
-        _console.print(str(error), markup=False, highlight=False, soft_wrap=True)
-        raise SystemExit(1) from None
+        report(error, _console)
 
 
 if __name__ == "__main__":

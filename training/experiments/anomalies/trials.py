@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -137,7 +136,7 @@ def read_trials(path: Path, experiment: Experiment) -> dict[str, TrialResult]:
     """
     if not path.exists():
         return {}
-    results = read_results(path, _parsed)
+    results = read_results(path, lambda written: {name: TrialResult(**row) for name, row in written.items()})
     for name, result in results.items():
         if _digest(_recipe(experiment, name, path)) != result.recipe_sha256:
             raise ResultError(
@@ -160,7 +159,3 @@ def perform_missing(
         results[name] = perform(experiment, name)
         write_trials(path, {each: results[each] for each in experiment.overrides if each in results})
         advance(1)
-
-
-def _parsed(written: Any) -> dict[str, TrialResult]:
-    return {name: TrialResult(**row) for name, row in written.items()}

@@ -17,7 +17,7 @@ from training.experiments.figure.methods import METHODS
 from training.experiments.figure.results import TARGET, MethodRun, missing, read_folder
 from training.experiments.figure.table import markdown
 from training.experiments.figure.training import perform_all
-from training.experiments.results import ResultError
+from training.experiments.results import ResultError, report
 from training.loop.interrupt import INTERRUPTED
 from training.loop.loop import DivergenceError
 from training.loop.progress import counter
@@ -80,9 +80,7 @@ def main() -> None:
     try:
         app()
     except (DivergenceError, OSError, ResultError) as error:
-        _console.print("[bold red]error:[/] ", end="")
-        _console.print(str(error), markup=False, highlight=False, soft_wrap=True)
-        raise SystemExit(1) from None
+        report(error, _console)
 
 
 def _train(runs: list[MethodRun], folder: Path, seconds: float, jobs: int, quiet: bool) -> None:

@@ -137,10 +137,6 @@ def _parsed(written: Any) -> MethodResult:
         run=MethodRun(written["mixture"], written["method"], written["seed"]),
         figures={key: math.nan if value is None else value for key, value in written["figures"].items()},
         histogram=histogram,
-        histogram_rows=written["histogram_rows"],
-        steps=written["steps"],
-        seconds=written["seconds"],
-        options=written["options"],
-        versions=written["versions"],
         code=written.get("code", EARLIER_CODE),
+        **{key: written[key] for key in ("histogram_rows", "steps", "seconds", "options", "versions")},
     )

@@ -103,7 +103,10 @@ def fit_classifier(recipe: ClassifierRecipe, dataset: Dataset) -> ClassifierNetw
             torch.autograd.backward(loss)
             optimiser.step()
             schedule.step()
-        accuracy = _validation_accuracy(network.eval(), dataset)
+        with torch.no_grad():
+            parts = torch.split(torch.from_numpy(dataset.items["validation"]), _ROWS)
+            classes = torch.cat([network.eval()(part)[1].argmax(1) for part in parts])
+        accuracy = _share_correct(classes.numpy(), dataset.labels["validation"])
         typer.echo(f"epoch {epoch + 1} of {recipe.epochs}: validation accuracy {accuracy:.4f}")
         if accuracy > best:
             best, chosen = accuracy, copy.deepcopy(network)
@@ -117,13 +120,6 @@ def _partly_blurred(items: Tensor, share: float) -> Tensor:
     blurred = nn.functional.conv2d(items, torch.outer(binomial, binomial)[None, None], padding=3)
     chosen = torch.rand(len(items), 1, 1, 1) < share
     return torch.lerp(items, blurred, torch.rand(len(items), 1, 1, 1) * chosen)
-
-
-def _validation_accuracy(network: ClassifierNetwork, dataset: Dataset) -> float:
-    with torch.no_grad():
-        parts = torch.split(torch.from_numpy(dataset.items["validation"]), _ROWS)
-        classes = torch.cat([network(part)[1].argmax(1) for part in parts])
-    return _share_correct(classes.numpy(), dataset.labels["validation"])
 
 
 def _share_correct(classes: Labels, labels: Labels) -> float:

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from training.evaluation.platt import (
-    ReliabilityRow,
     calibration_z,
     expected_calibration_error,
     fit_platt,
@@ -184,11 +183,10 @@ def _diagram(measurements: list[BoundMeasurement]) -> Picture:
 
     def draw(axes: Axes) -> None:
         axes.plot([0, 1], [0, 1], color=INK, linewidth=0.8, linestyle="--")
-        for name, colour, rows in (
-            ("raw", ORANGE, reliability(*raw)),
-            ("calibrated", BLUE, reliability(*calibrated)),
-        ):
-            _reliability_curve(axes, name, colour, rows)
+        for name, colour, half in (("raw", ORANGE, raw), ("calibrated", BLUE, calibrated)):
+            rows = reliability(*half)
+            predicted, observed = [row.predicted for row in rows], [row.observed for row in rows]
+            axes.plot(predicted, observed, "o-", color=colour, markersize=4, label=name)
         axes.set_xlabel("predicted probability of being real")
         axes.set_ylabel("share of real items")
         legend_above(axes)
@@ -203,8 +201,3 @@ def _diagram(measurements: list[BoundMeasurement]) -> Picture:
         f"Z {deviations[0]:.2f} and {deviations[1]:.2f}.",
         size=TALL,
     )
-
-
-def _reliability_curve(axes: Axes, name: str, colour: str, rows: list[ReliabilityRow]) -> None:
-    predicted, observed = [row.predicted for row in rows], [row.observed for row in rows]
-    axes.plot(predicted, observed, "o-", color=colour, markersize=4, label=name)
