@@ -110,8 +110,7 @@ class IoBindingSession:
             for buffer, array in zip(buffers, feeds.values(), strict=True):
                 buffer.update_inplace(np.ascontiguousarray(array))
             self._session.run_with_iobinding(binding)
-            outputs: list[NDArray[Any]] = binding.copy_outputs_to_cpu()
-            return outputs
+            return list(binding.copy_outputs_to_cpu())
 
 
 def _bind(
