@@ -110,8 +110,7 @@ def create_app(settings: Settings, metrics: Metrics | None = None, *, loads_firs
     app.openapi = cache(document)  # type: ignore[method-assign]  # FastAPI's own way to replace it
     # around FastAPI, so that FastAPI costs the operations nothing
     open_inference = OpenInference(plane, metrics, settings)
-    operations = Handler(registry, metrics, settings)
-    dispatcher = Dispatcher(app, operations, open_inference, metrics, keys)
+    dispatcher = Dispatcher(app, Handler(registry, metrics, settings), open_inference, metrics, keys)
     return Service(dispatcher if tracing is None else tracing.around(dispatcher), lifecycle)
 
 

@@ -243,14 +243,13 @@ class Settings(BaseSettings):
         granted = granted_cores()
         cores = self.cores or -(-granted // replicas)
         largest_request = max(self.max_npy_inputs, self.max_json_inputs, self.max_json_count, self.max_steps)
+        waiting_rows = max(-(-self.max_waiting_rows // replicas), largest_request)
         share = {
             "port": port,
             "metrics_port": metrics_port,
             "cores": cores,
             "lanes": self.lanes or min(granted, cores + 1),
-            "max_waiting_rows": min(
-                self.max_waiting_rows, max(-(-self.max_waiting_rows // replicas), largest_request)
-            ),
+            "max_waiting_rows": min(self.max_waiting_rows, waiting_rows),
         }
         return self.model_copy(update=share)
 

@@ -381,8 +381,7 @@ class Registry:
         """Return a graph to try the provider on, or None if no version can be read."""
         for entry in self.entries():
             with contextlib.suppress(InvalidVersion):
-                graph = next(iter(read_manifest(entry.folder).graphs.values()))
-                return entry.folder / graph.file
+                return entry.folder / next(iter(read_manifest(entry.folder).graphs.values())).file
         return None
 
     async def close(self) -> None:

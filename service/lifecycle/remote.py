@@ -36,12 +36,9 @@ from service.format.versions import (
     version_folders,
 )
 
-IDLE_SECONDS: Final = 60
-"""Longest wait for the next bytes over HTTP, in seconds."""
 MAX_MANIFEST_BYTES: Final = 4 * 2**20
 _PIN: Final = rf"{MODEL_NAME}/{VERSION}@sha256:[0-9a-f]{{64}}"
 log = logging.getLogger(__name__)
-
 
 Download = Callable[[str, Path], None]
 """Copies the file at a path NAME/VERSION/FILE of a source to a local path. Each source has its own errors."""
@@ -207,7 +204,7 @@ def pull(source: str, pin: str, into: Path) -> bool:
 
     def download(path: str, to: Path) -> None:
         url = f"{source.rstrip('/')}/{path}"
-        with urllib.request.urlopen(url, timeout=IDLE_SECONDS) as answer, to.open("wb") as file:
+        with urllib.request.urlopen(url, timeout=60) as answer, to.open("wb") as file:
             shutil.copyfileobj(answer, file, 2**20)
 
     folder = into / name / version

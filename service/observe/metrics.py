@@ -201,12 +201,11 @@ class Meter:
         self.exemplify: Final = seconds.exemplify
         """Make a trace the exemplar of the bucket of its request's time."""
         self._queue = buffered(BufferedHistogram(metrics.queue_seconds.labels(model)))
-        self._rows = buffered(BufferedCounter(metrics.rows.labels(model, operation)))
-        self._samples: BufferedCounter | None = None
+        self._rows = [buffered(BufferedCounter(metrics.rows.labels(model, operation)))]
         self._anomalies: BufferedCounter | None = None
         self._p_values: tuple[BufferedHistogram | KolmogorovDistanceGauge, ...] = ()
         if operation == "sample":
-            self._samples = buffered(BufferedCounter(metrics.samples.labels(model)))
+            self._rows.append(buffered(BufferedCounter(metrics.samples.labels(model))))
         if operation == "score":
             self._anomalies = buffered(BufferedCounter(metrics.anomalies.labels(model)))
             self._p_values = (
@@ -219,9 +218,8 @@ class Meter:
     ) -> None:
         """Count one answered request; the p-values are those of its items, if they have any."""
         self._queue.observe(queue_seconds)
-        self._rows.add(rows)
-        if self._samples is not None:
-            self._samples.add(rows)
+        for counter in self._rows:
+            counter.add(rows)
         if self._anomalies is not None:
             self._anomalies.add(anomalies)
         for accumulator in self._p_values:

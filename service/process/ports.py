@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from socketserver import ThreadingMixIn
 from threading import Thread
-from typing import Final
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from prometheus_client import make_wsgi_app
@@ -16,8 +15,6 @@ from prometheus_client import make_wsgi_app
 from service.errors import CannotListen
 from service.observe.metrics import Metrics
 
-_SCRAPE_IDLE_SECONDS: Final = 10.0
-"""Longest pause of a scrape, in seconds; then its thread ends."""
 log = logging.getLogger(__name__)
 
 
@@ -75,7 +72,7 @@ def serve_metrics(metrics: Metrics, listener: socket.socket) -> None:
 
 
 class _MetricsHandler(WSGIRequestHandler):
-    timeout = _SCRAPE_IDLE_SECONDS
+    timeout = 10.0  # longest pause of a scrape, in seconds; then its thread ends
 
     def log_message(self, format: str, *args: object) -> None:
         """Do not log scrapes."""

@@ -27,10 +27,9 @@ def bounded_protocol(
 ) -> type[HttpToolsProtocol]:
     """Return a class of HTTP protocol like uvicorn's, with limits.
 
-    Args:
-        max_header_bytes: Most bytes of a request's line and headers.
-        idle_seconds: Longest time for a request's head to arrive, and for a reader to read anything.
-        refusal: Makes the whole answer to a broken request from a status, a code and a sentence.
+    A request's line and headers have at most `max_header_bytes`. Its head may take `idle_seconds` to arrive,
+    and a reader as long to read anything. `refusal` makes the whole answer to a broken request from a status,
+    a code and a sentence.
     """
 
     class BoundedProtocol(HttpToolsProtocol):
@@ -153,8 +152,7 @@ def bounded_protocol(
             pieces = [b"HTTP/1.1 200 OK\r\n"]
             for name, value in (*cycle.default_headers, *headers):
                 pieces += (name, b": ", value, b"\r\n")
-            pieces.append(b"\r\n" if cycle.keep_alive else b"connection: close\r\n\r\n")
-            pieces.append(body)
+            pieces += (b"\r\n" if cycle.keep_alive else b"connection: close\r\n\r\n", body)
             cycle.response_started = cycle.response_complete = True
             cycle.transport.write(b"".join(pieces))
             cycle.message_event.set()

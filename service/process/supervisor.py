@@ -121,12 +121,10 @@ class Replica:
 
     def stop(self, *, now: bool) -> None:
         """Make the process drain; kill it if `now`, or if it does not serve yet."""
-        if self.process is None:
-            return
         if self.pipe is not None:
             self.pipe.close()
             self.pipe = None
-        if now or not self.serves:
+        if self.process is not None and (now or not self.serves):
             self.process.kill()
 
     def reap(self) -> None:

@@ -10,8 +10,6 @@ from typing import Final
 _TRIM_THRESHOLD: Final = -1
 _MMAP_THRESHOLD: Final = -3
 """Numbers of glibc's settings, from its malloc.h."""
-_MAPPED_FROM_BYTES: Final = 2**18
-_KEPT_FREE_BYTES: Final = 2**20
 
 
 def keep_heaps_small() -> None:
@@ -21,8 +19,8 @@ def keep_heaps_small() -> None:
     32 MiB. The arrays of all answers then lie there beside memory that stays in use, and under a mixed load
     resident memory grows for minutes.
     """
-    _call_glibc("mallopt", _MMAP_THRESHOLD, _MAPPED_FROM_BYTES)
-    _call_glibc("mallopt", _TRIM_THRESHOLD, _KEPT_FREE_BYTES)
+    _call_glibc("mallopt", _MMAP_THRESHOLD, 2**18)  # in bytes, as the next one
+    _call_glibc("mallopt", _TRIM_THRESHOLD, 2**20)
 
 
 def return_free_memory() -> None:

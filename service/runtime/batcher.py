@@ -84,13 +84,14 @@ class Batcher:
     def start(self) -> None:
         """Start the lanes. Call it once, in the event loop."""
         self._loop = asyncio.get_running_loop()
-        self._add_capacity(self._limits.max_waiting_rows)
+        if self._observer is not None:
+            self._observer.capacity(self._limits.max_waiting_rows)
         self._lanes = [asyncio.create_task(self._run_lane()) for _ in range(self._lane_count)]
 
     async def stop(self) -> None:
         """Refuse new calls, fail the waiting ones and end the lanes."""
-        if not self._closed:
-            self._add_capacity(-self._limits.max_waiting_rows)
+        if self._observer is not None and not self._closed:
+            self._observer.capacity(-self._limits.max_waiting_rows)
         self._closed = True
         self._fail_all(Draining("the service is shutting down"))
         for lane in self._lanes:
@@ -150,10 +151,6 @@ class Batcher:
         self.waiting_rows += change
         if self._observer is not None:
             self._observer.waiting(change)
-
-    def _add_capacity(self, change: int) -> None:
-        if self._observer is not None:
-            self._observer.capacity(change)
 
     def _seconds_until_room_for(self, rows: int) -> int:
         """Estimate the wait by the rate of the last batches, in whole seconds, at least one."""

@@ -22,8 +22,6 @@ from service.runtime.session import PROVIDERS, IoBindingSession, Provider, open_
 
 _SELF_TEST_TOLERANCE: Final[dict[Provider, float]] = {"cpu": SELF_TEST_TOLERANCE, "cuda": 1e-3}
 _TIMED_ROWS: Final = 8
-_MOST_MESSAGE_CHARACTERS: Final = 300
-"""Longest part of a message from ONNX Runtime in an error."""
 
 log = logging.getLogger(__name__)
 
@@ -126,9 +124,9 @@ def _check_signature(session: ort.InferenceSession, graph: GraphSpec) -> None:
 
 
 def _message(error: Exception, folder: Path) -> str:
-    """Return the message of ONNX Runtime in one short line, without the folder of this machine."""
+    """Return ONNX Runtime's message in a line of at most 300 characters, without this machine's folder."""
     text = str(error).split(" : ", 2)[-1].replace(f"{folder}/", "")
-    return " ".join(text.split())[:_MOST_MESSAGE_CHARACTERS] or type(error).__name__
+    return " ".join(text.split())[:300] or type(error).__name__
 
 
 def _all_finite(array: NDArray[Any]) -> bool:

@@ -80,8 +80,7 @@ class Scorer:
         if correction == "benjamini-hochberg":
             level = false_discovery_level(p_values, how.alpha)
         threshold = calibration.threshold(level) if level else math.inf
-        finite = threshold if level else None
-        return Scores(columns, surprises, p_values, surprises > threshold, finite)
+        return Scores(columns, surprises, p_values, surprises > threshold, threshold if level else None)
 
     def check(self, how: ScoreDefaults, correction: Correction) -> Calibration | None:
         """Return the calibration of such a score, or None; raise what `score` raises, before any work."""

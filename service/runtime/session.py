@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from functools import lru_cache, partial
 from pathlib import Path
 from threading import Lock
 from typing import Any, Final, Literal
@@ -100,32 +100,28 @@ class IoBindingSession:
 
     def __init__(self, session: ort.InferenceSession, device: str) -> None:
         self._session = session
-        self._device = device
         self._lock = Lock()
-        self._bindings: OrderedDict[tuple[tuple[int, ...], ...], tuple[Any, list[Any]]] = OrderedDict()
+        self._binding = lru_cache(maxsize=_MOST_SHAPES)(partial(_bind, session, device))
 
     def run(self, feeds: Mapping[str, NDArray[np.float32]]) -> list[NDArray[Any]]:
         """Compute the outputs, in the host's memory, of inputs by name."""
-        key = tuple(array.shape for array in feeds.values())
         with self._lock:
-            if key not in self._bindings:
-                self._bindings[key] = self._bind(feeds)
-                if len(self._bindings) > _MOST_SHAPES:
-                    self._bindings.popitem(last=False)
-            self._bindings.move_to_end(key)
-            binding, buffers = self._bindings[key]
+            binding, buffers = self._binding(tuple((name, array.shape) for name, array in feeds.items()))
             for buffer, array in zip(buffers, feeds.values(), strict=True):
                 buffer.update_inplace(np.ascontiguousarray(array))
             self._session.run_with_iobinding(binding)
-            outputs: list[NDArray[Any]] = binding.copy_outputs_to_cpu()
-            return outputs
+            return list(binding.copy_outputs_to_cpu())
 
-    def _bind(self, feeds: Mapping[str, NDArray[np.float32]]) -> tuple[Any, list[Any]]:
-        binding, buffers = self._session.io_binding(), []
-        for name, array in feeds.items():
-            buffer = ort.OrtValue.ortvalue_from_shape_and_type(array.shape, array.dtype, self._device, 0)
-            binding.bind_ortvalue_input(name, buffer)
-            buffers.append(buffer)
-        for tensor in self._session.get_outputs():
-            binding.bind_output(tensor.name, self._device, 0)
-        return binding, buffers
+
+def _bind(
+    session: ort.InferenceSession, device: str, inputs: Iterable[tuple[str, tuple[int, ...]]]
+) -> tuple[Any, list[Any]]:
+    """Bind float32 buffers to inputs of these names and shapes, and the outputs to the device."""
+    binding, buffers = session.io_binding(), []
+    for name, shape in inputs:
+        buffer = ort.OrtValue.ortvalue_from_shape_and_type(shape, np.float32, device, 0)
+        binding.bind_ortvalue_input(name, buffer)
+        buffers.append(buffer)
+    for tensor in session.get_outputs():
+        binding.bind_output(tensor.name, device, 0)
+    return binding, buffers
