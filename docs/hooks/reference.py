@@ -25,7 +25,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from pydantic import BaseModel
 from typer.testing import CliRunner
 
-from service.api.open_inference.rpc import CODES
+from service.api.open_inference.codes import CODES
 from service.api.problems import STATUS
 from service.app import create_app
 from service.errors import ServiceError

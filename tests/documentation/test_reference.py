@@ -27,7 +27,7 @@ def test_the_settings_have_every_option_and_its_variable() -> None:
     options = {f"--{name.replace('_', '-')}" for name in Settings.model_fields}
     variables = {f"PUSHFORWARD_{name.upper()}" for name in Settings.model_fields}
     assert names(TABLES["settings"]()) == options | variables
-    assert "| s | Longest a request may take" in TABLES["settings"]()
+    assert "| s | Longest time for one request" in TABLES["settings"]()
 
 
 def test_the_limits_have_every_option_that_is_a_most() -> None:
@@ -49,7 +49,7 @@ def test_the_recipe_has_every_key_of_every_table() -> None:
 def test_the_manifest_has_every_key_with_what_its_docstring_says() -> None:
     table = TABLES["manifest"]()
     assert set(Manifest.model_fields) <= names(table)
-    assert "An .npz of example inputs and expected outputs" in table
+    assert "An .npz file of example inputs and their outputs" in table
 
 
 def test_the_metrics_have_names_as_prometheus_has_them() -> None:

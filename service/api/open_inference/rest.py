@@ -53,7 +53,7 @@ def is_probe(path: str) -> bool:
     return path in ("/v2/health/live", "/v2/health/ready")
 
 
-class _Route(NamedTuple):
+class _Path(NamedTuple):
     """The parts of a path; the template, for the metrics, has no names of models."""
 
     template: str
@@ -63,7 +63,7 @@ class _Route(NamedTuple):
     version: str | None
 
 
-Endpoint: TypeAlias = Callable[["OpenInference", Exchange, _Route], Awaitable[Answer]]
+Endpoint: TypeAlias = Callable[["OpenInference", Exchange, _Path], Awaitable[Answer]]
 
 
 class OpenInference:
@@ -84,12 +84,12 @@ class OpenInference:
             raise MethodNotAllowed(f"this path takes {route.method}", allowed=(route.method,))
         await exchange.answer(await route.endpoint(self, exchange, route))
 
-    async def index(self, exchange: Exchange, _: _Route) -> Answer:
+    async def index(self, exchange: Exchange, _: _Path) -> Answer:
         """List every model."""
         request = await self._small_body(exchange, IndexRequest)
         return _json(self.plane.index(ready=request.ready))
 
-    async def control(self, exchange: Exchange, route: _Route) -> Answer:
+    async def control(self, exchange: Exchange, route: _Path) -> Answer:
         """Load a model's versions, also those that failed or were unloaded; or unload a model.
 
         Raises:
@@ -120,7 +120,7 @@ class OpenInference:
         except ValidationError as error:
             raise unfit(error, "the body", kind) from error
 
-    async def infer(self, exchange: Exchange, route: _Route) -> Answer:
+    async def infer(self, exchange: Exchange, route: _Path) -> Answer:
         """Run a model on the tensors of a request."""
         loaded, model = self.plane.find(route.model, route.version)
         timing, settings = Timing(), self._settings
@@ -158,26 +158,26 @@ def _json(document: Any) -> Answer:
     return Answer(JSON, body, len(body))
 
 
-def _live(plane: DataPlane, _: _Route) -> Any:
+def _live(plane: DataPlane, _: _Path) -> Any:
     if not plane.live:
         raise Unavailable("a batcher keeps dying; restart the process")
     return {"live": True}
 
 
-def _ready(plane: DataPlane, _: _Route) -> Any:
+def _ready(plane: DataPlane, _: _Path) -> Any:
     if not plane.ready:
         raise Loading("the service is loading, or draining; /readyz says which")
     return {"ready": True}
 
 
-def _model_ready(plane: DataPlane, route: _Route) -> Any:
+def _model_ready(plane: DataPlane, route: _Path) -> Any:
     return {"name": plane.find(route.model, route.version)[1].name, "ready": True}
 
 
-def _document(of: Callable[[DataPlane, _Route], Any]) -> Endpoint:
+def _document(of: Callable[[DataPlane, _Path], Any]) -> Endpoint:
     """Return the endpoint that answers a document of the data plane."""
 
-    async def endpoint(service: OpenInference, _: Exchange, route: _Route) -> Answer:
+    async def endpoint(service: OpenInference, _: Exchange, route: _Path) -> Answer:
         return _json(of(service.plane, route))
 
     return endpoint
@@ -205,7 +205,7 @@ _PATHS: Final[tuple[tuple[str, str, str, Endpoint], ...]] = (
 
 
 @lru_cache(maxsize=256)
-def _route(path: str) -> _Route | None:
+def _route(path: str) -> _Path | None:
     for pattern, end, method, endpoint in _PATHS:
         found = re.fullmatch(pattern, path)
         if found is not None:
@@ -214,5 +214,5 @@ def _route(path: str) -> _Route | None:
             template = "/v2"
             if model:
                 template += "/models/{model}" + ("" if version is None else "/versions/{version}")
-            return _Route(template + end, method, endpoint, model or names.get("named", ""), version)
+            return _Path(template + end, method, endpoint, model or names.get("named", ""), version)
     return None

@@ -21,6 +21,7 @@ from google.protobuf.message import DecodeError
 from service import errors
 from service.api.keys import Keys
 from service.api.open_inference import open_inference_pb2 as messages
+from service.api.open_inference.codes import CODES
 from service.api.open_inference.model import InferenceAnswer, InferenceModel, InferenceRequest
 from service.api.open_inference.plane import DataPlane
 from service.api.open_inference.tensors import DTYPES, Array, Datatype
@@ -31,19 +32,6 @@ from service.settings import Settings
 
 _Fields: TypeAlias = "Mapping[int, _Fields | None]"
 SERVICE: Final = "inference.GRPCInferenceService"
-CODES: Final[dict[type[errors.ServiceError], grpc.StatusCode]] = {
-    errors.Malformed: grpc.StatusCode.INVALID_ARGUMENT,
-    errors.Unfit: grpc.StatusCode.INVALID_ARGUMENT,
-    errors.KeyMissing: grpc.StatusCode.UNAUTHENTICATED,
-    errors.KeyUnknown: grpc.StatusCode.PERMISSION_DENIED,
-    errors.NotEnabled: grpc.StatusCode.PERMISSION_DENIED,
-    errors.NotFound: grpc.StatusCode.NOT_FOUND,
-    errors.Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
-    errors.Unavailable: grpc.StatusCode.UNAVAILABLE,
-    errors.DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
-    errors.ServiceError: grpc.StatusCode.INTERNAL,
-}
-"""The gRPC status of each class of error; a subclass has that of its nearest ancestor."""
 _CONTENTS: Final[dict[Datatype, str]] = {"INT64": "int64_contents", "FP32": "fp32_contents"}
 """Field of an input's contents, if they are not raw bytes."""
 _PARAMETERS: Final = {bool: "bool_param", int: "int64_param", float: "double_param", str: "string_param"}

@@ -12,8 +12,8 @@ Count = Annotated[int, Field(ge=1, lt=2**53)]
 ITEM_TEXT: Final = (
     "An item is nested lists of the model's `item_shape`, with numbers of its `support`: `binary` takes "
     "zeros and ones; `unit_interval` numbers in [0, 1]; `eight_bit` too, and rounds them to the nearest of "
-    "256 levels, as a PNG would; `real` any number that is finite in float32. Each categorical column "
-    "of a table is one-hot: a 1 at the feature of the category, zeros at the column's other features."
+    "256 levels, as a PNG would; `real` any number that is finite in float32. Each categorical one "
+    "of its `columns` is one-hot: a 1 at the feature of the category, zeros at the column's other features."
 )
 Inputs = Annotated[list[Any], Field(description=f"Rows of items. {ITEM_TEXT}")]
 
