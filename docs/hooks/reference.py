@@ -243,7 +243,7 @@ def _refers_to(field: Schema, definitions: Mapping[str, Schema]) -> Schema:
 
 
 def _kind(field: Schema) -> str:
-    """What values a field of a JSON schema takes, in words."""
+    """Describe in words the values that a field of a JSON schema takes."""
     if "$ref" in field:
         name = field["$ref"].rsplit("/", 1)[1]
         return f"[{name}](#{name.lower()})"

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import math
 import operator
 import re
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Final, TypeVar
 
 from service.errors import LimitExceeded
 
+Parsed = TypeVar("Parsed")
+
 ENVELOPE_BYTES: Final = 2**16
 """Room for everything in a body but its numbers."""
-READ_ON_LOOP_BYTES: Final = 2**18
+_READ_ON_LOOP_BYTES: Final = 2**18
 """Longer bodies are read in a thread."""
 _BESIDE_NUMBERS: Final = 2**10
 """Most lists, objects, commas or strings in a JSON text beside those of its rows; most bytes of a string."""
 _STRING: Final = re.compile(rb'"(?:[^"\\]|\\.){0,%d}+"' % _BESIDE_NUMBERS, re.DOTALL)
+
+
+async def read_body(body: bytes, read: Callable[[], Parsed]) -> Parsed:
+    """Return the result of `read`, which parses a body: at once if it is short, else in a thread."""
+    return await asyncio.to_thread(read) if len(body) > _READ_ON_LOOP_BYTES else read()
 
 
 def check_json(text: bytes, rows: int, row: Sequence[int]) -> None:

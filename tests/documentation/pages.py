@@ -11,7 +11,7 @@ from pathlib import Path
 from tests.conftest import REPOSITORY
 
 HERE = "localhost:8000"
-"""Where the service of a page's commands listens."""
+"""The address at which the service of a page's commands listens."""
 TRAIN = ".venv/bin/pushforward-train"
 _FENCE = re.compile(r"^( *)```(\w+)[^\n]*\n(.*?)^\1```$", re.DOTALL | re.MULTILINE)
 
@@ -65,12 +65,12 @@ class Page:
 
     @property
     def runs(self) -> bool:
-        """Whether it has commands or Python that run against a service."""
+        """True if it has commands or Python that run against a service."""
         return any(block.language in ("console", "python", "py") for block in self.blocks)
 
     @property
     def trains(self) -> bool:
-        """Whether it is a page whose training lines a reader is to run: evidence is not trained again."""
+        """True if readers are to run its training lines: evidence is not trained again."""
         to_do = self.name == "README.md" or self.name.startswith(("docs/tutorials/", "docs/how-to/"))
         return to_do and any(block.training_lines for block in self.blocks)
 
@@ -86,6 +86,6 @@ PAGES = [
 
 
 def matches(shown: str, got: str) -> bool:
-    """Whether an output is the one that is shown, in which `...` stands for anything."""
+    """Return True if an output is the one that is shown, in which `...` stands for anything."""
     got = got.rstrip("\n") + "\n" if got else ""
     return doctest.OutputChecker().check_output(shown, got, doctest.ELLIPSIS)

@@ -62,7 +62,7 @@ class Python:
         )
 
     def run(self, code: str) -> str:
-        """What the code prints."""
+        """Return the text that the code prints."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps(code) + "\n")
@@ -127,7 +127,7 @@ def test_the_recipes_of_a_page_are_recipes(page: Page) -> None:
 
 
 def is_part(shown: dict[str, Any], shipped: dict[str, Any]) -> bool:
-    """Whether every key that is shown is shipped so; tables may have more keys."""
+    """Return True if every key that is shown is shipped so; tables may have more keys."""
     return all(
         is_part(value, shipped.get(key, {})) if isinstance(value, dict) else shipped.get(key) == value
         for key, value in shown.items()

@@ -15,7 +15,7 @@ OPERATIONS = ("sample", "interpolate", "encode", "decode", "reconstruct", "score
 
 
 def names(table: str) -> set[str]:
-    """What stands in backticks in the first cell of each row."""
+    """Return the names in backticks in the first cell of each row."""
     return {
         name
         for row in re.findall(r"^\| (.*?) \| ", table, re.MULTILINE)

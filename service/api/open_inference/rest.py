@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Awaitable, Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from service.api.answer import JSON, Answer, to_json
-from service.api.body import READ_ON_LOOP_BYTES
+from service.api.body import read_body
 from service.api.exchange import Exchange
 from service.api.open_inference import wire
 from service.api.open_inference.model import InferenceAnswer
@@ -137,10 +136,8 @@ class OpenInference:
             body = await decompressed(body, exchange.header(b"content-encoding"), limit)
 
             async def read() -> WireRequest:
-                if len(body) > READ_ON_LOOP_BYTES:
-                    request = await asyncio.to_thread(wire.read_request, model, body, json_length, settings)
-                else:
-                    request = wire.read_request(model, body, json_length, settings)
+                read_request = partial(wire.read_request, model, body, json_length, settings)
+                request = await read_body(body, read_request)
                 scope.listen(request.timeout_seconds)
                 return request
 

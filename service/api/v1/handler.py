@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import time
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Final, NamedTuple
 from weakref import WeakKeyDictionary
 
-from service.api.body import READ_ON_LOOP_BYTES
+from service.api.body import read_body
 from service.api.exchange import Exchange
 from service.api.operations.call import Call
 from service.api.v1.code import DECODE, ENCODE, RECONSTRUCT
@@ -129,10 +128,7 @@ class Handler:
             content_type = exchange.header(b"content-type")
             body = await exchange.body(reader.body_limit(content_type))
             self._metrics.body_bytes.observe(len(body))
-            if len(body) > READ_ON_LOOP_BYTES:
-                options, arrays = await asyncio.to_thread(reader.read, content_type, query, body)
-            else:
-                options, arrays = reader.read(content_type, query, body)
+            options, arrays = await read_body(body, partial(reader.read, content_type, query, body))
         if operation.answers_to is not None and operation.answers_to(options) != operation.answers:
             accepted = negotiate(accept, operation.answers_to(options))
         if operation.completed is not None:
