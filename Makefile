@@ -11,12 +11,12 @@ RUN    ?= runs/digits-vae
 RECIPE ?= training/recipes/digits-vae.toml
 PIP     = $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile --constraint constraints.txt
 # on all cores, where pip takes one; without it every start compiles what it imports wherever none is written
-COMPILE = $(BIN)/python -m compileall -q -j 0 $(VENV)/lib service training >/dev/null 2>&1 || true
+COMPILE = $(BIN)/python -m compileall -q -j 0 $(VENV)/lib pushforward service training >/dev/null 2>&1 || true
 LOCK    = $(BIN)/uv pip compile --quiet --generate-hashes --no-annotate --custom-compile-command 'make lock' \
           --python-version 3.11 --python-platform x86_64-manylinux_2_28 --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test docs anomalies scores lint check format bench curve profile proto report figure test-performance test-slow test-published living-check monitoring-check test-gpu train deploy-check image-check rolling-check lock sbom clean
+.PHONY: help serve test docs anomalies tables scores lint check format bench curve profile proto report figure test-performance test-slow test-bulk test-exports test-documentation test-published living-check monitoring-check test-gpu train deploy-check image-check rolling-check diffusers-check wheel wheel-check ray-check browser-check lock sbom soak fuzz-check clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -24,7 +24,7 @@ help: ## list the targets
 serve: $(VENV)/service.installed ## serve the models on 127.0.0.1:8000 (PORT=, HOST=, MODELS=, DEVICE=auto|cpu|cuda)
 	@exec $(BIN)/python -m service --host $(HOST) --port $(PORT) --models $(MODELS) --device $(DEVICE)
 
-test: $(VENV)/develop.installed ## run the default tests, a process per core (under five minutes on two)
+test: $(VENV)/develop.installed ## run the default tests, a process per core (three and a half minutes on two)
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 lint: $(VENV)/develop.installed ## check format, ruff, types and layers
@@ -49,6 +49,10 @@ anomalies: $(VENV)/develop.installed ## tabulate what anomaly scores are worth, 
 	@$(PIP) --editable '.[peers]'
 	$(BIN)/python -m training.experiments.anomalies
 
+tables: $(VENV)/develop.installed ## tabulate anomaly scores on real tables beside other detectors (TABLES=FOLDER of NAME.npz with X and y)
+	@$(PIP) --editable '.[peers]'
+	$(BIN)/python -m training.experiments.tables $(TABLES)
+
 scores: $(VENV)/develop.installed ## recompute the published figures of anomaly scoring through HTTP (MODEL=fashion-vae)
 	$(BIN)/python -m tests.end_to_end.scores_over_http $(MODEL)
 
@@ -58,8 +62,11 @@ report: $(VENV)/develop.installed ## write a run's report as one HTML file (RUN=
 figure: $(VENV)/develop.installed ## draw GAN methods on ring and grid, training those without results (hours without them)
 	$(BIN)/python -m training.experiments.figure
 
-bench: $(VENV)/develop.installed ## measure the service beside raw ONNX Runtime and a naive server (needs wrk; BENCH=options)
+bench: $(VENV)/develop.installed ## measure the service and bulk work beside raw ONNX Runtime and a naive server (needs wrk; BENCH=options)
 	$(BIN)/python -m tests.performance.bench --json build/bench.json $(BENCH)
+
+soak: $(VENV)/develop.installed ## load the service with everything for 15 minutes, and see what it leaves (SOAK='--minutes 1')
+	$(BIN)/python -m tests.soak --json build/soak.json --picture build/soak.png $(SOAK)
 
 curve: $(VENV)/develop.installed ## draw how throughput and latency scale, as build/curve.png (needs wrk; BENCH=options)
 	$(BIN)/python -m tests.performance.bench --curve build/curve.png $(BENCH)
@@ -70,20 +77,38 @@ profile: $(VENV)/develop.installed ## record where the service's time goes under
 test-performance: $(VENV)/develop.installed ## check that the benchmark works, on short runs (needs wrk)
 	$(BIN)/python -m pytest -m performance tests/performance
 
-test-slow: $(VENV)/develop.installed ## train in several processes, kill one, resume; train as the README and the tutorials say (minutes)
-	$(BIN)/python -m pytest -m slow
+test-slow: $(VENV)/develop.installed ## train in several processes, kill one, resume (minutes)
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m slow
+
+test-bulk: $(VENV)/develop.installed ## share, stop and resume bulk work (minutes)
+	$(BIN)/python -m pytest --numprocesses auto -m bulk
+
+test-exports: $(VENV)/develop.installed ## export every kind of model and every likelihood (minutes)
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m exports
+
+test-documentation: $(VENV)/develop.installed ## run what every page shows, and train as the README and the tutorials say (minutes)
+	$(BIN)/python -m pytest -m documentation tests/documentation
 
 test-published: $(VENV)/develop.installed ## check the promises on every published model (default tests: on two of them)
 	$(BIN)/python -m pytest -m published
 
-living-check: $(VENV)/develop.installed ## swap versions of a model back and forth under load (minutes)
-	$(BIN)/python -m pytest -m living tests/end_to_end/test_living.py
+living-check: $(VENV)/develop.installed ## swap versions under load, kill replicas, and meet slow clients (minutes)
+	$(BIN)/python -m pytest -m living tests/end_to_end
+
+browser-check: $(VENV)/browser.installed ## drive the page in Chromium, every panel (apt: chromium; two minutes)
+	$(BIN)/python -m pytest -m browser tests/browser
 
 monitoring-check: $(VENV)/develop.installed ## test the alerts, and run every rule and panel in a real Prometheus (apt: prometheus prometheus-alertmanager)
-	$(BIN)/python -m pytest -m monitoring tests/monitoring
+	$(BIN)/python -m pytest -m monitoring tests/monitoring tests/end_to_end
+
+fuzz-check: $(VENV)-fuzz/installed $(VENV)/develop.installed ## make bodies and requests for every parser and path (four minutes)
+	$(BIN)/python -m pytest -m fuzz tests/fuzz
 
 test-gpu: $(VENV)/develop.installed ## run the tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu
+
+diffusers-check: $(VENV)/diffusers.installed ## have diffusers itself read, and use remotely, what is published and served
+	$(BIN)/python -m pytest -m diffusers tests/pushforward/publishing
 
 proto: $(VENV)/bin/python ## compile the messages of the Open Inference Protocol, by a protoc older than its runtime
 	@$(PYTHON) -m venv build/protoc && build/protoc/bin/pip install --quiet grpcio-tools==1.76.0
@@ -98,15 +123,28 @@ image-check: $(VENV)/deploy.installed ## build the image and run it hardened (ne
 rolling-check: $(VENV)/develop.installed ## restart replicas behind haproxy fifty times under load (needs haproxy; minutes)
 	$(BIN)/python -m pytest -m rolling -rs -s tests/deploy
 
+wheel: $(VENV)-wheel/installed ## build and check the wheel and the source archive, in build/dist
+	@rm -rf build/dist
+	$(VENV)-wheel/bin/python -m build --no-isolation --outdir build/dist
+	$(VENV)-wheel/bin/twine check --strict build/dist/*
+
+wheel-check: wheel $(VENV)/develop.installed ## install the wheel into an empty environment, and use it there (minutes)
+	$(BIN)/python -m pytest -m wheel tests/pushforward/test_wheel.py
+
+ray-check: $(VENV)-ray/installed ## do bulk work on Ray Data, and kill an actor in the middle (a virtual environment of its own)
+	$(VENV)-ray/bin/python -m pytest -m ray tests/pushforward/bulk
+
 lock: $(VENV)/deploy.installed ## pin the images' packages by hash, as constraints.txt has them
-	$(LOCK) --output-file deploy/requirements-cpu.txt --override deploy/overrides-cpu.txt --extra traces pyproject.toml
-	$(LOCK) --output-file deploy/requirements-gpu.txt --extra cuda --extra traces pyproject.toml
+	$(LOCK) --output-file deploy/requirements-cpu.txt --override deploy/overrides-cpu.txt --extra grpc --extra traces pyproject.toml
+	$(LOCK) --output-file deploy/requirements-gpu.txt --extra cuda --extra grpc --extra traces pyproject.toml
 	$(LOCK) --output-file deploy/requirements-train.txt --extra train pyproject.toml
+	$(LOCK) --output-file deploy/requirements-bulk.txt --override deploy/overrides-cpu.txt --extra ray --extra remote \
+	  pyproject.toml deploy/requirements-bulk.in
 	echo 'setuptools>=77' | $(LOCK) --output-file deploy/requirements-build.txt -
 
 sbom: $(VENV)/deploy.installed ## write what the images hold as CycloneDX, in build/
 	@mkdir -p build
-	for image in cpu gpu train; do \
+	for image in bulk cpu gpu train; do \
 	  $(BIN)/cyclonedx-py requirements --output-file build/sbom-$$image.cdx.json deploy/requirements-$$image.txt; \
 	done
 
@@ -119,7 +157,7 @@ deploy/monitoring/prometheus-rule.yaml: deploy/monitoring/recording-rules.yaml d
 	done; } >$@
 
 clean: ## remove the virtual environment, the runs and the caches
-	rm -rf $(VENV) $(VENV)-checkov runs build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(VENV)-checkov $(VENV)-fuzz $(VENV)-ray $(VENV)-wheel runs build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; name it with PYTHON=" >&2; exit 1; }
@@ -136,6 +174,14 @@ $(VENV)/deploy.installed: pyproject.toml constraints.txt $(VENV)/develop.install
 	@$(COMPILE)
 	@touch $@
 
+$(VENV)/browser.installed: pyproject.toml constraints.txt $(VENV)/develop.installed
+	@$(PIP) --editable '.[train,dev,browser]'
+	@touch $@
+
+$(VENV)/diffusers.installed: pyproject.toml constraints.txt $(VENV)/develop.installed
+	@$(PIP) --editable '.[train,dev,diffusers]'
+	@touch $@
+
 $(VENV)/docs.installed: pyproject.toml constraints.txt $(VENV)/develop.installed
 	@$(PIP) --editable '.[train,dev,docs]'
 	@$(COMPILE)
@@ -144,6 +190,23 @@ $(VENV)/docs.installed: pyproject.toml constraints.txt $(VENV)/develop.installed
 $(VENV)-checkov/installed: deploy/checkov.txt # apart, because its hundred pins would bind the others
 	@$(PYTHON) -m venv $(VENV)-checkov
 	@$(VENV)-checkov/bin/python -m pip --disable-pip-version-check install --quiet --no-compile --requirement $<
+	@touch $@
+
+$(VENV)-wheel/installed: constraints.txt # apart: only building needs these
+	@$(PYTHON) -m venv $(VENV)-wheel
+	@$(VENV)-wheel/bin/python -m pip --disable-pip-version-check install --quiet --no-compile \
+	  --constraint constraints.txt build setuptools twine
+	@touch $@
+
+$(VENV)-fuzz/installed: # apart, because its pins are not ours
+	@$(PYTHON) -m venv $(VENV)-fuzz
+	@$(VENV)-fuzz/bin/python -m pip --disable-pip-version-check install --quiet --no-compile schemathesis==4.32.5
+	@touch $@
+
+$(VENV)-ray/installed: pyproject.toml constraints.txt # apart, because Ray is larger than all the rest of the development tools
+	@$(PYTHON) -m venv $(VENV)-ray
+	@$(VENV)-ray/bin/python -m pip --disable-pip-version-check install --quiet --no-compile --constraint constraints.txt \
+		--editable '.[dev,ray]' onnx scipy
 	@touch $@
 
 $(VENV)/develop.installed: pyproject.toml constraints.txt | $(VENV)/bin/python

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import sys
 from typing import NoReturn
 
 from pydantic import ValidationError
-from pydantic_settings import CliApp, SettingsError
+from pydantic_settings import CliApp, CliSettingsSource, SettingsError
 
 from service.app import create_app
 from service.errors import CannotListen, ServiceError
@@ -18,19 +19,25 @@ from service.process.ports import bind_socket, serve_metrics
 from service.process.server import Server
 from service.process.supervisor import ReplicaFailed, supervise
 from service.runtime.allocator import keep_heaps_small
-from service.settings import Settings
+from service.settings import Settings, unknown_variable
 
 EXIT_CANNOT_START = 2
 
 
-def main() -> None:
-    """Read the settings, serve until a signal, and exit with 0; with 2 if the service cannot start."""
+def main(program: str = "pushforward-serve", kind: type[Settings] = Settings) -> None:
+    """Read the settings, serve until a signal, and exit with 0; with 2 if the service cannot start.
+
+    `program` is the command in messages; `kind` is the class of the settings.
+    """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until the server sets its own handler
     keep_heaps_small()
     try:
-        settings = CliApp.run(Settings)
+        source: CliSettingsSource[None] = CliSettingsSource(kind, cli_prog_name=program)
+        settings = CliApp.run(kind, cli_settings_source=source)
     except (ValidationError, SettingsError) as error:
-        _give_up(_first_flaw(error))
+        _give_up(program, _first_flaw(error))
+    if flaw := unknown_variable(os.environ):
+        _give_up(program, flaw)
     replicas = settings.replicas
     configure_logs(settings.log_level, settings.log_format, show_process=replicas > 1)
     try:
@@ -39,9 +46,9 @@ def main() -> None:
         else:
             _serve(settings)
     except ServiceError as error:
-        _give_up(error.detail)
+        _give_up(program, error.detail)
     except (CannotListen, ReplicaFailed) as error:
-        _give_up(str(error))
+        _give_up(program, str(error))
 
 
 def _serve(settings: Settings) -> None:
@@ -60,11 +67,12 @@ def _first_flaw(error: ValidationError | SettingsError) -> str:
         return str(error)
     flaw = error.errors(include_url=False)[0]
     name = "-".join(str(part) for part in flaw["loc"]).replace("_", "-")
-    return f"--{name}: {flaw['msg']}"
+    message = flaw["msg"].removeprefix("Value error, ")
+    return f"--{name}: {message}" if name else f"--{message}"
 
 
-def _give_up(reason: str) -> NoReturn:
-    sys.stderr.write(f"pushforward-serve: {reason}\n")
+def _give_up(program: str, reason: str) -> NoReturn:
+    sys.stderr.write(f"{program}: {reason}\n")
     sys.exit(EXIT_CANNOT_START)
 
 

@@ -6,9 +6,10 @@ import asyncio
 import contextlib
 import gc
 import logging
+import math
 from collections.abc import AsyncIterator
-from functools import cache, partial
-from typing import TYPE_CHECKING, NamedTuple
+from functools import cache
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -18,23 +19,29 @@ from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp
 
 from service import errors
+from service.api.body import ByteBudget
 from service.api.dispatch import REQUEST_ID, Dispatcher
 from service.api.keys import Keys
 from service.api.open_inference.plane import DataPlane
 from service.api.open_inference.rest import OpenInference
 from service.api.probes import Lifecycle, probes_router
 from service.api.problems import problem
+from service.api.remote_vae import RemoteVae, described
 from service.api.v1.catalogue import catalogue_router
+from service.api.v1.examples import with_examples
 from service.api.v1.handler import Handler
 from service.api.v1.openapi import openapi_of
 from service.lifecycle.registry import Registry
 from service.observe.accumulators import SampledGauge
 from service.observe.metrics import Metrics, release
+from service.page import page_router
 from service.settings import Settings, has_gpu
 
 if TYPE_CHECKING:
     from service.api.open_inference.rpc import RpcServer
 
+_RETRY_SECONDS: Final = 0.5
+"""Interval between looks at versions that failed for a moment."""
 log = logging.getLogger(__name__)
 
 
@@ -68,7 +75,9 @@ def create_app(settings: Settings, metrics: Metrics | None = None, *, loads_firs
         from service.observe.tracing import Tracing
     tracing = Tracing() if settings.traces else None
     plane = DataPlane(registry, metrics, lifecycle, settings)
-    rpc = _rpc_server(plane, metrics, settings, keys)
+    budget = ByteBudget(settings.max_inflight_bytes)
+    metrics.buffered(SampledGauge(metrics.inflight_bytes, lambda: budget.used))
+    rpc = _rpc_server(plane, metrics, settings, budget, keys)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -79,8 +88,10 @@ def create_app(settings: Settings, metrics: Metrics | None = None, *, loads_firs
             task.add_done_callback(_log_failure)
         if loads_first:
             await asyncio.wait({loading})
+            await _retry(registry, settings.trial_seconds)
         if rpc is not None and settings.grpc_port is not None:
             await rpc.start(settings.grpc_port)
+            lifecycle.when_closed = rpc.begin_to_stop  # it drains while HTTP does
         yield
         if rpc is not None:
             await rpc.stop()
@@ -101,21 +112,28 @@ def create_app(settings: Settings, metrics: Metrics | None = None, *, loads_firs
         redirect_slashes=False,
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
-    app.include_router(catalogue_router(registry))
+    app.include_router(catalogue_router(registry, settings))
     app.include_router(probes_router(registry, metrics, lifecycle))
-    app.add_api_route("/", _home, include_in_schema=False)
+    if settings.page:
+        app.include_router(page_router())
+    else:
+        app.add_api_route("/", _home, include_in_schema=False)
     for kind in (errors.ServiceError, HTTPException, RequestValidationError, Exception):
         app.add_exception_handler(kind, _problem)
-    document = partial(openapi_of, app, asks_for_keys=keys is not None)
-    app.openapi = cache(document)  # type: ignore[method-assign]  # FastAPI's own way to replace it
+    document = cache(lambda: openapi_of(app, described(), asks_for_keys=keys is not None))
+    # FastAPI's own way to replace it
+    app.openapi = lambda: with_examples(document(), registry.manifests())  # type: ignore[method-assign]
     # around FastAPI, so that FastAPI costs the operations nothing
     open_inference = OpenInference(plane, metrics, settings)
-    dispatcher = Dispatcher(app, Handler(registry, metrics, settings), open_inference, metrics, keys)
+    handler, remote_vae = Handler(registry, metrics, settings), RemoteVae(registry, metrics, settings)
+    dispatcher = Dispatcher(
+        app, handler, remote_vae, open_inference, metrics, settings, budget, lifecycle, keys
+    )
     return Service(dispatcher if tracing is None else tracing.around(dispatcher), lifecycle)
 
 
 def _rpc_server(
-    plane: DataPlane, metrics: Metrics, settings: Settings, keys: Keys | None
+    plane: DataPlane, metrics: Metrics, settings: Settings, budget: ByteBudget, keys: Keys | None
 ) -> RpcServer | None:
     if settings.grpc_port is None:
         return None
@@ -125,11 +143,11 @@ def _rpc_server(
         raise errors.NotEnabled(
             "--grpc-port needs the extra `grpc`: pip install 'pushforward[grpc]'"
         ) from error
-    return RpcServer(plane, metrics, settings, keys)
+    return RpcServer(plane, metrics, settings, budget, keys)
 
 
-async def _home() -> RedirectResponse:
-    return RedirectResponse("/docs")
+async def _home(request: Request) -> RedirectResponse:
+    return RedirectResponse(f"{request.scope['root_path']}/docs")
 
 
 async def _problem(request: Request, error: Exception) -> Response:
@@ -162,6 +180,14 @@ async def _load(registry: Registry) -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000)
+
+
+async def _retry(registry: Registry, seconds: float) -> None:
+    """Return once a version is loaded, or none may be soon, or after about so many seconds."""
+    for _ in range(math.ceil(seconds / _RETRY_SECONDS)):
+        if not await registry.retry():
+            break
+        await asyncio.sleep(_RETRY_SECONDS)
 
 
 async def _follow(registry: Registry, settings: Settings, loading: asyncio.Task[None]) -> None:

@@ -4,6 +4,7 @@
     ├── Malformed              the bytes are not what they claim to be
     ├── KeyMissing             the request has no key, and one is needed
     ├── KeyUnknown             the request's key is not accepted
+    ├── ScopeMissing           the request's key does not allow this
     ├── NotFound
     │   ├── UnknownRoute       no such path
     │   ├── UnknownModel       no such model
@@ -20,10 +21,15 @@
     ├── Unavailable
     │   ├── Loading            the model is not ready yet
     │   ├── LoadFailed         the model's newest version could not be loaded
-    │   └── Draining           the service is shutting down
+    │   ├── Busy               requests and answers hold too many bytes
+    │   ├── OutOfMemory        there was no memory for the computation
+    │   ├── Draining           the service is shutting down
+    │   └── Unreachable        a client gets no answer from the address of the service
     ├── DeadlineExceeded       the request took too long
     ├── EngineFailed           the computation failed; not the client's fault
+    │   └── RuntimeFailed      ONNX Runtime raised an error
     ├── InvalidVersion         a published version is damaged or breaks the contract
+    │   └── NotLoadedNow       it could not be loaded, for a reason that may pass
     ├── InvalidKeys            the file of keys cannot be read
     ├── InvalidAliases         the aliases of versions cannot be read or written
     ├── SourceUnavailable      the remote source of versions cannot be read
@@ -73,6 +79,10 @@ class KeyMissing(ServiceError, code="key_missing", title="A key is needed"):
 
 class KeyUnknown(ServiceError, code="key_unknown", title="The key is not taken"):
     """The request's key is not one of the accepted keys."""
+
+
+class ScopeMissing(ServiceError, code="scope_missing", title="The key does not allow this"):
+    """The request's key is accepted, but not for this."""
 
 
 class NotFound(ServiceError, code="not_found", title="Not found"):
@@ -157,8 +167,22 @@ class LoadFailed(Unavailable, code="load_failed"):
     retry_after_seconds = 60
 
 
+class Busy(Unavailable, code="busy", title="Too many bytes are in flight"):
+    """Requests and answers in flight hold as many bytes as they may."""
+
+
+class OutOfMemory(Unavailable, code="out_of_memory", title="There is no memory for this now"):
+    """There was no memory for the computation; it may succeed once others have ended."""
+
+
 class Draining(Unavailable, code="draining"):
     """The service is shutting down."""
+
+
+class Unreachable(Unavailable, code="unreachable", title="The service cannot be reached"):
+    """A client gets no answer from the address of the service."""
+
+    retry_after_seconds = 0
 
 
 class DeadlineExceeded(ServiceError, code="deadline_exceeded", title="The deadline has passed"):
@@ -169,8 +193,16 @@ class EngineFailed(ServiceError, code="engine_failed", title="The computation fa
     """The computation failed; the log has the cause, which the client does not see."""
 
 
+class RuntimeFailed(EngineFailed, code="runtime_failed"):
+    """ONNX Runtime raised an error; if it does so every time, the process should be restarted."""
+
+
 class InvalidVersion(ServiceError, code="invalid_version", title="The published version is invalid"):
     """A published version is damaged, incomplete or breaks the contract."""
+
+
+class NotLoadedNow(InvalidVersion, code="not_loaded_now", title="The version cannot be loaded now"):
+    """A version could not be loaded for want of memory, time or processes, which may pass."""
 
 
 class InvalidKeys(ServiceError, code="invalid_keys", title="The file of keys cannot be read"):

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import hashlib
+import itertools
 import os
+import re
 import sys
+from collections.abc import Iterable
 from importlib.util import find_spec
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+_OF_THE_CLIENT: Final = frozenset({"PUSHFORWARD_URL", "PUSHFORWARD_KEY"})
+"""Variables that the client reads."""
 Device = Literal["auto", "cpu", "cuda"]
 Positive = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
@@ -31,7 +37,6 @@ class Settings(BaseSettings):
         frozen=True,
         extra="forbid",
         use_attribute_docstrings=True,
-        cli_prog_name="pushforward-serve",
         cli_kebab_case=True,
         cli_implicit_flags=True,
         cli_hide_none_type=True,
@@ -45,7 +50,8 @@ class Settings(BaseSettings):
     the extra `remote`."""
 
     cache: Path = Path("~/.cache/pushforward")
-    """Folder of local copies, one for each source. Versions that the source no longer has are deleted."""
+    """Folder of local copies, one for each source, and of the hashes of versions that passed a trial. Copies
+    of versions that the source no longer has are deleted."""
 
     newest_versions: Annotated[int, Field(ge=0)] = 0
     """Number of a model's newest versions that are served side by side; 0 serves all. Versions that an alias
@@ -60,8 +66,8 @@ class Settings(BaseSettings):
 
     trial: Literal["hot", "always", "never"] = "hot"
     """Trial of a version in a separate process before it is loaded, because a bad one can end its process:
-    `hot` tries versions that arrive while others are served; `always` also those found at the start, which
-    takes about a second each; `never` tries none."""
+    `hot` tries a version once, at the start too, and remembers in `cache` that it passed; `always` tries it
+    before every load; `never` tries none."""
 
     trial_seconds: Seconds = 120.0
     """Longest time for one trial, in seconds."""
@@ -70,7 +76,8 @@ class Settings(BaseSettings):
     """Most memory for one trial on the CPU, in bytes, including Python and ONNX Runtime."""
 
     host: str = "127.0.0.1"
-    """IP address to listen on; 0.0.0.0 means every interface."""
+    """IP address to listen on; 0.0.0.0 means every interface, :: every interface by IPv6 and IPv4, and
+    `localhost` 127.0.0.1."""
 
     port: Annotated[int, Field(ge=0, le=65_535)] = 8000
     """TCP port to listen on; 0 takes a free port and logs it."""
@@ -83,12 +90,27 @@ class Settings(BaseSettings):
     """TCP port for the Open Inference Protocol over gRPC, which needs the extra `grpc`; off unless set. 0
     takes a free port and logs it, with one process only."""
 
+    root_path: Annotated[str, Field(pattern=r"^(/[A-Za-z0-9._~-]+)*$")] = ""
+    """Path prefix of the service behind a proxy, as /pushforward, whether the proxy removes it or not."""
+
+    page: bool = True
+    """Serve the page at `/`, which shows the models in a browser. Without it, `/` leads to `/docs`."""
+
+    allow_origin: Annotated[str, Field(pattern=r"^(\*|(https?://[a-z0-9.:\[\]-]+(,|$))*)$")] = ""
+    """Origins whose pages in a browser may use the API (CORS), separated by commas; * for all."""
+
     repository_control: bool = False
     """Let clients of the Open Inference Protocol load and unload models; with one process only."""
 
     keys_file: Path | None = None
     """File of keys, one per line. If it is set, requests under /v1 and /v2 and by gRPC need one of them, as
     `Authorization: Bearer KEY` or `x-api-key: KEY`; probes, metrics and documentation do not."""
+
+    public_metrics: bool = True
+    """Serve /metrics on the port of the API."""
+
+    public_docs: bool = True
+    """Serve /docs and /openapi.json."""
 
     device: Device = "auto"
     """Device that models run on: `cuda` refuses to start without a working GPU; `auto` falls back to the CPU
@@ -113,6 +135,10 @@ class Settings(BaseSettings):
 
     max_body_bytes: Positive = 32 * 2**20
     """Bytes of a request body, at most; more are refused with 413."""
+
+    max_inflight_bytes: Positive = 256 * 2**20
+    """Most bytes that requests and answers in flight may hold; more are refused with 503. The number is
+    divided among the processes. A request that is alone is not refused."""
 
     max_json_inputs: Positive = 1_024
     """Most inputs (or latents) of one JSON request; send more as npy."""
@@ -167,12 +193,17 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least severe level that is logged; `debug` logs every request."""
 
+    log_requests: bool = False
+    """Log a line for every answer: route, model, version, status, rows, bytes, time, id and key's name."""
+
     log_format: Literal["text", "json"] = "text"
     """Format of the log: lines for people, or one JSON object per line, with the request's id if any."""
 
     @field_validator("host")
     @classmethod
     def _is_an_address(cls, host: str) -> str:
+        if host == "localhost":
+            return "127.0.0.1"
         ip_address(host)
         return host
 
@@ -205,6 +236,19 @@ class Settings(BaseSettings):
             name, version = entry.split("/")
             pins.setdefault(name, set()).add(int(version))
         return pins
+
+    @property
+    def origins(self) -> frozenset[str]:
+        """Return the origins of `allow_origin`."""
+        return frozenset(filter(None, self.allow_origin.split(",")))
+
+    @model_validator(mode="after")
+    def _ports_differ(self) -> Self:
+        ports = {"port": self.port, "metrics-port": self.metrics_port, "grpc-port": self.grpc_port}
+        for (one, number), (other, same) in itertools.combinations(ports.items(), 2):
+            if number and number == same:
+                raise ValueError(f"{one} and {other} are both {number}; each needs a number of its own")
+        return self
 
     @model_validator(mode="after")
     def _fit_several_processes(self) -> Self:
@@ -250,8 +294,21 @@ class Settings(BaseSettings):
             "cores": cores,
             "lanes": self.lanes or min(granted, cores + 1),
             "max_waiting_rows": min(self.max_waiting_rows, waiting_rows),
+            "max_inflight_bytes": max(1, self.max_inflight_bytes // replicas),
         }
         return self.model_copy(update=share)
+
+
+def unknown_variable(environment: Iterable[str]) -> str:
+    """Return what is wrong with the first variable that is like a setting and is none, or an empty text."""
+    known = {f"PUSHFORWARD_{name.upper()}" for name in Settings.model_fields}
+    for name in sorted(environment):
+        if name.upper().startswith("PUSHFORWARD_") and name.upper() not in known | _OF_THE_CLIENT:
+            if re.fullmatch(r"PUSHFORWARD_(SERVICE_(HOST|PORT)\w*|PORT_\d+_\w+)", name):
+                return f"Kubernetes has set {name} for a Service of that name; set enableServiceLinks: false"
+            nearest = difflib.get_close_matches(name.upper(), sorted(known), 1, 0)[0]
+            return f"the environment has {name}, which is no setting; the nearest is {nearest}"
+    return ""
 
 
 def has_gpu() -> bool:

@@ -1,4 +1,5 @@
 import os
+import signal
 from collections.abc import Iterator
 from fcntl import LOCK_EX, flock
 from pathlib import Path
@@ -12,6 +13,21 @@ from tests.toy_table import publish_table
 
 REPOSITORY = Path(__file__).parent.parent
 PUBLISHED = tuple(sorted(path.name for path in (REPOSITORY / "models").iterdir() if path.is_dir()))
+
+
+def pytest_configure() -> None:
+    """Let SIGINT interrupt tests and what they start also where a shell started pytest in the background."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that all services of a run remember in which versions passed a trial."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    os.environ["PUSHFORWARD_CACHE"] = str(folder / "cache")
+    return folder / "cache"
 
 
 @pytest.fixture

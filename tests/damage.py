@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+from onnx.external_data_helper import set_external_data
 
 from service.format.versions import sha256_of
 
@@ -73,7 +74,24 @@ def ask_for_a_terabyte(version: Path) -> None:
     )
 
 
-def never_end(version: Path) -> None:
+def take_an_age(version: Path) -> None:
+    """Multiplies large matrices thousands of times."""
+    side, times = 2_048, 3_000
+    nodes = [
+        helper.make_node("Shape", ["latents"], ["size"]),  # unknown until it runs
+        helper.make_node("Mul", ["size", "naught"], ["nothing"]),
+        helper.make_node("Add", ["nothing", "sides"], ["sizes"]),
+        helper.make_node("ConstantOfShape", ["sizes"], ["product0"]),
+        *(
+            helper.make_node("MatMul", [f"product{turn}", f"product{turn}"], [f"product{turn + 1}"])
+            for turn in range(times)
+        ),
+        helper.make_node("ReduceMax", [f"product{times}"], ["least"], keepdims=0),
+    ]
+    _add_to_samples(version, nodes, {"naught": np.array(0), "sides": np.array([side, side])})
+
+
+def loop_without_end(version: Path) -> None:
     carried = [helper.make_tensor_value_info("carried", TensorProto.FLOAT, [])]
     body = helper.make_graph(
         [
@@ -102,6 +120,42 @@ def never_end(version: Path) -> None:
     )
 
 
+def give_doubles(version: Path) -> None:
+    def change(model: Any) -> None:
+        last = next(node for node in model.graph.node if node.output[0] == "samples")
+        last.output[0] = "plain"
+        model.graph.node.append(helper.make_node("Cast", ["plain"], ["samples"], to=TensorProto.DOUBLE))
+        model.graph.output[0].type.tensor_type.elem_type = TensorProto.DOUBLE
+
+    edit(version, change)
+
+
+def keep_weights_in_another_file(version: Path) -> None:
+    def change(model: Any) -> None:
+        weights = next(tensor for tensor in model.graph.initializer if tensor.name == "decoder")
+        set_external_data(weights, "weights.bin")
+
+    edit(version, change)
+
+
+def overflow_the_stack(version: Path) -> None:
+    """Ends the process that loads it: ONNX Runtime follows a chain of local functions by recursion."""
+    deep = 3_000
+
+    def change(model: Any) -> None:
+        last = next(node for node in model.graph.node if node.output[0] == "samples")
+        last.output[0] = "plain"
+        model.graph.node.append(helper.make_node("F0", ["plain"], ["samples"], domain="local"))
+        opsets = [helper.make_opsetid("", 18), helper.make_opsetid("local", 1)]
+        for place in range(deep):
+            name, domain = ("Identity", "") if place == deep - 1 else (f"F{place + 1}", "local")
+            node = helper.make_node(name, ["x"], ["y"], domain=domain)
+            model.functions.append(helper.make_function("local", f"F{place}", ["x"], ["y"], [node], opsets))
+        model.opset_import.append(opsets[1])
+
+    edit(version, change)
+
+
 DAMAGES: list[tuple[Callable[[Path], None], str]] = [
     (flip_a_byte, r"^decode\.onnx: its SHA-256 is not the manifest's"),
     (truncate, r"^decode\.onnx: ONNX Runtime cannot load it: .*[Pp]rotobuf"),
@@ -112,9 +166,15 @@ DAMAGES: list[tuple[Callable[[Path], None], str]] = [
         give_items_another_shape,
         r"^decode\.onnx: samples is \[2, 1, 4, 1\], the manifest says \[2, 1, 2, 2\]",
     ),
+    (give_doubles, r"^decode\.onnx: samples is a tensor\(double\), the manifest says float32"),
+    (
+        keep_weights_in_another_file,
+        r"^decode\.onnx: .*: its weights are in a file that the manifest does not name",
+    ),
     (take_another_latent_size, r"mean is \['rows', 2\], by the model's sizes it would be \['rows', 3\]"),
     (ask_for_a_terabyte, r"^its trial needed more memory than the 1,074 MB"),
-    (never_end, r"^its trial took longer than the 3 s"),
+    (take_an_age, r"^its trial took longer than the 3 s"),
+    (loop_without_end, r"^decode\.onnx has Loop, whose time depends on values"),
 ]
 
 

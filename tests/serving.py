@@ -38,8 +38,14 @@ def as_npy(array: np.ndarray) -> bytes:
 class RunningService:
     """`python -m service` on a free port; its log lines are collected as they come."""
 
-    def __init__(self, models: Path, *options: str, processes: int = 1) -> None:
-        command = [sys.executable, "-m", "service", "--models", str(models), "--port", "0"]
+    def __init__(
+        self,
+        models: Path,
+        *options: str,
+        processes: int = 1,
+        program: tuple[str, ...] = ("-m", "service"),
+    ) -> None:
+        command = [sys.executable, *program, "--models", str(models), "--port", "0"]
         command += ["--processes", str(processes), *options]
         # a group of its own, so that a test can signal all of it and nothing else
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)

@@ -12,7 +12,7 @@ from tests.conftest import REPOSITORY
 HEADLESS = re.compile(r"(Of|What|Whether|How|Has|Where)\b")
 FILES = [
     path.relative_to(REPOSITORY)
-    for package in ("service", "training")
+    for package in ("pushforward", "service", "training")
     for path in sorted((REPOSITORY / package).rglob("*.py"))
     if not path.name.endswith("_pb2.py")
 ]

@@ -7,7 +7,7 @@ import pytest
 
 from tests.conftest import REPOSITORY
 
-PACKAGES = ("service", "training")
+PACKAGES = ("pushforward", "service", "training")
 
 
 @pytest.mark.parametrize(("package", "most"), [("service", 13), ("training", 14)])

@@ -75,6 +75,7 @@ def publish_table(models: Path, name: str = "toy-table") -> Path:
         support="real",
         value_range=None,
         columns=COLUMNS,
+        left_out=("notes",),
         latent_size=LATENT,
         prior="standard_normal",
         likelihood="table",

@@ -15,6 +15,7 @@ def wait_until(look: Callable[[], T], *, seconds: float = 60) -> T:
     """Calls `look` every 5 ms and returns its first true answer; fails after so many seconds."""
     deadline = time.monotonic() + seconds
     while not (seen := look()):
-        assert time.monotonic() < deadline, f"still {seen!r} after {seconds:g} s"
+        if time.monotonic() >= deadline:
+            raise TimeoutError(f"still {seen!r} after {seconds:g} s")
         time.sleep(POLL_SECONDS)
     return seen

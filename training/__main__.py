@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -16,19 +17,22 @@ from service.errors import InvalidVersion
 from service.format.manifest import Metric
 from training.anomaly.calibrate import require_resolvable
 from training.data import DataError, Dataset, load_dataset
+from training.data.draft import findings_text, write_recipe
 from training.evaluation import evaluate, read_evaluation, training_figures, write_evaluation
 from training.experiments.quality.compare import ComparisonError, compare_versions, write_comparison
 from training.experiments.theory import SECTIONS, write_theory
-from training.export.graphs import GraphError
-from training.export.parity import ParityError, verify_version
 from training.export.publish import export
+from training.export.published import note_published, published_version
 from training.export.recalibration import recalibrate
+from training.export.rules import GraphError
+from training.export.sessions import ParityError, verify_version
 from training.loop.checkpoint import CheckpointError
+from training.loop.diagnostics import Diagnosis, coding_finding, findings_of_run
 from training.loop.distributed import ProcessGroupError, join_group
 from training.loop.interrupt import INTERRUPTED
 from training.loop.loop import DivergenceError, train
 from training.loop.progress import counter, progress_bar
-from training.loop.runs import MODEL, restore_averaged, stages
+from training.loop.runs import MODEL, restore_published, stages
 from training.metrics.classifier import ClassifierError
 from training.models.likelihoods import SupportError
 from training.models.networks import NetworkError
@@ -36,21 +40,28 @@ from training.recipe import Recipe, RecipeError, read_recipe
 from training.report import ReportError, write_report
 from training.report.comparison import figure_rows
 
-_EXPECTED = (
+_MISTAKES = (
     CheckpointError,
-    ClassifierError,
     ComparisonError,
     DataError,
-    DivergenceError,
-    GraphError,
-    ProcessGroupError,
-    InvalidVersion,
+    FileNotFoundError,
+    IsADirectoryError,
     NetworkError,
-    OSError,
-    ParityError,
+    NotADirectoryError,
+    PermissionError,
     RecipeError,
     ReportError,
     SupportError,
+)
+"""The errors that a user puts right, in the command, the recipe or the data."""
+_FAILURES = (
+    ClassifierError,
+    DivergenceError,
+    GraphError,
+    InvalidVersion,
+    OSError,
+    ParityError,
+    ProcessGroupError,
 )
 
 app = typer.Typer(
@@ -75,13 +86,34 @@ Overrides = Annotated[
 Runs = Annotated[Path, typer.Option(help="Folder of runs: checkpoints, metrics.jsonl, sample grids.")]
 Models = Annotated[Path, typer.Option(help="Folder of published versions: MODELS/NAME/VERSION.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue from the run's newest checkpoint.")]
+OwnData = Annotated[
+    Path,
+    typer.Argument(metavar="FILE", help="A .csv, .tsv, .parquet, .npy or .npz, or a folder of pictures."),
+]
+Output = Annotated[Path | None, typer.Option(help="The recipe to write; NAME.toml by default.")]
+Label = Annotated[str | None, typer.Option(metavar="COLUMN", help="A table's column of classes.")]
+Keep = Annotated[
+    list[str] | None, typer.Option(metavar="CLASS", help="A class to learn; the others test the scores.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress bars.")]
 
 _console = Console(stderr=True)
 
 
+@app.command("init")
+def init_command(file: OwnData, output: Output = None, label: Label = None, keep: Keep = None) -> None:
+    """Look at your own data, and write a recipe for it that works.
+
+    It prints all that it saw and settled; every line of the recipe can be changed.
+    """
+    written, findings = write_recipe(file, output, label, keep or ())
+    typer.echo(findings_text(findings))
+    _console.print(f"wrote {written}", soft_wrap=True)
+
+
 @app.command("run")
 def run_command(
+    context: typer.Context,
     recipe: RecipePath,
     overrides: Overrides = None,
     runs: Runs = Path("runs"),
@@ -92,13 +124,17 @@ def run_command(
     """Train, evaluate, export, calibrate and publish in one go."""
     parsed, dataset = _load(recipe, overrides)
     folder = runs / parsed.name
-    _train(parsed, dataset, folder, resume, quiet, _again("run", recipe, overrides, runs, models))
+    _train(parsed, dataset, folder, resume, quiet, _again(context, recipe, overrides, runs, models))
+    if resume and (published := _published(parsed, dataset, folder, models)):
+        _console.print(f"the run is finished, and published as {published}", soft_wrap=True)
+        return
     _evaluate(parsed, dataset, folder, quiet)
     _export(parsed, dataset, folder, models, quiet)
 
 
 @app.command("train")
 def train_command(
+    context: typer.Context,
     recipe: RecipePath,
     overrides: Overrides = None,
     runs: Runs = Path("runs"),
@@ -107,7 +143,8 @@ def train_command(
 ) -> None:
     """Train only, into RUNS/NAME."""
     parsed, dataset = _load(recipe, overrides)
-    _train(parsed, dataset, runs / parsed.name, resume, quiet, _again("train", recipe, overrides, runs, None))
+    again = _again(context, recipe, overrides, runs, None)
+    _train(parsed, dataset, runs / parsed.name, resume, quiet, again)
 
 
 @app.command("evaluate")
@@ -160,18 +197,19 @@ def theory_command(
 @app.command("verify")
 def verify_command(
     versions: Annotated[
-        list[Path], typer.Argument(metavar="VERSION...", help="Folders, e.g. models/digits-vae/2.")
+        list[Path], typer.Argument(metavar="VERSION...", help="Folders, e.g. models/digits-vae/3.")
     ],
 ) -> None:
     """Check published versions: manifest, hashes, rules for graphs, and the stored self-test."""
     for folder in versions:
         manifest = verify_version(folder)
         _console.print(f"{folder}: sound; {manifest.name} offers {', '.join(manifest.operations)}")
+        _console.print(f"  {manifest.agreement}", soft_wrap=True)
 
 
 @app.command("calibrate")
 def calibrate_command(
-    version: Annotated[Path, typer.Argument(metavar="VERSION", help="A folder, e.g. models/fashion-vae/3.")],
+    version: Annotated[Path, typer.Argument(metavar="VERSION", help="A folder, e.g. models/fashion-vae/4.")],
     data: Annotated[
         Path, typer.Option(help="An .npy file of normal items, as a score request's `inputs` have them.")
     ],
@@ -210,14 +248,22 @@ def quality_command(
     _console.print(f"wrote {document} and {page}", soft_wrap=True)
 
 
-def main() -> None:
-    """Run `pushforward-train`: an expected error becomes one line and exit status 1."""
+def main(
+    program: str = "pushforward-train", arguments: Sequence[str] | None = None, *, mistake_status: int = 1
+) -> None:
+    """Run a command of training: an expected error becomes one line and exit status 1.
+
+    `program` is the name that help and messages use; `arguments` are those of the process unless given;
+    `mistake_status` is the exit status for a mistake of the user.
+    """
+    command = typer.main.get_command(app)
+    command.help = (command.help or "").replace("pushforward-train", program)
     try:
-        app()
-    except _EXPECTED as error:
-        _console.print(f"[bold red]error:[/] {type(error).__name__}: ", end="")
+        command(arguments, program)
+    except (*_MISTAKES, *_FAILURES) as error:
+        _console.print("[bold red]error:[/] ", end="")
         _console.print(str(error), markup=False, highlight=False, soft_wrap=True)
-        raise SystemExit(1) from None
+        raise SystemExit(mistake_status if isinstance(error, _MISTAKES) else 1) from None
 
 
 def _load(path: Path, overrides: list[str] | None) -> tuple[Recipe, Dataset]:
@@ -232,12 +278,16 @@ def _load(path: Path, overrides: list[str] | None) -> tuple[Recipe, Dataset]:
 
 def _train(recipe: Recipe, dataset: Dataset, folder: Path, resume: bool, quiet: bool, again: str) -> None:
     with join_group(recipe.loop.device) as group:
+        for note in dataset.notes if group.leads else ():
+            _console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
         for name, options in stages(recipe).items():
             title = recipe.name if name == MODEL else f"{recipe.name} {name}"
             with progress_bar(title, options.steps, quiet or not group.leads) as on_progress:
                 outcome = train(
                     recipe, dataset, folder, stage=name, resume=resume, on_progress=on_progress, group=group
                 )
+            if group.leads:
+                _tell(outcome.findings)
             if outcome.interrupted:
                 break
     if not group.leads:
@@ -249,8 +299,8 @@ def _train(recipe: Recipe, dataset: Dataset, folder: Path, resume: bool, quiet: 
 
 
 def _evaluate(recipe: Recipe, dataset: Dataset, folder: Path, quiet: bool) -> dict[str, Metric]:
-    task, checkpoint = restore_averaged(recipe, dataset, folder)
-    _console.print(f"evaluating {recipe.name} after {checkpoint.step} steps")
+    task, checkpoint = restore_published(recipe, dataset, folder)
+    _console.print(f"evaluating {recipe.name} after {checkpoint.published_step} of {checkpoint.step} steps")
     options = recipe.evaluation
     rows = min(options.rows, options.likelihood_rows, len(dataset.items["test"]))
     with counter("sampling", rows, quiet or not options.likelihood_draws) as advance:
@@ -259,28 +309,48 @@ def _evaluate(recipe: Recipe, dataset: Dataset, folder: Path, quiet: bool) -> di
     for name, metric in metrics.items():
         error = "" if metric.standard_error is None else f" ± {metric.standard_error:.2g}"
         _console.print(f"  {name} {metric.value:.6g}{error} {metric.unit}", highlight=False)
+    coding = coding_finding(metrics, task.support)
+    _tell([coding] if coding else [])
     return metrics
 
 
+def _tell(findings: Sequence[Diagnosis]) -> None:
+    for finding in findings:
+        _console.print(f"[bold yellow]{finding.trouble}:[/] ", end="")
+        _console.print(finding.text, markup=False, highlight=False, soft_wrap=True)
+
+
 def _export(recipe: Recipe, dataset: Dataset, folder: Path, models: Path, quiet: bool) -> None:
-    task, checkpoint = restore_averaged(recipe, dataset, folder)
+    task, checkpoint = restore_published(recipe, dataset, folder)
     metrics = read_evaluation(folder, checkpoint, recipe.evaluation)
     if metrics is None:
         metrics = _evaluate(recipe, dataset, folder, quiet)
     metrics |= training_figures(recipe, checkpoint)
-    published = export(task, recipe, dataset, metrics, models, _console.print)
+    findings = findings_of_run(task, folder, metrics)
+    published = export(task, recipe, dataset, metrics, models, _console.print, findings)
     verify_version(published)
+    note_published(folder, recipe, checkpoint, published)
     _console.print(f"published {published}", soft_wrap=True)
 
 
-def _again(command: str, recipe: Path, overrides: list[str] | None, runs: Path, models: Path | None) -> str:
+def _published(recipe: Recipe, dataset: Dataset, folder: Path, models: Path) -> Path | None:
+    """Return the version as which the run's newest checkpoint was published by this very recipe, if any."""
+    _, checkpoint = restore_published(recipe, dataset, folder)
+    return published_version(folder, recipe, checkpoint, models)
+
+
+def _again(
+    context: typer.Context, recipe: Path, overrides: list[str] | None, runs: Path, models: Path | None
+) -> str:
+    """Return the command line that continues this one: by the program that was called, or by torchrun."""
     processes = os.environ.get("LOCAL_WORLD_SIZE")
-    program = ["pushforward-train"]
+    program = [str(context.find_root().info_name)]
     if processes is not None:
         program = ["torchrun", "--nproc-per-node", processes, "-m", "training"]
     settings = [part for override in overrides or () for part in ("--set", override)]
     folders = ["--runs", str(runs), *(["--models", str(models)] if models else [])]
-    return shlex.join([*program, command, str(recipe), *settings, *folders, "--resume"])
+    rest = shlex.join([str(context.info_name), str(recipe), *settings, *folders, "--resume"])
+    return f"{' '.join(program)} {rest}"
 
 
 if __name__ == "__main__":

@@ -163,14 +163,21 @@ class LoopOptions(Options):
     """Steps of linear warm-up before the learning rate falls."""
     betas: tuple[Decay, Decay] = (0.9, 0.999)
     """Adam's two decay rates."""
+    weight_decay: float = Field(default=0.0, ge=0, lt=1)
+    """The share of each weight, times the learning rate, that is taken off it in each step; 0: none. Source:
+    Loshchilov & Hutter 2019, arXiv:1711.05101, algorithm 2."""
     gradient_clip: float = Field(default=1e6, gt=0)
     """The largest gradient norm of one phase; longer gradients are scaled down to it."""
     ema_decay: float = Field(default=0.999, ge=0, lt=1)
     """The decay per step of the averaged weights, which are evaluated and exported."""
     log_every: int = Field(default=100, ge=1)
     """Steps between lines of the log."""
-    validate_every: int = Field(default=1000, ge=1)
-    """Steps between validations, each of which writes a grid of samples."""
+    validate_every: int | None = Field(default=None, ge=1)
+    """Steps between validations, each of which writes a grid of samples; if not set, a twentieth of the
+    steps, but at least 50 and at most 1 000. A VAE's weights of the validation with the best bound are
+    published."""
+    patience: int = Field(default=0, ge=0)
+    """VAEs: the number of validations in a row without a better bound after which training ends; 0: never."""
     validation_rows: int = Field(default=1000, ge=1)
     """Items of the validation split that each validation uses."""
     checkpoint_every: int = Field(default=1000, ge=1)
@@ -186,6 +193,11 @@ class LoopOptions(Options):
             raise ValueError("final_learning_rate_ratio is 0, which no geometric schedule reaches; raise it")
         return self
 
+    @property
+    def validation_steps(self) -> int:
+        """Return the number of steps between validations."""
+        return self.validate_every or min(1000, max(50, self.steps // 20))
+
     def learning_rate_at(self, step: int) -> float:
         """Return the learning rate of a step (from 0): linear warm-up, then the schedule."""
         if step < self.warmup_steps:
@@ -195,6 +207,18 @@ class LoopOptions(Options):
         if self.schedule == "geometric":
             return self.learning_rate * math.pow(floor, share)
         return self.learning_rate * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * share)))
+
+
+class AugmentationOptions(Options):
+    """Small changes of training items, others in each step, that keep their meaning; none unless set."""
+
+    flip: bool = False
+    """Pictures: mirror each left to right with probability one half."""
+    shift: int = Field(default=0, ge=0)
+    """Pictures: the most pixels by which each is moved along either axis."""
+    noise: float = Field(default=0.0, ge=0)
+    """The standard deviation of normal noise on each value: on a pixel as one of [0, 1], on a table's column
+    in its own standard deviations."""
 
 
 class EncoderOptions(Options):

@@ -15,6 +15,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from training.data.options import DataOptions
 from training.options import (
+    AugmentationOptions,
     CalibrationOptions,
     EncoderOptions,
     EvaluationOptions,
@@ -45,6 +46,7 @@ class Recipe(Options):
     network: NetworkOptions
     vae: VaeOptions | None = None
     gan: GanOptions | None = None
+    augmentation: AugmentationOptions = AugmentationOptions()
     loop: LoopOptions
     encoder: EncoderOptions | None = None
     """The encoder of a GAN, trained after it; a GAN without one cannot reconstruct or score."""
@@ -57,6 +59,11 @@ class Recipe(Options):
             raise ValueError("a recipe has exactly one of the tables [vae] and [gan]")
         if self.encoder is not None and self.gan is None:
             raise ValueError("a table [encoder] came without [gan]; a VAE has its own encoder: leave it out")
+        loops = [self.loop, *([self.encoder.loop] if self.encoder else [])]
+        if self.gan is not None and any(loop.patience for loop in loops):
+            raise ValueError(
+                "loop.patience came with [gan], whose game has no bound that gets better; leave it out"
+            )
         if self.gan is not None and self.loop.batch_rows % self.gan.packing:
             raise ValueError(
                 f"loop.batch_rows is {self.loop.batch_rows}, which gan.packing {self.gan.packing} does not "

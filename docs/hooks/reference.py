@@ -25,6 +25,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from pydantic import BaseModel
 from typer.testing import CliRunner
 
+from pushforward.command.app import app as root
 from service.api.open_inference.codes import CODES
 from service.api.problems import STATUS
 from service.app import create_app
@@ -32,7 +33,7 @@ from service.errors import ServiceError
 from service.format.manifest import Manifest
 from service.observe.metrics import Metrics
 from service.settings import Settings
-from training.__main__ import app
+from training.__main__ import app as training
 from training.recipe import Recipe
 
 Schema = dict[str, Any]
@@ -42,6 +43,8 @@ _LINK: Final = re.compile(r"(?<!!)\[([^]]*)\]\(((?:\.\./)[^)\s]*)\)")
 _UNITS: Final = {"seconds": "s", "bytes": "bytes", "rows": "rows"}
 """The unit of a value whose name ends so."""
 _BOUNDS: Final = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
+PASSED_ON: Final = ("serve", "train")
+"""The commands of `pushforward` whose options are those of another command."""
 _HELP_ENVIRONMENT: Final = {"COLUMNS": "110", "NO_COLOR": "1", "TERM": "dumb"}
 
 
@@ -124,7 +127,7 @@ def routes() -> str:
     for path, methods in _openapi()["paths"].items():
         if "{version}/" not in path:  # the same operations, of a fixed version
             described = next(iter(methods.values()))
-            key = "summary" if described["tags"] == ["operations"] else "description"
+            key = "summary" if described["tags"] in (["operations"], ["diffusers"]) else "description"
             purpose = described[key].partition("\n")[0].rstrip(".")
             rows.append((", ".join(sorted(map(str.upper, methods))), f"`{path}`", purpose))
     return _table(("method", "path", "purpose"), rows)
@@ -145,9 +148,11 @@ def operation(name: str) -> str:
 
 
 def commands(name: str) -> str:
-    """The help of a command and, of `pushforward-train`, that of each of its own commands."""
+    """The help of a command, and that of each of its own commands."""
+    if name == "pushforward":
+        return "\n\n".join(_typer_help(root, name, PASSED_ON))
     if name == "pushforward-train":
-        return "\n\n".join(_train_help())
+        return "\n\n".join(_typer_help(training, name))
     load = f"points(group='console_scripts', name={name!r})[{name!r}].load()"
     code = (
         f"from importlib.metadata import entry_points as points; import sys; sys.argv[0] = {name!r}; {load}()"
@@ -175,14 +180,16 @@ TABLES: Final[Mapping[str, Callable[..., str]]] = {
 }
 
 
-def _train_help() -> Iterator[str]:
-    group = typer.main.get_command(app)
-    assert isinstance(group, typer.core.TyperGroup)
-    for command in ([], *([name] for name in group.commands)):
-        call = ["pushforward-train", *command]
-        shown = CliRunner().invoke(app, [*command, "--help"], prog_name=call[0], env=_HELP_ENVIRONMENT).output
+def _typer_help(app: typer.Typer, program: str, left_out: Sequence[str] = ()) -> Iterator[str]:
+    """The help of a typer app and, in order, of each of its commands and of theirs."""
+    waiting: list[tuple[list[str], Any]] = [([], typer.main.get_command(app))]
+    while waiting:
+        path, command = waiting.pop(0)
+        shown = CliRunner().invoke(app, [*path, "--help"], prog_name=program, env=_HELP_ENVIRONMENT).output
         lines = "\n".join(line.rstrip() for line in shown.strip().splitlines())
-        yield f"### `{' '.join(call)}`\n\n```text\n{lines}\n```"
+        yield f"### `{' '.join([program, *path])}`\n\n```text\n{lines}\n```"
+        inner = getattr(command, "commands", {})
+        waiting[:0] = [([*path, name], inner[name]) for name in inner if name not in left_out]
 
 
 @cache

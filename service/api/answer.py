@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Final
 
 import orjson
@@ -12,14 +13,22 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from service.api.problems import Headers
+from service.media.tables.writing import Column, csv_text
 from service.numerics.noise import Floats
 
 JSON: Final = "application/json"
 NPY: Final = "application/x-npy"
 PNG: Final = "image/png"
 JPEG: Final = "image/jpeg"
+CSV: Final = "text/csv"
+PARQUET: Final = "application/vnd.apache.parquet"
 JSON_PIECE_VALUES: Final = 2**16
 """Values of a JSON piece, which takes a millisecond or two to write."""
+
+_NAMED_PIECE_VALUES: Final = 2**13
+"""Values of a piece of records or CSV, which are written one by one."""
+JSON_BYTES_PER_VALUE: Final = 20
+"""About as many bytes as a float32 has in JSON."""
 
 
 class Document(BaseModel, use_attribute_docstrings=True):
@@ -41,12 +50,53 @@ class Answer:
     p_values: Sequence[float] = ()
 
 
-async def json_in_pieces(fields: Mapping[str, Any], arrays: Mapping[str, Floats | None]) -> bytes:
-    """Return JSON of the fields and, after them, of non-empty arrays; other tasks run between the pieces."""
+async def json_in_pieces(
+    fields: Mapping[str, Any],
+    arrays: Mapping[str, Floats | None],
+    records: Mapping[str, Mapping[str, NDArray[Any]]] = MappingProxyType({}),
+) -> bytes:
+    """Return JSON of the fields and, after them, of `records` and of arrays, which are not empty.
+
+    `records` are tables, each of columns (B,) by name, written as one object a row. Other tasks run between
+    the pieces.
+    """
     pieces = [to_json(fields)[:-1]]
+    for name, table in records.items():
+        pieces += (b"," + to_json(name) + b":", *await records_in_pieces(table))
     for name, array in arrays.items():
         pieces += (b"," + to_json(name) + b":", *await array_in_pieces(array))
     return b"".join((*pieces, b"}"))
+
+
+async def records_in_pieces(table: Mapping[str, NDArray[Any]]) -> list[bytes]:
+    """Return the JSON of columns (B,) by name as a list of objects, in pieces between which others run."""
+    pieces = [b"["]
+    for first, piece in _pieces_of(table):
+        if first:
+            pieces.append(b",")
+            await asyncio.sleep(0)
+        rows = zip(*piece.values(), strict=True)
+        pieces.append(to_json([dict(zip(table, row, strict=True)) for row in rows])[1:-1])
+    pieces.append(b"]")
+    return pieces
+
+
+async def csv_in_pieces(table: Mapping[str, Column]) -> bytes:
+    """Return columns (B,) by name as CSV; other tasks run while it is written."""
+    pieces = []
+    for first, piece in _pieces_of(table):
+        if first:
+            await asyncio.sleep(0)
+        pieces.append(csv_text(piece, with_names=not first).encode())
+    return b"".join(pieces)
+
+
+def _pieces_of(table: Mapping[str, Column]) -> Iterator[tuple[int, Mapping[str, Column]]]:
+    """Yield the columns of a non-empty table in pieces of some thousand values, with their first rows."""
+    count = len(next(iter(table.values())))
+    rows = max(1, _NAMED_PIECE_VALUES // len(table))
+    for first in range(0, count, rows):
+        yield first, {name: column[first : first + rows] for name, column in table.items()}
 
 
 async def array_in_pieces(array: NDArray[Any] | None) -> list[bytes]:
@@ -64,6 +114,6 @@ async def array_in_pieces(array: NDArray[Any] | None) -> list[bytes]:
     return pieces
 
 
-def to_json(document: Mapping[str, Any] | NDArray[Any] | str) -> bytes:
+def to_json(document: Mapping[str, Any] | Sequence[Any] | NDArray[Any] | str) -> bytes:
     """Return JSON of a document, of an array of numbers, or of a string; documents may hold arrays."""
     return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)

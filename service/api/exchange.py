@@ -14,6 +14,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from service.api import problems
 from service.api.answer import Answer
+from service.api.body import ByteBudget, decompressed
 from service.api.deadline import CancelScope, ClientGone, ScopeSweeper
 from service.api.problems import Headers
 from service.errors import BodyTooLarge, Unfit
@@ -28,7 +29,19 @@ WHOLE: Final = "pushforward.whole"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 PART_BYTES: Final = 2**18
 """Size of the parts in which answers are sent; a client that reads none within `idle_seconds` is dropped."""
+_STREAM_BYTES: Final = 2**24
+"""Most bytes that a streamed answer counts for; about as many are in memory at once."""
+_VERSION_HEADERS: Final = (b"x-pushforward-model", b"x-pushforward-version")
 _NO_SNIFFING: Final = (b"x-content-type-options", b"nosniff")
+_PAGE_HEADERS: Final = (
+    (
+        b"content-security-policy",
+        b"default-src 'self'; img-src 'self' data: blob:; script-src 'self' 'unsafe-inline'; "
+        b"style-src 'self' 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'",
+    ),
+    (b"referrer-policy", b"no-referrer"),
+)
+"""Headers of pages; that of the documentation has a script and styles of its own."""
 log = logging.getLogger(__name__)
 
 
@@ -42,8 +55,9 @@ class Exchange:
     """One HTTP request and its answer: headers, request id, status, and the labels of its metrics."""
 
     __slots__ = (
-        "_added", "_always", "_body_is_read", "_headers", "_metrics", "_send", "_sweeper",
-        "problem", "receive", "request_id", "route", "scope", "status", "trace",
+        "_added", "_always", "_body_is_read", "_budget", "_expected_bytes", "_headers", "_held_bytes",
+        "_metrics", "_send", "_sweeper", "is_head", "is_last",
+        "key", "length", "problem", "receive", "request_id", "route", "rows", "scope", "status", "trace",
     )  # fmt: skip
 
     def __init__(
@@ -54,16 +68,27 @@ class Exchange:
         metrics: Metrics,
         sweeper: ScopeSweeper,
         fresh_id: Callable[[], str],
+        budget: ByteBudget,
     ) -> None:
+        self.is_head = scope["method"] == "HEAD"
+        if self.is_head:  # answered as GET; the server leaves the body out
+            scope = {**scope, "method": "GET"}
         self.scope = scope
         self.receive = receive
         self.route = ""
+        self.is_last = False
+        """True to close the connection after the answer."""
+        self.key = ""
+        """The name of the request's key."""
+        self.rows = self.length = 0
         self.status = 0
         self.trace: Trace | None = scope.get(TRACE)
         self.problem = problems.problem
         self._send = send
         self._metrics = metrics
         self._sweeper = sweeper
+        self._budget = budget
+        self._held_bytes = self._expected_bytes = 0
         self._headers: dict[bytes, bytes] = dict(scope["headers"])
         given = self.header(b"x-request-id")
         self.request_id = given if given and _REQUEST_ID.fullmatch(given) else fresh_id()
@@ -118,16 +143,38 @@ class Exchange:
         """Send an ASGI message, with the headers that every answer has."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            message["headers"] = [*message.get("headers", ()), *self._always, *self._added]
-            if not self._body_is_read:
-                message["headers"].append((b"connection", b"close"))  # the rest of the body is not awaited
+            own = message.get("headers", ())
+            message["headers"] = [*own, *self._always, *self._added]
+            if any(name == b"content-type" and value.startswith(b"text/html") for name, value in own):
+                given = {name for name, _ in own}  # a page may have a stricter policy of its own
+                message["headers"] += [header for header in _PAGE_HEADERS if header[0] not in given]
+            if self.is_last or not self._body_is_read:  # the rest of the body is not awaited
+                message["headers"].append((b"connection", b"close"))
         await self._send(message)
 
+    def hold(self, size: int) -> None:
+        """Take bytes from the budget until `release`. Raises Busy if it is spent."""
+        self._budget.take(size, self._held_bytes)
+        self._held_bytes += size
+
+    def expect(self, size: int) -> None:
+        """Hold the bytes of an answer before it is made, if they are many. Raises Busy as `hold`."""
+        if size > PART_BYTES:
+            self.hold(size)
+            self._expected_bytes = size
+
+    def release(self) -> None:
+        """Give back the bytes that the request held."""
+        self._budget.used -= self._held_bytes
+        self._held_bytes = 0
+
     async def body(self, limit: int) -> bytes:
-        """Return the whole request body.
+        """Return the whole request body, as it was before its content encoding.
 
         Raises:
             BodyTooLarge: the body or its content-length is over `limit` bytes.
+            Busy: requests and answers in flight hold too many bytes.
+            UnsupportedMedia, Malformed: it has another content encoding than gzip or deflate, or is damaged.
             ClientGone: the client disconnected before the body was complete.
         """
         length = self._headers.get(b"content-length", b"")
@@ -137,12 +184,19 @@ class Exchange:
             message = await self.receive()
             if message["type"] == "http.disconnect":
                 raise ClientGone
-            body += message.get("body", b"")
+            piece = message.get("body", b"")
+            self.hold(len(piece))
+            body += piece
             more, too_large = message.get("more_body", False), len(body) > limit
         if too_large:
             raise BodyTooLarge(f"such a body has at most {limit} bytes here")
         self._body_is_read = True
-        return bytes(body)
+        encoding = self.header(b"content-encoding").lower()
+        if not encoding:
+            return bytes(body)
+        whole = await decompressed(bytes(body), encoding, limit)
+        self.hold(len(whole))
+        return whole
 
     async def answer(self, answer: Answer) -> None:
         """Send an answer: a small one at once, others in parts, to notice clients that stop reading."""
@@ -152,11 +206,17 @@ class Exchange:
             (b"content-length", b"%d" % answer.length),
         ]
         body = answer.body
+        self.rows, self.length = answer.rows, answer.length
         if isinstance(body, bytes) and self._write_whole(headers, body):
             return
+        held = answer.length if isinstance(body, bytes) else min(answer.length, _STREAM_BYTES)
+        self.hold(max(0, held - self._expected_bytes))
         await self.send({"type": "http.response.start", "status": 200, "headers": headers})
         if isinstance(body, bytes):
             await self._send_parts(body, last=True)
+            return
+        if self.is_head:
+            await self._send({"type": "http.response.body", "body": b""})
             return
         with self.cancel_scope(None):
             async for piece in body:
@@ -166,7 +226,7 @@ class Exchange:
     def _write_whole(self, headers: Headers, body: bytes) -> bool:
         """Write a small answer without ASGI messages, if the server can. Return True if it is written."""
         write: WriteWhole | None = self.scope.get(WHOLE)
-        if write is None or len(body) > PART_BYTES or not self._body_is_read:
+        if write is None or len(body) > PART_BYTES or self.is_last or not self._body_is_read:
             return False
         if not write(self.scope, [*headers, *self._always, *self._added], body):
             return False
@@ -208,11 +268,17 @@ class Exchange:
     @property
     def method(self) -> str:
         """The HTTP method as the metrics count it: `other` unless it is known."""
-        return self.scope["method"] if self.scope["method"] in ("GET", "HEAD", "POST") else "other"
+        method: str = "HEAD" if self.is_head else self.scope["method"]
+        return method if method in ("GET", "HEAD", "POST") else "other"
 
-    def log(self) -> None:
-        """Log the answer; call it after `count`."""
+    def log(self, seconds: float) -> None:
+        """Log the answer, which took so many seconds; call it after `count`."""
+        version = {name: value.decode() for name, value in self._always if name in _VERSION_HEADERS}
+        model, number = (version.get(name, "-") for name in _VERSION_HEADERS)
         context = {
             "request_id": self.request_id, "method": self.method, "route": self.route, "status": self.status,
+            "model": model, "version": number, "rows": self.rows, "bytes": self.length,
+            "milliseconds": round(seconds * 1e3, 3), "key": self.key or "-",
         }  # fmt: skip
-        log.debug("request %s: %s %s %d", *context.values(), extra=context)
+        text = " ".join(f"{name}={value}" for name, value in context.items())
+        log.info("answered %s", text, extra=context)

@@ -8,23 +8,39 @@ import re
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal, NamedTuple, TypeAlias, get_args
 
-from service.errors import InvalidKeys, KeyMissing, KeyUnknown
+from service.errors import InvalidKeys, KeyMissing, KeyUnknown, ScopeMissing
 
+Scope: TypeAlias = Literal["infer", "control"]
+"""The rights of a key: `infer` allows everything but loading and unloading models, which is `control`."""
 _CHECK_SECONDS: Final = 5.0
 """Interval between checks of the file: a removed key is valid for at most this long."""
 _KEY: Final = re.compile(r"[\x21-\x7e]{16,256}")
+_DIGEST: Final = re.compile(r"sha256:([0-9a-f]{64})")
+_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,40}")
 _BEARER: Final = "bearer "
 
 log = logging.getLogger(__name__)
 
 
+class Key(NamedTuple):
+    """A key as the file describes it, without the key itself."""
+
+    name: str
+    """The name that logs and metrics have; `unnamed` if the file gives none."""
+    scopes: frozenset[Scope]
+
+
 class Keys:
-    """The keys in a file, one per line; empty lines and lines that begin with # are ignored.
+    """The keys in a file, one per line: KEY, or KEY NAME, or KEY NAME SCOPE,SCOPE.
+
+    In place of a key its digest may stand, as sha256:HEX. A key without scopes has all. Empty lines and lines
+    that begin with # are ignored.
 
     The file is read again once it has changed, so keys can be replaced while the service runs. If it cannot
-    be read then, the earlier keys stay valid.
+    be read then, the earlier keys stay valid. A last line without its end may still be written: the file is
+    then read once two checks have found the same.
 
     Args:
         path: Path of the file.
@@ -38,15 +54,18 @@ class Keys:
         self._path = path
         self._clock = clock
         self._seen = _fingerprint(path)
-        self._digests = _read(path)
+        self._keys = _read(path)
+        self._unended = self._seen
+        """The state of the file that is read although its last line has no end."""
         self._checked_at = clock()
 
-    def check(self, authorization: str, api_key: str) -> None:
-        """Check that one of these two headers of a request holds a valid key.
+    def check(self, authorization: str, api_key: str, scope: Scope = "infer") -> Key:
+        """Return the key that one of these two headers of a request holds, if it allows the scope.
 
         Raises:
             KeyMissing: neither holds a key.
             KeyUnknown: the key is not in the file.
+            ScopeMissing: the key does not allow that scope.
         """
         scheme, key = authorization[: len(_BEARER)], authorization[len(_BEARER) :]
         given = key.strip() if scheme.lower() == _BEARER else api_key
@@ -57,8 +76,12 @@ class Keys:
             )
         self._reload_if_changed()
         # the time of comparing digests says nothing about the keys
-        if _digest(given) not in self._digests:
+        known = self._keys.get(_digest(given))
+        if known is None:
             raise KeyUnknown("the key is not, or no longer, one of those that are taken")
+        if scope not in known.scopes:
+            raise ScopeMissing(f"the key has not the scope {scope}, which this needs")
+        return known
 
     def _reload_if_changed(self) -> None:
         now = self._clock()
@@ -69,12 +92,15 @@ class Keys:
             state = _fingerprint(self._path)
             if state == self._seen:
                 return
+            if state != self._unended and not _ends_with_a_line(self._path):
+                self._unended = state
+                return
             self._seen = state
-            self._digests = _read(self._path)
+            self._keys = _read(self._path)
         except InvalidKeys as error:
             log.error("%s; the keys read before stay", error.detail)  # noqa: TRY400
         else:
-            log.info("%d keys were read anew", len(self._digests))
+            log.info("%d keys were read anew", len(self._keys))
 
 
 def _digest(key: str) -> bytes:
@@ -90,17 +116,39 @@ def _fingerprint(path: Path) -> tuple[int, int, int] | None:
     return status.st_ino, status.st_mtime_ns, status.st_size
 
 
-def _read(path: Path) -> frozenset[bytes]:
+def _ends_with_a_line(path: Path) -> bool:
+    """Return False for a file that ends amid a line; True if it cannot be read, which `_read` reports."""
+    try:
+        return path.read_bytes()[-1:] in (b"\n", b"")
+    except OSError:
+        return True
+
+
+def _read(path: Path) -> dict[bytes, Key]:
     try:
         lines = [line.strip() for line in path.read_text(encoding="ascii").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidKeys(f"the file of keys {path.name} cannot be read ({type(error).__name__})") from error
-    keys = [(number, line) for number, line in enumerate(lines, start=1) if line and line[0] != "#"]
-    for number, key in keys:
-        if not _KEY.fullmatch(key):
-            raise InvalidKeys(
-                f"line {number} of {path.name} is no key: 16 to 256 visible ASCII characters, without spaces"
-            )
+    keys: dict[bytes, Key] = {}
+    for number, line in enumerate(lines, start=1):
+        if line and line[0] != "#":
+            keys.update([_parsed(number, line.split(), path.name)])
     if not keys:
         raise InvalidKeys(f"{path.name} holds no key; leave the setting out to answer everybody")
-    return frozenset(_digest(key) for _, key in keys)
+    return keys
+
+
+def _parsed(number: int, words: list[str], file: str) -> tuple[bytes, Key]:
+    """Return the digest of a line's key, and the key."""
+    key, name, scopes = (*words, *["unnamed", ",".join(get_args(Scope))][len(words) - 1 :])[:3]
+    if not _KEY.fullmatch(key):
+        raise InvalidKeys(
+            f"line {number} of {file} is no key: 16 to 256 visible ASCII characters, without spaces"
+        )
+    if len(words) > 3 or not _NAME.fullmatch(name):
+        raise InvalidKeys(f"line {number} of {file} has no name after its key, and scopes after that")
+    if not set(scopes.split(",")) <= set(get_args(Scope)):
+        raise InvalidKeys(f"line {number} of {file} has other scopes than {', '.join(get_args(Scope))}")
+    hashed = _DIGEST.fullmatch(key)
+    digest = bytes.fromhex(hashed[1]) if hashed else _digest(key)
+    return digest, Key(name, frozenset(scopes.split(",")))  # type: ignore[arg-type]  # checked above

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import Callable
+from typing import Final
 
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
@@ -10,12 +13,16 @@ from pydantic import BaseModel
 from service.lifecycle.registry import Registry
 from service.observe.metrics import Metrics
 
+_FAILING: Final = "computations keep failing, or one never ends; restart the process"
+_PAUSE_PER_SECOND: Final = 3.0
+"""Seconds without an exposition of metrics after each second that one took."""
+
 
 class Health(BaseModel, use_attribute_docstrings=True):
     """The answer of a probe."""
 
     status: str
-    """`ok` or `failing` (`/healthz`); `ready`, `loading`, `failed`, `empty` or `draining` (`/readyz`)."""
+    """`ok` or `failing` (`/healthz`); also `ready`, `loading`, `failed`, `empty`, `unloaded`, `draining`."""
     detail: str = ""
     """The reason, if the status is neither `ok` nor `ready`; else empty."""
 
@@ -26,6 +33,8 @@ class Lifecycle:
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
         self.draining = False
+        self.when_closed: Callable[[], None] = lambda: None
+        """Called once no new connections are to be taken."""
 
     def drain(self) -> None:
         """Mark the process as not ready; it keeps serving."""
@@ -34,41 +43,56 @@ class Lifecycle:
 
 
 def probes_router(registry: Registry, metrics: Metrics, lifecycle: Lifecycle) -> APIRouter:
-    """Return the routes `/healthz`, `/readyz` and `/metrics`."""
+    """Return the routes `/healthz`, `/readyz`, `/readyz/{model}` and `/metrics`."""
     router = APIRouter(tags=["probes"])
 
-    @router.head("/healthz", include_in_schema=False)
     @router.get("/healthz", operation_id="healthz", responses={503: {"model": Health}})
     async def healthz(response: Response) -> Health:
-        """Answer 200, or 503 if a batcher keeps dying: then the process should be restarted."""
+        """Answer 200; or 503 if computations keep failing or one never ends: restart the process."""
         if registry.healthy:
             return Health(status="ok")
         response.status_code = 503
-        return Health(status="failing", detail="a batcher keeps dying; restart the process")
+        return Health(status="failing", detail=_FAILING)
 
-    @router.head("/readyz", include_in_schema=False)
     @router.get("/readyz", operation_id="readyz", responses={503: {"model": Health}})
     async def readyz(response: Response) -> Health:
-        """Answer 200 once every version is loaded, warmed up and tested; 503 before, and while stopping."""
-        if registry.ready and not lifecycle.draining:
+        """Answer 200 once every model of the start can answer; 503 before, and while stopping."""
+        details = {
+            "loading": "models are being loaded",
+            "failed": f"no version could be loaded of {', '.join(registry.lacking)}; /v1/models says why",
+            "failing": _FAILING,
+            "empty": "there is no published version in the models folder",
+        }
+        return _readiness(response, registry.state, details.get(registry.state, ""))
+
+    @router.get("/readyz/{model}", operation_id="readyz_model", responses={503: {"model": Health}})
+    async def readyz_model(model: str, response: Response) -> Health:
+        """Answer 200 while a version of that model can answer; else 503."""
+        entry = registry.entry(model)
+        state = "ready" if entry.loaded is not None else entry.state
+        return _readiness(response, state, entry.reason)
+
+    def _readiness(response: Response, state: str, detail: str) -> Health:
+        if state == "ready" and not lifecycle.draining:
             return Health(status="ready")
         response.status_code = 503
         response.headers["retry-after"] = "1"
-        if lifecycle.draining:
-            return Health(status="draining")
-        details = {
-            "loading": "models are being loaded",
-            "failed": "no version could be loaded; /v1/models says why",
-            "empty": "there is no published version in the models folder",
-        }
-        return Health(status=registry.state, detail=details[registry.state])
+        return Health(status="draining") if lifecycle.draining else Health(status=state, detail=detail)
+
+    turn = asyncio.Lock()
+    idle_until = 0.0
 
     @router.get("/metrics", operation_id="metrics", response_class=Response)
     async def exposition(request: Request) -> Response:
         """Return the metrics in a Prometheus text format."""
-        metrics.flush()
+        nonlocal idle_until
         accept = request.headers.get("accept", "")
-        text, content_type = await asyncio.to_thread(metrics.exposition, accept)
+        async with turn:  # one at a time, and with pauses: it keeps the interpreter busy
+            await asyncio.sleep(idle_until - time.monotonic())
+            metrics.flush()
+            began = time.monotonic()
+            text, content_type = await asyncio.to_thread(metrics.exposition, accept)
+            idle_until = time.monotonic() + _PAUSE_PER_SECOND * (time.monotonic() - began)
         return Response(text, headers={"content-type": content_type})
 
     return router

@@ -20,6 +20,7 @@ STATUS: dict[type[ServiceError], int] = {
     errors.Malformed: 400,
     errors.KeyMissing: 401,
     errors.KeyUnknown: 403,
+    errors.ScopeMissing: 403,
     errors.NotEnabled: 403,
     errors.NotFound: 404,
     errors.MethodNotAllowed: 405,
@@ -42,6 +43,7 @@ REJECTION_REASONS: dict[type[ServiceError], str] = {
     errors.DeadlineExceeded: "deadline",
     errors.BodyTooLarge: "body",
     errors.Draining: "draining",
+    errors.Busy: "busy",
 }
 _MOST_FLAWS = 16
 _ROWS = (("inputs",), ("latents",))
@@ -96,6 +98,9 @@ def client_error(error: Exception, request_id: str) -> ServiceError:
     """Return the error that the client gets; anything but a ServiceError is logged and replaced."""
     if isinstance(error, ServiceError):
         return error
+    if isinstance(error, MemoryError):
+        log.error("request %s failed for want of memory", request_id, extra={"request_id": request_id})
+        return errors.OutOfMemory("there is no memory for this request now; try again")
     log.error("request %s failed", request_id, exc_info=error, extra={"request_id": request_id})
     return ServiceError("the service failed on this request; its log holds the cause")
 
@@ -103,7 +108,8 @@ def client_error(error: Exception, request_id: str) -> ServiceError:
 def _headers(error: ServiceError, content_type: bytes) -> Headers:
     headers = [(b"content-type", content_type), (b"cache-control", b"no-store")]
     if isinstance(error, errors.MethodNotAllowed):
-        headers.append((b"allow", ", ".join(error.allowed).encode()))
+        head = ("HEAD",) if "GET" in error.allowed else ()
+        headers.append((b"allow", ", ".join((*error.allowed, *head)).encode()))
     if isinstance(error, errors.KeyMissing):
         headers.append((b"www-authenticate", b"Bearer"))
     if isinstance(error, errors.Overloaded | errors.Unavailable):
@@ -160,5 +166,7 @@ def _flaw(found: ErrorDetails, model: type[BaseModel]) -> Flaw:
         if not place:
             names = (field.alias or name for name, field in model.model_fields.items())
             message += f"; there are: {', '.join(names)}"
+    elif found["type"] == "none_required":
+        message = "give rows in one form: as inputs, or as records"
     is_row = place[:1] in _ROWS and len(place) > 1 and isinstance(place[1], int)
     return Flaw("".join(f"/{part}" for part in place), message, int(place[1]) if is_row else None)

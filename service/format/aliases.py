@@ -18,7 +18,7 @@ from typing import Annotated, Final
 from pydantic import Field, TypeAdapter, ValidationError
 
 from service.errors import InvalidAliases
-from service.format.versions import MANIFEST, flush_to_disk
+from service.format.versions import MANIFEST, flush_to_disk, read_plain_file
 
 CHAMPION: Final = "champion"
 """The alias of the version that answers requests which name none; without it, the newest version does."""
@@ -37,8 +37,7 @@ def read_aliases(model: Path) -> dict[str, int]:
     """
     path = model / ALIASES_FILE
     try:
-        with path.open("rb") as file:
-            return _ALIASES.validate_json(file.read(_MOST_BYTES))
+        return _ALIASES.validate_json(read_plain_file(path, _MOST_BYTES))
     except FileNotFoundError:
         return {}
     except OSError as error:

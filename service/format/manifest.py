@@ -8,13 +8,14 @@ Shapes use two free axes: "rows" (B) and "draws" (K).
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Final, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 GraphName = Literal[
-    "encode", "decode", "draw", "score", "statistics", "map", "discriminate", "generate_scored"
+    "encode", "decode", "draw", "score", "statistics", "map", "columns", "discriminate", "generate_scored"
 ]
 OPERATIONS_BY_GRAPHS: tuple[tuple[str, frozenset[GraphName]], ...] = (
     ("sample", frozenset({"decode"})),
@@ -27,6 +28,8 @@ OPERATIONS_BY_GRAPHS: tuple[tuple[str, frozenset[GraphName]], ...] = (
     ("discriminate", frozenset({"discriminate"})),
 )
 """The graphs that each operation of the API needs, one line per way."""
+CONDITIONAL: tuple[GraphName, ...] = ("decode", "discriminate")
+"""The graphs that may take `labels` (B, C), the class of each row of C, one-hot."""
 Bound = Literal["elbo", "importance_bound"]
 """Statistics of a VAE: bounds on log p(x), in nats, from the draws of the graph `score`."""
 Distance = Literal["residual", "feature_distance", "f_anogan"]
@@ -35,7 +38,7 @@ Distance = Literal["residual", "feature_distance", "f_anogan"]
 The mean squares of x - G(E(x)) and of f(x) - f(G(E(x))), where f is the discriminator's last hidden layer,
 and their weighted sum. Source: Schlegl et al. 2019, "f-AnoGAN", Medical Image Analysis 54, equation 5.
 """
-NoiseFree = Literal["corrected", "path"]
+NoiseFree = Literal["corrected", "path", "kernel_density"]
 """Statistics of a VAE: noise-free columns of the graph `statistics`, higher = more anomalous.
 
 `corrected`, in nats: the log-likelihood of a perfect reconstruction less that at the posterior mean, plus the
@@ -43,7 +46,9 @@ KL, so that an item is not called likely for being easy to describe. Source: Cha
 outlier detection by de-biasing VAE likelihoods", CVPR, section 3. `path`, in standard deviations: the
 Mahalanobis distance from held-out items of features along the path through both networks. Source: Huang et
 al. 2024, "Rethinking test-time likelihood: the likelihood path principle and its application to OOD
-detection", arXiv:2401.04933, section 4.
+detection", arXiv:2401.04933, section 4. `kernel_density`, in nats: minus the log density of a table's row
+under the mean of kernels around stored training rows. Source: Parzen 1962, "On estimation of a probability
+density function and mode", Annals of Mathematical Statistics 33(3).
 """
 Statistic = Bound | NoiseFree | Distance
 Unit = Literal["nats", "standard deviations", "mean square"]
@@ -52,6 +57,7 @@ UNITS: dict[Statistic, Unit] = {
     "importance_bound": "nats",
     "corrected": "nats",
     "path": "standard deviations",
+    "kernel_density": "nats",
     "residual": "mean square",
     "feature_distance": "mean square",
     "f_anogan": "mean square",
@@ -73,16 +79,26 @@ VERSION: Final = r"[1-9][0-9]{0,8}"
 ModelName = Annotated[str, Field(pattern=f"^{MODEL_NAME}$")]
 
 
+OTHER: Final = "other"
+"""The category of all that a column has not seen, if the model has such a one."""
+
+
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 class Column(_Frozen):
     """A column of a table: a number, or a category in one-hot encoding."""
 
     name: Annotated[str, Field(min_length=1, max_length=200)]
+    """The name in the header of the training table."""
     categories: tuple[str, ...] = ()
     """Empty for a number; else the column has one feature per category: one is 1, the others are 0."""
+    unseen: Literal["refuse", "other", "missing"] = "refuse"
+    """The fate of any other category: its row is refused, or it becomes `other`, one of the categories, or
+    `missing`."""
+    codes: tuple[float | str, ...] = ()
+    """Values that stand for missing ones, such as 999999999 or `?`."""
 
     @property
     def features(self) -> int:
@@ -93,6 +109,10 @@ class Column(_Frozen):
     def _names_each_category_once(self) -> Self:
         if len(set(self.categories)) < len(self.categories):
             raise ValueError(f"column {self.name} names a category twice")
+        if self.unseen != "refuse" and not self.categories:
+            raise ValueError(f"column {self.name} holds numbers, for which `unseen` means nothing")
+        if self.unseen == "other" and OTHER not in self.categories:
+            raise ValueError(f"column {self.name} has no category `{OTHER}` for those that are unseen")
         return self
 
 
@@ -108,22 +128,29 @@ class FileSpec(_Frozen):
     """A file of the version, pinned by its hash."""
 
     file: FileName
+    """The name of the file in the folder of the version."""
     sha256: Sha256
+    """The SHA-256 of its bytes, in hexadecimal digits."""
 
 
 class TensorSpec(_Frozen):
     """One input or output of a graph; free axes are named "rows" or "draws"."""
 
     name: str
+    """The name in the graph."""
     dtype: Literal["float32"] = "float32"
+    """The type of its numbers."""
     shape: tuple[int | Literal["rows", "draws"], ...]
+    """The size of each axis."""
 
 
 class GraphSpec(FileSpec):
     """An ONNX graph: inputs and outputs in order."""
 
     inputs: tuple[TensorSpec, ...]
+    """The inputs in order."""
     outputs: tuple[TensorSpec, ...]
+    """The outputs in order."""
 
 
 def is_picture(item_shape: Sequence[int]) -> bool:
@@ -138,13 +165,27 @@ class MixturePriorSpec(FileSpec):
     """
 
     kind: Literal["mixture"] = "mixture"
+    """The kind of prior."""
     components: Annotated[int, Field(ge=1, le=65_536)]
+    """The number M of Gaussians."""
+
+
+class LatentPicture(_Frozen):
+    """Latents that are pictures for the networks, and flat rows here: those of diffusers' `AutoencoderKL`."""
+
+    shape: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
+    """The shape (C, H, W) of a latent before it was flattened."""
+    scaling_factor: Annotated[float, Field(gt=0)] = 1.0
+    """The factor of latents in the diffusion model that uses them; those here are before it."""
+    shift_factor: float = 0.0
+    """The number that is subtracted from latents before that factor."""
 
 
 class CalibratedStatistic(_Frozen):
     """The calibration of a statistic: n items, and the draws if it is a bound."""
 
     n: Annotated[int, Field(ge=1)]
+    """The number of held-out items."""
     draws: Annotated[int, Field(ge=1)] | None = None
     """Draws per item; None for a statistic without noise."""
     seed: Annotated[int, Field(ge=0, lt=2**53)] | None = None
@@ -155,21 +196,30 @@ class CalibrationSpec(FileSpec):
     """An .npz file with one ascending float64 array of surprises per statistic."""
 
     statistics: dict[Statistic, CalibratedStatistic]
+    """The calibration of each statistic."""
+    columns: tuple[Annotated[int, Field(ge=0)], ...] = ()
+    """For each column of a table, the number of held-out values on which it is calibrated by itself; empty if
+    none is. The file's array `columns` has their surprises, ascending, one column after the other."""
 
 
 class ScoreDefaults(_Frozen):
     """Defaults of a score request; draws and seed are None unless the statistic is a bound."""
 
     statistic: Statistic
+    """The statistic behind `surprise`."""
     draws: Annotated[int, Field(ge=1)] | None = None
+    """Latent draws per item; None for a statistic without noise."""
     seed: Annotated[int, Field(ge=0, lt=2**53)] | None = None
+    """Seed of the draws; None for a statistic without noise."""
     alpha: Annotated[float, Field(gt=0, lt=1)]
+    """The share of ordinary items that may be flagged as anomalies."""
 
 
 class LogitsSpec(FileSpec):
     """An .npz file with `real` (n,) float32: calibrated logits of held-out real items, in random order."""
 
     n: Annotated[int, Field(ge=1)]
+    """The number of logits."""
     largest: float
     """The largest calibrated logit of many generated items: an estimate of the largest log p_data / p_G."""
 
@@ -178,6 +228,7 @@ class DiscriminatorSpec(_Frozen):
     """The training of the discriminator, which decides whether its logits are log density ratios."""
 
     objective: Objective
+    """The objective of the GAN."""
     packing: Annotated[int, Field(ge=1)] = 1
     """Number of items it judges together. Source: Lin et al. 2018, "PacGAN", arXiv:1712.04086."""
     logits: LogitsSpec | None = None
@@ -197,60 +248,111 @@ class Metric(_Frozen):
     """A figure measured at publishing: its value, Monte Carlo or sampling error, unit, and a note."""
 
     value: float
+    """The figure."""
     standard_error: float | None = None
+    """Its standard error, if one was measured."""
     interval: tuple[float, float] | None = None
     """The 95 % confidence interval, if one was measured."""
     unit: str
+    """Its unit."""
     note: str = ""
+    """Explains how it was measured, if that is not plain."""
 
 
 class Parity(_Frozen):
     """The largest |onnx - torch| / (1 + |torch|) measured over the batches, and the tolerance."""
 
     largest_error: float
+    """The largest error measured."""
     tolerance: float
+    """The largest error allowed."""
     batches: tuple[int, ...]
+    """The batch sizes in rows."""
+    largest_row_error: float = 0.0
+    """The largest difference between a row's results in two batches, over 1 + |value|; 0 if bit-equal."""
 
 
 class Provenance(_Frozen):
-    """The origin of the version; enough to train it again."""
+    """The origin of the version: the recipe to train it again, or that of a model that others trained."""
 
-    recipe: dict[str, object]
+    recipe: dict[str, object] = {}
+    """All options of the training; empty if the model was trained elsewhere."""
+    origin: dict[str, object] | None = None
+    """The networks of a model that was trained elsewhere, and the publisher's words about them."""
     commit: str
+    """The git commit of the training code."""
     seed: int
+    """The seed of the training."""
     libraries: dict[str, str]
+    """Versions of the libraries by name."""
+    repacked_from: int | None = None
+    """The version that this one equals in all but the place of its weights, if it was made of one."""
 
 
 class Manifest(_Frozen):
     """The self-description of one version."""
 
     format: Literal["pushforward-1"] = "pushforward-1"
+    """The name of this format."""
     name: ModelName
+    """The name of the model."""
     version: Annotated[int, Field(ge=1)]
+    """The number of the version."""
     family: Literal["vae", "gan"]
+    """The kind of model."""
     description: str
+    """A sentence about the model."""
     item_shape: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1, max_length=3)]
+    """The shape of an item: [channels, height, width] of a picture, [features] of a row."""
     support: Support
+    """The values of an item: `binary` 0 and 1; `eight_bit` [0, 1], rounded to the nearest of 256 levels;
+    `unit_interval` [0, 1]; `real` any number."""
     value_range: tuple[float, float] | None
     """The smallest and largest value of an item: (0, 1), or None for the support `real`."""
     columns: tuple[Column, ...] = ()
     """The columns of a table, in the order of the features; empty for other data."""
+    takes_missing: bool = False
+    """True if NaN in an item (null in JSON, an empty cell) is a missing value: it counts in no likelihood,
+    and `reconstruct` fills it in. Of a category all features are NaN. Else such items are refused."""
+    left_out: tuple[str, ...] = ()
+    """Columns of the training table that the model does not see; they may come with a row."""
     class_names: tuple[str, ...] = ()
+    """The classes of the training data; empty without labels. A version whose graphs take `labels` generates
+    items of the class that a request names."""
     latent_size: Annotated[int, Field(ge=1, le=4096)]
+    """The number D of latent dimensions."""
+    latent_picture: LatentPicture | None = None
+    """The form of latents that were pictures; None if they are rows of numbers."""
     prior: Literal["standard_normal"] | MixturePriorSpec
+    """The distribution of latents that samples are made from."""
     likelihood: str | None
+    """The distribution of an item given its latent; None for a GAN."""
     noise: Literal["philox4x64-boxmuller-1"]
+    """The rule by which a seed and an index become noise."""
     graphs: dict[GraphName, GraphSpec]
+    """The ONNX graphs."""
+    weights: FileSpec | None = None
+    """A file that holds large initializers of the graphs, each once, where the graphs say (external data of
+    ONNX); None if each graph holds its own."""
     statistics: tuple[NoiseFree | Distance, ...] = ()
     """The columns of the graph `statistics`, in order."""
     discriminator: DiscriminatorSpec | None = None
+    """The training of the discriminator; None for a VAE."""
     view: tuple[tuple[float, float], tuple[float, float]] | None = None
     """The ranges of both numbers that a picture of the density shows, for items of two numbers."""
     calibration: CalibrationSpec | None = None
+    """The calibration of p-values; None if scores have none."""
     defaults: ScoreDefaults | None = None
+    """Defaults of a score request; None if the version gives no scores."""
+    map_scale: Annotated[float, Field(gt=0)] | None = None
+    """The scale of heat maps: the surprise of a pixel, its channels added, that 1 in 100 pixels of held-out
+    pictures exceed. None without the graph `map`, for tables, and if no pictures were held out."""
     metrics: dict[str, Metric]
+    """Figures measured at publishing."""
     provenance: Provenance
+    """The origin of the version."""
     parity: dict[GraphName, Parity]
+    """The agreement of each graph with PyTorch."""
     self_test: FileSpec
     """An .npz file of example inputs and their outputs, as `GRAPH.inputs.NAME` and `GRAPH.outputs.NAME`."""
 
@@ -261,6 +363,8 @@ class Manifest(_Frozen):
             raise ValueError(f"columns have {features} features, item_shape is {list(self.item_shape)}")
         if len({column.name for column in self.columns}) < len(self.columns):
             raise ValueError("columns: two have the same name")
+        if self.takes_missing and not self.columns:
+            raise ValueError("takes_missing is for tables, which have columns")
         wanted = None if self.support == "real" else (0.0, 1.0)
         if self.value_range != wanted:
             raise ValueError(f"value_range of the support {self.support} is {wanted}")
@@ -269,6 +373,9 @@ class Manifest(_Frozen):
         logits = self.discriminator is not None and self.discriminator.logits is not None
         if logits != ("generate_scored" in self.graphs):
             raise ValueError("discriminator.logits belong to the graph `generate_scored`: both or neither")
+        latent = self.latent_picture
+        if latent is not None and math.prod(latent.shape) != self.latent_size:
+            raise ValueError(f"latent_picture is {list(latent.shape)}, latent_size is {self.latent_size}")
         if self.view and (self.item_shape != (2,) or not all(low < high for low, high in self.view)):
             raise ValueError("view is for items of two numbers: two ranges, from a smaller to a larger one")
         return self
@@ -283,6 +390,7 @@ class Manifest(_Frozen):
             **dict.fromkeys(("log_likelihood", "log_prior", "log_posterior"), terms),
             **dict.fromkeys(("kl", "logit"), ("rows",)),
             "eps": (*terms, self.latent_size),
+            "labels": ("rows", len(self.class_names)),
         }
         for graph in self.graphs.values():
             for tensor in (*graph.inputs, *graph.outputs):
@@ -303,9 +411,34 @@ class Manifest(_Frozen):
                     f"the graph `statistics` gives {shapes}, the manifest names "
                     f"{len(self.statistics)} columns"
                 )
+        if "columns" in self.graphs:
+            shapes = [tensor.shape for tensor in self.graphs["columns"].outputs]
+            if shapes != [("rows", len(self.columns))]:
+                raise ValueError(f"the graph `columns` gives {shapes} for {len(self.columns)} columns")
+        calibrated = () if self.calibration is None else self.calibration.columns
+        if len(calibrated) != (len(self.columns) if "columns" in self.graphs else 0):
+            raise ValueError("calibration.columns has a number for each column that the graph `columns` has")
         if self.defaults is not None and self.defaults.statistic not in self.offered_statistics:
             raise ValueError(f"its default statistic {self.defaults.statistic} is not given by its graphs")
         return self
+
+    @model_validator(mode="after")
+    def _labels_are_taken_by_all_graphs_or_none(self) -> Self:
+        takes = {
+            name for name, graph in self.graphs.items() if "labels" in [each.name for each in graph.inputs]
+        }
+        if takes and (takes != set(self.graphs) or not takes <= set(CONDITIONAL)):
+            raise ValueError(
+                f"the graphs {', '.join(sorted(takes))} take labels; of a conditional version all do, and "
+                f"they are of {', '.join(CONDITIONAL)}"
+            )
+        return self
+
+    @property
+    def conditional(self) -> bool:
+        """Return True if its graphs take the class of each row as well."""
+        decode = self.graphs.get("decode")
+        return decode is not None and any(tensor.name == "labels" for tensor in decode.inputs)
 
     @property
     def operations(self) -> tuple[str, ...]:
@@ -320,6 +453,15 @@ class Manifest(_Frozen):
         return bounds + self.statistics
 
     @property
+    def ignored_columns(self) -> frozenset[str]:
+        """Return the columns that may come and count nothing; older versions have them in their recipe."""
+        data = self.provenance.recipe.get("data")
+        if self.left_out or not isinstance(data, dict) or not self.columns:
+            return frozenset(self.left_out)
+        named = {*data.get("drop", ()), *filter(None, [data.get("label")])}
+        return frozenset(named.difference(column.name for column in self.columns))
+
+    @property
     def discrete(self) -> bool:
         """Return True if likelihoods are probabilities rather than densities, so that they have bits."""
         return self.support in DISCRETE
@@ -330,12 +472,35 @@ class Manifest(_Frozen):
         return self.prior == "standard_normal"
 
     @property
+    def bit_equal_rows(self) -> bool:
+        """Return True if a row's results on the CPU were equal bit for bit in every batch at publishing."""
+        return self.largest_row_error == 0
+
+    @property
+    def largest_row_error(self) -> float:
+        """Return the largest difference of a row's results in two batches, over 1 + |value|."""
+        return max((parity.largest_row_error for parity in self.parity.values()), default=0.0)
+
+    @property
+    def agreement(self) -> str:
+        """Return a sentence on the parity of the graphs, and on a row's results in every batch."""
+        error = max((parity.largest_error for parity in self.parity.values()), default=0.0)
+        rows = "are equal bit for bit in every batch"
+        if not self.bit_equal_rows:
+            rows = (
+                f"depend on its batch by up to {self.largest_row_error:.1e} (1 + |value|), so that entity "
+                "tags are weak"
+            )
+        return f"its graphs agree with their source within {error:.1e} (1 + |value|); a row's results {rows}"
+
+    @property
     def files(self) -> Iterator[FileSpec]:
         """Yield every file of the version except the manifest."""
         yield from self.graphs.values()
         yield self.self_test
         logits = self.discriminator and self.discriminator.logits
-        yield from (spec for spec in (self.calibration, logits, self.prior) if isinstance(spec, FileSpec))
+        others = (self.weights, self.calibration, logits, self.prior)
+        yield from (spec for spec in others if isinstance(spec, FileSpec))
 
     @property
     def sha256(self) -> str:

@@ -5,11 +5,13 @@ A version is the folder `models/NAME/VERSION/`. It is written once, by rename, a
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import re
 import secrets
+import stat
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -23,15 +25,30 @@ from service.errors import InvalidVersion
 from service.format.manifest import VERSION, GraphName, GraphSpec, Manifest
 
 MANIFEST: Final = "manifest.json"
+MAX_MANIFEST_BYTES: Final = 4 * 2**20
 SELF_TEST_TOLERANCE: Final = 1e-4
 """Largest error on the stored example, relative to `magnitude`, on a CPU, which may be of another kind."""
 _Arrays = tuple[NDArray[Any], ...]
+Weights = Mapping[str, bytes]
+"""The files by name that graphs may keep initializers in: one, or none if each graph holds its own."""
 
 
 def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_plain_file(path: Path, most_bytes: int) -> bytes:
+    """Return the first `most_bytes` of a plain file. Raises OSError, also for a pipe, which would not end."""
+    with open(path, "rb", opener=_without_waiting) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "not a plain file")
+        return file.read(most_bytes)
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def read_manifest(folder: Path, name: str = "", version: str = "") -> Manifest:
@@ -42,7 +59,7 @@ def read_manifest(folder: Path, name: str = "", version: str = "") -> Manifest:
     """
     path = folder / MANIFEST
     try:
-        manifest = Manifest.model_validate_json(path.read_bytes())
+        manifest = Manifest.model_validate_json(read_plain_file(path, MAX_MANIFEST_BYTES))
     except OSError as error:
         raise InvalidVersion(f"{path}: cannot be read ({error.strerror})") from error
     except ValidationError as error:
@@ -67,18 +84,40 @@ def verify_files(folder: Path, manifest: Manifest) -> None:
         if path.is_symlink() or not path.is_file():
             raise InvalidVersion(f"{path}: missing, or not a plain file; publish the version again")
         if sha256_of(path) != spec.sha256:
-            raise InvalidVersion(f"{path}: its SHA-256 is not the manifest's; publish the version again")
+            raise _altered(path)
+
+
+def _altered(path: Path) -> InvalidVersion:
+    return InvalidVersion(f"{path}: its SHA-256 is not the manifest's; publish the version again")
+
+
+def read_weights(folder: Path, manifest: Manifest) -> Weights:
+    """Read the version's file of weights, if it has one; its hash is that of the very bytes returned.
+
+    Raises:
+        InvalidVersion: it cannot be read, or is not as the manifest says.
+    """
+    if manifest.weights is None:
+        return {}
+    path = folder / manifest.weights.file
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InvalidVersion(f"{path}: cannot be read ({error.strerror})") from error
+    if hashlib.sha256(content).hexdigest() != manifest.weights.sha256:
+        raise _altered(path)
+    return {path.name: content}
 
 
 def magnitude(output: str, values: NDArray[Any]) -> NDArray[Any]:
     """Return the scale for relative errors of a graph's output (B, ...): 1 + |value|.
 
-    For the output `map` it is 1 + the sum of |value| over the item. A value of a map is a part of its item's
-    score and not more precise than that: where a likelihood is narrow, the last digit of a location is a
-    thousandth of a nat of one pixel.
+    For the outputs `map` and `columns` it is 1 + the sum of |value| over the item. A value is a part of its
+    item's score and not more precise than that: where a likelihood is narrow, the last digit of a location is
+    a thousandth of a nat of one pixel.
     """
     sizes: NDArray[Any] = np.abs(values)
-    if output == "map":
+    if output in ("map", "columns"):
         sizes = sizes.sum(axis=tuple(range(1, sizes.ndim)), keepdims=True)
     larger: NDArray[Any] = 1 + sizes
     return larger

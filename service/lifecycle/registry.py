@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,11 +21,13 @@ from service.errors import (
     InvalidVersion,
     LoadFailed,
     Loading,
+    NotLoadedNow,
     SourceUnavailable,
     UnknownModel,
     UnknownVersion,
 )
 from service.format.aliases import CHAMPION
+from service.format.manifest import Manifest
 from service.format.versions import read_manifest
 from service.lifecycle.admission import Admission
 from service.lifecycle.remote import Mirror
@@ -34,6 +38,9 @@ from service.runtime.model import LoadedModel
 from service.settings import Settings
 
 State = Literal["loading", "ready", "failed", "unloaded"]
+FIRST_RETRY_SECONDS = 10.0
+"""The delay until a version is tried again that failed for a reason that may pass; it doubles each time."""
+_LONGEST_RETRY_SECONDS = 600.0
 log = logging.getLogger(__name__)
 
 
@@ -52,6 +59,10 @@ class Entry:
     """The fingerprint of its files at the last poll; empty once it has gone."""
     stable: bool = True
     """True if the last two polls found the same files, so that no copy is in progress."""
+    retry_at: float = math.inf
+    """The monotonic time at which a failed version is tried again."""
+    retry_seconds: float = 0.0
+    """The last delay until then."""
 
 
 @dataclass(slots=True, eq=False)
@@ -94,6 +105,8 @@ class Registry:
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self._models: dict[str, ModelVersions] = {}
         self._routes: dict[tuple[str, str | None], LoadedModel] = {}
+        self._required: set[str] = set()
+        """Names of the models that were found at the start, or are pinned."""
         self._started = False
         self._settings = settings
         self._metrics = metrics
@@ -141,15 +154,37 @@ class Registry:
         """Return every version, by name, newest first."""
         return [entry for name in sorted(self._models) for entry in self._models[name].newest_first()]
 
+    def manifests(self) -> list[Manifest]:
+        """Return the manifests of the versions that answer for their models, by the models' names."""
+        answering = (self._models[name].answering for name in sorted(self._models))
+        return [
+            entry.loaded.manifest for entry in answering if entry is not None and entry.loaded is not None
+        ]
+
     def aliases(self, name: str) -> Mapping[str, int]:
         """Return the aliases of a model. Raises UnknownModel."""
         return self._model(name).aliases
 
     @property
-    def state(self) -> Literal["loading", "ready", "failed", "empty"]:
-        """Return `loading` until the start is over; then `ready` if any version is, else `failed`."""
-        if self._started and self._routes:
-            return "ready"
+    def lacking(self) -> list[str]:
+        """Return the models of the start none of whose versions can answer, though one should."""
+        found = {name: self._models.get(name) for name in self._required}
+        return sorted(
+            name
+            for name, model in found.items()
+            if (name in self._settings.pins if model is None else not (model.answering or model.unloaded))
+        )
+
+    @property
+    def state(self) -> Literal["loading", "ready", "failed", "failing", "empty"]:
+        """Return `loading` until the start is over; then `ready` unless a model of the start lacks a version.
+
+        It is `failing` while computations fail, see `healthy`.
+
+        A model that comes later, and has no version that can be loaded, does not stop the others.
+        """
+        if self._started and self._routes and not self.lacking:
+            return "ready" if self.healthy else "failing"
         entries = self.entries()
         if any(entry.state == "loading" or not entry.stable for entry in entries):
             return "loading"
@@ -162,7 +197,7 @@ class Registry:
 
     @property
     def healthy(self) -> bool:
-        """Return False once a batcher of any version keeps dying."""
+        """Return False once the batcher of any version keeps failing or dying, or a batch never ends."""
         return all(entry.loaded is None or entry.loaded.healthy for entry in self.entries())
 
     def discover(self) -> None:
@@ -177,22 +212,42 @@ class Registry:
         except (OSError, SourceUnavailable) as error:
             log.error("%s", error)  # noqa: TRY400
             found = scan(root) if root.is_dir() else {}
+        if not root.is_dir():
+            log.error("the models folder %s does not exist; if that is no slip, it is waited for", root)
         for name, model_folder in found.items():
             self._update(name, model_folder)
+        for name, versions in self._settings.pins.items():
+            self._required.add(name)
+            there = self._models[name].entries if name in self._models else {}
+            for version in sorted(versions - there.keys()):
+                log.error(
+                    "%s/%d is pinned and not in the models folder, which has of that model: %s",
+                    *(name, version, ", ".join(map(str, sorted(there))) or "no version"),
+                )
         if not self._models:
             log.error("no published version under %s; expected NAME/VERSION/manifest.json", root)
         for model in self._models.values():
             for version in self._to_serve(model):
                 model.entries[version].state = "loading"
-        self._admission.choose_provider(self._any_graph())
+                self._required.add(model.name)
+        self._admission.choose_provider(self._any_version())
 
     async def start(self) -> None:
         """Load the versions to serve, newest first; a version that fails is left out, with a reason."""
         async with self._lock:
+            unknown = [entry.folder for entry in self.entries() if entry.state == "loading"]
+            await self._admission.try_together(unknown)
             for model in list(self._models.values()):
                 await self._reconcile(model)
             self._started = True
-        log.info("ready" if self.ready else "not ready: no version could be loaded")
+        log.info("ready" if self.ready else "not ready: no version could be loaded of a model, or of any")
+
+    async def retry(self) -> bool:
+        """Load what failed for a moment, if it is time to. Return True if only such versions are left."""
+        async with self._lock:
+            for model in list(self._models.values()):
+                await self._reconcile(model)
+        return not self._routes and any(entry.retry_at < math.inf for entry in self.entries())
 
     async def watch(self, seconds: float) -> None:
         """Poll the folder every `seconds`, until cancelled."""
@@ -204,8 +259,10 @@ class Registry:
                 failing = False
             except Exception as error:  # whatever it is, the next poll may succeed
                 self._metrics.poll_failures.inc()
+                expected = isinstance(error, OSError | SourceUnavailable)
                 if not failing:
-                    log.exception("the models folder cannot be followed; all that is loaded serves on")
+                    what = "the models folder cannot be followed; all that is loaded serves on: %s"
+                    log.log(logging.ERROR, what, error, exc_info=None if expected else error)
                 failing = True
                 log.debug("the poll failed again: %s", error)
 
@@ -282,6 +339,7 @@ class Registry:
     def _scan(self) -> dict[str, ModelFolder]:
         if self._mirror is not None:
             self._mirror.refresh()
+            self._metrics.unfetched.set(len(self._mirror.unfetched))
         return scan(self._settings.folder)
 
     def _update(self, name: str, found: ModelFolder) -> None:
@@ -327,6 +385,9 @@ class Registry:
 
     async def _reconcile(self, model: ModelVersions) -> None:
         """Load the missing versions to serve of a model; only then unload those not to be served."""
+        for failed in model.entries.values():
+            if failed.state == "failed" and failed.retry_at <= time.monotonic():
+                failed.state = "unloaded"
         while (entry := self._next_to_load(model)) is not None:
             await self._admit(entry)
             self._update_routes(model)
@@ -349,9 +410,14 @@ class Registry:
         entry.state = "loading"
         labels = entry.name, str(entry.version)
         try:
-            loaded = await self._admission.admit(entry.folder, entry.seen, hot=self._started)
+            loaded = await self._admission.admit(entry.folder, entry.seen)
         except InvalidVersion as flaw:
-            entry.state, entry.reason = "failed", flaw.detail
+            entry.state, entry.reason, entry.retry_at = "failed", flaw.detail, math.inf
+            if isinstance(flaw, NotLoadedNow):
+                entry.retry_seconds = (
+                    min(2 * entry.retry_seconds, _LONGEST_RETRY_SECONDS) or FIRST_RETRY_SECONDS
+                )
+                entry.retry_at = time.monotonic() + entry.retry_seconds
             self._metrics.load_failures.labels(entry.name).inc()
             self._metrics.model_loaded.labels(*labels).set(0)
             self._metrics.model_failed.labels(*labels).set(1)
@@ -364,6 +430,7 @@ class Registry:
         self._metrics.model_info.labels(*labels, manifest.family, loaded.provider, manifest.sha256).set(1)
         loaded.start()
         entry.loaded, entry.state, entry.reason = loaded, "ready", ""
+        entry.retry_at, entry.retry_seconds = math.inf, 0.0
         log.info("serving %s/%s on %s", *labels, loaded.provider)
 
     def _unload(self, model: ModelVersions, entry: Entry) -> None:
@@ -377,11 +444,12 @@ class Registry:
             self._unloading.add(task)
             task.add_done_callback(self._unloading.discard)
 
-    def _any_graph(self) -> Path | None:
-        """Return a graph to try the provider on, or None if no version can be read."""
+    def _any_version(self) -> Path | None:
+        """Return the folder of a version to try the provider on, or None if no version can be read."""
         for entry in self.entries():
             with contextlib.suppress(InvalidVersion):
-                return entry.folder / next(iter(read_manifest(entry.folder).graphs.values())).file
+                read_manifest(entry.folder)
+                return entry.folder
         return None
 
     async def close(self) -> None:

@@ -28,6 +28,7 @@ from service.format.aliases import ALIASES_FILE, read_aliases, write_aliases
 from service.format.manifest import MODEL_NAME, VERSION, Manifest
 from service.format.versions import (
     MANIFEST,
+    MAX_MANIFEST_BYTES,
     put_in_place,
     read_manifest,
     sha256_of,
@@ -36,7 +37,6 @@ from service.format.versions import (
     version_folders,
 )
 
-MAX_MANIFEST_BYTES: Final = 4 * 2**20
 _PIN: Final = rf"{MODEL_NAME}/{VERSION}@sha256:[0-9a-f]{{64}}"
 log = logging.getLogger(__name__)
 
@@ -96,6 +96,8 @@ class Mirror:
         self._root = root.rstrip("/")
         self._copy = copy
         self._refused: dict[str, str] = {}
+        self.unfetched: set[str] = set()
+        """NAME/VERSION of those that could not be fetched at the last refresh."""
 
     def refresh(self) -> None:
         """Fetch new versions, and remove those that have gone. Blocks; bad versions are logged and left out.
@@ -111,6 +113,7 @@ class Mirror:
             raise SourceUnavailable(f"the source cannot be listed ({type(error).__name__})") from error
         if not any(models.values()):
             raise SourceUnavailable("the source holds no version")
+        self.unfetched = set()
         for name, versions in models.items():
             for version in sorted(versions, key=int, reverse=True):
                 if not (self._copy / name / version).exists():
@@ -131,15 +134,20 @@ class Mirror:
         path, listing = f"{name}/{version}", ""
         try:
             listing = repr(self._files.ls(f"{self._root}/{path}", detail=True))
-            if self._refused.get(path) != listing:
+            if self._refused.get(path) == listing:
+                self.unfetched.add(path)
+            else:
                 fetch(self._download, name, version, self._copy)
         except (InvalidVersion, FileNotFoundError) as error:  # until one of its files changes
             self._refused[path] = listing
+            self.unfetched.add(path)
             reason = error.detail if isinstance(error, InvalidVersion) else "a file is missing"
             log.error("%s stays out: %s", path, reason)  # noqa: TRY400
         except Exception as error:  # each kind of source has its own
             if not (self._copy / path).exists():  # no other process has fetched it
-                log.warning("%s cannot be fetched now (%s)", path, type(error).__name__)
+                self.unfetched.add(path)
+                reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else ""
+                log.error("%s cannot be fetched now: %s", path, reason or type(error).__name__)  # noqa: TRY400
 
     def _fetch_aliases(self, name: str) -> None:
         model = self._copy / name

@@ -14,10 +14,12 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.lib import format as npy_format
+from numpy.typing import NDArray
 
 from service.errors import Flaw, LimitExceeded, Malformed, Unfit
 from service.format.manifest import Column, Support, column_places, is_picture
 from service.format.support import in_support, one_hot_rows
+from service.media.items import check_size, picture_item, rows_of, wanted
 from service.numerics.noise import Floats
 
 Shape = tuple[int, ...]
@@ -37,7 +39,7 @@ _NPY_LENGTH_BYTES = {b"\x93NUMPY\x01\x00": 2, b"\x93NUMPY\x02\x00": 4}
 """The size of the field with the header's length, by the magic string and version before it."""
 _MOST_NPY_HEADER_BYTES = 10_000
 _NO_NPY = "the body is not an npy document of version 1.0 or 2.0"
-_PICTURE_MODES = ("1", "L", "P", "RGB")
+_END_OF_PNG = b"IEND\xaeB`\x82"
 
 
 def from_lists(value: Sequence[Any], item_shape: Shape, name: str) -> Floats:
@@ -50,14 +52,16 @@ def from_lists(value: Sequence[Any], item_shape: Shape, name: str) -> Floats:
         with np.errstate(over="ignore"):  # what overflows float32 is refused by its value
             array = np.array(value, dtype=np.float32)
     except ValueError as error:
-        raise Unfit(f"`{name}` is ragged; {_wanted(item_shape)}") from error
-    return _of_shape(array, item_shape, name)
+        raise Unfit(f"`{name}` is ragged; {wanted(item_shape)}") from error
+    if array.shape[1:] != item_shape or not len(array):
+        raise Unfit(f"`{name}` has shape {list(array.shape)}; {wanted(item_shape)}")
+    return array
 
 
 def from_npy(body: bytes, item_shape: Shape, max_rows: int, name: str) -> Floats:
     """Read an npy document as (B, *item_shape); a single item without the row axis is one row.
 
-    Any real number type is read and converted to float32, never rescaled.
+    Any real number type is read by the rule of `service.media.items`, and converted to float32.
 
     Raises:
         Malformed: not an npy document, or its length does not fit its header.
@@ -70,7 +74,7 @@ def from_npy(body: bytes, item_shape: Shape, max_rows: int, name: str) -> Floats
     if not length_bytes or end > min(len(body), _MOST_NPY_HEADER_BYTES):
         raise Malformed(_NO_NPY)
     shape, fortran_order, dtype = _npy_header(body[:end])
-    if dtype.kind not in "fiu" or not dtype.itemsize:
+    if dtype.kind not in "fiub" or not dtype.itemsize:
         raise Unfit(f"`{name}` does not hold real numbers; send them best as float32")
     if len(shape) > _MOST_AXES or not all(type(size) is int and 0 <= size <= len(body) for size in shape):
         raise Malformed("the npy header's shape is not one that the body could hold")
@@ -79,12 +83,9 @@ def from_npy(body: bytes, item_shape: Shape, max_rows: int, name: str) -> Floats
         raise Malformed("the npy header promises more or fewer bytes of data than came")
     flat = np.frombuffer(body, dtype, count, end)
     array = flat.reshape(shape, order="F" if fortran_order else "C")
-    if shape == item_shape:
-        array = array[None]
-    if array.ndim and len(array) > max_rows:
+    if array.ndim and array.shape[1:] in (item_shape, item_shape[1:]) and len(array) > max_rows:
         raise LimitExceeded(f"{len(array)} rows came, at most {max_rows} are taken in one npy request")
-    with np.errstate(over="ignore"):  # what overflows float32 is refused below, as not finite
-        return _of_shape(np.ascontiguousarray(array, dtype=np.float32), item_shape, name)
+    return rows_of(array, item_shape, f"the `{name}`")
 
 
 @lru_cache(maxsize=64)
@@ -111,18 +112,17 @@ def from_picture(body: bytes, item_shape: Shape) -> Floats:
     from PIL import Image  # here, because it is a tenth of the start time and often never used
 
     if not is_picture(item_shape):
-        raise Unfit(f"this model takes no pictures; {_wanted(item_shape)}, in JSON or npy")
-    channels, height, width = item_shape
+        raise Unfit(f"this model takes no pictures; {wanted(item_shape)}, in JSON or npy")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             picture = Image.open(io.BytesIO(body), formats=("PNG", "JPEG"))
-        if picture.size != (width, height):
-            came = " x ".join(map(str, picture.size))
-            raise Unfit(f"the picture has {came} pixels (width x height), the model takes {width} x {height}")
-        if picture.mode not in _PICTURE_MODES or "transparency" in picture.info:
-            raise Unfit("the picture is not a plain one: send 8 bits a channel, grey or RGB, no transparency")
-        pixels = np.asarray(picture.convert("L" if channels == 1 else "RGB"), dtype=np.float32)
+        check_size(picture, item_shape)
+        if getattr(picture, "n_frames", 1) > 1:
+            raise Unfit("the picture is animated; send one still picture")
+        if picture.format == "PNG" and _END_OF_PNG not in body:
+            raise Malformed("the PNG ends before its end")
+        return picture_item(picture, item_shape)[None]
     except (
         OSError,
         SyntaxError,
@@ -131,40 +131,60 @@ def from_picture(body: bytes, item_shape: Shape) -> Floats:
         Image.DecompressionBombWarning,
     ) as error:
         raise Malformed("the body is not a readable PNG or JPEG") from error
-    item = np.ascontiguousarray(pixels.reshape(height, width, channels).transpose(2, 0, 1)[None])
-    return item / np.float32(255)
 
 
 def check_support(
-    array: Floats, support: Support | Literal["latent"], name: str, columns: Sequence[Column] = ()
+    array: Floats,
+    support: Support | Literal["latent"],
+    name: str,
+    columns: Sequence[Column] = (),
+    *,
+    takes_missing: bool = False,
 ) -> None:
     """Refuse rows with values outside the support of the model, or of latents, named in error messages.
 
-    Every categorical column among the `columns` of a table must be one-hot.
+    Every categorical column among the `columns` of a table must be one-hot. If the model `takes_missing`
+    values, NaN is one, and all features of a category are.
 
     Raises:
         Unfit: with one flaw per bad row, or per row and bad column (the first 16).
     """
-    fits = np.abs(array) <= LARGEST_LATENT if support == "latent" else in_support(array, support)
+    if support == "latent":
+        fits = np.abs(array) <= LARGEST_LATENT
+    else:
+        fits = in_support(array, support, takes_missing)
     if not fits.all():
-        wanted = _VALUES[support]
+        values = _VALUES[support]
         bad = np.flatnonzero(~fits.reshape(len(array), -1).all(axis=1))
         flaws = tuple(
-            Flaw(f"/{name}/{row}", f"the model takes {wanted}", int(row)) for row in bad[:_MOST_FLAWS]
+            Flaw(f"/{name}/{row}", _misfit(array[row], values, fits[row], columns), int(row))
+            for row in bad[:_MOST_FLAWS]
         )
-        raise Unfit(f"{len(bad)} of {len(array)} rows of `{name}` are not {wanted}", flaws=flaws)
-    _check_one_hot(array, columns, name)
+        raise Unfit(f"{len(bad)} of {len(array)} rows of `{name}` are not {values}", flaws=flaws)
+    _check_one_hot(array, columns, name, takes_missing)
 
 
-def _check_one_hot(array: Floats, columns: Sequence[Column], name: str) -> None:
+def _misfit(item: Floats, wanted: str, fits: NDArray[np.bool_], columns: Sequence[Column]) -> str:
+    """Return the values that a model takes; if a table's first misfit is a missing value, its column too."""
+    place = int(np.flatnonzero(~fits)[0])
+    for column, features in column_places(columns):
+        if features.start <= place < features.stop and np.isnan(item[place]):
+            return (
+                f"column `{column.name}` is missing; the model was trained without missing values and takes "
+                f"{wanted}: fill it in, or train with rows that lack values"
+            )
+    return f"the model takes {wanted}"
+
+
+def _check_one_hot(array: Floats, columns: Sequence[Column], name: str, takes_missing: bool) -> None:
     flaws: list[Flaw] = []
     misfits: list[str] = []
     for column, place in column_places(columns):
         if column.categories:
             start, last = place.start, place.stop - 1
-            bad = np.flatnonzero(~one_hot_rows(array[:, place]))
-            wanted = f"the column `{column.name}` takes a 1 and else zeros at its features {start} to {last}"
-            flaws += [Flaw(f"/{name}/{row}/{start}", wanted, int(row)) for row in bad[:_MOST_FLAWS]]
+            bad = np.flatnonzero(~one_hot_rows(array[:, place], takes_missing))
+            message = f"the column `{column.name}` takes a 1 and else zeros at its features {start} to {last}"
+            flaws += [Flaw(f"/{name}/{row}/{start}", message, int(row)) for row in bad[:_MOST_FLAWS]]
             misfits += [f"`{column.name}`"] if len(bad) else []
     if misfits:
         flaws.sort(key=lambda flaw: flaw.row or 0)
@@ -173,16 +193,6 @@ def _check_one_hot(array: Floats, columns: Sequence[Column], name: str) -> None:
             "takes a 1 at the feature of its category and else zeros, in the order of the model's `columns`",
             flaws=tuple(flaws[:_MOST_FLAWS]),
         )
-
-
-def _of_shape(array: Floats, item_shape: Shape, name: str) -> Floats:
-    if array.shape[1:] != item_shape or not len(array):
-        raise Unfit(f"`{name}` has shape {list(array.shape)}; {_wanted(item_shape)}")
-    return array
-
-
-def _wanted(item_shape: Shape) -> str:
-    return f"wanted [rows, {', '.join(map(str, item_shape))}] with at least one row"
 
 
 @lru_cache(maxsize=1024)

@@ -1,4 +1,4 @@
-"""Pictures, as PNG: grids of images, heat maps of surprise, and densities of points.
+"""Pictures, as PNG or JPEG: grids of images, heat maps of surprise, and densities of points.
 
 In a density the plane is cut into square cells; brightness grows with the logarithm of the number of items
 in a cell, so that thin modes show beside thick ones. Shapes: B items; H x W pixels or cells.
@@ -6,6 +6,7 @@ in a cell, so that thin modes show beside thick ones. Shapes: B items; H x W pix
 
 from __future__ import annotations
 
+import io
 import math
 import struct
 import zlib
@@ -27,9 +28,12 @@ _SUBTRACT_LEFT: Final = 1
 _ZLIB_MEMORY_LEVEL: Final = 9
 _GRID_GAP_PIXELS: Final = 2
 _GRID_GREY: Final = 128
-_HALF_HEAT_NATS: Final = 1.0
-"""The surprise of a pixel of half the greatest heat. It is fixed, so that a picture does not depend on the
-other items of its answer."""
+_MAP_SCALE: Final = 1.0
+"""The scale of heat maps of versions that have none of their own."""
+_HALF_HEAT: Final = 2.0
+"""The surprise of a pixel of half the greatest heat, over the scale of heat maps."""
+_BENEATH: Final = 0.6
+"""The lightness of an item beneath its heat map."""
 _FEWEST_CELLS, _MOST_CELLS = 128, 256
 _CELLS_PER_ROOT_ITEM: Final = 4
 _NARROWEST: Final = 1 / 4
@@ -69,14 +73,28 @@ def grid_pixels(
     return grid[..., 0] if channels == 1 else grid
 
 
-def png_grid(images: Floats, columns: int | None = None) -> bytes:
+def png_grid(images: Floats, columns: int | None = None, scale: int = 1) -> bytes:
     """Encode the grid of images (B, C, H, W) in [0, 1], see `grid_pixels`, as one PNG.
 
     Raises:
         NotAcceptable: the items are not pictures of one or three channels.
     """
     _require_pictures(images.shape[1:])
-    return write_png(grid_pixels(images, columns))
+    return write_png(grid_pixels(images, columns, scale))
+
+
+def jpeg(image: Floats) -> bytes:
+    """Encode one image (1, C, H, W) in [0, 1] as JPEG of quality 95.
+
+    Raises:
+        NotAcceptable: the item is not a picture of one or three channels.
+    """
+    from PIL import Image  # here, because it is a tenth of the start time and often never used
+
+    _require_pictures(image.shape[1:])
+    file = io.BytesIO()
+    Image.fromarray(grid_pixels(image)).save(file, "JPEG", quality=95)
+    return file.getvalue()
 
 
 def _require_pictures(item_shape: tuple[int, ...]) -> None:
@@ -86,10 +104,17 @@ def _require_pictures(item_shape: tuple[int, ...]) -> None:
         )
 
 
-def heat_of(maps: NDArray[Any]) -> Floats:
-    """Colour maps of surprise (B, C, H, W) in nats: black for 0, then red, yellow and white.
+def heat_of(maps: NDArray[Any], scale: float | None = None, items: Floats | None = None) -> Floats:
+    """Colour maps of surprise (B, C, H, W): black for what is ordinary, then red, yellow and white.
 
-    The channels of a pixel are added; less than 0 nats counts as 0.
+    The channels of a pixel are added; less than 0 counts as 0. With r = surprise / scale the heat is
+    r^2 / (r^2 + 4): a fifth of its range at the scale, and half of it at twice the scale. It does not depend
+    on the other items.
+
+    Args:
+        maps: The surprises.
+        scale: The version's `map_scale`, which 1 in 100 pixels of ordinary pictures exceed.
+        items: Pictures (B, C, H, W) in [0, 1] to lay the heat over, in grey.
 
     Returns:
         Colours (B, 3, H, W) in [0, 1].
@@ -98,10 +123,15 @@ def heat_of(maps: NDArray[Any]) -> Floats:
         NotAcceptable: the maps are not those of pictures.
     """
     _require_pictures(maps.shape[1:])
-    nats = np.maximum(maps.astype(np.float64).sum(axis=1), 0.0)
-    heat = 3.0 * nats / (nats + _HALF_HEAT_NATS)
-    colours = np.stack([heat, heat - 1.0, heat - 2.0], axis=1)
-    return colours.clip(0.0, 1.0).astype(np.float32)
+    surprise = np.maximum(maps.astype(np.float64).sum(axis=1), 0.0)
+    squared = (surprise / ((scale or _MAP_SCALE) * _HALF_HEAT)) ** 2
+    heat = squared / (squared + 1.0)
+    colours = np.stack([3.0 * heat, 3.0 * heat - 1.0, 3.0 * heat - 2.0], axis=1).clip(0.0, 1.0)
+    if items is not None:
+        grey = items.astype(np.float64).mean(axis=1).clip(0.0, 1.0)
+        share = np.sqrt(heat)[:, None]
+        colours = share * colours + (1.0 - share) * _BENEATH * grey[:, None]
+    return colours.astype(np.float32)
 
 
 def density_png(points: Floats, view: View | None) -> bytes:

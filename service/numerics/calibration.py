@@ -8,17 +8,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from service.format.manifest import Bound
+from service.format.manifest import column_places
 from service.numerics.noise import Doubles
+
+if TYPE_CHECKING:
+    from service.format.manifest import Bound, Column
 
 Correction = Literal["none", "benjamini-hochberg"]
 """The correction for testing many items in one request."""
 
+_HIGH: Final = 0.95
+"""The quantile whose distance from the median is the spread of a column's surprises, at least a nat."""
 _SLACK: Final = 1e-9
 """Added before rounding down, so that alpha = k / (n + 1) written in decimals counts as exactly that."""
 
@@ -100,6 +105,48 @@ def false_discovery_level(p_values: Doubles, alpha: float) -> float:
     return float(levels[passing[-1]]) if len(passing) else 0.0
 
 
+def column_surprises(found: NDArray[Any], items: NDArray[Any], columns: Sequence[Column]) -> Doubles:
+    """Return the surprises (B, C) that the graph `columns` found in items (B, F), NaN for missing values."""
+    first = [place.start for _, place in column_places(columns)]
+    surprises: Doubles = np.where(np.isnan(items[:, first]), np.nan, found.astype(np.float64))
+    return surprises
+
+
+class ColumnCalibration:
+    """The surprises of each column of held-out rows, among which those of new rows are ranked.
+
+    Each column's p-value is conformal by itself: P(p_value <= alpha) <= alpha for a row exchangeable with the
+    calibration rows (Vovk et al. 2005).
+    """
+
+    def __init__(self, surprises: Sequence[Doubles]) -> None:
+        """Take the surprises of each column, (n,) with its own n, in any order."""
+        self._ascending = [np.sort(values.astype(np.float64)) for values in surprises]
+        known = [values if len(values) else np.zeros(1) for values in self._ascending]
+        self._median = np.array([np.median(values) for values in known])
+        self._spread = np.array([np.quantile(values, _HIGH) for values in known]) - self._median
+        self._least = np.array([1.0 / (len(values) + 1) for values in self._ascending])
+
+    def p_values(self, surprises: Doubles) -> Doubles:
+        """Return the p-values of columns of rows, (B, C), NaN for missing values.
+
+        Each is (1 + #{held-out values at least as surprising}) / (n + 1) with the column's own n. Of columns
+        of one row that all have their least p-value, only the most surprising keeps it (by the distance from
+        the median over that of the 95 % quantile); the others get the next, 2 / (n + 1): a p-value may grow
+        and stays one, and the least names one column.
+        """
+        p_values = np.full(surprises.shape, np.nan)
+        for column, known in enumerate(self._ascending):
+            at_least = len(known) - np.searchsorted(known, surprises[:, column], side="left")
+            p_values[:, column] = (1.0 + at_least) / (len(known) + 1)
+        p_values[np.isnan(surprises)] = np.nan
+        least = p_values <= self._least
+        oddness = np.where(least, (surprises - self._median) / np.maximum(self._spread, 1.0), -np.inf)
+        others = least & (np.arange(surprises.shape[1]) != oddness.argmax(axis=1)[:, None])
+        changed: Doubles = np.where(others, np.minimum(2 * self._least, 1.0), p_values)
+        return changed
+
+
 class Calibration:
     """The surprises of n held-out items, among which new ones are ranked.
 
@@ -115,6 +162,10 @@ class Calibration:
     def smallest_alpha(self) -> float:
         """Return the smallest level at which an item can be flagged: 1 / (n + 1)."""
         return 1.0 / (len(self._ascending) + 1)
+
+    def quantiles(self) -> Doubles:
+        """Return the surprises that 0, 1, ... 100 per cent of the calibration items do not exceed, (101,)."""
+        return np.quantile(self._ascending, np.linspace(0, 1, 101))
 
     def p_values(self, surprises: Doubles) -> Doubles:
         """Return (1 + #{calibration items at least as surprising}) / (n + 1), (B,)."""

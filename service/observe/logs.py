@@ -8,7 +8,10 @@ from typing import Any, Final
 
 import orjson
 
-_CONTEXT: Final = ("request_id", "trace_id", "method", "route", "status")
+_CONTEXT: Final = (
+    "request_id", "trace_id", "method", "route", "status",
+    "model", "version", "rows", "bytes", "milliseconds", "key",
+)  # fmt: skip
 """The attributes of its request that a record may have, as `extra`. Nothing that a client sent is logged."""
 
 

@@ -40,7 +40,9 @@ P_VALUE_BUCKETS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0)
 AnyAccumulator = TypeVar("AnyAccumulator", bound=Accumulator)
 Merge = Literal["livesum", "livemax", "livemin"]
 """The way a gauge of several replicas is merged."""
-REJECTIONS: Final = ("queue_full", "deadline", "body", "draining", "client_gone")
+SHARED_VALUES: Final = "PROMETHEUS_MULTIPROC_DIR"
+"""The variable in which prometheus_client looks for that folder; a trial of a version must not have it."""
+REJECTIONS: Final = ("queue_full", "deadline", "body", "draining", "busy", "client_gone")
 EXPECTED_CODES: Final = (200, 429, 500, 503, 504)
 """Status codes whose counters exist from the start, so that a rate sees the first error."""
 
@@ -83,8 +85,10 @@ class Metrics:
             "compute_duration_seconds", "Time per batch.", DURATION_BUCKETS, "model", "stage", "provider"
         )
         self.batch_rows = histogram("batch_items", "Rows per batch.", ROW_BUCKETS, "model", "stage")
+        self.compute_failures = counter("compute_failures", "Batches that failed.", "model", "stage")
         body_bytes = histogram("request_body_bytes", "Bytes per request body.", BYTE_BUCKETS)
         inflight = gauge("inflight_requests", "Requests being answered.")
+        self.inflight_bytes = gauge("inflight_bytes", "Bytes that requests and answers hold.")
         self.waiting_rows = gauge("queue_items", "Rows waiting for a batch.", "model", "stage")
         self.waiting_capacity = gauge("queue_capacity_items", "Rows that may wait.", "model", "stage")
         self.model_loaded = gauge(
@@ -100,10 +104,13 @@ class Metrics:
             "model_failed", "1 for a version that is not admitted.", "model", "version", merge="livemax"
         )
         self.gpu_present = gauge("gpu_present", "1 where there is an NVIDIA device.", merge="livemax")
-        self.ready = gauge("ready", "1 while requests can be taken.", merge="livemax")
+        self.ready = gauge("ready", "1 while requests can be taken.", merge="livemin")
         self.cores = gauge("cores", "Cores that the process plans with.")
         self.load_failures = counter("model_load_failures", "Versions that could not be loaded.", "model")
         self.poll_failures = counter("poll_failures", "Polls for new versions that failed.")
+        self.unfetched = gauge(
+            "unfetched_versions", "Versions of the source that could not be fetched.", merge="livemax"
+        )
         self.draining = gauge("draining", "1 while shutting down.", merge="livemax")
         self.rejected = counter("rejected", "Requests that were refused or given up.", "reason")
         self.rows = counter("rows", "Rows answered.", "model", "operation")
@@ -233,6 +240,8 @@ class StageObserver:
         buffered = metrics.buffered
         self._seconds = buffered(BufferedHistogram(metrics.compute_seconds.labels(model, stage, provider)))
         self._rows = buffered(BufferedHistogram(metrics.batch_rows.labels(model, stage)))
+        self.failed: Final = metrics.compute_failures.labels(model, stage).inc
+        """Count a batch that failed."""
         self.waiting: Final = buffered(BufferedCounter(metrics.waiting_rows.labels(model, stage))).add
         """Change the number of waiting rows; versions of a model add up."""
         self.capacity: Final = metrics.waiting_capacity.labels(model, stage).inc
@@ -246,7 +255,7 @@ class StageObserver:
 
 def share_values(folder: Path, replica: int) -> None:
     """Keep the values of metrics that are made from now on in files of the folder. Call it once."""
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)  # where prometheus_client looks
+    os.environ[SHARED_VALUES] = str(folder)
     values.ValueClass = values.MultiProcessValue(lambda: replica)  # type: ignore[no-untyped-call]
 
 

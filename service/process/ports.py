@@ -6,20 +6,23 @@ import logging
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from socketserver import ThreadingMixIn
-from threading import Thread
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
-
-from prometheus_client import make_wsgi_app
+from http.server import BaseHTTPRequestHandler
+from socketserver import TCPServer, ThreadingMixIn
+from threading import BoundedSemaphore, Thread
+from typing import Any, Final
 
 from service.errors import CannotListen
 from service.observe.metrics import Metrics
 
+_MOST_SCRAPES: Final = 16
+"""Most connections to the metrics' port at once; each has a thread."""
 log = logging.getLogger(__name__)
 
 
 def bind_socket(host: str, port: int, *, shared: bool = False) -> socket.socket:
     """Bind a TCP socket to an IP address and a port (0: any free one); it does not listen yet.
+
+    The address :: takes connections by IPv4 too.
 
     Sockets of the same user may share an address if all of them are `shared`: Linux then gives every new
     connection to one of those that listen, by a hash of its two ends.
@@ -33,7 +36,7 @@ def bind_socket(host: str, port: int, *, shared: bool = False) -> socket.socket:
         if shared:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if listener.family == socket.AF_INET6:
-            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, host != "::")
         listener.bind((host, port))
     except OSError as error:
         listener.close()
@@ -65,28 +68,63 @@ def url_of(listener: socket.socket) -> str:
 
 def serve_metrics(metrics: Metrics, listener: socket.socket) -> None:
     """Answer every GET on a bound socket with the metrics, in a thread, until the process ends."""
-    server = _MetricsServer(listener)
-    server.set_app(make_wsgi_app(metrics.merged()))
+    server = _MetricsServer(listener, metrics)
     Thread(target=server.serve_forever, name="metrics", daemon=True).start()
     log.info("metrics on %s/metrics", url_of(listener))
 
 
-class _MetricsHandler(WSGIRequestHandler):
+class _MetricsHandler(BaseHTTPRequestHandler):
     timeout = 10.0  # longest pause of a scrape, in seconds; then its thread ends
+    server: _MetricsServer
+
+    def do_GET(self) -> None:
+        """Answer with the metrics, in the format that the scrape accepts."""
+        body, content_type = self.server.metrics.exposition(self.headers.get("accept", ""))
+        self.send_response(200)
+        self.send_header("content-type", content_type)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(body)
+
+    do_HEAD = do_GET  # noqa: N815 - the name that the base class calls
+
+    def do_POST(self) -> None:
+        """Refuse it: metrics are read alone."""
+        self.send_response(405)
+        self.send_header("allow", "GET, HEAD")
+        self.send_header("content-length", "0")
+        self.end_headers()
+
+    def send_response(self, code: int, message: str | None = None) -> None:
+        """Send the status without a header that names the software."""
+        self.send_response_only(code, message)
 
     def log_message(self, format: str, *args: object) -> None:
         """Do not log scrapes."""
 
 
-class _MetricsServer(ThreadingMixIn, WSGIServer):
+class _MetricsServer(ThreadingMixIn, TCPServer):
     daemon_threads = True
 
-    def __init__(self, listener: socket.socket) -> None:
-        self.address_family = listener.family
-        host, port, *_ = listener.getsockname()
-        super().__init__((host, port), _MetricsHandler, bind_and_activate=False)
+    def __init__(self, listener: socket.socket, metrics: Metrics) -> None:
+        super().__init__(listener.getsockname()[:2], _MetricsHandler, bind_and_activate=False)
+        self.metrics = metrics
+        self._free = BoundedSemaphore(_MOST_SCRAPES)
         self.socket.close()
         self.socket = listener
-        self.server_name, self.server_port = host, port
-        self.setup_environ()
         self.server_activate()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Answer in a thread; close the connection at once if there are too many."""
+        if self._free.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Answer, and let another thread begin."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._free.release()

@@ -20,6 +20,19 @@ from service.api.problems import Headers
 
 _PIECE_BYTES: Final = 2**14
 """Largest piece that is parsed at once: so many requests, at most, wait for their turn on a connection."""
+_SINGLE: Final = frozenset(
+    (
+        b"host",
+        b"authorization",
+        b"x-api-key",
+        b"content-type",
+        b"content-encoding",
+        b"x-request-timeout-seconds",
+    )
+)
+"""Headers that a request has once at most: of several, a proxy may have checked another one than is read."""
+_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+_PROBE_SECONDS: Final = 0.1
 
 
 def bounded_protocol(
@@ -46,6 +59,10 @@ def bounded_protocol(
         """Number of bytes since then that only the parser holds: a head, a chunk's extension, trailers."""
         _running: RequestResponseCycle | None = None
         """The request that is or was answered last; the newest one may still wait for its turn."""
+        _half_closed = False
+        """True once the client has closed its side, and waits for answers."""
+        _last_words = b""
+        """The refusal of a broken request, sent once those before it are answered."""
         flow: _PipelineFlow
 
         def connection_made(self, transport: Any) -> None:
@@ -55,6 +72,8 @@ def bounded_protocol(
 
         def data_received(self, data: bytes) -> None:
             self._unset_keepalive_if_required()
+            if self._last_words:
+                return
             if self.flow.unparsed or len(data) > _PIECE_BYTES:
                 self.flow.unparsed += data
                 self._parse_pieces()
@@ -65,15 +84,37 @@ def bounded_protocol(
             super().on_response_complete()
             if self.flow.unparsed:
                 self._parse_pieces()
+            if (self._last_words or self._half_closed) and self._answered() is None:
+                self.transport.write(self._last_words)
+                self.transport.close()
+
+        def eof_received(self) -> bool:  # type: ignore[override]  # uvicorn's always closes
+            """Stay open for the answers to requests that came whole."""
+            self._give_up_incomplete()
+            if self._answered() is None:
+                return False
+            if not self._half_closed:
+                self._half_closed = True
+                self._probe()
+            return True
+
+        def _probe(self) -> None:
+            """Send interim answers until there is one; a client that has closed both sides refuses them."""
+            cycle = self._answered()
+            if cycle is None or self.transport.is_closing():
+                return
+            if not cycle.response_started and cycle.scope["http_version"] == "1.1":
+                self.transport.write(_CONTINUE)
+            self.loop.call_later(_PROBE_SECONDS, self._probe)
 
         def _parse_pieces(self) -> None:
             """Parse what came until requests wait for their turn; what follows them is read afterwards."""
             rest = memoryview(self.flow.unparsed)
-            while rest and not self.pipeline and not self.transport.is_closing():
+            while rest and not self.pipeline and not self._last_words and not self.transport.is_closing():
                 self._parse(bytes(rest[:_PIECE_BYTES]))
                 rest = rest[_PIECE_BYTES:]
-            self.flow.unparsed = bytes(rest)
-            if rest:
+            self.flow.unparsed = b"" if self._last_words else bytes(rest)
+            if self.flow.unparsed:
                 self.flow.pause_reading()
 
         def _parse(self, data: bytes) -> None:
@@ -95,7 +136,7 @@ def bounded_protocol(
             The parser takes a request with `Upgrade` for one without a body, and ends there: another parser
             reads the head again without that header, and then the body.
             """
-            while True:
+            while not self._last_words:
                 try:
                     self.parser.feed_data(data)
                 except HttpParserUpgrade as offer:
@@ -126,16 +167,24 @@ def bounded_protocol(
                 size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
                 if size > max_header_bytes:
                     self._refuse_headers()
-                    return
-            codings = [value.lower() for name, value in self.headers if name == b"transfer-encoding"]
-            if codings and codings != [b"chunked"]:  # the parser would hand on a body that is still coded
-                self.send_400_response("")
-                return
+                    raise HttpParserError("no more is read")
+            names = [name for name, _ in self.headers]
+            if (
+                (b"host" not in names and self.parser.get_http_version() == "1.1")
+                or (len(set(names)) < len(names) and any(names.count(name) > 1 for name in _SINGLE))
+                or (b"transfer-encoding" in names and not self._is_chunked())
+            ):
+                raise HttpParserError("no more is read")
             if self.parser.should_upgrade():  # the head is read again
                 return
             super().on_headers_complete()
             self.headers = []  # trailers are not headers of the request
             self.scope[WHOLE] = self._write_whole  # type: ignore[typeddict-unknown-key]
+
+        def _is_chunked(self) -> bool:
+            """Return True if chunks are the only coding; else the parser would hand on a body still coded."""
+            codings = [value.lower() for name, value in self.headers if name == b"transfer-encoding"]
+            return codings == [b"chunked"]
 
         def on_message_complete(self) -> None:
             if not self.parser.should_upgrade():
@@ -222,18 +271,34 @@ def bounded_protocol(
             self._refuse(431, "headers_too_large", "the request line and headers have too many bytes")
 
         def _refuse(self, status: int, code: str, detail: str) -> None:
-            """Refuse a broken request; while another is answered, only cut the connection."""
-            if self.transport.is_closing():  # it was refused already
+            """Refuse a broken request, after those before it are answered, and read no more."""
+            if self._last_words or self.transport.is_closing():  # it was refused already
                 return
             self._head_ends()
-            if (cycle := self._answered()) is not None:
-                if cycle is not self.cycle or not cycle.more_body or cycle.response_started:
-                    self.transport.abort()
-                    return
-                cycle.disconnected = True
-                cycle.message_event.set()
-            self.transport.write(refusal(status, code, detail))
-            self.transport.close()
+            if not self._give_up_incomplete():
+                self.transport.abort()
+                return
+            self._last_words = refusal(status, code, detail)
+            if self._answered() is None:
+                self.transport.write(self._last_words)
+                self.transport.close()
+            else:
+                self.flow.pause_reading()
+
+        def _give_up_incomplete(self) -> bool:
+            """End the request whose body has not come whole, if any; return False if its answer has begun."""
+            cycle: RequestResponseCycle | None = getattr(self, "cycle", None)  # None before the first
+            if cycle is None or not cycle.more_body or cycle.response_complete or cycle.disconnected:
+                return True
+            if cycle is not self._running:  # it waits for its turn
+                self.pipeline.popleft()
+            elif cycle.response_started:
+                return False
+            else:
+                self._running = None
+            cycle.disconnected = True
+            cycle.message_event.set()
+            return True
 
     return BoundedProtocol
 

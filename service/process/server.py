@@ -89,4 +89,5 @@ class Server(uvicorn.Server):
         self._stop()
 
     def _close(self) -> None:
+        self._lifecycle.when_closed()
         self.should_exit = True

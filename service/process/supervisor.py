@@ -9,12 +9,13 @@ from __future__ import annotations
 import gc
 import logging
 import math
+import os
 import signal
 import socket
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from multiprocessing import current_process, get_context
 from multiprocessing.connection import Connection, wait
@@ -154,21 +155,32 @@ def supervise(settings: Settings, replicas: int) -> None:
         ReplicaFailed: a replica could not begin to serve; the others have been stopped.
     """
     current_process().name = "supervisor"
-    metrics_port = settings.metrics_port
-    hold_metrics = nullcontext() if metrics_port is None else hold_address(settings.host, metrics_port)
     with (
         hold_address(settings.host, settings.port) as address,
-        hold_metrics as metrics_address,
-        TemporaryDirectory(prefix="pushforward-") as folder,
+        _held(settings.host, settings.metrics_port) as metrics_address,
+        _held(settings.host, settings.grpc_port),
+        TemporaryDirectory(prefix="pushforward-", dir=_memory()) as folder,
         _signal_socket() as signals,
     ):
-        if metrics_address is not None:
-            metrics_port = metrics_address.getsockname()[1]
+        metrics_port = None if metrics_address is None else metrics_address.getsockname()[1]
         own = settings.for_one_replica(replicas, address.getsockname()[1], metrics_port)
         gc.collect()
         gc.freeze()  # later collections would write to the pages that the forks share
         all_replicas = [Replica(own, Path(folder), number) for number in range(1, replicas + 1)]
         Supervisor(all_replicas, url_of(address)).run(signals)
+
+
+def _held(host: str, port: int | None) -> AbstractContextManager[socket.socket | None]:
+    return nullcontext() if port is None else hold_address(host, port)
+
+
+def _memory() -> Path | None:
+    """Return a folder in memory for the values of metrics; None, for the usual one, if TMPDIR is set.
+
+    The values are mapped into the replicas, whose event loops would wait for a slow disk.
+    """
+    memory = Path("/dev/shm")
+    return memory if "TMPDIR" not in os.environ and os.access(memory, os.W_OK) else None
 
 
 class Supervisor:

@@ -23,7 +23,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from service.errors import Draining, EngineFailed, LimitExceeded, Overloaded
+from service.errors import Draining, EngineFailed, LimitExceeded, OutOfMemory, Overloaded, RuntimeFailed
 from service.numerics.noise import Arrays
 from service.observe.metrics import StageObserver
 from service.observe.timing import Timing
@@ -33,6 +33,8 @@ Compute = Callable[[Arrays], Arrays]
 
 RELAPSE_SECONDS = 60.0
 """A lane that dies twice within this time makes the batcher unhealthy."""
+_MOST_FAILURES: Final = 3
+"""So many failures of ONNX Runtime without a success make the batcher unhealthy, until it succeeds."""
 _MOST_YIELDS: Final = 8
 _LONGEST_RETRY_SECONDS: Final = 60
 
@@ -45,7 +47,7 @@ class Batcher:
     `compute` takes arrays whose first axis is rows and returns arrays with the same number of rows. It runs
     in `threads`, at most `lanes` calls at once, or in the event loop for small batches; waiting rows are
     shared among as many lanes as there are `cores`. Calls share a batch only if their rows have equal shapes,
-    dtypes and costs.
+    dtypes and costs. A batch that runs for more than `stuck_seconds` is taken for one that never ends.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Batcher:
         lanes: int = 1,
         cores: int = 1,
         threads: Executor | None = None,
+        stuck_seconds: float = math.inf,
         observer: StageObserver | None = None,
         name: str = "batcher",
         clock: Callable[[], float] = time.perf_counter,
@@ -79,7 +82,19 @@ class Batcher:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
         self._died_at = -math.inf
-        self.healthy = True
+        self._keeps_dying = False
+        self._failures = 0
+        """Failures of ONNX Runtime since its last success."""
+        self._stuck_seconds = stuck_seconds
+        self._running_since: list[float] = []
+        """The times at which the batches began that run in threads."""
+
+    @property
+    def healthy(self) -> bool:
+        """Return False once the lanes keep dying, or while batches fail or one exceeds `stuck_seconds`."""
+        longest = self._clock() - min(self._running_since, default=math.inf)
+        fails = self._keeps_dying or self._failures >= _MOST_FAILURES
+        return not fails and longest <= self._stuck_seconds
 
     def start(self) -> None:
         """Start the lanes. Call it once, in the event loop."""
@@ -112,6 +127,7 @@ class Batcher:
             Overloaded: too many rows wait already; nothing was queued.
             Draining: the batcher was stopped.
             EngineFailed: the computation failed on these very rows, or the lane died.
+            OutOfMemory: there was no memory for these rows.
         """
         rows = len(inputs[0])
         assert rows, "a call has at least one row"
@@ -175,13 +191,13 @@ class Batcher:
                 if batch := self._next_batch():
                     await self._run(batch)
                     await self._read_arrivals()
-            except asyncio.CancelledError:
+            except (asyncio.CancelledError, GeneratorExit):  # the latter if the process ends without `stop`
                 raise
             except BaseException:  # whatever it is, the waiting calls must fail
                 log.exception("%s: a lane died; its waiters fail and it is restarted", self._name)
                 now = self._clock()
                 if now - self._died_at < RELAPSE_SECONDS:
-                    self.healthy = False
+                    self._keeps_dying = True
                 self._died_at = now
                 self._fail_all(EngineFailed("the computation was interrupted; try again"))
 
@@ -203,8 +219,13 @@ class Batcher:
         try:
             outputs = await self._computed(batch)
         except Exception as error:
+            if self._observer is not None:
+                self._observer.failed()
+            if isinstance(error, RuntimeFailed | OutOfMemory):
+                self._failures += 1
             await self._run_apart(batch, error)
             return
+        self._failures = 0
         seconds = self._clock() - started_at
         self._rate.record(len(outputs[0]), seconds)
         if self._observer is not None:
@@ -226,7 +247,10 @@ class Batcher:
                 await self._run([part])
             return
         log.error("%s: the computation failed", self._name, exc_info=error)
-        batch[0].call.fail(EngineFailed("the model could not compute these rows"))
+        if isinstance(error, OutOfMemory):
+            batch[0].call.fail(OutOfMemory("there was no memory to compute these rows; try again"))
+        else:
+            batch[0].call.fail(EngineFailed("the model could not compute these rows"))
 
     async def _computed(self, batch: list[Slice]) -> Arrays:
         inputs = _joined([part.inputs for part in batch])
@@ -234,7 +258,10 @@ class Batcher:
         if self._threads is None or rows * batch[0].call.cost_per_row <= self._limits.inline_cost:
             outputs = self._compute(inputs)
         else:
-            outputs = await asyncio.get_running_loop().run_in_executor(self._threads, self._compute, inputs)
+            running = asyncio.get_running_loop().run_in_executor(self._threads, self._compute, inputs)
+            self._running_since.append(began := self._clock())
+            running.add_done_callback(lambda _: self._running_since.remove(began))
+            outputs = await running
         got = [len(array) for array in outputs]
         if got.count(rows) != len(got):
             raise EngineFailed(f"{rows} rows went in and {got} came out")

@@ -14,14 +14,25 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from service.errors import EngineFailed, InvalidVersion, ProviderUnavailable
+from service.errors import EngineFailed, InvalidVersion, OutOfMemory, ProviderUnavailable, RuntimeFailed
 from service.format.manifest import GraphSpec, Manifest
-from service.format.versions import SELF_TEST_TOLERANCE, check_self_test
+from service.format.versions import SELF_TEST_TOLERANCE, check_self_test, read_weights
 from service.numerics.noise import Arrays
-from service.runtime.session import PROVIDERS, IoBindingSession, Provider, open_session, operators_elsewhere
+from service.runtime.session import (
+    PROVIDERS,
+    IoBindingSession,
+    Provider,
+    open_session,
+    operators,
+    operators_elsewhere,
+)
 
 _SELF_TEST_TOLERANCE: Final[dict[Provider, float]] = {"cpu": SELF_TEST_TOLERANCE, "cuda": 1e-3}
 _TIMED_ROWS: Final = 8
+_OUT_OF_MEMORY: Final = ("memoryerror", "bad_alloc", "bad allocation", "allocate memory", "out of memory")
+"""Signs of too little memory in an error; ONNX Runtime has no exception class for that."""
+_FREE_RUNNING: Final = frozenset(("If", "Loop", "Scan", "SequenceMap"))
+"""Operators whose time may depend on values: one input could keep a lane, or the event loop, for ever."""
 
 log = logging.getLogger(__name__)
 
@@ -48,9 +59,10 @@ class Engine:
         self._max_batch_rows = max_batch_rows
         self._binds = provider == "cuda" if binds is None else binds
         self._runs: dict[str, Callable[[dict[str, NDArray[Any]]], list[NDArray[Any]]]] = {}
+        weights = read_weights(folder, manifest)
         for name, graph in manifest.graphs.items():
             try:
-                session = open_session(folder / graph.file, provider)
+                session = open_session(folder / graph.file, weights, provider)
             except Exception as error:  # onnxruntime raises plain C++ status classes
                 raise InvalidVersion(
                     f"{graph.file}: ONNX Runtime cannot load it: {_message(error, folder)}"
@@ -58,6 +70,11 @@ class Engine:
             if session.get_providers()[0] != PROVIDERS[provider]:
                 raise ProviderUnavailable(f"{graph.file} runs on {session.get_providers()[0]}")
             _check_signature(session, graph)
+            if free := _FREE_RUNNING & operators(session):
+                raise InvalidVersion(
+                    f"{graph.file} has {', '.join(sorted(free))}, whose time depends on values; publish a "
+                    "graph without control flow"
+                )
             if provider == "cuda" and (elsewhere := operators_elsewhere(session, provider)):
                 log.warning("%s: these run on the CPU and not on CUDA: %s", graph.file, ", ".join(elsewhere))
             if self._binds:
@@ -69,7 +86,9 @@ class Engine:
         """Compute one batch: inputs and outputs (B, ...) float32, in the manifest's order.
 
         Raises:
-            EngineFailed: ONNX Runtime refused the batch, or an output is not finite.
+            RuntimeFailed: ONNX Runtime raised an error.
+            OutOfMemory: it did so for want of memory.
+            EngineFailed: an output is not finite.
         """
         spec = self._manifest.graphs[graph]  # type: ignore[index]  # names come from the manifest
         rows = len(inputs[0])
@@ -79,7 +98,9 @@ class Engine:
         try:
             outputs = self._runs[graph](feeds)
         except Exception as error:  # onnxruntime raises plain C++ status classes
-            raise EngineFailed(f"ONNX Runtime failed on {rows} rows of {graph}") from error
+            if lacks_memory(error):
+                raise OutOfMemory(f"there was no memory to compute {rows} rows of {graph}") from error
+            raise RuntimeFailed(f"ONNX Runtime failed on {rows} rows of {graph}") from error
         if not all(_all_finite(array) for array in outputs):
             raise EngineFailed(f"{graph} gave a value that is not finite")
         return tuple(array[:rows] for array in outputs)
@@ -113,7 +134,15 @@ def _check_signature(session: ort.InferenceSession, graph: GraphSpec) -> None:
         raise InvalidVersion(
             f"{graph.file} maps {got[0]} to {got[1]}, the manifest says {want[0]} to {want[1]}"
         )
-    for tensor, node in zip(graph.inputs, session.get_inputs(), strict=True):
+    nodes = (*session.get_inputs(), *session.get_outputs())
+    for tensor, node in zip((*graph.inputs, *graph.outputs), nodes, strict=True):
+        if node.type != "tensor(float)":
+            raise InvalidVersion(
+                f"{graph.file}: {tensor.name} is a {node.type}, the manifest says {tensor.dtype}"
+            )
+    for tensor, node in zip(
+        graph.inputs, session.get_inputs(), strict=True
+    ):  # the self-test shows the outputs'
         declared = node.shape or tensor.shape  # ONNX Runtime need not know the shape
         sizes = zip(tensor.shape, declared, strict=False)
         conflict = any(isinstance(a, int) and isinstance(b, int) and a != b for a, b in sizes)
@@ -125,8 +154,22 @@ def _check_signature(session: ort.InferenceSession, graph: GraphSpec) -> None:
 
 def _message(error: Exception, folder: Path) -> str:
     """Return ONNX Runtime's message in a line of at most 300 characters, without this machine's folder."""
+    if "InjectExternalInitializers" in str(error):
+        return "its weights are not where it says in the file of weights that the manifest names"
+    if "xternal data" in str(error):
+        return "its weights are in a file that the manifest does not name"
     text = str(error).split(" : ", 2)[-1].replace(f"{folder}/", "")
     return " ".join(text.split())[:300] or type(error).__name__
+
+
+def lacks_memory(error: BaseException | None) -> bool:
+    """Return True if an error or one of its causes tells of too little memory."""
+    while error is not None:
+        text = f"{type(error).__name__}: {error}".lower()
+        if isinstance(error, OutOfMemory) or any(sign in text for sign in _OUT_OF_MEMORY):
+            return True
+        error = error.__cause__
+    return False
 
 
 def _all_finite(array: NDArray[Any]) -> bool:

@@ -6,14 +6,14 @@ import logging
 from concurrent.futures import Executor
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
 from service.errors import InvalidVersion
 from service.format.manifest import Manifest, Statistic
 from service.format.versions import read_arrays, read_manifest, verify_files
-from service.numerics.calibration import Calibration, bounds_from_terms
+from service.numerics.calibration import Calibration, ColumnCalibration, bounds_from_terms
 from service.numerics.noise import Arrays
 from service.numerics.prior import Prior, read_prior
 from service.observe.metrics import Metrics
@@ -39,9 +39,11 @@ log = logging.getLogger(__name__)
 
 
 def load(
-    folder: Path, provider: Provider, settings: Settings, metrics: Metrics, threads: Executor
+    folder: Path, provider: Provider, settings: Settings, metrics: Metrics, threads: Executor | None
 ) -> LoadedModel:
     """Verify, load, warm up and self-test a version. Blocks; the batchers are not started.
+
+    Batches are computed in `threads`, or in the event loop without them.
 
     Raises:
         InvalidVersion: the version is damaged, or does not reproduce its stored example.
@@ -53,9 +55,14 @@ def load(
     if draws is not None and draws > settings.max_draws:
         raise InvalidVersion(f"its default of {draws} draws is over the limit of {settings.max_draws}")
     calibrations: dict[Statistic, Calibration] = {}
+    columns: ColumnCalibration | None = None
     if (spec := manifest.calibration) is not None:
-        wanted = {str(name): ((how.n,), np.float64) for name, how in spec.statistics.items()}
+        wanted: dict[str, Any] = {str(name): ((how.n,), np.float64) for name, how in spec.statistics.items()}
+        if spec.columns:
+            wanted["columns"] = ((sum(spec.columns),), np.float64)
         stored = read_arrays(folder / spec.file, wanted)
+        if spec.columns:
+            columns = ColumnCalibration(np.split(stored["columns"], np.cumsum(spec.columns)[:-1]))
         calibrations = {name: Calibration(stored[name]) for name in spec.statistics}
     prior = read_prior(folder, manifest)
     logits = manifest.discriminator.logits if manifest.discriminator is not None else None
@@ -65,7 +72,7 @@ def load(
     engine = Engine(folder, manifest, provider, settings.max_batch_rows)
     engine.self_test(folder)
     batchers = _batchers(engine, manifest, prior, settings, metrics, threads)
-    scorer = Scorer(manifest, calibrations, batchers, settings.max_batch_rows)
+    scorer = Scorer(manifest, calibrations, columns, batchers, settings.max_batch_rows)
     proposals = None
     if logits is not None:
         scored = batchers["generate_scored"]
@@ -74,12 +81,18 @@ def load(
 
 
 def _batchers(
-    engine: Engine, manifest: Manifest, prior: Prior, settings: Settings, metrics: Metrics, threads: Executor
+    engine: Engine,
+    manifest: Manifest,
+    prior: Prior,
+    settings: Settings,
+    metrics: Metrics,
+    threads: Executor | None,
 ) -> dict[str, Batcher]:
     """Make a batcher for every graph, and for the stages around two of them; the warm-up sets the limits."""
 
     def samples(words: Arrays) -> Arrays:
-        return engine.run("decode", (prior.latents_from(words),))
+        noise, labels = (words[:-1], words[-1:]) if manifest.conditional else (words, ())
+        return engine.run("decode", (prior.latents_from(noise), *labels))
 
     def bounds(inputs_and_eps: Arrays) -> Arrays:
         terms = engine.run("score", inputs_and_eps)
@@ -101,6 +114,7 @@ def _batchers(
             lanes=settings.granted_lanes if engine.provider == "cpu" else 1,
             cores=settings.own_cores if engine.provider == "cpu" else 1,
             threads=threads,
+            stuck_seconds=settings.deadline_seconds,
             observer=metrics.stage_observer(manifest.name, stage, engine.provider),
             name=f"{manifest.name}/{manifest.version} {stage}",
         )

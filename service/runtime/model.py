@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Final, Literal, Self
 
+import numpy as np
+
 from service.errors import OperationNotOffered, Unfit
 from service.format.manifest import Manifest, is_picture
 from service.numerics import noise
@@ -48,7 +50,8 @@ class LoadedModel:
         self.scorer = scorer
         self._batchers = batchers
         self._filter = proposals
-        self._item_size = math.prod(manifest.item_shape)
+        self.item_size = math.prod(manifest.item_shape)
+        """Number of values of an item."""
         self.operations = manifest.operations
         self.headers = [
             (b"x-pushforward-model", manifest.name.encode()),
@@ -76,7 +79,7 @@ class LoadedModel:
 
     @property
     def healthy(self) -> bool:
-        """Return False once a batcher keeps dying."""
+        """Return False once a batcher keeps failing or dying, or a batch never ends."""
         return all(batcher.healthy for batcher in self._batchers.values())
 
     def start(self) -> None:
@@ -134,23 +137,32 @@ class LoadedModel:
         output: Output,
         timing: Timing,
         *,
+        label: int | None = None,
         admitted: bool = False,
     ) -> Floats:
         """Draw samples start .. start + count - 1 of a seed: (B, *item) float32.
 
-        `admitted` is True for samples of an answer that has begun, which a full queue must not cut short.
+        `label` is the number of their class, for a version that takes labels. `admitted` is True for samples
+        of an answer that has begun, which a full queue must not cut short.
         """
         words = self.prior.words(seed, start, count)
-        draw = partial(noise.contiguous_words, seed, Stream.OBSERVATION, start, count, self._item_size)
-        return await self._sample(words, draw, temperature, output, timing, admitted=admitted)
+        draw = partial(noise.contiguous_words, seed, Stream.OBSERVATION, start, count, self.item_size)
+        return await self._sample(words, draw, temperature, output, timing, label, admitted=admitted)
 
     async def sample_at(
-        self, seeds: Integers, indices: Integers, temperature: float, output: Output, timing: Timing
+        self,
+        seeds: Integers,
+        indices: Integers,
+        temperature: float,
+        output: Output,
+        timing: Timing,
+        *,
+        label: int | None = None,
     ) -> Floats:
         """Draw samples indices[n] of seeds[n], in any order, each as by `sample`: (B, *item) float32."""
         words = self.prior.words_at(seeds, indices)
-        draw = partial(noise.scattered_words, seeds, Stream.OBSERVATION, indices, self._item_size)
-        return await self._sample(words, draw, temperature, output, timing)
+        draw = partial(noise.scattered_words, seeds, Stream.OBSERVATION, indices, self.item_size)
+        return await self._sample(words, draw, temperature, output, timing, label)
 
     async def _sample(
         self,
@@ -159,28 +171,33 @@ class LoadedModel:
         temperature: float,
         output: Output,
         timing: Timing,
+        label: int | None,
         *,
         admitted: bool = False,
     ) -> Floats:
         if output == "mean" and temperature == 1.0:  # nearly always: latents are made per batch
-            (samples,) = await self._batchers[SAMPLE_STAGE].submit(words, timing, admitted=admitted)
+            inputs = self._with_labels(words, label)
+            (samples,) = await self._batchers[SAMPLE_STAGE].submit(inputs, timing, admitted=admitted)
             return samples
         latents = self.prior.latents_from(words, temperature)
         if output == "mean":
-            return await self.decode(latents, timing, admitted=admitted)
+            return await self.decode(latents, timing, label, admitted=admitted)
         if "draw" not in self.manifest.graphs:
             raise OperationNotOffered(
                 f"{self.manifest.name} has no likelihood to draw from; ask for the output `mean`",
                 offered=self.operations,
             )
-        uniforms = noise.uniforms_from(draw(), self._item_size)
-        inputs = (latents, uniforms.reshape(-1, *self.manifest.item_shape))
+        uniforms = noise.uniforms_from(draw(), self.item_size)
+        inputs = latents, uniforms.reshape(-1, *self.manifest.item_shape)
         (samples,) = await self._batchers["draw"].submit(inputs, timing, admitted=admitted)
         return samples
 
-    async def decode(self, latents: Floats, timing: Timing, *, admitted: bool = False) -> Floats:
+    async def decode(
+        self, latents: Floats, timing: Timing, label: int | None = None, *, admitted: bool = False
+    ) -> Floats:
         """Return the items (B, *item) at latents (B, D): the likelihood's mean, or the generator's output."""
-        (samples,) = await self._batchers["decode"].submit((latents,), timing, admitted=admitted)
+        inputs = self._with_labels((latents,), label)
+        (samples,) = await self._batchers["decode"].submit(inputs, timing, admitted=admitted)
         return samples
 
     async def encode(self, inputs: Floats, timing: Timing) -> tuple[Floats, Floats | None]:
@@ -189,7 +206,9 @@ class LoadedModel:
         return mean, log_variance[0] if log_variance else None
 
     async def surprise_map(self, inputs: Floats, timing: Timing) -> Floats:
-        """Return the surprise of each value of the items at the posterior mean, (B, *item) in nats.
+        """Return the surprise of each value of the items at the posterior mean, (B, *item).
+
+        It is in nats for a VAE, the squared difference from the reconstruction for a GAN.
 
         Raises:
             Unfit: the version has no graph `map`; says what to do.
@@ -197,13 +216,21 @@ class LoadedModel:
         if "map" not in self.manifest.graphs:
             name = f"{self.manifest.name} {self.manifest.version}"
             way_out = "publish its run again with `pushforward-train export`, or leave `map` out"
-            if self.manifest.family == "gan":
-                way_out = "a GAN gives no likelihood; leave `map` out, and see `reconstruct`"
+            if "encode" not in self.manifest.graphs:
+                way_out = "it has no encoder, so nothing to compare an item with; leave `map` out"
             raise Unfit(f"{name} has no graph `map`, which tells how surprising each value is: {way_out}")
         (surprises,) = await self._batchers["map"].submit((inputs,), timing)
         return surprises
 
-    async def discriminate(self, inputs: Floats, timing: Timing) -> Floats:
+    async def discriminate(self, inputs: Floats, timing: Timing, label: int | None = None) -> Floats:
         """Return the discriminator's calibrated logit of each item, (B,)."""
-        (logit,) = await self._batchers["discriminate"].submit((inputs,), timing)
+        (logit,) = await self._batchers["discriminate"].submit(self._with_labels((inputs,), label), timing)
         return logit
+
+    def _with_labels(self, arrays: Arrays, label: int | None) -> Arrays:
+        """Return the inputs of a graph and, if there are classes, that of each row, one-hot."""
+        if label is None:
+            return arrays
+        labels = np.zeros((len(arrays[0]), len(self.manifest.class_names)), np.float32)
+        labels[:, label] = 1
+        return *arrays, labels

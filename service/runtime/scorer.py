@@ -20,8 +20,10 @@ from service.numerics import noise
 from service.numerics.calibration import (
     Bounds,
     Calibration,
+    ColumnCalibration,
     Correction,
     bounds_from_terms,
+    column_surprises,
     false_discovery_level,
     surprise,
 )
@@ -53,15 +55,21 @@ class Scorer:
         self,
         manifest: Manifest,
         calibrations: Mapping[Statistic, Calibration],
+        columns: ColumnCalibration | None,
         batchers: Mapping[str, Batcher],
         max_batch_cost: int,
     ) -> None:
         self._manifest = manifest
         self._calibrations = calibrations
+        self._columns = columns
         self._batchers = batchers
         self._max_batch_cost = max_batch_cost
         # not a bound method: that would be a reference cycle, and an unloaded version would stay in memory
         self._eps = lru_cache(maxsize=8)(partial(noise.scoring_noise, latent_size=manifest.latent_size))
+
+    def calibration_quantiles(self) -> dict[Statistic, Doubles]:
+        """Return the percentiles (101,) of the calibration items' surprises, for each statistic."""
+        return {name: calibration.quantiles() for name, calibration in self._calibrations.items()}
 
     async def score(
         self, inputs: Floats, how: ScoreDefaults, timing: Timing, correction: Correction = "none"
@@ -81,6 +89,26 @@ class Scorer:
             level = false_discovery_level(p_values, how.alpha)
         threshold = calibration.threshold(level) if level else math.inf
         return Scores(columns, surprises, p_values, surprises > threshold, threshold if level else None)
+
+    async def column_p_values(self, inputs: Floats, timing: Timing) -> Doubles:
+        """Return the p-value of each of the C columns of the rows, (B, C), NaN where a value is missing.
+
+        Raises:
+            Unfit: the version has no calibration of single columns; says what to do.
+        """
+        calibration = self.require_columns()
+        (found,) = await self._batchers["columns"].submit((inputs,), timing)
+        return calibration.p_values(column_surprises(found, inputs, self._manifest.columns))
+
+    def require_columns(self) -> ColumnCalibration:
+        """Return the calibration of single columns; raise what `column_p_values` raises, before any work."""
+        if self._columns is not None:
+            return self._columns
+        name = f"{self._manifest.name} {self._manifest.version}"
+        way_out = "publish its run again with `pushforward-train export`, or leave `columns` out"
+        if self._manifest.family == "gan" or not self._manifest.columns:
+            way_out = "columns are those of a table that a VAE has learned; leave `columns` out"
+        raise Unfit(f"{name} has no graph `columns`, which tells how odd each column is: {way_out}")
 
     def check(self, how: ScoreDefaults, correction: Correction) -> Calibration | None:
         """Return the calibration of such a score, or None; raise what `score` raises, before any work."""

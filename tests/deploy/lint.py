@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 
-from tests.deploy.rendering import Object, containers, of_kind, pod_of, workloads
+from tests.deploy.rendering import Object, containers, name_of, of_kind, pod_templates
 
 Rule = Callable[[list[Object]], Iterator[str]]
 
@@ -31,13 +31,9 @@ def amount(quantity: object) -> float | None:
     return float(found[1]) * _FACTORS[found[2]] if found else None
 
 
-def name_of(item: Object) -> str:
-    return f"{item['kind']} {item['metadata']['name']}"
-
-
 def _pods(objects: list[Object]) -> Iterator[tuple[str, Object]]:
-    for workload in workloads(objects):
-        yield name_of(workload), pod_of(workload)
+    for name, template in pod_templates(objects):
+        yield name, template["spec"]
 
 
 def _containers(objects: list[Object]) -> Iterator[tuple[str, Object, Object]]:
@@ -47,9 +43,9 @@ def _containers(objects: list[Object]) -> Iterator[tuple[str, Object, Object]]:
 
 
 def _selects(selector: Object, objects: list[Object]) -> bool:
-    """Whether some workload's pods carry every label."""
-    labels = [workload["spec"]["template"]["metadata"]["labels"] for workload in workloads(objects)]
-    return any(selector.items() <= of_one.items() for of_one in labels)
+    """Return True if some pods carry every label."""
+    templates = (template for _, template in pod_templates(objects))
+    return any(selector.items() <= template["metadata"]["labels"].items() for template in templates)
 
 
 def names_are_dns_names(objects: list[Object]) -> Iterator[str]:
@@ -137,9 +133,10 @@ def selectors_match_pods(objects: list[Object]) -> Iterator[str]:
         labels = deployment["spec"]["template"]["metadata"]["labels"]
         if not deployment["spec"]["selector"]["matchLabels"].items() <= labels.items():
             yield f"{name_of(deployment)}: its selector does not match its own pods"
-        for spread in pod_of(deployment).get("topologySpreadConstraints", []):
-            if not spread["labelSelector"]["matchLabels"].items() <= labels.items():
-                yield f"{name_of(deployment)}: spreads pods that are not its own"
+    for name, template in pod_templates(objects):
+        for spread in template["spec"].get("topologySpreadConstraints", []):
+            if not spread["labelSelector"]["matchLabels"].items() <= template["metadata"]["labels"].items():
+                yield f"{name}: spreads pods that are not its own"
     for service in of_kind(objects, "Service"):
         if not _selects(service["spec"]["selector"], objects):
             yield f"{name_of(service)}: selects no pod"

@@ -49,9 +49,8 @@ def the(objects: list[Object], kind: str, name: str = "pushforward") -> Object:
     return found
 
 
-def workloads(objects: list[Object]) -> list[Object]:
-    """Whatever makes pods."""
-    return of_kind(objects, "Deployment", "Job")
+def name_of(item: Object) -> str:
+    return f"{item['kind']} {item['metadata']['name']}"
 
 
 def pod_of(workload: Object) -> Object:
@@ -60,7 +59,36 @@ def pod_of(workload: Object) -> Object:
     return pod
 
 
+def pod_templates(objects: list[Object]) -> Iterator[tuple[str, Object]]:
+    """Yield each pod template and the name of its object, also of those that operators make pods from."""
+    for item in objects:
+        if item["kind"] in ("Deployment", "Job"):
+            yield name_of(item), item["spec"]["template"]
+        elif item["kind"] == "RayJob":
+            cluster = item["spec"]["rayClusterSpec"]
+            yield f"{name_of(item)}, head", cluster["headGroupSpec"]["template"]
+            for group in cluster["workerGroupSpecs"]:
+                yield f"{name_of(item)}, workers {group['groupName']}", group["template"]
+        elif item["kind"] == "InferenceService":
+            yield name_of(item), _inference_pod(item, objects)
+
+
+def _inference_pod(service: Object, objects: list[Object]) -> Object:
+    """Return the pod template that KServe merges from an InferenceService and its runtime."""
+    predictor = service["spec"]["predictor"]
+    runtimes = {item["metadata"]["name"]: item["spec"] for item in of_kind(objects, "ServingRuntime")}
+    runtime = runtimes.get(predictor["model"]["runtime"], {"containers": []})
+    spec = {key: value for key, value in predictor.items() if key not in ("labels", "model")}
+    parts = {key: runtime.get(key, []) for key in ("containers", "volumes")}
+    return {"metadata": {"labels": predictor.get("labels", {})}, "spec": spec | parts}
+
+
 def containers(pod: Object) -> Iterator[Object]:
     """Every container of a pod, init containers first."""
     yield from pod.get("initContainers", [])
     yield from pod["containers"]
+
+
+def variables(container: Object) -> dict[str, str]:
+    """Return the variables that a container sets to a value."""
+    return {entry["name"]: entry["value"] for entry in container.get("env", []) if "value" in entry}

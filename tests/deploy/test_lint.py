@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.deploy.findings import findings
 from tests.deploy.rendering import DEPLOY, OVERLAYS, Object, composed, pod_of, rendered, the
-from tests.deploy.serving_rules import findings
 
 pytestmark = pytest.mark.deploy
 
@@ -136,6 +136,179 @@ def _latest_image(objects: list[Object]) -> None:
     _server(objects)["image"] = "pushforward:latest"
 
 
+def _job(objects: list[Object], name: str) -> tuple[Object, Object]:
+    """A Job and its container."""
+    job = the(objects, "Job", name)
+    (container,) = pod_of(job)["containers"]
+    return job, container
+
+
+def _replace(words: list[str], option: str, value: str) -> None:
+    """Give an option of a command another value."""
+    (place,) = [place for place, word in enumerate(words) if word.startswith(f"{option}=")]
+    words[place] = f"{option}={value}"
+
+
+def _fewer_pods_than_shards(objects: list[Object]) -> None:
+    _job(objects, "pushforward-bulk")[0]["spec"]["completions"] = 4
+
+
+def _shard_of_a_variable_that_is_not_set(objects: list[Object]) -> None:
+    _replace(_job(objects, "pushforward-bulk")[1]["args"], "--shard", "$(JOB_INDEX)/8")
+
+
+def _job_without_indexes(objects: list[Object]) -> None:
+    del _job(objects, "pushforward-bulk")[0]["spec"]["completionMode"]
+
+
+def _processes_for_every_core_of_the_node(objects: list[Object]) -> None:
+    _replace(_job(objects, "pushforward-bulk")[1]["args"], "--processes", "0")
+
+
+def _shards_on_a_disk_of_one_node(objects: list[Object]) -> None:
+    the(objects, "PersistentVolumeClaim", "pushforward-bulk")["spec"]["accessModes"] = ["ReadWriteOnce"]
+
+
+def _machines_one_after_another(objects: list[Object]) -> None:
+    _job(objects, "pushforward-distributed")[0]["spec"]["parallelism"] = 1
+
+
+def _more_machines_than_pods(objects: list[Object]) -> None:
+    _replace(_job(objects, "pushforward-distributed")[1]["args"], "--nnodes", "3")
+
+
+def _same_rank_for_all(objects: list[Object]) -> None:
+    _replace(_job(objects, "pushforward-distributed")[1]["args"], "--node-rank", "0")
+
+
+def _master_of_another_job(objects: list[Object]) -> None:
+    address = "pushforward-training-0.pushforward-distributed"
+    _replace(_job(objects, "pushforward-distributed")[1]["args"], "--master-addr", address)
+
+
+def _host_names_of_no_service(objects: list[Object]) -> None:
+    del pod_of(the(objects, "Job", "pushforward-distributed"))["subdomain"]
+
+
+def _service_with_an_address_of_its_own(objects: list[Object]) -> None:
+    del the(objects, "Service", "pushforward-distributed")["spec"]["clusterIP"]
+
+
+def _host_names_only_when_ready(objects: list[Object]) -> None:
+    del the(objects, "Service", "pushforward-distributed")["spec"]["publishNotReadyAddresses"]
+
+
+def _meeting_at_a_port_that_is_not_there(objects: list[Object]) -> None:
+    _replace(_job(objects, "pushforward-distributed")[1]["args"], "--master-port", "29400")
+
+
+def _training_from_the_start(objects: list[Object]) -> None:
+    _job(objects, "pushforward-distributed")[1]["args"].remove("--resume")
+
+
+def _machines_that_may_not_listen_to_each_other(objects: list[Object]) -> None:
+    del the(objects, "NetworkPolicy", "allow-distributed-training")["spec"]["ingress"]
+
+
+def _workers_that_may_not_reach_the_head(objects: list[Object]) -> None:
+    policy = the(objects, "NetworkPolicy", "allow-ray")["spec"]
+    policy["egress"] = policy["egress"][1:]
+
+
+def _cluster(objects: list[Object]) -> Object:
+    cluster: Object = the(objects, "RayJob", "pushforward-bulk")["spec"]["rayClusterSpec"]
+    return cluster
+
+
+def _ray_container(group: Object) -> Object:
+    container: Object = group["template"]["spec"]["containers"][0]
+    return container
+
+
+def _actors_on_the_head(objects: list[Object]) -> None:
+    _cluster(objects)["headGroupSpec"]["rayStartParams"]["num-cpus"] = "1"
+
+
+def _ray_on_more_cores_than_requested(objects: list[Object]) -> None:
+    _cluster(objects)["workerGroupSpecs"][0]["rayStartParams"]["num-cpus"] = "16"
+
+
+def _actors_on_every_core(objects: list[Object]) -> None:
+    the(objects, "RayJob", "pushforward-bulk")["spec"]["entrypoint"] += " --processes=8"
+
+
+def _output_within_the_pod(objects: list[Object]) -> None:
+    spec = the(objects, "RayJob", "pushforward-bulk")["spec"]
+    spec["entrypoint"] = spec["entrypoint"].replace("/bulk/samples", "/tmp/samples")
+
+
+def _probe_by_wget(objects: list[Object]) -> None:
+    del _ray_container(_cluster(objects)["workerGroupSpecs"][0])["livenessProbe"]
+
+
+def _worker_that_may_write_its_root(objects: list[Object]) -> None:
+    security = _ray_container(_cluster(objects)["workerGroupSpecs"][0])["securityContext"]
+    security["readOnlyRootFilesystem"] = False
+
+
+def _runtime(objects: list[Object]) -> Object:
+    (container,) = the(objects, "ServingRuntime")["spec"]["containers"]
+    found: Object = container
+    return found
+
+
+def _set(container: Object, variable: str, value: str) -> None:
+    (entry,) = [entry for entry in container["env"] if entry["name"] == variable]
+    entry["value"] = value
+
+
+def _model(objects: list[Object]) -> Object:
+    model: Object = the(objects, "InferenceService", "pushforward-models")["spec"]["predictor"]["model"]
+    return model
+
+
+def _container_that_kserve_does_not_find(objects: list[Object]) -> None:
+    _runtime(objects)["name"] = "server"
+
+
+def _models_that_kserve_does_not_mount(objects: list[Object]) -> None:
+    _set(_runtime(objects), "PUSHFORWARD_MODELS", "/models")
+
+
+def _runtime_that_is_not_there(objects: list[Object]) -> None:
+    _model(objects)["runtime"] = "triton"
+
+
+def _format_that_the_runtime_does_not_read(objects: list[Object]) -> None:
+    _model(objects)["modelFormat"]["name"] = "onnx"
+
+
+def _protocol_that_the_runtime_does_not_speak(objects: list[Object]) -> None:
+    _model(objects)["protocolVersion"] = "v1"
+
+
+def _grpc_without_a_port(objects: list[Object]) -> None:
+    container = _runtime(objects)
+    container["env"] = [entry for entry in container["env"] if entry["name"] != "PUSHFORWARD_GRPC_PORT"]
+
+
+def _claim_of_models_that_is_not_there(objects: list[Object]) -> None:
+    _model(objects)["storageUri"] = "pvc://models"
+
+
+def _predictor(objects: list[Object]) -> Object:
+    predictor: Object = the(objects, "InferenceService", "pushforward-models")["spec"]["predictor"]
+    return predictor
+
+
+def _predictor_that_is_killed_before_it_has_drained(objects: list[Object]) -> None:
+    del _predictor(objects)["terminationGracePeriodSeconds"]
+
+
+def _predictor_that_may_be_root(objects: list[Object]) -> None:
+    del _predictor(objects)["securityContext"]["runAsNonRoot"]
+
+
 MUTANTS: list[tuple[str, Mutant, str]] = [
     ("cpu", _cpu_of_1x, "'1x' is no quantity of cpu"),
     ("cpu", _port_name_of_twenty_letters, "the port name 'the-main-http-port-1' is none"),
@@ -160,6 +333,45 @@ MUTANTS: list[tuple[str, Mutant, str]] = [
     ("cpu", _scratch_over_its_storage, "its emptyDirs may hold more than its limit"),
     ("cpu", _port_that_the_settings_do_not_say, "its settings say"),
     ("cpu", _latest_image, "has no tag or digest that stays what it is"),
+    ("batch-job", _fewer_pods_than_shards, "$(JOB_COMPLETION_INDEX)/8 for 4 completions"),
+    ("batch-job", _shard_of_a_variable_that_is_not_set, "uses the variable JOB_INDEX, which is not set"),
+    ("batch-job", _job_without_indexes, "uses the variable JOB_COMPLETION_INDEX, which is not set"),
+    ("batch-job", _processes_for_every_core_of_the_node, "requests 2 cores for 0 processes"),
+    ("batch-job", _shards_on_a_disk_of_one_node, "several pods at once cannot mount pushforward-bulk"),
+    ("train-distributed", _machines_one_after_another, "its pods do not run at once"),
+    (
+        "train-distributed",
+        _more_machines_than_pods,
+        "its pods do not run at once, one for each of 3 machines",
+    ),
+    ("train-distributed", _same_rank_for_all, "the rank of a machine is not the index of its pod"),
+    ("train-distributed", _master_of_another_job, "is not the host name of pod 0"),
+    ("train-distributed", _host_names_of_no_service, "is not the host name of pod 0"),
+    ("train-distributed", _service_with_an_address_of_its_own, "is no headless Service"),
+    ("train-distributed", _host_names_only_when_ready, "that names pods before they are ready"),
+    ("train-distributed", _meeting_at_a_port_that_is_not_there, "has no port 29400 to meet at"),
+    ("train-distributed", _training_from_the_start, "begins anew after the death of a pod"),
+    (
+        "train-distributed",
+        _machines_that_may_not_listen_to_each_other,
+        "allows its pods ingress from each other",
+    ),
+    ("bulk-ray", _workers_that_may_not_reach_the_head, "allows its pods egress to each other"),
+    ("bulk-ray", _actors_on_the_head, "its head runs actors"),
+    ("bulk-ray", _ray_on_more_cores_than_requested, "Ray counts on other cores than the workers request"),
+    ("bulk-ray", _actors_on_every_core, "actors on all 8 cores leave none to what they wait for"),
+    ("bulk-ray", _output_within_the_pod, "/tmp/samples is not on a volume"),
+    ("bulk-ray", _probe_by_wget, "without a livenessProbe it gets one that needs wget"),
+    ("bulk-ray", _worker_that_may_write_its_root, "container ray-worker: may write to its root"),
+    ("kserve", _container_that_kserve_does_not_find, "looks for a container named kserve-container"),
+    ("kserve", _models_that_kserve_does_not_mount, "does not serve /mnt/models"),
+    ("kserve", _runtime_that_is_not_there, "there is no ServingRuntime triton"),
+    ("kserve", _format_that_the_runtime_does_not_read, "the runtime does not read the format"),
+    ("kserve", _protocol_that_the_runtime_does_not_speak, "the runtime does not speak v1"),
+    ("kserve", _grpc_without_a_port, "grpc-v2 and a port for it must go together"),
+    ("kserve", _claim_of_models_that_is_not_there, "there is no PersistentVolumeClaim models"),
+    ("kserve", _predictor_that_is_killed_before_it_has_drained, "is killed before preStop, delay and drain"),
+    ("kserve", _predictor_that_may_be_root, "InferenceService pushforward-models: may run as root"),
 ]
 """The first thirteen pass the strict schemas; an overlay, the mistake made in it, and what is found."""
 

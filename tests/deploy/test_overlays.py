@@ -12,8 +12,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from service.lifecycle.remote import PullSettings
 from service.settings import Settings
+from tests.deploy.findings import findings
 from tests.deploy.rendering import DEPLOY, OVERLAYS, Object, composed, of_kind, pod_of, rendered, the
-from tests.deploy.serving_rules import findings
 
 pytestmark = pytest.mark.deploy
 

@@ -12,7 +12,8 @@ from tests.conftest import REPOSITORY
 
 HERE = "localhost:8000"
 """The address at which the service of a page's commands listens."""
-TRAIN = ".venv/bin/pushforward-train"
+TRAIN = re.compile(r"pushforward ((?:init|train) [^#\n]*)")
+"""A command that trains, or writes a recipe; its arguments are those of `pushforward`."""
 _FENCE = re.compile(r"^( *)```(\w+)[^\n]*\n(.*?)^\1```$", re.DOTALL | re.MULTILINE)
 
 
@@ -33,9 +34,9 @@ class Block:
 
     @property
     def training_lines(self) -> list[list[str]]:
-        """The arguments of each line that calls `pushforward-train`, without its comment."""
-        lines = (line.split("#")[0].split() for line in self.text.splitlines())
-        return [line[1:] for line in lines if line[:1] == [TRAIN]] if self.language == "sh" else []
+        """The arguments of each line that trains or writes a recipe, without its comment."""
+        lines = self.text.splitlines() if self.language == "sh" else [command for command, _ in self.commands]
+        return [found[1].split() for line in lines if (found := TRAIN.match(line))]
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,11 @@ class Page:
     def runs(self) -> bool:
         """True if it has commands or Python that run against a service."""
         return any(block.language in ("console", "python", "py") for block in self.blocks)
+
+    @property
+    def exports(self) -> bool:
+        """True if it has Python that exports networks of torch."""
+        return any("publish_vae(" in block.text for block in self.blocks if block.language == "py")
 
     @property
     def trains(self) -> bool:

@@ -8,7 +8,7 @@ from docs.hooks.reference import TABLES, with_tables
 from service.errors import ServiceError
 from service.format.manifest import Manifest
 from service.settings import Settings
-from tests.documentation.pages import PAGES
+from tests.documentation.pages import PAGES, Page
 from training.recipe import Recipe
 
 OPERATIONS = ("sample", "interpolate", "encode", "decode", "reconstruct", "score", "discriminate")
@@ -75,11 +75,15 @@ def test_an_operation_has_the_keys_of_its_request_and_of_its_answer(operation: s
     assert {"model", "version"} <= names(table)
 
 
-@pytest.mark.parametrize("command", ["pushforward-serve", "pushforward-train", "pushforward-alias"])
+@pytest.mark.parametrize(
+    "command", ["pushforward", "pushforward-serve", "pushforward-train", "pushforward-alias"]
+)
 def test_a_command_has_its_help(command: str) -> None:
     shown = TABLES["commands"](command)
+    assert f"<!-- table: commands {command} -->" in Page("docs/reference/commands.md").text
     assert re.search(rf"[Uu]sage: {command}", shown)
     assert command != "pushforward-train" or "### `pushforward-train calibrate`" in shown
+    assert command != "pushforward" or "### `pushforward verify`" in shown
 
 
 def test_every_table_stands_on_a_page() -> None:

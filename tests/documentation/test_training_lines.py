@@ -16,7 +16,7 @@ from tests.documentation.pages import HERE, PAGES, Page
 from training.data.loading import load_dataset
 from training.data.options import DataOptions
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.documentation, pytest.mark.timeout(1200)]
 
 SHIPPED = "fashion-vae"
 """A published model that pages may calibrate or look at."""
@@ -42,7 +42,7 @@ def follow(page: Page, folder: Path) -> None:
             if name.endswith(".toml") and not name.startswith("in "):
                 (folder / name).write_text(block.text)
         for arguments in block.training_lines:
-            run(folder, "-m", "training", *arguments)
+            run(folder, "-m", "pushforward", *arguments)
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,7 @@ def test_a_stranger_gets_a_model_of_a_table(trained: list[Path]) -> None:
     tables = [manifest for manifest in manifests(trained) if len(manifest.columns) == 30]
     assert tables
     for table in tables:
-        assert table.metrics["flagged_outliers"].value > 0.7
+        assert table.metrics["flagged_outliers"].value > 0.6
         assert table.metrics["flagged_test"].value < 0.2
 
 

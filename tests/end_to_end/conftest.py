@@ -3,7 +3,8 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from tests.serving import running_service
+from pushforward import Client
+from tests.serving import RunningService, running_service
 from tests.toy_gan import publish_gan
 
 
@@ -17,3 +18,10 @@ def gan_client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Clien
     publish_gan(models, "packed-gan", packing=2)
     with running_service(models, "--max-budget", "200", "--max-proposals", "400000") as service:
         yield service.client
+
+
+@pytest.fixture
+def python_client(service: RunningService) -> Iterator[Client]:
+    """The project's own client, for tests that are not about the wire."""
+    with Client(service.url) as client:
+        yield client

@@ -1,7 +1,7 @@
 """What scoring is for: real held-out items pass, and noise does not."""
 
 import re
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import httpx
@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from pushforward import Client
+from service.errors import Unfit
 from tests.serving import as_npy
 from training.data import DataError, load_dataset
 from training.data.options import DataOptions
@@ -16,14 +18,11 @@ from training.data.options import DataOptions
 ALPHA = 0.01
 
 
-def flagged(client: httpx.Client, model: str, items: np.ndarray) -> float:
+def flagged(client: Client, model: str, items: np.ndarray) -> float:
     """The share of the items that the service calls anomalies at alpha 0.01."""
-    response = client.post(
-        f"/v1/models/{model}/score?alpha={ALPHA}",
-        content=as_npy(items),
-        headers={"content-type": "application/x-npy"},
-    )
-    return float(np.mean([score["anomaly"] for score in response.json()["scores"]]))
+    anomaly = client.score(model, items, alpha=ALPHA).anomaly
+    assert anomaly is not None
+    return float(anomaly.mean())
 
 
 @cache
@@ -35,53 +34,48 @@ def held_out(dataset: str) -> np.ndarray:
         pytest.skip(f"no data to score: {error}")
 
 
-@pytest.mark.parametrize(("model", "dataset"), [("fashion-vae", "fashion-mnist"), ("digits-vae", "digits")])
-def test_noise_is_flagged_and_real_items_are_not(client: httpx.Client, model: str, dataset: str) -> None:
+@pytest.mark.parametrize(
+    ("model", "dataset"),
+    [
+        pytest.param("fashion-vae", "fashion-mnist", marks=pytest.mark.published),
+        ("digits-vae", "digits"),
+    ],
+)
+def test_noise_is_flagged_and_real_items_are_not(python_client: Client, model: str, dataset: str) -> None:
     real = held_out(dataset)
     noise = np.random.default_rng(0).random(real.shape, dtype=np.float32)
-    assert flagged(client, model, noise) >= 0.99
-    assert flagged(client, model, real) <= 0.03
+    assert flagged(python_client, model, noise) >= 0.99
+    assert flagged(python_client, model, real) <= 0.03
 
 
-def test_p_values_of_real_items_are_no_smaller_than_uniform(client: httpx.Client) -> None:
-    real = held_out("fashion-mnist")
-    scores = client.post("/v1/models/fashion-vae/score", json={"inputs": real.tolist()}).json()["scores"]
-    p_values = [score["p_value"] for score in scores]
+def test_p_values_of_real_items_are_no_smaller_than_uniform(python_client: Client) -> None:
+    p_values = python_client.score("fashion-vae", held_out("fashion-mnist")).p_value
     assert stats.kstest(p_values, "uniform", alternative="greater").pvalue > 1e-3
 
 
-def test_a_corrected_request_flags_outliers_among_many_and_says_from_where(client: httpx.Client) -> None:
+def test_a_corrected_request_flags_outliers_among_many_and_says_from_where(python_client: Client) -> None:
     real = held_out("fashion-mnist")
     items = np.concatenate([real, np.random.default_rng(0).random((20, *real.shape[1:]), dtype=np.float32)])
-
-    def scored(options: str) -> dict[str, Any]:
-        headers = {"content-type": "application/x-npy"}
-        path = f"/v1/models/fashion-vae/score?alpha=0.1{options}"
-        answer: dict[str, Any] = client.post(path, content=as_npy(items), headers=headers).json()
-        return answer
-
-    plain, corrected = scored(""), scored("&correction=benjamini-hochberg")
-    assert (plain["correction"], corrected["correction"]) == ("none", "benjamini-hochberg")
-    flagged = np.array([score["anomaly"] for score in corrected["scores"]])
-    surprises = np.array([score["surprise"] for score in corrected["scores"]])
-    assert flagged[200:].all()
-    assert flagged[:200].sum() <= 8  # a tenth of what is flagged, and chance
-    assert flagged.sum() < sum(score["anomaly"] for score in plain["scores"])
-    assert np.array_equal(flagged, surprises > corrected["threshold"])
-    alone = client.post(
-        "/v1/models/fashion-vae/score",
-        json={"inputs": real[:3].tolist(), "correction": "benjamini-hochberg", "alpha": 0.001},
-    ).json()
-    assert alone["threshold"] is None
-    assert not any(score["anomaly"] for score in alone["scores"])
+    score = partial(python_client.score, "fashion-vae")
+    plain, corrected = (score(items, alpha=0.1, correction=name) for name in ("none", "benjamini-hochberg"))
+    assert (plain.correction, corrected.correction) == ("none", "benjamini-hochberg")
+    assert plain.anomaly is not None
+    assert corrected.anomaly is not None
+    assert corrected.anomaly[200:].all()
+    assert corrected.anomaly[:200].sum() <= 8  # a tenth of what is flagged, and chance
+    assert corrected.anomaly.sum() < plain.anomaly.sum()
+    assert corrected.threshold is not None
+    assert np.array_equal(corrected.anomaly, corrected.surprise > corrected.threshold)
+    alone = score(real[:3], alpha=0.001, correction="benjamini-hochberg")
+    assert alone.threshold is None
+    assert alone.anomaly is not None
+    assert not alone.anomaly.any()
 
 
-def test_a_correction_of_what_was_never_calibrated_is_refused(client: httpx.Client) -> None:
-    how = {"statistic": "elbo", "draws": 3, "correction": "benjamini-hochberg"}
-    body = {"inputs": held_out("fashion-mnist")[:1].tolist(), **how}
-    response = client.post("/v1/models/fashion-vae/score", json=body)
-    assert response.status_code == 422
-    assert "corrects p-values" in response.json()["detail"]
+def test_a_correction_of_what_was_never_calibrated_is_refused(python_client: Client) -> None:
+    how: dict[str, Any] = {"statistic": "elbo", "draws": 3, "correction": "benjamini-hochberg"}
+    with pytest.raises(Unfit, match="corrects p-values"):
+        python_client.score("fashion-vae", held_out("fashion-mnist")[:1], **how)
 
 
 def test_p_values_are_counted_and_their_drift_is_told(client: httpx.Client) -> None:

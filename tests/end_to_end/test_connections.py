@@ -12,6 +12,8 @@ import pytest
 from tests.serving import RunningService, running_service
 from tests.waiting import wait_until
 
+pytestmark = pytest.mark.living
+
 IDLE_SECONDS = 0.6
 """Long enough for a test that others keep from running, and shorter than the stream takes."""
 KEPT_BYTES = 2**20

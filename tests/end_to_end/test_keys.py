@@ -16,6 +16,7 @@ from tests.toy import publish_toy
 
 KEY = "a-key-that-was-given-out"
 BEARER = {"authorization": f"Bearer {KEY}"}
+NAMED = "another-key-of-the-shop"
 SAMPLE = "/v1/models/toy-vae/sample"
 
 
@@ -23,8 +24,15 @@ SAMPLE = "/v1/models/toy-vae/sample"
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService]:
     folder = tmp_path_factory.mktemp("guarded")
     publish_toy(folder / "models")
-    (folder / "keys").write_text(f"{KEY}\n")
-    options = ("--keys-file", str(folder / "keys"), "--grpc-port", "0")
+    (folder / "keys").write_text(f"{KEY}\n{NAMED} shop infer\n")
+    options = (
+        "--keys-file",
+        str(folder / "keys"),
+        "--grpc-port",
+        "0",
+        "--repository-control",
+        "--log-requests",
+    )
     with running_service(folder / "models", *options) as service:
         yield service
 
@@ -53,6 +61,11 @@ def test_what_is_asked_without_a_key_or_with_another_is_not_answered(
 )
 def test_probes_metrics_and_documentation_need_none(guarded: RunningService, path: str) -> None:
     assert guarded.client.get(path).status_code == 200
+
+
+def test_no_shared_cache_keeps_an_answer_that_needs_a_key(guarded: RunningService) -> None:
+    answer = guarded.client.get("/v1/models/toy-vae/versions/1/sample?seed=7", headers=BEARER)
+    assert answer.headers["cache-control"] == "private, max-age=31536000, immutable"
 
 
 def test_a_body_is_not_waited_for_without_a_key(guarded: RunningService) -> None:
@@ -93,3 +106,34 @@ def test_the_documentation_tells_of_keys_only_where_they_are_needed(
     assert told["components"]["securitySchemes"]["key"]["scheme"] == "bearer"
     assert told["security"] == [{"key": []}]
     assert "security" not in httpx.get(f"{service.url}/openapi.json").json()
+
+
+def test_a_key_without_the_scope_may_not_load_models_but_may_use_them(guarded: RunningService) -> None:
+    load = "/v2/repository/models/toy-vae/load"
+    refused = guarded.client.post(load, json={}, headers={"x-api-key": NAMED})
+    assert (refused.status_code, "scope control" in refused.json()["error"]) == (403, True)
+    assert guarded.client.post(load, json={}, headers=BEARER).status_code == 200
+    assert guarded.client.post("/v2/repository/index", headers={"x-api-key": NAMED}).status_code == 200
+
+
+def test_a_line_for_every_answer_names_what_was_asked_and_by_whom(guarded: RunningService) -> None:
+    headers = {"x-api-key": NAMED, "x-request-id": "the-logged-one"}
+    answer = guarded.client.post(SAMPLE, json={"seed": 7, "count": 3}, headers=headers)
+    guarded.wait_for("the-logged-one")
+    (line,) = [line for line in guarded.lines if "the-logged-one" in line]
+    for told in (
+        "method=POST", "route=/v1/models/{model}/sample", "status=200", "model=toy-vae", "version=1",
+        "rows=3", f"bytes={len(answer.content)}", "milliseconds=", "key=shop",
+    ):  # fmt: skip
+        assert told in line
+    assert NAMED not in "".join(guarded.lines)
+
+
+def test_metrics_and_documentation_can_be_taken_off_the_port_of_the_api(tmp_path: Path) -> None:
+    publish_toy(tmp_path)
+    options = ("--no-public-metrics", "--no-public-docs", "--metrics-port", "0")
+    with running_service(tmp_path, *options) as service:
+        for path in ("/metrics", "/docs", "/openapi.json"):
+            assert service.client.get(path).status_code == 404
+        assert service.client.get("/readyz").status_code == 200
+        assert httpx.get(service.wait_for(r"metrics on (\S+)")[1]).status_code == 200

@@ -11,15 +11,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from service.format.manifest import GraphName
 from service.format.versions import read_manifest
 from service.media.pictures import heat_of
 from tests.serving import as_npy, npy, running_service
 from tests.training.publishing import noise_free_recipe
 from tests.training.tiny import digits
-from training.export.parity import open_session
 from training.export.recalibration import recalibrate
+from training.export.sessions import open_graph
 
-pytestmark = pytest.mark.timeout(300)  # one of two modules trains and exports, and the other waits for it
+pytestmark = [pytest.mark.exports, pytest.mark.timeout(300)]  # trains and exports, or waits for it
 
 MODEL = "/v1/models/tiny-vae"
 AS_NPY = {"content-type": "application/x-npy"}
@@ -49,8 +50,8 @@ def score(client: httpx.Client, items: np.ndarray, **options: Any) -> dict[str, 
     return answer
 
 
-def computed(version: Path, graph: str, items: np.ndarray) -> np.ndarray:
-    array: np.ndarray = open_session(version / f"{graph}.onnx").run(None, {"inputs": items})[0]
+def computed(version: Path, graph: GraphName, items: np.ndarray) -> np.ndarray:
+    array: np.ndarray = open_graph(version, graph).run(None, {"inputs": items})[0]
     return array
 
 
@@ -155,7 +156,13 @@ def test_a_map_alone_comes_as_npy_and_as_a_picture(tiny: httpx.Client, items: np
     picture = tiny.post(path, content=as_npy(items[:1]), headers=AS_NPY | {"accept": "image/png"})
     assert picture.headers["content-type"] == "image/png"
     shown = np.asarray(Image.open(io.BytesIO(picture.content)), np.float32)
-    np.testing.assert_allclose(shown, 255 * heat_of(maps[:1])[0].transpose(1, 2, 0), atol=0.51)
+    scale = tiny.get(f"{MODEL}").json()["map_scale"]
+    np.testing.assert_allclose(shown, 255 * heat_of(maps[:1], scale)[0].transpose(1, 2, 0), atol=0.51)
+    path += "&overlay=true"
+    over = tiny.post(path, content=as_npy(items[:1]), headers=AS_NPY | {"accept": "image/png"})
+    shown = np.asarray(Image.open(io.BytesIO(over.content)), np.float32)
+    expected = 255 * heat_of(maps[:1], scale, items[:1])[0].transpose(1, 2, 0)
+    np.testing.assert_allclose(shown, expected, atol=0.51)
     grid = tiny.post(path, content=as_npy(items), headers=AS_NPY | {"accept": "image/png"})
     assert Image.open(io.BytesIO(grid.content)).size == (32, 32)
 
@@ -208,7 +215,7 @@ def test_more_maps_than_fit_into_json_are_answered_as_npy_alone(
 def test_versions_without_a_map_say_what_to_do(client: httpx.Client) -> None:
     for model, shape, advice in (
         ("toy-vae", (1, 2, 2), "pushforward-train export"),
-        ("fashion-gan", (1, 28, 28), "a GAN gives no likelihood"),
+        ("fashion-gan", (1, 28, 28), "pushforward-train export"),
     ):
         body = {"inputs": np.zeros((1, *shape)).tolist(), "map": True}
         refused = client.post(f"/v1/models/{model}/score", json=body)

@@ -40,6 +40,7 @@ BINARY = {"data": None, "parameters": {"binary_data_size": 8}}
         (document(data=["0.5", 1]), b"", "numbers"),
         (document(data=[None, 1]), b"", "numbers"),
         (document(data=[True, False]), b"", "numbers"),
+        (document(data=[0.5, True]), b"", "numbers"),
         (document(data=[1e300, 1]), b"", "numbers from"),
         (document(parameters={"binary_data_size": 8}), b"", "either data or"),
         (document(data=None), b"", "either data or"),

@@ -18,7 +18,9 @@ from tritonclient.grpc import service_pb2
 from tritonclient.utils import InferenceServerException
 
 from tests import toy
+from tests.end_to_end.test_connections import answer, connect
 from tests.serving import RunningService, running_service
+from tests.waiting import wait_until
 
 SAMPLE, SCORE, DECODE = "toy-vae.sample", "toy-vae.score", "toy-vae.decode"
 
@@ -173,3 +175,38 @@ def test_replicas_share_the_port(tmp_path: Path) -> None:
         assert len([line for line in service.lines if "serving gRPC" in line]) == 2
         with triton.InferenceServerClient(f"127.0.0.1:{port}") as client:
             assert client.infer(SAMPLE, addresses([7], [0])).as_numpy("samples").shape == (1, *toy.ITEM)
+
+
+def test_the_health_check_of_grpc_tells_of_the_service_and_of_each_model(service: RunningService) -> None:
+    with grpc.insecure_channel(address(service)) as channel:
+        check = channel.unary_unary("/grpc.health.v1.Health/Check")
+        for name in ("", "inference.GRPCInferenceService", SAMPLE):
+            assert check(b"\n%c%b" % (len(name), name.encode()) if name else b"", timeout=30) == b"\x08\x01"
+        with pytest.raises(grpc.RpcError) as refusal:
+            check(b"\n\x06absent", timeout=30)
+        assert refusal.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+def test_grpc_takes_no_calls_while_http_finishes_its_requests(tmp_path: Path) -> None:
+    toy.publish_toy(tmp_path)
+    with running_service(tmp_path, "--grpc-port", "0") as service, connect(service) as connection:
+        target = address(service)
+        connection.sendall(
+            b"POST /v1/models/toy-vae/sample HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{"
+        )
+        wait_until(lambda: "pushforward_inflight_requests 2.0" in service.client.get("/metrics").text)
+        service.process.terminate()
+        service.wait_for("Shutting down")
+        host, port = target.split(":")
+
+        def refused() -> bool:
+            try:
+                socket.create_connection((host, int(port)), timeout=5).close()
+            except ConnectionRefusedError:
+                return True
+            return False
+
+        wait_until(refused)
+        connection.sendall(b"}")
+        assert b" 200 " in answer(connection)[0]
+        assert service.process.wait(timeout=60) == 0

@@ -223,6 +223,47 @@ def test_a_png_grid_holds_the_samples(client: httpx.Client, model: str) -> None:
         np.testing.assert_array_equal(tile, np.rint(samples[index, 0] * 255))
 
 
+@pytest.mark.parametrize("operation", ["sample", "interpolate", "decode", "reconstruct"])
+def test_a_scale_enlarges_every_pixel_of_a_png(client: httpx.Client, operation: str) -> None:
+    inputs = client.get("/v1/models/digits-vae/sample?count=2&seed=7").json()["samples"]
+    bodies: dict[str, dict[str, object]] = {
+        "sample": {"count": 2, "seed": 7},
+        "interpolate": {"from": {"seed": 7}, "to": {"seed": 8}, "steps": 2},
+        "decode": {"latents": [[0.0] * 10, [1.0] * 10]},
+        "reconstruct": {"inputs": inputs},
+    }
+    body = bodies[operation]
+    tiles = []
+    for scale in (1, 5):
+        answer = client.post(
+            f"/v1/models/digits-vae/{operation}",
+            json=body | {"scale": scale},
+            headers={"accept": "image/png"},
+        )
+        grid = np.asarray(Image.open(io.BytesIO(answer.raise_for_status().content)))
+        tiles.append(grid[2 : 2 + 8 * scale, 2 : 2 + 8 * scale])
+    np.testing.assert_array_equal(tiles[1], np.kron(tiles[0], np.ones((5, 5), np.uint8)))
+
+
+def test_a_scale_that_makes_too_large_a_picture_is_refused(client: httpx.Client) -> None:
+    path = "/v1/models/fashion-vae/sample?count=4096&scale=64"
+    answer = client.get(path, headers={"accept": "image/png"})
+    assert (answer.status_code, answer.json()["code"]) == (422, "limit_exceeded")
+    assert "smaller scale" in answer.json()["detail"]
+
+
+def test_the_percentiles_of_the_calibration_bound_the_p_values(client: httpx.Client) -> None:
+    quantiles = client.get("/v1/models/digits-vae").json()["calibration_quantiles"]
+    inputs = client.get("/v1/models/digits-vae/sample?count=64&seed=7&output=draw").json()["samples"]
+    for statistic, values in quantiles.items():
+        assert len(values) == 101
+        assert values == sorted(values)
+        body = {"inputs": inputs, "statistic": statistic, "alpha": 0.05}
+        for score in client.post("/v1/models/digits-vae/score", json=body).json()["scores"]:
+            below = np.searchsorted(values, score["surprise"]) / 100
+            assert 1 - score["p_value"] == pytest.approx(below, abs=0.025)
+
+
 def test_a_large_npy_answer_is_streamed_and_equals_its_pieces(client: httpx.Client) -> None:
     whole = npy(client.get(f"{TOY}/sample?count=5000&seed=3", headers=NPY))
     assert whole.shape == (5000, 1, 2, 2)
@@ -269,8 +310,19 @@ def test_the_documentation_is_served_without_another_host(client: httpx.Client) 
     assert "post" in document["paths"]["/v1/models/{model}/versions/{version}/score"]
     assert "get" in document["paths"]["/v1/models/{model}/sample"]
     request = document["components"]["schemas"]["ScoreRequest"]
-    assert request["required"] == ["inputs"]
+    assert {"inputs", "records", "id"} <= request["properties"].keys()
     assert request["additionalProperties"] is False
+
+
+def test_the_documentation_says_what_every_field_is(client: httpx.Client) -> None:
+    document = client.get("/openapi.json").json()
+    schemas = document["components"]["schemas"]
+    fields = {
+        f"{schema}.{field}": described
+        for schema, text in schemas.items()
+        for field, described in text.get("properties", {}).items()
+    }
+    assert [field for field, described in fields.items() if not described.get("description")] == []
 
 
 def test_the_metrics_count_what_was_served(client: httpx.Client) -> None:

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -18,6 +19,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.serving import RunningService, running_service
 from tests.toy import publish_toy
 from tests.waiting import wait_until
+
+pytestmark = pytest.mark.living
 
 MANY = 24
 """Connections that the kernel spreads over two replicas; all go to the same one in 1 of 2^23 runs."""
@@ -236,6 +239,19 @@ def test_a_port_in_use_is_refused_in_one_line_even_where_it_could_be_shared(
     assert second.returncode == 2
     assert f"cannot listen on 127.0.0.1, port {port}" in second.stderr
     assert len(second.stderr.splitlines()) == 1
+
+
+def test_a_grpc_port_that_another_service_shares_is_refused_as_the_http_port_is(toys: Path) -> None:
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        second = RunningService(toys, "--grpc-port", str(port), processes=2)
+        assert second.process.wait(timeout=60) == 2
+        second.wait_until_all_are_gone()
+        second.stop()
+    assert f"cannot listen on 127.0.0.1, port {port}" in "".join(second.lines)
 
 
 def test_what_no_replica_can_do_is_said_once(toys: Path) -> None:

@@ -173,7 +173,8 @@ def test_sigterm_drains_answers_what_is_in_flight_and_exits_0(models: Path) -> N
             ready = wait_until(not_ready)
             assert ready is not None
             assert ready.json()["status"] == "draining"
-            assert service.client.post("/v1/models/toy-vae/sample").status_code == 200
+            last = service.client.post("/v1/models/toy-vae/sample")
+            assert (last.status_code, last.headers["connection"]) == (200, "close")
             assert len(long.result().json()["scores"]) == 200
         assert service.process.wait(timeout=60) == 0
 

@@ -169,7 +169,7 @@ def test_more_rows_than_json_answers_are_answered_as_npy_alone(
     service: RunningService, operation: str
 ) -> None:
     shape = (4_097, 2) if operation == "decode" else (4_097, 1, 2, 2)
-    body, headers = as_npy(np.ones(shape, np.uint8)), {"content-type": "application/x-npy"}
+    body, headers = as_npy(np.ones(shape, np.float32)), {"content-type": "application/x-npy"}
     path = f"/v1/models/toy-vae/{operation}"
     answer = service.client.post(path, content=body, headers=headers | {"accept": "application/json"})
     assert answer.status_code == 422
@@ -177,3 +177,42 @@ def test_more_rows_than_json_answers_are_answered_as_npy_alone(
     assert "application/x-npy" in answer.json()["detail"]
     answer = service.client.post(path, content=body, headers=headers | {"accept": "application/x-npy"})
     assert len(npy(answer)) == 4_097
+
+
+ITEMS = [[[[0.5] * 28] * 28]] * 1024
+"""As many items as JSON may hold."""
+FEWER = ITEMS[:50]
+"""Enough for a long list."""
+
+
+def test_a_long_body_of_v1_is_read_for_little_and_as_the_same_numbers_in_npy(service: RunningService) -> None:
+    answers: list[httpx.Response] = []
+    path = "/v1/models/fashion-vae/reconstruct"
+    accept = {"accept": "application/x-npy"}
+    memory, _ = costs(
+        service, lambda: answers.append(service.client.post(path, json={"inputs": ITEMS}, headers=accept))
+    )
+    assert memory < 2 * MOST_MEMORY_BYTES
+    array = as_npy(np.full((1024, 1, 28, 28), 0.5, np.float32))
+    headers = accept | {"content-type": "application/x-npy"}
+    expected = service.client.post(path, content=array, headers=headers)
+    np.testing.assert_array_equal(npy(answers[0]), npy(expected))
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ({"inputs": [*ITEMS, ITEMS[0]]}, "more"),
+        ({"inputs": [*FEWER, [[[0.5] * 27] * 28]]}, "ragged"),
+        ({"inputs": [*FEWER, [[[0.5] * 27 + [None]] * 28]]}, "numbers"),
+        ({"inputs": np.ravel(FEWER).tolist()}, "shape"),
+        ({"outputs": FEWER}, "inputs"),
+        ({"inputs": FEWER, "outputs": 1}, "unknown key"),
+    ],
+)
+def test_a_long_body_that_does_not_fit_is_refused_with_the_reason(
+    service: RunningService, body: dict[str, object], told: str
+) -> None:
+    answer = service.client.post("/v1/models/fashion-vae/reconstruct", json=body)
+    assert answer.status_code == 422
+    assert told in answer.json()["detail"]

@@ -80,8 +80,8 @@ def test_any_finite_number_passes_and_an_extreme_one_is_an_anomaly(client: httpx
 def test_the_manifest_shown_names_the_columns_and_their_categories(client: httpx.Client) -> None:
     shown = client.get(MODEL).json()
     assert shown["columns"] == [
-        {"name": "height", "categories": []},
-        {"name": "colour", "categories": ["red", "green", "blue"]},
+        {"name": "height", "categories": [], "unseen": "refuse", "codes": []},
+        {"name": "colour", "categories": ["red", "green", "blue"], "unseen": "refuse", "codes": []},
     ]
     assert (shown["support"], shown["value_range"], shown["item_shape"]) == ("real", None, [4])
     listed = {model["name"]: model for model in client.get("/v1/models").json()["models"]}

@@ -25,6 +25,8 @@ from service.settings import Settings
 from tests.serving import RunningService, running_service
 from tests.toy import publish_toy
 
+pytestmark = pytest.mark.monitoring
+
 SAMPLED = "00-{:032x}-00000000000000ab-01"
 NOT_SAMPLED = "00-{:032x}-00000000000000ab-00"
 

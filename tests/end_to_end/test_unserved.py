@@ -47,7 +47,20 @@ def test_the_catalogue_says_why_a_version_is_not_served_and_the_others_serve(
         assert file in damaged.get(f"/v1/models/{name}").json()["reason"]
         assert damaged.post(f"/v1/models/{name}/sample").status_code == 503
     assert "decode.onnx" in listed["toy-vae"]["reason"]
-    assert damaged.get("/readyz").status_code == 200
+
+
+def test_a_service_with_a_model_that_no_version_can_answer_for_is_not_ready_and_names_it(
+    damaged: httpx.Client,
+) -> None:
+    answer = damaged.get("/readyz")
+    assert (answer.status_code, answer.json()["status"]) == (503, "failed")
+    for name in ("broken-vae", "only-vae", "mixture-vae"):
+        assert name in answer.json()["detail"]
+        assert damaged.get(f"/readyz/{name}").json()["status"] == "failed"
+    assert damaged.get("/readyz/toy-vae").status_code == 200
+    assert damaged.head("/readyz/toy-vae").status_code == 200
+    assert damaged.get("/readyz/nothing").status_code == 404
+    assert damaged.get("/v2/health/ready").status_code == 503
 
 
 def test_the_repository_index_says_why_a_version_is_not_served(damaged: httpx.Client) -> None:

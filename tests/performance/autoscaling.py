@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-# docs/speed.md, rows single-1 to single-128 of the service, of one of its two cores
+# the figures behind docs/capacity.md, by make bench on one of two cores: later runs differ by a tenth
 IN_FLIGHT: Final = np.array([0.0, 1.0, 4.0, 16.0, 64.0])
 REQUESTS_PER_SECOND: Final = np.array([0.0, 1116.0, 1290.0, 1391.0, 1632.0])
 CPU_SECONDS_PER_REQUEST: Final = np.array([888e-6, 888e-6, 730e-6, 669e-6, 577e-6])

@@ -1,8 +1,9 @@
 """`make bench`, or `python -m tests.performance.bench`: how fast the service is, and beside what.
 
 In each of several interleaved rounds, every workload is run against the naive server, the service and any
-other server named by `--against`, and ONNX Runtime alone is measured just before and after each load. All
-answers are checked before, and some of them during, every load. Linux only.
+other server named by `--against`, and ONNX Runtime alone is measured just before and after each load, and
+beside bulk work, which has no server. All answers are checked before, and some of them during, every load.
+Linux only.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from .report import markdown
 from .rounds import Options, measure_all
 from .workloads import WORKLOADS
 
-_DEFAULTS: Final = {"rounds": 5, "seconds": 3.0, "processes": 2, "stream_seconds": 900.0}
+_DEFAULTS: Final = {"rounds": 5, "seconds": 3.0, "processes": 2, "stream_seconds": 900.0, "divisor": 1}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -87,6 +88,7 @@ def options_of(given: argparse.Namespace) -> Options:
         given.seconds,
         given.stream_seconds,
         given.processes,
+        given.divisor,
         tuple(given.against),
         "".join(text),
     )
@@ -109,6 +111,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--seconds", type=seconds, help="of each load (3)")
     add("--processes", type=positive, help="of the service; memory and start are of one (2)")
     add("--stream-seconds", type=seconds, help="the longest that the long stream is read (900)")
+    add("--divisor", type=positive, help="divides the rows of bulk work (1)")
     add(
         "--against",
         type=address,

@@ -27,7 +27,7 @@ REPOSITORY: Final = Path(__file__).resolve().parents[2]
 PUBLISHED: Final = ("fashion-vae", "digits-vae", "fashion-gan")
 """The three models that a service is started with, to see how long that takes and what it holds."""
 
-_GRAPHS: Final = {"sample": "decode", "score": "score"}
+_GRAPHS: Final = {"sample": "decode", "score": "score", "statistics": "statistics"}
 
 
 class Model:
@@ -40,7 +40,7 @@ class Model:
         self._sessions: dict[str, Any] = {}
 
     def graph(self, operation: str) -> Path:
-        """The file of the graph behind an operation, `sample` or `score`."""
+        """The file of the graph behind an operation, `sample`, `score` or `statistics`."""
         return self.folder / f"{_GRAPHS[operation]}.onnx"
 
     def examples(self, operation: str, rows: int) -> Feeds:
@@ -50,6 +50,8 @@ class Model:
         if operation == "sample":
             return {"latents": generator.standard_normal((rows, size), np.float32)}
         items = generator.random((rows, *self.manifest.item_shape), np.float32)
+        if operation == "statistics":
+            return {"inputs": items}
         return {"inputs": items, "eps": generator.standard_normal((rows, 1, size), np.float32)}
 
     def values(self, operation: str, feeds: Feeds) -> Values:

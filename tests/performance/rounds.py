@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from .against import Address, attached
+from .bulk import measure_bulk, why_not_bulk
 from .dialects import NotOffered, OurDialect
 from .failure import BenchFailed
 from .footprint import measure_start, measure_stream
@@ -24,8 +25,10 @@ from .workloads import NAIVE, SERVICE, Measure, Workload
 _OF_ONE_PROCESS: Final[Mapping[Measure, Callable[[Bench, Workload], dict[str, float]]]] = {
     "start": measure_start,
     "stream": measure_stream,
+    "bulk": measure_bulk,
+    "bulk-on-ray": measure_bulk,
 }
-"""What starts a service of its own."""
+"""The measures that need none of the running servers."""
 _ONCE: Final = ("stream",)
 """What takes minutes, and is measured in one round alone."""
 
@@ -39,6 +42,7 @@ class Options:
     seconds: float
     stream_seconds: float
     processes: int
+    divisor: int
     against: tuple[Address, ...]
     text: str
     """All but the workloads, as it was given on the command line."""
@@ -53,12 +57,15 @@ def measure_all(options: Options) -> Results:
     where = machine()
     loads = [workload for workload in options.workloads if workload.measure not in _OF_ONE_PROCESS]
     own = [workload for workload in options.workloads if workload.measure in _OF_ONE_PROCESS]
-    with open_bench(options.seconds, options.processes, options.stream_seconds) as bench:
+    with open_bench(options.seconds, options.processes, options.stream_seconds, options.divisor) as bench:
         with _targets(bench, loads, options.against) as targets:
             what = {target.name: _described(target, options.processes) for target in targets}
             pairs, left_out = _pairs(bench, loads, targets)
             runs = _interleaved(bench, pairs, options.rounds)
         for workload in own:
+            if reason := why_not_bulk(workload):
+                left_out.append(LeftOut(workload.name, SERVICE, reason))
+                continue
             runs += _of_one_process(bench, workload, options.rounds)
     for other in options.against:
         left_out += [LeftOut(workload.name, other.name, ONLY_OURS) for workload in own]
@@ -85,12 +92,12 @@ def _of_one_process(bench: Bench, workload: Workload, rounds: int) -> list[Run]:
 
 
 @contextmanager
-def open_bench(seconds: float, processes: int, stream_seconds: float) -> Iterator[Bench]:
+def open_bench(seconds: float, processes: int, stream_seconds: float, divisor: int = 1) -> Iterator[Bench]:
     """The models in a folder of their own; raises BenchFailed if wrk is missing."""
     if not wrk_is_there():
         raise BenchFailed("wrk is not installed; on Debian: apt-get install wrk")
     with tempfile.TemporaryDirectory(prefix="pushforward-bench-") as folder:
-        yield Bench(Path(folder), seconds, processes, stream_seconds)
+        yield Bench(Path(folder), seconds, processes, stream_seconds, divisor)
 
 
 @contextmanager

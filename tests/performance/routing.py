@@ -70,7 +70,7 @@ def serve(port: int) -> None:
 
     async def by_starlette(request: Request) -> Response:
         content_type, query = request.headers["content-type"], request.scope["query_string"]
-        options, _ = reader.read(content_type, query, await request.body())
+        options = reader.read(content_type, query, await request.body()).options
         assert isinstance(options, SampleRequest)
         return await answer(options, request.headers.get("accept", ""))
 

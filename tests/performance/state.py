@@ -29,14 +29,18 @@ class Bench:
         seconds: Of each load.
         processes: Of the service, where a workload does not say otherwise.
         stream_seconds: The longest that the stream of a workload of that kind is read.
+        divisor: Divides the rows of bulk work.
     """
 
-    def __init__(self, folder: Path, seconds: float, processes: int, stream_seconds: float) -> None:
+    def __init__(
+        self, folder: Path, seconds: float, processes: int, stream_seconds: float, divisor: int = 1
+    ) -> None:
         self.logs = folder
         self.models = bench_models(folder / _DECODERS)
         self.seconds = seconds
         self.processes = processes
         self.stream_seconds = stream_seconds
+        self.divisor = divisor
         self._raws: dict[tuple[str, str], RawLoop] = {}
         self._witnesses: dict[tuple[str, str], Witness] = {}
         self._folders = 0

@@ -20,6 +20,8 @@ from .open_inference import OpenInference
 from .servers import naive_server, running, service_server
 from .workloads import WORKLOADS, Workload
 
+pytestmark = pytest.mark.performance
+
 BY_NAME = {workload.name: workload for workload in WORKLOADS}
 SINGLE, BULK, SCORE = BY_NAME["single-8"], BY_NAME["bulk"], BY_NAME["score"]
 

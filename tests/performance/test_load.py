@@ -13,6 +13,8 @@ from .models import Model
 from .servers import Target
 from .workloads import WORKLOADS
 
+pytestmark = pytest.mark.performance
+
 SINGLE = WORKLOADS[0]
 SECONDS = 0.5
 

@@ -9,7 +9,17 @@ from service.api.answer import JSON, NPY, PNG
 
 from .decoder import NAME as DECODER
 
-Measure = Literal["load", "beside-runtime", "encoding", "two-protocols", "fairness", "stream", "start"]
+Measure = Literal[
+    "load",
+    "beside-runtime",
+    "encoding",
+    "two-protocols",
+    "fairness",
+    "stream",
+    "start",
+    "bulk",
+    "bulk-on-ray",
+]
 """How a workload is measured (`measures`): by a load alone, by more than that, or without any."""
 
 SERVICE: Final = "service"
@@ -45,7 +55,7 @@ class Workload:
     measure: Measure
     figures: tuple[Figure, ...]
     model: str = DECODER
-    operation: Literal["sample", "score"] = "sample"
+    operation: Literal["sample", "score", "statistics"] = "sample"
     accept: str = NPY
     count: int = 1
     connections: int = 1
@@ -76,6 +86,35 @@ def _single(connections: int, release: str, reach: str, *more: Figure) -> Worklo
         (_of_raw(release, reach), *more),
         connections=connections,
     )
+
+
+def _bulk(
+    name: str, what: str, operation: Literal["sample", "score", "statistics"], rows: int
+) -> list[Workload]:
+    """Work on files by two shards, and by Ray; `count` is the number of rows of all."""
+    by_rows = "rows_per_second", "raw_rows_per_second"
+    by_cpu = "rows_per_cpu_second", "raw_rows_per_cpu_second"
+    shards = (
+        Figure("throughput ÷ raw, start included", *by_rows, release="≥ 0.9"),
+        Figure("rows per CPU second ÷ raw", *by_cpu, release="≥ 0.9"),
+    )
+    actors = (Figure("throughput ÷ raw, after the start", *by_rows, release="≥ 0.8"),)
+    ways: tuple[tuple[str, str, Measure, tuple[Figure, ...]], ...] = (
+        ("bulk", "2 shards", "bulk", shards),
+        ("ray", "2 actors of Ray", "bulk-on-ray", actors),
+    )
+    return [
+        Workload(
+            f"{way}-{name}",
+            f"{what}, into Parquet, by {by}",
+            measure,
+            figures,
+            "fashion-vae",
+            operation,
+            count=rows,
+        )
+        for way, by, measure, figures in ways
+    ]
 
 
 WORKLOADS: Final = (
@@ -192,4 +231,7 @@ WORKLOADS: Final = (
             Figure("PSS after a load, MB", "pss_loaded_megabytes", release="≤ 170", reach="≤ 130"),
         ),
     ),
+    *_bulk("path", "score 70 000 pictures by path", "statistics", 70_000),
+    *_bulk("elbo", "score 70 000 pictures by the ELBO of 1 draw", "score", 70_000),
+    *_bulk("sample", "draw 200 000 samples of fashion-vae", "sample", 200_000),
 )

@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 
@@ -30,3 +31,15 @@ def test_a_bad_setting_is_one_clear_line() -> None:
         assert result.returncode == 2
         assert len(result.stderr.strip().splitlines()) == 1
         assert option.removeprefix("--") in result.stderr
+
+
+def test_a_variable_that_is_no_setting_is_one_clear_line() -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "service"],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PUSHFORWARD_DEVISE": "cpu"},
+    )
+    assert result.returncode == 2
+    told = "pushforward-serve: the environment has PUSHFORWARD_DEVISE, which is no setting; the nearest is"
+    assert result.stderr == f"{told} PUSHFORWARD_DEVICE\n"

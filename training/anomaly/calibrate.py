@@ -19,13 +19,14 @@ from service.format.manifest import (
     Bound,
     CalibratedStatistic,
     CalibrationSpec,
+    Column,
     Metric,
     ScoreDefaults,
     Statistic,
     Support,
 )
 from service.format.versions import sha256_of
-from service.numerics.calibration import Calibration, bounds_from_terms, surprise
+from service.numerics.calibration import Calibration, bounds_from_terms, column_surprises, surprise
 from service.numerics.noise import Doubles, Floats, scoring_noise
 from training.anomaly.outliers import Outliers, simple_outliers
 from training.data import Dataset
@@ -49,6 +50,8 @@ class StatisticScorer:
     """The default statistic of a version whose recipe names none."""
     options: CalibrationOptions
     """Draws and seed of the noise that bounds depend on."""
+    columns: Callable[[Floats], Doubles] | None = None
+    """Maps rows (N, F) of a table to the surprises of their C columns, (N, C), NaN for missing values."""
 
     def noise(self, statistic: Statistic) -> dict[str, int]:
         """Return the draws and the seed that surprises by a statistic depend on, if any."""
@@ -85,6 +88,16 @@ def column_scorer(run: RunGraph, names: Sequence[Statistic], options: Calibratio
         return dict(zip(names, columns.T.astype(np.float64), strict=True))
 
     return StatisticScorer(surprises, names[-1], options)
+
+
+def single_columns(run: RunGraph, columns: Sequence[Column]) -> Callable[[Floats], Doubles]:
+    """Judge the columns of a table one by one, by the graph `columns`."""
+
+    def surprises(items: Floats) -> Doubles:
+        found = np.concatenate([run([batch])[0] for batch in _batches(items)])
+        return column_surprises(found, items, columns)
+
+    return surprises
 
 
 def both_scorers(first: StatisticScorer, second: StatisticScorer) -> StatisticScorer:
@@ -168,9 +181,14 @@ def write_calibration(
             f"it has {', '.join(surprises)}"
         )
     path = folder / "calibration.npz"
-    np.savez(path, allow_pickle=False, **surprises)
+    single = () if scorer.columns is None else scorer.columns(items).T
+    columns = [np.sort(values[~np.isnan(values)]) for values in single]
+    by_column = {"columns": np.concatenate(columns)} if columns else {}
+    np.savez(path, allow_pickle=False, **surprises, **by_column)
     calibrated = {name: CalibratedStatistic(n=len(v), **scorer.noise(name)) for name, v in surprises.items()}
-    spec = CalibrationSpec(file=path.name, sha256=sha256_of(path), statistics=calibrated)
+    spec = CalibrationSpec(
+        file=path.name, sha256=sha256_of(path), statistics=calibrated, columns=tuple(map(len, columns))
+    )
     defaults = ScoreDefaults(statistic=statistic, alpha=options.alpha, **scorer.noise(statistic))
     return spec, defaults, Calibration(surprises[statistic])
 

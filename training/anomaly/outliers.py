@@ -9,9 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from scipy.ndimage import gaussian_filter
-from torch.nn import functional as F
 
 from service.format.manifest import Column, Support, column_places
 from training.data import Dataset, Items
@@ -83,7 +81,9 @@ def simple_outliers(dataset: Dataset, support: Support) -> Iterator[Outliers]:
 def _pictures(dataset: Dataset) -> Iterator[Outliers]:
     random, test = np.random.default_rng(0), dataset.items["test"][:ROWS]
     if dataset.name == "fashion-mnist":
+        import torch  # which publishing from ONNX does without
         from sklearn.datasets import load_digits  # takes a second to import
+        from torch.nn import functional as F
 
         digits = torch.from_numpy(load_digits().images.astype(np.float32) / 16)[:, None]
         for mode in ("nearest", "bilinear"):
@@ -112,7 +112,8 @@ def _shuffled(pictures: Items, random: np.random.Generator) -> Items:
 
 
 def _mixed_columns(items: Items, columns: Sequence[Column], random: np.random.Generator) -> Items:
-    """Make rows whose columns each come from another row of items (N, F)."""
-    places = [place for _, place in column_places(columns)]
-    mixed = [items[random.integers(len(items), size=PLANTED_ROWS), place] for place in places]
-    return np.concatenate(mixed, axis=1)
+    """Make rows whose columns each come from another row of items (N, ...); without columns, their values."""
+    rows = items.reshape(len(items), -1)
+    places = [place for _, place in column_places(columns)] or [slice(i, i + 1) for i in range(rows.shape[1])]
+    mixed = [rows[random.integers(len(rows), size=PLANTED_ROWS), place] for place in places]
+    return np.concatenate(mixed, axis=1).reshape(PLANTED_ROWS, *items.shape[1:])

@@ -12,21 +12,13 @@ import torch
 from torch import Tensor
 
 from service.format.manifest import NoiseFree
+from training.anomaly.kernel import KernelDensity
+from training.anomaly.path import fit_whitening
 from training.models.likelihoods import item_sum
 from training.models.priors import prior_kl
 from training.models.vae import Vae
 
-FEATURES = ("residual", "mean", "scale", "surprise", "kl")
-"""The features of `path`: the norms of the reconstruction error, of the posterior mean and of its standard
-deviations; and, in nats, the surprise at the posterior mean and the KL. The first three are those of Huang et
-al. 2024, arXiv:2401.04933; the surprise replaces their fourth, the decoder's scale."""
-FITTED: NoiseFree = "path"
-"""The statistic that is fitted, on items that must not be used to compare statistics."""
 _ROWS = 250
-_LEAST_SPREAD = 0.01
-"""The least standard deviation of a feature over 1 + |mean|: below it, rounding of float32 would dominate."""
-_LEAST_VARIANCE = 1e-3
-"""The least variance along any direction of standardised features, for the same reason."""
 
 
 class _ForwardPass(NamedTuple):
@@ -69,36 +61,36 @@ class VaeStatistics:
     names: tuple[NoiseFree, ...]
     """The columns, in order; `corrected` only if a perfect reconstruction has a likelihood."""
     path: PathDistance
+    kernel: KernelDensity | None = None
+    """That of a table's training rows, for `kernel_density`."""
 
     def __call__(self, vae: Vae, items: Tensor) -> Tensor:
         """Return the columns for items (B, *item), (B, S); higher means more anomalous."""
         passed = _forward(vae, items)
         kl = _kl(vae, passed)
         columns = [passed.total_surprise + kl] if "corrected" in self.names else []
-        return torch.stack([*columns, self.path(_features(passed, kl))], dim=1)
+        columns.append(self.path(_features(passed, kl)))
+        if self.kernel is not None:
+            columns.append(self.kernel(items))
+        return torch.stack(columns, dim=1)
 
 
-def fit_statistics(vae: Vae, items: Tensor) -> VaeStatistics:
-    """Fit the statistics of a trained VAE on held-out items (N, *item)."""
+def fit_statistics(vae: Vae, items: Tensor, kernel: KernelDensity | None = None) -> VaeStatistics:
+    """Fit the statistics of a trained VAE on held-out items (N, *item); a kernel density comes fitted."""
     with torch.no_grad():
         features = torch.cat([path_features(vae, batch) for batch in torch.split(items, _ROWS)])
         best = vae.likelihood.best_log_prob(items[:1])
-    return VaeStatistics(("path",) if best is None else ("corrected", "path"), fit_path(features))
+    names: tuple[NoiseFree, ...] = ("path",) if best is None else ("corrected", "path")
+    if kernel is not None:
+        names = (*names, "kernel_density")
+    return VaeStatistics(names, fit_path(features), kernel)
 
 
 def fit_path(features: Tensor) -> PathDistance:
-    """Fit the Mahalanobis distance from features (N, F), N > F.
-
-    A feature that hardly varies, or nearly follows from the others, is given a small variance.
-    """
-    rows = features.double()
-    centre = rows.mean(0)
-    spread = torch.maximum(rows.std(0, correction=0), _LEAST_SPREAD * (1 + centre.abs()))
-    standardised = (rows - centre) / spread
-    correlation = standardised.T @ standardised / len(rows)
-    missing = (_LEAST_VARIANCE - torch.linalg.eigvalsh(correlation)[0]).clamp(min=0)
-    factor = torch.linalg.cholesky(correlation + missing * torch.eye(len(centre)))
-    return PathDistance(centre.to(features.dtype), (torch.linalg.inv(factor) / spread).to(features.dtype))
+    """Fit the Mahalanobis distance from features (N, F), N > F."""
+    fitted = fit_whitening(features.double().numpy())
+    centre, matrix = (torch.from_numpy(array).to(features.dtype) for array in fitted)
+    return PathDistance(centre, matrix)
 
 
 def path_features(vae: Vae, items: Tensor) -> Tensor:

@@ -12,11 +12,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from service.errors import Unfit
 from service.format.manifest import Column
+from service.media.items import unit_interval
 from training.data.dataset import SPLITS, DataError, Dataset, Items
 from training.data.features import check_numbers, table_dataset
+from training.data.flaws import Flaws
 from training.data.options import DataOptions
-from training.data.pictures import picture_dataset, picture_source, unit_interval
+from training.data.pictures import picture_dataset, picture_source
 from training.data.splits import Partition, check_sizes, classes_of, no_classes, partition
 
 NumberArray = npt.NDArray[Any]
@@ -29,13 +32,13 @@ def load_arrays(options: DataOptions) -> Dataset:
     """Load an .npy (the items) or an .npz (`items` and perhaps `labels`, or the four splits).
 
     Items (N, H, W) and (N, C, H, W) are pictures, uint8 or floats in [0, 1]; items (N, F) are a table of
-    numbers in their own units, with columns `feature-0`, `feature-1`, ...
+    numbers in their own units, with columns `feature-0`, `feature-1`, ...; NaN is a missing value.
 
     Raises:
         DataError: The file cannot be read, or its arrays do not fit.
     """
     path = options.own_path
-    arrays = _read(path)
+    arrays = read_arrays_file(path)
     items, rows = (_joined if set(arrays) == set(SPLITS) else _split)(arrays, path, options)
     if items.ndim > 2:
         images = _images(items, path)
@@ -47,13 +50,19 @@ def load_arrays(options: DataOptions) -> Dataset:
         )
     values = items.astype(np.float64)
     columns = [Column(name=f"feature-{index}") for index in range(values.shape[1])]
+    flaws = Flaws(path)
     for column, numbers in zip(columns, values.T, strict=True):
-        check_numbers(numbers, column.name, path)
-    return table_dataset(path, values, columns, rows, options.keep)
+        check_numbers(numbers, flaws, column.name, options)
+    flaws.refuse()
+    return table_dataset(path, values, columns, rows, options)
 
 
-def _read(path: Path) -> Mapping[str, NumberArray]:
-    """Read the arrays by name; that of an .npy is called `items`. Nothing is unpickled."""
+def read_arrays_file(path: Path) -> Mapping[str, NumberArray]:
+    """Read the arrays by name; that of an .npy is called `items`. Nothing is unpickled.
+
+    Raises:
+        DataError: The file is missing, damaged or of another kind, or holds Python objects.
+    """
     if path.suffix not in (".npy", ".npz"):
         raise DataError(f"{path}: dataset 'arrays' reads .npy and .npz files; save the array with numpy")
     try:
@@ -129,7 +138,7 @@ def _checked(array: NumberArray, key: str, path: Path) -> NumberArray:
 
 def _images(array: NumberArray, path: Path) -> Items:
     """Convert pictures to float32 (N, C, H, W) in [0, 1]."""
-    if array.ndim == 3:
+    if array.ndim == 3:  # of one channel
         array = array[:, None]
     if array.shape[1] > _MOST_CHANNELS:
         last = array.shape[3] <= _MOST_CHANNELS
@@ -139,7 +148,12 @@ def _images(array: NumberArray, path: Path) -> Items:
             + ("put channels first: items.transpose(0, 3, 1, 2)" if last else "the order is (N, C, H, W)")
         )
     if array.dtype == np.uint8:
-        return unit_interval(array)
+        try:
+            return unit_interval(array)
+        except Unfit as error:
+            raise DataError(f"{path}: {error}") from error
+    if array.dtype == np.bool_:
+        return array.astype(np.float32)
     if array.dtype.kind in "iu":
         raise DataError(
             f"{path}: pictures came as {array.dtype}; wanted uint8 (0 to 255) or floats in [0, 1]"

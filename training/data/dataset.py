@@ -7,7 +7,8 @@ used once, for p-values, after every choice has been made; the published figures
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import mmap
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -28,8 +29,28 @@ Split = Literal["train", "validation", "calibration", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "calibration", "test")
 
 
+_BLOCK_ROWS = 65_536
+
+
 class DataError(RuntimeError):
     """The data is missing, unreadable or unfit for training."""
+
+
+def in_blocks(items: Items) -> Iterator[Items]:
+    """Yield items in blocks of rows; what is mapped from a file is held no longer than its block."""
+    if not isinstance(items, np.memmap):
+        yield items
+        return
+    for first in range(0, len(items), _BLOCK_ROWS):
+        yield items[first : first + _BLOCK_ROWS]
+        release(items)
+
+
+def release(items: Items) -> None:
+    """Give back the memory of items that are mapped from a file, which is read again if they are used."""
+    mapping = getattr(items, "_mmap", None)
+    if mapping is not None and hasattr(mapping, "madvise"):
+        mapping.madvise(mmap.MADV_DONTNEED)
 
 
 @dataclass(frozen=True)
@@ -39,6 +60,18 @@ class Scaling:
     shift: Items
     scale: Items
     """Positive. The features of categorical columns have scale 1 and shift 0."""
+    constants: tuple[int, ...] = ()
+    """The features that have one value in the training split, their shift; networks do not see them."""
+    takes_missing: bool = False
+    """True if NaN in an item means a missing value; else items hold none."""
+    masked: tuple[int, ...] = ()
+    """The first features of the columns that lack values in the training split; networks see which do."""
+
+    def standardised(self, items: Items) -> Items:
+        """Return items (N, F) as networks see them, with 0 for constants and for missing values."""
+        scaled: Items = np.nan_to_num((items - self.shift) / self.scale, copy=False)
+        scaled[:, list(self.constants)] = 0
+        return scaled
 
 
 @dataclass(frozen=True)
@@ -61,14 +94,23 @@ class Dataset:
     """Tables: the columns, in order; a categorical column has one feature per category."""
     scaling: Scaling | None = None
     """Tables: the standardisation that happens inside the graphs."""
+    left_out: tuple[str, ...] = ()
+    """Tables: the columns of the file that the model does not see."""
     outliers: Items | None = None
     """Items of the classes that are in no split, to test anomaly scores on; None if all classes are kept."""
+    notes: tuple[str, ...] = ()
+    """Sentences about what was left out, changed or assumed, for the terminal and the model card."""
 
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of the columns and of every item in its split and order."""
-        digest = hashlib.sha256(repr([column.model_dump() for column in self.columns]).encode())
+        columns = [
+            column.model_dump(exclude={"unseen"} | (set() if column.codes else {"codes"}))
+            for column in self.columns
+        ]
+        digest = hashlib.sha256(repr(columns).encode())
         for split in SPLITS:
             digest.update(f"{split} {self.items[split].shape}".encode())
-            digest.update(np.ascontiguousarray(self.items[split]).data)
+            for rows in in_blocks(self.items[split]):
+                digest.update(np.ascontiguousarray(rows).data)
         return digest.hexdigest()

@@ -10,29 +10,39 @@ import numpy as np
 from service.format.manifest import Column, column_places
 from service.numerics.noise import Doubles
 from training.data.dataset import DataError, Dataset, Scaling
+from training.data.flaws import Flaws
+from training.data.moments import Moments
+from training.data.options import DataOptions
+from training.data.reading import LARGEST, NumberColumn
 from training.data.splits import Partition
 
-_LARGEST = 1e30
-"""The largest value, and 1 over it the smallest standard deviation, that float32 holds without loss."""
-_LARGEST_MEAN = 1e6
+LARGEST_MEAN = 1e6
 """The largest |mean| in standard deviations; beyond it float32 has fewer than 16 steps per deviation."""
+CONSTANT_SCALE = 1e-4
+"""The scale assumed for a column that has one value in training: this part of the value; this for 0."""
+_MOST_NAMED = 20
 
 
 def table_dataset(
-    path: Path, values: Doubles, columns: Sequence[Column], partition: Partition, keep: Sequence[str]
+    path: Path, values: Doubles, columns: Sequence[Column], partition: Partition, options: DataOptions
 ) -> Dataset:
     """Make the dataset of values (rows, F), in the columns' own units, with its scaling.
 
-    Categorical columns are zeros and ones. The stem of `path` names the dataset; `keep` the kept classes.
+    Categorical columns are zeros and ones, missing values NaN. The stem of `path` names the dataset. A column
+    of numbers that has one value in the training split is kept: see `Scaling.constants`.
 
     Raises:
-        DataError: A column of numbers is constant in the training split, or does not fit float32.
+        DataError: A column of numbers has no values in the training split or does not fit float32, or no
+            column varies.
     """
-    scaling = _fit(values[partition.rows["train"]], columns, path)
+    moments = Moments(len(columns))
+    for number, (_, place) in enumerate(column_places(columns)):
+        moments.add_whole(number, values[:, place.start], partition.rows["train"])
+    scaling = scaling_of(moments, columns, path)
     items = values.astype(np.float32)
     return Dataset(
         name=path.stem,
-        source=_source(len(values), columns, path.name, keep),
+        source=source_of(len(values), columns, path.name, options.keep),
         item_shape=items.shape[1:],
         class_names=partition.classes.names,
         items={split: items[rows] for split, rows in partition.rows.items()},
@@ -40,39 +50,18 @@ def table_dataset(
         columns=tuple(columns),
         scaling=scaling,
         outliers=None if partition.outliers is None else items[partition.outliers],
+        notes=table_notes(columns, scaling, moments),
     )
 
 
-def way_out(column: str, path: Path) -> str:
-    """Return the advice that ends an error message: how a column of that file is left out."""
-    if path.suffix in (".npy", ".npz"):
-        number = column.rpartition("-")[2]
-        return f"leave out items[:, {number}] (or, if rows are pictures, reshape them to (N, H, W))"
-    return f"leave it out with drop = [{column!r}]"
+def check_numbers(values: Doubles, flaws: Flaws, column: str, options: DataOptions) -> None:
+    """Add what is wrong with values (rows,): infinite and too large ones, and missing ones if refused."""
+    numbers = NumberColumn(column, ".", ())
+    numbers.add(values)
+    numbers.check(flaws, options)
 
 
-def check_numbers(values: Doubles, column: str, path: Path) -> None:
-    """Refuse values (rows,) that are missing (NaN), infinite or too large.
-
-    Raises:
-        DataError: Naming the column, the number of such rows and the first (from 1, without the header).
-    """
-    advice = way_out(column, path)
-    missing = np.flatnonzero(~np.isfinite(values))
-    if len(missing):
-        raise DataError(
-            f"{path}: column {column!r} has {len(missing)} missing or non-finite values, the first in row "
-            f"{missing[0] + 1} (a header not counted); fill them in, remove these rows, or {advice}"
-        )
-    huge = np.flatnonzero(np.abs(values) > _LARGEST)
-    if len(huge):
-        raise DataError(
-            f"{path}: column {column!r} has {len(huge)} values beyond {_LARGEST:g}, the first in row "
-            f"{huge[0] + 1}: float32 cannot hold them; give the column another unit, or {advice}"
-        )
-
-
-def _source(rows: int, columns: Sequence[Column], origin: str, keep: Sequence[str]) -> str:
+def source_of(rows: int, columns: Sequence[Column], origin: str, keep: Sequence[str]) -> str:
     """Return the phrase for the model card."""
     categorical = sum(bool(column.categories) for column in columns)
     kinds = {"numeric": len(columns) - categorical, "categorical": categorical}
@@ -81,31 +70,89 @@ def _source(rows: int, columns: Sequence[Column], origin: str, keep: Sequence[st
     return f"{rows} rows of {origin} (columns: {counts}{kept})"
 
 
-def _fit(train: Doubles, columns: Sequence[Column], path: Path) -> Scaling:
-    shift, scale = np.zeros(train.shape[1]), np.ones(train.shape[1])
-    for column, place in column_places(columns):
-        if not column.categories:
-            values = train[:, place.start]
-            _check_spread(values, column.name, path)
-            shift[place], scale[place] = values.mean(), values.std()
-    return Scaling(shift.astype(np.float32), scale.astype(np.float32))
+def scaling_of(moments: Moments, columns: Sequence[Column], path: Path) -> Scaling:
+    """Return the standardisation that follows from the moments of the columns.
+
+    Raises:
+        DataError: Columns have no values in the training split or do not fit float32, or no column varies.
+    """
+    features = sum(column.features for column in columns)
+    shift, scale = np.zeros(features), np.ones(features)
+    constants, masked = [], []
+    flaws = Flaws(path)
+    for number, (column, place) in enumerate(column_places(columns)):
+        if moments.count[number] < moments.parts[0]:
+            masked.append(place.start)
+        name = column.name
+        if not moments.count[number]:
+            flaws.add(f"column {name!r} is without a value in the training split; fill it in", column.name)
+        elif not column.categories and moments.low[number] == moments.high[number]:
+            constants.append(place.start)
+            value = moments.low[number]
+            shift[place] = value
+            scale[place] = max(CONSTANT_SCALE * abs(value), 1 / LARGEST) if value else CONSTANT_SCALE
+        elif not column.categories:
+            mean, deviation = moments.mean[number], moments.deviation[number]
+            _check_spread(mean, deviation, column.name, flaws)
+            shift[place], scale[place] = mean, deviation
+    flaws.refuse()
+    if len(constants) == features:
+        raise DataError(
+            f"{path}: every column has one value in all {moments.parts[0]} rows of the training split, so "
+            "there is nothing to learn; give rows that differ"
+        )
+    takes_missing = bool(moments.missing.any()) or any(column.unseen == "missing" for column in columns)
+    return Scaling(
+        shift.astype(np.float32), scale.astype(np.float32), tuple(constants), takes_missing, tuple(masked)
+    )
 
 
-def _check_spread(train: Doubles, column: str, path: Path) -> None:
-    advice = way_out(column, path)
-    if train.min() == train.max():
-        raise DataError(
-            f"{path}: column {column!r} is constant, {train[0]:g} in all {len(train)} rows of the training "
-            f"split: a constant has no density; {advice}"
+def table_notes(columns: Sequence[Column], scaling: Scaling, moments: Moments) -> tuple[str, ...]:
+    """Return sentences on the columns that do not vary, and on those that lack values."""
+    return _constants_note(columns, scaling) + _missing_note(columns, moments)
+
+
+def _constants_note(columns: Sequence[Column], scaling: Scaling) -> tuple[str, ...]:
+    """Return a sentence that names the columns which do not vary, if there are any."""
+    first = {place.start: column.name for column, place in column_places(columns)}
+    texts = [f"{first[index]} ({scaling.shift[index]:g})" for index in scaling.constants]
+    if not texts:
+        return ()
+    subject = "1 column has" if len(texts) == 1 else f"{len(texts)} columns have"
+    return (
+        f"{subject} one value in the whole training split: {_listed(texts)}. The "
+        f"networks do not see them; a VAE scores a change of one by a fixed density (Student's t with 2 "
+        f"degrees of freedom, scale {CONSTANT_SCALE:g} of the value, or {CONSTANT_SCALE:g} where it is 0).",
+    )
+
+
+def _missing_note(columns: Sequence[Column], moments: Moments) -> tuple[str, ...]:
+    """Return a sentence that names the columns that lack values, if there are any."""
+    counts = zip(columns, moments.missing.tolist(), strict=True)
+    texts = [f"{column.name} ({count})" for column, count in counts if count]
+    if not texts:
+        return ()
+    return (
+        f"Of {moments.rows} rows some lack values: {_listed(texts)}. They are learned from what they hold; a "
+        "score is that of the values that are there.",
+    )
+
+
+def _listed(texts: Sequence[str]) -> str:
+    more = f" and {len(texts) - _MOST_NAMED} more" if len(texts) > _MOST_NAMED else ""
+    return ", ".join(texts[:_MOST_NAMED]) + more
+
+
+def _check_spread(mean: float, deviation: float, column: str, flaws: Flaws) -> None:
+    if deviation < 1 / LARGEST:
+        flaws.add(
+            f"column {column!r} has a standard deviation of {deviation:g}, which float32 cannot hold; give "
+            "the column another unit",
+            column,
         )
-    mean, deviation = train.mean(), train.std()
-    if deviation < 1 / _LARGEST:
-        raise DataError(
-            f"{path}: column {column!r} has a standard deviation of {deviation:g}, which float32 cannot "
-            f"hold; give the column another unit, or {advice}"
-        )
-    if abs(mean) > _LARGEST_MEAN * deviation:
-        raise DataError(
-            f"{path}: column {column!r} has a mean of {mean:g} but a standard deviation of {deviation:g}: "
-            f"float32 cannot tell its values apart; subtract {mean:.9g} from the column, or {advice}"
+    elif abs(mean) > LARGEST_MEAN * deviation:
+        flaws.add(
+            f"column {column!r} has a mean of {mean:g} but a standard deviation of {deviation:g}: float32 "
+            f"cannot tell its values apart; subtract {mean:.9g} from the column",
+            column,
         )

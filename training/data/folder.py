@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from service.errors import Unfit
+from service.media.items import is_grey, plain_picture
 from training.data.dataset import DataError, Dataset, Pixels
 from training.data.options import DataOptions
 from training.data.pictures import picture_dataset, picture_source, unit_interval
 from training.data.splits import Classes, classes_of, in_order, no_classes, partition
 
 _SUFFIXES = (".png", ".jpg", ".jpeg")
-_GREY, _COLOUR, _WITH_ALPHA = ("1", "L"), ("P", "RGB"), ("LA", "PA", "RGBA")
 _UNREADABLE = (
     OSError, SyntaxError, ValueError, EOFError, struct.error,
     Image.DecompressionBombError, Image.DecompressionBombWarning,
@@ -32,7 +33,7 @@ def load_folder(options: DataOptions) -> Dataset:
             no pictures, or both pictures and sub-folders.
     """
     folder = options.own_path
-    paths, classes = _listed(folder)
+    paths, classes = listed_pictures(folder)
     parts = []
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -49,8 +50,12 @@ def load_folder(options: DataOptions) -> Dataset:
     return picture_dataset(folder.name, source, images, partition(classes, options), options)
 
 
-def _listed(folder: Path) -> tuple[list[Path], Classes]:
-    """Return the files, sorted, and their classes if they lie in sub-folders; hidden names are skipped."""
+def listed_pictures(folder: Path) -> tuple[list[Path], Classes]:
+    """Return the files, sorted, and their classes if they lie in sub-folders; hidden names are skipped.
+
+    Raises:
+        DataError: There is no such folder, it is empty, or holds something else.
+    """
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder, seen from {Path.cwd()}; correct `path`")
     entries = _visible(folder)
@@ -87,29 +92,17 @@ def _read(path: Path, options: DataOptions) -> Pixels:
     try:
         with Image.open(path, formats=("PNG", "JPEG")) as picture:
             picture.load()
-            plain = _plain(picture, path)
-            channels = options.channels or (1 if plain.mode in _GREY else 3)
+            plain = plain_picture(picture)
+            channels = options.channels or (1 if is_grey(plain) else 3)
             plain = plain.convert("L" if channels == 1 else "RGB")
             if options.size is not None and plain.size != options.size[::-1]:
                 # when shrinking, this filter averages over all pixels that become one: no aliasing
                 plain = plain.resize(options.size[::-1], Image.Resampling.BICUBIC)
             return np.asarray(plain, np.uint8).reshape(plain.height, plain.width, channels)
+    except Unfit as error:
+        raise DataError(f"{path}: {error}") from error
     except _UNREADABLE as error:
         raise DataError(f"{path} cannot be read as a PNG or JPEG: {error}; repair or remove it") from error
-
-
-def _plain(picture: Image.Image, path: Path) -> Image.Image:
-    """Return the picture without its alpha channel, which must be opaque everywhere."""
-    if picture.mode in _WITH_ALPHA or "transparency" in picture.info:
-        whole = picture.convert("RGBA")
-        if whole.getchannel("A").getextrema() != (255, 255):
-            raise DataError(f"{path} has transparent pixels, which have no value; paste it onto a background")
-        return whole.convert("L" if picture.mode in ("1", "L", "LA") else "RGB")
-    if picture.mode not in (*_GREY, *_COLOUR):
-        raise DataError(
-            f"{path} is of Pillow's mode {picture.mode}; save it with 8 bits a channel, grey or RGB"
-        )
-    return picture
 
 
 def _of_equal_channels(parts: list[Pixels]) -> list[Pixels]:

@@ -17,16 +17,18 @@ from training.data.table import load_table
 def load_dataset(options: DataOptions, cache: Path | None = None) -> Dataset:
     """Load and split a dataset; equal options and files give equal arrays.
 
-    Downloads are kept in `cache`, by default `~/.cache/pushforward`.
+    Downloads, and copies of tables larger than memory, are kept in `cache`, by default a folder of their own
+    in `~/.cache/pushforward`.
 
     Raises:
         DataError: The data is missing or unfit; the message names the file.
     """
+    kept = Path.home() / ".cache" / "pushforward"
     match options.dataset:
         case "digits":
             return load_digits(options)
         case "fashion-mnist":
-            return load_fashion(options, cache or Path.home() / ".cache" / "pushforward" / "fashion-mnist")
+            return load_fashion(options, cache or kept / "fashion-mnist")
         case "ring" | "grid":
             return load_points(options)
         case "arrays":
@@ -34,4 +36,4 @@ def load_dataset(options: DataOptions, cache: Path | None = None) -> Dataset:
         case "images":
             return load_folder(options)
         case "table":
-            return load_table(options)
+            return load_table(options, cache or kept / "tables")

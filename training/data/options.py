@@ -6,7 +6,7 @@ import itertools
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from training.options import Options
 
@@ -22,11 +22,21 @@ _BELONGS_TO = {
     "drop": ("table",),
     "label": ("table",),
     "one_hot": ("table",),
+    "unseen": ("table",),
+    "separator": ("table",),
+    "decimal": ("table",),
+    "missing_codes": ("table",),
+    "memory_mib": ("table",),
+    "missing": ("arrays", "table"),
     "binarise": ("digits", "fashion-mnist", "arrays", "images"),
 }
 """The datasets that each option applies to; options that are not listed apply to all."""
 
-ClassName = Annotated[str, Field(coerce_numbers_to_str=True)]
+ClassName = Annotated[
+    str,
+    Field(coerce_numbers_to_str=True),
+    BeforeValidator(lambda value: str(value).lower() if isinstance(value, bool) else value),
+]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Side = Annotated[int, Field(ge=1, le=4096)]
 
@@ -67,12 +77,33 @@ class DataOptions(Options):
     """Tables: the column that holds the class of each row; the model does not see it."""
     one_hot: tuple[str, ...] = ()
     """Tables: categorical columns; each becomes one feature per category."""
+    missing: Literal["learn", "refuse"] = "learn"
+    """Tables: the fate of rows that lack values (an empty cell, null, NaN). `learn`: they are learned from
+    what they hold, and if there are some, the version takes such rows as well. `refuse`: they are refused."""
+    unseen: Literal["other", "missing", "refuse"] = "other"
+    """Tables: the fate of categories that the file does not have, once the model is served. `other`: each
+    categorical column gets a category of that name for them, rare and so surprising. `missing`: they count
+    as missing values. `refuse`: rows that have one are refused."""
+
+    separator: Annotated[str, Field(min_length=1, max_length=1)] | None = None
+    """Tables in text: the character between values; by default a comma, semicolon, tab or bar is found."""
+    decimal: Literal[".", ","] | None = None
+    """Tables in text: the decimal mark. By default it is found: a comma only where values are separated by
+    something else, some numbers have one, and none a point."""
+    missing_codes: dict[str, tuple[float | str, ...]] = Field(default_factory=dict)
+    """Tables: values that stand for missing ones, by column, e.g. `{ flow = [999999999, "?"] }`."""
+
+    memory_mib: int = Field(default=256, ge=1)
+    """Tables: the size of the file in MiB above which rows are not held in memory, but copied once into files
+    of numbers in `~/.cache/pushforward/tables`. Each row's split is then chosen by chance alone."""
 
     @model_validator(mode="after")
     def _options_belong_to_the_dataset(self) -> DataOptions:
         for name, datasets in _BELONGS_TO.items():
             value = getattr(self, name)
-            if self.dataset not in datasets and value != type(self).model_fields[name].default:
+            if self.dataset not in datasets and value != type(self).model_fields[name].get_default(
+                call_default_factory=True
+            ):
                 raise ValueError(
                     f"{name} belongs to dataset {' and '.join(map(repr, datasets))}, "
                     f"but came with dataset {self.dataset!r}; leave it out"
@@ -100,6 +131,10 @@ class DataOptions(Options):
             for column in columns:
                 if column in others:
                     raise ValueError(f"column {column!r} is in both {first} and {second}; choose one")
+        if self.unseen == "missing" and self.missing == "refuse":
+            raise ValueError(
+                "unseen = 'missing' came with missing = 'refuse'; leave one out, or use unseen = 'other'"
+            )
         if self.keep and self.dataset == "table" and self.label is None:
             raise ValueError(
                 f"keep = {list(self.keep)} came without a label; name the column that holds the classes, "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass
 
 import numpy as np
@@ -110,7 +110,7 @@ def published_partition(
     return Partition(rows, classes, outliers=test[~np.isin(test, kept)])
 
 
-def check_sizes(rows: Mapping[Split, Rows], where: str) -> None:
+def check_sizes(rows: Mapping[Split, Sized], where: str) -> None:
     """Refuse splits of fewer than two rows, by a DataError that names the sizes of all splits."""
     if min(map(len, rows.values())) < _FEWEST_ROWS:
         sizes = ", ".join(f"{split} {len(rows[split])}" for split in SPLITS)
@@ -127,12 +127,22 @@ def _kept(classes: Classes, keep: Sequence[str], where: str) -> tuple[Rows, Rows
             f"{where}: keep = {list(keep)} came, but the items have no classes; leave keep out, or give "
             "labels: the key `labels` of an .npz without splits, or one sub-folder of pictures per class"
         )
-    unknown = [name for name in keep if name not in classes.names]
-    if unknown:
-        raise DataError(
-            f"{where}: no row has the class {unknown[0]!r} of keep; the classes are {named(classes.names)}"
-        )
-    names = tuple(name for name in classes.names if name in keep)
+    names = kept_classes(classes.names, keep, where)
     place = {classes.names.index(name): index for index, name in enumerate(names)}
     of_row = np.array([place.get(index, -1) for index in range(len(classes.names))], np.int64)[classes.of_row]
     return np.flatnonzero(of_row >= 0), np.flatnonzero(of_row < 0), Classes(names, of_row)
+
+
+def kept_classes(names: Sequence[str], keep: Sequence[str], where: str) -> tuple[str, ...]:
+    """Return the names of classes that are kept, in order; truth values in any case.
+
+    Raises:
+        DataError: A class to keep does not occur.
+    """
+    keep = [name if name in names else name.casefold() for name in keep]
+    unknown = [name for name in keep if name not in names]
+    if unknown:
+        raise DataError(
+            f"{where}: no row has the class {unknown[0]!r} of keep; the classes are {named(names)}"
+        )
+    return tuple(name for name in names if name in keep)

@@ -1,183 +1,257 @@
-"""The user's table: a CSV, TSV or Parquet file with named columns.
+"""The user's table: CSV, TSV or Parquet with named columns, perhaps compressed or in parts.
 
-Apache Arrow (pyarrow) reads the files and infers a column's type from all of its rows.
+Files are read by `service.media.tables`, the rule by which they are scored as well.
 """
 
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from service.format.manifest import Column
+from service.errors import ServiceError
+from service.format.manifest import OTHER, Column
+from service.media.tables.opening import parts_of, stem_of
+from service.media.tables.sources import Block, TableSource, TextTable, open_table
 from service.numerics.noise import Doubles
 from training.data.dataset import DataError, Dataset
-from training.data.features import check_numbers, table_dataset, way_out
+from training.data.features import table_dataset
+from training.data.flaws import Flaws
+from training.data.mapped import Large, load_large
 from training.data.options import DataOptions
-from training.data.splits import classes_of, named, no_classes, partition
+from training.data.reading import Found, NumberColumn, TextColumn
+from training.data.splits import Classes, named, no_classes, partition
 
-_DELIMITERS = {".csv": ",", ".tsv": "\t"}
-_MOST_CATEGORIES = 256
 _LONGEST_NAME = 200
+MOST_GAPS = 4
+"""Row numbers of a table that was filtered span at most this many times its rows."""
+Values = npt.NDArray[Any]
+"""Values (rows,) of a column: float64 numbers, or int64 codes of texts."""
 
 
-def load_table(options: DataOptions) -> Dataset:
+def load_table(options: DataOptions, cache: Path) -> Dataset:
     """Load a table: numbers in their own units, categories one-hot, in the file's order.
 
     Integers and booleans are numbers. The categories of a column come from all rows of the file, not only
-    from the training split, so a category that training does not see still has its feature.
+    from the training split, so a category that training does not see still has its feature. A table of more
+    than `memory_mib` is copied into `cache` and read from there.
 
     Raises:
-        DataError: Naming the file, the column and what to do.
+        DataError: Naming the file, all that is wrong with it, and what to do.
     """
-    path, label = options.own_path, options.label
-    table = _without_dropped(_read(path, options), options, path)
-    classes = no_classes(table.num_rows)
-    if label is not None:
-        classes = classes_of(_texts(table[label], label, path))
-    columns, values = _features(table, options, path)
-    return table_dataset(path, values, columns, partition(classes, options), options.keep)
+    path = options.own_path
+    table = open_own(options)
+    read = TableColumns(table, options)
+    files = parts_of(path) if path.is_dir() else [path]
+    if sum(file.stat().st_size for file in files) > options.memory_mib * 2**20:
+        large = Large(read, TableColumns(table, options), lambda: blocks_of(table, path))
+        return load_large(large, options, files, cache)
+    parts: dict[str, list[Values]] = {name: [] for name in read.columns}
+    for block in blocks_of(table, path):
+        for name, values in read.add(block).items():
+            parts[name].append(values)
+    read.check(path)
+    whole: dict[str, Values] = {name: np.concatenate(blocks) for name, blocks in parts.items()}
+    classes = read.classes(whole)
+    features = np.concatenate([read.features(name, whole[name]) for name in read.learned], axis=1)
+    dataset = table_dataset(path, features, read.model_columns(), partition(classes, options), options)
+    return replace(
+        dataset, name=stem_of(path.name), left_out=read.left_out, notes=(*read.notes(), *dataset.notes)
+    )
 
 
-def _read(path: Path, options: DataOptions) -> Any:
-    """Read the file as a `pyarrow.Table`; columns of classes and categories of a CSV are read as text."""
-    import pyarrow  # takes a tenth of a second to import
-    from pyarrow import csv, parquet
+def open_own(options: DataOptions) -> TableSource:
+    """Open the table at `path`, and check the names of its columns.
 
-    if path.suffix not in (*_DELIMITERS, ".parquet"):
-        raise DataError(f"{path}: dataset 'table' reads .csv, .tsv and .parquet files; save the table as one")
-    if not path.is_file():
+    Raises:
+        DataError: It is missing or no such table, or names are doubled, too long, unknown, or numbers.
+    """
+    path = options.own_path
+    if not path.exists():
         raise DataError(f"{path}: no such file, seen from {Path.cwd()}; correct `path`")
-    wanted = "save it anew"
+    wanted = {*options.one_hot, *options.column_roles["label"], *options.missing_codes}
     try:
-        if path.suffix == ".parquet":
-            return parquet.read_table(path, partitioning=None)  # folder names are not columns
-        delimiter = _DELIMITERS[path.suffix]
-        wanted = f"wanted UTF-8 text, a line of column names first, {delimiter!r} between values"
-        roles = options.column_roles
-        texts = dict.fromkeys(roles["one_hot"] + roles["label"], pyarrow.string())
-        table = csv.read_csv(
-            path,
-            read_options=csv.ReadOptions(use_threads=False),  # so that errors name the row
-            parse_options=csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
-            convert_options=csv.ConvertOptions(column_types=texts),
-        )
-        list(table.column_names)  # decoded on access: names that are not UTF-8 fail here
-    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read: {error}; {wanted}") from error
+        table = open_table(path, options.separator, options.decimal, wanted)
+    except ServiceError as error:
+        raise DataError(f"{path}: {error}") from error
+    _check_names(table, options, path)
     return table
 
 
-def _without_dropped(table: Any, options: DataOptions, path: Path) -> Any:
-    """Remove the dropped columns, after checking the names of all columns."""
-    names: list[str] = table.column_names
-    if len(names) == 1 and any(delimiter in names[0] for delimiter in ",;\t|"):
-        raise DataError(
-            f"{path}: its only column is called {names[0]!r}, so values are separated by "
-            "something else than expected; save a .csv with commas, or a .tsv with tabs"
-        )
-    twice = [name for name in names if names.count(name) > 1]
-    if twice:
-        raise DataError(f"{path}: column {twice[0]!r} is there {names.count(twice[0])} times; rename one")
-    for option, chosen in options.column_roles.items():
+def blocks_of(table: TableSource, path: Path) -> Iterator[Block]:
+    """Yield the blocks of a table; errors of reading name its path."""
+    try:
+        yield from table.blocks()
+    except ServiceError as error:
+        raise DataError(f"{path}: {error}") from error
+
+
+def _check_names(table: TableSource, options: DataOptions, path: Path) -> None:
+    names, flaws = table.names, Flaws(path)
+    for name in dict.fromkeys(name for name in names if names.count(name) > 1):
+        flaws.add(f"column {name!r} is there {names.count(name)} times; rename one")
+    for option, chosen in {**options.column_roles, "missing_codes": tuple(options.missing_codes)}.items():
         for name in chosen:
-            if name not in names:
+            if name not in names and name not in table.left_out:
                 near = difflib.get_close_matches(name, names, n=1, cutoff=0.0)[0]
-                raise DataError(
-                    f"{path}: {option} names {name!r}, but no column is called so; did you mean {near!r}? "
+                flaws.add(
+                    f"{option} names {name!r}, but no column is called so; did you mean {near!r}? "
                     f"The columns are {named(names)}"
                 )
-    if all(_is_number(name) for name in names):
-        raise DataError(
-            f"{path}: the first line, {named(names)}, holds numbers where column names should be; put a "
-            "line with names above it"
+    numbered = names == [str(place) for place in range(len(names))]
+    if isinstance(table, TextTable) and table.first_line_is_numbers and not numbered:
+        flaws.add(
+            f"the first line, {named(names)}, holds numbers where column names should be; put a line with "
+            "names above it"
         )
-    if not table.num_rows:
-        raise DataError(f"{path} has column names but no rows; give it rows")
-    table = table.drop_columns(list(options.drop))
-    for name in table.column_names:
-        if not 1 <= len(name) <= _LONGEST_NAME:
-            raise DataError(
-                f"{path}: the name of a column has {len(name)} characters ({name[:20]!r}), it may have 1 to "
+    for name in names:
+        if name not in options.drop and not 1 <= len(name) <= _LONGEST_NAME:
+            flaws.add(
+                f"the name of a column has {len(name)} characters ({name[:20]!r}), it may have 1 to "
                 f'{_LONGEST_NAME}; rename it, or leave it out, e.g. by drop = [""] for one without a name'
             )
-    return table
+    flaws.refuse()
 
 
-def _features(table: Any, options: DataOptions, path: Path) -> tuple[list[Column], Doubles]:
-    """Return the columns, and their values as (rows, F), in the file's order."""
-    columns, parts = [], []
-    for name in table.column_names:
-        if name == options.label:
-            continue
-        if name in options.one_hot:
-            categories = classes_of(_texts(table[name], name, path))
-            _check_categories(categories.names, name, path)
-            columns.append(Column(name=name, categories=categories.names))
-            parts.append(np.eye(len(categories.names))[categories.of_row])
-        else:
-            columns.append(Column(name=name))
-            parts.append(_numbers(table[name], name, path)[:, None])
-    if not columns:
-        raise DataError(f"{path}: no columns are left to learn; drop fewer")
-    return columns, np.concatenate(parts, axis=1)
+def ascends(numbers: Values) -> bool:
+    """Return True for whole numbers (rows,) each larger than the one before."""
+    return bool((np.diff(numbers) > 0).all() and (numbers == np.round(numbers)).all())
 
 
-def _numbers(column: Any, name: str, path: Path) -> Doubles:
-    """Return a column's values (rows,) float64."""
-    import pyarrow
-    from pyarrow import types
+@dataclass(frozen=True)
+class _Counting:
+    """A column of whole numbers that has ascended so far, with few gaps, as row numbers do."""
 
-    kind = column.type
-    is_number = (types.is_integer, types.is_floating, types.is_boolean, types.is_decimal, types.is_null)
-    if not any(is_one(kind) for is_one in is_number):
-        example = next((repr(str(value.as_py()))[:60] for value in column if value.is_valid), "nothing")
-        raise DataError(
-            f"{path}: column {name!r} holds {kind}, e.g. {example}, not numbers; name it in "
-            f"one_hot = [{name!r}] if it holds categories, or {way_out(name, path)}"
-        )
-    values: Doubles = column.cast(pyarrow.float64(), safe=False).to_numpy().astype(np.float64)
-    check_numbers(values, name, path)
-    return values
+    first: float
+    last: float
+    rows: int
 
 
-def _texts(column: Any, name: str, path: Path) -> list[str]:
-    """Return the values of a column as text; empty ones are refused."""
-    import pyarrow
+class TableColumns:
+    """The columns of a table in their roles, fed block by block."""
 
-    try:
-        texts: list[str | None] = column.cast(pyarrow.string()).to_pylist()
-    except (pyarrow.ArrowException, UnicodeDecodeError) as error:
-        raise DataError(
-            f"{path}: column {name!r} cannot be read as text: {error}; save it as text"
-        ) from error
-    missing = [row for row, text in enumerate(texts) if not text]
-    if missing:
-        raise DataError(
-            f"{path}: column {name!r} has {len(missing)} missing values, the first in row {missing[0] + 1} "
-            "(a header not counted); fill them in, remove these rows, or leave the column out"
-        )
-    return [text for text in texts if text]
+    def __init__(self, table: TableSource, options: DataOptions) -> None:
+        self._table, self._options = table, options
+        self.columns: dict[str, NumberColumn | TextColumn] = {}
+        for name in table.names:
+            codes = options.missing_codes.get(name, ())
+            if name in options.one_hot or name == options.label:
+                self.columns[name] = TextColumn(name, codes)
+            elif name not in options.drop:
+                self.columns[name] = NumberColumn(name, table.dialect.decimal, codes)
+        self.learned = [name for name in self.columns if name != options.label]
+        self._counting: dict[str, _Counting | None] = {}
+
+    def add(self, block: Block) -> dict[str, Values]:
+        """Return a block's values: float64 numbers, and codes of texts."""
+        values = {name: column.add(block[name]) for name, column in self.columns.items()}
+        for name, column in self.columns.items():
+            if isinstance(column, NumberColumn):
+                self._count(name, values[name])
+        return values
+
+    def _count(self, name: str, numbers: Values) -> None:
+        if not len(numbers) or (name in self._counting and self._counting[name] is None):
+            return
+        before = self._counting.get(name) or _Counting(float(numbers[0]), float(numbers[0]) - 1, 0)
+        now = _Counting(before.first, float(numbers[-1]), before.rows + len(numbers))
+        counts = ascends(numbers) and numbers[0] > before.last and now.last - now.first < MOST_GAPS * now.rows
+        self._counting[name] = now if counts else None
+
+    @property
+    def rows(self) -> int:
+        """The number of rows so far."""
+        return next(iter(self.columns.values())).rows if self.columns else 0
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """The columns of the file that the model does not see."""
+        options = self._options
+        return (*options.drop, *options.column_roles["label"], *self._table.left_out)
+
+    def check(self, path: Path) -> None:
+        """Raise a DataError with all that is wrong with the columns, if anything is."""
+        if not self.learned:
+            raise DataError(f"{path}: no columns are left to learn; drop fewer")
+        if not self.rows:
+            raise DataError(f"{path} has column names but no rows; give it rows")
+        flaws = Flaws(path)
+        for name, column in self.columns.items():
+            if name != self._options.label:
+                column.check(flaws, self._options)
+            elif column.missing.count:
+                flaws.add(
+                    f"column {name!r} has {column.missing.count} missing values, in {column.missing} (a "
+                    "header not counted); fill them in, remove these rows, or leave the column out"
+                )
+        flaws.refuse()
+
+    def classes(self, values: dict[str, Values]) -> Classes:
+        """Return the classes of all rows."""
+        label = self._options.label
+        if label is None:
+            return no_classes(self.rows)
+        column = self.columns[label]
+        assert isinstance(column, TextColumn)
+        return Classes(column.names, column.places()[values[label]])
+
+    def features(self, name: str, values: Values) -> Doubles:
+        """Return the features (rows, F) of values of a column."""
+        column = self.columns[name]
+        if isinstance(column, NumberColumn):
+            return np.asarray(values, np.float64)[:, None]
+        names = self._category_names(column)
+        places = column.places()[values]
+        encoded = np.full((len(values), len(names)), np.nan)
+        encoded[places >= 0] = np.eye(len(names))[places[places >= 0]]
+        return encoded
+
+    def model_columns(self) -> list[Column]:
+        """Return the columns of the model."""
+        options, made = self._options, []
+        for name in self.learned:
+            column, codes = self.columns[name], tuple(options.missing_codes.get(name, ()))
+            if isinstance(column, TextColumn):
+                names = self._category_names(column)
+                made.append(Column(name=name, categories=names, unseen=options.unseen, codes=codes))
+            else:
+                made.append(Column(name=name, codes=codes))
+        return made
+
+    def _category_names(self, column: TextColumn) -> tuple[str, ...]:
+        names = column.names
+        return (*names, OTHER) if self._options.unseen == "other" and OTHER not in names else names
+
+    def notes(self) -> tuple[str, ...]:
+        """Return sentences on what was found, left out, or looks as if it should be."""
+        table = self._table
+        notes = [f"The file was {note}." for note in table.notes]
+        notes += (f"Left out {name!r}, {reason}." for name, reason in table.left_out.items())
+        if self._options.drop:
+            notes.append(f"Left out by the recipe: {named(self._options.drop)}.")
+        for name, codes in self._options.missing_codes.items():
+            notes.append(f"In {name!r} {named([str(code) for code in codes])} stand for missing values.")
+        for name, counting in self._counting.items():
+            if counting is not None and counting.rows > 2:
+                notes.append(
+                    f"Column {name!r} only counts the rows, from {counting.first:g} on, so every later row "
+                    f"will be an anomaly by its number; leave it out with drop = [{name!r}]."
+                )
+        for name, column in self.columns.items():
+            if isinstance(column, NumberColumn):
+                notes += (_suspicion(name, code, found) for code, found in column.suspected.items())
+        return tuple(notes)
 
 
-def _check_categories(categories: tuple[str, ...], name: str, path: Path) -> None:
-    if len(categories) == 1:
-        raise DataError(
-            f"{path}: column {name!r} is {categories[0]!r} in every row, which tells nothing; "
-            f"{way_out(name, path)}"
-        )
-    if len(categories) > _MOST_CATEGORIES:
-        raise DataError(
-            f"{path}: column {name!r} has {len(categories)} categories, e.g. {categories[0]!r}; at most "
-            f"{_MOST_CATEGORIES} become features. Merge the rare ones, or {way_out(name, path)}"
-        )
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+def _suspicion(name: str, code: float, found: Found) -> str:
+    key = name if name.isidentifier() else f'"{name}"'
+    return (
+        f"Column {name!r} is {code:.0f} in {found.count} rows, far from all its other values: {found}. "
+        f"If it stands for a missing value, write missing_codes = {{ {key} = [{code:.0f}] }}; as a number it "
+        "sets the column's scale."
+    )

@@ -52,12 +52,6 @@ def read_evaluation(
         return None
 
 
-def figure_texts(metric: Metric) -> tuple[str, str]:
-    """Return a figure's value and standard error as text; the latter is empty if there is no error."""
-    value = f"{metric.value:,.0f}" if float(metric.value).is_integer() else f"{metric.value:.6g}"
-    return value, "" if metric.standard_error is None else f"{metric.standard_error:.2g}"
-
-
 def training_figures(recipe: Recipe, checkpoint: Checkpoint) -> dict[str, Metric]:
     """Return the training time: wall-clock time over all resumed parts."""
     processes, threads = checkpoint.state["processes"], recipe.loop.threads

@@ -17,7 +17,8 @@ from service.format.manifest import LogitsSpec, Metric
 from service.format.versions import sha256_of
 from service.numerics.rejection import metropolis, resampling
 from training.data import Dataset, Items
-from training.evaluation.platt import (
+from training.losses.gan import jsd_bound
+from training.metrics.platt import (
     Platt,
     ReliabilityRow,
     calibration_z,
@@ -25,7 +26,6 @@ from training.evaluation.platt import (
     fit_platt,
     reliability,
 )
-from training.losses.gan import jsd_bound
 from training.models.gan import Gan
 
 _ROWS = 500

@@ -15,7 +15,7 @@ from training.data import Dataset
 from training.evaluation.mean import mean_metric
 from training.loop.progress import Advance
 from training.models.networks import parameter_count
-from training.models.vae import Vae, elbo, importance_bound, reconstruct, score_terms, with_fixed_prior
+from training.models.vae import Vae, elbo, importance_bound, score_terms, with_fixed_prior
 from training.options import EvaluationOptions
 
 ACTIVE_VARIANCE = 0.01
@@ -80,10 +80,12 @@ def _bounds(vae: Vae, items: Tensor, options: EvaluationOptions) -> dict[str, Me
 
 def _reconstruction_error(vae: Vae, items: Tensor, dataset: Dataset) -> Metric:
     """Return the error of decoded posterior means; for tables in standard deviations of each feature."""
-    scale = torch.ones(()) if dataset.scaling is None else torch.from_numpy(dataset.scaling.scale)
     unit = "squared pixel value" if dataset.scaling is None else "squared standard deviations"
-    gaps = [(reconstruct(vae, batch) - batch) / scale for batch in torch.split(items, _ROWS_TIMES_DRAWS)]
-    squares = [gap.double().square().flatten(1).mean(1) for gap in gaps]
+    squares = []
+    for batch in torch.split(items, _ROWS_TIMES_DRAWS):
+        gaps = vae.likelihood.residual(vae.decode(vae.encode(batch)[0]), batch).double().flatten(1)
+        there = (~torch.isnan(batch)).flatten(1).sum(1).clamp(min=1)  # a missing value has no gap
+        squares.append(gaps.square().sum(1) / there)
     return mean_metric(torch.cat(squares), unit, "decoded posterior mean against the item")
 
 

@@ -15,7 +15,7 @@ from service.numerics.noise import Stream, uniforms
 from service.numerics.prior import read_prior
 from training.data import Dataset, Items
 from training.data.options import DataOptions
-from training.export.parity import open_session
+from training.export.sessions import open_graph
 from training.metrics.evaluators import Evaluator, QualityReport
 from training.metrics.measure import make_evaluator
 
@@ -75,7 +75,7 @@ def draw_samples(folder: Path, manifest: Manifest, count: int, seed: int) -> Ite
     decoded.
     """
     draws = "draw" in manifest.graphs and manifest.support in ("binary", "real")
-    session = open_session(folder / manifest.graphs["draw" if draws else "decode"].file)
+    session = open_graph(folder, "draw" if draws else "decode")
     prior, size, parts = read_prior(folder, manifest), int(np.prod(manifest.item_shape)), []
     for first in range(0, count, _ROWS):
         rows = min(_ROWS, count - first)

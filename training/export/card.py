@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 
-from service.format.manifest import Manifest, Metric, MixturePriorSpec, Support, is_picture
+from service.format.manifest import Manifest, Metric, MixturePriorSpec, Support
 from training.data import Dataset
-from training.evaluation import figure_texts
 from training.evaluation.discriminator import BUDGET, SELECTION_RULES
-from training.evaluation.platt import ReliabilityRow
+from training.export.card_parts import choice_section, escaped, figures_table, pictures_section
+from training.loop.diagnostics import Diagnosis
 from training.metrics.evaluators import QualityReport
 from training.metrics.measure import quality_names
-from training.metrics.names import Group, MetricName
+from training.metrics.names import Group, MetricName, figure_texts
+from training.metrics.platt import ReliabilityRow
 from training.recipe import shipped_recipe
 
 _VALUES: dict[Support, str] = {
@@ -21,19 +22,8 @@ _VALUES: dict[Support, str] = {
     "unit_interval": "pixels in [0, 1]",
     "real": "columns in their own units",
 }
-_PICTURES = """![{what}](samples.png)
-
-These are samples 0 to {last} of seed 0. The running service draws the same:
-
-```
-curl -H 'Accept: image/png' 'localhost:8000/v1/models/{name}/sample?{query}' -o samples.png
-```
-
-"""
 _UNSEEN = """AUROC of every statistic, the chance that an outlier scores higher than a test item, with its
 95 % bootstrap interval. Nothing was trained, chosen or calibrated on outliers of these kinds."""
-_CHOSEN = """Scores are by `{}` unless a request says otherwise. It was chosen by these figures, of the
-validation split and of outliers planted in it; nothing tested was looked at."""
 _STANDS_IN = """How near its samples come to test items. The training set's figures are of training items in
 a generator's place: no generator can be expected to beat them."""
 _RELIABILITY = """Calibrated probabilities D(x) of being real, of test items and as many generated ones, in
@@ -46,13 +36,14 @@ def write_card(
     dataset: Dataset,
     beside: Mapping[str, QualityReport],
     reliability: Sequence[ReliabilityRow],
+    findings: Sequence[Diagnosis] = (),
 ) -> None:
     """Write the card of a version; `samples.png` is in the same folder.
 
     `beside` has the quality figures of other versions of the same data, `reliability` the rows of a
-    calibrated discriminator's reliability table.
+    calibrated discriminator's reliability table, `findings` the troubles of the run.
     """
-    card = _card(manifest, dataset, beside) + _reliability(reliability)
+    card = _card(manifest, dataset, beside) + _reliability(reliability) + _troubles(findings)
     path.write_text(card, encoding="utf-8")
 
 
@@ -64,19 +55,13 @@ def _card(manifest: Manifest, dataset: Dataset, beside: Mapping[str, QualityRepo
     prior = "prior N(0, I)"
     if isinstance(manifest.prior, MixturePriorSpec):
         prior = f"a mixture of {manifest.prior.components} Gaussians as prior"
-    pictures = ""
-    if is_picture(manifest.item_shape):
-        pictures = _PICTURES.format(name=manifest.name, what="64 samples", last=63, query="count=64&seed=0")
-    elif manifest.item_shape == (2,):
-        what = "The density of 4096 samples"
-        pictures = _PICTURES.format(name=manifest.name, what=what, last=4095, query="seed=0")
     quality = quality_names(manifest.metrics)
     parsed = {name: MetricName.parse(name) for name in manifest.metrics}
     choosing = {name for name, parts in parsed.items() if parts.group == "validation_auroc"}
     unseen = {name for name, parts in parsed.items() if parts.group == "auroc"}
     apart = choosing | unseen | {name for name, parts in parsed.items() if parts.subject in quality}
-    figures = "\n".join(_figure(name, m) for name, m in manifest.metrics.items() if name not in apart)
-    scores = _choosing(manifest, choosing) + _unseen(manifest, unseen)
+    figures = figures_table({name: m for name, m in manifest.metrics.items() if name not in apart})
+    scores = choice_section(manifest, choosing) + _unseen(manifest, unseen)
     calibration = ""
     if manifest.defaults is not None:
         calibration = (
@@ -88,12 +73,12 @@ def _card(manifest: Manifest, dataset: Dataset, beside: Mapping[str, QualityRepo
 
 {manifest.description}
 
-{pictures}## Data
+{pictures_section(manifest)}## Data
 
 {dataset.source}, {values}.
 Items have the shape {list(manifest.item_shape)}: {rows["train"]} to train on,
 {rows["validation"]} to watch, {rows["calibration"]} to calibrate with, {rows["test"]} to test with.
-{_columns(manifest)}
+{_columns(manifest)}{_notes(dataset)}
 ## Model
 
 A {family} with {manifest.latent_size} latent dimensions, {prior}{likelihood}.
@@ -103,8 +88,6 @@ A {family} with {manifest.latent_size} latent dimensions, {prior}{likelihood}.
 
 Measured on the test split, on averaged weights.
 
-| figure | value | standard error | unit | how |
-|---|---|---|---|---|
 {figures}
 {_quality(manifest, quality, beside)}{scores}{calibration}"""
 
@@ -125,20 +108,9 @@ def _quality(manifest: Manifest, names: Set[str], beside: Mapping[str, QualityRe
     for name, metric in manifest.metrics.items():
         if name in names:
             cells = [_cell(column[name]) if name in column else "" for column in columns.values()]
-            lines.append(f"| {name} | {' | '.join(cells)} | {metric.unit} | {_escaped(metric.note)} |")
+            lines.append(f"| {name} | {' | '.join(cells)} | {metric.unit} | {escaped(metric.note)} |")
     table = "\n".join(lines)
     return f"\n## Quality and diversity\n\n{_STANDS_IN}\n\n{table}\n"
-
-
-def _choosing(manifest: Manifest, names: Set[str]) -> str:
-    """Show the figures by which the default statistic was chosen, if it was."""
-    if not names or manifest.defaults is None:
-        return ""
-    figures = "\n".join(_figure(name, m) for name, m in manifest.metrics.items() if name in names)
-    head = "| figure | value | standard error | unit | how |\n|---|---|---|---|---|"
-    return (
-        f"\n## The anomaly statistic\n\n{_CHOSEN.format(manifest.defaults.statistic)}\n\n{head}\n{figures}\n"
-    )
 
 
 def _unseen(manifest: Manifest, names: Set[str]) -> str:
@@ -152,7 +124,7 @@ def _unseen(manifest: Manifest, names: Set[str]) -> str:
     for kind in kinds:
         metrics = [manifest.metrics[str(MetricName("auroc", kind, each))] for each in statistics]
         cells = " | ".join(map(_area, metrics))
-        lines.append(f"| {kind} | {cells} | {_escaped(metrics[0].note)} |")
+        lines.append(f"| {kind} | {cells} | {escaped(metrics[0].note)} |")
     table = "\n".join(lines)
     return f"\n## Unseen outliers\n\n{_UNSEEN}\n\n{table}\n"
 
@@ -178,6 +150,12 @@ def _reliability(rows: Sequence[ReliabilityRow]) -> str:
     )
 
 
+def _troubles(findings: Sequence[Diagnosis]) -> str:
+    """List the troubles that the run's log and figures show."""
+    lines = [f"- **{finding.trouble}**: {escaped(finding.text)}" for finding in findings]
+    return "\n".join(["\n## Troubles of its training\n", *lines, ""]) if lines else ""
+
+
 def _cell(metric: Metric) -> str:
     value, error = figure_texts(metric)
     return f"{value} ± {error}" if error else value
@@ -189,6 +167,11 @@ def _again(name: str) -> str:
     return f"Train it again with\n\n```\npython -m training run {recipe}\n```\n\n" if recipe else ""
 
 
+def _notes(dataset: Dataset) -> str:
+    """Return a paragraph for each note about the data."""
+    return "".join(f"\n{escaped(note)}\n" for note in dataset.notes)
+
+
 def _columns(manifest: Manifest) -> str:
     """List a table's columns in the order of an item's values."""
     lines = [
@@ -196,12 +179,3 @@ def _columns(manifest: Manifest) -> str:
         for column in manifest.columns
     ]
     return "\n".join(["\nThe columns of an item, in order:\n", *lines, ""]) if lines else ""
-
-
-def _figure(name: str, metric: Metric) -> str:
-    value, error = figure_texts(metric)
-    return f"| {name} | {value} | {error} | {metric.unit} | {_escaped(metric.note)} |"
-
-
-def _escaped(note: str) -> str:
-    return note.replace("|", "\\|")

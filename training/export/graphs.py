@@ -1,4 +1,4 @@
-"""ONNX graphs: their export, and the rules that they must keep.
+"""ONNX graphs: their export from torch.
 
 Shapes: B rows (free, the axis "rows"), K draws (free, "draws"), D latent dimensions; items (B, *item).
 Noise is always an input, so that a seed gives the same result wherever a graph runs.
@@ -10,7 +10,7 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -20,30 +20,14 @@ import torch
 from torch import Tensor, nn
 
 from service.format.manifest import GraphName, TensorSpec
+from training.export.rules import OPSET, check_graph, plain
 from training.models.gan import Gan
 from training.models.vae import Vae
 
-OPSET = 18
-# fmt: off
-ALLOWED_OPERATORS = frozenset({
-    "Abs", "Add", "Cast", "Clip", "Concat", "Constant", "Conv", "ConvTranspose", "Cos", "Div", "Exp",
-    "Expand", "Flatten", "Gemm", "Greater", "GreaterOrEqual", "Identity", "LeakyRelu", "Less", "Log",
-    "MatMul", "Max", "Min", "Mul", "Neg", "Pow", "Reciprocal", "ReduceMax", "Relu", "Reshape", "Round",
-    "Shape", "Sigmoid", "Sign", "Sin", "Slice", "Softplus", "Sqrt", "Squeeze", "Sub", "Tanh", "Transpose",
-    "Unsqueeze", "Where",
-})
-# fmt: on
-"""Operators a graph may use: deterministic, without control flow, each acting on every row by itself.
-
-ReduceSum is left out: ONNX Runtime adds in another order if a row is not aligned in memory.
-"""
-
-_ROWS = torch.export.Dim("rows", min=1)
+ROWS = torch.export.Dim("rows", min=1)
+EXAMPLE_ROWS = 3
+"""The exporter takes a size of 1 for a constant."""
 _DRAWS = torch.export.Dim("draws", min=1)
-
-
-class GraphError(RuntimeError):
-    """A graph breaks one of the rules; the message names the graph and the rule."""
 
 
 class GraphModule(nn.Module):
@@ -91,76 +75,62 @@ def export_graph(graph: Graph, path: Path) -> None:
     Raises:
         GraphError: The exported graph breaks a rule.
     """
-    axes = {"rows": _ROWS, "draws": _DRAWS}
+    axes = {"rows": ROWS, "draws": _DRAWS}
     shapes = tuple(
         {index: axes[axis] for index, axis in enumerate(spec.shape) if isinstance(axis, str)}
         for spec in graph.inputs
     )
     # Sizes 3 and 5, since the exporter takes a size of 1 for a constant and equal sizes for one axis.
+    model = export_module(
+        graph.module.eval(),
+        example_inputs(graph, 3, 5),
+        shapes,
+        [spec.name for spec in graph.inputs],
+        [spec.name for spec in graph.outputs],
+    )
+    check_graph(graph.name, model)
+    path.write_bytes(model.SerializeToString())
+
+
+def export_module(
+    module: nn.Module,
+    examples: tuple[Tensor, ...],
+    free_axes: tuple[dict[int, torch.export.Dim], ...],
+    inputs: Sequence[str],
+    outputs: Sequence[str] | None,
+) -> onnx.ModelProto:
+    """Export a module as ONNX, with those names of its tensors; `free_axes` are those of each input."""
     with _quiet():
         program = torch.onnx.export(
-            graph.module.eval(),
-            example_inputs(graph, 3, 5),
+            module,
+            examples,
             dynamo=True,
-            dynamic_shapes=(shapes,),
-            input_names=[spec.name for spec in graph.inputs],
-            output_names=[spec.name for spec in graph.outputs],
+            dynamic_shapes=(free_axes,),
+            input_names=list(inputs),
+            output_names=None if outputs is None else list(outputs),
             opset_version=OPSET,
             external_data=False,
             verbose=False,
         )
     assert program is not None
-    model = _plain(program.model_proto)
-    check_graph(graph.name, model)
-    path.write_bytes(model.SerializeToString())
+    return plain(program.model_proto)
 
 
-def check_graph(name: str, model: onnx.ModelProto) -> None:
-    """Check that a graph is self-contained, deterministic, free of control flow, and valid.
-
-    Raises:
-        GraphError: The graph breaks a rule.
-    """
-    if model.functions:
-        raise GraphError(f"graph {name} has local functions: {sorted(f.name for f in model.functions)}")
-    opsets = {opset.domain: opset.version for opset in model.opset_import}
-    if set(opsets) - {"", "ai.onnx"} or max(opsets.values()) < OPSET:
-        raise GraphError(
-            f"graph {name} imports {opsets}; only the standard operators, opset {OPSET} or newer, fit"
+def export_script(script: nn.Module, shape: tuple[int, ...]) -> onnx.ModelProto:
+    """Export a network of TorchScript, whose input has rows of that shape, by torch's older exporter."""
+    file = io.BytesIO()
+    example = torch.rand(EXAMPLE_ROWS, *shape)
+    with _quiet():
+        torch.onnx.export(
+            script,
+            (example,),
+            file,  # type: ignore[arg-type]  # which the older exporter takes
+            dynamo=False,
+            input_names=["rows_in"],
+            dynamic_axes={"rows_in": {0: "rows"}},
+            opset_version=OPSET,
         )
-    for node in model.graph.node:
-        if node.op_type not in ALLOWED_OPERATORS:
-            raise GraphError(
-                f"graph {name} uses {node.op_type}, which is not in the list of allowed operators"
-            )
-    for tensor in model.graph.initializer:
-        if tensor.data_location == onnx.TensorProto.EXTERNAL:
-            raise GraphError(f"graph {name} keeps {tensor.name} outside its file")
-        if tensor.data_type not in (onnx.TensorProto.FLOAT, onnx.TensorProto.INT64):
-            kind = onnx.TensorProto.DataType.Name(tensor.data_type)
-            raise GraphError(
-                f"graph {name} holds {tensor.name} as {kind}; only FLOAT, and INT64 for shapes, fit"
-            )
-    try:
-        onnx.checker.check_model(model, full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise GraphError(f"graph {name} is not valid ONNX: {error}") from error
-
-
-def _plain(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Remove the exporter's notes, which hold paths of the machine that trained."""
-    plain = onnx.ModelProto()
-    plain.CopyFrom(model)
-    plain.doc_string = ""
-    del plain.metadata_props[:]
-    graph = plain.graph
-    graph.doc_string = ""
-    for entry in (graph, *graph.node, *graph.initializer, *graph.input, *graph.output, *graph.value_info):
-        entry.doc_string = ""
-        del entry.metadata_props[:]
-    # Any reader infers the shapes again; names of inner values stay.
-    del graph.value_info[:]
-    return plain
+    return plain(onnx.load_from_string(file.getvalue()))
 
 
 @contextlib.contextmanager

@@ -8,9 +8,10 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from service.format.manifest import TensorSpec
+from training.anomaly.columns import ColumnSurprises
 from training.anomaly.statistics import VaeStatistics, surprise_map
-from training.evaluation.platt import Platt
 from training.export.graphs import Graph, GraphModule
+from training.metrics.platt import Platt
 from training.models.gan import STATISTICS, Gan
 from training.models.likelihoods import nearest_levels
 from training.models.vae import Vae, score_terms
@@ -26,6 +27,7 @@ def gan_graphs(gan: Gan, item_shape: tuple[int, ...], platt: Platt | None) -> li
         graphs += [
             Graph("encode", GraphModule(gan, gan.encode), (inputs,), (_spec("mean", "rows", gan.latent),)),
             Graph("statistics", GraphModule(gan, gan.statistics), (inputs,), (columns,)),
+            Graph("map", GraphModule(gan, gan.residual_map), (inputs,), (_spec("map", "rows", *item_shape),)),
         ]
     if platt is not None:
         logit = _spec("logit", "rows")
@@ -44,13 +46,20 @@ def gan_graphs(gan: Gan, item_shape: tuple[int, ...], platt: Platt | None) -> li
     return graphs
 
 
-def vae_graphs(vae: Vae, item_shape: tuple[int, ...], statistics: VaeStatistics) -> list[Graph]:
-    """Return the six graphs of a VAE."""
+def vae_graphs(
+    vae: Vae, item_shape: tuple[int, ...], statistics: VaeStatistics, columns: ColumnSurprises | None = None
+) -> list[Graph]:
+    """Return the six graphs of a VAE, and for a table that of its columns."""
     items = ("rows", *item_shape)
     latents = _spec("latents", "rows", vae.latent)
     samples, inputs, per_draw = _spec("samples", *items), _spec("inputs", *items), ("rows", "draws")
     nearest = nearest_levels if vae.likelihood.support == "eight_bit" else nn.Identity()
+    of_columns = []
+    if columns is not None:
+        output = _spec("columns", "rows", len(columns.centre))
+        of_columns = [Graph("columns", GraphModule(vae, lambda x: columns(vae, x)), (inputs,), (output,))]
     return [
+        *of_columns,
         Graph(
             "encode",
             GraphModule(vae, lambda x: vae.encode(nearest(x))),

@@ -10,30 +10,28 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import onnx
 import onnxruntime
 import torch
 from torch import Tensor
 
-from service.format.manifest import GraphName, GraphSpec, Manifest, Parity
-from service.format.versions import check_self_test, magnitude, read_manifest, verify_files
+from service.format.manifest import GraphName, Parity
 from service.numerics.noise import Floats
 from training.data import Dataset
-from training.export.graphs import Graph, check_graph, example_inputs
+from training.export.graphs import Graph, example_inputs
+from training.export.sessions import (
+    PARITY_BATCHES,
+    PARITY_TOLERANCE,
+    ParityError,
+    relative_error,
+    run_graph,
+)
 from training.models.vae import Vae
 
-PARITY_BATCHES = (1, 2, 7, 64)
-PARITY_TOLERANCE = 1e-5
-"""Largest allowed |onnx - torch| / (1 + |torch|), where |torch| is at least the output's median."""
 _DRAWS = 3
 _SELF_TEST_ROWS = 2
 _UNSETTLED = 1e-4
 """Relative and absolute change of a likelihood's parameters that must not change a discrete draw."""
 _SETTLING_ROUNDS = 30
-
-
-class ParityError(RuntimeError):
-    """An exported graph does not compute what the trained model computes."""
 
 
 @dataclass(frozen=True)
@@ -46,22 +44,6 @@ class Exported:
     def run(self, inputs: Sequence[Floats]) -> tuple[Floats, ...]:
         """Run the graph on inputs in its order; returns the outputs in its order."""
         return run_graph(self.session, self.graph, inputs)
-
-
-def run_graph(
-    session: onnxruntime.InferenceSession, graph: Graph | GraphSpec, inputs: Sequence[Floats]
-) -> tuple[Floats, ...]:
-    """Run a session of a graph; inputs and outputs are in the graph's order."""
-    feeds = {spec.name: array for spec, array in zip(graph.inputs, inputs, strict=True)}
-    return tuple(session.run(None, feeds))
-
-
-def open_session(path: Path) -> onnxruntime.InferenceSession:
-    """Open a session on the CPU with one thread."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
 def measure_parity(exported: Exported, dataset: Dataset) -> Parity:
@@ -84,7 +66,7 @@ def measure_parity(exported: Exported, dataset: Dataset) -> Parity:
             for spec, ours, theirs, all_rows in zip(
                 exported.graph.outputs, got, expected, whole, strict=True
             ):
-                error = _relative_error(spec.name, ours, theirs.numpy(), like=all_rows)
+                error = relative_error(spec.name, ours, theirs.numpy(), like=all_rows)
                 where = f"graph {exported.graph.name}, output {spec.name}, {rows} rows"
                 if not error <= PARITY_TOLERANCE:
                     raise ParityError(
@@ -131,26 +113,6 @@ def write_self_test(exported: Mapping[GraphName, Exported], path: Path, dataset:
     np.savez(path, allow_pickle=False, **arrays)
 
 
-def verify_version(folder: Path) -> Manifest:
-    """Check a published version: manifest, hashes, the rules for graphs, and its stored self-test.
-
-    Raises:
-        service.errors.InvalidVersion: The manifest or a hash is wrong, or a graph does not reproduce the
-            stored example.
-        GraphError: A graph breaks a rule of the contract.
-    """
-    manifest = read_manifest(folder)
-    verify_files(folder, manifest)
-    sessions: dict[str, onnxruntime.InferenceSession] = {}
-    for name, spec in manifest.graphs.items():
-        check_graph(name, onnx.load(folder / spec.file))
-        sessions[name] = open_session(folder / spec.file)
-    check_self_test(
-        folder, manifest, lambda name, inputs: run_graph(sessions[name], manifest.graphs[name], inputs)
-    )
-    return manifest
-
-
 def _inputs(graph: Graph, dataset: Dataset, rows: int, seed: int, real: bool) -> list[Tensor]:
     tensors = list(example_inputs(graph, rows, _DRAWS, seed))
     model = graph.module.model
@@ -191,12 +153,3 @@ def _settled_uniforms(vae: Vae, latents: Tensor, uniforms: Tensor, dataset: Data
             others = torch.rand(uniforms.shape, generator=generator).clamp(1e-6, 1 - 1e-6)
             uniforms = torch.where(unsettled, others, uniforms)
     return uniforms
-
-
-def _relative_error(output: str, got: Floats, want: Floats, like: Floats) -> float:
-    """Return the largest error of an output relative to its `magnitude`, at least the median of `like`.
-
-    A log density near 0 is the sum of large terms of both signs, and has no smaller error than the others.
-    """
-    scale = np.maximum(magnitude(output, want), 1 + float(np.median(np.abs(like))))
-    return float(np.max(np.abs(got - want) / scale))

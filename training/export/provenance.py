@@ -4,25 +4,17 @@ from __future__ import annotations
 
 import platform
 import subprocess
+from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 
-import numpy as np
-import onnx
-import onnxruntime
-import onnxscript
-import torch
+_LIBRARIES = ("torch", "onnx", "onnxscript", "onnxruntime", "numpy")
 
 
-def library_versions() -> dict[str, str]:
+def library_versions(libraries: Sequence[str] = _LIBRARIES) -> dict[str, str]:
     """Return the versions of Python and of the libraries that compute and export, by name."""
-    return {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "onnx": onnx.__version__,
-        "onnxscript": onnxscript.__version__,
-        "onnxruntime": onnxruntime.__version__,
-        "numpy": np.__version__,
-    }
+    versions = {name: str(import_module(name).__version__) for name in libraries}
+    return {"python": platform.python_version(), **versions}
 
 
 def commit() -> str:

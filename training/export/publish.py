@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-import shutil
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import torch
 
 from service.format.manifest import (
     CalibrationSpec,
     DiscriminatorSpec,
     Distance,
-    FileSpec,
     GraphName,
-    GraphSpec,
     Manifest,
     Metric,
     MixturePriorSpec,
@@ -27,27 +22,41 @@ from service.format.manifest import (
     Parity,
     Provenance,
     ScoreDefaults,
+    is_picture,
 )
-from service.format.versions import publish, sha256_of, stage
+from service.format.versions import publish
 from service.numerics.noise import NOISE
 from service.numerics.prior import read_prior
 from training.anomaly.auroc import judge
-from training.anomaly.calibrate import StatisticScorer, both_scorers, bound_scorer, calibrate, column_scorer
+from training.anomaly.calibrate import (
+    StatisticScorer,
+    both_scorers,
+    bound_scorer,
+    calibrate,
+    column_scorer,
+    single_columns,
+)
 from training.anomaly.choose import choose_statistic, split_validation
+from training.anomaly.columns import fit_columns
+from training.anomaly.heat import map_scale
+from training.anomaly.kernel import fit_kernel_density
 from training.anomaly.statistics import fit_statistics
 from training.data import Dataset
 from training.data.png import write_samples
 from training.evaluation.discriminator import calibrate_discriminator
-from training.evaluation.platt import ReliabilityRow
 from training.export.beside import measure_beside
 from training.export.card import write_card
 from training.export.graphs import Graph, export_graph
 from training.export.operations import gan_graphs, vae_graphs
-from training.export.parity import Exported, measure_parity, open_session, write_self_test
+from training.export.parity import Exported, measure_parity, write_self_test
 from training.export.provenance import commit, library_versions
+from training.export.sessions import open_session
+from training.export.staging import file_spec, graph_specs, staged, write_mixture
+from training.loop.diagnostics import Diagnosis
 from training.loop.runs import ModelTask
 from training.loop.vae import VaeTask
 from training.metrics.measure import quality_names
+from training.metrics.platt import ReliabilityRow
 from training.models.gan import STATISTICS, Gan
 from training.models.priors import MixturePrior
 from training.models.vae import Vae, with_fixed_prior
@@ -63,7 +72,13 @@ Log = Callable[[str], None]
 
 
 def export(
-    task: ModelTask, recipe: Recipe, dataset: Dataset, metrics: dict[str, Metric], models: Path, log: Log
+    task: ModelTask,
+    recipe: Recipe,
+    dataset: Dataset,
+    metrics: dict[str, Metric],
+    models: Path,
+    log: Log,
+    findings: Sequence[Diagnosis] = (),
 ) -> Path:
     """Export, check, calibrate and publish a trained model as the next version; returns the version's folder.
 
@@ -74,14 +89,14 @@ def export(
         metrics: Figures measured on the test split.
         models: The folder of published models.
         log: Receives a line of progress.
+        findings: Troubles of the run, for the card.
 
     Raises:
         GraphError: A graph breaks a rule of the contract.
         ParityError: A graph does not compute what the model computes.
     """
     model = with_fixed_prior(task.model) if isinstance(task, VaeTask) else task.model
-    staging = stage(models, recipe.name)
-    try:
+    with staged(models, recipe.name) as staging:
         parts = _Parts(metrics=dict(metrics))
         for graph in _graphs(model, recipe, dataset, staging, parts, log):
             log(f"exporting {graph.name}")
@@ -89,7 +104,7 @@ def export(
             export_graph(graph, path)
             parts.exported[graph.name] = Exported(graph, open_session(path))
             parts.parity[graph.name] = measure_parity(parts.exported[graph.name], dataset)
-        scorer = _scorer(model, parts, recipe)
+        scorer = _scorer(model, parts, recipe, dataset)
         if scorer is not None:
             choice = choose_statistic(recipe.calibration, scorer, model.support, dataset)
             log(f"calibrating on {len(dataset.items['calibration'])} items")
@@ -98,6 +113,8 @@ def export(
             )
             log("judging the scores by unseen outliers")
             parts.metrics |= choice.metrics | rates | judge(scorer, model.support, dataset)
+        if "map" in parts.exported and is_picture(dataset.item_shape):
+            parts.map_scale = map_scale(parts.exported["map"].run, dataset.items["calibration"])
         write_self_test(parts.exported, staging / "self_test.npz", dataset)
         manifest = _manifest(recipe, dataset, model, parts, staging)
         count = _POINTS if manifest.item_shape == (2,) else _SAMPLES
@@ -106,14 +123,9 @@ def export(
         beside = {}
         if quality_names(manifest.metrics):
             beside = measure_beside(models, recipe.name, recipe.data, dataset, recipe.evaluation.seed)
-        write_card(staging / "README.md", manifest, dataset, beside, parts.reliability)
+        write_card(staging / "README.md", manifest, dataset, beside, parts.reliability, findings)
         log("publishing")
         return publish(staging, manifest)
-    except BaseException:
-        shutil.rmtree(staging, ignore_errors=True)
-        with contextlib.suppress(OSError):  # not empty: it has older versions
-            staging.parent.rmdir()
-        raise
 
 
 @dataclass
@@ -128,9 +140,11 @@ class _Parts:
     reliability: list[ReliabilityRow] = field(default_factory=list)
     calibration: CalibrationSpec | None = None
     defaults: ScoreDefaults | None = None
+    map_scale: float | None = None
 
 
 def _manifest(recipe: Recipe, dataset: Dataset, model: Vae | Gan, parts: _Parts, staging: Path) -> Manifest:
+    graphs, weights = graph_specs({name: one.graph for name, one in parts.exported.items()}, staging)
     return Manifest(
         name=recipe.name,
         version=1,
@@ -140,25 +154,21 @@ def _manifest(recipe: Recipe, dataset: Dataset, model: Vae | Gan, parts: _Parts,
         support=model.support,
         value_range=None if model.support == "real" else (0.0, 1.0),
         columns=dataset.columns,
+        takes_missing=dataset.scaling is not None and dataset.scaling.takes_missing,
+        left_out=dataset.left_out,
         class_names=dataset.class_names,
         latent_size=model.latent,
         prior=_write_prior(model, staging / "prior.npz"),
         likelihood=model.likelihood.name if isinstance(model, Vae) else None,
         noise=NOISE,
-        graphs={
-            name: GraphSpec(
-                file=f"{name}.onnx",
-                sha256=sha256_of(staging / f"{name}.onnx"),
-                inputs=one.graph.inputs,
-                outputs=one.graph.outputs,
-            )
-            for name, one in parts.exported.items()
-        },
+        graphs=graphs,
+        weights=weights,
         statistics=parts.statistics,
         discriminator=parts.discriminator,
         view=_view(dataset),
         calibration=parts.calibration,
         defaults=parts.defaults,
+        map_scale=parts.map_scale,
         metrics=parts.metrics,
         provenance=Provenance(
             recipe=recipe.model_dump(mode="json", exclude_none=True),
@@ -167,7 +177,7 @@ def _manifest(recipe: Recipe, dataset: Dataset, model: Vae | Gan, parts: _Parts,
             libraries=library_versions(),
         ),
         parity=parts.parity,
-        self_test=FileSpec(file="self_test.npz", sha256=sha256_of(staging / "self_test.npz")),
+        self_test=file_spec(staging / "self_test.npz"),
     )
 
 
@@ -178,9 +188,11 @@ def _graphs(
     if isinstance(model, Vae):
         _, items = split_validation(recipe.calibration, dataset.items["validation"])
         log(f"fitting anomaly scores on {len(items)} items")
-        statistics = fit_statistics(model, torch.from_numpy(items))
+        kernel = None if dataset.scaling is None else fit_kernel_density(dataset, recipe.seed)
+        statistics = fit_statistics(model, torch.from_numpy(items), kernel)
         parts.statistics = statistics.names
-        return vae_graphs(model, dataset.item_shape, statistics)
+        columns = fit_columns(model, dataset, torch.from_numpy(items))
+        return vae_graphs(model, dataset.item_shape, statistics, columns)
     assert recipe.gan is not None
     parts.statistics = () if model.encoder is None else STATISTICS
     spec = DiscriminatorSpec(objective=recipe.gan.objective, packing=recipe.gan.packing)
@@ -194,7 +206,7 @@ def _graphs(
     return gan_graphs(model, dataset.item_shape, platt)
 
 
-def _scorer(model: Vae | Gan, parts: _Parts, recipe: Recipe) -> StatisticScorer | None:
+def _scorer(model: Vae | Gan, parts: _Parts, recipe: Recipe, dataset: Dataset) -> StatisticScorer | None:
     """Return the scorer of anomalies; None if the model has no statistics."""
     if not parts.statistics:
         return None
@@ -202,7 +214,10 @@ def _scorer(model: Vae | Gan, parts: _Parts, recipe: Recipe) -> StatisticScorer 
     if isinstance(model, Gan):
         return columns
     run, analytic_kl = parts.exported["score"].run, model.components() is None
-    return both_scorers(bound_scorer(run, model.latent, analytic_kl, recipe.calibration), columns)
+    scorer = both_scorers(bound_scorer(run, model.latent, analytic_kl, recipe.calibration), columns)
+    if "columns" in parts.exported:
+        scorer = replace(scorer, columns=single_columns(parts.exported["columns"].run, dataset.columns))
+    return scorer
 
 
 def _view(dataset: Dataset) -> tuple[tuple[float, float], tuple[float, float]] | None:
@@ -226,6 +241,4 @@ def _write_prior(model: Vae | Gan, path: Path) -> Literal["standard_normal"] | M
         log_variances = torch.full_like(means, 2 * math.log(prior.deviation))
     else:
         weights, log_variances = torch.full((count,), 1 / count, dtype=torch.float64), prior.log_variances
-    arrays = {"weights": weights, "means": means, "log_variances": log_variances}
-    np.savez(path, allow_pickle=False, **{name: tensor.numpy() for name, tensor in arrays.items()})
-    return MixturePriorSpec(file=path.name, sha256=sha256_of(path), components=count)
+    return write_mixture(path, weights.numpy(), means.numpy(), log_variances.numpy())

@@ -9,6 +9,7 @@ import contextlib
 import operator
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial, reduce
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,9 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-from service.format.manifest import GraphSpec, Manifest
+from service.format.manifest import GraphName, Manifest, is_picture
 from service.format.support import rows_in_support
-from service.format.versions import publish, read_manifest, sha256_of, stage, verify_files
+from service.format.versions import publish, read_manifest, sha256_of, verify_files
 from service.numerics.noise import Floats
 from training.anomaly.calibrate import (
     RunGraph,
@@ -27,10 +28,13 @@ from training.anomaly.calibrate import (
     bound_scorer,
     column_scorer,
     require_resolvable,
+    single_columns,
     write_calibration,
 )
+from training.anomaly.heat import map_scale
 from training.data import DataError
-from training.export.parity import open_session, run_graph
+from training.export.sessions import open_graph, run_graph
+from training.export.staging import staged
 from training.metrics.names import Group, MetricName
 from training.options import CalibrationOptions
 from training.recipe import RecipeError
@@ -66,8 +70,7 @@ def recalibrate(folder: Path, data: Path, given: Mapping[str, Any]) -> Path:
     scorer = _scorer(folder, manifest, chosen)
     items = _read_items(data, manifest)
     require_resolvable(chosen, len(items), "give more rows")
-    staging = stage(folder.parent.parent, manifest.name)
-    try:
+    with staged(folder.parent.parent, manifest.name) as staging:
         kept = {spec.file for spec in manifest.files if spec != manifest.calibration} | {"samples.png"}
         for name in sorted(kept):
             with contextlib.suppress(FileNotFoundError):  # a version may lack the picture
@@ -82,28 +85,37 @@ def recalibrate(folder: Path, data: Path, given: Mapping[str, Any]) -> Path:
             update={
                 "calibration": spec,
                 "defaults": defaults,
+                "map_scale": _map_scale(folder, manifest, items),
                 "metrics": metrics,
                 "provenance": manifest.provenance.model_copy(update={"recipe": recipe}),
             }
         )
         (staging / _CARD).write_text(_card(folder, manifest, note, defaults.statistic), encoding="utf-8")
         return publish(staging, renewed)
-    except BaseException:
-        shutil.rmtree(staging, ignore_errors=True)
-        raise
 
 
 def _scorer(folder: Path, manifest: Manifest, options: CalibrationOptions) -> StatisticScorer:
     scorers = []
     if "score" in manifest.graphs:
-        run = _runner(folder, manifest.graphs["score"])
+        run = _runner(folder, manifest, "score")
         scorers.append(bound_scorer(run, manifest.latent_size, manifest.analytic_kl, options))
     if "statistics" in manifest.graphs:
-        run = _runner(folder, manifest.graphs["statistics"])
+        run = _runner(folder, manifest, "statistics")
         scorers.append(column_scorer(run, manifest.statistics, options))
     if not scorers:
         raise DataError(f"{folder}: this {manifest.family} has no graph that scores, so nothing to calibrate")
-    return reduce(both_scorers, scorers)
+    scorer = reduce(both_scorers, scorers)
+    if "columns" in manifest.graphs:
+        run = _runner(folder, manifest, "columns")
+        scorer = replace(scorer, columns=single_columns(run, manifest.columns))
+    return scorer
+
+
+def _map_scale(folder: Path, manifest: Manifest, items: Floats) -> float | None:
+    """Return the scale of heat maps on the new items, if the version has maps of pictures."""
+    if "map" not in manifest.graphs or not is_picture(manifest.item_shape):
+        return None
+    return map_scale(_runner(folder, manifest, "map"), items)
 
 
 def _before(manifest: Manifest) -> dict[str, Any]:
@@ -114,8 +126,8 @@ def _before(manifest: Manifest) -> dict[str, Any]:
     return reduce(operator.or_, noise, {}) | defaults
 
 
-def _runner(folder: Path, graph: GraphSpec) -> RunGraph:
-    return partial(run_graph, open_session(folder / graph.file), graph)
+def _runner(folder: Path, manifest: Manifest, name: GraphName) -> RunGraph:
+    return partial(run_graph, open_graph(folder, name), manifest.graphs[name])
 
 
 def _read_items(path: Path, manifest: Manifest) -> Floats:
@@ -133,7 +145,7 @@ def _read_items(path: Path, manifest: Manifest) -> Floats:
             f"{', '.join(map(str, wanted))})"
         )
     items = np.ascontiguousarray(loaded, dtype=np.float32)
-    rows = rows_in_support(items, manifest.support, manifest.columns)
+    rows = rows_in_support(items, manifest.support, manifest.columns, manifest.takes_missing)
     if not rows.all():
         raise DataError(
             f"{path}: {np.sum(~rows)} of {len(items)} items have values outside the model's support, "

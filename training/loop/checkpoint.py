@@ -27,6 +27,8 @@ from service.format.versions import flush_to_disk
 
 _TENSORS, _STATE = "tensors.safetensors", "state.json"
 _FORMAT = 2
+AVERAGE, BEST = "average", "best"
+"""The parts of a checkpoint with averaged weights: the newest, and those with the best validation bound."""
 
 
 class CheckpointError(RuntimeError):
@@ -44,10 +46,20 @@ class Checkpoint:
     """JSON: the recipe, library versions, and other entries of the writer."""
 
     @property
+    def published_step(self) -> int:
+        """Return the step of the weights that are evaluated and published."""
+        best = self.state.get(BEST)
+        return self.step if best is None else int(best["step"])
+
+    def published(self) -> dict[str, Tensor]:
+        """Return the weights that are evaluated and published: the best ones, or else the newest."""
+        return self.part(BEST) or self.part(AVERAGE)
+
+    @property
     def fingerprint(self) -> str:
-        """SHA-256 of the averaged weights, which are evaluated and published."""
+        """SHA-256 of the weights that are evaluated and published."""
         digest = hashlib.sha256()
-        for name, tensor in sorted(self.part("average").items()):
+        for name, tensor in sorted(self.published().items()):
             digest.update(name.encode() + tensor.detach().contiguous().numpy().tobytes())
         return digest.hexdigest()
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from service.format.manifest import DiscriminatorSpec, Support
 from training.loop.task import Noise, Phase, Rate
 from training.losses.gan import LOSSES, gradient_penalty, packed, slope_penalty, value_function
 from training.losses.terms import Terms
@@ -20,6 +21,8 @@ from training.options import EncoderOptions, GanOptions
 class GanTask:
     """Trains discriminator and generator in turn, by the recipe's objective."""
 
+    criterion: str | None = None
+
     def __init__(
         self, model: Gan, options: GanOptions, steps: int, monitor: SampleMonitor | None = None
     ) -> None:
@@ -29,6 +32,13 @@ class GanTask:
         self._losses = LOSSES[options.objective]
         self._steps = steps
         self._monitor = monitor
+        spec = DiscriminatorSpec(objective=options.objective, packing=options.packing)
+        self.has_calibrated_logits = spec.flaw is None
+
+    @property
+    def support(self) -> Support:
+        """The values that items may have."""
+        return self.model.support
 
     def phases(self) -> list[Phase]:
         """Return the discriminator's update, then the generator's."""
@@ -51,12 +61,22 @@ class GanTask:
             )
 
     def validate(self, items: Tensor, noise: Noise) -> Mapping[str, Tensor]:
-        """Return both terms of V(G, D) on held-out and generated items, and the monitor's figures."""
+        """Return both terms of V(G, D) on held-out and generated items, and the monitor's figures.
+
+        `distance_ratio` is the mean distance between generated items over that between held-out ones.
+        """
         generated = self.sample(noise, len(items))
         real, fake = value_function(self._judged(items), self._judged(generated))
         bound = math.log(2) + (real + fake) / 2
         found = {} if self._monitor is None else self._monitor(generated)
-        return {"log_d_real": real, "log_one_minus_d_fake": fake, "jsd_bound": bound, **found}
+        ratio = _mean_distance(generated) / _mean_distance(items).clamp_min(torch.finfo(torch.float32).tiny)
+        return {
+            "log_d_real": real,
+            "log_one_minus_d_fake": fake,
+            "jsd_bound": bound,
+            "distance_ratio": ratio,
+            **found,
+        }
 
     def sample(self, noise: Noise, rows: int) -> Tensor:
         """Generate items (rows, *item)."""
@@ -119,6 +139,12 @@ class GanTask:
         return Terms(loss, report)
 
 
+def _mean_distance(items: Tensor) -> Tensor:
+    """Return the mean Euclidean distance of successive items (B, *item), a scalar; 0 for a single one."""
+    distances: Tensor = torch.linalg.vector_norm((items[1:] - items[:-1]).flatten(1), dim=1)
+    return distances.sum() / max(1, len(distances))
+
+
 def _latents(gan: Gan, noise: Noise, rows: int) -> tuple[Tensor, Tensor | None]:
     """Draw latents (rows, D) from the prior, and the component (rows,) of each if it is a mixture."""
     normals, prior = noise.normal(rows, gan.latent), gan.generator.prior
@@ -136,11 +162,19 @@ class EncoderTask:
     Medical Image Analysis 54, section 3.2.3, izi_f and ziz.
     """
 
+    criterion: str | None = None
+    has_calibrated_logits = False
+
     def __init__(self, gan: Gan, options: EncoderOptions) -> None:
         assert gan.encoder is not None
         self.model: nn.Module = gan.encoder
         self._gan = gan
         self._options = options
+
+    @property
+    def support(self) -> Support:
+        """The values that items may have."""
+        return self._gan.support
 
     def phases(self) -> list[Phase]:
         """Return one update of the encoder."""

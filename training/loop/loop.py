@@ -12,11 +12,17 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from training.data import Dataset
+from training.data.dataset import in_blocks, release
+from training.loop.augmentation import Augmentation
+from training.loop.best import BestWeights
 from training.loop.checkpoint import (
+    AVERAGE,
+    BEST,
     Checkpoint,
     CheckpointError,
     has_checkpoint,
@@ -25,8 +31,10 @@ from training.loop.checkpoint import (
     restore_optimiser,
     write_checkpoint,
 )
+from training.loop.diagnostics import Diagnosis, diagnose
 from training.loop.distributed import ALONE, ProcessGroup, ProcessGroupError
 from training.loop.interrupt import interrupt_flag
+from training.loop.order import scattered
 from training.loop.progress import OnProgress
 from training.loop.run_log import RunLog
 from training.loop.runs import CHECKPOINTS, MODEL, RECIPE, Stage, check_checkpoint, make_stage
@@ -48,6 +56,8 @@ class TrainingOutcome:
     """The number of optimiser steps that are done."""
     interrupted: bool
     """True if SIGINT or SIGTERM ended it; the checkpoint then holds exactly `steps` steps."""
+    findings: tuple[Diagnosis, ...] = ()
+    """The troubles that the log shows."""
 
 
 def train(
@@ -62,6 +72,7 @@ def train(
 ) -> TrainingOutcome:
     """Train a recipe's model, writing `metrics.jsonl`, `samples/` and `checkpoints/` into `folder`.
 
+    A run of a VAE ends early if its recipe has a `patience` and no validation was better for as long.
     SIGINT (Ctrl-C) and SIGTERM end the current step, save a checkpoint and return. `stage` names one of the
     recipe's stages, or is one that the caller made; the stage of an encoder has its own folder inside the
     run's. `resume` continues from the newest checkpoint, if there is one; without it a folder with one is
@@ -70,6 +81,7 @@ def train(
     Raises:
         CheckpointError: The folder holds a checkpoint and `resume` is false, or it is another recipe's.
         DivergenceError: A loss or gradient stopped being finite.
+        RecipeError: The recipe's [augmentation] does not fit the items.
         ProcessGroupError: The batch cannot be shared equally, or the processes see different checkpoints.
         SupportError: Items have values outside the likelihood's support.
     """
@@ -77,12 +89,13 @@ def train(
     made = make_stage(recipe, dataset, folder, stage) if isinstance(stage, str) else stage
     run = _Run(recipe, dataset, made, resume, group)
     with interrupt_flag(second_signal_kills=group.size == 1) as interrupted:
-        while run.place() < run.steps and not group.any(interrupted.is_set()):
+        while run.place() < run.steps and not group.any(run.is_exhausted() or interrupted.is_set()):
             run.advance()
             if on_progress is not None:
-                on_progress(run.steps_done, run.log.latest)
+                on_progress(run.steps_done, run.state_text())
         run.save()
-    return TrainingOutcome(run.steps_done, interrupted=run.place() < run.steps)
+    unfinished = run.place() < run.steps and not group.any(run.is_exhausted())
+    return TrainingOutcome(run.steps_done, unfinished, tuple(run.findings))
 
 
 class _Run:
@@ -97,7 +110,8 @@ class _Run:
         self.log = RunLog(stage.folder)
         self._recipe, self._stage, self._options = recipe, stage, stage.options
         self._dynamic = recipe.data.binarise == "dynamic"
-        self._train = torch.from_numpy(dataset.items["train"])
+        self._mapped = dataset.items["train"]
+        self._train = torch.from_numpy(self._mapped)
         self._validation = torch.from_numpy(dataset.items["validation"][: self._options.validation_rows])
         self._rows = min(self._options.batch_rows, len(self._train))
         if self._rows % group.size:
@@ -112,20 +126,44 @@ class _Run:
             stage.frozen.to(group.device)
         for split, items in dataset.items.items():
             if not (self._dynamic and split == "train"):
-                self._task.check(torch.from_numpy(items))
+                for rows in in_blocks(items):
+                    self._task.check(torch.from_numpy(rows))
         self._averaged = copy.deepcopy(self._task)
         self._averaged.model.eval().requires_grad_(False)
+        self._best = BestWeights()
+        self._augment = Augmentation(recipe.augmentation, dataset, stage.task.support)
+        self.findings: list[Diagnosis] = []
         self._phases = self._task.phases()
+        # walked once: doing so in every step costs a small network 6 % of its time
+        self._parameters = {phase.name: list(phase.trains.parameters()) for phase in self._phases}
+        self._weights: list[Tensor] = list(self._task.model.parameters())
+        self._averaged_weights: list[Tensor] = list(self._averaged.model.parameters())
         rate, betas = self._options.learning_rate, self._options.betas
         self._optimisers = {
-            phase.name: torch.optim.Adam(phase.parameter_groups(), lr=rate, betas=betas, fused=True)
+            phase.name: torch.optim.Adam(
+                phase.parameter_groups(self._options.weight_decay),
+                lr=rate,
+                betas=betas,
+                fused=True,
+                decoupled_weight_decay=True,
+            )
             for phase in self._phases
         }
         self._resume_or_refuse(resume, dataset)
         self._losses = {phase.name: group.averaging(MeanLoss(phase)) for phase in self._phases}
         if group.leads:
             self.log.begin(self.steps_done)
+            self._diagnose()
             (stage.folder / RECIPE).write_text(recipe.model_dump_json(indent=2), encoding="utf-8")
+
+    def is_exhausted(self) -> bool:
+        """Return whether as many validations as the recipe's patience were no better than the best."""
+        return 0 < self._options.patience <= self._best.validations_since
+
+    def state_text(self) -> str:
+        """Return the latest terms and troubles as text for a person."""
+        troubles = ", ".join(finding.trouble for finding in self.findings)
+        return f"{self.log.latest}  ! {troubles}" if troubles else self.log.latest
 
     def place(self) -> int:
         """Return the place in the schedules, of `steps`."""
@@ -140,15 +178,16 @@ class _Run:
         values: dict[str, float] = {}
         for phase in self._phases:
             # the other phases' networks stay fixed, and their gradients are not computed
-            for other in self._phases:
-                other.trains.requires_grad_(other is phase)
+            for name, parameters in self._parameters.items():
+                for parameter in parameters:
+                    parameter.requires_grad_(name == phase.name)
             loss, report = self._losses[phase.name](items, noise, place)
             optimiser = self._optimisers[phase.name]
             for group in optimiser.param_groups:
                 group["lr"] = group["rate"].at(rate, place / self.steps)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
-            norm = nn.utils.clip_grad_norm_(phase.trains.parameters(), self._options.gradient_clip)
+            norm = nn.utils.clip_grad_norm_(self._parameters[phase.name], self._options.gradient_clip)
             means = self._group.mean(torch.stack([loss.detach(), *report.values()])).tolist()
             if not math.isfinite(means[0]) or not math.isfinite(norm.item()):
                 raise DivergenceError(
@@ -168,7 +207,11 @@ class _Run:
         """Write a checkpoint of this state; only the leading process does."""
         if not self._group.leads or self._saved == self.steps_done:
             return
-        parts = {"model": self._task.model.state_dict(), "average": self._averaged.model.state_dict()}
+        parts = {
+            "model": self._task.model.state_dict(),
+            AVERAGE: self._averaged.model.state_dict(),
+            BEST: self._best.tensors(),
+        }
         for name, optimiser in self._optimisers.items():
             parts[f"optimiser.{name}"] = optimiser_tensors(optimiser)
         tensors = {f"{part}.{name}": each for part, named in parts.items() for name, each in named.items()}
@@ -179,6 +222,7 @@ class _Run:
             "seconds": self._seconds_before + time.monotonic() - self._started,
             "processes": self._group.size,
             "libraries": {"torch": torch.__version__},
+            BEST: self._best.state(),
         }
         write_checkpoint(self._stage.folder / CHECKPOINTS, Checkpoint(self.steps_done, tensors, state))
         self._saved = self.steps_done
@@ -197,7 +241,8 @@ class _Run:
         checkpoint = read_checkpoint(checkpoints)
         check_checkpoint(checkpoint, self._recipe, dataset, self._stage.folder, self._stage.based_on)
         self._task.model.load_state_dict(checkpoint.part("model"))
-        self._averaged.model.load_state_dict(checkpoint.part("average"))
+        self._averaged.model.load_state_dict(checkpoint.part(AVERAGE))
+        self._best.restore(checkpoint)
         for name, optimiser in self._optimisers.items():
             restore_optimiser(optimiser, checkpoint.part(f"optimiser.{name}"))
         self.steps_done = self._saved = checkpoint.step
@@ -206,11 +251,20 @@ class _Run:
 
     def _batch(self, n: int, noise: Noise) -> Tensor:
         epoch, position = divmod(n, len(self._train) // self._rows)
-        if self._order[0] != epoch:
-            order = Noise(self._recipe.seed, Noise.ORDER, epoch).permutation(len(self._train))
-            self._order = (epoch, order)
-        items = self._train[self._order[1][position * self._rows : (position + 1) * self._rows]]
+        places = slice(position * self._rows, (position + 1) * self._rows)
+        if isinstance(self._mapped, np.memmap):  # whose order would take more memory than its batches
+            keys = Noise(self._recipe.seed, Noise.ORDER, epoch).words(6)
+            numbers = np.arange(places.start, places.stop)
+            items = self._train[torch.from_numpy(scattered(numbers, len(self._train), keys))]
+            release(self._mapped)
+        else:
+            if self._order[0] != epoch:
+                order = Noise(self._recipe.seed, Noise.ORDER, epoch).permutation(len(self._train))
+                self._order = (epoch, order)
+            items = self._train[self._order[1][places]]
         items = self._group.share(items)
+        if self._augment.changes:
+            items = self._augment(items, Noise(self._recipe.seed, Noise.AUGMENTATION, n, self._group))
         if self._dynamic:
             items = (noise.uniform(*items.shape) < items).float()
         return items
@@ -218,9 +272,12 @@ class _Run:
     def _average(self, n: int) -> None:
         """Update the exponential moving average of the weights; it spans all steps while those are few."""
         decay = min(self._options.ema_decay, (1 + n) / (10 + n))
-        averaged: list[Tensor] = list(self._averaged.model.parameters())
-        current = [parameter.detach() for parameter in self._task.model.parameters()]
-        torch._foreach_lerp_(averaged, current, 1 - decay)
+        with torch.no_grad():
+            torch._foreach_lerp_(self._averaged_weights, self._weights, 1 - decay)
+
+    def _diagnose(self) -> None:
+        calibrated = self._task.has_calibrated_logits
+        self.findings = diagnose(self.log.lines, self._task.criterion, calibrated=calibrated)
 
     def _log_and_save(self, rate: float) -> None:
         n, options = self.steps_done, self._options
@@ -229,12 +286,16 @@ class _Run:
         last = n == options.steps
         if n % options.log_every == 0 or last:
             self.log.write_means(n, rate)
-        if n % options.validate_every == 0 or last:
+        if n % options.validation_steps == 0 or last:
             # the same noise each time, so that all differences along the run are the model's
             noise = Noise(self._recipe.seed, Noise.VALIDATION, 0, ProcessGroup(device=self._group.device))
             with torch.no_grad():
                 samples = self._averaged.sample(noise, _SAMPLE_ROWS).cpu()
                 figures = self._averaged.validate(self._validation.to(self._group.device), noise)
             self.log.write_validation(n, figures, samples)
+            if self._task.criterion is not None:
+                bound = figures[self._task.criterion].double().mean().item()
+                self._best.offer(n, bound, self._averaged.model.state_dict())
+            self._diagnose()
         if n % options.checkpoint_every == 0 and not last:
             self.save()

@@ -1,9 +1,10 @@
-"""Progress bars for a training run, with its latest terms, and for anything that is counted."""
+"""Progress bars for a training run, with its latest terms, and for all that is counted; without torch."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from rich.console import Console
 from rich.progress import (
@@ -34,11 +35,17 @@ def progress_bar(name: str, total: int, quiet: bool) -> Iterator[OnProgress]:
 def counter(name: str, total: int, quiet: bool) -> Iterator[Advance]:
     """Show a bar on standard error, unless `quiet`; yields the function that advances it."""
     with _bar(quiet) as progress:
-        task = progress.add_task(name, total=total)
-        yield lambda count: progress.advance(task, count)
+        yield partial(progress.advance, progress.add_task(name, total=total))
 
 
-def _bar(quiet: bool, *more: ProgressColumn) -> Progress:
+@contextmanager
+def passing_counter(name: str, total: int) -> Iterator[Advance]:
+    """Show a bar on standard error, if that is a terminal, until the block ends; yields what advances it."""
+    with _bar(not Console(stderr=True).is_terminal, transient=True) as progress:
+        yield partial(progress.advance, progress.add_task(name, total=total))
+
+
+def _bar(quiet: bool, *more: ProgressColumn, transient: bool = False) -> Progress:
     columns = (
         TextColumn("[bold]{task.description}"),
         BarColumn(bar_width=20),
@@ -48,4 +55,4 @@ def _bar(quiet: bool, *more: ProgressColumn) -> Progress:
         TimeRemainingColumn(),
         *more,
     )
-    return Progress(*columns, console=Console(stderr=True), disable=quiet)
+    return Progress(*columns, console=Console(stderr=True), transient=transient, disable=quiet)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import math
 import time
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
@@ -28,15 +27,17 @@ class RunLog:
         self._metrics, self._samples = folder / METRICS, folder / SAMPLES
         self._values: defaultdict[str, list[float]] = defaultdict(list)
         self._items, self._since = 0, time.monotonic()
+        self.lines: list[Mapping[str, float]] = []
+        """The lines of the log."""
         self.latest = ""
         """The last written means, as text for a person."""
 
     def begin(self, step: int) -> None:
         """Make the folder, and remove lines that a run resumed at `step` will write again."""
         self._samples.mkdir(parents=True, exist_ok=True)
-        lines = self._metrics.read_text(encoding="utf-8").splitlines() if self._metrics.exists() else []
+        self.lines = [line for line in read_lines(self._metrics.parent) if line["step"] <= step]
         partial = self._metrics.with_suffix(".partial")
-        partial.write_text("".join(f"{line}\n" for line in lines if _step_of(line) <= step), encoding="utf-8")
+        partial.write_text("".join(f"{json.dumps(line)}\n" for line in self.lines), encoding="utf-8")
         partial.replace(self._metrics)
         self._since = time.monotonic()
 
@@ -61,14 +62,17 @@ class RunLog:
         if is_picture(samples.shape[1:]):
             write_grid(self._samples / f"step-{step:08d}.png", samples.numpy())
 
-    def _write(self, line: Mapping[str, Any]) -> None:
+    def _write(self, line: Mapping[str, float]) -> None:
+        self.lines.append(line)
         with self._metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
 
-def _step_of(line: str) -> float:
-    """Return the step of a line; infinity for one that a crash left incomplete."""
-    try:
-        return float(json.loads(line)["step"])
-    except ValueError:
-        return math.inf
+def read_lines(folder: Path) -> list[Mapping[str, float]]:
+    """Read the lines of a run's log; those that a crash left incomplete are left out."""
+    path = folder / METRICS
+    lines: list[Mapping[str, float]] = []
+    for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        with contextlib.suppress(ValueError):
+            lines.append(json.loads(text))
+    return lines

@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import nn
 
 from training.data import Dataset
-from training.loop.checkpoint import Checkpoint, CheckpointError, read_checkpoint
+from training.loop.checkpoint import AVERAGE, Checkpoint, CheckpointError, read_checkpoint
 from training.loop.gan import EncoderTask, GanTask
 from training.loop.task import Noise, Task
 from training.loop.vae import VaeTask
@@ -80,10 +80,11 @@ def make_task(recipe: Recipe, dataset: Dataset) -> ModelTask:
         return GanTask(make_gan(recipe, dataset), recipe.gan, recipe.loop.steps, make_monitor(dataset))
 
 
-def restore_averaged(recipe: Recipe, dataset: Dataset, folder: Path) -> tuple[ModelTask, Checkpoint]:
-    """Restore the model with the averaged weights of a run's newest checkpoints, in evaluation mode.
+def restore_published(recipe: Recipe, dataset: Dataset, folder: Path) -> tuple[ModelTask, Checkpoint]:
+    """Restore the model with the weights that a run publishes, from its newest checkpoint, to evaluate it.
 
-    A GAN's encoder is restored with it, and the returned checkpoint includes its weights.
+    They are averaged weights: of the validation with the best bound for a VAE, the newest for a GAN. A GAN's
+    encoder is restored with it, and the returned checkpoint includes its weights.
 
     Raises:
         CheckpointError: There is no checkpoint, or it belongs to another recipe.
@@ -94,9 +95,9 @@ def restore_averaged(recipe: Recipe, dataset: Dataset, folder: Path) -> tuple[Mo
         encoder = read_checkpoint(folder / ENCODER / CHECKPOINTS)
         check_checkpoint(encoder, recipe, dataset, folder / ENCODER, checkpoint.fingerprint)
         task.model.encoder = make_gan_encoder(recipe, dataset)
-        task.model.encoder.load_state_dict(encoder.part("average"))
+        task.model.encoder.load_state_dict(encoder.published())
         task.model.eval().requires_grad_(False)
-        weights = {f"average.encoder.{name}": tensor for name, tensor in encoder.part("average").items()}
+        weights = {f"{AVERAGE}.encoder.{name}": tensor for name, tensor in encoder.published().items()}
         seconds = checkpoint.state["seconds"] + encoder.state["seconds"]
         state = {**checkpoint.state, "seconds": seconds}
         checkpoint = Checkpoint(checkpoint.step, {**checkpoint.tensors, **weights}, state)
@@ -107,7 +108,7 @@ def _restored(recipe: Recipe, dataset: Dataset, folder: Path) -> tuple[ModelTask
     checkpoint = read_checkpoint(folder / CHECKPOINTS)
     check_checkpoint(checkpoint, recipe, dataset, folder)
     task = make_task(recipe, dataset)
-    task.model.load_state_dict(checkpoint.part("average"))
+    task.model.load_state_dict(checkpoint.published())
     task.model.eval().requires_grad_(False)
     return task, checkpoint
 

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from service.format.manifest import Support
 from training.loop.distributed import ALONE, ProcessGroup
 from training.losses.terms import Terms
 
@@ -27,7 +28,7 @@ class Noise:
     which together are those of a single process.
     """
 
-    TRAINING, VALIDATION, WEIGHTS, ORDER = range(4)
+    TRAINING, VALIDATION, WEIGHTS, ORDER, AUGMENTATION = range(5)
 
     def __init__(self, seed: int, stream: int, step: int, group: ProcessGroup = ALONE) -> None:
         self._group = group
@@ -41,6 +42,10 @@ class Noise:
     def uniform(self, *shape: int) -> Tensor:
         """Draw uniform float32 in [0, 1) of that shape."""
         return self._group.share(torch.rand(self._of_all(shape), generator=self._generator))
+
+    def words(self, count: int) -> list[int]:
+        """Draw whole numbers in 0 .. 2^31 - 1."""
+        return [int(word) for word in torch.randint(2**31, (count,), generator=self._generator)]
 
     def permutation(self, length: int) -> Tensor:
         """Draw a random order of the numbers 0 .. length - 1, int64."""
@@ -84,12 +89,24 @@ class Phase:
     apart: tuple[tuple[nn.Module, Rate], ...] = ()
     """Parts of that network with their own learning rates."""
 
-    def parameter_groups(self) -> list[dict[str, Any]]:
-        """Return parameter groups for an optimiser; the `rate` of each group is a `Rate`."""
+    def parameter_groups(self, weight_decay: float = 0.0) -> list[dict[str, Any]]:
+        """Return parameter groups for an optimiser; the `rate` of each group is a `Rate`.
+
+        Only weights decay: biases and scales, which have one axis, do not.
+        """
         own = {parameter for module, _ in self.apart for parameter in module.parameters()}
         rest = [parameter for parameter in self.trains.parameters() if parameter not in own]
         groups = [(rest, self.rate), *((list(module.parameters()), rate) for module, rate in self.apart)]
-        return [{"params": parameters, "rate": rate} for parameters, rate in groups]
+        if not weight_decay:
+            return [{"params": parameters, "rate": rate} for parameters, rate in groups]
+        return [
+            {"params": some, "rate": rate, "weight_decay": decay}
+            for parameters, rate in groups
+            for some, decay in (
+                ([each for each in parameters if each.ndim > 1], weight_decay),
+                ([each for each in parameters if each.ndim <= 1], 0.0),
+            )
+        ]
 
 
 class MeanLoss(nn.Module):
@@ -109,9 +126,18 @@ class MeanLoss(nn.Module):
 class Task(Protocol):
     """A model that can be trained."""
 
+    criterion: str | None
+    """The validation figure whose best weights are published, greater being better; None for the newest."""
+    has_calibrated_logits: bool
+    """True for a GAN whose logits estimate log density ratios of single items."""
+
     @property
     def model(self) -> nn.Module:
         """All networks in one module."""
+
+    @property
+    def support(self) -> Support:
+        """The values that items may have."""
 
     def phases(self) -> list[Phase]:
         """Return the updates of one step, in order."""

@@ -6,22 +6,35 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from service.format.manifest import Support
 from training.loop.task import Noise, Phase
 from training.losses.terms import Terms
 from training.losses.vae import elbo_objective, importance_objective
 from training.models.priors import prior_latents
-from training.models.vae import Vae, elbo, score_terms
+from training.models.vae import Vae, elbo, importance_bound, score_terms
 from training.options import VaeOptions
 
 
 class VaeTask:
     """Trains a VAE to maximise a bound on log p(x)."""
 
+    has_calibrated_logits = False
+
     def __init__(self, model: Vae, options: VaeOptions, steps: int) -> None:
         """Train `model` for `steps` steps in all."""
         self.model = model
         self._options = options
         self._importance_from = round(options.importance_from * steps)
+        self.criterion: str | None = "elbo"
+        if options.importance_from < 1:
+            self.criterion = "importance_bound"
+        elif options.kl_weight != 1:
+            self.criterion = "weighted_elbo"
+
+    @property
+    def support(self) -> Support:
+        """The values that items may have."""
+        return self.model.support
 
     def phases(self) -> list[Phase]:
         """Return one update of encoder, decoder and prior together."""
@@ -32,9 +45,15 @@ class VaeTask:
         self.model.likelihood.check_support(items)
 
     def validate(self, items: Tensor, noise: Noise) -> Mapping[str, Tensor]:
-        """Return the ELBO and its terms, with one draw per item."""
+        """Return the ELBO and its terms, with one draw per item, and the trained bound if it is another."""
         terms = score_terms(self.model, items, noise.normal(len(items), 1, self.model.latent))
-        return {"elbo": elbo(terms), "log_likelihood": terms.log_likelihood.mean(1), "kl": terms.kl}
+        figures = {"elbo": elbo(terms), "log_likelihood": terms.log_likelihood.mean(1), "kl": terms.kl}
+        if self.criterion == "weighted_elbo":
+            figures["weighted_elbo"] = figures["log_likelihood"] - self._options.kl_weight * terms.kl
+        if self.criterion == "importance_bound":
+            eps = noise.normal(len(items), self._options.importance_draws, self.model.latent)
+            figures["importance_bound"] = importance_bound(score_terms(self.model, items, eps))
+        return figures
 
     def sample(self, noise: Noise, rows: int) -> Tensor:
         """Return the likelihood's mean at latents from the prior."""

@@ -168,8 +168,7 @@ class ItemEvaluator(Evaluator):
         return QualityReport(_neighbour_metrics(compared, where))
 
     def _values(self, items: Items) -> FloatArray:
-        scaled = items if self._scaling is None else (items - self._scaling.shift) / self._scaling.scale
-        return _flat(scaled)
+        return _flat(items if self._scaling is None else self._scaling.standardised(items))
 
 
 def _flat(items: FloatArray) -> FloatArray:

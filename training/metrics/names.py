@@ -1,4 +1,4 @@
-"""Names of metrics in a manifest: the one place that formats and parses them.
+"""Names of metrics in a manifest, and the texts of their values: the one place that formats and parses them.
 
 Most names are plain (`elbo`); the others have a structure:
 
@@ -17,7 +17,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from service.format.manifest import UNITS, Statistic
+from service.format.manifest import UNITS, Metric, Statistic
 
 Group = Literal["", "auroc", "validation_auroc", "flagged", "flagged_at", "floor", "resample", "metropolis"]
 _PATTERNS = (
@@ -56,3 +56,9 @@ class MetricName:
         if self.group in ("floor", "resample", "metropolis"):
             parts = [self.subject, self.group]
         return "_".join(part for part in parts if part)
+
+
+def figure_texts(metric: Metric) -> tuple[str, str]:
+    """Return a figure's value and standard error as text; the latter is empty if there is no error."""
+    value = f"{metric.value:,.0f}" if float(metric.value).is_integer() else f"{metric.value:.6g}"
+    return value, "" if metric.standard_error is None else f"{metric.standard_error:.2g}"

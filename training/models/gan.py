@@ -132,6 +132,10 @@ class Gan(nn.Module):
             feature_distance=_mean_square(features(items) - features(nearest)),
         )
 
+    def residual_map(self, items: Tensor) -> Tensor:
+        """Return the squared difference of each value of items (B, *item) from G(E(x)), shaped like them."""
+        return (items - self.decode(self.encode(items))).square()
+
     def statistics(self, items: Tensor) -> Tensor:
         """Return the columns of `STATISTICS` for items (B, *item): (B, 3)."""
         residual, feature_distance = self.distances(items)
@@ -157,6 +161,11 @@ def make_gan(recipe: Recipe, dataset: Dataset) -> Gan:
         raise SupportError(
             f"a [gan] came with the categorical column {categorical[0]!r}, which no generator's numbers can "
             "be; drop such columns, or give the table a [vae], likelihood 'gaussian'"
+        )
+    if dataset.scaling is not None and dataset.scaling.takes_missing:
+        raise SupportError(
+            f"a [gan] came with {dataset.name!r}, which lacks values, and no discriminator judges such rows; "
+            "fill them in, or give the table a [vae], likelihood 'gaussian'"
         )
     options, latent = recipe.gan, recipe.network.latent
     if dataset.scaling is not None and options.packing > 1:

@@ -84,7 +84,7 @@ def prior_log_prob(latents: Tensor, gaussians: Gaussians | None) -> Tensor:
     if gaussians is None:
         return -0.5 * item_sum(latents * latents + LOG_TWO_PI)
     squares = _squared_distances(latents, gaussians)
-    return _log_mean_exp(-0.5 * (squares + item_sum(gaussians.log_variances + LOG_TWO_PI)))
+    return log_mean_exp(-0.5 * (squares + item_sum(gaussians.log_variances + LOG_TWO_PI)))
 
 
 def prior_kl(mean: Tensor, log_variance: Tensor, gaussians: Gaussians | None) -> Tensor:
@@ -101,10 +101,10 @@ def prior_kl(mean: Tensor, log_variance: Tensor, gaussians: Gaussians | None) ->
     squares = _squared_distances(mean.unsqueeze(1), gaussians).squeeze(1)
     spreads = torch.exp(log_variance) @ torch.exp(-gaussians.log_variances).T
     cross_entropies = 0.5 * (squares + spreads + item_sum(gaussians.log_variances))
-    return -_log_mean_exp(-cross_entropies) - 0.5 * item_sum(log_variance + 1)
+    return -log_mean_exp(-cross_entropies) - 0.5 * item_sum(log_variance + 1)
 
 
-def _log_mean_exp(values: Tensor) -> Tensor:
+def log_mean_exp(values: Tensor) -> Tensor:
     """Return the logarithm of the mean of exp(values) over the last axis."""
     largest = values.amax(-1, keepdim=True)
     sums = item_sum(torch.exp(values - largest))

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from service.format.manifest import Support
 from training.data import Dataset
 from training.models.likelihoods import Likelihood, item_sum, make_likelihood
-from training.models.networks import Standardise, make_decoder, make_encoder
+from training.models.networks import Standardise, filled, make_decoder, make_encoder
 from training.models.priors import (
     GaussianMixture,
     Gaussians,
@@ -160,6 +160,13 @@ def with_fixed_prior(vae: Vae) -> Vae:
     return Vae(vae.encoder, vae.decoder, vae.likelihood, vae.latent, fixed)
 
 
+def _ignore(encoder: nn.Module, inputs: slice) -> None:
+    """Set the first weights of those inputs to 0: masks mean nothing until an encoder has learned them."""
+    first = next(module for module in encoder.modules() if isinstance(module, nn.Linear))
+    with torch.no_grad():
+        first.weight[:, inputs] = 0
+
+
 def make_vae(recipe: Recipe, dataset: Dataset) -> Vae:
     """Make the untrained VAE of a recipe with a [vae] table.
 
@@ -170,7 +177,11 @@ def make_vae(recipe: Recipe, dataset: Dataset) -> Vae:
     """
     assert recipe.vae is not None
     likelihood = make_likelihood(recipe.vae, dataset)
-    encoder: nn.Module = make_encoder(recipe.network, dataset.item_shape, outputs=2 * recipe.network.latent)
+    masks = 0 if dataset.scaling is None else len(dataset.scaling.masked)
+    values, *sides = dataset.item_shape
+    encoder: nn.Module = make_encoder(recipe.network, (values + masks, *sides), 2 * recipe.network.latent)
+    if masks:
+        _ignore(encoder, slice(values, values + masks))
     shift, scale = torch.zeros(()), torch.ones(())
     if dataset.scaling is not None:
         encoder = nn.Sequential(Standardise(dataset.scaling), encoder)
@@ -185,7 +196,7 @@ def make_vae(recipe: Recipe, dataset: Dataset) -> Vae:
                 f"vae.prior_components is {count}, but its pseudo-inputs begin as training items, of which "
                 f"there are {rows}; lower it, or use the prior 'mixture'"
             )
-        items = torch.from_numpy(dataset.items["train"][:count])
+        items = filled(torch.from_numpy(dataset.items["train"][:count]), shift)
         prior = VampPrior(items, likelihood.support, shift, scale)
     first, *rest = dataset.item_shape
     decoder = make_decoder(recipe.network, (first * likelihood.parameters_per_value, *rest))

@@ -9,6 +9,7 @@ import torch
 
 from service.format.manifest import is_picture
 from training.evaluation import read_evaluation
+from training.loop.diagnostics import findings_of_run
 from training.loop.run_log import SAMPLES
 from training.recipe import Recipe, flattened
 from training.report.columns import columns_section
@@ -60,7 +61,13 @@ def _model_sections(trained: Trained | None, recipe: Recipe, folder: Path) -> It
         if any((folder / SAMPLES).glob("*.png")):
             yield samples_section(None, folder)
         return
-    yield scores_section(recipe, read_evaluation(folder, trained.checkpoint, None), folder)
+    metrics = read_evaluation(folder, trained.checkpoint, None)
+    findings = findings_of_run(trained.task, folder, metrics or {})
+    if findings:
+        yield Section(
+            "Troubles", tuple(f"{finding.trouble.capitalize()}. {finding.text}" for finding in findings)
+        )
+    yield scores_section(recipe, metrics, folder)
     vae, dataset = trained.vae, trained.dataset
     if not (vae and dataset.columns):
         yield samples_section(trained, folder)

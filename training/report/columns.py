@@ -32,8 +32,10 @@ def columns_section(vae: Vae, trained: Trained) -> Section:
     numbers, tables = [], []
     for column, place in column_places(trained.dataset.columns):
         if column.categories:
-            wrong = float((test[:, place].argmax(1) != rebuilt[:, place].argmax(1)).double().mean())
-            tables.append(_categories(column, train[:, place], samples[:, place], wrong))
+            there = ~torch.isnan(test[:, place.start])
+            wrong = float((test[there, place].argmax(1) != rebuilt[there, place].argmax(1)).double().mean())
+            seen = train[~torch.isnan(train[:, place.start]), place]
+            tables.append(_categories(column, seen, samples[:, place], wrong))
         else:
             numbers.append(
                 _number(column, *(rows[:, place.start] for rows in (train, samples, test, rebuilt)))
@@ -60,8 +62,9 @@ def draw_rows(vae: Vae, noise: Noise, rows: int) -> Tensor:
 
 
 def _number(column: Column, train: Tensor, samples: Tensor, test: Tensor, rebuilt: Tensor) -> tuple[str, ...]:
+    train = train[~torch.isnan(train)]
     spread = float(train.double().std())
-    error = float((rebuilt - test).double().square().mean().sqrt())
+    error = float((rebuilt - test)[~torch.isnan(test)].double().square().mean().sqrt())
     means = float(train.double().mean()), float(samples.double().mean())
     figures = (*means, spread, float(samples.double().std()), error)
     return (column.name, *(f"{figure:.5g}" for figure in figures), f"{error / spread:.2f}")

@@ -11,10 +11,10 @@ import numpy as np
 
 from service.format.manifest import Metric
 from training.data import Dataset
-from training.evaluation import figure_texts
 from training.metrics.classes import Counts
 from training.metrics.classifier import CLASSIFIER, read_record
 from training.metrics.evaluators import QualityReport
+from training.metrics.names import figure_texts
 from training.metrics.neighbours import K
 from training.report.page import Page, Picture, Section, Table
 from training.report.plotting import BLUE, GREEN, INK, ORANGE, PURPLE, legend_above, plot

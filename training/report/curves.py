@@ -47,6 +47,7 @@ _PANELS = (
             "elbo": "ELBO, training",
             "importance_bound": "importance-weighted, training",
             "validation_elbo": "ELBO, validation",
+            "validation_weighted_elbo": "ELBO with the recipe's KL weight, validation",
             "validation_importance_bound": "importance-weighted, validation",
         },
     ),
@@ -80,6 +81,11 @@ _PANELS = (
         "Lower bound on the Jensen-Shannon divergence, at most log 2",
         "nats",
         {"validation_jsd_bound": "validation"},
+    ),
+    _Panel(
+        "Distance between generated items, over that between held-out ones",
+        "ratio",
+        {"validation_distance_ratio": "validation"},
     ),
     _Panel("R1 penalty", "half the squared slope of the logit", {"r1_penalty": "real items"}),
     _Panel(

@@ -15,7 +15,7 @@ from torch import Tensor
 from training.data import Dataset, Split, load_dataset
 from training.loop.checkpoint import Checkpoint, has_checkpoint
 from training.loop.run_log import METRICS
-from training.loop.runs import CHECKPOINTS, RECIPE, ModelTask, restore_averaged
+from training.loop.runs import CHECKPOINTS, RECIPE, ModelTask, restore_published
 from training.loop.task import Noise
 from training.loop.vae import VaeTask
 from training.models.vae import Vae, with_fixed_prior
@@ -126,5 +126,5 @@ def restore(recipe: Recipe, folder: Path) -> Trained | None:
     if not has_checkpoint(folder / CHECKPOINTS):
         return None
     dataset = load_dataset(recipe.data)
-    task, checkpoint = restore_averaged(recipe, dataset, folder)
+    task, checkpoint = restore_published(recipe, dataset, folder)
     return Trained(recipe, dataset, task, checkpoint)

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from service.format.manifest import Metric
-from training.evaluation import figure_texts
 from training.loop.task import Noise
+from training.metrics.names import figure_texts
 from training.models.vae import Vae, elbo, score_terms
 from training.recipe import Recipe, shipped_recipe
 from training.report.page import Picture, Section, Table

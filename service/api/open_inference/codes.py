@@ -13,6 +13,7 @@ CODES: Final[dict[type[errors.ServiceError], grpc.StatusCode]] = {
     errors.Unfit: grpc.StatusCode.INVALID_ARGUMENT,
     errors.KeyMissing: grpc.StatusCode.UNAUTHENTICATED,
     errors.KeyUnknown: grpc.StatusCode.PERMISSION_DENIED,
+    errors.ScopeMissing: grpc.StatusCode.PERMISSION_DENIED,
     errors.NotEnabled: grpc.StatusCode.PERMISSION_DENIED,
     errors.NotFound: grpc.StatusCode.NOT_FOUND,
     errors.Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final, NamedTuple
 
+import orjson
 from pydantic import ValidationError
 
 from service.api.open_inference.signatures import Signature
@@ -127,6 +128,10 @@ class InferenceModel:
         self.meter = metrics.meter(manifest.name, operation)
         self.input_values = sum(tensor.row_values for tensor in self.inputs)
         self.input_bytes = sum(tensor.row_bytes for tensor in self.inputs)
+        self.opening = orjson.dumps({"model_name": self.name, "model_version": self.version})[:-1]
+        """The beginning of the JSON document of an answer."""
+        self.layouts: dict[bytes, Any] = {}
+        """The layouts of documents that clients repeat, as REST has read them; they belong to the wire."""
         self._parameters = signature.parameters
         self._outputs = {tensor.name: tensor for tensor in self.outputs}
 
@@ -180,8 +185,8 @@ class InferenceModel:
             raise Unfit(
                 f"{self.name} makes no {', '.join(lacking)} for this request: p_value and anomaly come only "
                 "by a statistic, draws and a seed that were calibrated, standard_error only of several "
-                "draws, a map only with the parameter `map`, and of the other scores those that the "
-                "statistic has"
+                "draws, a map only with the parameter `map`, columns only with `columns`, and of the other "
+                "scores those that the statistic has"
             )
         names = wanted or [name for name in self._outputs if name in arrays]
         parameters = {name: value for name, value in result.fields.items() if value is not None}

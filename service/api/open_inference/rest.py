@@ -12,10 +12,11 @@ from pydantic import BaseModel, ValidationError
 from service.api.answer import JSON, Answer, to_json
 from service.api.body import read_body
 from service.api.exchange import Exchange
+from service.api.keys import Scope
 from service.api.open_inference import wire
 from service.api.open_inference.model import InferenceAnswer
 from service.api.open_inference.plane import DataPlane
-from service.api.open_inference.wire import JSON_LENGTH, WireRequest, compressed, decompressed
+from service.api.open_inference.wire import JSON_LENGTH, WireRequest, compressed
 from service.api.problems import unfit
 from service.errors import Loading, MethodNotAllowed, NotEnabled, Unavailable, Unfit, UnknownRoute
 from service.observe.metrics import Metrics
@@ -50,6 +51,11 @@ def is_open_inference(path: str) -> bool:
 def is_probe(path: str) -> bool:
     """Return True if a path of the protocol needs no key."""
     return path in ("/v2/health/live", "/v2/health/ready")
+
+
+def scope_of(path: str) -> Scope:
+    """Return the scope that a key needs for a path."""
+    return "control" if path.startswith("/v2/repository/models/") else "infer"
 
 
 class _Path(NamedTuple):
@@ -133,7 +139,6 @@ class OpenInference:
         with loaded, exchange.cancel_scope(deadline, min(settings.idle_seconds, deadline)) as scope:
             body = await exchange.body(limit)
             self._metrics.body_bytes.observe(len(body))
-            body = await decompressed(body, exchange.header(b"content-encoding"), limit)
 
             async def read() -> WireRequest:
                 read_request = partial(wire.read_request, model, body, json_length, settings)
@@ -142,6 +147,7 @@ class OpenInference:
                 return request
 
             async def write(request: WireRequest, answer: InferenceAnswer) -> Answer:
+                exchange.expect(wire.json_bytes(request, answer))
                 whole = await wire.written(model, request, answer, settings)
                 return await compressed(whole, exchange.header(b"accept-encoding"))
 
@@ -157,7 +163,7 @@ def _json(document: Any) -> Answer:
 
 def _live(plane: DataPlane, _: _Path) -> Any:
     if not plane.live:
-        raise Unavailable("a batcher keeps dying; restart the process")
+        raise Unavailable("computations keep failing, or one never ends; restart the process")
     return {"live": True}
 
 

@@ -19,6 +19,7 @@ import numpy as np
 from google.protobuf.message import DecodeError
 
 from service import errors
+from service.api.body import ByteBudget
 from service.api.keys import Keys
 from service.api.open_inference import open_inference_pb2 as messages
 from service.api.open_inference.codes import CODES
@@ -32,6 +33,11 @@ from service.settings import Settings
 
 _Fields: TypeAlias = "Mapping[int, _Fields | None]"
 SERVICE: Final = "inference.GRPCInferenceService"
+HEALTH: Final = "grpc.health.v1.Health"
+_HEALTH: Final = {True: b"\x08\x01", False: b"\x08\x02"}
+"""The messages that say SERVING and NOT_SERVING."""
+_MOST_FREQUENT_PING_MILLISECONDS: Final = 5_000
+"""Clients that ping more often are sent away; many ping every ten seconds."""
 _CONTENTS: Final[dict[Datatype, str]] = {"INT64": "int64_contents", "FP32": "fp32_contents"}
 """Field of an input's contents, if they are not raw bytes."""
 _PARAMETERS: Final = {bool: "bool_param", int: "int64_param", float: "double_param", str: "string_param"}
@@ -57,13 +63,20 @@ class RpcServer:
     """Serves `inference.GRPCInferenceService`; `start` must be awaited in the event loop."""
 
     def __init__(
-        self, plane: DataPlane, metrics: Metrics, settings: Settings, keys: Keys | None = None
+        self,
+        plane: DataPlane,
+        metrics: Metrics,
+        settings: Settings,
+        budget: ByteBudget,
+        keys: Keys | None = None,
     ) -> None:
+        self._budget = budget
         self._keys = keys
         self._plane = plane
         self._metrics = metrics
         self._settings = settings
         self._server: Any = None
+        self._stopping: asyncio.Task[None] | None = None
 
     async def start(self, port: int) -> None:
         """Listen on a port of HTTP's host, and log the address.
@@ -76,6 +89,8 @@ class RpcServer:
                 ("grpc.max_receive_message_length", self._settings.max_body_bytes),
                 ("grpc.max_send_message_length", -1),
                 ("grpc.so_reuseport", int(self._settings.replicas > 1)),
+                ("grpc.http2.min_recv_ping_interval_without_data_ms", _MOST_FREQUENT_PING_MILLISECONDS),
+                ("grpc.keepalive_permit_without_calls", 1),
             ]
         )
         calls = {
@@ -88,6 +103,8 @@ class RpcServer:
         }
         handlers = {name: self._handler(kind, call) for name, (kind, call) in calls.items()}
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+        check = {"Check": grpc.unary_unary_rpc_method_handler(self._health)}
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(HEALTH, check),))
         host = self._settings.host
         where = f"[{host}]" if ":" in host else host
         try:
@@ -98,21 +115,31 @@ class RpcServer:
         self._server = server
         log.info("serving gRPC on %s:%d", where, bound)
 
+    def begin_to_stop(self) -> None:
+        """Refuse new calls, and end those in flight after `drain_seconds`; call it in the event loop."""
+        if self._server is not None and self._stopping is None:
+            self._stopping = asyncio.create_task(self._server.stop(self._settings.drain_seconds))
+
     async def stop(self) -> None:
-        """Refuse new calls, and wait up to `drain_seconds` for those in flight."""
-        if self._server is not None:
-            await self._server.stop(self._settings.drain_seconds)
+        """Refuse new calls, and wait for those in flight."""
+        self.begin_to_stop()
+        if self._stopping is not None:
+            await self._stopping
 
     def _handler(self, kind: Any, call: Callable[[Any, Any], Awaitable[Any]]) -> Any:
         async def answer(body: bytes, context: Any) -> Any:
             self._metrics.inflight.add(1)
+            held = 0
             try:
                 if call not in (self._live, self._ready):
                     self._check_key(context)
+                self._budget.take(len(body), 0)
+                held = len(body)
                 return await call(parsed(kind, body), context)
             except Exception as error:  # the client gets a status and no internals
                 await self._fail(error, context)
             finally:
+                self._budget.used -= held
                 self._metrics.inflight.add(-1)
 
         serialise = methodcaller("SerializeToString")
@@ -132,6 +159,23 @@ class RpcServer:
             metadata = (("retry-after", str(known.retry_after_seconds)),)
         code = next(CODES[ancestor] for ancestor in type(known).__mro__ if ancestor in CODES)
         await context.abort(code, sentence(known), metadata)
+
+    async def _health(self, body: bytes, context: Any) -> bytes:
+        """Answer gRPC's health check: of the service, or of a model by its name; it needs no key.
+
+        Source: https://github.com/grpc/grpc/blob/master/doc/health-checking.md.
+        """
+        # the message has one field, a text; longer names than a byte of length tells are of no model
+        name = body[2:].decode(errors="replace") if body[:1] == b"\n" and len(body) == 2 + body[1] else ""
+        if name in ("", SERVICE):
+            return _HEALTH[self._plane.ready]
+        try:
+            self._plane.find(name)
+        except errors.Unavailable:
+            return _HEALTH[False]
+        except errors.NotFound:
+            await context.abort(grpc.StatusCode.NOT_FOUND, "there is no such service or model")
+        return _HEALTH[self._plane.ready]
 
     async def _live(self, _: Any, __: Any) -> Any:
         return messages.ServerLiveResponse(live=self._plane.live)

@@ -15,6 +15,7 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from service.api.body import read_list
 from service.errors import LimitExceeded, Unfit
 
 Datatype = Literal["BOOL", "INT64", "FP32", "FP64"]
@@ -100,10 +101,7 @@ class TensorMetadata:
                     )
                 flat = list(itertools.chain.from_iterable(flat))
         if len(flat) != math.prod(shape):
-            raise Unfit(
-                f"the data of `{self.name}` are {len(flat)} numbers; its shape {list(shape)} has "
-                f"{math.prod(shape)}"
-            )
+            raise self._other_number(len(flat), shape)
         # checked before numpy, which makes every text of a list as long as the longest
         if not set(map(type, flat)) <= _JSON_TYPES[self.datatype]:
             raise Unfit(f"the data of `{self.name}` are not all numbers of the datatype {self.datatype}")
@@ -112,6 +110,23 @@ class TensorMetadata:
                 return np.array(flat, DTYPES[self.datatype]).reshape(shape)
         except OverflowError as error:
             raise Unfit(f"the data of `{self.name}` do not fit the datatype {self.datatype}") from error
+
+    def from_list(self, text: bytes, shape: Sequence[int]) -> Array:
+        """Return a tensor from the JSON text of its values, as by `from_values`, while other threads run.
+
+        Raises:
+            Malformed, Unfit: the values are not JSON, or do not have the datatype or the shape.
+        """
+        dtype, types = DTYPES[self.datatype], _JSON_TYPES[self.datatype]
+        array = read_list(text, self.row, dtype, types, self.name, flat=True)
+        if array.size != math.prod(shape):
+            raise self._other_number(array.size, shape)
+        return array.reshape(shape)
+
+    def _other_number(self, count: int, shape: Sequence[int]) -> Unfit:
+        return Unfit(
+            f"the data of `{self.name}` are {count} numbers; its shape {list(shape)} has {math.prod(shape)}"
+        )
 
     def to_bytes(self, array: Array) -> memoryview:
         """Return the bytes that `from_bytes` reads."""

@@ -18,51 +18,18 @@ import numpy as np
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from service.api.answer import JSON, Answer, array_in_pieces, to_json
-from service.api.body import ENVELOPE_BYTES, check_json
+from service.api.answer import JSON, JSON_BYTES_PER_VALUE, Answer, array_in_pieces, to_json
+from service.api.body import ENVELOPE_BYTES, WINDOW_BITS, check_json, cut_lists, json_text
 from service.api.open_inference.model import InferenceAnswer, InferenceModel, InferenceRequest
 from service.api.open_inference.tensors import Array, TensorMetadata
 from service.api.problems import unfit
-from service.errors import BodyTooLarge, LimitExceeded, Malformed, Unfit, UnsupportedMedia
+from service.errors import LimitExceeded, Malformed, Unfit
 from service.settings import Settings
 
-_WINDOW_BITS: Final = {"gzip": 31, "deflate": 15}
 _BESIDE_THE_LOOP_BYTES: Final = 2**16
 """Larger answers are compressed in a thread; zlib releases the GIL."""
 _FASTEST: Final = 1
 """Floats hardly become smaller by more effort."""
-_MOST_INFLATED_BYTES: Final = 2**23
-_MOST_INFLATION: Final = 64
-"""Most bytes of a decompressed body, or this many times its length if that is more."""
-
-
-async def decompressed(body: bytes, encoding: str, limit: int) -> bytes:
-    """Return a body as it was before its `Content-Encoding`; as it is, if that is empty or `identity`.
-
-    Raises:
-        UnsupportedMedia: another encoding.
-        Malformed: it is not whole, or not of that encoding.
-        BodyTooLarge: it has more than `limit` bytes.
-    """
-    if encoding in ("", "identity"):
-        return body
-    if encoding not in _WINDOW_BITS:
-        raise UnsupportedMedia("bodies are read as they are, or as gzip or deflate")
-    return await asyncio.to_thread(_inflated, body, encoding, limit)  # a small one may become a large one
-
-
-def _inflated(body: bytes, encoding: str, limit: int) -> bytes:
-    inflater = zlib.decompressobj(_WINDOW_BITS[encoding])
-    limit = min(limit, max(_MOST_INFLATED_BYTES, _MOST_INFLATION * len(body)))
-    try:
-        whole = inflater.decompress(body, limit + 1)
-    except zlib.error as error:
-        raise Malformed(f"the body is not {encoding}, as its Content-Encoding says") from error
-    if len(whole) > limit:
-        raise BodyTooLarge(f"such a body has at most {limit} bytes here once it is decompressed")
-    if not inflater.eof or inflater.unused_data:
-        raise Malformed(f"the body is not one whole stream of {encoding}")
-    return whole
 
 
 async def compressed(answer: Answer, accept_encoding: str) -> Answer:
@@ -72,7 +39,7 @@ async def compressed(answer: Answer, accept_encoding: str) -> Answer:
     them: such a client gets them as they are, which RFC 9110 always allows.
     """
     encoding = accept_encoding.strip().lower()
-    if encoding not in _WINDOW_BITS:
+    if encoding not in WINDOW_BITS:
         return answer
     assert isinstance(answer.body, bytes), "answers of this protocol are whole"
     if answer.length <= _BESIDE_THE_LOOP_BYTES:
@@ -84,7 +51,7 @@ async def compressed(answer: Answer, accept_encoding: str) -> Answer:
 
 
 def _deflated(body: bytes, encoding: str) -> bytes:
-    deflater = zlib.compressobj(_FASTEST, wbits=_WINDOW_BITS[encoding])
+    deflater = zlib.compressobj(_FASTEST, wbits=WINDOW_BITS[encoding])
     return deflater.compress(body) + deflater.flush()
 
 
@@ -94,6 +61,8 @@ _JSON_BYTES_PER_VALUE: Final = 32
 _MOST_AXES: Final = 8
 _MOST_DIGITS: Final = 20
 _LONGEST_REPEATED: Final = 2**10
+_MOST_LAYOUTS: Final = 256
+"""Most layouts that a model keeps: a client that sends the same number of rows repeats its document."""
 Parameters = Annotated[dict[str, Any], Field(max_length=64)]
 """Values of any type, because pydantic's error for a misfit would repeat the client's key."""
 
@@ -183,12 +152,21 @@ def _from_raw(model: InferenceModel, body: bytes, settings: Settings) -> WireReq
 
 
 def _from_document(model: InferenceModel, text: bytes, rest: memoryview, settings: Settings) -> WireRequest:
-    read = _repeated_layout if rest and len(text) <= _LONGEST_REPEATED else _layout
-    layout = read(model, text, settings.max_json_inputs, settings.max_npy_inputs)
+    layout = model.layouts.get(text)
+    if layout is None:
+        layout = _layout(model, text, settings.max_json_inputs, settings.max_npy_inputs)
+        if rest and len(text) <= _LONGEST_REPEATED:
+            if len(model.layouts) >= _MOST_LAYOUTS:
+                model.layouts.clear()
+            model.layouts[text] = layout
     arrays: dict[str, Array] = {}
     for tensor, given, start, end in layout.tensors:
         if given.data is not None:
-            arrays[tensor.name] = tensor.from_values(given.data, given.shape)
+            cut = layout.lists.get(given.data[0]) if layout.lists and len(given.data) == 1 else None
+            if cut is None:
+                arrays[tensor.name] = tensor.from_values(given.data, given.shape)
+            else:
+                arrays[tensor.name] = tensor.from_list(cut, given.shape)
         elif end > len(rest):
             raise Unfit(f"the binary_data_size of `{tensor.name}` is no number of bytes that follow the JSON")
         else:
@@ -206,10 +184,14 @@ class _Layout(NamedTuple):
     """Each input, its part of the document, and the start and end of its bytes."""
     end: int
     """Number of bytes that follow."""
+    lists: Mapping[str, bytes]
+    """Long lists of numbers that were cut out of the document, as by `cut_lists`."""
 
 
 def _layout(model: InferenceModel, text: bytes, max_json_inputs: int, max_npy_inputs: int) -> _Layout:
+    text = json_text(text)
     check_json(text, max_json_inputs * len(model.inputs), model.inputs[0].row)
+    text, lists = cut_lists(text)
     try:
         if len(text) <= ENVELOPE_BYTES:
             document = RequestDocument.model_validate_json(text)
@@ -242,11 +224,7 @@ def _layout(model: InferenceModel, text: bytes, max_json_inputs: int, max_npy_in
         _flag(document.parameters, "binary_data_output"),
         {output.name: _is_binary(output) for output in outputs if output.parameters},
     )
-    return _Layout(request, tuple(tensors.values()), start)
-
-
-_repeated_layout = lru_cache(maxsize=256)(_layout)
-"""Cached for documents before bytes: a client that sends the same number of rows repeats its document."""
+    return _Layout(request, tuple(tensors.values()), start, lists)
 
 
 def _is_binary(output: OutputDocument) -> bool:
@@ -265,6 +243,12 @@ def _flag(parameters: Parameters, name: str) -> bool:
     return value
 
 
+def json_bytes(request: WireRequest, answer: InferenceAnswer) -> int:
+    """Return about as many bytes as the JSON of an answer's tensors will have."""
+    values = sum(array.size for tensor, array in answer.tensors if not request.is_binary(tensor.name))
+    return values * JSON_BYTES_PER_VALUE
+
+
 async def written(
     model: InferenceModel, request: WireRequest, answer: InferenceAnswer, settings: Settings
 ) -> Answer:
@@ -273,7 +257,7 @@ async def written(
     Raises:
         LimitExceeded: more rows than are answered in JSON.
     """
-    pieces = [_opening(model)]
+    pieces = [model.opening]
     if request.id:
         pieces += (b',"id":', to_json(request.id))
     if answer.parameters:
@@ -294,12 +278,6 @@ async def written(
         return Answer(JSON, body, len(body), rows=rows)
     json_length = b"%d" % sum(map(len, pieces))
     return Answer(BINARY, body, len(body), ((JSON_LENGTH, json_length),), rows)
-
-
-@lru_cache(maxsize=256)
-def _opening(model: InferenceModel) -> bytes:
-    """Return the beginning of an answer's document."""
-    return to_json({"model_name": model.name, "model_version": model.version})[:-1]
 
 
 @lru_cache(maxsize=256)

@@ -17,6 +17,14 @@ from service.runtime.model import LoadedModel
 from service.settings import Settings
 
 
+class RowIds(NamedTuple):
+    """The column of a table that tells its rows apart, and that no model sees."""
+
+    name: str
+    values: Sequence[Any]
+    """(B,), as they came."""
+
+
 @dataclass(slots=True)
 class Call(Generic[Options]):
     """One call of an operation: its options, and its arrays by name, whose shapes are checked."""
@@ -26,11 +34,15 @@ class Call(Generic[Options]):
     arrays: Mapping[str, NDArray[Any]]
     settings: Settings
     timing: Timing
+    ids: RowIds | None = None
+    """The ids of the rows, which are answered beside them."""
 
     def items(self) -> Floats:
         """Return the array `inputs`, (B, *item). Raises Unfit if a value is outside the model's support."""
         manifest, items = self.loaded.manifest, self.arrays["inputs"]
-        codecs.check_support(items, manifest.support, "inputs", manifest.columns)
+        codecs.check_support(
+            items, manifest.support, "inputs", manifest.columns, takes_missing=manifest.takes_missing
+        )
         return items
 
     def latents(self) -> Floats:

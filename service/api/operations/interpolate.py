@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, model_validator
 
 from service.api.operations.call import Call, Result
-from service.api.operations.options import ITEM_TEXT, Body, Seed
+from service.api.operations.labels import label_of
+from service.api.operations.options import ITEM_TEXT, Body, LabelOptions, Seed
 from service.errors import LimitExceeded, Unfit
 from service.media import codecs
 from service.numerics import noise
@@ -36,7 +37,7 @@ class Point(Body):
         return self
 
 
-class InterpolateRequest(Body):
+class InterpolateRequest(LabelOptions):
     """A path through the latent space. It includes both ends exactly."""
 
     start: Annotated[Point, Field(alias="from")]
@@ -49,19 +50,24 @@ class InterpolateRequest(Body):
     """`spherical`: along the great circle, where a Gaussian prior has its mass. `linear`: a straight line."""
 
 
-async def interpolate(call: Call[InterpolateRequest]) -> Result:
+AnyPath = TypeVar("AnyPath", bound=InterpolateRequest)
+
+
+async def interpolate(call: Call[AnyPath]) -> Result:
     """Return the latents (steps, D) along a path between two points, and the items decoded from them."""
     options, most = call.options, call.settings.max_steps
     if options.steps > most:
         raise LimitExceeded(f"steps is {options.steps}, at most {most} are taken")
+    label = label_of(call.loaded.manifest, options.label)
     start = await _latent(call, options.start, "from")
     end = await _latent(call, options.end, "to")
     walk = noise.spherical_path if options.path == "spherical" else noise.linear_path
     latents = walk(start[0], end[0], options.steps)
-    return Result({"samples": await call.loaded.decode(latents, call.timing), "latents": latents})
+    samples = await call.loaded.decode(latents, call.timing, label)
+    return Result({"samples": samples, "latents": latents})
 
 
-async def _latent(call: Call[InterpolateRequest], point: Point, name: str) -> Floats:
+async def _latent(call: Call[AnyPath], point: Point, name: str) -> Floats:
     """Return the latent (1, D) at an end of the path."""
     loaded, manifest = call.loaded, call.loaded.manifest
     if point.latent is not None:
@@ -71,7 +77,13 @@ async def _latent(call: Call[InterpolateRequest], point: Point, name: str) -> Fl
     if point.input is not None:
         loaded.require("encode")
         item = codecs.from_lists([point.input], manifest.item_shape, f"{name}/input")
-        codecs.check_support(item, manifest.support, f"{name}/input", manifest.columns)
+        codecs.check_support(
+            item,
+            manifest.support,
+            f"{name}/input",
+            manifest.columns,
+            takes_missing=manifest.takes_missing,
+        )
         mean, _ = await loaded.encode(item, call.timing)
         return mean
     if point.seed is None:

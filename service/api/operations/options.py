@@ -9,13 +9,24 @@ from pydantic import BaseModel, ConfigDict, Field
 ArrayName = Literal["inputs", "latents"]
 Seed = Annotated[int, Field(ge=0, lt=2**53, description="0 .. 2^53 - 1, exact in every JSON client")]
 Count = Annotated[int, Field(ge=1, lt=2**53)]
+Label = Annotated[int, Field(ge=0, lt=2**53)] | Annotated[str, Field(min_length=1, max_length=200)]
 ITEM_TEXT: Final = (
     "An item is nested lists of the model's `item_shape`, with numbers of its `support`: `binary` takes "
     "zeros and ones; `unit_interval` numbers in [0, 1]; `eight_bit` too, and rounds them to the nearest of "
     "256 levels, as a PNG would; `real` any number that is finite in float32. Each categorical one "
-    "of its `columns` is one-hot: a 1 at the feature of the category, zeros at the column's other features."
+    "of its `columns` is one-hot: a 1 at the feature of the category, zeros at the column's other features. "
+    "If the model's manifest says `takes_missing`, null in JSON and NaN in npy are a missing value, in all "
+    "features of a category."
 )
-Inputs = Annotated[list[Any], Field(description=f"Rows of items. {ITEM_TEXT}")]
+Inputs = Annotated[list[Any] | None, Field(description=f"Rows of items. {ITEM_TEXT}")]
+RECORD_TEXT: Final = (
+    "A record is an object with a value for each of the model's `columns`, by name: a number, or the name of "
+    "a category. Booleans are 1 and 0 in a column of numbers, and a text may write a number or a boolean. "
+    "A column that the model does not know is refused; those that its training table had beside them (the "
+    "manifest's `left_out`) are ignored. A category that is new becomes what the column's `unseen` says."
+)
+Cell = float | str | bool | None
+Records = Annotated[list[dict[str, Cell]] | None, Field(description=f"Rows of a table. {RECORD_TEXT}")]
 
 
 class Body(BaseModel):
@@ -27,6 +38,13 @@ class Body(BaseModel):
 
 
 Options = TypeVar("Options", bound=Body)
+
+
+class LabelOptions(Body):
+    """The option of the operations that take a class, where the version was trained with classes."""
+
+    label: Label | None = None
+    """The class, for versions with a class condition: a number from 0, or else one of `class_names`."""
 
 
 class NoOptions(Body):

@@ -8,7 +8,8 @@ from typing import Annotated, Any, Final, Literal, TypeVar
 from pydantic import Field
 
 from service.api.operations.call import Call, Result
-from service.api.operations.options import Body, Count
+from service.api.operations.labels import label_of
+from service.api.operations.options import Count, LabelOptions
 from service.errors import LimitExceeded, Unfit
 from service.numerics import noise
 from service.runtime.filtered_sampling import joined
@@ -18,7 +19,7 @@ from service.settings import Settings
 DEFAULT_BUDGET: Final = 16
 
 
-class SampleOptions(Body):
+class SampleOptions(LabelOptions):
     """Options of sampling."""
 
     temperature: Annotated[float, Field(ge=0, le=10)] = 1.0
@@ -37,7 +38,7 @@ AnyOptions = TypeVar("AnyOptions", bound=SampleOptions)
 
 
 def completed(options: AnyOptions, count: int, loaded: LoadedModel, settings: Settings) -> AnyOptions:
-    """Return the options with their budget filled in, checked for `count` samples before any work.
+    """Return the options with their budget filled in and the label as a number, checked before any work.
 
     Raises:
         OperationNotOffered: the version has no discriminator to choose by.
@@ -46,6 +47,9 @@ def completed(options: AnyOptions, count: int, loaded: LoadedModel, settings: Se
     """
     if count > settings.max_count:
         raise LimitExceeded(f"count is {count}, at most {settings.max_count} are taken")
+    label = label_of(loaded.manifest, options.label)
+    if label is not None:  # by its number, so that the entity tag is one
+        options = options.model_copy(update={"label": label})
     if options.method == "direct":
         if options.budget is not None:
             raise Unfit("`budget` is for the methods rejection, resample and metropolis; leave it out")
@@ -81,7 +85,14 @@ async def sample(
     if options.method != "direct":
         return await _filtered(call, options, [(seed, start, count)], admitted=admitted)
     samples = await call.loaded.sample(
-        seed, start, count, options.temperature, options.output, call.timing, admitted=admitted
+        seed,
+        start,
+        count,
+        options.temperature,
+        options.output,
+        call.timing,
+        label=_number(options),
+        admitted=admitted,
     )
     return Result({"samples": samples})
 
@@ -101,10 +112,16 @@ async def sample_at(call: Call[SampleOptions]) -> Result:
     options = completed(call.options, len(seeds), call.loaded, call.settings)
     if options.method != "direct":
         return await _filtered(call, options, noise.runs_of(seeds, indices))
-    how = (options.temperature, options.output, timing)
+    how, label = (options.temperature, options.output, timing), _number(options)
     if run is not None:
-        return Result({"samples": await call.loaded.sample(*run, *how)})
-    return Result({"samples": await call.loaded.sample_at(seeds, indices, *how)})
+        return Result({"samples": await call.loaded.sample(*run, *how, label=label)})
+    return Result({"samples": await call.loaded.sample_at(seeds, indices, *how, label=label)})
+
+
+def _number(options: SampleOptions) -> int | None:
+    """Return the class of completed options."""
+    assert not isinstance(options.label, str), "the options are completed"
+    return options.label
 
 
 async def _filtered(

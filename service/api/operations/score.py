@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final, get_args
+from typing import Annotated, Any, Final, get_args
 
+from numpy.typing import NDArray
 from pydantic import Field
 
 from service.api.operations.call import Call, Result
@@ -24,9 +25,10 @@ class ScoreOptions(Body):
     """Options of scoring. Those left out have the values in the model's manifest."""
 
     statistic: Statistic | None = None
-    """The statistic behind `surprise`: the negative of a bound on log p(x), or `corrected` or `path`, which
-    are deterministic (VAE); or a distance (GAN). If the default statistic is deterministic, the answer also
-    has the ELBO bounds of a VAE. Naming the statistic here leaves them out and costs a single pass."""
+    """The statistic behind `surprise`: the negative of a bound on log p(x), or `corrected`, `path` or
+    `kernel_density`, which are deterministic (VAE); or a distance (GAN). If the default statistic is
+    deterministic, the answer also has the ELBO bounds of a VAE. Naming the statistic here leaves them out
+    and costs a single pass."""
     draws: Count | None = None
     """Latent draws per item for the bounds. More draws give smaller standard errors."""
     seed: Seed | None = None
@@ -38,22 +40,33 @@ class ScoreOptions(Body):
     """`benjamini-hochberg` keeps the false discovery rate (the expected share of ordinary items among the
     flagged ones) at or below alpha over the items of this request."""
     map: bool = False
-    """Also answer how surprising each value of an item is. An npy or PNG answer holds that alone."""
+    """Also answer how surprising each value of an item is. An npy or PNG answer holds that alone; the PNG's
+    colours are on the model's `map_scale`, on which ordinary pictures are dark."""
+    overlay: bool = False
+    """PNG only: lay the colours of the map over the pictures, in grey."""
+
+    columns: bool = False
+    """Also answer the p-value of each column of a table by itself, for a VAE."""
 
 
 async def score(call: Call[ScoreOptions]) -> Result:
     """Return the scores of items (B, *item), their surprises and, where calibrated, p-values, each (B,).
 
-    With the option `map`, also return `map`, (B, *item).
+    With the option `columns`, also return `columns`, the p-value of each of the C columns of a table, (B, C),
+    NaN where a value is missing; with `map`, also return `map`, (B, *item).
 
     Raises:
-        Unfit: the version lacks the statistic or the map, the statistic has no draws, or there are no
-            p-values to correct.
+        Unfit: the version lacks the statistic, the map or the calibration of columns, the statistic has no
+            draws, or there are no p-values to correct.
         LimitExceeded: too many draws, or an alpha below what the calibration can resolve.
     """
     items, options, how = call.items(), call.options, _checked(call)
-    maps = {"map": await surprise_map(call)} if options.map else {}
+    if options.columns:
+        call.loaded.scorer.require_columns()
+    more: dict[str, NDArray[Any]] = {"map": await surprise_map(call)} if options.map else {}
     scores = await call.loaded.scorer.score(items, how, call.timing, options.correction)
+    if options.columns:
+        more["columns"] = await call.loaded.scorer.column_p_values(items, call.timing)
     p_values, anomalies = scores.p_value, scores.anomaly
     fields = {
         "statistic": how.statistic,
@@ -65,7 +78,7 @@ async def score(call: Call[ScoreOptions]) -> Result:
         "unit": UNITS[how.statistic],
     }
     return Result(
-        {**scores.columns, "surprise": scores.surprise, "p_value": p_values, "anomaly": anomalies, **maps},
+        {**scores.columns, "surprise": scores.surprise, "p_value": p_values, "anomaly": anomalies, **more},
         fields,
         0 if anomalies is None else int(anomalies.sum()),
         () if p_values is None else p_values.tolist(),

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import math
+from typing import Final
+
 from fastapi import APIRouter
 
-from service.api.answer import Document
-from service.format.manifest import Manifest
+from service.api.answer import NPY, Document
+from service.api.v1.code import DECODE, ENCODE
+from service.api.v1.operation import Operation, Sizes
+from service.api.v1.request import body_limits
+from service.format.manifest import Manifest, Statistic
 from service.lifecycle.registry import Entry, Registry, State
+from service.media import codecs
+from service.settings import Settings
+
+_FLOAT32_BYTES: Final = 4
 
 
 class ModelSummary(Document):
@@ -41,13 +51,45 @@ class Catalogue(Document):
     """Each model that was found."""
 
 
+class Limits(Document):
+    """The most that one request for this version may ask for; larger work takes several requests."""
+
+    body_bytes: int
+    """Most bytes of a request body."""
+    json_rows: int
+    """Most inputs or latents of a JSON body."""
+    npy_inputs: int
+    """Most inputs of an npy body, of float32; 0 if a single one has more bytes than a body."""
+    npy_latents: int
+    """Most latents of an npy body, of float32."""
+    json_samples: int
+    """Most samples, reconstructions or maps of a JSON or PNG answer."""
+    npy_samples: int
+    """Most samples of an npy answer."""
+    draws: int
+    """Most draws per scored input."""
+    rows_times_draws: int
+    """Most inputs times draws of a score request. A statistic without draws counts as one draw."""
+    budget: int
+    """Most proposals for each sample that the discriminator chooses."""
+    samples_times_budget: int
+    """Most samples times budget of such a request."""
+    steps: int
+    """Most points on an interpolation path."""
+
+
 class ModelDetail(Manifest, Document):
-    """A version's manifest, its state here, and the execution provider in use."""
+    """A version's manifest, its state, provider and calibration here, and the limits of its requests."""
 
     state: State
     """The state of the version here."""
     provider: str
     """The execution provider of ONNX Runtime in use: `cpu` or `cuda`."""
+    limits: Limits
+    """The most that one request may ask for."""
+    calibration_quantiles: dict[Statistic, list[float]]
+    """For each calibrated statistic, the surprises that 0, 1, ... 100 per cent of the calibration items do
+    not exceed: 101 numbers, in the unit of the statistic. Empty if the version has no calibration."""
 
 
 class UnservedVersion(Document):
@@ -65,7 +107,7 @@ class UnservedVersion(Document):
     """The reason why it is not served."""
 
 
-def catalogue_router(registry: Registry) -> APIRouter:
+def catalogue_router(registry: Registry, settings: Settings) -> APIRouter:
     """Return the routes under `/v1/models`."""
     router = APIRouter(prefix="/v1/models", tags=["catalogue"])
 
@@ -78,12 +120,12 @@ def catalogue_router(registry: Registry) -> APIRouter:
     @router.get("/{model}", operation_id="show_model")
     async def show_model(model: str) -> ModelDetail | UnservedVersion:
         """Show the version of a model that answers a request that names none."""
-        return _detail(registry.entry(model))
+        return _detail(registry.entry(model), settings)
 
     @router.get("/{model}/versions/{version}", operation_id="show_version")
     async def show_version(model: str, version: str) -> ModelDetail | UnservedVersion:
         """Show one version of a model, by number or alias."""
-        return _detail(registry.entry(model, version))
+        return _detail(registry.entry(model, version), settings)
 
     return router
 
@@ -106,10 +148,47 @@ def _summary(registry: Registry, name: str) -> ModelSummary:
     )
 
 
-def _detail(entry: Entry) -> ModelDetail | UnservedVersion:
+def _detail(entry: Entry, settings: Settings) -> ModelDetail | UnservedVersion:
     loaded = entry.loaded
     if loaded is None:
         return UnservedVersion(
             name=entry.name, version=entry.version, state=entry.state, reason=entry.reason or entry.state
         )
-    return ModelDetail(**dict(loaded.manifest), state=entry.state, provider=loaded.provider)
+    manifest = loaded.manifest
+    limits = limits_of(manifest, settings)
+    quantiles = {name: values.tolist() for name, values in loaded.scorer.calibration_quantiles().items()}
+    return ModelDetail(
+        **dict(manifest),
+        state=entry.state,
+        provider=loaded.provider,
+        limits=limits,
+        calibration_quantiles=quantiles,
+    )
+
+
+def limits_of(manifest: Manifest, settings: Settings) -> Limits:
+    """Return the limits of the requests for a version."""
+    sizes = Sizes(manifest.latent_size, manifest.item_shape, settings.max_json_inputs)
+    return Limits(
+        body_bytes=settings.max_body_bytes,
+        json_rows=settings.max_json_inputs,
+        npy_inputs=_npy_rows(ENCODE, sizes, settings),
+        npy_latents=_npy_rows(DECODE, sizes, settings),
+        json_samples=settings.max_json_count,
+        npy_samples=settings.max_count,
+        draws=settings.max_draws,
+        rows_times_draws=settings.max_score_cost,
+        budget=settings.max_budget,
+        samples_times_budget=settings.max_proposals,
+        steps=settings.max_steps,
+    )
+
+
+def _npy_rows(operation: Operation, sizes: Sizes, settings: Settings) -> int:
+    """Return the most rows of a float32 npy body of an operation."""
+    assert operation.array is not None
+    row = sizes.row(operation.array)
+    most_bytes = body_limits(operation, sizes, settings)[NPY] - len(
+        codecs.npy_header((settings.max_npy_inputs, *row))
+    )
+    return max(0, min(settings.max_npy_inputs, most_bytes // (_FLOAT32_BYTES * math.prod(row))))

@@ -4,24 +4,30 @@ from __future__ import annotations
 
 from typing import Any
 
-from service.api.answer import JSON, NPY, PNG, Answer, json_in_pieces
+from service.api.answer import CSV, JSON, NPY, PNG, Answer, csv_in_pieces, json_in_pieces
 from service.api.operations import code
 from service.api.operations.call import Call
-from service.api.operations.options import Body, Inputs, NoOptions
+from service.api.operations.options import LabelOptions, NoOptions
 from service.api.v1.operation import (
     ArraysAnswer,
+    ItemsOptions,
+    ItemsRequest,
     ModelAnswer,
     Operation,
     arrays_answer,
     check_count,
+    check_form,
+    check_scale,
+    content_type,
+    id_column,
     identity,
+    ids_field,
 )
+from service.media.tables.writing import numbered_columns
 
 
-class EncodeRequest(Body):
+class EncodeRequest(ItemsRequest):
     """Rows of items to encode."""
-
-    inputs: Inputs
 
 
 class EncodeAnswer(ModelAnswer):
@@ -31,9 +37,15 @@ class EncodeAnswer(ModelAnswer):
     """The mean of each item's posterior: rows of D numbers."""
     log_variance: list[list[float]] | None
     """The natural logarithm of its variance in each dimension; null for a GAN."""
+    ids: list[Any] | None = None
+    """The id of each row, if the request names an `id`."""
 
 
-class DecodeRequest(Body):
+class DecodeOptions(ItemsOptions, LabelOptions):
+    """Options of decoding."""
+
+
+class DecodeRequest(DecodeOptions):
     """Rows of latents to decode."""
 
     latents: list[Any]
@@ -47,10 +59,8 @@ class DecodeAnswer(ArraysAnswer):
     """The items, in the order of the latents."""
 
 
-class ReconstructRequest(Body):
+class ReconstructRequest(ItemsOptions, ItemsRequest):
     """Rows of items to reconstruct."""
-
-    inputs: Inputs
 
 
 class ReconstructAnswer(ArraysAnswer):
@@ -62,31 +72,44 @@ class ReconstructAnswer(ArraysAnswer):
     """The encoding of each item, rows of D numbers; a VAE's is its posterior mean."""
 
 
-async def _encode(call: Call[NoOptions], _: str) -> Answer:
-    result = await code.encode(call)
-    body = await json_in_pieces(identity(call), result.arrays)
-    return Answer(JSON, body, len(body), rows=len(call.arrays["inputs"]))
+async def _encode(call: Call[NoOptions], accepted: str) -> Answer:
+    arrays = (await code.encode(call)).arrays
+    if accepted == CSV:
+        given = {name: array for name, array in arrays.items() if array is not None}
+        body = await csv_in_pieces({**id_column(call), **numbered_columns(given)})
+    else:
+        body = await json_in_pieces({**identity(call), **ids_field(call)}, arrays)
+    return Answer(content_type(accepted), body, len(body), rows=len(call.arrays["inputs"]))
 
 
-async def _decode(call: Call[NoOptions], accepted: str) -> Answer:
-    check_count(len(call.arrays["latents"]), accepted, call.settings)
+async def _decode(call: Call[DecodeOptions], accepted: str) -> Answer:
+    _check(call, len(call.arrays["latents"]), accepted)
     return await arrays_answer(call, accepted, (await code.decode(call)).arrays)
 
 
-async def _reconstruct(call: Call[NoOptions], accepted: str) -> Answer:
-    check_count(len(call.arrays["inputs"]), accepted, call.settings)
+async def _reconstruct(call: Call[ItemsOptions], accepted: str) -> Answer:
+    _check(call, len(call.arrays["inputs"]), accepted)
     return await arrays_answer(call, accepted, (await code.reconstruct(call)).arrays)
 
 
-_ARRAYS = (JSON, NPY, PNG)
-ENCODE = Operation("encode", "Encode items", EncodeRequest, (JSON,), _encode, EncodeAnswer, "inputs")
-DECODE = Operation("decode", "Decode latents", DecodeRequest, _ARRAYS, _decode, DecodeAnswer, "latents")
+def _check(call: Call[Any], rows: int, accepted: str) -> None:
+    check_count(rows, accepted, call.settings)
+    check_scale(rows, call.options.scale, accepted, call.loaded)
+    check_form(call.options, call.loaded)
+
+
+_ITEMS = (JSON, NPY, PNG, CSV)
+ENCODE = Operation("encode", "Encode items", EncodeRequest, (JSON, CSV), _encode, EncodeAnswer, "inputs")
+DECODE = Operation(
+    "decode", "Decode latents", DecodeRequest, _ITEMS, _decode, DecodeAnswer, "latents", DecodeOptions
+)
 RECONSTRUCT = Operation(
     "reconstruct",
     "Encode and decode items",
     ReconstructRequest,
-    _ARRAYS,
+    _ITEMS,
     _reconstruct,
     ReconstructAnswer,
     "inputs",
+    ItemsOptions,
 )

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from service.api.answer import JSON, Answer
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from service.api.answer import CSV, JSON, Answer
 from service.api.operations import discriminate
 from service.api.operations.call import Call
-from service.api.operations.options import Body, Inputs, NoOptions
-from service.api.v1.operation import ModelAnswer, Operation, scores_answer
+from service.api.operations.options import Body, LabelOptions
+from service.api.v1.operation import ItemsRequest, ModelAnswer, Operation, scores_answer
 
 
-class DiscriminateRequest(Body):
+class DiscriminateRequest(LabelOptions, ItemsRequest):
     """Rows of items to score by the discriminator."""
-
-    inputs: Inputs
 
 
 class DiscriminatorScore(Body):
     """The discriminator's scores of one item."""
 
+    id: Annotated[Any, Field(description="The id of the row; only if the request names an `id`")] = None
     logit: float
     """The discriminator's output, in nats. It is calibrated on held-out items if the discriminator takes
     single items."""
@@ -36,16 +39,17 @@ class DiscriminateAnswer(ModelAnswer):
     """The scores of each item, in the order of the inputs."""
 
 
-async def _discriminate(call: Call[NoOptions], _: str) -> Answer:
-    return await scores_answer(call, await discriminate.discriminate(call))
+async def _discriminate(call: Call[LabelOptions], accepted: str) -> Answer:
+    return await scores_answer(call, await discriminate.discriminate(call), accepted)
 
 
 DISCRIMINATE = Operation(
     "discriminate",
     "Score items by a GAN's discriminator",
     DiscriminateRequest,
-    (JSON,),
+    (JSON, CSV),
     _discriminate,
     DiscriminateAnswer,
     "inputs",
+    LabelOptions,
 )

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 import time
 from functools import lru_cache, partial
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 from weakref import WeakKeyDictionary
 
+from service.api.answer import JSON, JSON_BYTES_PER_VALUE, PNG
 from service.api.body import read_body
 from service.api.exchange import Exchange
 from service.api.operations.call import Call
@@ -15,12 +16,11 @@ from service.api.v1.code import DECODE, ENCODE, RECONSTRUCT
 from service.api.v1.discriminate import DISCRIMINATE
 from service.api.v1.interpolate import INTERPOLATE
 from service.api.v1.operation import Operation, negotiate
-from service.api.v1.request import RequestReader, from_query
+from service.api.v1.request import ReadRequest, RequestReader, from_query
 from service.api.v1.sample import SAMPLE, SampleRequest, entity_tag
 from service.api.v1.score import SCORE
-from service.errors import MethodNotAllowed, UnsupportedMedia
+from service.errors import MethodNotAllowed
 from service.lifecycle.registry import Registry
-from service.numerics.noise import Floats
 from service.observe.metrics import Metrics
 from service.observe.timing import Timing
 from service.runtime.model import LoadedModel
@@ -59,6 +59,8 @@ class Handler:
     """Answers requests for the operations under `/v1`."""
 
     def __init__(self, registry: Registry, metrics: Metrics, settings: Settings) -> None:
+        # what is behind a key is for the client that has it, and for no cache that others share
+        self._shared = b"public" if settings.keys_file is None else b"private"
         self._registry = registry
         self._metrics = metrics
         self._settings = settings
@@ -89,14 +91,17 @@ class Handler:
         try:
             deadline = exchange.deadline_seconds(self._settings.deadline_seconds)
             with exchange.cancel_scope(deadline, min(self._settings.idle_seconds, deadline)) as scope:
-                options, arrays, accepted = await self._read(exchange, route, loaded, reader)
+                (options, arrays, ids), accepted = await self._read(exchange, route, loaded, reader)
                 is_get = exchange.scope["method"] == "GET"
-                if is_get and await _not_modified(exchange, route, loaded, options, accepted):
+                if is_get and await self._not_modified(exchange, route, loaded, options, accepted):
                     return
                 if exchange.trace is not None:
                     exchange.trace.meter = reader.meter
                 scope.listen()
-                call = Call(loaded, options, arrays, self._settings, timing)
+                if accepted == JSON and PNG in route.operation.answers:  # an answer of items
+                    rows = len(next(iter(arrays.values()), ())) or getattr(options, "count", 1)
+                    exchange.expect(rows * loaded.item_size * JSON_BYTES_PER_VALUE)
+                call = Call(loaded, options, arrays, self._settings, timing, ids)
                 answer = await route.operation.answer(call, accepted)
             exchange.add_timing(timing)
             await exchange.answer(answer)
@@ -113,45 +118,46 @@ class Handler:
 
     async def _read(
         self, exchange: Exchange, route: _Route, loaded: LoadedModel, reader: RequestReader
-    ) -> tuple[Any, dict[str, Floats], str]:
-        """Return the options and arrays of a request, and the media type that its answer will have."""
+    ) -> tuple[ReadRequest, str]:
+        """Return a request, and the media type that its answer will have."""
         operation, accept = route.operation, exchange.header(b"accept")
         accepted = reader.accepted(accept)
         query = exchange.scope["query_string"]
-        options: Any
-        arrays: dict[str, Floats] = {}
         if exchange.scope["method"] == "GET":
-            options = from_query(operation.request, query)
+            request = ReadRequest(from_query(operation.request, query), {})
         else:
-            if exchange.header(b"content-encoding") not in ("", "identity"):
-                raise UnsupportedMedia("compressed bodies are not read; send them as they are")
             content_type = exchange.header(b"content-type")
             body = await exchange.body(reader.body_limit(content_type))
             self._metrics.body_bytes.observe(len(body))
-            options, arrays = await read_body(body, partial(reader.read, content_type, query, body))
-        if operation.answers_to is not None and operation.answers_to(options) != operation.answers:
-            accepted = negotiate(accept, operation.answers_to(options))
+            read = partial(reader.read, content_type, query, body)
+            request = await read_body(body, read, short=reader.short(content_type))
+        if operation.answers_to is not None and operation.answers_to(request.options) != operation.answers:
+            accepted = negotiate(accept, operation.answers_to(request.options))
         if operation.completed is not None:
-            options = operation.completed(options, loaded, accepted, self._settings)
-        return options, arrays, accepted
+            options = operation.completed(request.options, loaded, accepted, self._settings)
+            request = request._replace(options=options)
+        return request, accepted
 
-
-async def _not_modified(
-    exchange: Exchange, route: _Route, loaded: LoadedModel, request: SampleRequest, accepted: str
-) -> bool:
-    """Add the caching headers of a GET. If the client has the answer already, send 304 and return True."""
-    exchange.add_header(b"vary", b"Accept")
-    if request.seed is None:
-        exchange.add_header(b"cache-control", b"no-cache")
-        return False
-    tag = entity_tag(loaded, request, accepted)
-    pinned = route.version is not None and route.version.isdigit()  # unlike an alias, a number is for ever
-    exchange.add_header(b"cache-control", b"public, max-age=31536000, immutable" if pinned else b"no-cache")
-    exchange.add_header(b"etag", tag.encode())
-    given = exchange.header(b"if-none-match").split(",")
-    known = {candidate.strip().removeprefix("W/") for candidate in given}
-    if tag.removeprefix("W/") not in known and "*" not in known:
-        return False
-    await exchange.send({"type": "http.response.start", "status": 304, "headers": []})
-    await exchange.send({"type": "http.response.body", "body": b""})
-    return True
+    async def _not_modified(
+        self, exchange: Exchange, route: _Route, loaded: LoadedModel, request: SampleRequest, accepted: str
+    ) -> bool:
+        """Add the caching headers of a GET; if the client has the answer, send 304 and return True."""
+        exchange.add_header(b"vary", b"Accept")
+        if request.seed is None:
+            exchange.add_header(b"cache-control", b"no-cache")
+            return False
+        tag = entity_tag(loaded, request, accepted)
+        pinned = (
+            route.version is not None and route.version.isdigit()
+        )  # unlike an alias, a number is for ever
+        exchange.add_header(
+            b"cache-control", b"%b, max-age=31536000, immutable" % self._shared if pinned else b"no-cache"
+        )
+        exchange.add_header(b"etag", tag.encode())
+        given = exchange.header(b"if-none-match").split(",")
+        known = {candidate.strip().removeprefix("W/") for candidate in given}
+        if tag.removeprefix("W/") not in known and "*" not in known:
+            return False
+        await exchange.send({"type": "http.response.start", "status": 304, "headers": []})
+        await exchange.send({"type": "http.response.body", "body": b""})
+        return True

@@ -6,25 +6,39 @@ from typing import Annotated, Any, Final
 
 from pydantic import Field, create_model
 
-from service.api.answer import JSON, NPY, PNG, Answer
+from service.api.answer import CSV, JSON, NPY, PNG, Answer
 from service.api.operations.call import Call
 from service.api.operations.interpolate import InterpolateRequest, Point, interpolate
-from service.api.operations.options import Body
-from service.api.v1.operation import ArraysAnswer, Operation, Sizes, arrays_answer
+from service.api.v1.operation import (
+    ArraysAnswer,
+    ItemsOptions,
+    Operation,
+    Sizes,
+    arrays_answer,
+    check_form,
+    check_scale,
+)
 from service.api.v1.request import nested
 
 _MOST_COLUMNS: Final = 16
 
 
-def _typed_interpolation(sizes: Sizes) -> type[Body]:
+class PathRequest(ItemsOptions, InterpolateRequest):
+    """A path through the latent space. It includes both ends exactly."""
+
+
+def _typed_interpolation(sizes: Sizes) -> type[PathRequest]:
     """Return the body of an interpolation whose latents and inputs have the model's sizes."""
-    ends: Any = {"latent": (nested((sizes.latent,)), None), "input": (nested(sizes.item), None)}
+    ends: Any = {
+        "latent": (nested((sizes.latent,)), None),
+        "input": (nested(sizes.item, or_null=sizes.takes_missing), None),
+    }
     point = create_model("Point", __base__=Point, **ends)
     fields: Any = {
         "start": (Annotated[point, Field(alias="from")], ...),
         "end": (Annotated[point, Field(alias="to")], ...),
     }
-    return create_model("InterpolateRequest", __base__=InterpolateRequest, **fields)
+    return create_model("PathRequest", __base__=PathRequest, **fields)
 
 
 class InterpolateAnswer(ArraysAnswer):
@@ -36,7 +50,9 @@ class InterpolateAnswer(ArraysAnswer):
     """The points: rows of D numbers."""
 
 
-async def _interpolate(call: Call[InterpolateRequest], accepted: str) -> Answer:
+async def _interpolate(call: Call[PathRequest], accepted: str) -> Answer:
+    check_scale(call.options.steps, call.options.scale, accepted, call.loaded)
+    check_form(call.options, call.loaded)
     arrays = (await interpolate(call)).arrays
     return await arrays_answer(call, accepted, arrays, columns=min(call.options.steps, _MOST_COLUMNS))
 
@@ -44,8 +60,8 @@ async def _interpolate(call: Call[InterpolateRequest], accepted: str) -> Answer:
 INTERPOLATE = Operation(
     "interpolate",
     "Interpolate between two points of the latent space",
-    InterpolateRequest,
-    (JSON, NPY, PNG),
+    PathRequest,
+    (JSON, NPY, PNG, CSV),
     _interpolate,
     InterpolateAnswer,
     typed=_typed_interpolation,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastapi import FastAPI
@@ -16,6 +16,8 @@ from service.api.v1.handler import OPERATIONS
 from service.api.v1.operation import Operation
 
 _REF = "#/components/schemas/{model}"
+_PROBLEM = {"$ref": "#/components/responses/Problem"}
+_TWINS = "operations of one version"
 _PREFIXES = ("/v1/models/{model}", "/v1/models/{model}/versions/{version}")
 
 
@@ -51,8 +53,8 @@ class Problem(Document):
     """The operations that the model offers, if it does not offer this one."""
 
 
-def openapi_of(app: FastAPI, *, asks_for_keys: bool = False) -> dict[str, Any]:
-    """Return the document of an app and of the operations, which may ask for keys."""
+def openapi_of(app: FastAPI, more: Mapping[str, Any], *, asks_for_keys: bool = False) -> dict[str, Any]:
+    """Return the document of an app, of the operations, which may ask for keys, and of more paths."""
     document = get_openapi(
         title=app.title,
         version=app.version,
@@ -65,14 +67,30 @@ def openapi_of(app: FastAPI, *, asks_for_keys: bool = False) -> dict[str, Any]:
     for operation in operations:
         models += [operation.request, operation.answer_schema]
     _, schemas = models_json_schema([(model, "validation") for model in models], ref_template=_REF)
-    components = document.setdefault("components", {}).setdefault("schemas", {})
-    components.update(schemas.get("$defs", {}))
+    components = document["components"]["schemas"]
+    components.update(schemas["$defs"])
+    content = {"application/problem+json": {"schema": _ref(Problem)}}
+    document["components"]["responses"] = {"Problem": {"description": "A problem", "content": content}}
+    for model in ("HTTPValidationError", "ValidationError"):  # FastAPI's own, which no path answers with
+        del components[model]
+    document["paths"].update(more)
+    for path in document["paths"].values():
+        for described in path.values():
+            described["responses"].pop("422", None)
+            described["responses"]["default"] = _PROBLEM
     for operation in operations:
         for prefix in _PREFIXES:
             path = document["paths"].setdefault(f"{prefix}/{operation.name}", {})
             path["post"] = _post(operation, prefix)
             if "GET" in operation.methods:
                 path["get"] = _get(operation, components[operation.request.__name__]["properties"], prefix)
+    document["tags"] = [
+        {"name": "operations", "description": "By the version that answers for a model."},
+        {"name": "diffusers", "description": "For the remote VAEs of diffusers."},
+        {"name": "catalogue", "description": "The models and their versions."},
+        {"name": "probes", "description": "Health and metrics."},
+        {"name": _TWINS, "description": "The same operations, by the version in the path."},
+    ]
     if asks_for_keys:
         document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
         document["security"] = [{"key": []}]
@@ -93,13 +111,10 @@ def _content(model: type[BaseModel], media_types: Sequence[str]) -> dict[str, An
 
 def _base(operation: Operation, prefix: str, method: str) -> dict[str, Any]:
     names = ["model", "version"] if "{version}" in prefix else ["model"]
-    problem = {"application/problem+json": {"schema": _ref(Problem)}}
-    errors = {
-        str(status): {"description": "A problem", "content": problem} for status in set(STATUS.values())
-    }
+    errors = dict.fromkeys(map(str, sorted(set(STATUS.values()))), _PROBLEM)
     content = _content(operation.answer_schema, operation.answers)
     return {
-        "tags": ["operations"],
+        "tags": [_TWINS if "version" in names else "operations"],
         "operationId": "_".join((method, operation.name, *names[1:])),
         "summary": operation.summary,
         **({"description": operation.description} if operation.description else {}),
@@ -108,7 +123,7 @@ def _base(operation: Operation, prefix: str, method: str) -> dict[str, Any]:
         ],
         "responses": {
             "200": {"description": "The answer", "content": content},
-            **dict(sorted(errors.items())),
+            **errors,
         },
     }
 

@@ -3,17 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+import math
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Final
+from typing import Annotated, Any, Final, Literal, Self
 
-from service.api.answer import JPEG, JSON, NPY, PNG, Answer, json_in_pieces, to_json
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from service.api.answer import (
+    CSV,
+    JPEG,
+    JSON,
+    NPY,
+    PARQUET,
+    PNG,
+    Answer,
+    csv_in_pieces,
+    json_in_pieces,
+    to_json,
+)
 from service.api.operations.call import Call, Result
-from service.api.operations.options import ArrayName, Body, NoOptions
+from service.api.operations.options import ArrayName, Body, Inputs, NoOptions, Records
 from service.api.problems import Headers
-from service.errors import LimitExceeded, NotAcceptable
+from service.errors import LimitExceeded, NotAcceptable, Unfit
 from service.media import codecs, pictures
+from service.media.tables.writing import columns_of, numbered_columns
 from service.numerics.noise import Floats
 from service.runtime.model import LoadedModel
 from service.settings import Settings
@@ -21,6 +38,12 @@ from service.settings import Settings
 INLINE_VALUES: Final = 2**18
 """Larger grids and all density plots are encoded in a thread. npy is only a copy; JSON holds the GIL, so it
 is written in pieces."""
+
+
+_VERDICTS: Final = ("p_value", "anomaly", "surprise")
+"""The scores that come first in CSV."""
+_MOST_SCALED_VALUES: Final = 2**24
+"""Most values of a picture whose images are enlarged, 16 MiB before compression."""
 
 
 class ModelAnswer(Body):
@@ -36,7 +59,39 @@ class ArraysAnswer(ModelAnswer):
     """Base of the JSON answers whose first array has a shape."""
 
     shape: list[int]
-    """The shape of the first array below: rows, then the model's `item_shape`."""
+    """The shape of the first array below, also where it is answered as records: rows, then `item_shape`."""
+    ids: list[Any] | None = None
+    """The id of each row, if the request names an `id`."""
+
+
+class ItemsRequest(Body):
+    """Base of the request bodies of items: exactly one of `inputs` and `records`."""
+
+    inputs: Inputs = None
+    records: Records = None
+    id: Annotated[str, Field(min_length=1)] | None = None
+    """With records, the name of a column that the model does not know, and that tells the rows apart: its
+    values are answered beside the rows."""
+
+    @model_validator(mode="after")
+    def _has_one_form_of_rows(self) -> Self:
+        if (self.inputs is None) == (self.records is None):
+            raise ValueError("give exactly one of inputs and records")
+        if self.id is not None and self.records is None:
+            raise ValueError("id names a column of records; inputs have none")
+        return self
+
+
+class ItemsOptions(Body):
+    """Options of the answers that hold items."""
+
+    scale: Annotated[int, Field(ge=1, le=64)] = 1
+    """Pixels of a PNG for each pixel of an image, along both sides: small images are enlarged without blur.
+    Other answers, and plots of densities, do not depend on it."""
+    form: Annotated[Literal["arrays", "records"] | None, Field(alias="as")] = None
+    """JSON of tables. `records`: each item is an object of values by column, with the name of its most
+    probable category; `arrays`: a list of features. Null is `records` for rows that came by name, else
+    `arrays`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +101,8 @@ class Sizes:
     latent: int
     item: tuple[int, ...]
     max_rows: int
+    takes_missing: bool = False
+    """True if null in an item is a missing value."""
 
     def row(self, array: ArrayName) -> tuple[int, ...]:
         """Return the shape of one row of an array."""
@@ -85,7 +142,7 @@ class Operation:
         """Content types of the body."""
         if self.array is None:
             return (JSON,)
-        return (JSON, NPY) if self.array == "latents" else (JSON, NPY, PNG, JPEG)
+        return (JSON, NPY) if self.array == "latents" else (JSON, NPY, CSV, PARQUET, PNG, JPEG)
 
 
 @lru_cache(maxsize=256)
@@ -128,6 +185,16 @@ def check_count(count: int, media_type: str, settings: Settings) -> None:
         raise LimitExceeded(f"count is {count}, at most {limit} go into {media_type}{hint}")
 
 
+def check_scale(count: int, scale: int, media_type: str, loaded: LoadedModel) -> None:
+    """Raise LimitExceeded if images enlarged by `scale` make too large a picture."""
+    values = count * loaded.item_size * scale**2
+    if media_type == PNG and scale > 1 and not loaded.makes_densities and values > _MOST_SCALED_VALUES:
+        raise LimitExceeded(
+            f"{count} images enlarged {scale} times are {values} values, at most {_MOST_SCALED_VALUES} go "
+            "into one PNG; take a smaller scale or fewer images"
+        )
+
+
 async def arrays_answer(
     call: Call[Any],
     accepted: str,
@@ -137,36 +204,90 @@ async def arrays_answer(
     headers: Headers = (),
     columns: int | None = None,
 ) -> Answer:
-    """Encode arrays in the accepted media type: all in JSON, after `fields`; the first alone as npy or PNG.
+    """Encode arrays in the accepted media type: all in JSON, after `fields`; the first alone in others.
 
-    A picture is a grid of images, `columns` across, or a plot of the density of points.
+    A picture is a grid of images, `columns` across, or a plot of the density of points. Of tables, CSV and
+    records have the names of the columns.
     """
-    first: Floats = next(iter(arrays.values()))
+    name, first = next(iter(arrays.items()))
     if accepted == NPY:
         body = codecs.npy(first)
     elif accepted == PNG:
         body = await _picture(call, first, columns)
+    elif accepted == CSV:
+        body = await csv_in_pieces({**id_column(call), **_columns_of(call, first, name)})
     else:
-        fields = {**identity(call), **(fields or {}), "shape": list(first.shape)}
-        body = await json_in_pieces(fields, arrays)
-    return Answer(accepted, body, len(body), headers, len(first))
+        fields = {**identity(call), **(fields or {}), **ids_field(call), "shape": list(first.shape)}
+        if call.options.form == "records":
+            others = {other: array for other, array in arrays.items() if other != name}
+            body = await json_in_pieces(fields, others, {name: _columns_of(call, first, name)})
+        else:
+            body = await json_in_pieces(fields, arrays)
+    return Answer(content_type(accepted), body, len(body), headers, len(first))
+
+
+def check_form(options: Any, loaded: LoadedModel) -> None:
+    """Raise Unfit if records are asked for of items that have no named columns."""
+    if options.form == "records" and not loaded.manifest.columns:
+        raise Unfit(f"{loaded.manifest.name} has no named columns; leave `as` out, or ask for `arrays`")
+
+
+def content_type(media_type: str) -> str:
+    """Return the header of an answer: text names its encoding."""
+    return f"{CSV}; charset=utf-8" if media_type == CSV else media_type
+
+
+def ids_field(call: Call[Any]) -> dict[str, Any]:
+    """Return the field of the ids that the rows came with, if they did."""
+    return {} if call.ids is None else {"ids": call.ids.values}
+
+
+def id_column(call: Call[Any]) -> dict[str, Sequence[Any]]:
+    """Return the column of the ids that the rows came with, if they did, under its own name."""
+    return {} if call.ids is None else {call.ids.name: call.ids.values}
+
+
+def _columns_of(call: Call[Any], items: Floats, name: str) -> dict[str, NDArray[Any]]:
+    columns = {column.name: column.categories for column in call.loaded.manifest.columns}
+    return columns_of(items, columns) if columns else numbered_columns({name: items})
 
 
 async def _picture(call: Call[Any], samples: Floats, columns: int | None) -> bytes:
     if call.loaded.makes_densities:
         return await asyncio.to_thread(pictures.density_png, samples, call.loaded.manifest.view)
-    if samples.size > INLINE_VALUES:
-        return await asyncio.to_thread(pictures.png_grid, samples, columns)
-    return pictures.png_grid(samples, columns)
+    scale = getattr(call.options, "scale", 1)
+    if samples.size * scale**2 > INLINE_VALUES:
+        return await asyncio.to_thread(pictures.png_grid, samples, columns, scale)
+    return pictures.png_grid(samples, columns, scale)
 
 
-async def scores_answer(call: Call[Any], result: Result) -> Answer:
-    """Encode a result in JSON as a list of scores, one object for each row, and after it the maps, if any."""
+async def scores_answer(call: Call[Any], result: Result, accepted: str) -> Answer:
+    """Encode a result as a list of scores, one object for each row, and after it the maps, if any; or as CSV.
+
+    CSV has a line for each row: its id or, without ids, its number from 0; the p-value and the flag; and the
+    scores, of which those that the version does not have are left out.
+    """
     columns = dict(result.arrays)
-    maps = columns.pop("map", None)
-    rows = len(call.arrays["inputs"])
+    maps, of_columns = columns.pop("map", None), columns.pop("columns", None)
+    rows, single = len(call.arrays["inputs"]), {}
+    if of_columns is not None:
+        single = {
+            column.name: [None if math.isnan(value) else value for value in values]
+            for column, values in zip(call.loaded.manifest.columns, of_columns.T.tolist(), strict=True)
+        }
+    if accepted == CSV:
+        columns |= {f"p_value.{name}": np.array(values, object) for name, values in single.items()}
+        table: dict[str, Any] = id_column(call) or {"row": range(rows)}
+        table |= {name: columns.pop(name) for name in _VERDICTS if name in columns} | columns
+        body = await csv_in_pieces({name: values for name, values in table.items() if values is not None})
+        return Answer(content_type(CSV), body, len(body), (), rows, result.anomalies, result.p_values)
+    if call.ids is not None:
+        columns = {"id": np.array(call.ids.values, object), **columns}
     lists = [[None] * rows if values is None else values.tolist() for values in columns.values()]
     scores = [dict(zip(columns, row, strict=True)) for row in zip(*lists, strict=True)]
+    if of_columns is not None:
+        for place, score in enumerate(scores):
+            score["columns"] = {name: values[place] for name, values in single.items()}
     fields = {**identity(call), **result.fields, "scores": scores}
     body = to_json(fields) if maps is None else await json_in_pieces(fields, {"map": maps})
     return Answer(JSON, body, len(body), (), rows, result.anomalies, result.p_values)

@@ -3,33 +3,50 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Annotated, Any, Final
-from urllib.parse import parse_qsl
+from typing import Annotated, Any, Final, NamedTuple
 
+import numpy as np
 from pydantic import FailFast, Field, ValidationError, create_model
 
-from service.api.answer import JPEG, JSON, NPY, PNG
-from service.api.body import ENVELOPE_BYTES, check_json
+from service.api.answer import CSV, JPEG, JSON, NPY, PARQUET, PNG
+from service.api.body import (
+    ENVELOPE_BYTES,
+    SHORT_BYTES,
+    check_json,
+    cut_lists,
+    cut_records,
+    json_text,
+    query_pairs,
+    read_list,
+)
+from service.api.operations.call import RowIds
 from service.api.operations.options import Body, Options
 from service.api.problems import unfit
-from service.api.v1.operation import Operation, Sizes, negotiate
-from service.errors import Malformed, NotAcceptable, Unfit, UnsupportedMedia
+from service.api.v1.named import NamedRows, TableReader
+from service.api.v1.operation import ItemsRequest, Operation, Sizes, negotiate
+from service.errors import LimitExceeded, NotAcceptable, Unfit, UnsupportedMedia
 from service.media import codecs
 from service.numerics.noise import Floats
 from service.observe.metrics import Metrics
 from service.runtime.model import LoadedModel
 from service.settings import Settings
 
+_MEDIA_TYPE: Final = re.compile(r"[a-z0-9.+-]{1,40}/[a-z0-9.+-]{1,80}")
 _JSON_BYTES_PER_VALUE: Final = 32
 _NPY_BYTES_PER_VALUE: Final = 16
 _PICTURE_BYTES_PER_VALUE: Final = 8
+_SHORT_BYTES: Final = {CSV: 2**12, PARQUET: 0}
 
 
-def nested(shape: Sequence[int], *, max_rows: int = 0) -> Any:
-    """Return the type of nested lists of a shape, or of up to `max_rows` such; reading stops at a misfit."""
-    kind: Any = float
+def nested(shape: Sequence[int], *, max_rows: int = 0, or_null: bool = False) -> Any:
+    """Return the type of nested lists of a shape, or of up to `max_rows` such; reading stops at a misfit.
+
+    Their numbers may be null if `or_null`.
+    """
+    kind: Any = float | None if or_null else float
     for size in reversed(shape):
         kind = Annotated[list[kind], Field(min_length=size, max_length=size), FailFast()]
     return Annotated[list[kind], Field(min_length=1, max_length=max_rows), FailFast()] if max_rows else kind
@@ -45,9 +62,23 @@ def typed_request(operation: Operation, sizes: Sizes) -> type[Body]:
         return operation.typed(sizes)
     if operation.array is None:
         return operation.request
-    kind = nested(sizes.row(operation.array), max_rows=sizes.max_rows)
-    fields: Any = {operation.array: (kind, ...)}
+    or_null = sizes.takes_missing and operation.array == "inputs"
+    kind = nested(sizes.row(operation.array), max_rows=sizes.max_rows, or_null=or_null)
+    fields: Any = {operation.array: (kind, ...), **_without(operation, "records")}
     return create_model(operation.request.__name__, __base__=operation.request, **fields)
+
+
+def _without(operation: Operation, *names: str) -> dict[str, Any]:
+    """Return those fields of an operation's body as ones that have to be null."""
+    return {name: (None, None) for name in names if name in operation.request.model_fields}
+
+
+class ReadRequest(NamedTuple):
+    """The content of a request: its options, its arrays, and the ids of its rows."""
+
+    options: Any
+    arrays: dict[str, Floats]
+    ids: RowIds | None = None
 
 
 class RequestReader:
@@ -68,11 +99,23 @@ class RequestReader:
         if not loaded.makes_pictures:
             self._answers = tuple(kind for kind in operation.answers if kind != PNG)
         self._max_npy_inputs = settings.max_npy_inputs
-        sizes = Sizes(manifest.latent_size, manifest.item_shape, settings.max_json_inputs)
+        sizes = Sizes(
+            manifest.latent_size, manifest.item_shape, settings.max_json_inputs, manifest.takes_missing
+        )
+        self._types = {int, float, type(None)} if manifest.takes_missing else {int, float}
         self._row = sizes.row(operation.array) if operation.array else ()
         self._json_rows = (sizes.max_rows, self._row) if operation.array else (2, sizes.item)
         self._model = typed_request(operation, sizes)
-        self._limits = _body_limits(operation, sizes, settings)
+        self._limits = body_limits(operation, sizes, settings)
+        self._table = None
+        self._takes = tuple(
+            kind for kind in operation.takes if manifest.columns or kind not in (CSV, PARQUET)
+        )
+        if manifest.columns and operation.array == "inputs":
+            self._table = TableReader(manifest, settings)
+            for kind, most in self._table.limits.items():
+                most = min(settings.max_body_bytes, ENVELOPE_BYTES + most)
+                self._limits[kind] = max(most, self._limits.get(kind, 0))
 
     def accepted(self, accept: str) -> str:
         """Return the media type of the answer; a picture only of what can be shown.
@@ -99,8 +142,12 @@ class RequestReader:
         kind, _ = media_type(content_type)
         return self._limits.get(kind, self._limits[JSON])
 
-    def read(self, content_type: str, query: bytes, body: bytes) -> tuple[Body, dict[str, Floats]]:
-        """Return the options and the arrays by name of a POST request.
+    def short(self, content_type: str) -> int:
+        """Return the length, in bytes, up to which a body of that type is read in less than a millisecond."""
+        return _SHORT_BYTES.get(media_type(content_type)[0], SHORT_BYTES)
+
+    def read(self, content_type: str, query: bytes, body: bytes) -> ReadRequest:
+        """Return the options, the arrays by name, and the ids of the rows of a POST request.
 
         Raises:
             Malformed, UnsupportedMedia, Unfit, LimitExceeded: the request cannot be read, or does not fit.
@@ -112,23 +159,92 @@ class RequestReader:
                 raise UnsupportedMedia("JSON is read as UTF-8 only")
             if query:
                 raise Unfit("with a JSON body every option is in the body; the query must be empty")
-            check_json(body, *self._json_rows)
-            try:
-                request = self._model.model_validate_json(body or b"{}")
-            except ValidationError as error:
-                raise unfit(error, "the body", self._model) from error
-            if name is None:
-                return request, {}
-            return request, {name: codecs.from_lists(getattr(request, name), self._row, name)}
-        if name is None or kind not in operation.takes:
-            raise UnsupportedMedia(f"{operation.name} takes {', '.join(operation.takes)}")
+            return self._read_json(json_text(body))
+        if name is None or kind not in self._takes:
+            came = kind if _MEDIA_TYPE.fullmatch(kind) else "another type"
+            raise UnsupportedMedia(f"{operation.name} takes {', '.join(self._takes)}; {came} came")
+        if kind in (CSV, PARQUET):
+            if kind == CSV and charset not in ("", "utf-8", "utf8", "utf-16", "us-ascii"):
+                raise UnsupportedMedia("CSV is read as UTF-8 or UTF-16")
+            options = from_query(_options_with_id(operation.options), query)
+            return self._named(options, self._of_table().from_file(body, kind, getattr(options, "id", None)))
         options = from_query(operation.options, query)
         if kind == NPY:
-            return options, {name: codecs.from_npy(body, self._row, self._max_npy_inputs, name)}
-        return options, {name: codecs.from_picture(body, self._row)}
+            return ReadRequest(options, {name: codecs.from_npy(body, self._row, self._max_npy_inputs, name)})
+        return ReadRequest(options, {name: codecs.from_picture(body, self._row)})
+
+    def _read_json(self, body: bytes) -> ReadRequest:
+        name = self._operation.array
+        mark, pieces = "", list[bytes]()
+        if name == "inputs":
+            most = (1, 1) if self._table is None else self._table.most_records
+            body, mark, pieces = cut_records(body, *most)
+        if mark:
+            self._of_table()
+        check_json(body, *self._json_rows)
+        body, lists = cut_lists(body) if name is not None else (body, {})
+        model = (
+            _request_of_cut_list(self._operation, "records" if mark else name)
+            if lists or mark
+            else self._model
+        )
+        request: Any
+        try:
+            request = model.model_validate_json(body or b"{}")
+        except ValidationError as error:
+            raise unfit(error, "the body", model) from error
+        if name is None:
+            return ReadRequest(request, {})
+        if mark:
+            if lists or request.records != [mark]:
+                raise Unfit("`records` came twice, or in another object")
+            return self._named(request, self._of_table().from_records(pieces, request.id))
+        if lists:
+            return ReadRequest(request, {name: self._long_list(lists, getattr(request, name), name)})
+        return ReadRequest(request, {name: codecs.from_lists(getattr(request, name), self._row, name)})
+
+    def _of_table(self) -> TableReader:
+        if self._table is None:
+            raise Unfit(
+                f"this model has no named columns; send `inputs` of the shape {list(self._item_shape)}"
+            )
+        return self._table
+
+    def _named(self, options: Any, came: NamedRows) -> ReadRequest:
+        """Return a request whose rows came by name, so that items are answered so too unless it says else."""
+        if getattr(options, "form", ...) is None:
+            options = options.model_copy(update={"form": "records"})
+        return ReadRequest(options, {"inputs": came.rows}, came.ids)
+
+    def _long_list(self, lists: Mapping[str, bytes], marks: Sequence[str], name: str) -> Floats:
+        """Return the rows of a list that was cut out of the body, which stands there by its mark."""
+        if len(marks) != 1 or marks[0] not in lists:
+            raise Unfit(f"`{name}` came twice, or holds text")
+        values = read_list(lists[marks[0]], self._row, np.dtype(np.float32), self._types, name, flat=False)
+        if len(values) > self._json_rows[0] * math.prod(self._row):
+            raise LimitExceeded(
+                f"`{name}` has more rows than are taken in JSON; send more as application/x-npy"
+            )
+        return values.reshape(-1, *self._row)
 
 
-def _body_limits(operation: Operation, sizes: Sizes, settings: Settings) -> dict[str, int]:
+@lru_cache(maxsize=64)
+def _options_with_id(options: type[Body]) -> type[Body]:
+    """Return the options of rows that come by name, as a file: with the name of the column of their ids."""
+    fields: Any = {"id": (ItemsRequest.model_fields["id"].annotation, None)}
+    return create_model(f"{options.__name__}OfTable", __base__=options, **fields)
+
+
+@lru_cache(maxsize=64)
+def _request_of_cut_list(operation: Operation, name: str) -> type[Body]:
+    """Return the operation's JSON body with a mark in the place of the rows in a field."""
+    other = {"inputs": "records", "records": "inputs"}.get(name, "")
+    fields: Any = {name: (list[str], ...), **_without(operation, other)}
+    return create_model(operation.request.__name__, __base__=operation.request, **fields)
+
+
+def body_limits(operation: Operation, sizes: Sizes, settings: Settings) -> dict[str, int]:
+    """Return the most bytes of a body by its media type; see `RequestReader.body_limit`."""
     row = math.prod(sizes.row(operation.array)) if operation.array else 0
     wanted = {
         JSON: (settings.max_json_inputs * row or 2 * math.prod(sizes.item)) * _JSON_BYTES_PER_VALUE,
@@ -146,10 +262,7 @@ def from_query(model: type[Options], query: bytes) -> Options:
         Malformed: the query cannot be decoded, or has too many keys.
         Unfit: a key is unknown, or a value does not fit.
     """
-    try:
-        pairs = parse_qsl(query.decode(), keep_blank_values=True, max_num_fields=64)
-    except ValueError as error:
-        raise Malformed("the query string cannot be read") from error
+    pairs = query_pairs(query)
     try:
         return model.model_validate_strings(dict(pairs), strict=False)
     except ValidationError as error:

@@ -10,11 +10,19 @@ from typing import Annotated, Any, Final, Literal
 import numpy as np
 from pydantic import Field
 
-from service.api.answer import JSON, NPY, PNG, Answer
+from service.api.answer import CSV, JSON, NPY, PNG, Answer
 from service.api.operations import sample
 from service.api.operations.call import Call, Result
 from service.api.operations.options import Body, Count, Seed
-from service.api.v1.operation import ModelAnswer, Operation, arrays_answer, check_count
+from service.api.v1.operation import (
+    ItemsOptions,
+    ModelAnswer,
+    Operation,
+    arrays_answer,
+    check_count,
+    check_form,
+    check_scale,
+)
 from service.media import codecs
 from service.numerics import noise
 from service.runtime.model import LoadedModel
@@ -40,7 +48,7 @@ class _SampleRange(Body):
     """The number of the first sample, from 0."""
 
 
-class SampleRequest(sample.SampleOptions, _SampleRange):
+class SampleRequest(ItemsOptions, sample.SampleOptions, _SampleRange):
     """A range of samples. Sample i of a seed depends on the version, the seed, the method and i alone."""
 
     return_latents: bool = False
@@ -68,6 +76,8 @@ class SampleAnswer(ModelAnswer):
     """The shape of `samples`: count, then the model's `item_shape`."""
     samples: list[Any]
     """The samples, in the order of their numbers."""
+    label: str | None = None
+    """The class of the samples, if the version has a class condition."""
     latents: list[list[float]] | None = None
     """The latent of each sample, rows of D numbers, if the request has `return_latents`."""
 
@@ -84,6 +94,8 @@ def completed(
     if media_type == PNG and loaded.makes_densities and "count" not in request.model_fields_set:
         request = request.model_copy(update={"count": settings.max_json_count})
     check_count(request.count, media_type, settings)
+    check_scale(request.count, request.scale, media_type, loaded)
+    check_form(request, loaded)
     return sample.completed(request, request.count, loaded, settings)
 
 
@@ -109,6 +121,8 @@ async def _sample(call: Call[SampleRequest], accepted: str) -> Answer:
         if name in result.fields
     )
     fields = {"seed": seed, "offset": request.offset, **_DIRECT, **result.fields}
+    if isinstance(request.label, int):
+        fields["label"] = loaded.manifest.class_names[request.label]
     return await arrays_answer(call, accepted, arrays, fields, headers=headers + choice)
 
 
@@ -129,9 +143,13 @@ def _bytes(result: Result) -> bytes:
 
 
 def entity_tag(loaded: LoadedModel, request: SampleRequest, media_type: str) -> str:
-    """Return the ETag of a seeded sample: strong if rows are reproducible bit for bit, weak on CUDA."""
-    text = f"{loaded.manifest.sha256} {request.model_dump_json()} {media_type}"
-    weak = "W/" if loaded.provider == "cuda" else ""
+    """Return the ETag of a seeded sample: strong if rows are reproducible bit for bit.
+
+    It is weak on CUDA, and for versions whose rows were not bit-equal in every batch at publishing.
+    """
+    asked = request.model_dump_json(exclude=None if loaded.manifest.conditional else {"label"})
+    text = f"{loaded.manifest.sha256} {asked} {media_type}"
+    weak = "" if loaded.provider == "cpu" and loaded.manifest.bit_equal_rows else "W/"
     return f'{weak}"{hashlib.sha256(text.encode()).hexdigest()[:32]}"'
 
 
@@ -139,7 +157,7 @@ SAMPLE = Operation(
     "sample",
     "Draw samples from the prior",
     SampleRequest,
-    (JSON, NPY, PNG),
+    (JSON, NPY, PNG, CSV),
     _sample,
     SampleAnswer,
     methods=("GET", "POST"),

@@ -7,23 +7,29 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from service.api.answer import JSON, NPY, PNG, Answer
+from service.api.answer import CSV, JSON, NPY, PNG, Answer
 from service.api.operations import score
 from service.api.operations.call import Call
-from service.api.operations.options import Body, Inputs
-from service.api.v1.operation import INLINE_VALUES, ModelAnswer, Operation, arrays_answer, scores_answer
+from service.api.operations.options import Body
+from service.api.v1.operation import (
+    INLINE_VALUES,
+    ItemsRequest,
+    ModelAnswer,
+    Operation,
+    arrays_answer,
+    scores_answer,
+)
 from service.errors import LimitExceeded
 from service.format.manifest import Statistic, Unit
 from service.media.pictures import heat_of
 from service.numerics.calibration import Correction
 
 
-class ScoreRequest(score.ScoreOptions):
+class ScoreRequest(score.ScoreOptions, ItemsRequest):
     """Rows of items to score, and options. Those left out have the values in the model's manifest."""
 
-    inputs: Inputs
 
-
+Id = Annotated[Any, Field(description="The id of the row; only if the request names an `id`")]
 Surprise = Annotated[
     float, Field(description="How anomalous the item is by the answer's `statistic`, in the answer's `unit`")
 ]
@@ -37,9 +43,20 @@ PValue = Annotated[
 Anomaly = Annotated[bool | None, Field(description="True if flagged as an anomaly; null without a p-value")]
 
 
+ColumnPValues = Annotated[
+    dict[str, float | None] | None,
+    Field(
+        description="Only if the request asks for `columns`: the p-value of each column of the table by "
+        "itself, calibrated on that column's held-out values; null where the value is missing. The least "
+        "names the column that fits the others worst"
+    ),
+]
+
+
 class Score(Body):
     """One item's scores with bounds on log p(x) (VAE), in nats per item unless stated otherwise."""
 
+    id: Id = None
     elbo: float
     """The evidence lower bound: the expected log-likelihood less the KL divergence."""
     standard_error: float | None
@@ -56,19 +73,25 @@ class Score(Body):
     """The value described at `StatisticScore`, if the answer's `statistic` is deterministic."""
     path: float | None = None
     """The value described at `StatisticScore`, if the answer's `statistic` is deterministic."""
+    kernel_density: float | None = None
+    """The value described at `StatisticScore`, if the answer's `statistic` is deterministic."""
     surprise: Surprise
     p_value: PValue
     anomaly: Anomaly
+    columns: ColumnPValues = None
 
 
 class StatisticScore(Body):
     """One item's deterministic scores: those of the statistics below that the version has."""
 
+    id: Id = None
     corrected: float | None = None
     """The log-likelihood of a perfect reconstruction, less that at the posterior mean, plus the KL: nats."""
     path: float | None = None
     """The Mahalanobis distance, from held-out items, of the item's path through both networks, in standard
     deviations: of the norms of reconstruction error, posterior mean and scale, of surprise and KL."""
+    kernel_density: float | None = None
+    """Minus the log density of a table's row under the mean of kernels around stored training rows: nats."""
     residual: float | None = None
     """The mean square of the item minus its reconstruction."""
     feature_distance: float | None = None
@@ -78,6 +101,7 @@ class StatisticScore(Body):
     surprise: Surprise
     p_value: PValue
     anomaly: Anomaly
+    columns: ColumnPValues = None
 
 
 class ScoreAnswer(ModelAnswer):
@@ -103,37 +127,41 @@ class ScoreAnswer(ModelAnswer):
     map: list[Any] | None = None
     """Only if the request asks for it: for each item, in its shape, how surprising each value is at the
     posterior mean. This is minus the value's log-likelihood in nats, less that of a perfect reconstruction if
-    there is such a thing."""
+    there is such a thing. For a GAN it is the squared difference from the reconstruction."""
 
 
 async def _score(call: Call[score.ScoreOptions], accepted: str) -> Answer:
     rows, most = len(call.arrays["inputs"]), call.settings.max_json_count
     if call.options.map and accepted != NPY and rows > most:
         raise LimitExceeded(f"{rows} maps are more than the {most} that go into {accepted}; ask for {NPY}")
-    if accepted == JSON:
-        answer = await scores_answer(call, result := await score.score(call))
+    if accepted in (JSON, CSV):
+        answer = await scores_answer(call, result := await score.score(call), accepted)
         if result.fields["seed"] is not None:
             answer.headers = ((b"x-pushforward-seed", b"%d" % result.fields["seed"]),)
         return answer
     maps = await score.surprise_map(call)
     if accepted == PNG:
-        maps = await asyncio.to_thread(heat_of, maps) if maps.size > INLINE_VALUES else heat_of(maps)
+        how = (maps, call.loaded.manifest.map_scale, call.items() if call.options.overlay else None)
+        maps = await asyncio.to_thread(heat_of, *how) if maps.size > INLINE_VALUES else heat_of(*how)
     return await arrays_answer(call, accepted, {"map": maps})
 
 
 def _answers(request: score.ScoreOptions) -> tuple[str, ...]:
-    return (JSON, NPY, PNG) if request.map else (JSON,)
+    return (JSON, NPY, PNG) if request.map else (JSON, CSV)
 
 
 SCORE = Operation(
     "score",
     "Score items by bounds on log p(x) or by deterministic statistics (VAE), or by distances (GAN)",
     ScoreRequest,
-    (JSON, NPY, PNG),
+    (JSON, NPY, PNG, CSV),
     _score,
     ScoreAnswer,
     "inputs",
     score.ScoreOptions,
     answers_to=_answers,
-    description="npy and PNG answers hold maps alone, so they need `map` to be true.",
+    description=(
+        "npy and PNG answers hold maps alone, so they need `map` to be true. CSV has a line for each row: "
+        "its id or number, the p-value, the flag, the surprise, and the other scores."
+    ),
 )

@@ -1,11 +1,12 @@
 """Keys: which requests are answered, and how the file may change meanwhile."""
 
+import hashlib
 from pathlib import Path
 
 import pytest
 
 from service.api.keys import Keys
-from service.errors import InvalidKeys, KeyMissing, KeyUnknown
+from service.errors import InvalidKeys, KeyMissing, KeyUnknown, ScopeMissing
 
 FIRST, SECOND = "first-key-of-someone", "second-key-of-another"
 
@@ -92,3 +93,36 @@ def test_a_file_without_keys_is_refused_by_its_line_and_without_its_content(
     assert "short" not in refusal.value.detail
     with pytest.raises(InvalidKeys, match="cannot be read"):
         Keys(tmp_path / "nowhere")
+
+
+def test_a_key_has_the_name_and_the_scopes_of_its_line_and_may_stand_there_by_its_digest(file: Path) -> None:
+    digest = hashlib.sha256(SECOND.encode()).hexdigest()
+    file.write_text(f"{FIRST} shop infer\nsha256:{digest} ops control,infer\na-third-one-of-nobody\n")
+    keys = Keys(file)
+    assert keys.check("", FIRST).name == "shop"
+    assert keys.check(f"Bearer {SECOND}", "", "control").name == "ops"
+    assert keys.check("", "a-third-one-of-nobody", "control").name == "unnamed"
+    with pytest.raises(ScopeMissing, match="scope control"):
+        keys.check("", FIRST, "control")
+    with pytest.raises(KeyUnknown):
+        keys.check("", f"sha256:{digest}")
+
+
+@pytest.mark.parametrize("rest", ["a b c", "na/me", "name infer,all", "name infer, control"])
+def test_a_line_with_other_names_or_scopes_is_refused(file: Path, rest: str) -> None:
+    file.write_text(f"{FIRST}\n{SECOND} {rest}\n")
+    with pytest.raises(InvalidKeys, match="line 2 of keys") as refusal:
+        Keys(file)
+    assert SECOND not in refusal.value.detail
+
+
+def test_the_beginning_of_a_key_that_is_being_written_is_not_taken(file: Path, clock: Clock) -> None:
+    keys = Keys(file, clock)
+    file.write_text(f"{FIRST}\n{SECOND[:18]}")
+    clock.now = 5.0
+    keys.check("", SECOND)
+    file.write_text(f"{FIRST}\n{SECOND}-whole")
+    for clock.now in (10.0, 15.0):
+        with pytest.raises(KeyUnknown):
+            keys.check("", SECOND[:18])
+    keys.check("", f"{SECOND}-whole")  # the same twice: nothing writes it any more

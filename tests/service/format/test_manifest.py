@@ -99,6 +99,8 @@ def test_a_manifest_that_breaks_the_contract_is_refused(version: Path, key: str,
         ([{"name": "height"}] * 4, "two have the same name"),
         ([{"name": "colour", "categories": ["red", "red", "red", "red"]}], "a category twice"),
         ([{"name": ""}] * 4, "columns"),
+        ([{"name": "height", "unseen": "other"}], "holds numbers"),
+        ([{"name": "colour", "categories": ["a", "b", "c", "d"], "unseen": "other"}], "no category `other`"),
     ],
 )
 def test_columns_that_do_not_describe_the_item_are_refused(

@@ -7,15 +7,25 @@ import os
 import re
 import shutil
 import signal
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from service.app import Service, create_app
 from service.errors import LoadFailed
+from service.format.aliases import ALIASES_FILE
+from service.format.versions import MANIFEST
+from service.lifecycle.trial import free_memory_bytes, try_in_subprocess
 from service.observe.metrics import Metrics
-from tests.damage import DAMAGES, never_end
+from service.settings import Settings
+from tests.damage import DAMAGES, GRAPH, overflow_the_stack, take_an_age
 from tests.registries import TOY, answering, look_twice, registry_of, samples, versions
 from tests.toy import publish_toy
 from tests.waiting import wait_until
@@ -24,23 +34,37 @@ pytestmark = pytest.mark.anyio
 
 
 def trials() -> list[int]:
-    """The processes of trials that run; this one's main thread may have started others, too."""
-    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
-    return [
-        int(pid)
-        for pid in children
-        if b"service.lifecycle.admission" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    ]
+    """The processes of trials that run; one that ends meanwhile is none."""
+    found: list[int] = []
+    for children in Path("/proc/self/task").glob("*/children"):  # any thread may have started it
+        pids = [int(pid) for pid in read(children).split()]
+        found += [pid for pid in pids if b"service.lifecycle.trial" in read(Path(f"/proc/{pid}/cmdline"))]
+    return found
 
 
-def begun_trial() -> int:
-    """The process of a trial, once there is one."""
-    return wait_until(trials)[0]
+def read(path: Path) -> bytes:
+    """What a file of /proc holds; nothing once its process has ended."""
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
+
+
+def begun_trial(after: int = 0) -> int:
+    """The process of a trial, once there is one other than the one before."""
+    return wait_until(lambda: [pid for pid in trials() if pid != after])[0]
 
 
 def ended(process: int) -> None:
     """Returns once the trial is no process any more."""
     wait_until(lambda: process not in trials())
+
+
+async def test_a_trial_takes_the_settings_of_a_command_that_has_more_of_its_own(tmp_path: Path) -> None:
+    class MoreSettings(Settings):
+        demo: bool = True
+
+    await try_in_subprocess(publish_toy(tmp_path), "cpu", MoreSettings(models=tmp_path))
 
 
 @pytest.mark.parametrize(("damage", "reason"), DAMAGES, ids=[damage.__name__ for damage, _ in DAMAGES])
@@ -77,20 +101,158 @@ async def test_a_damaged_version_stays_out_and_says_why_while_the_old_one_serves
 async def test_a_loader_that_is_killed_takes_nothing_with_it(tmp_path: Path) -> None:
     publish_toy(tmp_path)
     async with registry_of(tmp_path, trial="hot", trial_seconds=100) as registry:
-        never_end(publish_toy(tmp_path))
+        take_an_age(publish_toy(tmp_path))
         await registry.poll()
         looking = asyncio.ensure_future(registry.poll())
-        os.kill(await asyncio.to_thread(begun_trial), signal.SIGKILL)
+        first = await asyncio.to_thread(begun_trial)
+        os.kill(first, signal.SIGKILL)
+        os.kill(await asyncio.to_thread(begun_trial, first), signal.SIGKILL)
         await looking
         assert versions(registry) == {2: "failed", 1: "ready"}
         assert "was killed by SIGKILL" in registry.entry(TOY, "2").reason
         assert len(await samples(registry)) == 4
 
 
+@pytest.mark.usefixtures("forgetful")
+async def test_a_good_version_whose_trial_is_killed_once_is_served(tmp_path: Path) -> None:
+    publish_toy(tmp_path)
+    async with registry_of(tmp_path, trial="hot", trial_seconds=100) as registry:
+        publish_toy(tmp_path)
+        await registry.poll()
+        looking = asyncio.ensure_future(registry.poll())
+        os.kill(await asyncio.to_thread(begun_trial), signal.SIGKILL)
+        await looking
+        assert versions(registry) == {2: "ready", 1: "ready"}
+
+
+DEADLY_FORKS = """
+import ctypes, pathlib, sys, uvloop
+from service.lifecycle.trial import try_in_subprocess
+from service.settings import Settings
+libc = ctypes.CDLL(None)
+libc.__register_atfork(None, None, ctypes.cast(libc.abort, ctypes.c_void_p), None)
+uvloop.run(try_in_subprocess(pathlib.Path(sys.argv[1]), "cpu", Settings()))
+"""
+"""A process whose forks die at once, as they may by a library's handler, that tries a version."""
+
+
+def test_a_trial_runs_no_handler_that_a_library_has_for_a_fork(tmp_path: Path) -> None:
+    version = publish_toy(tmp_path)
+    tried = subprocess.run([sys.executable, "-c", DEADLY_FORKS, version], capture_output=True, text=True)
+    assert tried.returncode == 0, tried.stderr
+
+
+@pytest.fixture
+def forgetful(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No trial is remembered from before."""
+    monkeypatch.setenv("PUSHFORWARD_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.mark.usefixtures("forgetful")
+async def test_a_version_that_ends_its_loader_is_refused_at_the_start_too(tmp_path: Path) -> None:
+    publish_toy(tmp_path / "models")
+    overflow_the_stack(publish_toy(tmp_path / "models"))
+    async with registry_of(tmp_path / "models", trial="hot") as registry:
+        assert versions(registry) == {2: "failed", 1: "ready"}
+        assert "was killed by SIGSEGV" in registry.entry(TOY, "2").reason
+
+
+@pytest.mark.usefixtures("forgetful")
+async def test_a_version_that_passed_is_not_tried_at_the_next_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish_toy(tmp_path / "models")
+    async with registry_of(tmp_path / "models", trial="hot") as registry:
+        assert registry.ready
+    monkeypatch.setattr(sys, "executable", "/bin/false")  # which a trial would run
+    async with registry_of(tmp_path / "models", trial="hot") as registry:
+        assert registry.ready
+    async with registry_of(tmp_path / "models", trial="always") as registry:
+        assert versions(registry) == {1: "failed"}
+
+
+async def test_where_nothing_can_be_remembered_versions_are_tried_at_every_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PUSHFORWARD_CACHE", "~a-user-that-is-not/cache")
+    publish_toy(tmp_path)
+    async with registry_of(tmp_path, trial="hot") as registry:
+        assert registry.ready
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    async with registry_of(tmp_path, trial="hot") as registry:
+        assert versions(registry) == {1: "failed"}
+
+
+@asynccontextmanager
+async def started(service: Service) -> AsyncIterator[asyncio.Event]:
+    """Start a service as a server does; the event is set once it may listen."""
+    listens, stop = asyncio.Event(), asyncio.Event()
+    told = iter(({"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}))
+
+    async def receive() -> Any:
+        message = next(told)
+        if message["type"] == "lifespan.shutdown":
+            await stop.wait()
+        return message
+
+    async def send(message: Any) -> None:
+        if message["type"] == "lifespan.startup.complete":
+            listens.set()
+
+    task: asyncio.Task[None] = asyncio.create_task(service.app({"type": "lifespan"}, receive, send))  # type: ignore[arg-type]
+    yield listens
+    stop.set()
+    await task
+
+
+@pytest.mark.usefixtures("forgetful")
+async def test_a_service_whose_loads_failed_for_a_moment_listens_once_it_has_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish_toy(tmp_path / "models")
+    monkeypatch.setattr("service.lifecycle.registry.FIRST_RETRY_SECONDS", 0.5)
+    monkeypatch.setattr(sys, "executable", "/no/such/program")  # no process can be started
+    settings = Settings(models=tmp_path / "models", device="cpu", poll_seconds=0)
+    metrics = Metrics()
+    service = create_app(settings, metrics, loads_first=True)
+    failures = partial(
+        metrics.registry.get_sample_value, "pushforward_model_load_failures_total", {"model": TOY}
+    )
+    async with started(service) as listening:
+        await asyncio.to_thread(wait_until, failures)
+        assert not listening.is_set()
+        monkeypatch.undo()
+        await listening.wait()
+        metrics.flush()
+        assert metrics.registry.get_sample_value("pushforward_ready") == 1
+
+
+async def test_a_pipe_in_the_place_of_a_file_stops_nothing(tmp_path: Path) -> None:
+    publish_toy(tmp_path)
+    async with registry_of(tmp_path) as registry, asyncio.timeout(20):
+        for file in (MANIFEST, GRAPH):
+            version = publish_toy(tmp_path)
+            (version / file).unlink()
+            os.mkfifo(version / file)
+        os.mkfifo(tmp_path / TOY / ALIASES_FILE)
+        await look_twice(registry)
+        assert versions(registry) == {3: "failed", 2: "failed", 1: "ready"}
+        assert "not a plain file" in registry.entry(TOY, "2").reason
+
+
+def test_a_trial_takes_no_more_memory_than_its_container_has_left(tmp_path: Path) -> None:
+    assert free_memory_bytes(tmp_path) > 2**60
+    (tmp_path / "memory.max").write_text("max\n")
+    (tmp_path / "memory.stat").write_text("anon 300000000\nfile 900000000\n")
+    assert free_memory_bytes(tmp_path) > 2**60
+    (tmp_path / "memory.max").write_text("1000000000\n")
+    assert free_memory_bytes(tmp_path) == 700_000_000
+
+
 async def test_closed_in_the_middle_of_a_trial_the_registry_leaves_no_process(tmp_path: Path) -> None:
     publish_toy(tmp_path)
     async with registry_of(tmp_path, trial="hot", trial_seconds=100) as registry:
-        never_end(publish_toy(tmp_path))
+        take_an_age(publish_toy(tmp_path))
         await registry.poll()
         looking = asyncio.ensure_future(registry.poll())
         trial = await asyncio.to_thread(begun_trial)

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -100,3 +102,37 @@ def test_a_source_that_is_gone_or_empty_leaves_the_copy_as_it_is(source: Path, c
 def test_a_kind_of_source_that_nothing_reads_is_refused_at_once(copy: Path) -> None:
     with pytest.raises(SourceUnavailable, match="extra `remote`"):
         Mirror("gopher://somewhere/models", copy)
+
+
+ON_A_SMALL_DISK = """
+mount -t tmpfs -o size=16k small "$2" && exec "$0" -c '
+import errno, os, sys
+from pathlib import Path
+from service.lifecycle.remote import Mirror
+mirror, copy = Mirror(f"file://{sys.argv[1]}", Path(sys.argv[2])), Path(sys.argv[2])
+try:
+    Path(copy / ".ballast").write_bytes(bytes(2**16))
+except OSError as error:
+    assert error.errno == errno.ENOSPC
+mirror.refresh()
+print(sorted(mirror.unfetched), sorted(path.name for path in copy.rglob("*") if path.is_file()))
+(copy / ".ballast").unlink()
+os.system(f"mount -o remount,size=4m small {copy}")
+mirror.refresh()
+print(sorted(mirror.unfetched), (copy / "toy-vae/1/manifest.json").exists())
+' "$1" "$2"
+"""
+"""Fills a disk of 16 KiB, refreshes the copy on it, and again once there is room."""
+
+
+def test_a_full_disk_leaves_a_version_out_and_no_part_of_it_until_there_is_room(
+    source: Path, copy: Path
+) -> None:
+    if subprocess.run(["unshare", "--mount", "true"], capture_output=True).returncode:
+        pytest.skip("a file system of one's own may not be mounted here")
+    publish_toy(source)
+    copy.mkdir()
+    command = ["unshare", "--mount", "sh", "-c", ON_A_SMALL_DISK, sys.executable, str(source), str(copy)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.stdout.splitlines() == ["['toy-vae/1'] ['.ballast']", "[] True"], done.stderr
+    assert "No space left on device" in done.stderr

@@ -210,3 +210,44 @@ async def test_told_to_load_what_is_damaged_it_says_why_and_serves_the_rest(tmp_
         with pytest.raises(LoadFailed, match=r"version 2 of toy-vae .*decode\.onnx: missing"):
             await registry.load(TOY)
         assert answering(registry) == 1
+
+
+async def test_a_model_that_comes_broken_later_leaves_the_others_ready(tmp_path: Path) -> None:
+    publish_toy(tmp_path)
+    async with registry_of(tmp_path) as registry:
+        flip_a_byte(publish_toy(tmp_path, "other-vae"))
+        await look_twice(registry)
+        assert versions(registry, "other-vae") == {1: "failed"}
+        assert registry.ready
+
+
+async def test_a_start_without_one_of_its_models_is_not_ready_until_that_one_is_mended_or_gone(
+    tmp_path: Path,
+) -> None:
+    publish_toy(tmp_path)
+    flip_a_byte(publish_toy(tmp_path, "other-vae"))
+    async with registry_of(tmp_path) as registry:
+        assert (registry.state, registry.lacking) == ("failed", ["other-vae"])
+        assert answering(registry) == 1
+        publish_toy(tmp_path, "other-vae")
+        await look_twice(registry)
+        assert registry.ready
+        shutil.rmtree(tmp_path / "other-vae")
+        await registry.poll()
+        assert registry.ready
+
+
+async def test_a_folder_or_a_pinned_version_that_is_not_there_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with registry_of(tmp_path / "modles") as registry:
+        assert registry.state == "empty"
+    assert "modles does not exist" in caplog.text
+    publish_toy(tmp_path)
+    async with registry_of(tmp_path, pinned="toy-vae/1,toy-vae/2,tyo-vae/1") as registry:
+        assert answering(registry) == 1
+        assert (registry.state, registry.lacking) == ("failed", ["tyo-vae"])
+    assert "toy-vae/2 is pinned and not in the models folder, which has of that model: 1" in caplog.text
+    assert (
+        "tyo-vae/1 is pinned and not in the models folder, which has of that model: no version" in caplog.text
+    )

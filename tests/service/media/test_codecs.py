@@ -10,7 +10,7 @@ from PIL import Image
 
 from service.api.answer import JSON, NPY, PNG
 from service.api.v1.operation import negotiate
-from service.errors import NotAcceptable, ServiceError, Unfit
+from service.errors import Malformed, NotAcceptable, ServiceError, Unfit
 from service.format.manifest import Column, Support
 from service.media import codecs, pictures
 
@@ -58,6 +58,18 @@ def test_a_picture_is_scaled_to_the_unit_interval(channels: int, mode: str) -> N
     item = codecs.from_picture(file.getvalue(), (channels, 5, 4))
     np.testing.assert_array_equal(item[0], pixels.transpose(2, 0, 1) / np.float32(255))
     assert Image.open(io.BytesIO(file.getvalue())).mode == mode
+
+
+def test_a_png_that_lacks_its_end_and_an_animated_one_are_refused() -> None:
+    still, moving = io.BytesIO(), io.BytesIO()
+    frames = [Image.new("L", (4, 4), level) for level in (0, 255)]
+    frames[0].save(still, "PNG")
+    frames[0].save(moving, "PNG", save_all=True, append_images=frames[1:])
+    assert codecs.from_picture(still.getvalue(), (1, 4, 4)).shape == (1, 1, 4, 4)
+    with pytest.raises(Malformed, match="ends before its end"):
+        codecs.from_picture(still.getvalue()[:-12], (1, 4, 4))
+    with pytest.raises(Unfit, match="animated"):
+        codecs.from_picture(moving.getvalue(), (1, 4, 4))
 
 
 def test_colour_grids_keep_their_colours() -> None:

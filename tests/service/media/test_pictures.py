@@ -110,6 +110,23 @@ def test_a_pixels_channels_are_added_and_its_neighbours_do_not_matter() -> None:
     np.testing.assert_array_equal(heat_of(nats[2:3, :, 1:2, 3:4]), together[2:3, :, 1:2, 3:4])
 
 
+def test_heat_is_on_the_version_s_scale() -> None:
+    maps = np.array([0.1, 1, 2], np.float32).reshape(1, 1, 1, -1)
+    np.testing.assert_allclose(heat_of(7 * maps, 7.0), heat_of(maps, 1.0), rtol=1e-6)
+    calm, scale, twice = heat_of(7 * maps, 7.0)[0].sum(0)[0] / 3
+    assert calm < 0.01
+    assert scale == pytest.approx(0.2)
+    assert twice == pytest.approx(0.5)
+
+
+def test_over_an_item_heat_leaves_what_is_calm_in_grey() -> None:
+    items = np.full((1, 3, 1, 2), 0.5, np.float32)
+    maps = np.array([0, 1e6], np.float32).reshape(1, 1, 1, -1)
+    calm, hot = heat_of(maps, 1.0, items)[0, :, 0].T
+    np.testing.assert_allclose(calm, 0.3)
+    np.testing.assert_allclose(hot, 1.0, atol=1e-3)
+
+
 @pytest.mark.parametrize("shape", [(2,), (4, 5), (2, 5, 5)])
 def test_what_is_no_picture_has_no_heat(shape: tuple[int, ...]) -> None:
     with pytest.raises(NotAcceptable):

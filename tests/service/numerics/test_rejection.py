@@ -89,6 +89,7 @@ def test_a_chain_from_elsewhere_has_the_target_as_its_limit_only() -> None:
     assert p_value(kept(points, late)) > 1e-3
 
 
+@pytest.mark.slow
 def test_the_error_of_resampling_falls_as_its_budget_grows() -> None:
     errors = []
     for budget in (1, 4, 16, 64):

@@ -1,5 +1,7 @@
 import asyncio
+import contextlib
 import socket
+import threading
 
 import httpx
 import pytest
@@ -27,3 +29,30 @@ def test_a_connection_that_says_nothing_keeps_no_scrape_from_its_answer() -> Non
     with socket.create_connection(listener.getsockname()[:2]) as idle:
         idle.sendall(b"GET /metrics HTTP/1.1\r\n")
         assert httpx.get(f"{url_of(listener)}/metrics", timeout=30).status_code == 200
+
+
+def test_the_metrics_port_names_no_software_and_answers_head() -> None:
+    metrics, listener = Metrics(), bind_socket("127.0.0.1", 0)
+    serve_metrics(metrics, listener)
+    url = f"{url_of(listener)}/metrics"
+    got, head = httpx.get(url, timeout=30), httpx.head(url, timeout=30)
+    assert "server" not in got.headers
+    assert "server" not in httpx.post(url, timeout=30).headers
+    assert (head.status_code, head.content, head.headers["content-type"]) == (
+        200,
+        b"",
+        got.headers["content-type"],
+    )
+
+
+def test_connections_that_say_nothing_take_a_bounded_number_of_threads() -> None:
+    metrics, listener = Metrics(), bind_socket("127.0.0.1", 0)
+    serve_metrics(metrics, listener)
+    before = threading.active_count()
+    with contextlib.ExitStack() as idle:
+        connections = [
+            idle.enter_context(socket.create_connection(listener.getsockname()[:2])) for _ in range(40)
+        ]
+        refused = [connection.recv(1) for connection in connections[20:]]
+        assert refused == [b""] * 20
+        assert threading.active_count() - before <= 16

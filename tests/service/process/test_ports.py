@@ -42,3 +42,17 @@ def test_the_url_of_a_socket_names_its_port_and_brackets_ipv6() -> None:
     if socket.has_ipv6:
         with bind_socket("::1", 0) as listener:
             assert url_of(listener) == f"http://[::1]:{listener.getsockname()[1]}"
+
+
+@pytest.mark.skipif(not socket.has_ipv6, reason="this machine has no IPv6")
+def test_every_interface_of_ipv6_is_every_one_of_ipv4_too_and_another_address_is_not() -> None:
+    for host, reached in (("::", True), ("::1", False)):
+        with bind_socket(host, 0) as listener:
+            listener.listen()
+            port = listener.getsockname()[1]
+            socket.create_connection(("::1", port)).close()
+            if reached:
+                socket.create_connection(("127.0.0.1", port)).close()
+            else:
+                with pytest.raises(ConnectionRefusedError):
+                    socket.create_connection(("127.0.0.1", port))

@@ -20,7 +20,8 @@ class Doubling:
 
     def __call__(self, inputs: Arrays) -> Arrays:
         self.begun.release()
-        assert self.gate.wait(20)
+        if not self.gate.wait(20):
+            raise TimeoutError("the gate stayed shut")
         (rows,) = inputs
         self.batches.append(len(rows))
         if (rows < 0).any():
@@ -28,7 +29,8 @@ class Doubling:
         return (rows * 2,)
 
     async def wait_until_begun(self) -> None:
-        assert await asyncio.to_thread(self.begun.acquire, timeout=20)
+        if not await asyncio.to_thread(self.begun.acquire, timeout=20):
+            raise TimeoutError("nothing was begun")
 
 
 def rows(*values: float) -> Arrays:

@@ -1,13 +1,15 @@
 """The batcher's promises, but for those on turns. Its computation is held by gates, not by clocks."""
 
 import asyncio
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
-from service.errors import Draining, EngineFailed, Overloaded
+from service.errors import Draining, EngineFailed, OutOfMemory, Overloaded, RuntimeFailed
 from service.numerics.noise import Arrays
+from service.observe.metrics import Metrics
 from service.observe.timing import Timing
 from service.runtime.batcher import Batcher
 from service.runtime.queue import BatchLimits
@@ -217,3 +219,51 @@ async def test_timing_tells_queue_from_compute(batcher: Batcher, doubling: Doubl
     await call
     assert timing.queue_seconds > 0
     assert timing.compute_seconds > 0
+
+
+async def test_a_batch_that_does_not_end_is_told_until_it_does(doubling: Doubling) -> None:
+    now = 0.0
+    with ThreadPoolExecutor(1) as threads:
+        limits = BatchLimits(max_batch_cost=8, max_waiting_rows=100)
+        batcher = Batcher(doubling, limits, threads=threads, stuck_seconds=60, clock=lambda: now)
+        batcher.start()
+        doubling.gate.clear()
+        call = submit(batcher, rows(1))
+        await doubling.wait_until_begun()
+        states = [batcher.healthy]
+        now = 61.0
+        states.append(batcher.healthy)
+        call.cancel()
+        await settle()
+        states.append(batcher.healthy)  # its lane is still taken
+        doubling.gate.set()
+        await submit(batcher, rows(2))
+        states.append(batcher.healthy)
+        await batcher.stop()
+    assert states == [True, False, False, True]
+
+
+async def test_three_failures_of_onnx_runtime_without_a_success_are_told_until_it_succeeds() -> None:
+    failures: deque[Exception] = deque()
+    metrics = Metrics()
+
+    def compute(arrays: Arrays) -> Arrays:
+        if failures:
+            raise failures.popleft()
+        return arrays
+
+    observer = metrics.stage_observer("toy", "decode", "cpu")
+    batcher = Batcher(compute, BatchLimits(max_batch_cost=8), observer=observer)
+    batcher.start()
+    states = []
+    for error in (RuntimeFailed("x"), OutOfMemory("x"), EngineFailed("of the rows"), RuntimeFailed("x")):
+        failures.append(error)
+        with pytest.raises(OutOfMemory if isinstance(error, OutOfMemory) else EngineFailed):
+            await batcher.submit(rows(1))
+        states.append(batcher.healthy)
+    await batcher.submit(rows(1))
+    states.append(batcher.healthy)
+    await batcher.stop()
+    assert states == [True, True, True, False, True]
+    labels = {"model": "toy", "stage": "decode"}
+    assert metrics.registry.get_sample_value("pushforward_compute_failures_total", labels) == 4

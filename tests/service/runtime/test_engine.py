@@ -5,7 +5,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from service.errors import EngineFailed, InvalidVersion
+from service.errors import EngineFailed, InvalidVersion, OutOfMemory, RuntimeFailed
 from service.format.versions import read_manifest, sha256_of
 from service.runtime.engine import Engine, _all_finite
 from service.runtime.session import operators_elsewhere
@@ -121,3 +121,25 @@ def test_cuda_agrees_with_the_stored_example(version: Path) -> None:
     cuda = Engine(version, read_manifest(version), "cuda", 16)
     cuda.warm_up()
     cuda.self_test(version)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (RuntimeError("[ONNXRuntimeError] : 1 : FAIL : CUDA failure 999"), RuntimeFailed),
+        (RuntimeError("[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : std::bad_alloc"), OutOfMemory),
+        (MemoryError(), OutOfMemory),
+    ],
+)
+def test_an_error_of_onnx_runtime_is_told_from_a_want_of_memory(
+    version: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, kind: type[Exception]
+) -> None:
+    """Neither can be brought about on a machine without a broken device or a limit of memory."""
+
+    def fail(_: object) -> list[np.ndarray]:
+        raise error
+
+    broken = engine(version)
+    monkeypatch.setitem(broken._runs, "decode", fail)
+    with pytest.raises(kind):
+        broken.run("decode", (np.zeros((1, 2), np.float32),))

@@ -74,6 +74,13 @@ def test_a_table_plants_rows_of_mixed_columns() -> None:
     }
 
 
+def test_a_kernel_density_is_chosen_wherever_there_is_one() -> None:
+    scorer = scorer_of("elbo", "kernel_density")
+    choice = choose_statistic(AUTO, scorer, "real", dataset_for("gaussian"))
+    assert choice.options.statistic == "kernel_density"
+    assert "unless told" in choice.metrics["validation_auroc_kernel_density"].note
+
+
 def test_planted_outliers_of_binary_pictures_are_binary() -> None:
     dataset, plain = dataset_for("bernoulli"), scorer_of("path", "elbo")
 

@@ -10,7 +10,8 @@ from torch import Tensor
 from tests.training.export.test_likelihoods import tiny_vae
 from tests.training.models.likelihood_cases import NAMES, dataset_for
 from tests.training.models.linear_gaussian import SIGMA, UnitNoise, linear_gaussian
-from training.anomaly.statistics import FEATURES, fit_path, fit_statistics, path_features, surprise_map
+from training.anomaly.path import FEATURES
+from training.anomaly.statistics import fit_path, fit_statistics, path_features, surprise_map
 from training.models.vae import Vae, elbo, score_terms
 
 WITH_A_PERFECT_RECONSTRUCTION = [name for name in NAMES if name != "gaussian"]

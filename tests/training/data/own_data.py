@@ -61,8 +61,8 @@ def a_table() -> dict[str, list[Any]]:
     }
 
 
-ALL = {"drop": ["id"], "one_hot": ["colour"], "label": "kind"}
-"""The options that make a dataset of `a_table`."""
+ALL = {"drop": ["id"], "one_hot": ["colour"], "label": "kind", "unseen": "refuse"}
+"""The options that make a dataset of `a_table`, with its own categories alone."""
 
 
 def stacked(dataset: Dataset) -> npt.NDArray[np.float32]:

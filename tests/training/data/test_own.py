@@ -31,7 +31,7 @@ def test_equal_options_give_equal_arrays_and_another_split_seed_does_not(tmp_pat
     ("dataset", "name", "words"),
     [
         ("table", "gone.csv", "no such file"),
-        ("table", "table.xlsx", ".csv, .tsv and .parquet"),
+        ("table", "table.xlsx", "no such file"),
         ("arrays", "gone.npz", "no such file"),
         ("arrays", "items.txt", ".npy and .npz"),
         ("images", "gone", "no such folder"),

@@ -75,6 +75,22 @@ def test_one_hot_features_of_a_column_sum_to_1(tmp_path: Path) -> None:
         assert np.array_equal(items[:, 1:4].sum(axis=1), np.ones(len(items)))
 
 
+def test_categories_that_the_file_lacks_have_a_place_of_their_own(tmp_path: Path) -> None:
+    table = a_table()
+    dataset = load("table", write_csv(tmp_path / "table.csv", table), **{**ALL, "unseen": "other"})
+    names = ("blue", "green", "red", "other")
+    assert dataset.columns[1] == Column(name="colour", categories=names, unseen="other")
+    assert not stacked(dataset)[:, 4].any()
+    table["colour"][::6] = ["other"] * (ROWS // 6)
+    dataset = load("table", write_csv(tmp_path / "table.csv", table), **{**ALL, "unseen": "other"})
+    names = ("blue", "green", "other", "red")
+    assert dataset.columns[1] == Column(name="colour", categories=names, unseen="other")
+
+
+def test_a_dataset_names_the_columns_that_the_model_does_not_see(tmp_path: Path) -> None:
+    assert load("table", write_csv(tmp_path / "table.csv", a_table()), **ALL).left_out == ("id", "kind")
+
+
 def test_a_category_that_training_never_saw_has_its_feature(tmp_path: Path) -> None:
     table = a_table()
     table["colour"][0] = "violet"  # a row of the class that is not kept
@@ -115,6 +131,9 @@ def test_no_model_sees_the_label(tmp_path: Path) -> None:
     assert np.bincount(np.concatenate(list(dataset.labels.values()))).tolist() == [20, 40]
 
 
+STRICT = {**ALL, "missing": "refuse"}
+
+
 def with_cell(column: str, row: int, value: Any) -> dict[str, list[Any]]:
     table = a_table()
     table[column][row] = value
@@ -129,18 +148,26 @@ def with_column(column: str, make: Callable[[int], Any]) -> dict[str, list[Any]]
     ("table", "options", "words"),
     [
         (a_table(), {}, ["'colour'", "'red'", "one_hot = ['colour']", "drop = ['colour']"]),
-        (with_cell("length", 6, ""), ALL, ["'length'", "1 missing", "row 7", "drop = ['length']"]),
-        (with_cell("length", 6, "inf"), ALL, ["'length'", "non-finite", "row 7"]),
-        (with_cell("count", 3, "NA"), ALL, ["'count'", "1 missing", "row 4"]),
-        (with_cell("count", 3, "many"), ALL, ["'count'", "string", "one_hot = ['count']"]),
-        (with_cell("colour", 8, ""), ALL, ["'colour'", "1 missing", "row 9"]),
+        (with_cell("length", 6, ""), STRICT, ["'length'", "1 missing", "row 7", "drop = ['length']"]),
+        (with_cell("length", 6, "inf"), ALL, ["'length'", "1 infinite", "row 7"]),
+        (with_cell("count", 3, "NA"), STRICT, ["'count'", "1 missing", "row 4", "missing = 'refuse'"]),
+        (
+            with_cell("count", 3, "many"),
+            ALL,
+            ["'count'", "'many' in row 4", 'missing_codes = { count = ["many"] }'],
+        ),
+        (with_cell("colour", 8, ""), STRICT, ["'colour'", "1 missing", "row 9"]),
+        (
+            {**a_table(), "none": [""] * ROWS, "never": [None] * ROWS},
+            ALL,
+            ["'none', 'never'", "without a value", "drop = ['none']", "drop = ['never']"],
+        ),
         (with_cell("kind", 8, ""), ALL, ["'kind'", "1 missing", "row 9"]),
-        (with_column("fixed", lambda _: 7), ALL, ["'fixed'", "constant", "7", "drop = ['fixed']"]),
         (with_column("colour", lambda _: "red"), ALL, ["'colour'", "'red' in every row", "drop"]),
         (
             with_column("day", lambda row: f"2020-01-{row % 28 + 1:02}"),
             ALL,
-            ["'day'", "date", "'2020-01-01'"],
+            ["'day'", "dates", "'2020-01-01'"],
         ),
         (with_column("big", lambda row: 1e31 + row * 1e30), ALL, ["'big'", "60 values beyond 1e+30", "unit"]),
         (with_column("tiny", lambda row: row * 1e-35), ALL, ["'tiny'", "standard deviation", "unit"]),
@@ -153,7 +180,7 @@ def with_column(column: str, make: Callable[[int], Any]) -> dict[str, list[Any]]
         ({name: values[:5] for name, values in a_table().items()}, ALL, ["5 rows", "validation 0", "2"]),
         ({name: [] for name in a_table()}, ALL, ["no rows"]),
         ({"1.5": [1, 2], "3": [3, 4]}, {}, ["first line", "'1.5', '3'", "names above"]),
-        ({"a;b": ["1;2", "3;4"]}, {}, ["'a;b'", "commas"]),
+        ({"a": [3] * ROWS, "b": [0] * ROWS}, {}, ["every column has one value", "30 rows", "differ"]),
     ],
 )
 def test_a_table_that_cannot_be_learnt_is_refused_with_the_way_out(
@@ -172,21 +199,30 @@ def test_a_column_with_hundreds_of_categories_is_refused(tmp_path: Path) -> None
     assert "drop = ['name']" in message
 
 
-def test_a_column_that_is_constant_in_the_training_split_alone_is_refused(tmp_path: Path) -> None:
-    table = {"number": list(range(ROWS)), "rare": [0] * ROWS}
+def test_columns_with_one_value_in_the_training_split_are_kept_and_named_all_at_once(tmp_path: Path) -> None:
+    table: dict[str, list[Any]] = {"number": list(range(ROWS)), "rare": [0] * ROWS, "fixed": [-7.5] * ROWS}
     path = write_csv(tmp_path / "table.csv", {**table, "rare": list(range(ROWS))})
     in_test = int(load("table", path).items["test"][0, 0])
     table["rare"][in_test] = 1
-    message = refusal("table", write_csv(path, table))
-    assert "'rare' is constant" in message
-    assert "training split" in message
+    dataset = load("table", write_csv(path, table))
+    assert dataset.scaling is not None
+    assert dataset.scaling.constants == (1, 2)
+    assert dataset.scaling.scale[1:] == pytest.approx([1e-4, 7.5e-4])
+    assert np.array_equal(dataset.scaling.standardised(dataset.items["test"])[:, 1:], np.zeros((12, 2)))
+    note = dataset.notes[-1]
+    assert "2 columns have one value in the whole training split: rare (0), fixed (-7.5)" in note
+
+
+def test_a_table_whose_columns_all_vary_has_no_notes_but_on_what_was_dropped(tmp_path: Path) -> None:
+    notes = load("table", write_csv(tmp_path / "table.csv", a_table()), **ALL).notes
+    assert notes == ("Left out by the recipe: 'id'.",)
 
 
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"", ["Empty CSV", "column names"]),
-        (b"a,b\n1,2\n3\n", ["Row #3", "Expected 2 columns", "','"]),
+        (b"", ["empty", "column names"]),
+        (b"a,b\n1,2\n3\n", ["line 3 has 1 values", "the first line has 2", "commas"]),
         (b"a,a\n1,2\n", ["'a' is there 2 times", "rename"]),
         ("a,größe\n1,2\n".encode("latin-1"), ["UTF-8"]),
     ],

@@ -18,7 +18,7 @@ from training.evaluation.discriminator import (
     calibrate_discriminator,
     select,
 )
-from training.evaluation.platt import Platt
+from training.metrics.platt import Platt
 from training.models.gan import Discriminator, Gan, Generator
 
 

@@ -131,6 +131,7 @@ def test_the_picture_grows_by_a_column_for_each_method_and_shows_what_it_generat
     assert not np.array_equal(contents[1], contents[2])
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_not_run_again_and_one_of_another_length_is_refused(tmp_path: Path) -> None:
     def figure(*more: str) -> object:
         command = ["--folder", "runs", "--data", "ring", "--seeds", "1", "--jobs", "1", "--quiet", *more]

@@ -9,11 +9,13 @@ import torch
 
 from service.format.manifest import TensorSpec
 from tests.training.models.likelihood_cases import dataset_for
+from training.anomaly.kernel import fit_kernel_density
 from training.anomaly.statistics import fit_statistics
 from training.data import Dataset
 from training.export.graphs import Graph, GraphModule, export_graph
 from training.export.operations import vae_graphs
-from training.export.parity import PARITY_TOLERANCE, Exported, measure_parity, open_session
+from training.export.parity import Exported, measure_parity
+from training.export.sessions import PARITY_TOLERANCE, open_session
 from training.models.vae import Vae, make_vae, with_fixed_prior
 from training.recipe import parse_recipe
 
@@ -38,7 +40,8 @@ def tiny_vae(likelihood: str, prior: str) -> Vae:
 
 def joined(vae: Vae, dataset: Dataset) -> Graph:
     """All graphs but `encode` as one: the exporter takes seconds for each."""
-    statistics = fit_statistics(vae, torch.from_numpy(dataset.items["validation"]))
+    kernel = None if dataset.scaling is None else fit_kernel_density(dataset, 0)
+    statistics = fit_statistics(vae, torch.from_numpy(dataset.items["validation"]), kernel)
     graphs = {graph.name: graph for graph in vae_graphs(vae, dataset.item_shape, statistics)}
     decode, draw, score = graphs["decode"], graphs["draw"], graphs["score"]
     of_items = (graphs["statistics"], graphs["map"])
@@ -63,12 +66,13 @@ def run_at(
     return {spec.name: array for spec, array in zip(one.graph.outputs, outputs, strict=True)}
 
 
+@pytest.mark.exports
 @pytest.mark.parametrize(
     ("likelihood", "prior"),
     [
-        pytest.param("bernoulli", "standard-normal", marks=pytest.mark.slow),
-        pytest.param("continuous-bernoulli", "mixture", marks=pytest.mark.slow),
-        pytest.param("discretised-logistic", "vamp", marks=pytest.mark.slow),
+        ("bernoulli", "standard-normal"),
+        ("continuous-bernoulli", "mixture"),
+        ("discretised-logistic", "vamp"),
         ("gaussian", "vamp"),
     ],
 )

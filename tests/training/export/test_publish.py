@@ -23,9 +23,9 @@ from training.__main__ import app
 from training.anomaly.calibrate import StatisticScorer, both_scorers, bound_scorer, column_scorer
 from training.anomaly.choose import split_validation
 from training.anomaly.statistics import fit_statistics, surprise_map
-from training.export.graphs import ALLOWED_OPERATORS, GraphError, check_graph
-from training.export.parity import PARITY_TOLERANCE, open_session, run_graph, verify_version
-from training.loop.runs import restore_averaged
+from training.export.rules import ALLOWED_OPERATORS, GraphError, check_graph
+from training.export.sessions import PARITY_TOLERANCE, open_graph, run_graph, verify_version
+from training.loop.runs import restore_published
 from training.loop.vae import VaeTask
 from training.models.vae import score_terms, with_fixed_prior
 from training.options import EncoderOptions
@@ -36,12 +36,15 @@ pytestmark = pytest.mark.timeout(300)  # a setup trains, and exports six graphs
 GRAPHS = {
     "vae": {"encode", "decode", "draw", "score", "statistics", "map"},
     "vamp": {"encode", "decode", "draw", "score", "statistics", "map"},
-    "gan": {"encode", "decode", "statistics", "discriminate", "generate_scored"},
+    "gan": {"encode", "decode", "map", "statistics", "discriminate", "generate_scored"},
     "wgan": {"decode"},
 }
 
 
-@pytest.fixture(scope="module", params=[*GRAPHS])
+VAE, VAMP, GAN = (pytest.param(kind, marks=pytest.mark.exports) for kind in ("vae", "vamp", "gan"))
+
+
+@pytest.fixture(scope="module", params=[VAE, VAMP, GAN, "wgan"])
 def version(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     if request.param == "vae":
         published: Path = request.getfixturevalue("noise_free_version")
@@ -85,7 +88,7 @@ def test_a_wasserstein_critic_is_named_and_not_published_as_a_density_ratio(mani
     assert manifest.discriminator.flaw is not None
 
 
-@pytest.mark.parametrize("version", ["gan"], indirect=True)
+@pytest.mark.parametrize("version", [GAN], indirect=True)
 def test_what_a_gan_publishes_fits_together(version: Path, manifest: Manifest) -> None:
     def run(graph: str, *arrays: np.ndarray) -> list[np.ndarray]:
         spec = manifest.graphs[graph]  # type: ignore[index]
@@ -159,13 +162,13 @@ def test_the_manifest_says_where_the_version_came_from(manifest: Manifest) -> No
     )
 
 
-@pytest.mark.parametrize("version", ["vae", "vamp"], indirect=True)
+@pytest.mark.parametrize("version", [VAE, VAMP], indirect=True)
 def test_calibration_ranks_the_calibration_split_and_nothing_else(version: Path, manifest: Manifest) -> None:
     assert manifest.calibration is not None
     (run,) = (version.parents[2] / "runs").iterdir()
     recipe = parse_recipe(json.loads((run / "recipe.json").read_text()))
     dataset = digits(recipe)
-    step, _ = restore_averaged(recipe, dataset, run)
+    step, _ = restore_published(recipe, dataset, run)
     assert isinstance(step, VaeTask)
     how = manifest.calibration.statistics["elbo"]
     assert how.draws is not None
@@ -187,15 +190,14 @@ def published_scorer(version: Path, manifest: Manifest) -> StatisticScorer:
         json.loads((next((version.parents[2] / "runs").iterdir()) / "recipe.json").read_text())
     )
     run = {
-        name: partial(run_graph, open_session(version / spec.file), spec)
-        for name, spec in manifest.graphs.items()
+        name: partial(run_graph, open_graph(version, name), spec) for name, spec in manifest.graphs.items()
     }
     bounds = bound_scorer(run["score"], manifest.latent_size, manifest.analytic_kl, recipe.calibration)
     columns = column_scorer(run["statistics"], manifest.statistics, recipe.calibration)
     return both_scorers(bounds, columns)
 
 
-@pytest.mark.parametrize("version", ["vae", "vamp"], indirect=True)
+@pytest.mark.parametrize("version", [VAE, VAMP], indirect=True)
 def test_p_values_of_held_out_items_are_no_smaller_than_uniform_by_every_statistic(
     version: Path, manifest: Manifest
 ) -> None:
@@ -211,14 +213,14 @@ def test_p_values_of_held_out_items_are_no_smaller_than_uniform_by_every_statist
             assert (p_values <= alpha).mean() <= alpha + 4 * error, name
 
 
-@pytest.mark.parametrize("version", ["vae", "vamp"], indirect=True)
+@pytest.mark.parametrize("version", [VAE, VAMP], indirect=True)
 def test_bounds_alone_are_calibrated_with_draws(manifest: Manifest) -> None:
     assert manifest.calibration is not None
     for name, how in manifest.calibration.statistics.items():
         assert (how.draws is not None) == (how.seed is not None) == (name in ("elbo", "importance_bound"))
 
 
-@pytest.mark.parametrize("version", ["vamp"], indirect=True)
+@pytest.mark.parametrize("version", [VAMP], indirect=True)
 def test_a_chosen_statistic_stands_in_the_manifest_and_the_card_says_why(
     version: Path, manifest: Manifest
 ) -> None:
@@ -233,12 +235,12 @@ def test_a_chosen_statistic_stands_in_the_manifest_and_the_card_says_why(
     assert card.count("| validation_auroc_path |") == 1
 
 
-@pytest.mark.parametrize("version", ["vae", "vamp"], indirect=True)
+@pytest.mark.parametrize("version", [VAE, VAMP], indirect=True)
 def test_published_statistics_and_maps_are_those_of_the_model(version: Path, manifest: Manifest) -> None:
     (run,) = (version.parents[2] / "runs").iterdir()
     recipe = parse_recipe(json.loads((run / "recipe.json").read_text()))
     dataset = digits(recipe)
-    step, _ = restore_averaged(recipe, dataset, run)
+    step, _ = restore_published(recipe, dataset, run)
     assert isinstance(step, VaeTask)
     vae, items = with_fixed_prior(step.model), torch.from_numpy(dataset.items["test"][:20])
     _, items_to_fit = split_validation(recipe.calibration, dataset.items["validation"])
@@ -247,8 +249,7 @@ def test_published_statistics_and_maps_are_those_of_the_model(version: Path, man
     with torch.no_grad():
         expected = {"statistics": fitted(vae, items), "map": surprise_map(vae, items)}
     for name, values in expected.items():
-        spec = manifest.graphs[name]  # type: ignore[index]
-        (got,) = run_graph(open_session(version / spec.file), spec, [items.numpy()])
+        (got,) = open_graph(version, name).run(None, {"inputs": items.numpy()})  # type: ignore[arg-type]
         np.testing.assert_allclose(got, values.numpy(), rtol=1e-4, atol=1e-4)
 
 

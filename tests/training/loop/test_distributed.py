@@ -19,7 +19,7 @@ from training.loop.loop import train
 from training.loop.runs import CHECKPOINTS
 from training.loop.task import Noise
 
-STARTING_SECONDS = 60.0
+STARTING_SECONDS = 240.0
 
 takes_long = pytest.mark.slow
 
@@ -98,7 +98,7 @@ def test_a_killed_process_ends_the_other_and_the_resumed_run_is_the_uninterrupte
         second.kill()
         _, message = first.communicate(timeout=60)
     assert first.returncode == 1
-    assert "ProcessGroupError: process 0 of 2 stopped" in message
+    assert "error: process 0 of 2 stopped" in message
     assert "--resume" in message
     assert read_checkpoint(checkpoints).step < 40
     resumed = torchrun("train", path, "--runs", tmp_path, "--quiet", "--resume")

@@ -102,6 +102,7 @@ def test_a_table_with_categories_has_no_generator(ring: Dataset) -> None:
         make_gan(recipe, table)
 
 
+@pytest.mark.slow
 def test_an_encoder_learns_to_find_what_the_generator_makes_and_leaves_the_gan_alone() -> None:
     torch.manual_seed(0)
     recipe = tiny_recipe("gan")

@@ -17,7 +17,7 @@ from torch import nn
 from tests.training.tiny import digits, tiny_recipe
 from training.loop.checkpoint import CheckpointError, read_checkpoint
 from training.loop.loop import DivergenceError, TrainingOutcome, train
-from training.loop.runs import CHECKPOINTS, restore_averaged
+from training.loop.runs import CHECKPOINTS, restore_published
 from training.loop.task import Phase, Rate
 from training.losses.terms import Terms
 from training.options import EncoderOptions, LoopOptions
@@ -74,6 +74,7 @@ def test_another_seed_gives_other_weights(tmp_path: Path) -> None:
     assert not torch.equal(tensors(tmp_path / "first")[name], tensors(tmp_path / "second")[name])
 
 
+@pytest.mark.slow
 def test_a_signal_from_outside_saves_a_checkpoint_and_names_the_command_that_resumes(tmp_path: Path) -> None:
     command = [
         sys.executable, "-m", "training", "train", "training/recipes/digits-vae.toml", "--quiet",
@@ -88,7 +89,7 @@ def test_a_signal_from_outside_saves_a_checkpoint_and_names_the_command_that_res
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "Traceback" not in errors
-    assert "--set loop.steps=1000000" in errors
+    assert "pushforward-train train training/recipes/digits-vae.toml --set loop.steps=1000000" in errors
     assert errors.rstrip().endswith("--resume")
     assert read_checkpoint(tmp_path / "digits-vae" / CHECKPOINTS).step >= 1
 
@@ -150,7 +151,7 @@ def test_evaluation_and_calibration_may_change_after_training(tmp_path: Path) ->
     recipe = tiny_recipe()
     train(recipe, digits(recipe), tmp_path)
     other = recipe.model_copy(update={"evaluation": recipe.evaluation.model_copy(update={"draws": 2})})
-    assert restore_averaged(other, digits(other), tmp_path)[1].step == 12
+    assert restore_published(other, digits(other), tmp_path)[1].step == 12
 
 
 def test_the_learning_rate_warms_up_and_falls_to_its_final_ratio() -> None:
@@ -190,14 +191,14 @@ def test_an_encoder_of_other_weights_is_refused(tmp_path: Path) -> None:
     dataset = digits(recipe)
     train(recipe, dataset, tmp_path)
     train(recipe, dataset, tmp_path, stage="encoder")
-    _, checkpoint = restore_averaged(recipe, dataset, tmp_path)
+    _, checkpoint = restore_published(recipe, dataset, tmp_path)
     plain = recipe.model_copy(update={"encoder": None})
-    assert restore_averaged(plain, dataset, tmp_path)[1].fingerprint != checkpoint.fingerprint
+    assert restore_published(plain, dataset, tmp_path)[1].fingerprint != checkpoint.fingerprint
     shutil.rmtree(tmp_path / CHECKPOINTS)
     longer = recipe.loop.model_copy(update={"steps": 13})
     train(recipe.model_copy(update={"loop": longer}), dataset, tmp_path)
     with pytest.raises(CheckpointError, match="other"):
-        restore_averaged(recipe.model_copy(update={"loop": longer}), dataset, tmp_path)
+        restore_published(recipe.model_copy(update={"loop": longer}), dataset, tmp_path)
 
 
 def test_an_encoder_may_be_added_to_a_gan_that_is_trained(tmp_path: Path) -> None:
@@ -206,7 +207,7 @@ def test_an_encoder_may_be_added_to_a_gan_that_is_trained(tmp_path: Path) -> Non
     train(recipe.model_copy(update={"encoder": None}), dataset, tmp_path)
     assert train(recipe, dataset, tmp_path, resume=True) == TrainingOutcome(12, interrupted=False)
     train(recipe, dataset, tmp_path, stage="encoder")
-    restore_averaged(recipe, dataset, tmp_path)
+    restore_published(recipe, dataset, tmp_path)
 
 
 def test_a_gan_without_its_encoder_says_to_train_it(tmp_path: Path) -> None:
@@ -214,7 +215,7 @@ def test_a_gan_without_its_encoder_says_to_train_it(tmp_path: Path) -> None:
     dataset = digits(recipe)
     train(recipe, dataset, tmp_path)
     with pytest.raises(CheckpointError, match="train first"):
-        restore_averaged(recipe, dataset, tmp_path)
+        restore_published(recipe, dataset, tmp_path)
 
 
 def test_a_geometric_schedule_falls_by_equal_factors_to_its_end() -> None:
@@ -237,3 +238,10 @@ def test_a_part_of_a_network_may_have_a_learning_rate_of_its_own() -> None:
     assert [tuple(weight.shape) for weight in rest["params"]] == [(2, 2), (2,)]
     assert [tuple(weight.shape) for weight in apart["params"]] == [(3, 2)]
     assert (rest["rate"].at(0.1, 0.5), apart["rate"].at(0.1, 0.5)) == (0.1, 0.5)
+
+
+def test_weights_decay_and_biases_do_not() -> None:
+    network = nn.Linear(2, 2)
+    phase = Phase("all", network, lambda *_: Terms(torch.zeros(1), {}))
+    decays = {group["params"][0].ndim: group["weight_decay"] for group in phase.parameter_groups(0.1)}
+    assert decays == {2: 0.1, 1: 0.0}

@@ -41,6 +41,7 @@ def errors_away(metric: Metric, value: float) -> float:
     return (metric.value - value) / metric.standard_error
 
 
+@pytest.mark.slow
 def test_fresh_garments_are_as_good_as_the_training_sample(garments: Dataset, few_garments: Dataset) -> None:
     fresh = garments.items["train"][-ROWS:]
     figures = measure_quality(lambda rows: fresh[:rows], few_garments)
@@ -54,6 +55,7 @@ def test_fresh_garments_are_as_good_as_the_training_sample(garments: Dataset, fe
         assert figures[name].value == pytest.approx(0.5, abs=0.06)
 
 
+@pytest.mark.slow
 def test_blurred_noisy_forgetful_and_repeating_generators_are_each_found_out(few_garments: Dataset) -> None:
     evaluator = make_evaluator(few_garments)
     assert isinstance(evaluator, GarmentEvaluator)
@@ -81,6 +83,7 @@ def test_blurred_noisy_forgetful_and_repeating_generators_are_each_found_out(few
     assert repeated.metrics["nearer_to_training"].value > 0.99
 
 
+@pytest.mark.slow
 def test_equal_seeds_give_equal_figures(few_garments: Dataset) -> None:
     evaluators = (make_evaluator(few_garments, seed=3) for _ in range(2))
     first, second = (each and each.measure(few_garments.items["validation"]).metrics for each in evaluators)

@@ -19,7 +19,7 @@ from training.__main__ import app
 from training.data import load_dataset
 from training.evaluation import evaluate, write_evaluation
 from training.loop.loop import train
-from training.loop.runs import restore_averaged
+from training.loop.runs import restore_published
 from training.models.vae import reconstruct
 from training.recipe import Recipe, parse_recipe
 from training.report import ReportError, write_report
@@ -280,6 +280,6 @@ def test_training_items_of_dynamic_binarisation_are_scored_as_the_model_sees_the
 
 def test_the_model_that_is_shown_has_the_averaged_weights(trained_runs: dict[str, Path]) -> None:
     trained = restored(trained_runs["gan"])
-    averaged, _ = restore_averaged(trained.recipe, trained.dataset, trained_runs["gan"])
+    averaged, _ = restore_published(trained.recipe, trained.dataset, trained_runs["gan"])
     for name, weights in averaged.model.state_dict().items():
         assert torch.equal(weights, trained.task.model.state_dict()[name])

@@ -19,7 +19,7 @@ from training.experiments.anomalies.baselines import PEERS, Peer, peer_auroc, wr
 from training.experiments.results import ResultError, read_results, write_results
 from training.export.publish import export
 from training.loop.loop import train
-from training.loop.runs import restore_averaged
+from training.loop.runs import restore_published
 from training.metrics.names import MetricName
 from training.recipe import RECIPES, Recipe, read_recipe
 
@@ -95,7 +95,7 @@ def perform(experiment: Experiment, name: str, baselines: Sequence[Peer] = PEERS
         dataset = load_dataset(recipe.data)
         if train(recipe, dataset, folder / "run").interrupted:
             raise Interrupted
-        task, _ = restore_averaged(recipe, dataset, folder / "run")
+        task, _ = restore_published(recipe, dataset, folder / "run")
         manifest = read_manifest(export(task, recipe, dataset, {}, folder / "models", lambda _line: None))
     assert manifest.calibration is not None
     assert manifest.defaults is not None
@@ -122,8 +122,8 @@ def _recipe(experiment: Experiment, name: str, table: Path) -> Recipe:
 
 
 def _digest(recipe: Recipe) -> str:
-    """Hash a recipe without the path of its data."""
-    table = recipe.model_dump(mode="json", exclude_none=True)
+    """Hash what a recipe sets, without the path of its data; newer keys with defaults change nothing."""
+    table = recipe.model_dump(mode="json", exclude_unset=True)
     table["data"].pop("path", None)
     return hashlib.sha256(json.dumps(table, sort_keys=True).encode()).hexdigest()
 

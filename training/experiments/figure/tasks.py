@@ -35,7 +35,7 @@ def packed_task(recipe: Recipe, dataset: Dataset) -> GanTask:
     packing, (coordinates,) = recipe.gan.packing, dataset.item_shape
     single = recipe.model_copy(update={"gan": recipe.gan.model_copy(update={"packing": 1})})
     gan = make_gan(single, dataset)
-    scaling = Scaling(*(np.tile(each, packing) for each in (dataset.scaling.shift, dataset.scaling.scale)))
+    scaling = Scaling(np.tile(dataset.scaling.shift, packing), np.tile(dataset.scaling.scale, packing))
     network = make_encoder(recipe.network, (packing * coordinates,), outputs=1)
     gan.discriminator = Discriminator(network, scaling)
     initialise_orthogonally(gan.discriminator)

@@ -39,7 +39,8 @@ def make_likelihood(options: VaeOptions, dataset: Dataset) -> Likelihood:
         )
     if dataset.scaling is not None:
         shift, scale = torch.from_numpy(dataset.scaling.shift), torch.from_numpy(dataset.scaling.scale)
-        return GaussianTable(dataset.columns, shift, scale)
+        scaling = dataset.scaling
+        return GaussianTable(dataset.columns, shift, scale, scaling.constants, scaling.takes_missing)
     if options.likelihood == "continuous-bernoulli":
         return ContinuousBernoulli(options.logit_bound)
     return Bernoulli() if options.likelihood == "bernoulli" else DiscretisedLogistic()

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from service.format.manifest import Column, Support, column_places
+from training.models.likelihoods import constant
 from training.models.likelihoods.likelihood import SupportError, halves, in_lanes, item_sum, squashed
 
 _LOG_SCALE_BOUND = 4.0
@@ -27,7 +28,8 @@ class GaussianTable(nn.Module):
 
     Parameters (B, 2 F): for every feature a location, then a log-scale. A number's are those of its
     standardised value; the densities include the Jacobian of that scaling, so they are densities of the raw
-    number. The features of a category take their logits from the locations and ignore the log-scales.
+    number. The features of a category take their logits from the locations and ignore the log-scales. A
+    number that never varied in training has a density of its own, which ignores both: see `constant`.
     Source: Kingma & Welling 2014, arXiv:1312.6114, appendix C.2, for the Gaussian.
     """
 
@@ -41,10 +43,25 @@ class GaussianTable(nn.Module):
     _earlier: Tensor
     _from_first: Tensor
     _place: Tensor
+    _varies: Tensor | None
 
-    def __init__(self, columns: Sequence[Column], shift: Tensor, scale: Tensor) -> None:
-        """Join columns of F features in all; shift and scale (F,) standardise the features."""
+    def __init__(
+        self,
+        columns: Sequence[Column],
+        shift: Tensor,
+        scale: Tensor,
+        constants: Sequence[int] = (),
+        takes_missing: bool = False,
+    ) -> None:
+        """Join columns of F features in all; shift and scale (F,) standardise the features.
+
+        `constants` are the features that had one value, the shift, in all training rows. If `takes_missing`,
+        NaN is a missing value (in all features of a category): the likelihood is that of the others, which
+        integrates the missing ones out, since columns are independent given the latent. Source: Mattei &
+        Frellsen 2019, "MIWAE", arXiv:1812.02633, section 3.1.
+        """
         super().__init__()
+        self._takes_missing = takes_missing
         sizes = [column.features for column in columns]
         number = [not column.categories for column in columns]
         column_of = np.repeat(np.arange(len(columns)), sizes)
@@ -63,16 +80,21 @@ class GaussianTable(nn.Module):
         }
         for name, values in fixed.items():
             self.register_buffer(name, torch.from_numpy(values.astype(np.float32)), persistent=False)
+        varies = torch.ones(len(shift)).index_fill(0, torch.tensor(constants, dtype=torch.long), 0)
+        self.register_buffer("_varies", varies if len(constants) else None, persistent=False)
 
     def bounded(self, outputs: Tensor) -> Tensor:
         """Return log-scales in (-4, 4), logits in (-20, 20), and locations up to a million."""
         location, log_scale = halves(outputs)
         logits = squashed(location, -_LOGIT_BOUND, _LOGIT_BOUND)
         location = self._each(location.clamp(-_FURTHEST, _FURTHEST), logits)
-        return torch.cat([location, squashed(log_scale, -_LOG_SCALE_BOUND, _LOG_SCALE_BOUND)], dim=1)
+        log_scale = squashed(log_scale, -_LOG_SCALE_BOUND, _LOG_SCALE_BOUND)
+        if self._varies is not None:
+            location, log_scale = self._varies * location, self._varies * log_scale
+        return torch.cat([location, log_scale], dim=1)
 
     def check_support(self, items: Tensor) -> None:
-        """Refuse numbers that are not finite, and categories that are not one-hot.
+        """Refuse numbers that are not finite, and categories that are not one-hot; missing ones may pass.
 
         Raises:
             SupportError: Naming the first column that has some.
@@ -84,6 +106,8 @@ class GaussianTable(nn.Module):
                 wanted = f"one 1 among the {len(column.categories)} features of its categories, 0 elsewhere"
             else:
                 fits, wanted = torch.isfinite(features).all(1), "finite numbers"
+            if self._takes_missing:
+                fits |= torch.isnan(features).all(1)
             if not bool(fits.all()):
                 raise SupportError(
                     f"column {column.name!r} holds {wanted}, but {int((~fits).sum())} of {len(items)} rows "
@@ -95,12 +119,19 @@ class GaussianTable(nn.Module):
         return item_sum(self.value_log_prob(parameters, items))
 
     def value_log_prob(self, parameters: Tensor, items: Tensor) -> Tensor:
-        """Return the log density of each raw number, and the log probability of a category at its feature."""
+        """Return the log density of each raw number, and the log probability of a category at its feature.
+
+        That of a missing value is 0.
+        """
         location, log_scale = halves(parameters)
-        gaps = (self._standardised(items) - location) * torch.exp(-log_scale)
-        numbers = -0.5 * gaps * gaps - log_scale - torch.log(self.scale) - 0.5 * math.log(2 * math.pi)
+        there = self._filled(items)
+        gaps = (self._standardised(there) - location) * torch.exp(-log_scale)
+        numbers = -0.5 * gaps * gaps - log_scale - 0.5 * math.log(2 * math.pi)
+        if self._varies is not None:
+            numbers = self._varying(numbers, constant.LOG_PEAK - constant.surprise(gaps))
+        numbers = numbers - torch.log(self.scale)
         log_probability = in_lanes(torch.log, self._probabilities(location))
-        return self._each(numbers, items * log_probability)
+        return self._where_there(items, self._each(numbers, there * log_probability))
 
     def best_log_prob(self, _items: Tensor) -> None:
         """Return None: the density of a number has no maximum but for the bound of its scale."""
@@ -113,9 +144,16 @@ class GaussianTable(nn.Module):
         return self._each(numbers, self._probabilities(location))
 
     def residual(self, parameters: Tensor, items: Tensor) -> Tensor:
-        """Return numbers minus their mean, in standard deviations, and categories minus their probability."""
+        """Return numbers minus their mean, in standard deviations, and categories minus their probability.
+
+        That of a missing value is 0.
+        """
         location, _ = halves(parameters)
-        return self._each(self._standardised(items) - location, items - self._probabilities(location))
+        there = self._filled(items)
+        numbers = self._standardised(there) - location
+        if self._varies is not None:
+            numbers = self._varying(numbers, constant.residual(numbers))
+        return self._where_there(items, self._each(numbers, there - self._probabilities(location)))
 
     def draw(self, parameters: Tensor, uniforms: Tensor) -> Tensor:
         """Draw raw numbers by the inverse normal distribution function, and categories one-hot.
@@ -123,7 +161,10 @@ class GaussianTable(nn.Module):
         The uniform of a column's first feature selects the category in whose share of (0, 1) it lies.
         """
         location, log_scale = halves(parameters)
-        numbers = self.shift + self.scale * (location + torch.exp(log_scale) * normal_quantile(uniforms))
+        gaps = normal_quantile(uniforms)
+        if self._varies is not None:
+            gaps = self._varying(gaps, constant.quantile(uniforms))
+        numbers = self.shift + self.scale * (location + torch.exp(log_scale) * gaps)
         # shares that have begun: exactly one category has that place, however sums are rounded
         begun = (uniforms @ self._from_first >= self._probabilities(location) @ self._earlier).to(
             uniforms.dtype
@@ -131,12 +172,25 @@ class GaussianTable(nn.Module):
         category = ((begun @ self._same - self._place).abs() < 0.5).to(uniforms.dtype)
         return self._each(numbers, category)
 
+    def _filled(self, items: Tensor) -> Tensor:
+        """Return items with the mean in the place of missing values, so that no gradient is NaN."""
+        return torch.where(torch.isnan(items), self.shift, items) if self._takes_missing else items
+
+    def _where_there(self, items: Tensor, values: Tensor) -> Tensor:
+        """Return values, but 0 where the item's value is missing."""
+        return values.masked_fill(torch.isnan(items), 0) if self._takes_missing else values
+
     def _standardised(self, items: Tensor) -> Tensor:
         return ((items - self.shift) / self.scale).clamp(-_FURTHEST, _FURTHEST)
 
     def _each(self, numbers: Tensor, categories: Tensor) -> Tensor:
         """Take `numbers` at features of numbers and `categories` at the others; both must be finite."""
         return self._is_number * numbers + (1 - self._is_number) * categories
+
+    def _varying(self, numbers: Tensor, constants: Tensor) -> Tensor:
+        """Take `numbers` at features that vary and `constants` at the others; both must be finite."""
+        assert self._varies is not None
+        return self._varies * numbers + (1 - self._varies) * constants
 
     def _probabilities(self, location: Tensor) -> Tensor:
         """Return probabilities of categories within their columns, (B, F), and 1 for numbers.

@@ -11,7 +11,7 @@ from torch import nn
 
 from training.models.networks.convolutional import ConvolutionalDecoder, ConvolutionalEncoder, NetworkError
 from training.models.networks.dense import DenseDecoder, DenseEncoder, Fourier, initialise_orthogonally
-from training.models.networks.scaling import Standardise, Unstandardise
+from training.models.networks.scaling import Standardise, Unstandardise, filled
 from training.options import NetworkOptions
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "NetworkError",
     "Standardise",
     "Unstandardise",
+    "filled",
     "initialise_orthogonally",
     "make_decoder",
     "make_encoder",

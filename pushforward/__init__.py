@@ -1,0 +1,35 @@
+"""The names that users import: a client, published versions in their own process, and publishing.
+
+Every name is imported when it is first used, so that the client needs neither ONNX Runtime nor torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from pushforward.client import AsyncClient, Client
+    from pushforward.local import load
+    from pushforward.publishing import publish_gan, publish_vae
+
+_HOMES: Final = {
+    "AsyncClient": "pushforward.client",
+    "Client": "pushforward.client",
+    "load": "pushforward.local",
+    "publish_gan": "pushforward.publishing",
+    "publish_vae": "pushforward.publishing",
+}
+
+__all__ = ["AsyncClient", "Client", "load", "publish_gan", "publish_vae"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the module in which a public name lives, and return the object."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,1 @@
+"""Bulk work: operations over files of any size, without a service."""

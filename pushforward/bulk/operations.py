@@ -1,0 +1,152 @@
+"""The operations of bulk work: those of the service, called without a wire."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, Literal, get_args
+
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from pushforward.bulk.failures import BulkMistake
+from pushforward.bulk.rows import RowForm, items_of, latents_of
+from service.api.operations import code, sample, score
+from service.api.operations.call import Call, Result
+from service.api.operations.labels import label_of
+from service.api.operations.options import Body, LabelOptions, NoOptions
+from service.format.manifest import Manifest
+from service.numerics.noise import Floats
+from service.observe.metrics import Metrics
+from service.observe.timing import Timing
+from service.runtime.loader import load
+from service.runtime.session import Provider
+from service.settings import Settings
+
+Operation = Literal["score", "sample", "encode", "reconstruct", "decode"]
+OPERATIONS: Final[tuple[Operation, ...]] = get_args(Operation)
+_OPTIONS: Final[Mapping[Operation, type[Body]]] = {
+    "score": score.ScoreOptions,
+    "sample": sample.SampleOptions,
+    "decode": LabelOptions,
+}
+_COLUMNS: Final = {"samples": "sample", "reconstructions": "sample"}
+"""Names of columns that differ from the operation's arrays."""
+_LEFT_OUT: Final = {"reconstruct": ("latents",), "sample": ("latents",)}
+_UNBOUNDED: Final = 2**50
+
+
+def form_of(operation: Operation, manifest: Manifest) -> RowForm | None:
+    """Return the rows that an operation takes; None for `sample`."""
+    if operation == "sample":
+        return None
+    return latents_of(manifest) if operation == "decode" else items_of(manifest)
+
+
+def typed_options(operation: Operation, given: Mapping[str, Any]) -> Body:
+    """Return the options as the operation's own model checks them. Raises BulkMistake if they do not fit."""
+    try:
+        return _OPTIONS.get(operation, NoOptions).model_validate(given)
+    except ValidationError as error:
+        flaw = error.errors(include_url=False)[0]
+        raise BulkMistake(f"{'.'.join(map(str, flaw['loc']))}: {flaw['msg']}") from error
+
+
+def completed_options(options: Body, manifest: Manifest) -> dict[str, Any]:
+    """Return all options of an operation, with the version's defaults for those left out.
+
+    Raises:
+        service.errors.Unfit: the version lacks the statistic, or the statistic has no draws.
+    """
+    if isinstance(options, score.ScoreOptions):
+        completed = score.completed(options, manifest).model_dump(mode="json")
+        return {**completed, "columns": True} if options.columns else completed
+    completed = options.model_dump(mode="json")
+    if isinstance(options, LabelOptions):
+        label = label_of(manifest, options.label)
+        completed.pop("label")
+        completed |= {} if label is None else {"label": label}
+    if isinstance(options, sample.SampleOptions) and options.method != "direct" and options.budget is None:
+        completed["budget"] = sample.DEFAULT_BUDGET
+    return completed
+
+
+def row_cost(completed: Mapping[str, Any]) -> int:
+    """Return the draws or proposals of a row."""
+    return completed.get("draws") or completed.get("budget") or 1
+
+
+class Operator:
+    """A loaded version in this process, and one of its operations with options.
+
+    Its batches have the size and order of the service's, and are computed in this thread: a process uses one
+    core.
+    """
+
+    def __init__(
+        self, folder: Path, provider: Provider, operation: Operation, options: Body, seed: int | None
+    ) -> None:
+        """Load the version and check the options.
+
+        Raises:
+            service.errors.ServiceError: the version cannot be loaded, or does not offer this.
+        """
+        # the limits of requests bound what a client may ask for at once, not the rows of a file; and the
+        # environment variables of a service must not change what is written
+        limits: dict[str, Any] = dict.fromkeys(
+            ("max_waiting_rows", "max_score_cost", "max_count", "max_proposals"), _UNBOUNDED
+        )
+        self._settings = Settings.model_construct(processes=1, cores=1, lanes=1, device=provider, **limits)
+        self._operation, self._options, self._seed = operation, options, seed
+        self._loaded = load(folder, provider, self._settings, Metrics(), None)
+        self._loaded.require(operation)
+        if isinstance(options, sample.SampleOptions):
+            self._options = sample.completed(options, 1, self._loaded, self._settings)
+        if isinstance(options, score.ScoreOptions):
+            self._loaded.scorer.check(score.completed(options, self._loaded.manifest), options.correction)
+        self._loop = asyncio.new_event_loop()
+        self._loop.run_until_complete(self._start())
+
+    async def _start(self) -> None:
+        self._loaded.start()
+
+    def close(self) -> None:
+        """Stop the batchers. Without it, the process ends with complaints of tasks that were not awaited."""
+        self._loop.run_until_complete(self._loaded.stop())
+        self._loop.close()
+
+    def rows(self, inputs: Floats) -> tuple[dict[str, NDArray[Any]], Mapping[str, Any]]:
+        """Compute rows (B, ...): the columns of the output, and values that hold for all rows.
+
+        Raises:
+            service.errors.ServiceError: the rows do not fit the model, or the computation failed.
+        """
+        return self._columns(self._loop.run_until_complete(self._called(inputs)))
+
+    def samples(self, start: int, count: int) -> tuple[dict[str, NDArray[Any]], Mapping[str, Any]]:
+        """Draw the samples start .. start + count - 1 of the seed: the columns of the output."""
+        call: Call[Any] = Call(self._loaded, self._options, {}, self._settings, Timing())
+        assert self._seed is not None, "sampling has a seed"
+        columns, _ = self._columns(
+            self._loop.run_until_complete(sample.sample(call, self._seed, start, count))
+        )
+        return columns, {}  # rates of acceptance are of these samples alone
+
+    async def _called(self, inputs: Floats) -> Result:
+        array = "latents" if self._operation == "decode" else "inputs"
+        call: Call[Any] = Call(self._loaded, self._options, {array: inputs}, self._settings, Timing())
+        if self._operation == "score":
+            return await score.score(call)
+        if self._operation == "encode":
+            return await code.encode(call)
+        return await (code.decode(call) if self._operation == "decode" else code.reconstruct(call))
+
+    def _columns(self, result: Result) -> tuple[dict[str, NDArray[Any]], Mapping[str, Any]]:
+        left_out = _LEFT_OUT.get(self._operation, ())
+        columns = {
+            _COLUMNS.get(name, name): array
+            for name, array in result.arrays.items()
+            if array is not None and name not in left_out
+        }
+        return columns, result.fields

@@ -1,0 +1,231 @@
+"""Rows of an input, as stored, to the float32 arrays that a model takes.
+
+A chunk of rows is converted by its types alone, never by its values, so that every chunk of an input is read
+by the same rule. Shapes: B rows; items as the manifest says.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pushforward.bulk.failures import BulkMistake, UnfitInput
+from service.errors import Unfit
+from service.format.manifest import Column, Manifest, Support, is_picture
+from service.media.tables.dialect import Decimal
+from service.media.tables.matching import TableForm, features_of
+from service.numerics.noise import Floats
+
+_MOST_NAMES: Final = 8
+
+
+@dataclass(frozen=True)
+class RowForm:
+    """The rows that an operation takes: items of a model, or its latents."""
+
+    shape: tuple[int, ...]
+    """The shape of one row."""
+    support: Support
+    columns: tuple[Column, ...] = ()
+    """The columns of a table, in the order of the features; empty for other data."""
+    takes_missing: bool = False
+    """True if null is a missing value."""
+
+    @property
+    def values(self) -> int:
+        """Return the count of numbers in a row."""
+        return math.prod(self.shape)
+
+    @property
+    def row_bytes(self) -> int:
+        """Return the size of a row in float32, in bytes."""
+        return 4 * self.values
+
+    @property
+    def rescales(self) -> bool:
+        """Return True if uint8 means 0 .. 255 of a picture."""
+        return is_picture(self.shape) and self.support in ("unit_interval", "eight_bit")
+
+
+class Piece(NamedTuple):
+    """A piece of an input file, for messages: the file, and the number of its first row there."""
+
+    file: str
+    first_row: int
+
+    def __str__(self) -> str:
+        return self.file
+
+    def row(self, flags: Any) -> str:
+        """Return the file's row, from 0, of the first flag (B,) that is true."""
+        return f"row {self.first_row + int(np.flatnonzero(np.asarray(flags))[0])}"
+
+
+def items_of(manifest: Manifest) -> RowForm:
+    """Return the form of a model's items."""
+    return RowForm(manifest.item_shape, manifest.support, manifest.columns, manifest.takes_missing)
+
+
+def latents_of(manifest: Manifest) -> RowForm:
+    """Return the form of a model's latents."""
+    return RowForm((manifest.latent_size,), "real")
+
+
+def check_array(shape: Sequence[int], dtype: np.dtype[Any], form: RowForm, where: str) -> None:
+    """Raise BulkMistake unless rows of such an array (without the row axis) can be read as the form."""
+    if dtype.kind not in "fiub":
+        raise BulkMistake(f"{where} holds {dtype}, not numbers; save uint8 or floats")
+    if tuple(shape) in (form.shape, *_without_channel(form)):
+        return
+    wanted = ", ".join(map(str, form.shape))
+    hint = "correct the array's shape"
+    if sorted(shape) == sorted(form.shape) and len(shape) == 3:
+        hint = "put channels first: np.ascontiguousarray(items.transpose(0, 3, 1, 2))"
+    elif math.prod(shape) == form.values:
+        hint = f"save items.reshape(-1, {wanted})"
+    raise BulkMistake(
+        f"{where} has rows of shape [{', '.join(map(str, shape))}]; wanted [rows, {wanted}]; {hint}"
+    )
+
+
+def _without_channel(form: RowForm) -> list[tuple[int, ...]]:
+    """Return the shape of a grey picture without its channel, if the rows are such."""
+    return [form.shape[1:]] if len(form.shape) == 3 and form.shape[0] == 1 else []
+
+
+def rows_from_array(array: NDArray[Any], form: RowForm) -> Floats:
+    """Return the rows (B, ...) of an array as (B, *shape) float32; its form has been checked."""
+    rows = np.ascontiguousarray(array).reshape(len(array), *form.shape)
+    if rows.dtype == np.uint8 and form.rescales:
+        return rows.astype(np.float32) / np.float32(255)
+    with np.errstate(over="ignore"):  # what overflows float32 is refused by its value
+        return rows.astype(np.float32)
+
+
+def rows_from_table(table: Any, form: RowForm, column: str, piece: Piece, decimal: Decimal = ".") -> Floats:
+    """Return the rows of a `pyarrow.Table` as (B, *shape) float32.
+
+    The columns of a table are matched by name and read as HTTP and training read them, and others are left
+    out; `decimal` is the mark in numbers that are texts. Other data are one column of lists, or as many
+    columns of numbers as a row has.
+
+    Raises:
+        BulkMistake: a column is missing or has another type.
+        UnfitInput: a value is missing, or a category is unknown.
+    """
+    if form.columns:
+        return _features(table, form, piece, decimal)
+    if column:
+        return _lists(table[column], form, column, piece)
+    numbers = [_numbers(table[name], name, form, piece) for name in table.column_names]
+    return rows_from_array(np.stack(numbers, axis=1), form)
+
+
+def wanted_columns(types: Mapping[str, str], form: RowForm, column: str, where: str) -> tuple[str, list[str]]:
+    """Choose the columns to read from those of an input.
+
+    Args:
+        types: The kind of every column by name: `list`, `number` or `other`.
+        form: The rows to make of them.
+        column: The column of lists that the user named, or an empty string.
+        where: The input, for messages.
+
+    Returns:
+        The column of lists, or an empty string; and the names of all columns to read.
+
+    Raises:
+        BulkMistake: a column of the model is missing, or it is not clear which columns hold the rows.
+    """
+    shown = _named(list(types))
+    if form.columns:
+        missing = [each.name for each in form.columns if each.name not in types]
+        if missing:
+            near = difflib.get_close_matches(missing[0], types, n=1)
+            meant = f"; did you mean {near[0]!r}?" if near else "."
+            raise BulkMistake(
+                f"{where} lacks {_named(missing)} of the model's columns{meant} Its columns are {shown}"
+            )
+        return "", [each.name for each in form.columns]
+    lists = [name for name, kind in types.items() if kind == "list"]
+    if column:
+        if column not in types:
+            raise BulkMistake(f"{where} has no column {column!r}; its columns are {shown}")
+        if column not in lists:
+            raise BulkMistake(
+                f"{where}: column {column!r} does not hold lists; those that do: {_named(lists)}"
+            )
+        return column, [column]
+    if len(lists) == 1:
+        return lists[0], lists
+    if lists:
+        raise BulkMistake(f"{where} has several columns of lists, {_named(lists)}; name one with --column")
+    numbers = [name for name, kind in types.items() if kind == "number"]
+    if len(numbers) != form.values:
+        raise BulkMistake(
+            f"{where} has {len(numbers)} columns of numbers, {_named(numbers)}; a row of this model has "
+            f"{form.values} numbers, in as many columns or in one column of lists"
+        )
+    return "", numbers
+
+
+def _named(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    return ", ".join(map(repr, names[:_MOST_NAMES])) + more or "none"
+
+
+def _features(table: Any, form: RowForm, piece: Piece, decimal: Decimal) -> Floats:
+    wanted = TableForm.of(form.columns, decimal=decimal, takes_missing=form.takes_missing)
+    columns = {name: table[name] for name in table.column_names}
+    try:
+        return features_of(columns, wanted, first_row=piece.first_row)
+    except Unfit as error:
+        raise UnfitInput(f"{piece}: {error}") from error
+
+
+def _numbers(values: Any, name: str, form: RowForm, piece: Piece) -> NDArray[Any]:
+    """Return a column of numbers (B,), in float64 unless it is float32; a missing one is NaN."""
+    import pyarrow
+    from pyarrow import types
+
+    kind = values.type
+    numeric = (types.is_integer, types.is_floating, types.is_boolean, types.is_decimal, types.is_null)
+    if not any(is_one(kind) for is_one in numeric):
+        raise UnfitInput(f"{piece}: column {name!r} holds {kind}, not numbers")
+    _check_filled(values, name, form, piece)
+    if types.is_float32(kind):
+        return np.asarray(values)
+    return np.asarray(values.cast(pyarrow.float64(), safe=False))
+
+
+def _check_filled(values: Any, name: str, form: RowForm, piece: Piece) -> None:
+    if values.null_count and not form.takes_missing:
+        raise UnfitInput(
+            f"{piece}: column {name!r} has {values.null_count} missing values, the first in "
+            f"{piece.row(values.is_null())}; fill them in, or remove these rows"
+        )
+
+
+def _lists(values: Any, form: RowForm, name: str, piece: Piece) -> Floats:
+    """Return a column of lists of one length as rows."""
+    import pyarrow
+    import pyarrow.compute
+
+    where = f"{piece}: column {name!r}"
+    array = values.combine_chunks() if isinstance(values, pyarrow.ChunkedArray) else values
+    _check_filled(array, name, RowForm(form.shape, form.support), piece)  # a whole row is never missing
+    lengths = np.asarray(pyarrow.compute.list_value_length(array))
+    if (wrong := lengths != form.values).any():
+        raise UnfitInput(
+            f"{where} has a list of {lengths[wrong][0]} numbers in {piece.row(wrong)}; a row of this model "
+            f"has {form.values}"
+        )
+    flat = array.flatten()
+    if flat.null_count and not form.takes_missing:
+        raise UnfitInput(f"{where} has lists with missing values; fill them in, or remove these rows")
+    return rows_from_array(np.asarray(flat).reshape(len(array), form.values), form)

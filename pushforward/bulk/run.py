@@ -1,0 +1,236 @@
+"""One run of bulk work: the plan, the parts of one shard, and the manifest once nothing is missing."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from pushforward.bulk.failures import BulkError, BulkMistake, failure_of
+from pushforward.bulk.maker import Job, hash_of
+from pushforward.bulk.opening import open_source
+from pushforward.bulk.operations import (
+    Operation,
+    completed_options,
+    form_of,
+    row_cost,
+    typed_options,
+)
+from pushforward.bulk.output import OutputFolder, missing_parts
+from pushforward.bulk.plan import Plan, Shard, libraries, rows_per_part
+from pushforward.bulk.pool import Outcome, made_by_processes, made_here
+from service.errors import OperationNotOffered, ServiceError
+from service.format.aliases import CHAMPION, read_aliases
+from service.format.manifest import Manifest
+from service.format.versions import read_manifest, version_folders
+from service.runtime.session import Provider, choose_provider
+from service.settings import Device, granted_cores, has_gpu
+
+_MOST_FAILED: Final = 8
+"""Most parts that may fail before the others are not tried any more."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """The work that is asked for."""
+
+    operation: Operation
+    models: Path
+    """The folder of models."""
+    name: str
+    out: str
+    """Path or URL of the output folder."""
+    version: str | None = None
+    """Number or alias; None for the version that answers requests which name none."""
+    input: str | None = None
+    """Path or URL of the input; None for `sample`."""
+    column: str = ""
+    """The column of lists in Parquet files that holds the rows."""
+    count: int = 0
+    """The number of samples."""
+    seed: int = 0
+    """The seed of samples; that of scores is one of the options."""
+    offset: int = 0
+    """The index of the first sample."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    part_rows: int | None = None
+    device: Device = "auto"
+
+
+@dataclass
+class Report:
+    """The result of a run."""
+
+    plan: Plan
+    made: int = 0
+    there: int = 0
+    """Parts of this shard that were there already."""
+    made_rows: int = 0
+    damaged: list[int] = field(default_factory=list)
+    """Parts that were there with other bytes than recorded, and were made again."""
+    failures: list[BulkError] = field(default_factory=list)
+    left: int = 0
+    """Parts of this shard that were not made."""
+    complete: bool = False
+    """True if the parts of all shards are there and the manifest is written."""
+
+
+def planned(request: Request) -> Job:
+    """Return the job for a request, after checking all that can be checked without loading the version.
+
+    Raises:
+        BulkError: the request does not fit; says why.
+    """
+    try:
+        folder, manifest = _version(request)
+        if request.operation not in manifest.operations:
+            raise OperationNotOffered(
+                f"{manifest.name} is a {manifest.family} that does not offer {request.operation}; it offers "
+                f"{', '.join(manifest.operations)}",
+                offered=manifest.operations,
+            )
+        options = completed_options(typed_options(request.operation, request.options), manifest)
+        device: Device = "cpu" if request.device == "auto" and not has_gpu() else request.device
+        provider: Provider = choose_provider(device, folder)
+    except ServiceError as error:
+        raise failure_of(error) from error
+    form, source = form_of(request.operation, manifest), None
+    row_bytes = 4 * _values_out(request.operation, manifest)
+    if form is None:
+        options |= {"seed": request.seed, "offset": request.offset}
+        rows = request.count
+    else:
+        assert request.input is not None, "only samples have no input"
+        source = open_source(request.input, form, request.column)
+        rows, row_bytes = source.rows, row_bytes + form.row_bytes
+    plan = Plan(
+        operation=request.operation,
+        model=manifest.name,
+        version=manifest.version,
+        version_sha256=manifest.sha256,
+        provider=provider,
+        options=options | ({"column": request.column} if request.column else {}),
+        input=None if source is None else source.description(),
+        rows=rows,
+        part_rows=rows_per_part(row_bytes, row_cost(options), request.part_rows),
+        libraries=libraries(),
+    )
+    return Job(
+        plan,
+        request.operation,
+        request.options,
+        folder,
+        provider,
+        source,
+        request.seed if form is None else None,
+        request.offset,
+        request.out,
+    )
+
+
+def run(
+    job: Job,
+    shard: Shard,
+    processes: int,
+    ray: str | None = None,
+    progress: Callable[[int], object] = lambda _parts: None,
+) -> Report:
+    """Make the parts of a shard that are missing, and the manifest once no part of any shard is.
+
+    Args:
+        job: The work.
+        shard: The parts to make of it.
+        processes: The count of processes, or of Ray's actors; 0 means one per granted core, or a single one
+            on a GPU.
+        ray: Address of a Ray cluster, `local` to start Ray here, or None to do without.
+        progress: Called with the number of parts that are newly done.
+
+    Raises:
+        BulkError: nothing can be made. Parts that fail by themselves are in the report.
+    """
+    plan, output = job.plan, OutputFolder(job.out)
+    there = output.check(plan)
+    parts = shard.parts(plan)
+    missing, damaged = missing_parts(output, parts)
+    made: list[int] = []
+    report = Report(plan, there=len(parts) - len(missing), damaged=damaged, left=len(missing))
+    try:
+        if there is not None and (there.input or {}).get("changed") != (plan.input or {}).get("changed"):
+            _check_input(job, output)
+        progress(report.there)
+        with contextlib.closing(_outcomes(job, missing, processes, ray)) as outcomes:
+            for outcome in outcomes:
+                if not isinstance(outcome, BulkError):
+                    report.made, report.left = report.made + 1, report.left - 1
+                    report.made_rows += outcome.rows
+                    made.append(outcome.part)
+                    progress(1)
+                    continue
+                report.failures.append(outcome)
+                if outcome.stops or len(report.failures) == _MOST_FAILED:
+                    break
+    finally:
+        if job.source is not None:
+            job.source.close()
+    if made:  # without any part there is no folder
+        output.flush(made)
+    report.complete = not report.failures and output.finish(plan)
+    return report
+
+
+def _outcomes(
+    job: Job, parts: Sequence[int], processes: int, ray: str | None
+) -> Generator[Outcome, None, None]:
+    if not parts:
+        return made_here(job, parts)
+    if ray is not None:
+        from pushforward.bulk.on_ray import made_by_ray  # an extra that few install
+
+        return made_by_ray(job, parts, ray, processes)
+    count = min(processes or (1 if job.provider == "cuda" else granted_cores()), len(parts))
+    return made_here(job, parts) if count == 1 else made_by_processes(job, parts, count)
+
+
+def _check_input(job: Job, output: OutputFolder) -> None:
+    """Raise BulkMistake unless the input has the rows that the recorded parts were made from.
+
+    The files were written again since; a damaged one may have been replaced.
+    """
+    assert job.source is not None
+    for part in sorted(output.recorded()):
+        rows = job.plan.rows_of(part)
+        if hash_of(job.source.read(rows.start, rows.stop)) != output.record(part).input_sha256:
+            raise BulkMistake(
+                f"{job.source.location} has changed: rows {rows.start} to {rows.stop - 1} are not those that "
+                f"part {part} was made from; name another --out folder"
+            )
+
+
+def _version(request: Request) -> tuple[Path, Manifest]:
+    """Return the folder and the manifest of the version that a request names."""
+    model, wanted = request.models / request.name, request.version
+    folders = {folder.name: folder for folder in version_folders(model)} if model.is_dir() else {}
+    if not folders:
+        there = sorted(path.parent.parent.name for path in request.models.glob("*/*/manifest.json"))
+        named = ", ".join(dict.fromkeys(there)) or "none"
+        raise BulkMistake(
+            f"{request.models} has no model {request.name}; it has {named}; --local names another folder"
+        )
+    aliases = read_aliases(model)
+    newest = list(folders)[-1]
+    number = str(aliases.get(wanted or CHAMPION, newest if wanted is None else wanted))
+    if number not in folders:
+        raise BulkMistake(f"{request.name} has no version {wanted}; it has {', '.join([*folders, *aliases])}")
+    return folders[number], read_manifest(folders[number])
+
+
+def _values_out(operation: Operation, manifest: Manifest) -> int:
+    """Return the count of numbers that an operation makes of a row, the two of `row` included."""
+    if operation == "score":
+        return 2 + 2 * (9 + len(manifest.statistics))
+    if operation == "encode":
+        return 2 + 2 * manifest.latent_size
+    return 2 + math.prod(manifest.item_shape)

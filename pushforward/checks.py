@@ -1,0 +1,61 @@
+"""Checks of what a caller gave, before any request: the types that decide how a request is written."""
+
+from __future__ import annotations
+
+from numbers import Integral, Real
+from typing import Any
+
+from service.errors import Flaw, Unfit
+
+
+def check_names(name: Any, version: Any) -> None:
+    """Raise Unfit unless these can be a model's name, and a version of it: a number, an alias or None."""
+    if not isinstance(name, str) or not name:
+        raise Unfit(f"the model is {_shown(name)}; wanted its name, as 'digits-vae'")
+    is_number = isinstance(version, Integral) and not isinstance(version, bool)
+    if not (version is None or is_number or (isinstance(version, str) and version)):
+        raise Unfit(f"the version is {_shown(version)}; wanted a number, an alias, or None for the default")
+
+
+def check_options(**options: Any) -> None:
+    """Raise Unfit, with all flaws, unless every option of an operation has its type.
+
+    None stands for an option that is left out, where it may be. The values are for the operation to check.
+    """
+    flaws = []
+    for name, value in options.items():
+        kind, wanted = _KINDS[name]
+        is_left_out = value is None and name not in _NEEDED
+        is_flag = isinstance(value, bool) and kind is not bool  # which is a whole number to Python
+        if not is_left_out and (is_flag or not isinstance(value, kind)):
+            flaws.append(Flaw(f"/{name}", f"{_shown(value)} came; wanted {wanted}"))
+    if not flaws and "chunk_rows" in options and options["chunk_rows"] < 1:
+        flaws.append(Flaw("/chunk_rows", f"{options['chunk_rows']} came; wanted 1 or more"))
+    if flaws:
+        listed = "; ".join(f"`{flaw.pointer[1:]}`: {flaw.message}" for flaw in flaws)
+        raise Unfit(f"the call: {listed}", flaws=tuple(flaws))
+
+
+def plain_number(value: Any) -> int | float:
+    """Return a number that is not Python's own, as numpy's are not, as one. Raise Unfit for anything else."""
+    if isinstance(value, Integral):
+        return int(value)
+    if isinstance(value, Real):
+        return float(value)
+    raise Unfit(f"{_shown(value)} came where a number was wanted")
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return f"{text if len(text) <= 60 else text[:60] + '...'} ({type(value).__name__})"
+
+
+_NEEDED = {"count", "offset", "steps", "chunk_rows", "correction"}
+_WHOLE, _NUMBER, _TEXT = (Integral, "a whole number"), (Real, "a number"), (str, "text")
+_KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {
+    "columns": (bool, "True or False"),
+    "label": ((Integral, str), "a class by its number or its name"),
+    **dict.fromkeys(("count", "seed", "offset", "budget", "draws", "steps", "chunk_rows"), _WHOLE),
+    **dict.fromkeys(("temperature", "alpha"), _NUMBER),
+    **dict.fromkeys(("output", "method", "statistic", "correction", "path"), _TEXT),
+}

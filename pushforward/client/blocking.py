@@ -1,0 +1,305 @@
+"""The client that blocks until an answer is there."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, Self
+
+import httpx
+
+from pushforward.client.chunks import Chunks, WholeArray
+from pushforward.client.connection import DEFAULT_TIMEOUT_SECONDS, operations_of, reason_of, request_of
+from pushforward.client.operations import Label, Version
+from pushforward.client.sending import DEFAULT_POLICY, Clock, RetryPolicy
+from pushforward.client.wire import (
+    BrokenConnection,
+    HttpAnswer,
+    Pause,
+    ReadPiece,
+    Script,
+    ScriptStep,
+    Send,
+    T,
+    YieldRows,
+)
+from pushforward.results import Encoding, Floats, Interpolation, ItemScores, Judgement
+
+
+class Client:
+    """Calls a service over HTTP; arrays come and go exactly, as npy.
+
+    One client may be shared by threads, which then share its connections. Use it as a context manager, or
+    `close` it. Requests that meet a full queue (429), a service that starts or stops (503), or a broken
+    connection are sent again; that repeats no work that is seen, because a seed fixes what is drawn.
+    More rows than the service takes at once are sent in several requests, all to one version.
+
+    Args:
+        url: The address of the service; PUSHFORWARD_URL or http://localhost:8000 if left out.
+        key: The key of a service that asks for one; PUSHFORWARD_KEY if left out.
+        timeout_seconds: The deadline of each call, with all its requests and retries; None for no deadline.
+            For `iter_samples` it is that of each chunk.
+        policy: The number and the pauses of retries.
+        clock: Returns a time in seconds.
+        sleep: Sleeps for some seconds.
+        randomness: The source of seeds and of the pauses' randomness.
+
+    Raises:
+        ServiceError: The classes of `service.errors`, by the `code` of the service's answer: `Unfit` for
+            inputs that do not fit, `UnknownModel`, `Overloaded` and so on; `Unreachable` if there is no
+            service at the address, `DeadlineExceeded` if the time is up.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        key: str | None = None,
+        timeout_seconds: float | None = DEFAULT_TIMEOUT_SECONDS,
+        policy: RetryPolicy = DEFAULT_POLICY,
+        clock: Clock = time.monotonic,
+        sleep: Callable[[float], object] = time.sleep,
+        randomness: random.Random | None = None,
+    ) -> None:
+        self._operations = operations_of(url, key, timeout_seconds, policy, clock, randomness)
+        self.url = self._operations.url
+        self._http = httpx.Client()
+        self._sleep = sleep
+
+    def models(self) -> list[dict[str, Any]]:
+        """Return all models: name, version, family, operations, item shape and state of each."""
+        return self._run(self._operations.models())
+
+    def model(self, name: str, *, version: Version = None) -> dict[str, Any]:
+        """Return the manifest of a version, its state, and the `limits` of one request."""
+        return self._run(self._operations.model(name, version))
+
+    def sample(
+        self,
+        name: str,
+        *,
+        count: int = 1,
+        seed: int | None = None,
+        offset: int = 0,
+        temperature: float = 1.0,
+        output: str = "mean",
+        method: str = "direct",
+        budget: int | None = None,
+        label: Label = None,
+        version: Version = None,
+    ) -> Floats:
+        """Return samples as float32 (count, *item).
+
+        Args:
+            name: The model.
+            count: Number of samples: those numbered offset, offset + 1, ...
+            seed: Seed of the noise; a fresh one if left out.
+            offset: The number of the first sample, from 0.
+            temperature: Factor on the prior's standard deviation, from 0 to 10.
+            output: `mean`: the likelihood's mean. `draw`: a random draw from the likelihood (VAE).
+            method: `direct` keeps every sample; `rejection`, `resample` and `metropolis` choose each among
+                its own proposals by the discriminator (GAN).
+            budget: Proposals per sample for these, 16 if left out.
+            label: The class, a number from 0 or a name, for models with a class condition.
+            version: A number or an alias; None for the version that answers by default.
+        """
+        options = {
+            "temperature": temperature, "output": output, "method": method, "budget": budget, "label": label,
+        }  # fmt: skip
+        whole = WholeArray(count)
+        self._run(self._operations.samples(name, version, count, seed, offset, options, whole))
+        return whole.taken()
+
+    def iter_samples(
+        self,
+        name: str,
+        *,
+        count: int,
+        chunk_rows: int = 1024,
+        seed: int | None = None,
+        offset: int = 0,
+        temperature: float = 1.0,
+        output: str = "mean",
+        method: str = "direct",
+        budget: int | None = None,
+        label: Label = None,
+        version: Version = None,
+    ) -> Iterator[Floats]:
+        """Yield the samples of `sample` in chunks of `chunk_rows`, in bounded memory.
+
+        The samples are computed as they are taken. All are of the version that answers first.
+        """
+        options = {
+            "temperature": temperature, "output": output, "method": method, "budget": budget, "label": label,
+        }  # fmt: skip
+        chunks = Chunks(count, chunk_rows)
+        script = self._operations.samples(name, version, count, seed, offset, options, chunks)
+        with _Connection(self._http, self._sleep) as connection:
+            yield from connection.rows(script)
+
+    def interpolate(
+        self,
+        name: str,
+        start: Any,
+        end: Any,
+        *,
+        steps: int = 8,
+        path: str | None = None,
+        label: Label = None,
+        version: Version = None,
+    ) -> Interpolation:
+        """Return the samples on a path from `start` to `end`, both included, and their latents.
+
+        Args:
+            name: The model.
+            start: A pair (seed, index) that names a sample; a latent (D,); or an item, if the model offers
+                `encode`.
+            end: As `start`.
+            steps: The number of points.
+            path: `spherical` (if left out) or `linear`.
+            label: The class, for models with a class condition.
+            version: A number or an alias; None for the version that answers by default.
+        """
+        return self._run(self._operations.interpolate(name, version, start, end, steps, path, label))
+
+    def encode(self, name: str, inputs: Any, *, version: Version = None) -> Encoding:
+        """Return the means and log-variances (B, D) of items; for `inputs` see `pushforward.reading`."""
+        return self._run(self._operations.encode(name, version, inputs))
+
+    def decode(self, name: str, latents: Any, *, label: Label = None, version: Version = None) -> Floats:
+        """Return the items (B, *item) at latents (B, D)."""
+        return self._run(self._operations.decode(name, version, latents, label))
+
+    def reconstruct(self, name: str, inputs: Any, *, version: Version = None) -> Floats:
+        """Return the items (B, *item) decoded from the encodings of items."""
+        return self._run(self._operations.reconstruct(name, version, inputs))
+
+    def score(
+        self,
+        name: str,
+        inputs: Any,
+        *,
+        statistic: str | None = None,
+        draws: int | None = None,
+        seed: int | None = None,
+        alpha: float | None = None,
+        correction: str = "none",
+        id: str | None = None,
+        columns: bool = False,
+        version: Version = None,
+    ) -> ItemScores:
+        """Return how anomalous items are, with p-values if the statistic is calibrated.
+
+        Args:
+            name: The model.
+            inputs: One item or B items: an array, a DataFrame, pictures; see `pushforward.reading.as_rows`.
+            statistic: The statistic behind `surprise`; the model's default if left out. A deterministic one
+                (`path`, `corrected`), if named here, costs a single pass for each item; the bounds
+                cost one for each draw.
+            draws: Latent draws per item for the bounds.
+            seed: Seed of the draws.
+            alpha: The share of ordinary items that may be flagged.
+            correction: `benjamini-hochberg` keeps the share of ordinary items among the flagged ones at or
+                below alpha, over all inputs of this call.
+            columns: Also return the p-value of each column of a table by itself.
+            id: The name of a column of the inputs that tells their rows apart, and that the model does not
+                know; the scores have it as `ids`. Without it, those are the index of a DataFrame of pandas.
+            version: A number or an alias; None for the version that answers by default.
+        """
+        options: dict[str, Any] = {"statistic": statistic, "draws": draws, "seed": seed, "alpha": alpha}
+        options["columns"] = columns or None  # which older services do not know
+        return self._run(self._operations.score(name, version, inputs, options, correction, id))
+
+    def surprise_map(self, name: str, inputs: Any, *, version: Version = None) -> Floats:
+        """Return how surprising each value of each item is, in nats, (B, *item) (VAE)."""
+        return self._run(self._operations.surprise_map(name, version, inputs))
+
+    def discriminate(
+        self, name: str, inputs: Any, *, label: Label = None, version: Version = None
+    ) -> Judgement:
+        """Return the judgement of a GAN's discriminator on items, each array (B,)."""
+        return self._run(self._operations.discriminate(name, version, inputs, label))
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _run(self, script: Script[T]) -> T:
+        with _Connection(self._http, self._sleep) as connection:
+            return connection.run(script)
+
+
+class _Connection:
+    """Carries out the steps of one script."""
+
+    def __init__(self, http: httpx.Client, sleep: Callable[[float], object]) -> None:
+        self._http = http
+        self._sleep = sleep
+        self._response: httpx.Response | None = None
+        self._pieces: Iterator[bytes] = iter(())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close()
+
+    def run(self, script: Script[T]) -> T:
+        """Carry out a script that yields no rows, and return its value."""
+        result: Any = None
+        while True:
+            try:
+                step = script.send(result)
+            except StopIteration as stop:
+                value: T = stop.value
+                return value
+            result = self._carry_out(step)
+
+    def rows(self, script: Script[None]) -> Iterator[Floats]:
+        """Carry out a script, and yield its rows."""
+        result: Any = None
+        while True:
+            try:
+                step = script.send(result)
+            except StopIteration:
+                return
+            if isinstance(step, YieldRows):
+                yield step.rows
+                result = None
+            else:
+                result = self._carry_out(step)
+
+    def _carry_out(self, step: ScriptStep) -> HttpAnswer | BrokenConnection | bytes | None:
+        try:
+            match step:
+                case Send():
+                    return self._send(step)
+                case ReadPiece():
+                    return next(self._pieces, b"")
+                case Pause():
+                    self._close()
+                    self._sleep(step.seconds)
+        except httpx.RequestError as error:
+            return BrokenConnection(reason_of(error))
+        return None
+
+    def _send(self, step: Send) -> HttpAnswer:
+        self._close()
+        response = self._http.send(request_of(self._http, step), stream=True)
+        self._response = response
+        if step.streamed and response.status_code == httpx.codes.OK:
+            self._pieces = response.iter_bytes()
+            return HttpAnswer(response.status_code, response.headers)
+        return HttpAnswer(response.status_code, response.headers, response.read())
+
+    def _close(self) -> None:
+        if self._response is not None:
+            self._response.close()
+            self._response = None

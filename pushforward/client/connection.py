@@ -1,0 +1,60 @@
+"""The parts of both clients that know httpx or the environment."""
+
+from __future__ import annotations
+
+import os
+import random
+from typing import Final
+from urllib.parse import urlsplit
+
+import httpx
+
+from pushforward.client.operations import Operations
+from pushforward.client.sending import Clock, RetryPolicy, Sender
+from pushforward.client.wire import Send
+
+DEFAULT_URL: Final = "http://localhost:8000"
+DEFAULT_TIMEOUT_SECONDS: Final = 300.0
+_CONNECT_SECONDS: Final = 10.0
+
+
+def operations_of(
+    url: str | None,
+    key: str | None,
+    timeout_seconds: float | None,
+    policy: RetryPolicy,
+    clock: Clock,
+    randomness: random.Random | None,
+) -> Operations:
+    """Return the operations of the service at an address; PUSHFORWARD_URL and PUSHFORWARD_KEY fill in.
+
+    Raises:
+        ValueError: the scheme of the address is neither http nor https, or the deadline is not positive.
+    """
+    address = url or os.environ.get("PUSHFORWARD_URL") or DEFAULT_URL
+    if "://" not in address:
+        address = f"http://{address}"
+    parts = urlsplit(address)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError(f"the address is {address}; wanted one like {DEFAULT_URL}")
+    if timeout_seconds is not None and not timeout_seconds > 0:
+        raise ValueError(f"timeout_seconds is {timeout_seconds}; wanted more than 0, or None for no deadline")
+    key = key or os.environ.get("PUSHFORWARD_KEY")
+    sender = Sender(
+        address.rstrip("/"), key, timeout_seconds, policy, clock, randomness or random.SystemRandom()
+    )
+    return Operations(sender)
+
+
+def request_of(http: httpx.Client | httpx.AsyncClient, step: Send) -> httpx.Request:
+    """Return the request of a step, with its time limits."""
+    connect = _CONNECT_SECONDS if step.seconds is None else min(step.seconds, _CONNECT_SECONDS)
+    timeout = httpx.Timeout(step.seconds, connect=connect)
+    return http.build_request(
+        step.method, step.url, headers=dict(step.headers), content=step.body, timeout=timeout
+    )
+
+
+def reason_of(error: httpx.RequestError) -> str:
+    """Return the reason for which a connection broke."""
+    return str(error) or type(error).__name__

@@ -1,0 +1,428 @@
+"""Every operation as a script: which requests are sent, and what their answers become.
+
+Shapes: B rows, D latent dimensions; items as the model's manifest says.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from http import HTTPStatus
+from types import MappingProxyType
+from typing import Any, Final, Generic, NamedTuple
+
+import numpy as np
+
+from pushforward.checks import check_names, check_options, plain_number
+from pushforward.client.answers import (
+    array_of,
+    encoding_of,
+    item_scores_of,
+    joined,
+    judgements_of,
+)
+from pushforward.client.chunks import Take
+from pushforward.client.npy import NpyRows, to_npy
+from pushforward.client.sending import Deadline, Sender
+from pushforward.client.wire import (
+    JSON,
+    NPY,
+    BrokenConnection,
+    HttpAnswer,
+    HttpRequest,
+    ReadPiece,
+    Script,
+    T,
+    YieldRows,
+    operation_path,
+)
+from pushforward.reading import as_point, as_rows, ids_of
+from pushforward.results import Encoding, Floats, Interpolation, ItemScores, Judgement, joined_scores
+from service.errors import (
+    BodyTooLarge,
+    DeadlineExceeded,
+    Flaw,
+    LimitExceeded,
+    LoadFailed,
+    Loading,
+    Malformed,
+    NotFound,
+    ServiceError,
+    Unfit,
+)
+
+Version = int | str | None
+"""A version: its number, an alias, or None for the version that answers requests which name none."""
+Label = int | str | None
+"""A class: its number, its name, or None for models without a class condition."""
+_BOUNDS: Final = ("elbo", "importance_bound")
+_DEFAULT_DRAWS: Final = 16
+_DEFAULT_BUDGET: Final = 16
+_MAX_SEED: Final = 2**53 - 1
+
+
+class KnownModel(NamedTuple):
+    """A version as the service describes it."""
+
+    name: str
+    version: int
+    item_shape: tuple[int, ...]
+    columns: Sequence[Mapping[str, Any]]
+    latent_size: int
+    limits: Mapping[str, int]
+    most_draws: int
+    """The most draws that the service takes for scores of this version if a request names none."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowsRequest(Generic[T]):
+    """A request with rows in its body, which are sent in pieces if they are too many for one request."""
+
+    operation: str
+    query: Mapping[str, Any]
+    accept: str
+    most_rows: int
+    """Most rows of a piece, by the limits of the service."""
+    read: Callable[[HttpAnswer], T]
+    divisible: bool = True
+    """True if pieces that the service cannot answer in time may be made smaller."""
+
+
+class AnotherVersion(Exception):
+    """A version other than the known one has answered."""
+
+
+class Operations:
+    """Makes the scripts of all operations of one service; it remembers the models that it knows."""
+
+    def __init__(self, sender: Sender) -> None:
+        self.url = sender.url
+        self._sender = sender
+        self._known: dict[tuple[str, Version], KnownModel] = {}
+
+    def models(self) -> Script[list[dict[str, Any]]]:
+        """Return the entries of the catalogue."""
+        answer = yield from self._sender.answer(HttpRequest("/v1/models"), self._sender.deadline())
+        models: list[dict[str, Any]] = answer.document()["models"]
+        return models
+
+    def model(self, name: str, version: Version) -> Script[dict[str, Any]]:
+        """Return the manifest of a version, with its state and the limits of its requests."""
+        check_names(name, version)
+        return (yield from self._described(name, version, self._sender.deadline()))
+
+    def samples(
+        self, name: str, version: Version, count: int, seed: int | None, offset: int, options: Any, take: Take
+    ) -> Script[None]:
+        """Give `take` the samples offset .. offset + count - 1 in order, and yield the rows that it returns.
+
+        A broken stream continues at the row where it broke. All rows are of the version that answers first.
+        """
+        check_options(count=count, seed=seed, offset=offset, **options)
+        deadline = self._sender.deadline()
+        model, _ = yield from self._model(name, version, deadline)
+        if seed is None:
+            seed = self._sender.randomness.randint(0, _MAX_SEED)
+        most = _most_samples(model, options)
+        done = failures = 0
+        while True:
+            size = min(count - done, most)
+            query = {"count": size, "seed": seed, "offset": offset + done, **options}
+            request = HttpRequest(operation_path(name, version, "sample"), NPY, query)
+            answer = yield self._sender.step(request, deadline, streamed=True)
+            if isinstance(answer, HttpAnswer) and answer.status == HTTPStatus.OK:
+                version, reader, end = answer.version, NpyRows(), done + size
+                while done < end:
+                    answer = (yield ReadPiece()) or BrokenConnection("the answer ended too early")
+                    if isinstance(answer, BrokenConnection):
+                        break
+                    rows = reader.feed(answer)
+                    self._sender.check(deadline)
+                    if rows is not None:
+                        done, failures = done + len(rows), 0
+                        for chunk in take(rows):
+                            yield YieldRows(chunk)
+                            deadline.restart()
+                else:
+                    yield ReadPiece()  # the end, after which the connection can be used again
+                    if done >= count:
+                        return
+                    continue
+            failures += 1
+            error = self._sender.error_of(answer, deadline)
+            yield from self._sender.recover(error, failures, deadline, pinned=done > 0)
+
+    def encode(self, name: str, version: Version, inputs: Any) -> Script[Encoding]:
+        """Return the encodings of items."""
+        parts = yield from self._on_rows(name, version, "encode", inputs, encoding_of)
+        means, variances = zip(*parts, strict=True)
+        is_gan = variances[0] is None
+        return Encoding(np.concatenate(means), None if is_gan else np.concatenate(variances))
+
+    def decode(self, name: str, version: Version, latents: Any, label: Label) -> Script[Floats]:
+        """Return the items at latents."""
+        check_options(label=label)
+        query = {"label": label}
+        return np.concatenate(
+            (yield from self._on_rows(name, version, "decode", latents, array_of, NPY, query))
+        )
+
+    def reconstruct(self, name: str, version: Version, inputs: Any) -> Script[Floats]:
+        """Return the items decoded from their encodings."""
+        return np.concatenate((yield from self._on_rows(name, version, "reconstruct", inputs, array_of, NPY)))
+
+    def surprise_map(self, name: str, version: Version, inputs: Any) -> Script[Floats]:
+        """Return how surprising each value of each item is."""
+        parts = yield from self._on_rows(name, version, "score", inputs, array_of, NPY, {"map": True})
+        return np.concatenate(parts)
+
+    def discriminate(self, name: str, version: Version, inputs: Any, label: Label) -> Script[Judgement]:
+        """Return the judgement of the discriminator."""
+        check_options(label=label)
+        query = {"label": label}
+        parts = yield from self._on_rows(name, version, "discriminate", inputs, judgements_of, JSON, query)
+        columns = joined(parts)
+        return Judgement(columns["logit"], columns["probability"], columns.get("log_density_ratio"))
+
+    def interpolate(
+        self, name: str, version: Version, start: Any, end: Any, steps: int, path: str | None, label: Label
+    ) -> Script[Interpolation]:
+        """Return the points of a path, and their latents."""
+        check_options(steps=steps, path=path, label=label)
+        deadline = self._sender.deadline()
+
+        def work(model: KnownModel, version: Version) -> Script[HttpAnswer]:
+            sizes = model.item_shape, model.latent_size
+            ends = {
+                "from": as_point(start, *sizes, "start", model.columns),
+                "to": as_point(end, *sizes, "end", model.columns),
+            }
+            given = {"path": path, "label": label}
+            body = {**ends, "steps": int(steps), **{key: it for key, it in given.items() if it is not None}}
+            request = HttpRequest(
+                operation_path(name, version, "interpolate"),
+                JSON,
+                {},
+                json.dumps(body, default=plain_number).encode(),
+                JSON,
+            )
+            return (yield from self._answer_of(model, version, request, deadline))
+
+        document = (yield from self._on_model(name, version, deadline, work)).document()
+        arrays = (np.array(document[each], np.float32) for each in ("samples", "latents"))
+        return Interpolation(*arrays)
+
+    def score(
+        self,
+        name: str,
+        version: Version,
+        inputs: Any,
+        options: Mapping[str, Any],
+        correction: str,
+        id_name: str | None,
+    ) -> Script[ItemScores]:
+        """Return the scores of items. A correction is over all of them, whatever the number of requests."""
+        check_options(**options, correction=correction)
+        deadline, ids = self._sender.deadline(), ids_of(inputs, id_name)
+
+        def work(model: KnownModel, version: Version) -> Script[ItemScores]:
+            size = _most_scored(model, options)
+
+            def scored(rows: Floats, correction: str, **changes: Any) -> Script[ItemScores]:
+                query = {**options, "correction": correction, **changes}
+                divisible = correction == "none"
+                request = RowsRequest("score", query, JSON, size, item_scores_of, divisible)
+                return joined_scores((yield from self._in_pieces(model, version, request, rows, deadline)))
+
+            rows = as_rows(inputs, model.item_shape, model.columns)
+            if correction == "none":
+                return (yield from scored(rows, correction))
+            if len(rows) <= size:
+                with suppress(DeadlineExceeded, BodyTooLarge):  # then in smaller pieces
+                    return (yield from scored(rows, correction))
+                self._sender.check(deadline)
+            yield from scored(rows[:1], correction)  # refuses one that cannot be made, before the work
+            scores = replace((yield from scored(rows, "none")), correction=correction)
+            level = _level(scores)
+            if not level:
+                return replace(scores, threshold=None, anomaly=np.zeros(len(rows), bool))
+            threshold = (yield from scored(rows[:1], "none", alpha=level)).threshold
+            assert threshold is not None, "its p-values are calibrated"
+            return replace(scores, threshold=threshold, anomaly=scores.surprise > threshold)
+
+        scores = yield from self._on_model(name, version, deadline, work)
+        return replace(scores, ids=ids, id_name=id_name)
+
+    def _on_rows(
+        self,
+        name: str,
+        version: Version,
+        operation: str,
+        given: Any,
+        read: Callable[[HttpAnswer], T],
+        accept: str = JSON,
+        query: Mapping[str, Any] = MappingProxyType({}),
+    ) -> Script[list[T]]:
+        """Return the results of an operation on rows, in order: one, unless the rows are over a limit."""
+        deadline = self._sender.deadline()
+
+        def work(model: KnownModel, version: Version) -> Script[list[T]]:
+            if operation == "decode":
+                rows, size = as_rows(given, (model.latent_size,)), model.limits["npy_latents"]
+            else:
+                rows, size = as_rows(given, model.item_shape, model.columns), model.limits["npy_inputs"]
+            if operation == "score":
+                size = _most_scored(model, query)
+            elif accept == NPY:
+                size = min(size, model.limits["npy_samples"])
+            request = RowsRequest(operation, query, accept, size, read)
+            return (yield from self._in_pieces(model, version, request, rows, deadline))
+
+        return (yield from self._on_model(name, version, deadline, work))
+
+    def _in_pieces(
+        self,
+        model: KnownModel,
+        version: Version,
+        request: RowsRequest[T],
+        rows: Floats,
+        deadline: Deadline,
+    ) -> Script[list[T]]:
+        """Send rows in pieces, and read the answers; the version that answers the first gets all others."""
+        if request.most_rows < 1:
+            raise LimitExceeded(
+                f"one row of {model.name} is more than the service takes in a request, of at most "
+                f"{model.limits['body_bytes']} bytes"
+            )
+        start, size, results = 0, request.most_rows, []
+        while start < len(rows):
+            piece = rows[start : start + size]
+            path = operation_path(model.name, version, request.operation)
+            sent = HttpRequest(path, request.accept, request.query, to_npy(piece))
+            try:
+                answer = yield from self._answer_of(model, version, sent, deadline)
+            except (DeadlineExceeded, BodyTooLarge):
+                if len(piece) == 1 or deadline.is_over or not request.divisible:
+                    raise
+                size = len(piece) // 2  # too many for the service's own deadline, or for a proxy
+                continue
+            except ServiceError as error:
+                error.flaws = tuple(_shifted(flaw, start) for flaw in error.flaws)
+                raise
+            results.append(request.read(answer))
+            version, start = model.version, start + len(piece)
+        return results
+
+    def _answer_of(
+        self, model: KnownModel, version: Version, request: HttpRequest, deadline: Deadline
+    ) -> Script[HttpAnswer]:
+        """Send a request for a model at a version; raise AnotherVersion if it is not the model's."""
+        pinned = version == model.version
+        answer = yield from self._sender.answer(request, deadline, pinned=pinned)
+        if answer.version not in (None, model.version):
+            raise AnotherVersion
+        return answer
+
+    def _on_model(
+        self,
+        name: str,
+        version: Version,
+        deadline: Deadline,
+        work: Callable[[KnownModel, Version], Script[T]],
+    ) -> Script[T]:
+        """Do work on a model as it is described; again, if its description turns out to be out of date.
+
+        Rows are read by a description, so an answer of a version that has another one is not taken.
+        """
+        model, is_fresh = yield from self._model(name, version, deadline)
+        if not is_fresh:
+            try:
+                return (yield from work(model, version))
+            except (AnotherVersion, Unfit, NotFound) as error:
+                known, (model, _) = model, (yield from self._model(name, version, deadline, fresh=True))
+                if known == model and not isinstance(error, AnotherVersion):
+                    raise
+        return (yield from work(model, model.version))
+
+    def _model(
+        self, name: str, version: Version, deadline: Deadline, *, fresh: bool = False
+    ) -> Script[tuple[KnownModel, bool]]:
+        """Return what is known of a version, and True if the service was asked for it just now."""
+        check_names(name, version)
+        known = self._known.get((name, version))
+        if known is not None and not fresh:
+            return known, False
+        yield from self._described(name, version, deadline)
+        return self._known[name, version], True
+
+    def _described(self, name: str, version: Version, deadline: Deadline) -> Script[dict[str, Any]]:
+        """Ask for the description of a version, and remember it. Wait for a version that is being loaded."""
+        failures = 0
+        while True:
+            answer = yield from self._sender.answer(HttpRequest(operation_path(name, version)), deadline)
+            document: dict[str, Any] = answer.document()
+            if document.get("state") == "ready":
+                self._known[name, version] = _known_model(document, self._sender.url)
+                return document
+            number, reason = document.get("version"), document.get("reason")
+            error = Loading if document.get("state") == "loading" else LoadFailed
+            failures += 1
+            yield from self._sender.recover(
+                error(f"version {number} of {name} is not served: {reason}"), failures, deadline
+            )
+
+
+def _known_model(document: Mapping[str, Any], url: str) -> KnownModel:
+    try:
+        defaults, calibration = document["defaults"] or {}, document["calibration"] or {}
+        draws = [each.get("draws") for each in (defaults, *calibration.get("statistics", {}).values())]
+        return KnownModel(
+            document["name"],
+            document["version"],
+            tuple(document["item_shape"]),
+            document["columns"],
+            document["latent_size"],
+            document["limits"],
+            max(_DEFAULT_DRAWS, *(each or 0 for each in draws)),
+        )
+    except KeyError as error:
+        raise Malformed(
+            f"the description of a model by {url} has no field {error}; is that service older than this "
+            "client?"
+        ) from error
+
+
+def _most_samples(model: KnownModel, options: Mapping[str, Any]) -> int:
+    """Return the most samples of one request."""
+    limits, most = model.limits, model.limits["npy_samples"]
+    if options.get("method") not in (None, "direct"):
+        budget = options.get("budget") or _DEFAULT_BUDGET
+        most = min(most, limits["samples_times_budget"] // max(1, budget))
+    return max(1, most)
+
+
+def _most_scored(model: KnownModel, options: Mapping[str, Any]) -> int:
+    """Return the most rows of one score request."""
+    limits, statistic = model.limits, options.get("statistic")
+    draws = 1 if statistic not in (None, *_BOUNDS) else options.get("draws") or model.most_draws
+    return min(limits["npy_inputs"], max(1, limits["rows_times_draws"] // draws))
+
+
+def _shifted(flaw: Flaw, start: int) -> Flaw:
+    """Return the flaw of a row of a piece as that of the row of all inputs; `start` is the piece's first."""
+    if flaw.row is None:
+        return flaw
+    before, _, rest = flaw.pointer.partition(f"/{flaw.row}")
+    return Flaw(f"{before}/{flaw.row + start}{rest}", flaw.message, flaw.row + start)
+
+
+def _level(scores: ItemScores) -> float:
+    """Return the level of the p-values that keeps the false discovery rate; 0 if no item is to be flagged."""
+    from service.numerics.calibration import false_discovery_level  # imports numpy.random, which takes long
+
+    assert scores.p_value is not None
+    level = false_discovery_level(scores.p_value, scores.alpha)
+    # never below the smallest p-value, which a rounded level can be
+    return max(level, float(scores.p_value.min())) if level else 0.0

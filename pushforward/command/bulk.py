@@ -1,0 +1,215 @@
+"""`pushforward bulk`: operations over files of any size, into folders of Parquet files."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from pushforward.bulk.run import Report, Request
+
+commands = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="""Score, sample, encode, reconstruct or decode any number of rows into a folder of Parquet files.
+
+    Inputs are .npy, .csv, .tsv and .parquet files, or folders of them, by path or URL. The output's column
+    `row` is the input's row, from 0. The same command goes on where it was stopped. Several machines share
+    the work by --shard i/n, each into the same folder; the files are the same bytes however it is shared.""",
+)
+
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="Name of the model.")]
+Input = Annotated[
+    str, typer.Argument(metavar="INPUT", help="File or folder of .npy, .csv, .tsv or .parquet; path or URL.")
+]
+Out = Annotated[str, typer.Option(metavar="FOLDER", help="Folder to write to, new or begun; path or URL.")]
+Models = Annotated[
+    Path, typer.Option("--local", envvar="PUSHFORWARD_MODELS", help="Folder of published models.")
+]
+Version = Annotated[
+    str | None, typer.Option(help="Number or alias; without it, the version that a service answers with.")
+]
+ShardText = Annotated[
+    str | None,
+    typer.Option(
+        "--shard",
+        metavar="I/N",
+        help="Make every N-th part from part I on, I from 0 to N - 1. In a Kubernetes Indexed Job the "
+        "default is JOB_COMPLETION_INDEX/JOB_COMPLETION_COUNT.",
+    ),
+]
+Processes = Annotated[
+    int, typer.Option(min=0, max=1024, help="Processes, or Ray's actors; 0 means one per granted core.")
+]
+DeviceName = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="auto, cpu or cuda.")]
+PartRows = Annotated[
+    int | None, typer.Option(min=1, help="Rows of a part; by default what 8 MiB hold of inputs and outputs.")
+]
+Ray = Annotated[
+    str | None,
+    typer.Option(metavar="ADDRESS", help="Work on Ray: `local` starts it here, `auto` finds a cluster."),
+]
+ColumnName = Annotated[str, typer.Option(help="The column of lists that holds the rows, in Parquet files.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**53 - 1, help="Seed of the samples.")]
+
+
+@commands.command()
+def score(
+    model: Model,
+    input: Input,
+    out: Out,
+    local: Models = Path("models"),
+    version: Version = None,
+    statistic: Annotated[str | None, typer.Option(help="Statistic behind `surprise`.")] = None,
+    draws: Annotated[int | None, typer.Option(min=1, max=5_000, help="Latent draws per item.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, max=2**53 - 1, help="Seed of the draws.")] = None,
+    alpha: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Share of ordinary items that may be flagged.")
+    ] = None,
+    columns: Annotated[
+        bool,
+        typer.Option("--columns", help="Also the p-value of each column of a table, as a list."),
+    ] = False,
+    column: ColumnName = "",
+    shard: ShardText = None,
+    processes: Processes = 0,
+    device: DeviceName = "auto",
+    part_rows: PartRows = None,
+    ray: Ray = None,
+) -> None:
+    """Score every row: bounds or statistics, surprise, and calibrated p-values.
+
+    A named noise-free statistic, as `--statistic path`, costs one pass; bounds cost one for each draw.
+    """
+    options = {"statistic": statistic, "draws": draws, "seed": seed, "alpha": alpha}
+    options["columns"] = columns or None
+    given = {name: value for name, value in options.items() if value is not None}
+    _run("score", locals(), input=input, column=column, options=given)
+
+
+@commands.command()
+def sample(
+    model: Model,
+    out: Out,
+    count: Annotated[int, typer.Option(min=1, help="Number of samples.")],
+    seed: Seed = 0,
+    offset: Annotated[int, typer.Option(min=0, help="Index of the first sample.")] = 0,
+    local: Models = Path("models"),
+    version: Version = None,
+    temperature: Annotated[float, typer.Option(help="Factor on the prior's standard deviation.")] = 1.0,
+    output: Annotated[Literal["mean", "draw"], typer.Option(help="mean or draw.")] = "mean",
+    method: Annotated[
+        Literal["direct", "rejection", "resample", "metropolis"],
+        typer.Option(help="`direct`, or how a GAN's discriminator chooses: rejection, resample, metropolis."),
+    ] = "direct",
+    budget: Annotated[int | None, typer.Option(min=1, max=1_024, help="Proposals per chosen sample.")] = None,
+    label: Annotated[
+        str | None, typer.Option(help="Class, for models with a class condition: a number or a name.")
+    ] = None,
+    shard: ShardText = None,
+    processes: Processes = 0,
+    device: DeviceName = "auto",
+    part_rows: PartRows = None,
+    ray: Ray = None,
+) -> None:
+    """Draw samples: the column `row` is the sample's index, `sample` its values."""
+    options = {
+        "temperature": temperature, "output": output, "method": method, "budget": budget, "label": label,
+    }  # fmt: skip
+    _run("sample", locals(), count=count, seed=seed, offset=offset, options=options)
+
+
+def _add_command(operation: str, help_text: str) -> None:
+    """Add the command of an operation that has rows as inputs and no options of its own."""
+
+    @commands.command(operation, help=help_text)
+    def command(
+        model: Model,
+        input: Input,
+        out: Out,
+        local: Models = Path("models"),
+        version: Version = None,
+        column: ColumnName = "",
+        shard: ShardText = None,
+        processes: Processes = 0,
+        device: DeviceName = "auto",
+        part_rows: PartRows = None,
+        ray: Ray = None,
+    ) -> None:
+        _run(operation, locals(), input=input, column=column)
+
+
+_add_command("encode", "Encode every row: the columns `mean` and `log_variance` of its posterior.")
+_add_command("reconstruct", "Reconstruct every row: the column `sample` is what its encoding decodes to.")
+_add_command("decode", "Decode every row of latents: the column `sample` is what it decodes to.")
+
+
+def _run(operation: Any, given: dict[str, Any], **fields: Any) -> None:
+    """Carry out a command with its options, and exit with its status."""
+    if find_spec("pyarrow") is None:
+        _exit("Parquet files need pyarrow: pip install 'pushforward[bulk]'", 1)
+    from pushforward.bulk.failures import BulkError
+    from pushforward.bulk.plan import shard_from
+    from pushforward.bulk.run import Request, planned, run
+    from training.loop.progress import passing_counter
+
+    request = Request(
+        operation=operation,
+        models=given["local"],
+        name=given["model"],
+        out=given["out"],
+        version=given["version"],
+        part_rows=given["part_rows"],
+        device=given["device"],
+        **fields,
+    )
+    began = time.perf_counter()
+    try:
+        shard = shard_from(given["shard"], os.environ)
+        job = planned(request)
+        with passing_counter(f"{operation} {given['model']}, parts", len(shard.parts(job.plan))) as progress:
+            report = run(job, shard, given["processes"], given["ray"], progress)
+    except BulkError as error:
+        _exit(str(error), error.status)
+    except (KeyboardInterrupt, SystemExit) as error:  # the latter by SIGTERM, see `app.run`
+        status = 128 + signal.SIGINT if isinstance(error, KeyboardInterrupt) else error.code
+        _exit(f"interrupted; the same command goes on where it was stopped, in {request.out}", status)
+    _tell(report, request, time.perf_counter() - began)
+
+
+def _tell(report: Report, request: Request, seconds: float) -> None:
+    """Write what was done, and exit with 0, or the status of the parts that failed."""
+    plan = report.plan
+    if report.damaged:
+        named = ", ".join(map(str, report.damaged[:8]))
+        typer.echo(f"made again, since their bytes were not as recorded: parts {named}", err=True)
+    made = _counted(report.made, "part") + " made"
+    made += f", {report.there} there already" if report.there else ""
+    if report.failures:
+        shown = "".join(f"{failure}\n" for failure in report.failures)
+        right = "put the input right, and " if any(failure.status == 2 for failure in report.failures) else ""
+        _exit(
+            f"{shown}{made}, {report.left} left; {right}the same command makes what is left",
+            max(failure.status for failure in report.failures),
+        )
+    rate = f", {report.made_rows / seconds:.0f} rows/s" if report.made_rows else ""
+    state = "complete" if report.complete else "those of other shards are missing"
+    typer.echo(
+        f"{request.out}: {plan.operation} by {plan.model}/{plan.version}, {_counted(plan.rows, 'row')} in "
+        f"{_counted(plan.parts, 'part')}: {made}, {state} ({seconds:.1f} s{rate})"
+    )
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'s' if count != 1 else ''}"
+
+
+def _exit(message: str, status: Any) -> Any:
+    typer.echo(f"error: {message}", err=True)
+    raise typer.Exit(status)

@@ -1,0 +1,250 @@
+"""Results as files: PNG, npy, npz, CSV, Parquet and JSON, by the ending or to standard output.
+
+Shapes: B rows of items, whose shape the model's manifest gives. A file is written aside and renamed into
+place, so that an error or an interrupt leaves no half of one.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import math
+import os
+import secrets
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pushforward.command.target import Model
+from service.errors import NotEnabled, Unfit
+from service.media import codecs, pictures
+from service.media.tables.writing import columns_of, csv_text, numbered_columns
+
+FORMATS: Final = ("png", "npy", "npz", "csv", "parquet", "json")
+TABLE_FORMATS: Final = FORMATS[1:]
+STDOUT: Final = "-"
+MOST_PICTURES: Final = 4_096
+"""Most items of one picture, as in the service."""
+LEGIBLE_PIXELS: Final = 56
+"""Pictures in a grid are enlarged to at least this width by default."""
+
+Chunks = Iterable[NDArray[Any]]
+Table = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """The place of a result and its format, one of `FORMATS`; or `people`, for a terminal."""
+
+    path: str
+    form: str
+
+    @property
+    def for_people(self) -> bool:
+        """Return True if the result is to be read in a terminal."""
+        return self.form == "people"
+
+
+def destination(
+    out: str | None, form: str | None, *, text: str, forms: Sequence[str] = FORMATS
+) -> Destination:
+    """Return the destination that the options `--out` and `--as` name.
+
+    Args:
+        out: A path, or `-` for standard output. None is the same, but readable if it is a terminal.
+        form: A format, which wins over the path's ending.
+        text: The format for standard output by default, `csv` or `json`.
+        forms: The formats that the result can have.
+
+    Raises:
+        Unfit: the ending is not that of such a format; names them.
+        NotADirectoryError: there is no folder of that name to write to.
+    """
+    if out is None and form is None and sys.stdout.isatty():
+        return Destination(STDOUT, "people")
+    if out is None or out == STDOUT:
+        out, form = STDOUT, form or text
+    else:
+        form = form or Path(out).name.lower().rpartition(".")[2]
+        if not Path(out).parent.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, "no such folder", str(Path(out).parent))
+    if form in FORMATS and form not in forms:
+        raise Unfit(f"this result cannot be written as {form}; write it as one of {', '.join(forms)}")
+    if form not in FORMATS:
+        raise Unfit(
+            f"{out}: the ending says the format, and is one of .{', .'.join(FORMATS)}; or name it by --as"
+        )
+    return Destination(out, form)
+
+
+@contextmanager
+def opened(path: str) -> Iterator[IO[bytes]]:
+    """Open a file for writing, which replaces the old one only once it is whole; or standard output."""
+    if path == STDOUT:
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    target = Path(path)
+    if target.exists() and not target.is_file():  # a device or a pipe
+        with target.open("wb") as file:
+            yield file
+        return
+    staged = target.with_name(f".{target.name}-{secrets.token_hex(4)}")
+    try:
+        with staged.open("xb") as file:
+            yield file
+        os.replace(staged, target)
+    finally:
+        staged.unlink(missing_ok=True)
+
+
+def write_items(
+    where: Destination,
+    chunks: Chunks,
+    count: int,
+    model: Model,
+    fields: Mapping[str, Any],
+    *,
+    name: str,
+    others: Table | None = None,
+    across: int | None = None,
+    scale: int | None = None,
+) -> None:
+    """Write items (B, *item) that come in chunks; npy, CSV and Parquet hold one chunk in memory at a time.
+
+    Args:
+        where: The destination.
+        chunks: Arrays (rows, *item), `count` rows in all.
+        count: B.
+        model: The version that they belong to.
+        fields: The fields before the items in JSON.
+        name: The name of the items in npz and JSON.
+        others: Further arrays of B rows, by name, for npz and JSON.
+        across: Items of a picture from left to right.
+        scale: Pixels per pixel of an item, along each side of a picture.
+
+    Raises:
+        Unfit: there are too many items for one picture.
+    """
+    if where.form == "png" and count > MOST_PICTURES:
+        raise Unfit(f"{count} items are more than the {MOST_PICTURES} that go into one picture")
+    with opened(where.path) as file:
+        if where.form == "npy":
+            file.write(codecs.npy_header((count, *model.item_shape)))
+            for chunk in chunks:
+                file.write(np.ascontiguousarray(chunk, "<f4").tobytes())
+        elif where.form in ("csv", "parquet"):
+            write_tables(file, where.form, (table_of(chunk, model) for chunk in chunks))
+        else:
+            items = np.concatenate(list(chunks))
+            if where.form == "png":
+                file.write(png_of(items, model, across, scale))
+            else:
+                _write_arrays(file, where.form, fields, {name: items, **(others or {})})
+
+
+def write_table(where: Destination, table: Table, fields: Mapping[str, Any], name: str) -> None:
+    """Write a table of columns (B,): npy as records, JSON as `fields` and a list of rows under a name."""
+    with opened(where.path) as file:
+        if where.form in ("csv", "parquet"):
+            write_tables(file, where.form, [table])
+        elif where.form == "npy":
+            np.save(file, _records(table), allow_pickle=False)
+        elif where.form == "json":
+            rows = zip(*(array.tolist() for array in table.values()), strict=True)
+            file.write(_json({**fields, name: [dict(zip(table, row, strict=True)) for row in rows]}))
+        else:
+            _write_arrays(file, where.form, fields, table)
+
+
+def write_arrays(where: Destination, arrays: Table, fields: Mapping[str, Any]) -> None:
+    """Write arrays (B, D): CSV and Parquet with a column for each number, npy the first array alone."""
+    with opened(where.path) as file:
+        if where.form in ("csv", "parquet"):
+            write_tables(file, where.form, [numbered_columns(arrays)])
+        elif where.form == "npy":
+            np.save(file, next(iter(arrays.values())), allow_pickle=False)
+        else:
+            _write_arrays(file, where.form, fields, arrays)
+
+
+def write_document(where: Destination, document: Mapping[str, Any]) -> None:
+    """Write a document as JSON."""
+    with opened(where.path) as file:
+        file.write(_json(document))
+
+
+def _records(table: Table) -> NDArray[Any]:
+    """Return a table as an array of records (B,), whose fields are the columns."""
+    kinds = [(name, array.dtype) for name, array in table.items()]
+    records = np.empty(len(next(iter(table.values()))), kinds)
+    for name, array in table.items():
+        records[name] = array
+    return records
+
+
+def write_tables(file: IO[bytes], form: str, tables: Iterable[Table]) -> None:
+    """Write tables with the same columns, one after the other, as one CSV or Parquet file."""
+    if form == "parquet":
+        _write_parquet(file, tables)
+        return
+    for number, table in enumerate(tables):
+        file.write(csv_text(table, with_names=not number).encode())
+
+
+def _write_parquet(file: IO[bytes], tables: Iterable[Table]) -> None:
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError:
+        raise NotEnabled(
+            "Parquet is written by pyarrow, which is not installed: pip install pyarrow"
+        ) from None
+    writer = None
+    for table in tables:
+        chunk = pyarrow.table({name: pyarrow.array(array) for name, array in table.items()})
+        writer = writer or parquet.ParquetWriter(file, chunk.schema)
+        writer.write_table(chunk)
+    if writer is not None:
+        writer.close()
+
+
+def _write_arrays(file: IO[bytes], form: str, fields: Mapping[str, Any], arrays: Table) -> None:
+    """Write arrays by name as npz, or after fields as JSON."""
+    if form == "npz":
+        held = io.BytesIO()  # since a zip needs a file that can seek
+        np.savez(held, allow_pickle=False, **arrays)
+        file.write(held.getbuffer())
+    else:
+        file.write(_json({**fields, **arrays}))
+
+
+def _json(document: Mapping[str, Any]) -> bytes:
+    import orjson
+
+    return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY) + b"\n"
+
+
+def png_of(items: NDArray[Any], model: Model, across: int | None, scale: int | None) -> bytes:
+    """Return a grid of pictures, or a density of points in the plane, as PNG, drawn as by the service.
+
+    Small pictures are enlarged by a whole factor: `scale`, or what makes them `LEGIBLE_PIXELS` wide.
+    """
+    if model.is_plane:
+        return pictures.density_png(items, model.view)
+    factor = scale or math.ceil(LEGIBLE_PIXELS / items.shape[-1])
+    return pictures.write_png(pictures.grid_pixels(items, across, factor))
+
+
+def table_of(items: NDArray[Any], model: Model) -> Table:
+    """Return items as a table: the columns of the model, categories by name; or a column for each value."""
+    flat = items.reshape(len(items), -1)
+    if not model.columns:
+        return numbered_columns({"value": flat})
+    return columns_of(flat, {column["name"]: column["categories"] for column in model.columns})

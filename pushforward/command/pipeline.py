@@ -1,0 +1,348 @@
+"""The work of the commands that use a model: read files, run an operation, write or show the result.
+
+Shapes: B rows of items, whose shape the model's manifest gives; D latent dimensions.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import typer
+from numpy.typing import NDArray
+
+from pushforward.command import output, people
+from pushforward.command.output import Destination, Table, destination
+from pushforward.command.target import Backend, Model, find_model, open_backend
+from pushforward.files import Inputs, ItemLayout, read_inputs
+from pushforward.results import Floats, joined_scores
+from service.errors import Flaw, ServiceError, Unfit, UnknownModel
+from service.format.manifest import is_picture
+from service.media.pictures import heat_of
+from service.media.tables.writing import numbered_columns
+from training.loop.progress import passing_counter
+
+CHUNK_ROWS: Final = 1_024
+"""Most rows of one call, after which the progress is shown. With more than 8 draws a row they are fewer."""
+_MOST_ACROSS: Final = 16
+_MAX_SEED: Final = 2**53 - 1
+
+
+class OutputOptions(NamedTuple):
+    """The options on the output: `--out`, `--as` and `--scale`."""
+
+    out: str | None
+    form: str | None
+    scale: int | None = None
+
+
+@contextmanager
+def use(
+    name: str, version: str | None, url: str, local: str | None, key: str | None
+) -> Iterator[ModelCommand]:
+    """Find a version of a service or of a folder, and use it for a command."""
+    with _opened(url, local, key) as backend:
+        yield ModelCommand(backend, find_model(backend, name, version))
+
+
+def list_models(url: str, local: str | None, key: str | None, out: str | None, form: str | None) -> None:
+    """Write the catalogue: a table with the lists in its cells as text, or the whole in JSON."""
+    where = destination(out, form, text="csv", forms=output.TABLE_FORMATS)
+    with _opened(url, local, key) as backend:
+        entries = backend.models()
+        if not entries:
+            raise UnknownModel("there are no models there")
+        if where.for_people:
+            people.show_models(entries)
+        elif where.form == "json":
+            output.write_document(where, {"models": entries})
+        else:
+            table = {name: np.array([_text(entry[name]) for entry in entries]) for name in entries[0]}
+            output.write_table(where, table, {}, "models")
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict):
+        return " ".join(f"{name}={number}" for name, number in value.items())
+    if isinstance(value, list):
+        return " ".join(map(str, value))
+    return "" if value is None else str(value)
+
+
+@contextmanager
+def _opened(url: str, local: str | None, key: str | None) -> Iterator[Backend]:
+    backend = open_backend(url, local, key)
+    try:
+        yield backend
+    except BrokenPipeError:  # the reader has what it wanted, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what Python flushes at its end
+        raise typer.Exit(1) from None
+    finally:
+        backend.close()
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCommand:
+    """One version, for one command; every call of the command is answered by this version."""
+
+    backend: Backend
+    model: Model
+
+    def put_manifest(self, out: str | None, form: str | None) -> None:
+        """Write the manifest."""
+        where = destination(out, form, text="json", forms=("json",))
+        if where.for_people:
+            people.show_model(self.model)
+        else:
+            output.write_document(where, self.model.manifest)
+
+    def read(
+        self, files: Sequence[str], form: str | None, *, latents: bool = False, id_name: str | None = None
+    ) -> Inputs:
+        """Read the items of files, or latents, and the column of ids of tables; say what was left out."""
+        model = self.model
+        layout = ItemLayout(model.item_shape, model.columns, id_name or "")
+        if latents:
+            layout = ItemLayout((model.latent_size,))
+        inputs = read_inputs(files, layout, form or "")
+        for note in inputs.notes:
+            people.say(note)
+        return inputs
+
+    def sample(
+        self,
+        count: int | None,
+        seed: int | None,
+        offset: int,
+        options: Mapping[str, Any],
+        wanted: OutputOptions,
+    ) -> None:
+        """Draw samples and write them; npy, CSV and Parquet as they are computed."""
+        where = self._destination(wanted)
+        if count is None:
+            count = output.MOST_PICTURES if self.model.is_plane and where.form == "png" else 1
+        if count > output.MOST_PICTURES and where.form == "png":
+            raise Unfit(f"{count} samples are more than the {output.MOST_PICTURES} that go into one picture")
+        is_fresh = seed is None
+        seed = secrets.randbelow(_MAX_SEED + 1) if seed is None else seed
+        chunks = self.backend.iter_samples(
+            self.model.name,
+            count=count,
+            seed=seed,
+            offset=offset,
+            chunk_rows=CHUNK_ROWS,
+            version=self.model.version,
+            **options,
+        )
+        if is_fresh:
+            people.say(f"the seed is {seed}")
+        fields = {"seed": seed, "offset": offset, "method": options["method"]}
+        title = f"{count} samples of {self.model}, seed {seed}"
+        self._put(where, _counted(chunks, "sample", count), count, title, "samples", wanted.scale, fields)
+
+    def interpolate(
+        self, start: str, end: str, steps: int, path: str, label: str | None, wanted: OutputOptions
+    ) -> None:
+        """Decode a path between two points and write its items."""
+        where = self._destination(wanted)
+        ends = self._point(start), self._point(end)
+        walk = self.backend.interpolate(
+            self.model.name, *ends, steps=steps, path=path, label=label, version=self.model.version
+        )
+        title = f"{steps} points of {self.model}"
+        others = {"latents": walk.latents}
+        across = min(steps, _MOST_ACROSS)
+        self._put(where, [walk.samples], steps, title, "samples", wanted.scale, others=others, across=across)
+
+    def reconstruct(self, inputs: Inputs, wanted: OutputOptions, *, beside: bool) -> None:
+        """Reconstruct items and write the reconstructions, in pictures perhaps beside the items.
+
+        Raises:
+            Unfit: `beside` is asked for where there is no picture.
+        """
+        where = self._destination(wanted)
+        if beside and not (where.form == "png" or where.for_people):
+            raise Unfit(
+                f"--beside is for pictures; the output is {where.form}: write a .png, or leave it out"
+            )
+        items = np.concatenate(self._in_parts("reconstruct", inputs.rows))
+        across = None
+        if beside:
+            items = np.stack([inputs.rows, items], axis=1).reshape(-1, *self.model.item_shape)
+            across = 2 * max(1, round((len(inputs.rows) / 2) ** 0.5))
+        title = f"{len(inputs.rows)} reconstructions by {self.model}"
+        self._put(where, [items], len(items), title, "reconstructions", wanted.scale, across=across)
+
+    def encode(self, inputs: Inputs, wanted: OutputOptions) -> None:
+        """Encode items and write the encodings."""
+        where = destination(wanted.out, wanted.form, text="csv", forms=output.TABLE_FORMATS)
+        parts = self._in_parts("encode", inputs.rows)
+        arrays = {"mean": np.concatenate([part.mean for part in parts])}
+        if parts[0].log_variance is not None:
+            arrays["log_variance"] = np.concatenate([part.log_variance for part in parts])
+        if where.for_people:
+            table = numbered_columns(arrays)
+            people.show_items(table, f"{len(inputs.rows)} encodings by {self.model}")
+        else:
+            output.write_arrays(where, arrays, self.model.identity)
+
+    def decode(self, latents: Inputs, label: str | None, wanted: OutputOptions) -> None:
+        """Decode latents (B, D) and write the items."""
+        where = self._destination(wanted)
+        items = np.concatenate(self._in_parts("decode", latents.rows, label=label))
+        self._put(where, [items], len(items), f"{len(items)} items of {self.model}", "samples", wanted.scale)
+
+    def score(
+        self,
+        inputs: Inputs,
+        options: Mapping[str, Any],
+        top: int | None,
+        wanted: OutputOptions,
+        map_output: OutputOptions | None,
+        *,
+        overlay: bool = False,
+    ) -> None:
+        """Score items and write the scores, and perhaps maps of the surprise, which are coloured in pictures.
+
+        If only some scores are shown, these are the most surprising ones.
+        """
+        map_to = None
+        if map_output is not None:
+            forms = output.FORMATS if is_picture(self.model.item_shape) else output.TABLE_FORMATS
+            map_to = destination(map_output.out, None, text="json", forms=forms)
+        where = destination(wanted.out, wanted.form, text="csv", forms=output.TABLE_FORMATS)
+        draws = self.model.most_draws(options["statistic"], options["draws"])
+        size = max(1, min(CHUNK_ROWS, 8 * CHUNK_ROWS // draws))
+        if options["correction"] != "none":
+            size = len(inputs.rows)  # which are corrected together
+        columns = where.for_people and "columns" in self.model.manifest["graphs"]
+        options = {**options, "columns": options["columns"] or columns}
+        scores = joined_scores([*self._in_parts("score", inputs.rows, size, **options)])
+        how = {name: getattr(scores, name) for name in people.SCORE_FIELDS}
+        title = people.title_of(scores, str(self.model))
+        self._put_rows(where, inputs, scores.table(), -scores.surprise, top, title, how)
+        if map_output is not None and map_to is not None:
+            maps = np.concatenate(self._in_parts("surprise_map", inputs.rows))
+            if map_to.form == "png":
+                beneath = inputs.rows if overlay else None
+                maps = heat_of(maps, self.model.manifest.get("map_scale"), beneath)
+            self._put(map_to, [maps], len(maps), "", "map", map_output.scale)
+
+    def discriminate(self, inputs: Inputs, top: int | None, label: str | None, wanted: OutputOptions) -> None:
+        """Judge items and write the judgements; the least real ones first if only some are shown."""
+        where = destination(wanted.out, wanted.form, text="csv", forms=output.TABLE_FORMATS)
+        parts = self._in_parts("discriminate", inputs.rows, label=label)
+        arrays = {
+            name: np.concatenate(columns)
+            for name, columns in zip(parts[0]._fields, zip(*parts, strict=True), strict=True)
+            if columns[0] is not None
+        }
+        title = f"{len(inputs.rows)} items judged by {self.model}, the least real first"
+        self._put_rows(where, inputs, arrays, arrays["logit"], top, title, {})
+
+    def _destination(self, wanted: OutputOptions) -> Destination:
+        """Return the destination of items, whose text is CSV if they are rows of numbers, else JSON."""
+        text = "csv" if len(self.model.item_shape) == 1 else "json"
+        forms = output.FORMATS if self.model.is_shown else output.TABLE_FORMATS
+        return destination(wanted.out, wanted.form, text=text, forms=forms)
+
+    def _point(self, text: str) -> Any:
+        """Return the end of a path: SEED, SEED:INDEX, or the path of a file with one item or latent."""
+        seed, colon, index = text.partition(":")
+        if seed.isdigit() and (index.isdigit() or not colon):
+            return int(seed), int(index or 0)
+        model = self.model
+        try:
+            field, rows = "input", read_inputs([text], ItemLayout(model.item_shape, model.columns)).rows
+        except Unfit as error:
+            try:
+                field, rows = "latent", read_inputs([text], ItemLayout((model.latent_size,))).rows
+            except Unfit:
+                raise error from None
+        if len(rows) != 1:
+            raise Unfit(f"{text}: a point is one item or latent; {len(rows)} came")
+        return {field: rows[0]}
+
+    def _in_parts(self, operation: str, rows: Floats, size: int = CHUNK_ROWS, **options: Any) -> list[Any]:
+        """Return the results of an operation on rows (B, ...) in parts, with a progress bar."""
+        call = partial(
+            getattr(self.backend, operation), self.model.name, version=self.model.version, **options
+        )
+        pieces = (rows[first : first + size] for first in range(0, len(rows), size))
+        results: list[Any] = []
+        for piece in _counted(pieces, operation, len(rows), size):
+            try:
+                results.append(call(piece))
+            except ServiceError as error:
+                error.flaws = tuple(_moved(flaw, len(results) * size) for flaw in error.flaws)
+                raise
+        return results
+
+    def _put(
+        self,
+        where: Destination,
+        chunks: Iterable[Floats],
+        count: int,
+        title: str,
+        name: str,
+        scale: int | None,
+        fields: Mapping[str, Any] | None = None,
+        others: Table | None = None,
+        across: int | None = None,
+    ) -> None:
+        """Write or show items that come in chunks."""
+        if where.for_people:
+            items = np.concatenate(list(chunks))
+            if not people.show_pictures(items, title):
+                people.show_items(output.table_of(items, self.model), title)
+            return
+        fields = {**self.model.identity, **(fields or {})}
+        output.write_items(
+            where, chunks, count, self.model, fields, name=name, others=others, across=across, scale=scale
+        )
+
+    def _put_rows(
+        self,
+        where: Destination,
+        inputs: Inputs,
+        columns: Table,
+        order: NDArray[Any],
+        top: int | None,
+        title: str,
+        fields: Mapping[str, Any],
+    ) -> None:
+        """Write or show a table with a row for each item; `order` (B,) puts the rows to show first."""
+        table = {**inputs.places, **columns}
+        first = np.argsort(order, kind="stable")[: top or people.TOP_ROWS]
+        if where.for_people:
+            people.show_verdicts(table, title, first)
+            return
+        if top is not None:
+            table = {name: values[first] for name, values in table.items()}
+        output.write_table(where, table, {**self.model.identity, **fields}, "scores")
+
+
+def _counted(chunks: Iterable[Floats], operation: str, rows: int, size: int = CHUNK_ROWS) -> Iterator[Floats]:
+    """Yield chunks of `size` of all `rows`, with a progress bar if there are several."""
+    if rows <= size:
+        yield from chunks
+        return
+    with passing_counter(operation.replace("_", " "), rows) as done:
+        for chunk in chunks:
+            yield chunk
+            done(len(chunk))
+
+
+def _moved(flaw: Flaw, rows: int) -> Flaw:
+    """Return the flaw of a row of a part as that of a row of all, with `rows` rows before the part."""
+    if flaw.row is None:
+        return flaw
+    pointer = flaw.pointer.replace(f"/{flaw.row}", f"/{flaw.row + rows}", 1)
+    return Flaw(pointer, flaw.message, flaw.row + rows)

@@ -1,0 +1,262 @@
+"""The commands of `publish`: versions from files of ONNX or torch, and from folders of other libraries."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from service.errors import Unfit
+
+if TYPE_CHECKING:
+    import numpy as np
+
+commands = typer.Typer(
+    no_args_is_help=True,
+    help="Publish a model that was trained elsewhere, from its files.",
+    pretty_exceptions_enable=False,
+)
+
+_Name = Annotated[str, typer.Argument(help="The model's name: lower-case letters, digits and hyphens.")]
+_File = typer.Option(
+    help="A file of ONNX, torch.export (.pt2) or TorchScript, with a free batch axis.", dir_okay=False
+)
+_Latent = Annotated[int, typer.Option(help="D, the number of latent dimensions.")]
+_Shape = Annotated[str, typer.Option(help="The shape of an item as the service takes it: 1,28,28 or 30.")]
+_Values = Annotated[
+    Literal["0..1", "-1..1", "0..255", "real"] | None,
+    typer.Option(help="The range that items have for the networks; the service takes pictures in [0, 1]."),
+]
+_Channels = Annotated[
+    Literal["first", "last"], typer.Option(help="Where the networks have the channels of pictures.")
+]
+_Scale = Annotated[
+    float | None,
+    typer.Option(help="The Gaussian's standard deviation; by default fitted on the normal items."),
+]
+_Normals = Annotated[
+    Path | None,
+    typer.Option(help="An .npy file of normal items (N, ...) as the encoder takes them, for p-values."),
+]
+_Models = Annotated[Path, typer.Option(help="The folder of published models.", file_okay=False)]
+_Description = Annotated[str, typer.Option(help="A sentence for the catalogue and the model card.")]
+_Draws = Annotated[int, typer.Option(help="Latent draws per item of the bounds.", min=2)]
+_Seed = Annotated[int, typer.Option(help="The seed of those draws.", min=0)]
+_Alpha = Annotated[float | None, typer.Option(help="The default level of anomalies.", min=0, max=1)]
+_Quiet = Annotated[bool, typer.Option("--quiet", help="Write no lines of progress.")]
+
+
+@commands.command()
+def vae(
+    name: _Name,
+    encoder: Annotated[Path, _File],
+    decoder: Annotated[Path, _File],
+    latent_size: _Latent,
+    item_shape: _Shape,
+    likelihood: Annotated[
+        Literal["bernoulli", "continuous-bernoulli", "gaussian"],
+        typer.Option(help="bernoulli for values 0 and 1, continuous-bernoulli for [0, 1], gaussian."),
+    ] = "bernoulli",
+    decoder_gives: Annotated[
+        str | None,
+        typer.Option(
+            help="probabilities or logits; or mean, mean_and_scale, mean_and_log_scale, "
+            "mean_and_log_variance of a Gaussian. By default probabilities, or mean."
+        ),
+    ] = None,
+    encoder_gives: Annotated[
+        str, typer.Option(help="What comes with the mean: log_variance, scale or log_scale.")
+    ] = "log_variance",
+    values: _Values = None,
+    channels: _Channels = "first",
+    scale: _Scale = None,
+    normals: _Normals = None,
+    models: _Models = Path("models"),
+    description: _Description = "",
+    statistic: Annotated[str, typer.Option(help="The default statistic; auto chooses one.")] = "auto",
+    draws: _Draws = 16,
+    seed: _Seed = 0,
+    alpha: _Alpha = None,
+    quiet: _Quiet = False,
+) -> None:
+    """Publish a VAE from the files of its encoder and decoder."""
+    from pushforward.publishing import publish_vae
+
+    with _refusals():
+        version = publish_vae(
+            name,
+            encoder,
+            decoder,
+            likelihood=likelihood,
+            latent_size=latent_size,
+            item_shape=_sizes(item_shape),
+            decoder_gives=decoder_gives,  # type: ignore[arg-type]
+            encoder_gives=encoder_gives,  # type: ignore[arg-type]
+            values=values,
+            channels=channels,
+            scale=scale,
+            normals=_read(normals),
+            models=models,
+            description=description,
+            statistic=statistic,
+            draws=draws,
+            seed=seed,
+            alpha=alpha,
+            log=_silent if quiet else _progress,
+        )
+        typer.echo(version)
+
+
+@commands.command()
+def gan(
+    name: _Name,
+    generator: Annotated[Path, _File],
+    latent_size: _Latent,
+    item_shape: _Shape,
+    discriminator: Annotated[Path | None, _File] = None,
+    discriminator_gives: Annotated[
+        Literal["logits", "probabilities"], typer.Option(help="What the discriminator gives.")
+    ] = "logits",
+    objective: Annotated[
+        Literal["minimax", "non-saturating", "hinge", "wasserstein", "relativistic"],
+        typer.Option(help="The objective that the discriminator was trained with."),
+    ] = "non-saturating",
+    encoder: Annotated[Path | None, _File] = None,
+    values: _Values = None,
+    channels: _Channels = "first",
+    classes: Annotated[
+        str | None,
+        typer.Option(help="Names of classes, as 0,1,2, if the networks take the class as a second input."),
+    ] = None,
+    labels_as: Annotated[
+        Literal["index", "one_hot"], typer.Option(help="How they take it: whole numbers, or one-hot.")
+    ] = "index",
+    real: Annotated[
+        Path | None, typer.Option(help="An .npy file of real items (N, ...) as the networks take them.")
+    ] = None,
+    real_labels: Annotated[
+        Path | None, typer.Option(help="An .npy file of the class of each real item, from 0.")
+    ] = None,
+    models: _Models = Path("models"),
+    description: _Description = "",
+    seed: _Seed = 0,
+    alpha: _Alpha = None,
+    quiet: _Quiet = False,
+) -> None:
+    """Publish a GAN from the files of its generator and, if it has them, discriminator and encoder."""
+    from pushforward.publishing import publish_gan
+
+    with _refusals():
+        version = publish_gan(
+            name,
+            generator,
+            latent_size=latent_size,
+            item_shape=_sizes(item_shape),
+            discriminator=discriminator,
+            discriminator_gives=discriminator_gives,
+            objective=objective,
+            encoder=encoder,
+            values=values or "0..1",
+            channels=channels,
+            classes=None if classes is None else classes.split(","),
+            labels_as=labels_as,
+            real=_read(real),
+            real_labels=_read(real_labels),
+            models=models,
+            description=description,
+            seed=seed,
+            alpha=alpha,
+            log=_silent if quiet else _progress,
+        )
+        typer.echo(version)
+
+
+@commands.command()
+def pythae(
+    name: _Name,
+    folder: Annotated[
+        Path, typer.Argument(help="The folder that pythae's model.save wrote.", file_okay=False)
+    ],
+    normals: _Normals = None,
+    models: _Models = Path("models"),
+    quiet: _Quiet = False,
+) -> None:
+    """Publish a VAE from a folder of pythae; it needs torch, and unpickles nothing."""
+    from pushforward.publishing import publish_pythae
+
+    log = _silent if quiet else _progress
+    with _refusals():
+        typer.echo(publish_pythae(name, folder, normals=_read(normals), models=models, log=log))
+
+
+@commands.command("autoencoder-kl")
+def autoencoder_kl(
+    name: _Name,
+    folder: Annotated[Path, typer.Argument(help="The folder that save_pretrained wrote.", file_okay=False)],
+    size: Annotated[int | None, typer.Option(help="The height and width of pictures.")] = None,
+    scale: _Scale = None,
+    normals: _Normals = None,
+    models: _Models = Path("models"),
+    quiet: _Quiet = False,
+) -> None:
+    """Publish an AutoencoderKL from a folder of diffusers; it needs torch, and not diffusers."""
+    from pushforward.publishing import publish_autoencoder_kl
+
+    log = _silent if quiet else _progress
+    with _refusals():
+        version = publish_autoencoder_kl(
+            name, folder, size=size, scale=scale, normals=_read(normals), models=models, log=log
+        )
+        typer.echo(version)
+
+
+@contextlib.contextmanager
+def _refusals() -> Iterator[None]:
+    """Raise Unfit, which ends the command as a mistake of the user, if the model does not fit."""
+    from pushforward.publishing import UnfitModel
+
+    try:
+        yield
+    except UnfitModel as error:
+        raise Unfit(str(error)) from None
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    """Parse 1,28,28 or 1x28x28.
+
+    Raises:
+        typer.BadParameter: It is no list of whole numbers.
+    """
+    try:
+        return tuple(int(size) for size in text.replace("x", ",").split(","))
+    except ValueError:
+        raise typer.BadParameter(f"--item-shape is {text!r}; wanted sizes like 1,28,28") from None
+
+
+def _read(path: Path | None) -> np.ndarray[Any, Any] | None:
+    """Read an .npy file.
+
+    Raises:
+        typer.BadParameter: It cannot be read so.
+    """
+    if path is None:
+        return None
+    import numpy as np
+
+    try:
+        with path.open("rb") as file:
+            return np.lib.format.read_array(file, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise typer.BadParameter(f"{path}: not an .npy file of numbers ({error})") from None
+
+
+def _progress(line: str) -> None:
+    typer.echo(line, file=sys.stderr)
+
+
+def _silent(_: str) -> None:
+    pass

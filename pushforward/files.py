@@ -1,0 +1,280 @@
+"""Files that people have, read as rows for a model: tables, arrays, JSON, pictures and folders of them.
+
+The format of a file is that of its ending; on standard input, that of its first bytes. Shapes: B rows of
+items, whose shape the model's manifest gives.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.lib import format as npy_format
+from numpy.typing import NDArray
+
+from pushforward.reading import Column, Shape, as_rows, ids_of
+from pushforward.results import Floats
+from service.errors import Malformed, ServiceError, Unfit
+from service.media.tables.matching import TableForm, features_of, named
+from service.media.tables.opening import UNREADABLE, is_folder_of_parts, kind_of_file, uncompressed
+from service.media.tables.sources import TableSource, TextTable, open_table, table_of, whole
+
+STDIN: Final = "-"
+PICTURES: Final = ("png", "jpg", "jpeg", "webp")
+FORMATS: Final = ("csv", "tsv", "npy", "npz", "json", "parquet", *PICTURES)
+_MAGIC: Final = {
+    b"\x93NUMPY": "npy",
+    b"PK\x03\x04": "npz",
+    b"PAR1": "parquet",
+    b"\x89PNG": "png",
+    b"\xff\xd8\xff": "jpeg",
+    b"RIFF": "webp",
+    b"[": "json",
+    b"{": "json",
+}
+_ARRAY_NAMES: Final = ("inputs", "items", "latents", "samples", "mean")
+"""The array to read of an .npz or JSON with several, by the first name that is there."""
+_UNREADABLE: Final = (*UNREADABLE, SyntaxError)
+_TABLES: Final = ("csv", "tsv", "parquet")
+
+
+class ItemLayout(NamedTuple):
+    """The items that a file is read for: their shape, and their columns if they are rows of a table."""
+
+    shape: Shape
+    columns: Sequence[Column] = ()
+    id_name: str = ""
+    """A column of tables that tells their rows apart; none if it is empty."""
+
+
+@dataclass(slots=True)
+class Inputs:
+    """The rows of all files, and where each came from."""
+
+    rows: Floats
+    """(B, *item)."""
+    places: dict[str, NDArray[Any]]
+    """The arrays that tell rows apart, (B,): the column of ids, if one was named; `file`, if there are
+    several; and `row`, the number in the file from 0."""
+    notes: list[str] = field(default_factory=list)
+    """Notes for the user, e.g. on columns that were left out."""
+
+
+def read_inputs(names: Sequence[str], layout: ItemLayout, form: str = "") -> Inputs:
+    """Read the items of files, of folders of pictures, and of standard input (`-`), in that order.
+
+    Args:
+        names: Paths, or `-`.
+        layout: The shape and the columns of an item.
+        form: The format of standard input, one of `FORMATS`; found by its first bytes if it is empty.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        Malformed: a file cannot be read as what it is.
+        NotEnabled: a package is not installed that reads it; says which.
+        Unfit: the items do not fit the model; the message begins with the file's name.
+    """
+    notes: list[str] = []
+    files = [file for name in names for file in _files(name, notes)]
+    read = [_read(file, layout, form, notes) for file in files]
+    parts = [rows for rows, _ in read]
+    places: dict[str, NDArray[Any]] = {}
+    if layout.id_name:
+        places[layout.id_name] = np.array([str(each) for _, ids in read for each in ids])
+    if len(files) > 1:
+        places["file"] = np.repeat([str(file) for file in files], [len(part) for part in parts])
+    if not all(_is_picture(file) for file in files) or len(files) == 1:
+        places["row"] = np.concatenate([np.arange(len(part)) for part in parts])
+    return Inputs(np.concatenate(parts), places, list(dict.fromkeys(notes)))
+
+
+def _files(name: str, notes: list[str]) -> list[str | Path]:
+    """Return a file or a folder of parts alone, or the pictures in a folder and its sub-folders, by name."""
+    folder = Path(name)
+    if name == STDIN or not folder.is_dir():
+        return [name if name == STDIN else folder]
+    inside = sorted(path for path in folder.rglob("*") if path.is_file())
+    visible = [
+        path for path in inside if not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    ]
+    pictures = [path for path in visible if _is_picture(path)]
+    if not pictures and is_folder_of_parts(folder):
+        return [folder]
+    if not pictures:
+        raise Unfit(
+            f"{folder}: no pictures are in this folder ({', '.join(PICTURES)}); name files, or another one"
+        )
+    if len(pictures) < len(visible):
+        other = next(path for path in visible if not _is_picture(path))
+        notes.append(
+            f"{folder}: left out {len(visible) - len(pictures)} files that are no pictures, e.g. {other.name}"
+        )
+    return list(pictures)
+
+
+def _is_picture(file: str | Path) -> bool:
+    return isinstance(file, Path) and file.suffix.lower().removeprefix(".") in PICTURES
+
+
+def _read(file: str | Path, layout: ItemLayout, form: str, notes: list[str]) -> tuple[Floats, Sequence[Any]]:
+    """Read one file as (B, *item), and the ids of its rows if the layout names their column."""
+    name = "standard input" if file == STDIN else str(file)
+    try:
+        data = b""
+        if file == STDIN:
+            data = sys.stdin.buffer.read()
+            if _sniffed(data) != "npz" or not _holds_arrays(data):
+                data = uncompressed(io.BytesIO(data)).read()
+            form = form or _sniffed(data)
+        else:
+            form = _kind(Path(file))
+        if form not in _READERS and form not in _TABLES:
+            raise Unfit(f"it is of no format that is read; these are: {', '.join(FORMATS)}")
+        if form in _TABLES:
+            wanted = [*(column["name"] for column in layout.columns), layout.id_name]
+            table = (
+                open_table(Path(file), wanted=wanted)
+                if file != STDIN
+                else table_of(lambda: io.BytesIO(data), f".{form}", wanted=wanted)
+            )
+            rows, ids, found = _table_rows(table, layout)
+            notes += (f"{name}: {note}" for note in found)
+            return rows, ids
+        if file != STDIN:
+            with Path(file).open("rb") as raw:
+                data = (raw if form == "npz" else uncompressed(raw)).read()
+        content = _READERS[form](data)
+        found_ids = ids_of(content, layout.id_name) if layout.id_name else None
+        rows = as_rows(content, layout.shape, layout.columns)
+        return rows, () if found_ids is None else found_ids.tolist()
+    except FileNotFoundError:
+        raise
+    except ServiceError as error:
+        raise type(error)(f"{name}: {error}", flaws=error.flaws) from error
+    except _UNREADABLE as error:
+        raise Malformed(f"{name} cannot be read as {form}: {_sentence(error)}") from error
+
+
+def _kind(path: Path) -> str:
+    """Return the format of a file, by its ending; that of a folder of parts is that of its parts."""
+    if path.is_dir():
+        return "parquet"
+    return kind_of_file(path).removeprefix(".")
+
+
+def _sniffed(data: bytes) -> str:
+    """Return the format of bytes without a name; what is nothing else is CSV."""
+    start = data.lstrip()[:8]
+    return next((form for magic, form in _MAGIC.items() if start.startswith(magic)), "csv")
+
+
+def _holds_arrays(data: bytes) -> bool:
+    """Return True if a .zip is an .npz."""
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        return any(name.endswith(".npy") for name in archive.namelist())
+
+
+def _sentence(error: Exception) -> str:
+    if "pickle" in str(error):
+        return "it holds Python objects, which are never unpickled; save an array of numbers"
+    if "cannot identify image file" in str(error):
+        return "it is no picture"
+    return str(error) or type(error).__name__
+
+
+def _table_rows(table: TableSource, layout: ItemLayout) -> tuple[Floats, Sequence[Any], list[str]]:
+    """Return the rows of a table and their ids, and what a user should know of it.
+
+    That is which columns were left out, which cells are empty, and that there are no names.
+    """
+    form, notes = TableForm.of(layout.columns), [*table.notes]
+    if layout.id_name and table.names.count(layout.id_name) != 1:
+        raise Unfit(
+            f"the ids are in the column `{layout.id_name}`, which is there "
+            f"{table.names.count(layout.id_name)} times; wanted once. The columns are {named(table.names)}"
+        )
+    if (
+        isinstance(table, TextTable)
+        and table.first_line_is_numbers
+        and not set(form.columns) <= {*table.names}
+    ):
+        table.number_columns()
+        if layout.columns:
+            notes.append(
+                "there is no line of names; the values are taken in the order of the model's columns"
+            )
+        return _numbers_of(whole(table), layout, table.dialect.decimal), (), notes
+    values = whole(table)
+    ids = values[layout.id_name] if layout.id_name else ()
+    if not layout.columns:
+        values = {name: column for name, column in values.items() if name != layout.id_name}
+        return _numbers_of(values, layout, table.dialect.decimal), ids, notes
+    notes += (f"left out `{each}`, {reason}" for each, reason in table.left_out.items())
+    rows = features_of(values, replace(form, decimal=table.dialect.decimal), names=table.names)
+    if extra := [each for each in table.names if each not in form.columns and each != layout.id_name]:
+        notes.append(f"left out {named(extra)}, which the model does not have")
+    for name, place in form.places():
+        if len(empty := np.flatnonzero(np.isnan(rows[:, place]).any(axis=1))):
+            notes.append(f"the column `{name}` is empty in {len(empty)} rows, the first is row {empty[0]}")
+    return rows, ids, notes
+
+
+def _numbers_of(values: Mapping[str, Any], layout: ItemLayout, decimal: str) -> Floats:
+    """Return columns of numbers, in the order of the model's values, as (B, *item)."""
+    size = int(np.prod(layout.shape))
+    if len(values) != size:
+        raise Unfit(f"it has {len(values)} columns; an item of the model has {size} values")
+    form = TableForm(dict.fromkeys(values, ()), decimal)
+    return features_of(values, form).reshape(-1, *layout.shape)
+
+
+def _npz(data: bytes) -> Any:
+    with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+        return arrays[_chosen(arrays.files)]
+
+
+def _json(data: bytes) -> Any:
+    document = json.loads(data)
+    if isinstance(document, dict):
+        if "records" in document:
+            return document["records"]
+        lists = [name for name, value in document.items() if isinstance(value, list)]
+        if any(name in lists for name in _ARRAY_NAMES):
+            return document[_chosen(lists)]
+    return document
+
+
+def _chosen(names: Sequence[str]) -> str:
+    """Return the name of the array to read among several."""
+    if len(names) == 1:
+        return names[0]
+    for name in _ARRAY_NAMES:
+        if name in names:
+            return name
+    raise Unfit(
+        f"it has the arrays {', '.join(names) or '(none)'}; call the one to read `inputs`, or save it as .npy"
+    )
+
+
+def _picture(data: bytes) -> Any:
+    from PIL import Image
+
+    try:
+        return Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "WEBP"))
+    except Image.DecompressionBombError as error:
+        raise Malformed(str(error)) from error
+
+
+_READERS: Final[Mapping[str, Callable[[bytes], Any]]] = {
+    "npy": lambda data: npy_format.read_array(io.BytesIO(data), allow_pickle=False),
+    "npz": _npz,
+    "json": _json,
+    **dict.fromkeys(PICTURES, _picture),
+}

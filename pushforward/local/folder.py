@@ -1,0 +1,49 @@
+"""The models folder: which version a name, a number or an alias stands for, as in the service."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from service.errors import UnknownModel, UnknownVersion
+from service.format.aliases import CHAMPION, read_aliases
+from service.format.versions import version_folders
+
+Version = int | str | None
+"""A number, an alias, or None for the version that answers requests which name none."""
+
+
+def model_names(folder: Path) -> list[str]:
+    """Return the names of the models in a folder that have a version, sorted.
+
+    Raises:
+        UnknownModel: there is no such folder.
+    """
+    if not folder.is_dir():
+        raise UnknownModel(f"there is no folder {folder}, seen from {Path.cwd()}; name a folder of models")
+    return sorted(model.name for model in folder.iterdir() if model.is_dir() and version_folders(model))
+
+
+def model_folder(folder: Path, name: str) -> Path:
+    """Return the folder of a model. Raise UnknownModel, which names the others, if there is none."""
+    model = folder / name
+    if not model.is_dir() or not version_folders(model):
+        names = ", ".join(model_names(folder)) or "none"
+        raise UnknownModel(f"there is no model of that name; there are: {names}")
+    return model
+
+
+def version_folder(model: Path, version: Version = None) -> Path:
+    """Return the folder of a version: by number, by alias, or else the champion or the newest one.
+
+    Raises:
+        UnknownVersion: there is no such version; says which there are.
+        InvalidAliases: the aliases of the model cannot be read.
+    """
+    known = {folder.name: folder for folder in reversed(version_folders(model))}
+    aliases = {alias: str(number) for alias, number in read_aliases(model).items()}
+    if version is None:
+        return known.get(aliases.get(CHAMPION, ""), next(iter(known.values())))
+    number = aliases.get(str(version), str(version))
+    if number not in known:
+        raise UnknownVersion(f"{model.name} has no such version; it has: {', '.join((*known, *aliases))}")
+    return known[number]

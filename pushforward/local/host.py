@@ -1,0 +1,140 @@
+"""The host of loaded versions: an event loop in a background thread, and the threads that compute."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import weakref
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Lock, Thread, current_thread
+from typing import Any, Final, TypeVar
+
+from service.observe.metrics import Metrics
+from service.runtime.loader import load
+from service.runtime.model import LoadedModel
+from service.runtime.session import Provider, choose_provider
+from service.settings import Device, Settings
+
+Answer = TypeVar("Answer")
+_NO_LIMIT: Final = 2**53
+_THREAD: Final = "pushforward-"
+"""The beginning of the names of all threads of a host, which cannot wait for their own end."""
+
+
+class Host:
+    """Loads versions and runs their operations; several threads may use it.
+
+    All of it is made at first use. It is made again after `close`, and in a forked process, which has none of
+    its parent's threads.
+
+    Args:
+        device: `cpu`, `cuda`, or `auto` for a GPU if there is one.
+        cores: Cores to compute with; 0 means all that the process may use.
+    """
+
+    def __init__(self, device: Device = "cpu", cores: int = 0) -> None:
+        # Without the environment, whose variables are those of a service. The limits that are lifted protect
+        # a service from its clients, or are of one request, and a client sends several.
+        self.settings = Settings.model_construct(
+            device=device,
+            cores=cores,
+            max_waiting_rows=_NO_LIMIT,
+            max_score_cost=_NO_LIMIT,
+            max_count=_NO_LIMIT,
+            max_proposals=_NO_LIMIT,
+        )
+        self._forget()
+
+    def _forget(self) -> None:
+        self._process = os.getpid()
+        self._lock = Lock()
+        self._provider: Provider | None = None
+        self._workers: _Workers | None = None
+
+    def loaded(self, folder: Path) -> LoadedModel:
+        """Return the version in a folder, which is loaded at the first call.
+
+        Raises:
+            InvalidVersion: the version is damaged, or does not reproduce its stored example.
+            ProviderUnavailable: the device is `cuda`, and CUDA cannot be used here.
+        """
+        workers = self._started()
+        with self._lock:
+            if folder not in workers.models:
+                workers.load(folder, self.provider(folder), self.settings)
+            return workers.models[folder]
+
+    def run(self, operation: Coroutine[Any, Any, Answer]) -> Answer:
+        """Run an operation of a loaded version to its end; an exception in this thread cancels it."""
+        return self._started().run(operation)
+
+    def provider(self, folder: Path) -> Provider:
+        """Return the execution provider in use, which is chosen once, by trying a version.
+
+        Raises:
+            ProviderUnavailable: as `loaded`.
+        """
+        if self._provider is None:
+            self._provider = choose_provider(self.settings.device, folder)
+        return self._provider
+
+    def close(self) -> None:
+        """End the threads and free the versions."""
+        if self._workers is not None and self._process == os.getpid():
+            self._workers = None
+            self._end()
+
+    def _started(self) -> _Workers:
+        if self._process != os.getpid():
+            self._forget()
+        with self._lock:
+            if self._workers is None:
+                self._workers = _Workers(self.settings.granted_lanes)
+                self._end = weakref.finalize(self, self._workers.close)  # at the latest when Python ends
+            return self._workers
+
+
+class _Workers:
+    """A running event loop, the threads that compute, and the versions loaded so far."""
+
+    def __init__(self, lanes: int) -> None:
+        self.models: dict[Path, LoadedModel] = {}
+        self._metrics = Metrics()
+        self._process = os.getpid()
+        self._lanes = ThreadPoolExecutor(lanes, thread_name_prefix=f"{_THREAD}lane")
+        self._loop = asyncio.new_event_loop()
+        self._thread = Thread(target=self._loop.run_forever, name=f"{_THREAD}loop", daemon=True)
+        self._thread.start()
+
+    def load(self, folder: Path, provider: Provider, settings: Settings) -> None:
+        model = load(folder, provider, settings, self._metrics, self._lanes)
+        self.run(_start(model))
+        self.models[folder] = model
+
+    def run(self, operation: Coroutine[Any, Any, Answer]) -> Answer:
+        future = asyncio.run_coroutine_threadsafe(operation, self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    def close(self) -> None:
+        if self._process != os.getpid():
+            return  # a fork: the loop and its thread are the parent's
+        if current_thread().name.startswith(_THREAD):  # the garbage is collected in any thread
+            Thread(target=self.close).start()
+            return
+        for model in self.models.values():
+            self.run(model.stop())
+        self.models.clear()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+        self._lanes.shutdown()
+
+
+async def _start(model: LoadedModel) -> None:
+    model.start()

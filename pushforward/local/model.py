@@ -1,0 +1,380 @@
+"""One version in the caller's own process.
+
+Shapes: B rows, D latent dimensions; items as the manifest says.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final, Self, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from pushforward.checks import check_options
+from pushforward.local.folder import Version, model_folder, model_names, version_folder
+from pushforward.local.host import Host
+from pushforward.reading import as_point, as_rows, ids_of
+from pushforward.results import Encoding, Floats, Interpolation, ItemScores, Judgement, joined_scores
+from service.api.operations import code
+from service.api.operations.call import Call, Result
+from service.api.operations.discriminate import discriminate
+from service.api.operations.interpolate import InterpolateRequest, interpolate
+from service.api.operations.options import Body, Count, LabelOptions, NoOptions, Seed
+from service.api.operations.sample import SampleOptions, sample
+from service.api.operations.sample import completed as completed_sampling
+from service.api.operations.score import ScoreOptions, score, surprise_map
+from service.api.operations.score import completed as completed_scoring
+from service.api.problems import unfit
+from service.errors import UnknownModel
+from service.format.manifest import Manifest
+from service.format.versions import MANIFEST, read_manifest, version_folders
+from service.numerics.noise import MAX_SEED
+from service.observe.timing import Timing
+from service.settings import Device
+
+CHUNK_ROWS: Final = 8_192
+"""Most samples, or proposals for them, that are computed in one piece."""
+_CHUNK_COST: Final = 1_000_000
+"""Most rows times draws of a score that are computed in one piece, whose terms are in memory together."""
+
+AnyOptions = TypeVar("AnyOptions", bound=Body)
+
+
+class _Samples(SampleOptions):
+    count: Count = 1
+    seed: Seed | None = None
+    offset: Seed = 0
+
+
+class LocalModel:
+    """One version, with the operations of the service; its answers are those of the service bit for bit.
+
+    It is loaded at the first call of an operation. Several threads may call it, also while an event loop
+    runs. As a context manager it ends its threads and frees its memory on the way out, as `close` does.
+
+    A pickle holds the path of the folder alone. All pickles of a version become one object in a process,
+    which loads it once, however many tasks bring one.
+
+    Inputs may be an array or nested lists of B items or of one item, a table whose columns are named
+    (pandas, polars), or pictures (Pillow). Errors are the classes of `service.errors`: Unfit for values that
+    do not fit the version, OperationNotOffered for operations that it has no graph for.
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        device: Device = "cpu",
+        cores: int = 0,
+        *,
+        host: Host | None = None,
+    ) -> None:
+        """Take the folder of one version, NAME/VERSION.
+
+        Raises:
+            InvalidVersion: the manifest cannot be read.
+        """
+        self.folder = Path(os.path.abspath(folder))
+        self.device: Device = device
+        self.cores = cores
+        self._manifest = read_manifest(self.folder)
+        columns = [column.model_dump() for column in self._manifest.columns]
+        self._item = self._manifest.item_shape, columns
+        self._host = host or Host(device, cores)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _shared, (self.folder, self.device, self.cores)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<{self._manifest.name} {self._manifest.version} from {self.folder}>"
+
+    def close(self) -> None:
+        """End the threads and free the memory; a later call of an operation loads the version again."""
+        self._host.close()
+
+    def warm_up(self) -> Self:
+        """Load the version now, verified and self-tested, and return it.
+
+        Raises:
+            InvalidVersion: the version is damaged, or does not reproduce its stored example.
+            ProviderUnavailable: the device is `cuda`, and CUDA cannot be used here.
+        """
+        self._host.loaded(self.folder)
+        return self
+
+    @property
+    def name(self) -> str:
+        """Return the name of the model."""
+        return self._manifest.name
+
+    @property
+    def version(self) -> int:
+        """Return the number of the version."""
+        return self._manifest.version
+
+    def manifest(self) -> dict[str, Any]:
+        """Return the manifest as the service answers it: with the state `ready`, and the provider in use."""
+        provider = self._host.loaded(self.folder).provider
+        return {**self._manifest.model_dump(mode="json"), "state": "ready", "provider": provider}
+
+    def sample(
+        self,
+        *,
+        count: int = 1,
+        seed: int | None = None,
+        offset: int = 0,
+        temperature: float = 1.0,
+        output: str = "mean",
+        method: str = "direct",
+        budget: int | None = None,
+        label: int | str | None = None,
+    ) -> Floats:
+        """Draw the samples offset .. offset + count - 1 of a seed; without a seed, of a fresh one.
+
+        Sample i of a seed depends on the version, the seed, the method and i alone. The options are those of
+        `SampleOptions`.
+
+        Returns:
+            Samples, (count, *item).
+        """
+        chunks = self.iter_samples(
+            count=count,
+            seed=seed,
+            offset=offset,
+            temperature=temperature,
+            output=output,
+            method=method,
+            budget=budget,
+            label=label,
+        )
+        first = next(chunks)
+        if len(first) == count:
+            return first
+        samples = np.empty((count, *first.shape[1:]), np.float32)
+        samples[: len(first)] = first
+        done = len(first)
+        for chunk in chunks:
+            samples[done : done + len(chunk)] = chunk
+            done += len(chunk)
+        return samples
+
+    def iter_samples(
+        self,
+        *,
+        count: int,
+        seed: int | None = None,
+        offset: int = 0,
+        temperature: float = 1.0,
+        output: str = "mean",
+        method: str = "direct",
+        budget: int | None = None,
+        label: int | str | None = None,
+        chunk_rows: int = CHUNK_ROWS,
+    ) -> Iterator[Floats]:
+        """Yield the samples of `sample` in chunks (rows, *item), each computed when it is asked for.
+
+        The options are checked at once, before the first chunk.
+        """
+        check_options(chunk_rows=chunk_rows)
+        asked = _options(
+            _Samples,
+            count=count,
+            seed=seed,
+            offset=offset,
+            temperature=temperature,
+            output=output,
+            method=method,
+            budget=budget,
+            label=label,
+        )
+        call = self._call("sample", asked)
+        call.options = options = completed_sampling(asked, asked.count, call.loaded, call.settings)
+        chosen = secrets.randbelow(MAX_SEED + 1) if options.seed is None else options.seed
+        rows = max(1, chunk_rows // (options.budget or 1))
+
+        def chunk(start: int) -> Floats:
+            part = sample(call, chosen, options.offset + start, min(rows, options.count - start))
+            return _array(self._host.run(part), "samples")
+
+        return map(chunk, range(0, options.count, rows))
+
+    def interpolate(
+        self,
+        start: Any,
+        end: Any,
+        *,
+        steps: int = 8,
+        path: str | None = None,
+        label: int | str | None = None,
+    ) -> Interpolation:
+        """Return the items on a path through the latent space, which includes both ends exactly.
+
+        An end is a pair (seed, index), which stands for a sample; D numbers, a latent; or an item to encode.
+        `{"seed": 7, "index": 0}`, `{"latent": ...}` or `{"input": ...}` says which it is.
+
+        Args:
+            start: The first point of the path.
+            end: The last point of the path.
+            steps: Number of points on the path, at least 2.
+            path: `spherical` (if left out), along the great circle, or `linear`.
+            label: The class, for versions with a class condition.
+        """
+        ends = {"from": self._point(start, "start"), "to": self._point(end, "end")}
+        named = {} if path is None else {"path": path}
+        options = _options(InterpolateRequest, **ends, steps=steps, label=label, **named)
+        result = self._host.run(interpolate(self._call("interpolate", options)))
+        return Interpolation(_array(result, "samples"), _array(result, "latents"))
+
+    def encode(self, inputs: Any) -> Encoding:
+        """Return the posteriors of B items; a GAN's encoder gives latents without a variance."""
+        result = self._host.run(code.encode(self._call("encode", NoOptions(), inputs=inputs)))
+        return Encoding(_array(result, "mean"), result.arrays["log_variance"])
+
+    def decode(self, latents: Any, *, label: int | str | None = None) -> Floats:
+        """Return the items (B, *item) at latents (B, D); of a class, for versions with a class condition."""
+        options = _options(LabelOptions, label=label)
+        result = self._host.run(code.decode(self._call("decode", options, latents=latents)))
+        return _array(result, "samples")
+
+    def reconstruct(self, inputs: Any) -> Floats:
+        """Return the items (B, *item) decoded from their own encodings."""
+        result = self._host.run(code.reconstruct(self._call("reconstruct", NoOptions(), inputs=inputs)))
+        return _array(result, "reconstructions")
+
+    def score(
+        self,
+        inputs: Any,
+        *,
+        statistic: str | None = None,
+        draws: int | None = None,
+        seed: int | None = None,
+        alpha: float | None = None,
+        correction: str = "none",
+        id: str | None = None,
+        columns: bool = False,
+    ) -> ItemScores:
+        """Score B items by bounds on log p(x), deterministic statistics or distances, with p-values.
+
+        The options are those of `ScoreOptions`. Those left out have the values in the manifest. `id` names a
+        column of a table that tells its rows apart, and that the model does not know: the scores' `ids`.
+        """
+        asked = {
+            "statistic": statistic,
+            "draws": draws,
+            "seed": seed,
+            "alpha": alpha,
+            "correction": correction,
+            "columns": columns,
+        }
+        call = self._call("score", _options(ScoreOptions, **asked), inputs=inputs)
+        items = call.items()  # all of them are checked, so that an error names the right rows
+        draws = completed_scoring(call.options, self._manifest).draws or 1
+        # a correction is for all items together
+        rows = len(items) if correction != "none" else max(1, _CHUNK_COST // draws)
+        parts = []
+        for first in range(0, len(items), rows):
+            call.arrays = {"inputs": items[first : first + rows]}
+            parts.append(_scores(self._host.run(score(call)), self._manifest))
+        return replace(joined_scores(parts), ids=ids_of(inputs, id), id_name=id)
+
+    def surprise_map(self, inputs: Any) -> Floats:
+        """Return how surprising each value of B items is at the posterior mean, (B, *item) in nats."""
+        return self._host.run(surprise_map(self._call("score", ScoreOptions(map=True), inputs=inputs)))
+
+    def discriminate(self, inputs: Any, *, label: int | str | None = None) -> Judgement:
+        """Return the judgement of a GAN's discriminator on B items, as of a class if there are classes."""
+        options = _options(LabelOptions, label=label)
+        result = self._host.run(discriminate(self._call("discriminate", options, inputs=inputs)))
+        ratio = result.arrays["log_density_ratio"]
+        return Judgement(_array(result, "logit"), _array(result, "probability"), ratio)
+
+    def _call(self, operation: str, options: AnyOptions, **given: Any) -> Call[AnyOptions]:
+        """Return the call of an operation that the version offers, with its inputs or latents as arrays."""
+        loaded = self._host.loaded(self.folder)
+        loaded.require(operation)
+        arrays = {}
+        for name, rows in given.items():
+            sizes = ((self._manifest.latent_size,),) if name == "latents" else self._item
+            arrays[name] = as_rows(rows, *sizes)
+        return Call(loaded, options, arrays, self._host.settings, Timing())
+
+    def _point(self, end: Any, name: str) -> dict[str, Any]:
+        shape, columns = self._item
+        return as_point(end, shape, self._manifest.latent_size, name, columns)
+
+
+@lru_cache(maxsize=16)
+def _shared(folder: Path, device: Device, cores: int) -> LocalModel:
+    """Return the one copy that all pickles of a version become in a process, which is loaded only once."""
+    return LocalModel(folder, device, cores)
+
+
+def load(
+    folder: str | os.PathLike[str], *, version: Version = None, device: Device = "cpu", cores: int = 0
+) -> LocalModel:
+    """Load a version into this process, verified and self-tested.
+
+    Args:
+        folder: The folder of a version, NAME/VERSION, or of a model, NAME.
+        version: A number or an alias, if the folder is that of a model; without it, the version is the one
+            that a service would answer with: the champion, or else the newest.
+        device: `cpu`, `cuda`, or `auto` for a GPU if there is one.
+        cores: Cores to compute with; 0 means all that the process may use.
+
+    Raises:
+        UnknownModel, UnknownVersion: there is no such version.
+        InvalidVersion: the version is damaged, or does not reproduce its stored example.
+        ProviderUnavailable: the device is `cuda`, and CUDA cannot be used here.
+    """
+    path = Path(os.path.abspath(folder))
+    if version is None and (path / MANIFEST).is_file():
+        return LocalModel(path, device, cores).warm_up()
+    if not path.is_dir() and not any(path.parent.glob(f"*/*/{MANIFEST}")):
+        raise UnknownModel(f"there is no folder {path}")
+    if path.is_dir() and not version_folders(path) and (names := model_names(path)):
+        raise UnknownModel(f"{path} is a folder of models; load one of them: {', '.join(names)}")
+    model = model_folder(path.parent, path.name)
+    return LocalModel(version_folder(model, version), device, cores).warm_up()
+
+
+def _options(kind: type[AnyOptions], **values: Any) -> AnyOptions:
+    """Return checked options; numbers of numpy are taken too. Raise Unfit as the service does."""
+    plain = {name: value.item() if isinstance(value, np.generic) else value for name, value in values.items()}
+    try:
+        return kind.model_validate(plain)
+    except ValidationError as error:
+        raise unfit(error, "the call", kind) from error
+
+
+def _array(result: Result, name: str) -> NDArray[Any]:
+    array = result.arrays[name]
+    assert array is not None, f"every version that is asked for {name} has them"
+    return array
+
+
+def _scores(result: Result, manifest: Manifest) -> ItemScores:
+    """Return a result as scores, without the columns that the version has not."""
+    arrays = {name: array for name, array in result.arrays.items() if array is not None}
+    single = arrays.pop("columns", None)
+    return ItemScores(
+        surprise=arrays.pop("surprise"),
+        p_value=arrays.pop("p_value", None),
+        anomaly=arrays.pop("anomaly", None),
+        columns=arrays,
+        column_p_values=None
+        if single is None
+        else {column.name: single[:, place] for place, column in enumerate(manifest.columns)},
+        **result.fields,
+    )

@@ -1,0 +1,195 @@
+"""Arrays, tables and pictures in memory, read as rows of items for a model.
+
+Libraries of tables and pictures are recognised by their methods and never imported. Shapes: B rows of items,
+whose shape the model's manifest gives; D latent dimensions. Arrays are float32.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from numbers import Integral
+from types import MappingProxyType
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pushforward.results import Floats
+from service.errors import Unfit
+from service.media.items import picture_item, rows_of, wanted
+from service.media.tables.matching import TableForm, features_of, table_of_records
+
+Shape = tuple[int, ...]
+Column: TypeAlias = Mapping[str, Any]
+"""A column of a model's table, as its manifest has it: a `name`, and `categories` if they are one-hot."""
+
+
+def as_rows(inputs: Any, item_shape: Sequence[int], columns: Sequence[Column] = ()) -> Floats:
+    """Read one item or a batch of items as float32 (B, *item_shape).
+
+    Args:
+        inputs: An array or nested lists of one item (*item_shape) or of B items; a grey picture may lack the
+            axis of its channel. Values of uint8 are pixels 0 .. 255 if items are pictures; all others are
+            taken as they are. Or a table: a DataFrame of pandas or polars, an Arrow table, a mapping from
+            names to columns, or a list of records; its columns are matched by name. Or a PIL picture, or a
+            list of them, which become grey or RGB as the model has it.
+        item_shape: The shape of an item of the model.
+        columns: The columns of the model, if it is one of tables.
+
+    Raises:
+        Unfit: the inputs do not fit the model; says what came, what was expected, and what to do.
+    """
+    shape = tuple(item_shape)
+    names = _column_names(inputs)
+    if names is not None:
+        return _table(inputs, names, shape, columns)
+    if _is_picture(inputs):
+        inputs = [inputs]
+    if isinstance(inputs, list | tuple) and inputs and all(_is_picture(each) for each in inputs):
+        return np.stack([picture_item(picture, shape) for picture in inputs])
+    if isinstance(inputs, list | tuple) and inputs and all(isinstance(each, Mapping) for each in inputs):
+        return _records(inputs, shape, columns)
+    return _array(inputs, shape)
+
+
+def ids_of(inputs: Any, column: str | None) -> NDArray[Any] | None:
+    """Return what tells the rows of a table apart, (B,): one of its columns, or the index of a DataFrame.
+
+    Args:
+        inputs: As `as_rows` reads them.
+        column: The name of a column that the model need not know; None for the index, if there is one.
+
+    Raises:
+        Unfit: there is no such column, or it is there twice.
+    """
+    if column is None:
+        index: Any = getattr(inputs, "index", None) if hasattr(inputs, "columns") else None  # of pandas
+        return np.asarray(index.to_numpy()) if hasattr(index, "to_numpy") else None
+    names = _column_names(inputs)
+    is_records = isinstance(inputs, list | tuple) and all(isinstance(each, Mapping) for each in inputs)
+    if is_records and any(column in each for each in inputs):
+        values = [each.get(column) for each in inputs]
+    elif names is None or names.count(column) != 1:
+        times = 0 if names is None else names.count(column)
+        raise Unfit(f"`id` names the column `{column}`, which the inputs have {times} times; wanted once")
+    else:
+        values = _values(inputs, column)
+    ids = np.empty(len(values), object)
+    ids[:] = values
+    return ids
+
+
+def as_point(
+    end: Any, item_shape: Sequence[int], latent_size: int, name: str, columns: Sequence[Column] = ()
+) -> dict[str, Any]:
+    """Read an end of an interpolation as the fields `seed` and `index`, or `latent`, or `input`.
+
+    Args:
+        end: A pair (seed, index) of whole numbers; or a latent (D,); or one item, as `as_rows` reads it; or
+            a mapping that has these fields already.
+        item_shape: The shape of an item of the model.
+        latent_size: D.
+        name: The name of this end in error messages.
+        columns: The columns of the model, if it is one of tables.
+
+    Raises:
+        Unfit: it fits neither, or could be a latent as well as an item.
+    """
+    shape, latent = tuple(item_shape), (latent_size,)
+    if isinstance(end, Mapping) and end and set(end) <= {"seed", "index", "latent", "input"}:
+        point = dict(end)
+        if "latent" in point:
+            point["latent"] = _one(point["latent"], latent, name).tolist()
+        if "input" in point:
+            point["input"] = _one(point["input"], shape, name, columns).tolist()
+        return point
+    if isinstance(end, tuple) and len(end) == 2 and all(_is_whole(part) for part in end):
+        return {"seed": int(end[0]), "index": int(end[1])}
+    if not _is_picture(end) and _column_names(end) is None and _has_shape(end, latent):
+        if shape == latent:
+            raise Unfit(
+                f"`{name}` has {latent_size} numbers, which can be a latent or an item of this model; write "
+                '{"latent": ...} or {"input": ...}'
+            )
+        return {"latent": _one(end, latent, name).tolist()}
+    return {"input": _one(end, shape, name, columns).tolist()}
+
+
+def _one(value: Any, shape: Shape, name: str, columns: Sequence[Column] = ()) -> Floats:
+    try:
+        rows = as_rows(value, shape, columns)
+    except Unfit as error:
+        raise Unfit(f"`{name}`: {error}", flaws=error.flaws) from error
+    if len(rows) != 1:
+        raise Unfit(f"`{name}` is one item or latent; {len(rows)} came")
+    row: Floats = rows[0]
+    return row
+
+
+def _has_shape(value: Any, shape: Shape) -> bool:
+    with contextlib.suppress(ValueError):  # of ragged lists
+        return bool(np.shape(value) == shape)
+    return False
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def _array(inputs: Any, shape: Shape) -> Floats:
+    try:
+        array = np.asarray(inputs)
+    except ValueError as error:
+        raise Unfit(f"the inputs are ragged; {wanted(shape)}") from error
+    if array.dtype.kind not in "fiub":
+        raise Unfit(
+            f"the inputs came as {array.dtype}, a {type(inputs).__name__}; {wanted(shape)}, of numbers"
+        )
+    return rows_of(array, shape)
+
+
+def _is_picture(value: Any) -> bool:
+    return hasattr(value, "getbands") and hasattr(value, "convert")
+
+
+def _column_names(inputs: Any) -> list[Any] | None:
+    """Return the keys of a table's columns, or None if the inputs are no table."""
+    if isinstance(inputs, np.ndarray):
+        return None
+    if isinstance(inputs, Mapping):
+        return list(inputs)
+    names = getattr(inputs, "column_names", None)  # Arrow
+    if names is None and hasattr(inputs, "__getitem__"):
+        names = getattr(inputs, "columns", None)  # pandas and polars
+    return None if names is None else list(names)
+
+
+def _records(records: Sequence[Mapping[str, Any]], shape: Shape, columns: Sequence[Column]) -> Floats:
+    table, lacking = table_of_records(records, TableForm.of(columns))
+    return _table(table, list(table), shape, columns, lacking)
+
+
+def _table(
+    table: Any,
+    keys: list[Any],
+    shape: Shape,
+    columns: Sequence[Column],
+    lacking: Mapping[str, Sequence[int]] = MappingProxyType({}),
+) -> Floats:
+    if not columns:
+        raise Unfit(f"a table came, but this model has no named columns; {wanted(shape)}, as an array")
+    form = TableForm.of(columns)
+    key_of = {str(key): key for key in keys}
+    parts = {name: _values(table, key_of[name]) for name in form.columns if name in key_of}
+    return features_of(parts, form, names=[str(key) for key in keys], lacking=lacking)
+
+
+def _values(table: Any, key: Any) -> Any:
+    column = table[key]
+    if isinstance(column, list | tuple):
+        return column
+    values = column.to_numpy() if hasattr(column, "to_numpy") else np.asarray(column)
+    if values.ndim != 1:
+        raise Unfit(f"the column `{key}` has shape {list(values.shape)}; a column has one axis")
+    return np.asarray(values)

@@ -1,0 +1,127 @@
+"""Results of operations, by the client and by a local version alike. Shapes: B rows, D latent dimensions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class ItemScores:
+    """Scores of B items, and how they were made."""
+
+    statistic: str
+    """The statistic behind `surprise`."""
+    draws: int | None
+    """Latent draws per item for the bounds; None without bounds."""
+    seed: int | None
+    """Seed of the draws; None without bounds."""
+    alpha: float
+    """The share of ordinary items that may be flagged or, with a correction, of flagged items that may be
+    ordinary."""
+    correction: str
+    """The correction of the p-values for the number of items."""
+    threshold: float | None
+    """The surprise above which items are flagged; None if none was calibrated, or a correction flags none."""
+    unit: str
+    """The unit of `surprise` and `threshold`."""
+    columns: Mapping[str, Doubles]
+    """Every score by name, each (B,): the bounds and their terms, and the deterministic statistics."""
+    surprise: Doubles
+    """The surprise of each item, (B,): the larger, the more anomalous."""
+    p_value: Doubles | None
+    """The p-value of each item, (B,); None if the statistic is not calibrated."""
+    anomaly: NDArray[np.bool_] | None
+    """True for the items that are flagged, (B,); None without p-values."""
+    ids: NDArray[Any] | None = None
+    """The ids of the rows, (B,): the column that `id` named, or the index of a DataFrame of pandas."""
+    id_name: str | None = None
+    """The name of that column."""
+    column_p_values: Mapping[str, Doubles] | None = None
+    """The p-value of each column of a table by itself, each (B,), NaN where a value is missing; None unless
+    asked for."""
+
+    def __len__(self) -> int:
+        return len(self.surprise)
+
+    def table(self) -> dict[str, NDArray[Any]]:
+        """Return all arrays by name: the columns, `surprise`, and the p-values and flags if there are any.
+
+        With p-values of a table's columns, `odd_column` names the column with the least, and `p_value.NAME`
+        has those of the column NAME.
+        """
+        verdicts = {"p_value": self.p_value, "anomaly": self.anomaly, "odd_column": self.odd_column}
+        known = {name: array for name, array in verdicts.items() if array is not None}
+        single = {f"p_value.{name}": array for name, array in (self.column_p_values or {}).items()}
+        return {**self.columns, "surprise": self.surprise, **known, **single}
+
+    @property
+    def odd_column(self) -> NDArray[Any] | None:
+        """The column with the least p-value by name, (B,), empty if all are missing; None without them."""
+        if self.column_p_values is None:
+            return None
+        names, p_values = np.array([*self.column_p_values, ""]), np.stack([*self.column_p_values.values()])
+        known = np.where(np.isnan(p_values), np.inf, p_values)
+        chosen: NDArray[Any] = names[np.where(np.isfinite(known).any(axis=0), known.argmin(axis=0), -1)]
+        return chosen
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return the table as a DataFrame of B rows, indexed by the ids; pandas has to be installed."""
+        import pandas as pd
+
+        index = None if self.ids is None else pd.Index(self.ids, name=self.id_name)
+        return pd.DataFrame(self.table(), index=index)
+
+
+def joined_scores(parts: Sequence[ItemScores]) -> ItemScores:
+    """Join the scores of consecutive rows, made in the same way."""
+    first = parts[0]
+    if len(parts) == 1:
+        return first
+
+    def whole(name: str) -> Any:
+        arrays = [getattr(part, name) for part in parts]
+        if isinstance(arrays[0], Mapping):
+            return {key: np.concatenate([array[key] for array in arrays]) for key in arrays[0]}
+        return None if arrays[0] is None else np.concatenate(arrays)
+
+    names = ("columns", "surprise", "p_value", "anomaly", "column_p_values")
+    return replace(first, **{name: whole(name) for name in names})
+
+
+class Encoding(NamedTuple):
+    """The posteriors of B items, or a GAN's latents that come nearest to them."""
+
+    mean: Floats
+    """Posterior means, (B, D)."""
+    log_variance: Floats | None
+    """Log-variances of the posteriors, (B, D); None for a GAN."""
+
+
+class Interpolation(NamedTuple):
+    """The samples on a path between two points, and their latents."""
+
+    samples: Floats
+    """(steps, *item)."""
+    latents: Floats
+    """(steps, D)."""
+
+
+class Judgement(NamedTuple):
+    """The judgement of a GAN's discriminator on B items, each array (B,)."""
+
+    logit: Doubles
+    probability: Doubles
+    """The probability that the item is real."""
+    log_density_ratio: Doubles | None
+    """An estimate of log p_data(x) / p_G(x); None if the objective of the GAN gives none."""

@@ -1,0 +1,158 @@
+"""Rows of a table by the names of its columns: JSON records, CSV and Parquet, read as features."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import orjson
+
+from service.api.answer import CSV, JSON, PARQUET
+from service.api.operations.call import RowIds
+from service.errors import LimitExceeded, Malformed, Unfit, UnsupportedMedia
+from service.format.manifest import Manifest
+from service.media.tables.matching import TableForm, check_names, features_of, table_of_records
+from service.media.tables.opening import compression_of
+from service.media.tables.sources import table_of
+from service.numerics.noise import Floats
+from service.settings import Settings
+
+_BYTES_PER_CELL: Final = 32
+"""Room for a number in a text, its separator and white space."""
+_PARQUET_BYTES_PER_CELL: Final = 16
+_UNKNOWN_CELLS: Final = 64
+"""Cells of a row for an id, and for columns that nobody knows, so that an error can name them."""
+_ESCAPED: Final = 6
+"""Most bytes of a character of one byte in JSON."""
+_BLOCK_CELLS: Final = 2**17
+"""Cells of a file that are text at once; the numbers of all rows are kept."""
+_LONGEST_SHOWN: Final = 200
+
+
+class NamedRows(NamedTuple):
+    """Rows that came by the names of their columns."""
+
+    rows: Floats
+    """(B, F)."""
+    ids: RowIds | None
+
+
+class TableReader:
+    """Reads rows of a version's table by the names of its columns."""
+
+    def __init__(self, manifest: Manifest, settings: Settings) -> None:
+        self._form = TableForm.of(
+            manifest.columns, left_out=manifest.ignored_columns, takes_missing=manifest.takes_missing
+        )
+        self._name = manifest.name
+        self._max_records, self._max_rows = settings.max_json_inputs, settings.max_npy_inputs
+        self._most_cells = len(manifest.columns) + len(self._form.left_out) + _UNKNOWN_CELLS
+        names = (*self._form.columns.items(), *((name, ()) for name in (*self._form.left_out, "id")))
+        cells = [
+            (len(name.encode()), max(_BYTES_PER_CELL, *(len(each.encode()) + 3 for each in categories), 0))
+            for name, categories in names
+        ]
+        self.limits: Mapping[str, int] = {
+            JSON: self._max_records * sum(_ESCAPED * name + 4 + cell for name, cell in cells),
+            CSV: sum(name + cell for name, cell in cells) * (1 + self._max_rows),
+            PARQUET: self._max_rows * self._most_cells * _PARQUET_BYTES_PER_CELL,
+        }
+        """Most bytes of a body, by its media type."""
+        self.most_records = self._max_records, self._most_cells
+        """Most records of a JSON body, and most cells of one."""
+
+    def from_records(self, pieces: Sequence[bytes], id_name: str | None) -> NamedRows:
+        """Read JSON texts of records, each a list of some, that `cut_records` has cut out of a body.
+
+        Raises:
+            Malformed, Unfit: they cannot be read, or do not fit.
+        """
+        records = [record for piece in pieces for record in _records(piece)]
+        table, lacking = table_of_records(records, self._form)
+        ids, names = self._ids(table, list(table), id_name)
+        rows = features_of(
+            table, self._form, names=names, pointer="/records", refuse_unknown=True, lacking=lacking
+        )
+        return NamedRows(rows, ids)
+
+    def from_file(self, body: bytes, kind: str, id_name: str | None) -> NamedRows:
+        """Read the whole of a CSV or Parquet file.
+
+        Raises:
+            LimitExceeded, Malformed, Unfit: it has too many rows, cannot be read, or does not fit.
+            UnsupportedMedia: it is compressed.
+            NotEnabled: Parquet came, and pyarrow is not installed.
+        """
+        if compression_of(body[:6]):
+            raise UnsupportedMedia(
+                "the file is compressed; send it as it is, or as gzip with `Content-Encoding`"
+            )
+        most = (1 + self._max_rows) * self._most_cells
+        if kind == CSV and max(map(body.count, _SEPARATORS)) > most:
+            raise LimitExceeded(f"more values came than {self._max_rows} rows of this model have")
+        table = table_of(lambda: io.BytesIO(body), {CSV: ".csv", PARQUET: ".parquet"}[kind])
+        _, names = self._ids({}, table.names, id_name)
+        form = replace(self._form, decimal=table.dialect.decimal)
+        check_names(names, form, refuse_unknown=True)
+        parts: list[Floats] = []
+        ids: list[Any] = []
+        count = 0
+        for block in table.blocks(_BLOCK_CELLS):
+            columns = dict(block)
+            if id_name is not None:
+                column = columns.pop(id_name)
+                ids += column.to_pylist() if hasattr(column, "to_pylist") else column
+            parts.append(features_of(columns, form, pointer="/rows", first_row=count))
+            count += len(parts[-1])
+            if count > self._max_rows:
+                raise LimitExceeded(f"more than {self._max_rows} rows came; send several requests")
+        if not parts:
+            raise Unfit("a line of names came, and no rows; give it at least one")
+        return NamedRows(np.concatenate(parts), None if id_name is None else RowIds(id_name, ids))
+
+    def _ids(
+        self, table: Mapping[str, Any], names: Sequence[str], id_name: str | None
+    ) -> tuple[RowIds | None, list[str]]:
+        """Return the ids of the rows, and the names of the other columns."""
+        if id_name is None:
+            return None, list(names)
+        if id_name in self._form.columns:
+            raise Unfit(f"`id` names a column of {self._name}; name one that the model does not know")
+        if list(names).count(id_name) != 1:
+            came = list(names).count(id_name)
+            raise Unfit(f"`id` names the column {id_name[:40]!r}, which came {came} times, wanted once")
+        return RowIds(id_name, list(table.get(id_name, ()))), [name for name in names if name != id_name]
+
+
+_SEPARATORS: Final = (b",", b";", b"\t", b"|")
+
+
+def _records(piece: bytes) -> list[dict[str, Any]]:
+    """Return the records of a piece; a key that is doubled in one is refused."""
+    try:
+        records: list[dict[str, Any]] = orjson.loads(piece)
+    except orjson.JSONDecodeError as error:
+        raise Malformed(f"the body is not JSON: {error.msg}") from error
+    if sum(map(len, records)) != piece.count(b":"):  # a key came twice, or a text has a colon
+        twice = dict.fromkeys(name for record in _pairs(piece) for name in _doubled(record))
+        if twice:
+            shown = ", ".join(f"`{name[:_LONGEST_SHOWN]}`" for name in twice)
+            raise Unfit(f"records have more than once {shown}; give each column one value")
+    return records
+
+
+def _pairs(piece: bytes) -> list[list[tuple[str, Any]]]:
+    records: list[list[tuple[str, Any]]] = json.loads(piece, object_pairs_hook=list)
+    return records
+
+
+def _doubled(record: Sequence[tuple[str, Any]]) -> Iterator[str]:
+    seen: set[str] = set()
+    for name, _ in record:
+        if name in seen:
+            yield name
+        seen.add(name)

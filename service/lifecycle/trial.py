@@ -1,0 +1,228 @@
+"""Trials: a version is loaded in another process first, which it can crash or exhaust.
+
+`python -m service.lifecycle.trial PROVIDER FOLDER...` is that other process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from fcntl import LOCK_EX, LOCK_NB, flock
+from pathlib import Path
+from typing import Final
+
+import onnxruntime as ort
+
+from service.errors import InvalidVersion, NotLoadedNow, ServiceError
+from service.format.versions import MANIFEST, MAX_MANIFEST_BYTES, read_plain_file
+from service.observe.metrics import SHARED_VALUES, Metrics
+from service.runtime.engine import lacks_memory
+from service.runtime.loader import load
+from service.runtime.session import Provider
+from service.settings import Settings
+
+log = logging.getLogger(__name__)
+_LOCK_SECONDS: Final = 0.05
+"""Interval between looks at a lock that another process holds."""
+
+
+class Trials:
+    """Tries versions, and remembers those that passed by the hash of their manifests.
+
+    They are remembered in a folder of `settings.cache`, for other processes and the next start; one process
+    at a time tries versions. Where that folder cannot be written, each process remembers them for itself.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._passed: set[str] = set()
+        self._folder: Path | None = None
+        try:
+            folder = settings.cache.expanduser() / "trials"
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "lock").touch()
+            self._folder = folder
+        except (OSError, RuntimeError) as error:  # the latter where no home folder is known
+            log.info("versions that passed a trial are not remembered in --cache (%s)", type(error).__name__)
+
+    async def check(self, folder: Path, provider: Provider) -> None:
+        """Return once a version has passed a trial, now or before; with `--trial always`, now.
+
+        Raises:
+            InvalidVersion: it fails, or takes more than the time or memory of the settings; says why.
+        """
+        async with self._turn():
+            if not self._has_passed(folder, provider):
+                await try_in_subprocess(folder, provider, self._settings)
+                self._remember(folder, provider)
+
+    async def check_together(self, folders: Sequence[Path], provider: Provider) -> None:
+        """Try versions in one process, which is quicker; those after the first that fails stay untried."""
+        async with self._turn():
+            there = [folder for folder in folders if (folder / MANIFEST).is_file()]
+            untried = [folder for folder in there if not self._has_passed(folder, provider)]
+            if not untried or self._settings.trial == "always":
+                return
+            _, told = await _trial(untried, provider, self._settings)
+            for folder, line in zip(untried, told.splitlines(), strict=False):
+                if not json.loads(line):
+                    self._remember(folder, provider)
+
+    @contextlib.asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """Wait until no other process tries a version."""
+        if self._folder is None:
+            yield
+            return
+        with (self._folder / "lock").open() as lock:
+            while True:
+                try:
+                    flock(lock, LOCK_EX | LOCK_NB)
+                    break
+                except BlockingIOError:
+                    await asyncio.sleep(_LOCK_SECONDS)
+            yield
+
+    def _has_passed(self, folder: Path, provider: Provider) -> bool:
+        if self._settings.trial == "always":
+            return False
+        key = _key(folder, provider)
+        return key in self._passed or (self._folder is not None and (self._folder / key).exists())
+
+    def _remember(self, folder: Path, provider: Provider) -> None:
+        key = _key(folder, provider)
+        self._passed.add(key)
+        if self._folder is not None:
+            with contextlib.suppress(OSError):
+                (self._folder / key).touch()
+
+
+def _key(folder: Path, provider: Provider) -> str:
+    """Return a name for a version as it is, and for what loads it."""
+    try:
+        manifest = hashlib.sha256(read_plain_file(folder / MANIFEST, MAX_MANIFEST_BYTES)).hexdigest()
+    except OSError as error:
+        raise InvalidVersion(f"{folder / MANIFEST}: cannot be read ({error.strerror})") from error
+    return hashlib.sha256(f"{manifest} {provider} {ort.__version__}".encode()).hexdigest()
+
+
+async def try_in_subprocess(folder: Path, provider: Provider, settings: Settings) -> None:
+    """Load, warm up and self-test a version in another process; once more if a signal ended the first.
+
+    Raises:
+        InvalidVersion: it fails, or takes more than the time or memory of `settings`; says why.
+    """
+    code, told = await _trial([folder], provider, settings)
+    if code < 0 and code != -signal.SIGALRM:  # perhaps for want of memory that others took
+        code, told = await _trial([folder], provider, settings)
+    if code == 0:
+        return
+    if told:
+        raise (NotLoadedNow if code == _EXIT_OUT_OF_MEMORY else InvalidVersion)(json.loads(told))
+    if code == -signal.SIGALRM:
+        raise NotLoadedNow(f"its trial took longer than the {settings.trial_seconds:g} s of --trial-seconds")
+    how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
+    raise (NotLoadedNow if code == -signal.SIGKILL else InvalidVersion)(
+        f"the process that tried to load it {how}, and the service would have, too"
+    )
+
+
+async def _trial(folders: Sequence[Path], provider: Provider, settings: Settings) -> tuple[int, bytes]:
+    """Return how a trial ended, as `Popen.returncode` says, and a line of JSON for each version it tried.
+
+    A trial ends with the first version that fails. Cancelled, it is killed.
+
+    Raises:
+        NotLoadedNow: no process could be started.
+    """
+    try:
+        process = _start_trial(folders, provider)
+    except OSError as error:
+        raise NotLoadedNow(f"no process could be started to try it ({error.strerror})") from error
+    plain = settings.model_dump_json(include=set(Settings.model_fields))  # a command may have more of its own
+    ended = asyncio.to_thread(process.communicate, plain.encode())
+    try:
+        told, _ = await asyncio.shield(asyncio.ensure_future(ended))  # it also closes the pipes
+    finally:
+        process.kill()
+    return process.returncode, told
+
+
+def _start_trial(folders: Sequence[Path], provider: Provider) -> subprocess.Popen[bytes]:
+    """Start a trial. `subprocess` calls vfork, which runs none of the handlers that gRPC has for a fork."""
+    return subprocess.Popen(
+        (sys.executable, "-m", "service.lifecycle.trial", provider, *map(str, folders)),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env={name: value for name, value in os.environ.items() if name != SHARED_VALUES},
+        start_new_session=True,  # Ctrl-C in a terminal is for the service
+    )
+
+
+_EXIT_FLAWED: Final = 1
+_EXIT_OUT_OF_MEMORY: Final = 3
+
+
+def main() -> None:
+    """Try the versions named on the command line, with settings from stdin, until one fails.
+
+    Write a line for each to stdout: its flaw in JSON, or an empty string.
+    """
+    settings = Settings.model_validate_json(sys.stdin.buffer.read())
+    signal.setitimer(signal.ITIMER_REAL, settings.trial_seconds)  # its signal ends the process
+    os.nice(10)  # so that requests are answered first
+    provider: Provider = "cuda" if sys.argv[1] == "cuda" else "cpu"
+    limit = min(settings.trial_memory_bytes, free_memory_bytes())
+    if provider == "cpu":  # CUDA reserves far more than it uses, so a limit would refuse every version
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    for folder in sys.argv[2:]:
+        signal.setitimer(signal.ITIMER_REAL, settings.trial_seconds)
+        try:
+            with ThreadPoolExecutor(1) as threads:
+                load(Path(folder), provider, settings, Metrics(), threads)
+        except Exception as error:
+            no_memory = lacks_memory(error)
+            _write(_out_of_memory(limit, settings) if no_memory else _flaw(error))
+            # without clean-up, which a broken graph may hang or crash
+            os._exit(_EXIT_OUT_OF_MEMORY if no_memory else _EXIT_FLAWED)
+        _write("")
+    os._exit(0)
+
+
+def _write(flaw: str) -> None:
+    sys.stdout.write(json.dumps(flaw) + "\n")
+    sys.stdout.flush()
+
+
+def _out_of_memory(limit: int, settings: Settings) -> str:
+    of = "of --trial-memory-bytes" if limit == settings.trial_memory_bytes else "that the container has left"
+    return f"its trial needed more memory than the {limit / 1e6:,.0f} MB {of}"
+
+
+def _flaw(error: Exception) -> str:
+    return error.detail if isinstance(error, ServiceError) else f"{type(error).__name__} while it was loaded"
+
+
+def free_memory_bytes(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
+    """Return the memory that the cgroup has left, page cache aside; a very large number without a limit."""
+    try:
+        most = int((cgroup / "memory.max").read_text())
+        used = dict(line.split() for line in (cgroup / "memory.stat").read_text().splitlines())
+        return max(0, most - int(used["anon"]))
+    except (OSError, ValueError, KeyError):
+        return 2**62
+
+
+if __name__ == "__main__":
+    main()

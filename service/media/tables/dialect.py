@@ -1,0 +1,85 @@
+"""The dialect of a table in text: what separates its values, and its decimal mark."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Sequence
+from typing import Final, Literal, NamedTuple
+
+from service.media.tables.cells import MISSING, is_number
+
+SEPARATORS: Final = (",", ";", "\t", "|")
+_COMMA_DECIMAL: Final = re.compile(r"[+-]?\d*,\d+([eE][+-]?\d+)?")
+_POINT_DECIMAL: Final = re.compile(r"[+-]?\d*\.\d+([eE][+-]?\d+)?")
+_MOST_LINES: Final = 1000
+
+Decimal = Literal[".", ","]
+
+
+class Dialect(NamedTuple):
+    """The marks of a table in text."""
+
+    separator: str = ","
+    """One character between values."""
+    decimal: Decimal = "."
+    """The mark before the decimals of a number."""
+
+    def __str__(self) -> str:
+        """Say it in words."""
+        names = {"\t": "tabs", ";": "semicolons", ",": "commas", "|": "bars"}
+        mark = {".": "points", ",": "commas"}[self.decimal]
+        separator = names.get(self.separator, repr(self.separator))
+        return f"values separated by {separator}, decimal {mark}"
+
+
+def find_dialect(
+    sample: str, usual: str = ",", separator: str | None = None, decimal: Decimal | None = None
+) -> Dialect:
+    """Find the dialect of a table from the text that it begins with.
+
+    A separator is one that cuts every line into as many values as the line of names, and the most of them
+    into numbers; `usual` is preferred if several do. Decimals are commas only if values are separated by
+    something else, some numbers have commas and none a point. Marks that are given are taken as they are.
+    """
+    if separator is None:
+        cuts = {each: _cut(sample, each) for each in dict.fromkeys((usual, *SEPARATORS))}
+        even = {
+            each: lines for each, lines in cuts.items() if lines and len(lines[0]) > 1 and _is_even(lines)
+        }
+        separator = (
+            usual
+            if set(even) <= {usual}
+            else max(even, key=lambda each: (_numeric_share(even[each]), each == usual))
+        )
+    lines = _cut(sample, separator)
+    if decimal is None:
+        cells = [cell.strip() for line in lines[1:] for cell in line]
+        commas = separator != "," or any("," in cell for cell in cells)
+        commas = commas and any(_COMMA_DECIMAL.fullmatch(cell) for cell in cells)
+        decimal = "," if commas and not any(_POINT_DECIMAL.fullmatch(cell) for cell in cells) else "."
+    return Dialect(separator, decimal)
+
+
+def _cut(sample: str, separator: str) -> list[list[str]]:
+    """Return the values of the first lines, less the last one, which the sample may cut."""
+    lines: list[list[str]] = []
+    try:
+        for line in csv.reader(sample.splitlines(keepends=True), delimiter=separator):
+            if line:
+                lines.append(line)
+            if len(lines) > _MOST_LINES:
+                break
+    except csv.Error:
+        return lines
+    return lines[:-1] if len(lines) > 2 else lines
+
+
+def _is_even(lines: Sequence[Sequence[str]]) -> bool:
+    return all(len(line) == len(lines[0]) for line in lines)
+
+
+def _numeric_share(lines: Sequence[Sequence[str]]) -> float:
+    cells = [cell for line in lines[1:] for cell in line if cell.strip() not in MISSING]
+    found = sum(is_number(cell) or is_number(cell, ",") for cell in cells)
+    return round(found / len(cells), 1) if cells else 0.0

@@ -1,0 +1,283 @@
+"""The rows of a table in blocks: of a text, of Parquet, or of a folder of such parts.
+
+A block holds the values of each column under its name: a list of texts, or an Arrow array. Memory holds one
+block at a time, however many rows there are.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+from service.errors import Malformed, NotEnabled, ServiceError, Unfit
+from service.media.tables.cells import is_number
+from service.media.tables.dialect import Decimal, Dialect, find_dialect
+from service.media.tables.opening import (
+    TABLES,
+    UNREADABLE,
+    USUAL_SEPARATORS,
+    as_text,
+    kind_of_file,
+    no_text,
+    parts_of,
+    sentence,
+    uncompressed,
+)
+
+Block = Mapping[str, Any]
+BLOCK_ROWS: Final = 16_384
+BLOCK_CELLS: Final = 2**21
+"""As many values, about, that one block holds: fewer rows where there are many columns."""
+csv.field_size_limit(2**24)
+
+
+class TableSource(ABC):
+    """A table that can be read block by block, as often as wanted."""
+
+    names: list[str]
+    """The names of all columns, in the order of the file, without those in `left_out`."""
+    left_out: dict[str, str]
+    """Columns that the file itself says are no data, with the reason."""
+    notes: list[str]
+    """Sentences on what is unusual in the file."""
+    dialect: Dialect = Dialect()
+    is_text = False
+    rows: int | None = None
+    """The number of rows, where the file itself says it."""
+
+    @abstractmethod
+    def blocks(self, cells: int = BLOCK_CELLS) -> Iterator[Block]:
+        """Yield the rows in order, about so many cells at once.
+
+        Raises:
+            Malformed: a row cannot be read; says which.
+        """
+
+
+class TextTable(TableSource):
+    """A table in text: a line of names, then a line for each row, perhaps with line ends inside of quotes."""
+
+    is_text = True
+
+    def __init__(
+        self,
+        opened: Callable[[], BinaryIO],
+        usual: str = ",",
+        separator: str | None = None,
+        decimal: Decimal | None = None,
+    ) -> None:
+        """Read the beginning. `opened` opens the file anew; the marks are found unless they are given.
+
+        Raises:
+            Malformed, Unfit: it is no such text, is empty, or names a column twice.
+        """
+        self._opened = opened
+        with opened() as raw:
+            text, sample = as_text(uncompressed(raw))
+            with text:
+                self.dialect = find_dialect(sample, usual, separator, decimal)
+                self.names = next(self._lines(text), (0, list[str]()))[1]
+        self._first_line_is_names = True
+        self.left_out, self.notes = {}, []
+        if self.dialect != Dialect(usual):
+            self.notes.append(f"read with {self.dialect}")
+        if text.encoding not in ("utf-8", "utf-8-sig"):
+            self.notes.append(f"read as {text.encoding}")
+        if not self.names:
+            raise Unfit("it is empty; wanted a line of column names, and rows")
+
+    @property
+    def first_line_is_numbers(self) -> bool:
+        """Return True if all names are numbers, so that they may be a row."""
+        return all(is_number(name, self.dialect.decimal) for name in self.names)
+
+    def number_columns(self) -> None:
+        """Call the columns 0, 1, ...; the first line is then a row, unless it holds just these."""
+        numbers = [str(place) for place in range(len(self.names))]
+        self._first_line_is_names = self.names == numbers
+        self.names = numbers
+
+    def blocks(self, cells: int = BLOCK_CELLS) -> Iterator[Block]:
+        """Yield the rows in order, as texts."""
+        size = max(64, min(BLOCK_ROWS, cells // len(self.names)))
+        with self._opened() as raw, as_text(uncompressed(raw))[0] as text:
+            lines = self._lines(text)
+            if self._first_line_is_names:
+                next(lines, None)
+            rows = (self._checked(number, line) for number, line in lines)
+            while chunk := list(islice(rows, size)):
+                yield dict(zip(self.names, map(list, zip(*chunk, strict=True)), strict=True))
+
+    def _checked(self, number: int, line: list[str]) -> list[str]:
+        if len(line) != len(self.names):
+            raise Malformed(
+                f"line {number} has {len(line)} values, and the first line has {len(self.names)}; it was "
+                f"read with {self.dialect}"
+            )
+        return line
+
+    def _lines(self, text: io.TextIOWrapper) -> Iterator[tuple[int, list[str]]]:
+        """Yield the lines that are not empty, with their numbers from 1."""
+        reader = csv.reader(text, delimiter=self.dialect.separator)
+        try:
+            for line in reader:
+                if line:
+                    yield reader.line_num, line
+        except UnicodeDecodeError as error:
+            raise no_text(error) from error
+        except (csv.Error, *UNREADABLE) as error:
+            raise Malformed(f"line {reader.line_num} cannot be read: {sentence(error)}") from error
+
+
+class ParquetTable(TableSource):
+    """A table in Parquet, read by row groups; the index that pandas stored with it is left out."""
+
+    def __init__(self, opened: Callable[[], BinaryIO], wanted: Collection[str] = ()) -> None:
+        """Read the footer. Columns that are `wanted` are kept, also if they are the index.
+
+        Raises:
+            Malformed: it is no Parquet.
+            NotEnabled: pyarrow is not installed.
+        """
+        self._opened = opened
+        with opened() as raw:
+            file = _parquet_file(uncompressed(raw))
+            schema, self.rows = file.schema_arrow, file.metadata.num_rows
+        index = stored_index(schema)
+        self.left_out = {name: reason for name, reason in index.items() if name not in wanted}
+        self.names = [name for name in schema.names if name not in self.left_out]
+        self.notes = []
+
+    def blocks(self, cells: int = BLOCK_CELLS) -> Iterator[Block]:
+        """Yield the rows in order, as Arrow's arrays."""
+        import pyarrow
+
+        size = max(64, min(BLOCK_ROWS, cells // max(1, len(self.names))))
+        with self._opened() as raw:
+            file = _parquet_file(uncompressed(raw))
+            try:
+                for batch in file.iter_batches(size, columns=self.names, use_threads=False):
+                    yield {name: batch.column(place) for place, name in enumerate(batch.schema.names)}
+            except (pyarrow.ArrowException, OSError) as error:
+                raise Malformed(f"it cannot be read as Parquet: {sentence(error)}; save it anew") from error
+
+
+def _parquet_file(file: BinaryIO) -> Any:
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError:
+        raise NotEnabled("Parquet is read by pyarrow, which is not installed: pip install pyarrow") from None
+    try:
+        return parquet.ParquetFile(file, pre_buffer=False, buffer_size=2**20)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise Malformed(f"it cannot be read as Parquet: {sentence(error)}; save it anew") from error
+
+
+def stored_index(schema: Any) -> dict[str, str]:
+    """Return the columns of an Arrow schema that pandas stored as its index, with the reason."""
+    try:
+        document = json.loads((schema.metadata or {}).get(b"pandas", b"{}"))
+        index = [name for name in document.get("index_columns", []) if isinstance(name, str)]
+    except (ValueError, AttributeError):
+        return {}
+    return dict.fromkeys((name for name in index if name in schema.names), "the index that pandas stored")
+
+
+class PartedTable(TableSource):
+    """A folder of parts, as Spark and Dask write them: the rows of all parts, in the order of their names."""
+
+    def __init__(self, parts: Sequence[tuple[str, TableSource]]) -> None:
+        """Check that all parts have the same columns.
+
+        Raises:
+            Unfit: a part lacks a column, or has another one.
+        """
+        self._parts = parts
+        first_name, first = parts[0]
+        for name, part in parts[1:]:
+            if set(part.names) != set(first.names):
+                other = sorted(set(part.names) ^ set(first.names))
+                raise Unfit(f"{name} and {first_name} differ in their columns: {', '.join(other[:8])}")
+        self.names, self.left_out, self.dialect = first.names, first.left_out, first.dialect
+        self.is_text = first.is_text
+        known = [part.rows for _, part in parts if part.rows is not None]
+        self.rows = sum(known) if len(known) == len(parts) else None
+        self.notes = [*first.notes, f"read {len(parts)} parts" if len(parts) > 1 else "read one part"]
+
+    def blocks(self, cells: int = BLOCK_CELLS) -> Iterator[Block]:
+        """Yield the rows of all parts in order."""
+        for name, part in self._parts:
+            try:
+                for block in part.blocks(cells):
+                    yield {column: block[column] for column in self.names}
+            except ServiceError as error:
+                raise type(error)(f"{name}: {error}") from error
+
+
+def open_table(
+    path: Path,
+    separator: str | None = None,
+    decimal: Decimal | None = None,
+    wanted: Collection[str] = (),
+) -> TableSource:
+    """Open a table by its ending: .csv, .tsv or .parquet, perhaps compressed, or a folder of such parts.
+
+    Marks of a text are found unless they are given; `wanted` columns are kept, also if they are an index.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        Malformed, NotEnabled, Unfit: it cannot be read; says why, and what was expected.
+    """
+    if path.is_dir():
+        parts = parts_of(path)
+        return PartedTable([(part.name, open_table(part, separator, decimal, wanted)) for part in parts])
+    ending = kind_of_file(path)
+    if ending not in TABLES:
+        raise Unfit(f"tables are read from {', '.join(TABLES)}, also compressed; save the table as one")
+    return table_of(lambda: path.open("rb"), ending, separator, decimal, wanted)
+
+
+def table_of(
+    opened: Callable[[], BinaryIO],
+    ending: str,
+    separator: str | None = None,
+    decimal: Decimal | None = None,
+    wanted: Collection[str] = (),
+) -> TableSource:
+    """Return the table in what `opened` opens, by the ending of its kind."""
+    try:
+        if ending == ".parquet":
+            return ParquetTable(opened, wanted)
+        return TextTable(opened, USUAL_SEPARATORS[ending], separator, decimal)
+    except (ServiceError, FileNotFoundError):
+        raise
+    except UNREADABLE as error:
+        raise Malformed(f"it cannot be read: {sentence(error)}; save it anew") from error
+
+
+def whole(
+    table: TableSource, most_rows: int = sys.maxsize, blocks: Callable[[], Iterator[Block]] | None = None
+) -> dict[str, Any]:
+    """Return the rows of a table, or the first of them, as one block; `blocks` by default are the table's."""
+    read: list[Block] = []
+    rows = 0
+    for block in (blocks or table.blocks)():
+        read.append(block)
+        rows += len(next(iter(block.values()), ()))
+        if rows >= most_rows:
+            break
+    if not read:
+        return {name: [] for name in table.names}
+    if all(isinstance(values, list) for values in read[0].values()):
+        return {name: [value for block in read for value in block[name]] for name in table.names}
+    import pyarrow
+
+    return {name: pyarrow.chunked_array([block[name] for block in read]) for name in table.names}

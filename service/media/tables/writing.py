@@ -1,0 +1,56 @@
+"""Tables as text: items under the names of their columns, and CSV. Shapes: B rows, F features."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.numerics.noise import Floats
+
+Column = NDArray[Any] | Sequence[Any]
+"""Values (B,) of a column."""
+
+
+def columns_of(items: Floats, columns: Mapping[str, Sequence[str]]) -> dict[str, NDArray[Any]]:
+    """Return items (B, F) as columns (B,) by name: numbers, and the name of the most probable category.
+
+    `columns` has the categories of each column, none for numbers.
+    """
+    table: dict[str, NDArray[Any]] = {}
+    start = 0
+    for name, categories in columns.items():
+        features = items[:, start : start + (len(categories) or 1)]
+        names = np.array(categories, object)
+        table[name] = names[features.argmax(axis=1)] if categories else features[:, 0]
+        start += features.shape[1]
+    return table
+
+
+def numbered_columns(arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Return arrays (B, ...) as columns (B,), whose names are numbered from 0."""
+    flat = {name: array.reshape(len(array), -1) for name, array in arrays.items()}
+    return {f"{name}-{place}": column for name, array in flat.items() for place, column in enumerate(array.T)}
+
+
+def csv_text(table: Mapping[str, Column], *, with_names: bool = True) -> str:
+    """Return columns (B,) as CSV: numbers in the shortest text that reads back the same, null as nothing."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    if with_names:
+        writer.writerow(table)
+    writer.writerows(zip(*map(_cells, table.values()), strict=True))
+    return text.getvalue()
+
+
+def _cells(column: Column) -> Sequence[Any]:
+    if isinstance(column, np.ndarray) and column.dtype == np.float32:
+        return [str(value) for value in column]
+    values: Sequence[Any] = column.tolist() if isinstance(column, np.ndarray) else column
+    if any(isinstance(value, bool) for value in values):
+        return [str(value).lower() if isinstance(value, bool) else value for value in values]
+    return values

@@ -1,0 +1,253 @@
+"""Rows by the names of their columns: JSON records, CSV and Parquet give the answers of arrays."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import zlib
+from typing import Any
+
+import httpx
+import numpy as np
+import pyarrow
+import pytest
+from numpy.typing import NDArray
+from pyarrow import parquet
+
+from tests import toy_table as table
+from tests.serving import as_npy
+
+MODEL = "/v1/models/toy-table"
+CSV = {"content-type": "text/csv"}
+PARQUET = {"content-type": "application/vnd.apache.parquet"}
+COLOURS = table.COLUMNS[1].categories
+ITEMS = table.items(12, seed=6)
+
+
+def named(items: NDArray[Any]) -> dict[str, list[Any]]:
+    """Items as columns in another order, with ids and a column that the training table had beside them."""
+    return {
+        "patient": [f"p-{row}" for row in range(len(items))],
+        "colour": [COLOURS[place] for place in items[:, 1:].argmax(axis=1)],
+        "notes": ["a note, with a comma"] * len(items),
+        "height": items[:, 0].astype(float).tolist(),
+    }
+
+
+def records(columns: dict[str, list[Any]]) -> list[dict[str, Any]]:
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def as_csv(columns: dict[str, list[Any]], mark: str = ",") -> bytes:
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, delimiter=mark)
+    writer.writerow(columns)
+    writer.writerows(zip(*columns.values(), strict=True))
+    return text.getvalue().encode()
+
+
+def as_parquet(columns: dict[str, list[Any]]) -> bytes:
+    file = io.BytesIO()
+    parquet.write_table(pyarrow.table(columns), file)
+    return file.getvalue()
+
+
+def refused(answer: httpx.Response, status: int = 422) -> dict[str, Any]:
+    assert answer.status_code == status, answer.text
+    problem: dict[str, Any] = answer.json()
+    return problem
+
+
+@pytest.mark.parametrize("operation", ["encode", "reconstruct", "score"])
+def test_rows_by_name_are_answered_as_arrays_are_with_their_ids(client: httpx.Client, operation: str) -> None:
+    path, columns = f"{MODEL}/{operation}", named(ITEMS)
+    arrays = client.post(path, json={"inputs": ITEMS.tolist()}).json()
+    options = {"as": "arrays"} if operation == "reconstruct" else {}
+    query = {**options, "id": "patient"}
+    body = {"records": records(columns), **query}
+    answers = [
+        client.post(path, json=body),
+        client.post(path, params=query, content=as_csv(columns), headers=CSV),
+        client.post(path, params=query, content=as_csv(columns, ";"), headers=CSV),
+        client.post(path, params=query, content=as_parquet(columns), headers=PARQUET),
+    ]
+    for answer in answers:
+        assert answer.status_code == 200, answer.text
+        found = answer.json()
+        if operation == "score":
+            assert [score.pop("id") for score in found["scores"]] == columns["patient"]
+        else:
+            assert found.pop("ids") == columns["patient"]
+        assert found == arrays
+
+
+def test_a_csv_answer_has_the_ids_then_the_p_values_and_all_the_scores(client: httpx.Client) -> None:
+    path, columns = f"{MODEL}/score", named(ITEMS)
+    answer = client.post(
+        path, params={"id": "patient"}, content=as_csv(columns), headers=CSV | {"accept": "text/csv"}
+    )
+    assert answer.headers["content-type"] == "text/csv; charset=utf-8"
+    rows = list(csv.DictReader(io.StringIO(answer.text)))
+    assert list(rows[0])[:4] == ["patient", "p_value", "anomaly", "surprise"]
+    scores = client.post(path, json={"inputs": ITEMS.tolist()}).json()["scores"]
+    assert [row["patient"] for row in rows] == columns["patient"]
+    for row, score in zip(rows, scores, strict=True):
+        assert float(row["elbo"]) == score["elbo"]
+        assert float(row["p_value"]) == score["p_value"]
+        assert row["anomaly"] == str(score["anomaly"]).lower()
+    numbered = client.post(path, json={"inputs": ITEMS[:3].tolist()}, headers={"accept": "text/csv"})
+    assert [line.split(",")[0] for line in numbered.text.splitlines()] == ["row", "0", "1", "2"]
+
+
+def test_items_are_answered_by_name_on_request_and_for_rows_that_came_so(client: httpx.Client) -> None:
+    sampled = client.get(f"{MODEL}/sample?count=50&seed=3&output=draw").json()["samples"]
+    wanted = [{"height": row[0], "colour": COLOURS[int(np.argmax(row[1:]))]} for row in sampled]
+    by_name = client.get(f"{MODEL}/sample?count=50&seed=3&output=draw&as=records").json()
+    assert by_name["samples"] == wanted
+    assert by_name["shape"] == [50, 4]
+    text = client.get(f"{MODEL}/sample?count=50&seed=3&output=draw", headers={"accept": "text/csv"}).text
+    again = client.post(f"{MODEL}/score", content=text.encode(), headers=CSV).json()["scores"]
+    assert again == client.post(f"{MODEL}/score", json={"records": wanted}).json()["scores"]
+    reconstructed = client.post(f"{MODEL}/reconstruct", json={"records": wanted}).json()["reconstructions"]
+    assert [list(row) for row in reconstructed] == [["height", "colour"]] * 50
+    path = {"from": {"seed": 1}, "to": {"seed": 2}, "as": "records"}
+    assert set(client.post(f"{MODEL}/interpolate", json=path).json()["samples"][0]) == {"height", "colour"}
+    decoded = client.post(f"{MODEL}/decode", json={"latents": [[0.5]], "as": "records"}).json()
+    assert decoded["samples"][0]["colour"] in COLOURS
+
+
+def test_a_file_with_semicolons_and_decimal_commas_is_scored_as_one_with_points(client: httpx.Client) -> None:
+    columns = named(ITEMS)
+    foreign = {**columns, "height": [str(value).replace(".", ",") for value in columns["height"]]}
+    files = [as_csv(columns), as_csv(foreign, ";")]
+    points, commas = (client.post(f"{MODEL}/score?id=patient", content=file, headers=CSV) for file in files)
+    assert commas.status_code == 200, commas.text
+    assert commas.json() == points.json()
+
+
+def test_numbers_and_truths_may_be_text_where_that_says_one_thing(client: httpx.Client) -> None:
+    path = f"{MODEL}/score"
+    number = client.post(path, json={"records": [{"height": 165.5, "colour": "red"}]}).json()["scores"]
+    text = client.post(path, json={"records": [{"height": " 165.50", "colour": "red"}]}).json()["scores"]
+    assert text == number
+    one = client.post(path, json={"records": [{"height": True, "colour": "red"}]}).json()["scores"]
+    assert one == client.post(path, json={"inputs": [[1, 1, 0, 0]]}).json()["scores"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [
+        ([{"heigth": 1, "colour": "red"}], ["lacks `height`", "`heigth`", "did you mean `height`?"]),
+        ([{"a": 1, "b": 2}], ["lacks `height`, `colour`", "`a`, `b`"]),
+        ([{"height": 1, "colour": "red"}, {"colour": "red"}], ["1 of 2 records lack the column `height`"]),
+        (
+            [{"height": "tall", "colour": "mauve"}],
+            ["`height` holds 'tall' in row 0", "`colour` has 1 values"],
+        ),
+        ([{"height": None, "colour": ""}], ["`height` is empty in row 0", "`colour` is empty in row 0"]),
+        ([{"height": "1_0", "colour": "red"}], ["`height` holds"]),
+        ([{"height": [1], "colour": "red"}], ["record 0 is no object"]),
+        ([7], ["record 0 is no object"]),
+        ([], ["`records` is empty"]),
+    ],
+    ids=str,
+)
+def test_records_that_do_not_fit_are_refused_with_all_that_is_wrong_by_name(
+    client: httpx.Client, rows: list[Any], told: list[str]
+) -> None:
+    detail = refused(client.post(f"{MODEL}/score", json={"records": rows}))["detail"]
+    assert all(text in detail for text in told), detail
+
+
+def test_each_flaw_has_its_row_and_column(client: httpx.Client) -> None:
+    rows = [{"height": 1, "colour": "red"}, {"height": "x", "colour": "mauve"}]
+    flaws = refused(client.post(f"{MODEL}/score", json={"records": rows}))["errors"]
+    assert [(flaw["pointer"], flaw["row"]) for flaw in flaws] == [
+        ("/records/1/height", 1),
+        ("/records/1/colour", 1),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        (b'{"records":[{"height":1,"colour":"a:b","height":2}]}', "more than once `height`"),
+        (b'{"records":[{"height":1,"colour":"red"}],"records":[]}', "came twice"),
+        (b'{"x":{"records":[{"height":1,"colour":"red"}]}}', "unknown key"),
+        (b'{"records":[{"height":1,"colour":"red"}],"inputs":[[1,1,0,0]]}', "one form"),
+        (b'{"inputs":[[1,1,0,0]],"id":"patient"}', "id names a column of records"),
+        (b'{"records":[{"height":1,"colour":"red"}],"id":"patient"}', "came 0 times"),
+        (b'{"records":[{"height":1,"colour":"red"}],"id":"height"}', "`id` names a column of toy-table"),
+    ],
+)
+def test_a_body_with_rows_in_two_ways_or_a_doubled_column_is_refused(
+    client: httpx.Client, body: bytes, told: str
+) -> None:
+    assert told in str(refused(client.post(f"{MODEL}/score", content=body)))
+
+
+def test_a_doubled_and_an_unknown_column_of_a_file_are_named(client: httpx.Client) -> None:
+    body = b"height,colour,height,weight\n1,red,2,3\n"
+    detail = refused(client.post(f"{MODEL}/score", content=body, headers=CSV))["detail"]
+    assert "`height` more than once" in detail
+    assert "`weight`, which the model does not have" in detail
+
+
+def test_bodies_that_are_cut_or_compressed_or_no_table_are_refused(client: httpx.Client) -> None:
+    path = f"{MODEL}/score"
+    assert "not JSON" in refused(client.post(path, content=b'{"records":[{"height":1,'), 400)["detail"]
+    squeezed = gzip.compress(as_csv(named(ITEMS)))
+    assert "Content-Encoding" in refused(client.post(path, content=squeezed, headers=CSV), 415)["detail"]
+    refused(client.post(path, content=b"height,colour\n1,red,2\n", headers=CSV), 400)
+    refused(client.post(path, content=b"height,colour\n", headers=CSV))
+    refused(client.post(path, content=b"PAR1 and no more", headers=PARQUET), 400)
+    refused(client.post(f"{MODEL}/decode", content=b"a\n1\n", headers=CSV), 415)
+    vae = "/v1/models/toy-vae"
+    assert "no named columns" in refused(client.post(f"{vae}/score", json={"records": [{"a": 1}]}))["detail"]
+    assert "no named columns" in refused(client.get(f"{vae}/sample?as=records"))["detail"]
+
+
+def test_records_are_as_many_as_inputs_and_files_as_npy(client: httpx.Client) -> None:
+    limits = client.get(MODEL).json()["limits"]
+    row = {"height": 170.5, "colour": "red"}
+    most = [row] * limits["json_rows"]
+    assert client.post(f"{MODEL}/encode", json={"records": most}).status_code == 200
+    over = refused(client.post(f"{MODEL}/encode", json={"records": [*most, row]}))
+    assert over["code"] == "limit_exceeded"
+    lines = b"height,colour\n" + b"170.5,red\n" * limits["npy_inputs"]
+    answer = client.post(f"{MODEL}/encode", content=lines, headers=CSV)
+    expected = as_npy(np.repeat(np.array([[170.5, 1, 0, 0]], np.float32), limits["npy_inputs"], axis=0))
+    by_npy = client.post(f"{MODEL}/encode", content=expected, headers={"content-type": "application/x-npy"})
+    assert answer.content == by_npy.content
+    assert refused(client.post(f"{MODEL}/encode", content=lines + b"1,red\n", headers=CSV))["code"] == (
+        "limit_exceeded"
+    )
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"records":[%b]}' % b",".join([b"{}"] * 400_000),
+        b'{"records":[{%b}]}' % b",".join(b'"%x":1' % number for number in range(100_000)),
+        b'{"records":[%b' % (b'{"a":"' * 100_000),
+        b'{"records":[{"height":"%b"}]}' % (b"9" * 2_000_000),
+        b'{"records":[' + b" " * 2_000_000,
+    ],
+    ids=["empty records", "many columns", "depth", "a long number", "white space"],
+)
+def test_large_bodies_of_records_are_refused_before_objects_are_made(
+    client: httpx.Client, body: bytes
+) -> None:
+    answer = client.post(
+        f"{MODEL}/score", content=zlib.compress(body), headers={"content-encoding": "deflate"}
+    )
+    assert answer.status_code in (400, 413, 422), answer.text
+    assert len(answer.content) < 5_000
+
+
+def test_the_manifest_names_what_may_come_beside_the_columns(client: httpx.Client) -> None:
+    assert client.get(MODEL).json()["left_out"] == ["notes"]
+    rows = [{"height": 170, "colour": "red", "notes": json.dumps({"any": "text"})}]
+    assert client.post(f"{MODEL}/score", json={"records": rows}).status_code == 200

@@ -1,0 +1,28 @@
+"""Results that are equal bit for bit."""
+
+from typing import Any
+
+import numpy as np
+
+from pushforward.results import ItemScores
+
+FIELDS = ("statistic", "draws", "seed", "alpha", "correction", "threshold", "unit")
+"""The fields of scores that hold for all rows."""
+
+
+def assert_equal(one: Any, other: Any) -> None:
+    """The same type, dtypes and bits."""
+    assert type(one) is type(other)
+    if isinstance(one, np.ndarray):
+        assert one.dtype == other.dtype
+        np.testing.assert_array_equal(one, other)
+    elif isinstance(one, ItemScores):
+        assert [getattr(one, name) for name in FIELDS] == [getattr(other, name) for name in FIELDS]
+        assert list(one.table()) == list(other.table())
+        for name, column in one.table().items():
+            assert_equal(column, other.table()[name])
+    elif isinstance(one, tuple):
+        for part, counterpart in zip(one, other, strict=True):
+            assert_equal(part, counterpart)
+    else:
+        assert one == other

@@ -1,0 +1,491 @@
+"""The commands that use a model: the same bytes from a service and from a folder, in every format."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import gzip
+import io
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from pyarrow import csv as arrow_csv
+from pyarrow import parquet
+
+from pushforward.local import LocalModels
+from tests import toy_table
+from tests.conftest import REPOSITORY
+from tests.pushforward.command.running import Run, make_run
+from tests.serving import RunningService
+
+IMAGE = "digits-vae"
+PICTURES = np.random.default_rng(3).integers(0, 256, (5, 8, 8), np.uint8)
+TABLE = "height,colour,id\n171.5,blue,7\n168,red,8\n1e4,green,9\n"
+HEIGHTS = np.array([[171.5, 0, 0, 1], [168, 1, 0, 0], [1e4, 0, 1, 0]], np.float32)
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]) -> Run:
+    return make_run(monkeypatch, capfdbinary)
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder: a table, pictures, and latents."""
+    monkeypatch.chdir(tmp_path)
+    Path("table.csv").write_text(TABLE)
+    np.save("latents.npy", np.linspace(-1, 1, 30).reshape(3, 10))
+    np.save("pixels.npy", PICTURES)
+    Path("pictures").mkdir()
+    for number, pixels in enumerate(PICTURES):
+        Image.fromarray(pixels).save(f"pictures/{number}.png")
+    return tmp_path
+
+
+COMMANDS = [
+    "models",
+    "models --as json",
+    "sample digits-vae --count 5 --seed 7 --as png",
+    "sample digits-vae --count 5 --seed 7 --offset 2 --temperature 0.5 --as npy",
+    "sample toy-gan --count 5 --seed 7 --method rejection --budget 4",
+    "sample toy-table --count 5 --seed 7 --output draw",
+    "sample toy-vae --version challenger --seed 7",
+    "interpolate digits-vae --from 1 --to 2:3 --steps 5 --as png",
+    "interpolate digits-vae --from pictures/0.png --to 1 --path linear --as json",
+    "encode digits-vae pixels.npy",
+    "decode digits-vae latents.npy --as json",
+    "reconstruct digits-vae pictures --as npy",
+    "reconstruct digits-vae pictures --beside --as png",
+    "score toy-table table.csv",
+    "score digits-vae pictures --statistic path --top 2 --as json",
+    "score digits-vae pixels.npy --draws 3 --seed 5 --alpha 0.2",
+    "score digits-vae pixels.npy --correction benjamini-hochberg",
+    "discriminate toy-gan table.npy --as json",
+]
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_a_service_and_a_folder_give_the_same_bytes(
+    run: Run, few_models: Path, few_served: RunningService, local: LocalModels, line: str
+) -> None:
+    np.save("table.npy", local.sample("toy-gan", count=4, seed=1))
+    answers = [
+        run(*shlex.split(line), *where) for where in (("--url", few_served.url), ("--local", few_models))
+    ]
+    assert answers[0].status == 0, answers[0].error
+    assert answers[0] == answers[1]
+    assert answers[0].out
+
+
+def read_back(path: Path, name: str) -> Any:
+    """The content of a file: an array, or arrays by name; `name` is that of the items or rows in JSON."""
+    kind = path.suffix
+    if kind in (".npy", ".npz"):
+        content = np.load(path, allow_pickle=False)
+        return dict(content) if kind == ".npz" else content
+    if kind == ".json":
+        return json.loads(path.read_bytes())[name]
+    table = parquet.read_table(path) if kind == ".parquet" else arrow_csv.read_csv(path)
+    return {column: table[column].to_numpy() for column in table.column_names}
+
+
+def assert_table(content: Any, expected: Mapping[str, np.ndarray]) -> None:
+    """Columns of a file have the names and, to the last bit, the values of a table."""
+    if isinstance(content, list):
+        content = {name: np.array([row[name] for row in content]) for name in content[0]}
+    names = content.dtype.names if isinstance(content, np.ndarray) else tuple(content)
+    assert tuple(names) == tuple(expected)
+    for name in names:
+        values = np.asarray(content[name])
+        if expected[name].dtype == np.float32:  # the text is the shortest that reads back as float32
+            values = values.astype(np.float32)
+        np.testing.assert_array_equal(values, expected[name])
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet", "npy", "npz", "json"])
+def test_scores_read_back_as_they_are(
+    run: Run, here: Path, few_models: Path, local: LocalModels, kind: str
+) -> None:
+    done = run("score", "toy-table", "table.csv", "--local", few_models, "--out", f"scores.{kind}")
+    assert (done.status, done.out) == (0, b"")
+    wanted = {"row": np.arange(3), **local.score("toy-table", HEIGHTS).table()}
+    assert_table(read_back(here / f"scores.{kind}", "scores"), wanted)
+
+
+@pytest.mark.parametrize("kind", ["csv", "json"])
+def test_the_column_of_ids_is_written_beside_the_scores(
+    run: Run, here: Path, few_models: Path, kind: str
+) -> None:
+    names = ["c", "a", "b"]
+    lines = ["patient,height,colour", *(f"{name},17{place},red" for place, name in enumerate(names))]
+    rows = [dict(zip(lines[0].split(","), line.split(","), strict=True)) for line in lines[1:]]
+    content = "\n".join(lines) if kind == "csv" else json.dumps({"records": rows})
+    (here / f"patients.{kind}").write_text(content)
+    done = run("score", "toy-table", f"patients.{kind}", "--id", "patient", "--local", few_models)
+    assert done.error == ""
+    found = list(csv.DictReader(done.text.splitlines()))
+    assert [(row["patient"], row["row"]) for row in found] == [("c", "0"), ("a", "1"), ("b", "2")]
+    refused = run("score", "toy-table", f"patients.{kind}", "--id", "nobody", "--local", few_models)
+    assert "`nobody`" in refused.error
+
+
+@pytest.mark.parametrize("kind", ["npy", "npz", "json", "csv", "parquet"])
+def test_samples_read_back_as_they_are(
+    run: Run, here: Path, few_models: Path, local: LocalModels, kind: str
+) -> None:
+    run("sample", IMAGE, "--count", 5, "--seed", 7, "--local", few_models, "--out", f"samples.{kind}")
+    samples = local.sample(IMAGE, count=5, seed=7)
+    content = read_back(here / f"samples.{kind}", "samples")
+    if kind in ("csv", "parquet"):
+        assert_table(
+            content, {f"value-{place}": column for place, column in enumerate(samples.reshape(5, -1).T)}
+        )
+    else:
+        array = content["samples"] if kind == "npz" else np.array(content, np.float32)
+        assert array.dtype == np.float32
+        np.testing.assert_array_equal(array, samples)
+
+
+def test_samples_of_a_table_can_be_scored_as_a_table(run: Run, few_models: Path) -> None:
+    where = ("--local", few_models)
+    draw = ("sample", "toy-table", "--count", 6, "--seed", 7, "--output", "draw", *where)
+    run(*draw, "--out", "rows.csv")
+    with open("rows.csv", newline="") as file:
+        assert next(csv.reader(file)) == ["height", "colour"]
+    npy = run("sample", "toy-table", "--count", 6, "--seed", 7, "--output", "draw", *where, "--as", "npy").out
+    scored = [
+        run("score", "toy-table", "rows.csv", *where),
+        run("score", "toy-table", "-", *where, stdin=npy),
+    ]
+    assert scored[0].text == scored[1].text
+
+
+def test_many_samples_are_written_as_they_are_computed(
+    run: Run, here: Path, few_models: Path, local: LocalModels
+) -> None:
+    """That is, in several chunks, of which no file has a trace."""
+    samples = local.sample("toy-table", count=10_000, seed=7)
+    for kind in ("npy", "csv", "parquet"):
+        run(
+            "sample",
+            "toy-table",
+            "--count",
+            10_000,
+            "--seed",
+            7,
+            "--local",
+            few_models,
+            "--out",
+            f"all.{kind}",
+        )
+    np.testing.assert_array_equal(np.load("all.npy"), samples)
+    for kind in ("csv", "parquet"):
+        table = read_back(here / f"all.{kind}", "samples")
+        np.testing.assert_array_equal(table["height"].astype(np.float32), samples[:, 0])
+        assert set(table["colour"]) <= {"red", "green", "blue"}
+
+
+def test_pictures_are_enlarged_by_a_whole_factor(run: Run, few_models: Path) -> None:
+    def size(*options: object) -> tuple[int, int]:
+        arguments = ("sample", IMAGE, "--count", 4, "--seed", 7, "--local", few_models, "--as", "png")
+        return Image.open(io.BytesIO(run(*arguments, *options).out)).size
+
+    assert size() == (2 * (7 * 8 + 2) + 2,) * 2
+    assert size("--scale", 1) == (2 * (8 + 2) + 2,) * 2
+
+
+def test_a_map_of_the_surprise_comes_beside_the_scores(
+    run: Run, few_models: Path, local: LocalModels
+) -> None:
+    assert run("score", IMAGE, "pictures", "--local", few_models, "--map", "map.npy").text.startswith("file,")
+    inputs = PICTURES[:, None].astype(np.float32) / np.float32(255)
+    np.testing.assert_array_equal(np.load("map.npy"), local.surprise_map(IMAGE, inputs))
+    run("score", IMAGE, "pictures", "--local", few_models, "--map", "map.png")
+    with Image.open("map.png") as picture:
+        assert picture.mode == "RGB"
+
+
+def test_an_array_that_pandas_wrote_as_a_table_is_read_without_its_line_of_numbers(
+    run: Run, here: Path, few_models: Path
+) -> None:
+    pixels = PICTURES.reshape(5, 64) / 255
+    lines = [",".join(map(str, row)) for row in ([*range(64)], *pixels.tolist())]
+    (here / "array.csv").write_text("\n".join(lines))
+    np.save("array.npy", pixels.reshape(5, 1, 8, 8))
+    answers = [run("score", IMAGE, f"array.{kind}", "--local", few_models).text for kind in ("csv", "npy")]
+    assert answers[0] == answers[1]
+
+
+def test_a_flaw_names_its_row_in_a_long_file(run: Run, few_models: Path) -> None:
+    rows = np.repeat(HEIGHTS[:1], 3_001, axis=0)
+    rows[3_000, 0] = np.inf
+    np.save("long.npy", rows)
+    done = run("score", "toy-table", "long.npy", "--local", few_models)
+    assert done.status == 2
+    assert "/inputs/3000, row 3000" in done.error
+
+
+def as_files(folder: Path) -> None:
+    """Write the same three rows in each format."""
+    text = TABLE.replace("1e4", "10000")
+    (folder / "rows.csv").write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode())
+    (folder / "rows.csv.gz").write_bytes(gzip.compress(text.encode()))
+    (folder / "rows.tsv").write_text(text.replace(",", "\t"))
+    (folder / "bare.csv").write_text("".join(",".join(map(str, row)) + "\n" for row in HEIGHTS.tolist()))
+    np.save(folder / "rows.npy", HEIGHTS)
+    np.savez(folder / "rows.npz", items=HEIGHTS, labels=np.arange(3))
+    table = arrow_csv.read_csv(io.BytesIO(text.encode()))
+    parquet.write_table(table, folder / "rows.parquet")
+    (folder / "rows.json").write_text(json.dumps({"records": table.to_pylist()}))
+    (folder / "list.json").write_text(json.dumps(HEIGHTS.tolist()))
+    (folder / "body.json").write_text(json.dumps({"inputs": HEIGHTS.tolist(), "alpha": 0.5}))
+
+
+def test_every_format_of_the_same_rows_has_the_same_scores(run: Run, here: Path, few_models: Path) -> None:
+    """Also if it comes by standard input, whose format is seen in its first bytes or named."""
+    where = ("--local", few_models)
+    wanted = run("score", "toy-table", "table.csv", *where).text
+    as_files(here)
+    for path in [*here.glob("rows.*"), here / "bare.csv", here / "list.json", here / "body.json"]:
+        assert run("score", "toy-table", path, *where).text == wanted, path
+        if path.suffix != ".tsv":
+            assert run("score", "toy-table", "-", *where, stdin=path.read_bytes()).text == wanted, path
+    tabs = (here / "rows.tsv").read_bytes()
+    assert run("score", "toy-table", "-", "--format", "tsv", *where, stdin=tabs).text == wanted
+
+
+def test_pictures_of_every_kind_are_read_as_their_pixels(
+    run: Run, few_models: Path, local: LocalModels
+) -> None:
+    Image.fromarray(PICTURES[0]).save("grey.webp", lossless=True)
+    Image.fromarray(PICTURES[0]).convert("RGB").save("colour.png")
+    wanted = local.score(IMAGE, PICTURES[0][None, None].astype(np.float32) / np.float32(255)).surprise[0]
+    for name in ("pictures/0.png", "grey.webp", "colour.png"):
+        (row,) = csv.DictReader(run("score", IMAGE, name, "--local", few_models).text.splitlines())
+        assert float(row["surprise"]) == wanted
+
+
+def test_a_folder_is_read_by_name_with_its_sub_folders(run: Run, here: Path, few_models: Path) -> None:
+    (here / "pictures" / "more").mkdir()
+    Image.fromarray(PICTURES[0]).save("pictures/more/5.png")
+    (here / "pictures" / "notes.txt").write_text("none")
+    (here / "pictures" / ".hidden.png").write_text("none")
+    done = run("score", IMAGE, "pictures", "--local", few_models)
+    names = [row["file"] for row in csv.DictReader(done.text.splitlines())]
+    assert names == [*(f"pictures/{number}.png" for number in range(5)), "pictures/more/5.png"]
+    assert done.error == "pictures: left out 1 files that are no pictures, e.g. notes.txt\n"
+
+
+def test_several_files_are_one_batch_and_each_row_names_its_own(
+    run: Run, here: Path, few_models: Path
+) -> None:
+    as_files(here)
+    done = run("score", "toy-table", "rows.csv", "rows.npy", "--local", few_models)
+    rows = list(csv.DictReader(done.text.splitlines()))
+    assert [(row["file"], row["row"]) for row in rows] == [
+        (name, str(row)) for name in ("rows.csv", "rows.npy") for row in range(3)
+    ]
+    assert done.error == "rows.csv: left out `id`, which the model does not have\n"
+
+
+def test_scores_of_a_long_file_are_those_of_one_call(
+    run: Run, here: Path, few_models: Path, local: LocalModels
+) -> None:
+    """Although the command makes several calls, between which it shows its progress."""
+    items = toy_table.items(2_500)
+    np.save("long.npy", items)
+    cases: list[dict[str, Any]] = [{}, {"correction": "benjamini-hochberg", "alpha": 0.3}]
+    for options in cases:
+        chosen = [f"--{name}={value}" for name, value in options.items()]
+        run("score", "toy-table", "long.npy", *chosen, "--local", few_models, "--out", "long.npz")
+        wanted = {"row": np.arange(2_500), **local.score("toy-table", items, **options).table()}
+        assert_table(read_back(here / "long.npz", "scores"), wanted)
+
+
+def test_a_terminal_shows_the_anomalies_first(few_models: Path) -> None:
+    """In a table that fits, between the notes and the progress on standard error."""
+    primary, replica = os.openpty()
+    command = [
+        sys.executable,
+        "-m",
+        "pushforward",
+        "score",
+        "toy-table",
+        "table.csv",
+        "--local",
+        str(few_models),
+    ]
+    environment = {"PYTHONPATH": str(REPOSITORY), "COLUMNS": "80", "TERM": "dumb", "PATH": "/usr/bin:/bin"}
+    with subprocess.Popen(
+        command, stdout=replica, stderr=subprocess.PIPE, env=environment, text=True
+    ) as process:
+        os.close(replica)
+        shown = b""
+        with contextlib.suppress(OSError):  # Linux says so at the end of a terminal
+            while piece := os.read(primary, 4096):
+                shown += piece
+        os.close(primary)
+        assert process.stderr is not None
+        assert process.stderr.read() == "table.csv: left out `id`, which the model does not have\n"
+    title, heading, *rows = shown.decode().replace("\r\n", "\n").splitlines()
+    assert title.startswith(
+        "3 items scored by toy-table 1 (elbo, 8 draws, seed 5): 1 anomalies at alpha 0.05"
+    )
+    assert heading.split() == ["row", "surprise", "p", "value", "verdict"]
+    assert [(row.split()[0], row.split()[-1]) for row in rows] == [
+        ("2", "anomaly"),
+        ("0", "ordinary"),
+        ("1", "ordinary"),
+    ]
+
+
+def test_the_top_rows_are_the_most_anomalous_in_order(run: Run, few_models: Path) -> None:
+    done = run("score", "toy-table", "table.csv", "--top", 2, "--local", few_models)
+    rows = list(csv.DictReader(done.text.splitlines()))
+    assert rows[0]["row"] == "2"
+    assert float(rows[0]["surprise"]) > float(rows[1]["surprise"])
+
+
+def test_a_fresh_seed_is_said_and_draws_the_samples_again(run: Run, few_models: Path) -> None:
+    first = run("sample", IMAGE, "--local", few_models)
+    seed = first.error.removeprefix("the seed is ").strip()
+    assert run("sample", IMAGE, "--seed", seed, "--local", few_models).text == first.text
+
+
+MISTAKES = [
+    ("score toy-table nowhere.csv", "nowhere.csv"),
+    ("score no-vae table.csv", "there is no model of that name; there are: digits-vae"),
+    ("score toy-table table.csv --version 7", "toy-table has no such version; it has: 1"),
+    ("score toy-table table.csv --out scores.txt", ".png, .npy, .npz, .csv, .parquet, .json"),
+    ("score toy-table table.csv --out scores.png", "write it as one of npy"),
+    ("score toy-table table.csv --out nowhere/scores.csv", "nowhere: no such folder"),
+    ("score toy-table table.csv --statistic guess", "guess"),
+    ("score toy-table table.csv --alpha 1e-9", "the smallest this model is calibrated for"),
+    ("score digits-vae table.csv", "table.csv: it has 3 columns; an item of the model has 64 values"),
+    ("score digits-vae pictures.npy", "wanted [rows, 1, 8, 8]"),
+    ("score toy-table less.csv", "less.csv: the table lacks `height`; it has `colour`"),
+    ("score toy-table twice.csv", "twice.csv: the table has `height` more than once"),
+    ("score toy-table word.csv", "word.csv: the column `height` holds 'tall' in row 1"),
+    ("score toy-table short.csv", "short.csv: line 3 has 1 values, and the first line has 2"),
+    ("score toy-table hole.csv", "hole.csv: the column `height` is empty in 1 rows, the first is row 1"),
+    ("score toy-table category.csv", "none of its categories, the first in row 1"),
+    ("score toy-table empty.csv", "empty.csv: it is empty"),
+    ("score toy-table broken.npy", "broken.npy cannot be read as npy: the magic string is not correct"),
+    ("score toy-table objects.npy", "never unpickled"),
+    ("score toy-table broken.parquet", "broken.parquet: it cannot be read as Parquet"),
+    ("score toy-table broken.json", "broken.json cannot be read as json"),
+    ("score digits-vae broken.png", "broken.png cannot be read as png"),
+    ("score digits-vae large.png", "large.png: the picture has 9 x 8 pixels"),
+    ("score digits-vae hollow", "hollow: no pictures are in this folder"),
+    ("sample digits-vae --method rejection", "does not offer the method rejection"),
+    ("sample digits-vae --count 5000 --out grid.png", "more than the 4096 that go into one picture"),
+    ("sample digits-vae --count 0", "--count"),
+    ("sample toy-table --out table.png", "write it as one of npy"),
+    ("interpolate digits-vae --from 1 --to pixels.npy", "a point is one item or latent; 5 came"),
+    ("discriminate digits-vae pixels.npy", "does not offer discriminate"),
+    (
+        "reconstruct digits-vae pixels.npy --beside --out pairs.csv",
+        "--beside is for pictures; the output is csv",
+    ),
+    ("score toy-table table.csv --alpha 1.5", "less than or equal to 1"),
+]
+
+
+def write_mistakes(folder: Path) -> None:
+    texts = {
+        "less.csv": "colour\nred\n",
+        "twice.csv": "height,colour,height\n1,red,2\n",
+        "word.csv": "height,colour\n1,red\ntall,red\n",
+        "short.csv": "height,colour\n1,red\n1\n",
+        "hole.csv": "height,colour\n1,red\n,red\n",
+        "category.csv": "height,colour\n1,red\n2,pink\n",
+        "empty.csv": "",
+        "broken.npy": "nothing at all",
+        "broken.parquet": "nothing",
+        "broken.json": "{",
+        "broken.png": "nothing",
+    }
+    for name, text in texts.items():
+        (folder / name).write_text(text)
+    np.save(folder / "objects.npy", np.array([{}], object), allow_pickle=True)
+    np.save(folder / "pictures.npy", np.zeros((2, 9, 9), np.float32))
+    Image.new("L", (9, 8)).save(folder / "large.png")
+    (folder / "hollow").mkdir()
+
+
+@pytest.mark.parametrize(("line", "flaw"), MISTAKES)
+def test_a_mistake_has_status_2_and_its_message_names_the_flaw(
+    run: Run, here: Path, few_served: RunningService, line: str, flaw: str
+) -> None:
+    write_mistakes(here)
+    done = run(*shlex.split(line), "--url", few_served.url)
+    assert done.status == 2
+    assert flaw in " ".join(done.error.split())
+    assert done.out == b""
+    assert "Traceback" not in done.error
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_result_that_fails_leaves_the_old_file_as_it_was(
+    run: Run, here: Path, few_models: Path, number: signal.Signals, status: int
+) -> None:
+    """Also if it is interrupted while it is written."""
+    Path("old.csv").write_text("old")
+    where = ("--local", few_models, "--out", "old.csv")
+    done = run("score", "toy-table", "table.csv", "--alpha", "1e-9", *where)
+    assert done.status == 2
+    assert Path("old.csv").read_text() == "old"
+    threading.Timer(0.5, os.kill, (os.getpid(), number)).start()
+    done = run("sample", IMAGE, "--count", 10**9, *where)
+    assert done.status == status
+    assert Path("old.csv").read_text() == "old"
+    assert not [path for path in here.iterdir() if path.name.startswith(".")]
+
+
+def test_parquet_without_its_library_says_what_to_install(
+    run: Run, here: Path, few_models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    as_files(here)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    for options in (("rows.parquet",), ("rows.csv", "--out", "scores.parquet")):
+        done = run("score", "toy-table", *options, "--local", few_models)
+        assert done.status == 1
+        assert "pip install pyarrow" in done.error
+
+
+def test_no_service_at_the_address_has_status_1(run: Run) -> None:
+    done = run("models", "--url", "http://127.0.0.1:9")
+    assert (done.status, done.out) == (1, b"")
+    assert "http://127.0.0.1:9" in done.error
+
+
+def test_the_variable_names_the_service(
+    run: Run, few_served: RunningService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PUSHFORWARD_URL", few_served.url)
+    assert "toy-vae" in run("models").text
+
+
+def test_a_pipe_gets_the_rows_and_a_reader_that_ends_early_no_traceback(few_models: Path) -> None:
+    command = f"{sys.executable} -m pushforward score toy-table - --local {few_models} | head -1"
+    done = subprocess.run(
+        ["bash", "-c", command],
+        input=TABLE.encode(),
+        env={"PYTHONPATH": str(REPOSITORY), "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stdout.startswith(b"row,elbo")
+    assert done.stderr.decode() == "standard input: left out `id`, which the model does not have\n"

@@ -1,0 +1,142 @@
+"""A GAN with a class condition is published from modules and from ONNX files, and served by label."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from pushforward.local import load
+from pushforward.publishing import UnfitModel, publish_gan
+from training.export.sessions import verify_version
+
+pytestmark = [pytest.mark.exports, pytest.mark.timeout(300)]
+
+CLASSES, LATENT, SHAPE = ("zero", "one", "two"), 4, (1, 4, 4)
+WORDS: dict[str, Any] = {"latent_size": LATENT, "item_shape": SHAPE, "classes": CLASSES}
+
+
+class Embedded(nn.Module):
+    """Latents (B, D) and classes (B,) -> pictures."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.body = nn.Embedding(3, 8), nn.Sequential(nn.Linear(LATENT + 8, 32), nn.SiLU())
+        self.out = nn.Linear(32, 16)
+
+    def forward(self, latents: Tensor, labels: Tensor) -> Tensor:
+        hidden = self.body(torch.cat([latents, self.embed(labels)], 1))
+        return torch.sigmoid(self.out(hidden)).reshape(-1, *SHAPE)
+
+
+class Projected(nn.Module):
+    """Pictures and classes -> logits. Source: Miyato and Koyama 2018, arXiv:1802.05637."""
+
+    def __init__(self, one_hot: bool = False) -> None:
+        super().__init__()
+        self.embed = nn.Linear(3, 16, bias=False) if one_hot else nn.Embedding(3, 16)
+        self.body, self.out = nn.Sequential(nn.Flatten(), nn.Linear(16, 16), nn.ReLU()), nn.Linear(16, 1)
+
+    def forward(self, pictures: Tensor, labels: Tensor) -> Tensor:
+        hidden = self.body(pictures)
+        logits: Tensor = self.out(hidden) + (hidden * self.embed(labels)).sum(1, keepdim=True)
+        return logits
+
+
+class OneHot(nn.Module):
+    """Latents (B, D, 1, 1) and classes (B, C) -> pictures."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up = nn.ConvTranspose2d(LATENT + 3, 1, 4)
+
+    def forward(self, latents: Tensor, labels: Tensor) -> Tensor:
+        return torch.sigmoid(self.up(torch.cat([latents, labels[..., None, None]], 1)))
+
+
+def networks(one_hot: bool) -> tuple[nn.Module, nn.Module]:
+    torch.manual_seed(0)
+    return (OneHot() if one_hot else Embedded()).eval(), Projected(one_hot).eval()
+
+
+def real() -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.default_rng(0)
+    labels = random.integers(3, size=80)
+    return (random.random((80, *SHAPE)) * (labels + 1)[:, None, None, None] / 3).astype(np.float32), labels
+
+
+@pytest.mark.parametrize("one_hot", [False, True])
+@pytest.mark.parametrize("as_files", [False, True])
+def test_its_samples_are_those_of_its_networks_class_by_class(
+    one_hot: bool, as_files: bool, tmp_path: Path
+) -> None:
+    generator, judge = networks(one_hot)
+    labels_as = "one_hot" if one_hot else "index"
+    given: list[Any] = [generator, judge]
+    if as_files:
+        rows = {0: torch.export.Dim("rows", min=1)}
+        label = torch.eye(3) if one_hot else torch.arange(3)
+        first = torch.zeros(3, LATENT, 1, 1) if one_hot else torch.zeros(3, LATENT)
+        for place, values in enumerate((first, torch.zeros(3, *SHAPE))):
+            path = tmp_path / f"{place}.onnx"
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # the exporter's own
+                torch.onnx.export(
+                    given[place],
+                    (values, label),
+                    path,
+                    dynamo=True,
+                    dynamic_shapes=(rows, rows),
+                    verbose=False,
+                )
+            given[place] = path
+    items, labels = real()
+    version = publish_gan(
+        "classes", given[0], discriminator=given[1], labels_as=labels_as, real=items,  # type: ignore[arg-type]
+        real_labels=labels, models=tmp_path / "models", **WORDS,
+    )  # fmt: skip
+    manifest = verify_version(version)
+    assert manifest.class_names == CLASSES
+    assert set(manifest.graphs) == {"decode", "discriminate"}
+    card = (version / "README.md").read_text()
+    assert "sample i is of class i modulo 3" in card
+    assert "sample?count=64&seed=0&label=0" in card
+    latents = np.random.default_rng(1).standard_normal((5, LATENT), dtype=np.float32)
+    with load(version) as model:
+        judged = []
+        for number, name in enumerate(CLASSES):
+            as_label = torch.full((5,), number)
+            label = nn.functional.one_hot(as_label, 3).float() if one_hot else as_label
+            values = torch.from_numpy(latents)
+            with torch.no_grad():
+                wanted = generator(values[..., None, None] if one_hot else values, label)
+                logits = judge(wanted, label).flatten().numpy()
+            samples = model.decode(latents, label=name)
+            np.testing.assert_allclose(samples, wanted.numpy(), atol=1e-5)
+            judged.append((logits, model.discriminate(samples, label=number).logit))
+        theirs, ours = map(np.concatenate, zip(*judged, strict=True))
+        np.testing.assert_allclose(ours, np.polyval(np.polyfit(theirs, ours, 1), theirs), atol=1e-3)
+
+
+def test_what_does_not_fit_a_condition_is_refused(tmp_path: Path) -> None:
+    generator, judge = networks(False)
+    items, labels = real()
+    models = tmp_path / "models"
+    cases: list[tuple[dict[str, Any], str]] = [
+        ({"classes": ("a", "a")}, r"classes are \['a', 'a'\]; wanted two or more names"),
+        ({"labels_as": "word"}, "labels_as is 'word'; wanted 'index' or 'one_hot'"),
+        ({"latent_size": 5}, r"the generator does not take values \(B, 5\) or \(B, 5, 1, 1\) and classes"),
+        ({"encoder": generator}, "an encoder came with classes"),
+        ({"discriminator": judge, "real": items}, "`real` came without `real_labels`"),
+        ({"discriminator": judge, "real": items, "real_labels": labels + 1}, "wanted 80 numbers from 0 to 2"),
+        ({"discriminator": judge, "real": items, "real_labels": labels[1:]}, r"int64 of shape \[79\]"),
+    ]
+    for changes, words in cases:
+        with pytest.raises(UnfitModel, match=words):
+            publish_gan("classes", generator, models=models, **WORDS | changes)
+    assert not models.exists()

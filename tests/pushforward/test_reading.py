@@ -1,0 +1,248 @@
+"""Arrays, tables and pictures become the items that they stand for, or are refused with a reason."""
+
+import decimal
+import io
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pyarrow
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from numpy.typing import NDArray
+from PIL import Image
+
+from pushforward.reading import as_point, as_rows, ids_of
+from service.errors import Unfit
+from service.media import codecs
+from tests.serving import as_npy
+
+GREY, RGB, FEATURES = (1, 4, 6), (3, 4, 6), (3,)
+COLUMNS = [
+    {"name": "height", "categories": []},
+    {"name": "colour", "categories": ["red", "green"]},
+]
+TABLE = {"colour": ["green", "red"], "height": [1.5, 2], "other": ["a", "b"]}
+ROWS = np.array([[1.5, 0, 1], [2, 1, 0]], np.float32)
+random = np.random.default_rng(0)
+numbers: st.SearchStrategy[NDArray[Any]] = st.sampled_from(["f4", "f8", "i8", "i2", "u1", "?"]).flatmap(
+    lambda kind: arrays(np.dtype(kind), st.tuples(st.integers(1, 4), st.just(3)))
+)
+
+
+@given(numbers)
+def test_numbers_of_any_type_are_read_as_the_service_reads_them(array: NDArray[Any]) -> None:
+    wanted = array.astype("u1") if array.dtype == bool else array
+    expected = codecs.from_npy(as_npy(wanted), FEATURES, 100, "inputs")
+    rows = as_rows(array, FEATURES)
+    assert rows.dtype == np.float32
+    assert rows.flags.c_contiguous
+    np.testing.assert_array_equal(rows, expected)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [[[1, 2, 3], [4, 5, 6]], [(1, 2, 3), (4.0, 5, 6)], np.arange(1.0, 7).reshape(3, 2).T],
+    ids=str,
+)
+def test_lists_and_any_order_in_memory_are_read(given: Any) -> None:
+    assert as_rows(given, FEATURES).shape == (2, 3)
+
+
+def test_one_item_is_a_batch_of_one() -> None:
+    np.testing.assert_array_equal(as_rows([1, 2, 3], FEATURES), [[1, 2, 3]])
+
+
+def test_pixels_of_uint8_are_0_to_255_and_bool_is_0_and_1() -> None:
+    pixels = random.integers(0, 256, (5, *GREY), np.uint8)
+    np.testing.assert_array_equal(as_rows(pixels, GREY), pixels.astype("f4") / np.float32(255))
+    flags = pixels > 100
+    np.testing.assert_array_equal(as_rows(flags, GREY), flags.astype("f4"))
+    np.testing.assert_array_equal(as_rows(pixels[:, 0, 0, :3], FEATURES), pixels[:, 0, 0, :3].astype("f4"))
+
+
+def test_uint8_that_may_be_pixels_or_zeros_and_ones_is_refused_with_both_readings() -> None:
+    with pytest.raises(Unfit, match=r"nearly black .* or zeros and ones; give .*astype\(bool\)"):
+        as_rows(np.eye(4, 6, dtype=np.uint8), GREY)
+    assert not as_rows(np.zeros(GREY, np.uint8), GREY).any()
+
+
+@pytest.mark.parametrize("shape", [(4, 6), (1, 4, 6), (5, 4, 6), (5, 1, 4, 6)])
+def test_grey_pictures_may_lack_the_axis_of_their_channel(shape: tuple[int, ...]) -> None:
+    array = random.random(shape, np.float32)
+    np.testing.assert_array_equal(as_rows(array, GREY), array.reshape(-1, *GREY))
+
+
+@pytest.mark.parametrize(
+    ("given", "shape", "message"),
+    [
+        (np.zeros((5, 6, 4)), GREY, r"shape \[5, 6, 4\]; wanted \[rows, 1, 4, 6\]"),
+        (np.zeros((5, 4, 6, 3)), RGB, "channels first"),
+        (np.zeros((0, 3)), FEATURES, "at least one row"),
+        ([[1, 2], [3]], FEATURES, "ragged"),
+        ([["a", "b", "c"]], FEATURES, "of numbers"),
+        (np.zeros((2, 3), complex), FEATURES, "complex128"),
+        (None, FEATURES, "NoneType"),
+        (TABLE, FEATURES, "no named columns"),
+    ],
+)
+def test_what_does_not_fit_is_refused_with_what_came_and_what_was_wanted(
+    given: Any, shape: tuple[int, ...], message: str
+) -> None:
+    with pytest.raises(Unfit, match=message):
+        as_rows(given, shape)
+
+
+def arrow(table: dict[str, Any]) -> Any:
+    return pyarrow.table({**table, "colour": pyarrow.array(table["colour"]).dictionary_encode()})
+
+
+def records(table: dict[str, Any]) -> Any:
+    return [dict(zip(table, row, strict=True)) for row in zip(*table.values(), strict=True)]
+
+
+class Frame:
+    """A DataFrame as far as it is used: named columns, whose values numpy gets."""
+
+    def __init__(self, table: dict[Any, Any]) -> None:
+        self.columns = list(table)
+        self._table = table
+
+    def __getitem__(self, name: Any) -> NDArray[Any]:
+        return np.array(self._table[name], object)
+
+
+@pytest.mark.parametrize("make", [dict, Frame, arrow, records])
+def test_a_table_is_read_by_the_names_of_its_columns(make: Callable[[Any], Any]) -> None:
+    np.testing.assert_array_equal(as_rows(make(TABLE), FEATURES, COLUMNS), ROWS)
+
+
+@pytest.mark.parametrize("make", [dict, Frame, arrow, records])
+def test_ids_are_a_column_of_the_table_or_the_index_of_a_frame(make: Callable[[Any], Any]) -> None:
+    found = ids_of(make(TABLE), "other")
+    assert found is not None
+    assert found.tolist() == ["a", "b"]
+    assert ids_of(make(TABLE), None) is None
+    with pytest.raises(Unfit, match="`nothing`, which the inputs have 0 times"):
+        ids_of(make(TABLE), "nothing")
+
+
+def test_the_index_of_a_frame_tells_its_rows_apart() -> None:
+    frame: Any = Frame(TABLE)
+    frame.index = pyarrow.array([7, 9])  # which has a method to_numpy, as an index of pandas
+    assert (ids := ids_of(frame, None)) is not None
+    assert ids.tolist() == [7, 9]
+
+
+def test_numbers_of_a_table_may_be_decimals_or_text_and_the_missing_are_nan() -> None:
+    table = {"height": [decimal.Decimal("1.5"), "2", None], "colour": ["green", "red", "red"]}
+    np.testing.assert_array_equal(as_rows(table, FEATURES, COLUMNS)[:, 0], [1.5, 2, np.nan])
+
+
+def test_categories_are_the_texts_that_training_reads() -> None:
+    columns = [{"name": "a", "categories": ["1", "2"]}, {"name": "b", "categories": ["false", "true"]}]
+    rows = as_rows({"a": [1.0, 2.0], "b": [True, False]}, (4,), columns)
+    np.testing.assert_array_equal(rows, [[1, 0, 0, 1], [0, 1, 1, 0]])
+
+
+def test_a_missing_and_a_doubled_column_are_named_in_one_error() -> None:
+    frame = Frame({"colour": ["red"]})
+    frame.columns = ["colour", "colour", "other"]
+    with pytest.raises(
+        Unfit, match=r"lacks `height` and has `colour` more than once; it has `colour`, .*`other`"
+    ):
+        as_rows(frame, FEATURES, COLUMNS)
+
+
+def test_an_unknown_category_is_refused_with_its_row_and_the_known_ones() -> None:
+    with pytest.raises(Unfit, match=r"`colour` has 1 values .* in row 1; it takes `red`, `green`") as raised:
+        as_rows({**TABLE, "colour": ["red", "mauve"]}, FEATURES, COLUMNS)
+    assert [flaw.row for flaw in raised.value.flaws] == [1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"height": ["tall", "2"]}, "`height` holds 'tall' in row 0; wanted numbers"),
+        ({"height": [1, 2, 3]}, "2, 3 rows"),
+        ({"height": [[1, 2], [3, 4]]}, "a column has one axis"),
+        ({"height": [], "colour": []}, "no rows"),
+    ],
+)
+def test_a_column_that_does_not_fit_is_named(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(Unfit, match=message):
+        as_rows({**TABLE, **changes}, FEATURES, COLUMNS)
+
+
+def test_records_may_not_lack_a_column() -> None:
+    with pytest.raises(Unfit, match="1 of 2 records lack the column `height`") as raised:
+        as_rows([{"height": 1, "colour": "red"}, {"colour": "red"}], FEATURES, COLUMNS)
+    assert [flaw.row for flaw in raised.value.flaws] == [1]
+
+
+def picture(mode: str) -> Image.Image:
+    coloured = Image.fromarray(random.integers(0, 256, (4, 6, 3), np.uint8))
+    return coloured.convert(mode)
+
+
+@pytest.mark.parametrize("shape", [GREY, RGB])
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB"])
+def test_a_picture_is_read_as_the_service_reads_its_png(mode: str, shape: tuple[int, ...]) -> None:
+    drawn, file = picture(mode), io.BytesIO()
+    drawn.save(file, "PNG")
+    expected = codecs.from_picture(file.getvalue(), shape)
+    np.testing.assert_array_equal(as_rows(drawn, shape), expected)
+    np.testing.assert_array_equal(as_rows([drawn, drawn], shape), np.concatenate([expected, expected]))
+
+
+@pytest.mark.parametrize("mode", ["LA", "RGBA"])
+def test_an_alpha_channel_that_hides_nothing_is_dropped_and_else_refused(mode: str) -> None:
+    drawn = picture("RGB")
+    np.testing.assert_array_equal(as_rows(drawn.convert(mode), GREY), as_rows(drawn, GREY))
+    hidden = drawn.convert(mode)
+    hidden.putalpha(100)
+    with pytest.raises(Unfit, match="transparent in places"):
+        as_rows(hidden, GREY)
+
+
+@pytest.mark.parametrize(
+    ("mode", "shape", "message"),
+    [("F", GREY, "mode F"), ("L", (1, 6, 4), "6 x 4 pixels"), ("L", FEATURES, "takes no pictures")],
+)
+def test_a_picture_that_does_not_fit_is_refused(mode: str, shape: tuple[int, ...], message: str) -> None:
+    with pytest.raises(Unfit, match=message):
+        as_rows(picture(mode), shape)
+
+
+@pytest.mark.parametrize(
+    ("end", "fields"),
+    [
+        ((7, 3), {"seed": 7, "index": 3}),
+        ([1, 2], {"latent": [1, 2]}),
+        ((0.5, 2), {"latent": [0.5, 2]}),
+        ([1, 2, 3], {"input": [1, 2, 3]}),
+        ([[1, 2, 3]], {"input": [1, 2, 3]}),
+        ({"input": [1, 2, 3]}, {"input": [1, 2, 3]}),
+        ({"seed": 5, "index": 2}, {"seed": 5, "index": 2}),
+    ],
+)
+def test_an_end_of_a_path_is_a_sample_a_latent_or_an_item(end: Any, fields: dict[str, Any]) -> None:
+    assert as_point(end, FEATURES, 2, "start") == fields
+
+
+@pytest.mark.parametrize(
+    ("end", "latent_size", "message"),
+    [
+        ([1, 2, 3], 3, "`start` has 3 numbers, which can be a latent or an item"),
+        ([1, 2, 3, 4], 2, r"`start`: the inputs have shape \[4\]"),
+        ([[1, 2, 3], [4, 5, 6]], 2, "`start` is one item or latent; 2 came"),
+        ([[1], [2, 3]], 2, "`start`: the inputs are ragged"),
+    ],
+)
+def test_an_end_of_a_path_that_fits_neither_or_both_is_refused(
+    end: Any, latent_size: int, message: str
+) -> None:
+    with pytest.raises(Unfit, match=message):
+        as_point(end, FEATURES, latent_size, "start")

@@ -1,0 +1,167 @@
+"""The wheel, in an empty environment: it is complete, serves what it carries, and says what it lacks."""
+
+import io
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+
+from tests.conftest import REPOSITORY
+
+pytestmark = [pytest.mark.wheel, pytest.mark.timeout(600)]
+
+PACKAGES = ("pushforward", "service", "training")
+NOT_SHIPPED = (".proto",)
+DEMO = "pushforward/demo/digits-vae"
+CLEAN = {
+    name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "PUSHFORWARD"))
+} | {"NO_COLOR": "1", "COLUMNS": "110"}
+"""The environment without what would find the repository."""
+
+
+@dataclass(frozen=True)
+class Installed:
+    """An environment that has the wheel and what it needs, and an empty folder to work in."""
+
+    scripts: Path
+    folder: Path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables of a user who never served a model here: no trial is remembered."""
+        return CLEAN | {"PUSHFORWARD_CACHE": str(self.folder / "cache")}
+
+    def run(self, command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [self.scripts / command, *arguments],
+            cwd=self.folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+
+@pytest.fixture(scope="module")
+def wheel() -> Path:
+    (built,) = (REPOSITORY / "build" / "dist").glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installed]:
+    environment = tmp_path_factory.mktemp("environment")
+    subprocess.run([sys.executable, "-m", "venv", environment], check=True)
+    pip = [
+        str(environment / "bin" / "python"),
+        "-m",
+        "pip",
+        "--disable-pip-version-check",
+        "install",
+        "--quiet",
+    ]
+    subprocess.run(
+        [*pip, "--constraint", str(REPOSITORY / "constraints.txt"), str(wheel)], env=CLEAN, check=True
+    )
+    yield Installed(environment / "bin", tmp_path_factory.mktemp("empty"))
+    shutil.rmtree(environment)  # half a gigabyte, which pytest would keep
+
+
+@pytest.fixture(scope="module")
+def served(installed: Installed) -> Iterator[httpx.Client]:
+    """A client of `pushforward serve --demo`, started in an empty folder."""
+    command = [str(installed.scripts / "pushforward"), "serve", "--demo", "--port", "0", "--processes", "1"]
+    process = subprocess.Popen(
+        command, cwd=installed.folder, env=installed.environment, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    lines = []
+    for line in process.stderr:
+        lines.append(line)
+        if found := re.search(r"running on (http://[\d.:]+)", line):
+            break
+    else:
+        raise AssertionError("".join(lines))
+    with httpx.Client(base_url=found[1], timeout=60) as client:
+        while (ready := client.get("/readyz")).status_code != 200:
+            assert process.poll() is None
+            assert ready.json()["status"] != "failed", ready.text
+        yield client
+    process.terminate()
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+
+
+def test_the_wheel_has_every_file_of_the_packages_and_no_others(wheel: Path) -> None:
+    names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", *PACKAGES], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
+    files = {name for name in listed.stdout.split("\0") if name and not name.endswith(NOT_SHIPPED)}
+    (newest,) = (REPOSITORY / "models" / "digits-vae").glob("*/manifest.json")
+    copies = {f"{DEMO}/{path.relative_to(newest.parent.parent)}" for path in newest.parent.iterdir()}
+    assert names == files - {DEMO} | copies
+
+
+def test_the_demonstration_is_served_from_an_empty_folder(served: httpx.Client) -> None:
+    assert [model["name"] for model in served.get("/v1/models").json()["models"]] == ["digits-vae"]
+    npy = {"accept": "application/x-npy"}
+    answer = served.post("/v1/models/digits-vae/sample", json={"count": 4, "seed": 7}, headers=npy)
+    samples = np.load(io.BytesIO(answer.raise_for_status().content))
+    assert samples.shape == (4, 1, 8, 8)
+    assert 0 <= samples.min() < 0.1 < 0.9 < samples.max() <= 1
+
+
+def test_help_names_every_command(installed: Installed) -> None:
+    done = installed.run("pushforward", "--help")
+    assert done.returncode == 0
+    for command in ("serve", "train", "init", "publish", "sample", "score", "bulk", "verify", "alias"):
+        assert re.search(rf"│ {command} ", done.stdout), command
+    assert installed.run("pushforward", "--version").stdout.startswith("pushforward 0.")
+
+
+def test_the_command_samples_from_the_served_demonstration(
+    installed: Installed, served: httpx.Client
+) -> None:
+    options = ("--count", "4", "--seed", "7", "--url", str(served.base_url), "--out", "samples.npy")
+    done = installed.run("pushforward", "sample", "digits-vae", *options)
+    assert done.returncode == 0, done.stderr
+    answer = served.post(
+        "/v1/models/digits-vae/sample",
+        json={"count": 4, "seed": 7},
+        headers={"accept": "application/x-npy"},
+    )
+    expected = np.load(io.BytesIO(answer.raise_for_status().content))
+    assert np.array_equal(np.load(installed.folder / "samples.npy"), expected)
+
+
+@pytest.mark.parametrize("command", ["pushforward train run x.toml", "pushforward-train"])
+def test_training_says_which_extra_it_needs(installed: Installed, command: str) -> None:
+    done = installed.run(*command.split())
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert "pip install 'pushforward[train]'" in done.stderr
+
+
+def test_versions_are_verified_without_training_and_what_is_left_out_is_said(installed: Installed) -> None:
+    found = installed.run("python", "-c", "import pushforward; print(*pushforward.__path__)")
+    models = Path(found.stdout.strip()) / "demo"
+    done = installed.run("pushforward", "verify", "digits-vae", "--models", str(models))
+    assert done.returncode == 0
+    assert "digits-vae/3: sound" in done.stdout
+    assert "left out" in done.stderr
+
+
+def test_nothing_of_training_is_installed(installed: Installed) -> None:
+    names = "torch", "onnx", "sklearn", "pyarrow", "pytest"
+    code = f"from importlib.util import find_spec; print([name for name in {names} if find_spec(name)])"
+    assert installed.run("python", "-c", code).stdout == "[]\n"

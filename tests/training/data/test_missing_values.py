@@ -1,0 +1,77 @@
+"""Tables that lack values."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.training.data.own_data import ALL, ROWS, a_table, load, write_csv
+from training.data import Dataset, Items
+from training.recipe import RecipeError, parse_recipe
+
+
+def with_gaps() -> dict[str, list[object]]:
+    """The table, without the length of every fifth row and the colour of every sixth."""
+    table: dict[str, list[object]] = dict(a_table())
+    table["length"] = [value if row % 5 else "" for row, value in enumerate(table["length"])]
+    table["colour"] = [value if row % 6 else "" for row, value in enumerate(table["colour"])]
+    return table
+
+
+def every_item(dataset: Dataset) -> Items:
+    return np.concatenate(list(dataset.items.values()))
+
+
+def test_an_empty_cell_is_nan_and_so_are_all_features_of_an_empty_category(tmp_path: Path) -> None:
+    dataset = load("table", write_csv(tmp_path / "table.csv", with_gaps()), **ALL)
+    missing = np.isnan(every_item(dataset))
+    assert missing.sum(0).tolist() == [12, 10, 10, 10, 0, 0]
+    assert dataset.scaling is not None
+    assert dataset.scaling.takes_missing
+    assert dataset.scaling.masked == (0, 1)
+    assert dataset.columns[1].categories == ("blue", "green", "red")
+    assert any("length (12), colour (10)" in note and f"Of {ROWS} rows" in note for note in dataset.notes)
+
+
+def test_the_scaling_is_that_of_the_values_that_are_there(tmp_path: Path) -> None:
+    dataset = load("table", write_csv(tmp_path / "table.csv", with_gaps()), **ALL)
+    assert dataset.scaling is not None
+    train = dataset.items["train"][:, 0]
+    standard = dataset.scaling.standardised(dataset.items["train"])[:, 0]
+    assert np.allclose(standard[~np.isnan(train)].mean(), 0, atol=1e-4)
+    assert np.allclose(standard[~np.isnan(train)].std(), 1, atol=1e-4)
+    assert (standard[np.isnan(train)] == 0).all()
+
+
+def test_an_array_and_a_table_read_missing_values_alike(tmp_path: Path) -> None:
+    items = np.random.default_rng(0).normal(size=(50, 3))
+    items[::4, 1] = np.nan
+    np.save(tmp_path / "items.npy", items)
+    names = [f"feature-{place}" for place in range(3)]
+    cells = {name: ["" if np.isnan(value) else value for value in items[:, place].tolist()]
+             for place, name in enumerate(names)}  # fmt: skip
+    array = load("arrays", tmp_path / "items.npy")
+    table = load("table", write_csv(tmp_path / "items.csv", cells))
+    for split, rows in array.items.items():
+        np.testing.assert_array_equal(rows, table.items[split])
+    assert array.scaling is not None
+    assert array.scaling.masked == (1,)
+
+
+def test_a_table_without_gaps_takes_no_missing_values_unless_new_categories_are_missing(
+    tmp_path: Path,
+) -> None:
+    path = write_csv(tmp_path / "table.csv", a_table())
+    for unseen, takes in (("other", False), ("refuse", False), ("missing", True)):
+        scaling = load("table", path, **{**ALL, "unseen": unseen}).scaling
+        assert scaling is not None
+        assert scaling.takes_missing == takes
+        assert scaling.masked == ()
+
+
+def test_new_categories_cannot_be_missing_values_where_these_are_refused() -> None:
+    data = {"dataset": "table", "path": "a.csv", "unseen": "missing", "missing": "refuse"}
+    recipe = {"name": "a", "data": data, "network": {"kind": "dense", "latent": 2, "hidden": [4]},
+              "vae": {"likelihood": "gaussian"}, "loop": {"steps": 1, "batch_rows": 1}}  # fmt: skip
+    with pytest.raises(RecipeError, match="unseen = 'missing'"):
+        parse_recipe(recipe)

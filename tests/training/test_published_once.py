@@ -1,0 +1,30 @@
+"""A run that is finished and published is not published again when it is resumed."""
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from tests.training.publishing import toml
+from tests.training.tiny import tiny_recipe
+from training.__main__ import app
+
+pytestmark = pytest.mark.exports
+
+
+def test_a_finished_run_that_is_resumed_names_its_version_and_publishes_no_other(tmp_path: Path) -> None:
+    recipe, models = tmp_path / "recipe.toml", tmp_path / "models"
+    recipe.write_text(toml(tiny_recipe().model_dump(mode="json", exclude_none=True)))
+    line = ["run", str(recipe), "--quiet", "--runs", str(tmp_path / "runs"), "--models", str(models)]
+
+    def resumed(*more: str) -> str:
+        done = CliRunner().invoke(app, [*line, "--resume", *more], catch_exceptions=False)
+        return " ".join(done.output.split())
+
+    resumed()
+    assert [path.name for path in models.glob("*/*")] == ["1"]
+    assert resumed().endswith(f"the run is finished, and published as {models}/tiny-vae/1")
+    assert [path.name for path in models.glob("*/*")] == ["1"]
+    assert f"published {models}/tiny-vae/2" in resumed("--set", "calibration.alpha=0.2")
+    (models / "tiny-vae" / "2").rename(tmp_path / "taken-away")
+    assert f"published {models}/tiny-vae/2" in resumed("--set", "calibration.alpha=0.2")

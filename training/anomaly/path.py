@@ -1,0 +1,47 @@
+"""The statistic `path`: a Mahalanobis distance from held-out items. It needs no torch.
+
+Shapes: N held-out items, F features.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from service.format.manifest import NoiseFree
+from service.numerics.noise import Doubles
+
+FEATURES = ("residual", "mean", "scale", "surprise", "kl")
+"""The features of `path`: the norms of the reconstruction error, of the posterior mean and of its standard
+deviations; and, in nats, the surprise at the posterior mean and the KL. The first three are those of Huang et
+al. 2024, arXiv:2401.04933; the surprise replaces their fourth, the decoder's scale."""
+FITTED: NoiseFree = "path"
+"""The statistic that is fitted, on items that must not be used to compare statistics."""
+_LEAST_SPREAD = 0.01
+"""The least standard deviation of a feature over 1 + |mean|: below it, rounding of float32 would dominate."""
+_LEAST_VARIANCE = 1e-3
+"""The least variance along any direction of standardised features, for the same reason."""
+
+
+class Whitening(NamedTuple):
+    """The linear map that gives features of held-out items mean 0 and covariance I."""
+
+    centre: Doubles
+    """(F,), their mean."""
+    matrix: Doubles
+    """(F, F), the inverse of the lower Cholesky factor of their covariance."""
+
+
+def fit_whitening(features: Doubles) -> Whitening:
+    """Fit the map on features (N, F), N > F.
+
+    A feature that hardly varies, or nearly follows from the others, is given a small variance.
+    """
+    centre = features.mean(0)
+    spread = np.maximum(features.std(0), _LEAST_SPREAD * (1 + np.abs(centre)))
+    standardised = (features - centre) / spread
+    correlation = standardised.T @ standardised / len(features)
+    missing = max(_LEAST_VARIANCE - float(np.linalg.eigvalsh(correlation)[0]), 0.0)
+    factor = np.linalg.cholesky(correlation + missing * np.eye(len(centre)))
+    return Whitening(centre, np.linalg.inv(factor) / spread)

@@ -1,0 +1,211 @@
+"""Decides the role of each column of a table that nobody has described: number, category, class, or none."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+import numpy as np
+
+from service.media.tables.cells import Code, is_number, texts_of, truth_names
+from service.numerics.noise import Doubles
+from training.data.dataset import Rows
+from training.data.features import LARGEST_MEAN
+from training.data.reading import FEW_CATEGORIES, LARGEST, NumberColumn, few_recur
+from training.data.splits import in_order, named
+from training.data.table import MOST_GAPS, ascends
+
+Role = Literal["number", "category", "class", "redundant", "unfit"]
+"""`redundant`: repeats another column or the order of the rows; `unfit`: training refuses it."""
+
+_CLASS_NAMES: Final = {
+    "class",
+    "label",
+    "target",
+    "y",
+    "outcome",
+    "diagnosis",
+    "species",
+    "anomaly",
+    "outlier",
+}
+_IDENTIFIER: Final = re.compile(r"(^|[\W_])(id|uuid|guid|key|index|row|nr|no|number|serial)$", re.IGNORECASE)
+_FEW_CODES: Final = 5
+_MOST_MARKS: Final = 5
+"""As many distinct texts among numbers are taken for marks of missing values."""
+_DATE_ADVICE: Final = "give a number instead, e.g. days since an event"
+_FAR_FROM_ALL: Final = 1e9
+"""Stands for missing values where columns are compared."""
+_SAMPLED_ROWS: Final = 1000
+_CONSTANT: Final = "a change of it is an anomaly"
+_REPEATED: Final = 1e-6
+"""The largest difference, in standard deviations, between two columns of which one repeats the other."""
+
+
+@dataclass(frozen=True)
+class ColumnRole:
+    """The role of one column, and the reason."""
+
+    name: str
+    role: Role
+    seen: str
+    advice: str = ""
+    categories: tuple[str, ...] = ()
+    """The distinct values of a column of categories or classes, sorted."""
+    codes: tuple[Code, ...] = ()
+    """Values that stand for missing ones."""
+
+    @property
+    def features(self) -> int:
+        """The number of values that the column adds to an item."""
+        return {"number": 1, "category": len(self.categories)}.get(self.role, 0)
+
+
+@dataclass
+class _Kept:
+    """The columns of numbers and of text so far, for comparisons with later ones."""
+
+    numbers: dict[str, Doubles] = field(default_factory=dict)
+    """Standardised values, (rows,)."""
+    texts: dict[bytes, str] = field(default_factory=dict)
+    """Names of columns by the codes of their values, numbered in order of appearance."""
+
+
+def class_column(table: Mapping[str, Any]) -> str | None:
+    """Return the first column of few distinct values with a name that classes usually have, or None."""
+    for name, values in table.items():
+        if name.casefold() in _CLASS_NAMES:
+            texts = texts_of(values)
+            few = 2 <= len(set(texts)) <= FEW_CATEGORIES and None not in texts
+            if few and not any(text is not None and "." in text and is_number(text) for text in texts):
+                return name
+    return None
+
+
+def column_roles(
+    table: Mapping[str, Any], train: Rows, label: str | None = None, decimal: str = "."
+) -> list[ColumnRole]:
+    """Return the roles of the columns of a table, each a list of texts, a numpy array or an Arrow array.
+
+    `train` are the rows of the training split; `label` names the column of classes.
+    """
+    kept = _Kept()
+    return [
+        _class(name, values) if name == label else _role(name, values, train, kept, decimal)
+        for name, values in table.items()
+    ]
+
+
+def _class(name: str, values: Any) -> ColumnRole:
+    texts = in_order(text for text in truth_names([*dict.fromkeys(texts_of(values))]) if text is not None)
+    return ColumnRole(name, "class", f"{len(texts)} classes: {named(texts)}", categories=tuple(texts))
+
+
+def _role(name: str, values: Any, train: Rows, kept: _Kept, decimal: str) -> ColumnRole:
+    reader = NumberColumn(name, decimal, ())
+    numbers = reader.add(values)
+    rows = len(numbers)
+    if reader.missing.count == rows and not reader.misfit_texts and not reader.strange:
+        return ColumnRole(name, "unfit", "no values")
+    if reader.strange:
+        advice = _DATE_ADVICE if reader.strange.startswith("dates") else ""
+        return ColumnRole(name, "unfit", reader.strange, advice)
+    if reader.misfit_texts and not reader.mostly_numbers:
+        return _text(name, texts_of(values), reader, kept)
+    codes: tuple[Code, ...] = ()
+    if reader.misfit_texts:
+        if len(reader.misfit_texts) > _MOST_MARKS:
+            seen = f"numbers, but {reader.misfits} of {rows} values are others, such as {reader.misfit_shown}"
+            return ColumnRole(name, "unfit", seen, "correct them")
+        codes = reader.misfit_texts
+    if reader.infinite.count:
+        codes = (*codes, *(code for code in (float("inf"), float("-inf")) if (numbers == code).any()))
+    codes = (*codes, *reader.suspected)
+    for code in codes:
+        if not isinstance(code, str):
+            numbers[numbers == code] = np.nan
+    return _number(name, numbers, values, train, kept, codes)
+
+
+def _number(
+    name: str, values: Doubles, raw: Any, train: Rows, kept: _Kept, codes: tuple[Code, ...]
+) -> ColumnRole:
+    there = values[~np.isnan(values)]
+    missing = len(values) - len(there)
+    if not len(there) or np.isnan(values[train]).all():
+        return ColumnRole(name, "unfit", f"{missing} of {len(values)} values are missing")
+    whole = bool((there == np.round(there)).all())
+    distinct = np.unique(there)
+    counted = whole and not missing and len(distinct) == len(values)
+    if whole and not missing and np.abs(there).max() >= 2**53:  # too large for float64 to tell apart
+        counted = len(set(texts_of(raw))) == len(values)
+    if len(distinct) == 1 and not missing:
+        return ColumnRole(name, "number", f"{there[0]:g} in every row", _CONSTANT)
+    span = distinct[-1] - distinct[0]
+    if counted and (span == len(values) - 1 or (ascends(values) and span < MOST_GAPS * len(values))):
+        return ColumnRole(name, "redundant", "numbers the rows")
+    if counted and _IDENTIFIER.search(name):
+        return ColumnRole(name, "redundant", "another whole number in every row: names the rows")
+    seen = f"{len(distinct)} values from {distinct[0]:g} to {distinct[-1]:g}"
+    if missing:
+        marks = f" (as {', '.join(_mark(code) for code in codes)})" if codes else ""
+        seen = f"{missing} of {len(values)} are missing{marks}; else {seen}"
+    learned = values[train][~np.isnan(values[train])]
+    mean, deviation = learned.mean(), learned.std()
+    if learned.min() == learned.max():
+        others = int((there != learned[0]).sum())
+        return ColumnRole(name, "number", f"{learned[0]:g} in all but {others} rows", _CONSTANT, codes=codes)
+    if np.abs(there).max() > LARGEST or deviation < 1 / LARGEST:
+        return ColumnRole(name, "unfit", f"{seen}: float32 cannot hold them", "give it another unit")
+    if abs(mean) > LARGEST_MEAN * deviation:
+        advice = f"subtract {mean:.9g}"
+        return ColumnRole(name, "unfit", f"{seen}: float32 cannot tell them apart", advice)
+    standardised = np.nan_to_num((values - mean) / deviation, nan=_FAR_FROM_ALL)
+    if original := _repeats(standardised, kept.numbers):
+        return ColumnRole(name, "redundant", f"repeats {original}, perhaps in another unit")
+    kept.numbers[name] = standardised
+    if missing:
+        return ColumnRole(name, "number", seen, "learned from the rows that have it", codes=codes)
+    few = whole and 2 < len(distinct) <= _FEW_CODES
+    return ColumnRole(name, "number", seen, "put it in one_hot if these are codes" if few else "")
+
+
+def _mark(code: Code) -> str:
+    return repr(code) if isinstance(code, str) else f"{code:.15g}"
+
+
+def _text(name: str, texts: Sequence[str | None], reader: NumberColumn, kept: _Kept) -> ColumnRole:
+    there = [text for text in texts if text is not None]
+    if reader.holds_dates:
+        return ColumnRole(name, "unfit", f"dates, such as {there[0]!r}", _DATE_ADVICE)
+    categories = tuple(in_order(text for text in truth_names([*dict.fromkeys(there)]) if text is not None))
+    if len(categories) == 1 and len(there) == len(texts):
+        return ColumnRole(name, "unfit", f"{categories[0]!r} in every row")
+    if len(categories) == len(texts):
+        return ColumnRole(name, "redundant", "another text in every row: names the rows")
+    if not few_recur(len(categories), len(texts)):
+        return ColumnRole(name, "unfit", f"{len(categories)} different texts", "merge the rare ones")
+    seen = f"{len(categories)} texts: {', '.join(categories[:3])}{', ...' if len(categories) > 3 else ''}"
+    if len(there) < len(texts):
+        seen = f"{len(texts) - len(there)} of {len(texts)} are missing; else {seen}"
+    places: dict[str | None, int] = {}
+    codes = np.array([places.setdefault(text, len(places)) for text in texts]).tobytes()
+    if codes in kept.texts:
+        return ColumnRole(name, "redundant", f"repeats {kept.texts[codes]} in other words")
+    kept.texts[codes] = name
+    return ColumnRole(name, "category", seen, categories=categories)
+
+
+def _repeats(standardised: Doubles, kept: dict[str, Doubles]) -> str | None:
+    """Return the name of a kept column that has these values, up to sign, scale and shift."""
+    step = max(1, len(standardised) // _SAMPLED_ROWS)
+    for name, other in kept.items():
+        for sign in (1, -1):
+            if all(
+                np.abs(standardised[rows] - sign * other[rows]).max() < _REPEATED
+                for rows in (slice(None, None, step), slice(None))
+            ):
+                return name
+    return None

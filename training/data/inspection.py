@@ -1,0 +1,329 @@
+"""Looks at a file or folder that nobody has described, and settles the [data] table of a recipe for it."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from service.errors import ServiceError
+from service.media.tables.opening import ending_of, is_folder_of_parts
+from service.media.tables.sources import open_table, whole
+from service.numerics.noise import Doubles
+from training.data.arrays import read_arrays_file
+from training.data.columns import ColumnRole, class_column, column_roles
+from training.data.dataset import SPLITS, DataError, Dataset, Rows
+from training.data.folder import listed_pictures
+from training.data.loading import load_dataset
+from training.data.options import DataOptions
+from training.data.reading import TextColumn
+from training.data.splits import Classes, classes_of, named, no_classes, partition
+from training.data.table import blocks_of, open_own
+
+_FEWEST_ROWS: Final = 20
+_FEW_ROWS: Final = 100
+"""Below so many rows more of them go to calibration and testing, or these would mean nothing."""
+_MANY_ROWS: Final = 1000
+_RESOLVING_ROWS: Final = (4, 9, 19, 99)
+"""The fewest calibration rows that resolve the levels 0.2, 0.1, 0.05 and 0.01."""
+_MOST_HELD_OUT: Final = 10_000
+"""Rows for calibration, and for testing, that are enough."""
+_LARGEST_SIDE: Final = 128
+"""Pictures with a longer side are resized: a CPU takes hours to learn them."""
+_RESIZED_SIDE: Final = 64
+_MOST_SHOWN: Final = 20
+MOST_SEEN_CELLS: Final = 2**25
+"""As many values of a table are looked at."""
+
+Kind = Literal["arrays", "images", "table"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at: what was seen, and what follows from it."""
+
+    subject: str
+    seen: str
+    settled: str
+
+
+@dataclass
+class Inspection:
+    """The contents of a file or folder, and the keys of [data] for it."""
+
+    path: Path
+    kind: Kind
+    rows: int
+    """All rows, also those that were only counted."""
+    data: dict[str, Any] = field(default_factory=dict)
+    """Keys of [data] in the order in which a recipe has them, without `dataset` and `path`."""
+    left_out: dict[str, str] = field(default_factory=dict)
+    """Reasons by the names of columns that are not learned."""
+    findings: list[Finding] = field(default_factory=list)
+
+    def add(self, subject: str, seen: str, settled: str) -> None:
+        """Add a finding."""
+        self.findings.append(Finding(subject, seen, settled))
+
+    def load(self) -> Dataset:
+        """Load the dataset as training will.
+
+        Raises:
+            DataError: It cannot be trained on, for a reason that was not foreseen.
+        """
+        return load_dataset(
+            DataOptions.model_validate({"dataset": self.kind, "path": self.path, **self.data})
+        )
+
+
+def inspect(
+    path: Path, label: str | None = None, keep: Sequence[str] = (), most_cells: int = MOST_SEEN_CELLS
+) -> Inspection:
+    """Look at a table, an array file or a folder of pictures.
+
+    `label` is a table's column of classes, by default one with a usual name; `keep` the classes to learn. Of
+    a table's first rows so many values are looked at, and further rows only counted.
+
+    Raises:
+        DataError: It cannot be read or trained on; says what to do.
+    """
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder, seen from {Path.cwd()}; correct the path")
+    is_table = is_folder_of_parts(path) or (
+        not path.is_dir() and ending_of(path.name) not in (".npy", ".npz")
+    )
+    if label is not None and not is_table:
+        raise DataError(
+            f"{path}: a label came, {label!r}, but only tables have columns of classes; leave it out"
+        )
+    if is_table:
+        return _table(path, label, keep, most_cells)
+    return _pictures(path, keep) if path.is_dir() else _arrays(path, keep)
+
+
+def _split(inspection: Inspection, classes: Classes, keep: Sequence[str], pictures: bool) -> Rows:
+    """Settle the classes to keep and the shares of the splits; return the rows of the training split.
+
+    Where only the first rows have classes, since no more were looked at, it returns all of these to learn.
+
+    Raises:
+        DataError: There are too few rows, or a class to keep does not occur.
+    """
+    path, rows, seen = inspection.path, inspection.rows, np.arange(len(classes.of_row))
+    if keep:
+        if unknown := [name for name in keep if name not in classes.names]:
+            if not classes.names:
+                raise DataError(
+                    f"{path}: no column of classes was found; name it with --label, or leave --keep out"
+                )
+            known = named(classes.names)
+            raise DataError(f"{path}: no row has the class {unknown[0]!r}; the classes are {known}")
+        seen = np.flatnonzero(np.isin(classes.of_row, [classes.names.index(name) for name in keep]))
+        rows = round(len(seen) * rows / len(classes.of_row))
+        inspection.data["keep"] = list(keep)
+    if rows < _FEWEST_ROWS:
+        raise DataError(f"{path}: {rows} rows are too few to learn from; give at least {_FEWEST_ROWS}")
+    validation, calibration, test = _picture_shares(rows) if pictures else _table_shares(rows)
+    shares = {"validation_share": validation, "calibration_share": calibration, "test_share": test}
+    inspection.data |= shares
+    about = ""
+    if len(classes.of_row) < inspection.rows:
+        about = "about "
+        counts: dict[str, int] = {
+            name.removesuffix("_share"): round(share * rows) for name, share in shares.items()
+        }
+        counts["train"] = rows - sum(counts.values())
+    else:
+        options = DataOptions(dataset=inspection.kind, path=path)
+        split = partition(classes, options.model_copy(update={"keep": tuple(keep), **shares}))
+        counts, seen = {name: len(each) for name, each in split.rows.items()}, split.rows["train"]
+    inspection.add(
+        "rows",
+        f"{inspection.rows}"
+        + (f", {about}{rows} of {', '.join(keep)}" if keep else "")
+        + (f"; looked at the first {len(classes.of_row)}" if about else ""),
+        about
+        + "{train} to train on, {validation} to validate, {calibration} to calibrate, {test} to test".format(
+            **counts
+        ),
+    )
+    if classes.names and not keep:
+        inspection.add("classes", named(classes.names), "all are learned; name the normal ones with --keep")
+    return seen
+
+
+def _picture_shares(rows: int) -> tuple[float, float, float]:
+    if rows < _FEW_ROWS:
+        return 0.15, 0.25, 0.25
+    held_out = _rounded(min(0.2, _MOST_HELD_OUT / rows))
+    return _rounded(min(0.1, _MOST_HELD_OUT / 2 / rows)), held_out, held_out
+
+
+def _table_shares(rows: int) -> tuple[float, float, float]:
+    """Return the shares to validate, calibrate and test on; all else is trained on, which scores need most.
+
+    Calibration gets 15 % of the rows, or up to 20 % if that resolves a smaller level.
+    """
+    few = max(0.05, 2 / rows)  # a split has at least two rows
+    levels = [needed for needed in _RESOLVING_ROWS if needed <= rows / 5]
+    calibration = max(0.15, max(levels, default=2) / rows)
+    test = 0.1 if rows >= _MANY_ROWS else few
+    shares = (min(few, _MOST_HELD_OUT / 2 / rows), calibration, test)
+    validation, calibration, test = (
+        _rounded(min(share, _MOST_HELD_OUT / rows), up=rows < _MOST_HELD_OUT) for share in shares
+    )
+    return validation, calibration, test
+
+
+def _rounded(share: float, up: bool = False) -> float:
+    """Round down, or up, to three significant digits."""
+    scale = 10.0 ** (2 - math.floor(math.log10(share)))
+    return (math.ceil(share * scale - 1e-9) if up else math.floor(share * scale)) / scale
+
+
+def _table(path: Path, label: str | None, keep: Sequence[str], most_cells: int) -> Inspection:
+    options = DataOptions(dataset="table", path=path)
+    try:
+        names = open_table(path).names
+    except ServiceError as error:
+        raise DataError(f"{path}: {error}") from error
+    nameless = [name for name in dict.fromkeys(names) if not name]
+    options = options.model_copy(update={"drop": tuple(nameless), "label": label})
+    source = open_own(options)
+    blocks = blocks_of(source, path)
+    raw = whole(source, most_cells // max(1, len(source.names)), lambda: blocks)
+    table = {name: values for name, values in raw.items() if name not in nameless}
+    rows = len(next(iter(raw.values()), ()))
+    if not rows:
+        raise DataError(f"{path} has column names but no rows; give it rows")
+    all_rows = source.rows
+    if all_rows is None:
+        all_rows = rows + sum(len(next(iter(block.values()))) for block in blocks)
+    inspection = Inspection(path, "table", all_rows)
+    inspection.left_out |= dict.fromkeys(nameless, "has no name")
+    if source.is_text:
+        inspection.add("file", str(source.dialect), "; ".join(source.notes) or "as usual")
+    elif source.notes:
+        inspection.add("file", "; ".join(source.notes), "read as one table")
+    for name, reason in source.left_out.items():
+        inspection.add(f"  {name}", reason, "left out")
+    label = label or class_column(table)
+    classes = no_classes(rows)
+    if label is not None:
+        reader = TextColumn(label, ())
+        codes = reader.add(table[label])
+        if reader.missing.count:
+            raise DataError(
+                f"{path}: the column of classes {label!r} has {reader.missing.count} missing values, in "
+                f"{reader.missing}; fill them in, or remove these rows"
+            )
+        classes = Classes(reader.names, reader.places()[codes])
+    train = _split(inspection, classes, keep, pictures=False)
+    _settle_columns(inspection, column_roles(table, train, label, source.dialect.decimal))
+    return inspection
+
+
+def _settle_columns(inspection: Inspection, roles: Sequence[ColumnRole]) -> None:
+    for role in (role for role in roles if role.role in ("redundant", "unfit")):
+        inspection.left_out[role.name] = f"{role.seen}; {role.advice}" if role.advice else role.seen
+    categories = [role.name for role in roles if role.role == "category"]
+    keys: dict[str, Any] = {
+        "drop": [*inspection.left_out],
+        "one_hot": categories,
+        "missing_codes": {role.name: [*role.codes] for role in roles if role.codes},
+    }
+    numbers = [role for role in roles if role.role == "number"]
+    if numbers:
+        inspection.add("numbers", f"{len(numbers)} columns", "learned in their own units")
+    advised = [role for role in numbers if role.advice]
+    for role in advised[:_MOST_SHOWN]:
+        inspection.add(f"  {role.name}", role.seen, f"a number; {role.advice}")
+    if (more := len(advised) - _MOST_SHOWN) > 0:
+        inspection.add(f"  {more} more numbers", "of the same kinds", "numbers")
+    for role in roles:
+        if role.role == "category":
+            inspection.add(f"  {role.name}", role.seen, f"one_hot: {role.features} features")
+        elif role.role == "class":
+            keys["label"] = role.name
+            inspection.add(f"  {role.name}", role.seen, "label: not learned")
+    for name, reason in [*inspection.left_out.items()][:_MOST_SHOWN]:
+        inspection.add(f"  {name or '(no name)'}", reason, "left out")
+    if (more := len(inspection.left_out) - _MOST_SHOWN) > 0:
+        inspection.add(f"  {more} more columns", "as the recipe says", "left out")
+    if not numbers and not categories:
+        reasons = "; ".join(f"{name!r}: {why}" for name, why in [*inspection.left_out.items()][:_MOST_SHOWN])
+        raise DataError(f"{inspection.path}: no column can be learned ({reasons})")
+    inspection.data = {key: value for key, value in keys.items() if value} | inspection.data
+
+
+def _arrays(path: Path, keep: Sequence[str]) -> Inspection:
+    arrays = read_arrays_file(path)
+    if "X" in arrays and "items" not in arrays:
+        labels = ', labels=data["y"]' if "y" in arrays else ""
+        raise DataError(
+            f"{path} has the keys {', '.join(map(repr, arrays))}, which training does not read; save its "
+            f"array as `items`: import numpy as np; data = np.load({path.name!r}); "
+            f'np.savez("items.npz", items=data["X"]{labels})'
+        )
+    if set(arrays) == set(SPLITS):
+        inspection = Inspection(path, "arrays", sum(map(len, arrays.values())))
+        counts = ", ".join(f"{split} {len(arrays[split])}" for split in SPLITS)
+        inspection.add("rows", f"{inspection.rows}", f"the file's own splits: {counts}")
+        inspection.data |= {"keep": [*keep]} if keep else {}  # which loading refuses
+        return inspection
+    items = arrays.get("items", next(iter(arrays.values())))
+    inspection = Inspection(path, "arrays", len(items) if items.ndim else 0)
+    classes = no_classes(inspection.rows)
+    if "labels" in arrays and arrays["labels"].shape == (inspection.rows,):
+        classes = classes_of([str(label) for label in arrays["labels"].tolist()])
+    train = _split(inspection, classes, keep, pictures=items.ndim != 2)
+    if items.ndim == 2 and items.dtype.kind in "fiub":
+        _check_array_columns(items.astype(np.float64), train, inspection)
+    return inspection
+
+
+def _check_array_columns(values: Doubles, train: Rows, inspection: Inspection) -> None:
+    """Refuse a table (rows, F) some of whose columns cannot be learned; a recipe cannot leave them out."""
+    roles = column_roles({str(place): column.copy() for place, column in enumerate(values.T)}, train)
+    for role in (role for role in roles if role.role == "redundant"):
+        inspection.add(f"  items[:, {role.name}]", role.seen, "learned; better leave it out")
+    if unfit := [role for role in roles if role.role == "unfit"]:
+        reasons = "; ".join(f"{role.name}: {role.seen}" for role in unfit[:_MOST_SHOWN])
+        more = f"; and {len(unfit) - _MOST_SHOWN} more" if len(unfit) > _MOST_SHOWN else ""
+        raise DataError(
+            f"{inspection.path}: columns that cannot be learned, numbered from 0: {reasons}{more}. Save the "
+            f"array without them: items = np.delete(items, {[int(role.name) for role in unfit]}, axis=1)"
+        )
+
+
+def _pictures(folder: Path, keep: Sequence[str]) -> Inspection:
+    paths, classes = listed_pictures(folder)
+    inspection = Inspection(folder, "images", len(paths))
+    _split(inspection, classes, keep, pictures=True)
+    sizes: Counter[tuple[int, int]] = Counter()
+    for path in paths:
+        try:
+            with Image.open(path, formats=("PNG", "JPEG")) as picture:
+                sizes[picture.height, picture.width] += 1
+        except (OSError, UnidentifiedImageError) as error:
+            raise DataError(
+                f"{path} cannot be read as a PNG or JPEG: {error}; repair or remove it"
+            ) from error
+    (height, width), _ = sizes.most_common(1)[0]
+    seen = f"{height}x{width} (height x width)"
+    if len(sizes) > 1:
+        seen = f"{len(sizes)} sizes, most often {seen}"
+    if max(height, width) > _LARGEST_SIDE:
+        shrink = _RESIZED_SIDE / max(height, width)
+        height, width = (max(8, round(side * shrink / 8) * 8) for side in (height, width))
+    resized = len(sizes) > 1 or (height, width) not in sizes
+    if resized:
+        inspection.data = {"size": [height, width]} | inspection.data
+    inspection.add("pictures", seen, f"all resized to {height}x{width}" if resized else "as they are")
+    return inspection

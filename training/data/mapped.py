@@ -1,0 +1,196 @@
+"""Tables larger than memory: read twice in blocks, and copied once into files of float32 that are mapped.
+
+The first pass finds all that is wrong, the categories and the scaling; the second writes each row into the
+file of its split. The files are kept, under a name that follows from the table and from the recipe's [data].
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from service.media.tables.opening import stem_of
+from service.media.tables.sources import Block
+from service.numerics.noise import Doubles
+from training.data.dataset import SPLITS, DataError, Dataset, Items, Labels, Split
+from training.data.features import scaling_of, source_of, table_notes
+from training.data.moments import Moments
+from training.data.options import DataOptions
+from training.data.reading import TextColumn
+from training.data.splits import Classes, check_sizes, kept_classes
+
+Part = Literal["train", "validation", "calibration", "test", "outliers"]
+PARTS: Final[tuple[Part, ...]] = (*SPLITS, "outliers")
+_FORMAT: Final = 1
+
+
+@dataclass(frozen=True)
+class Large:
+    """A table to copy: its `TableColumns`, to be fed in the first and the second pass, and its blocks."""
+
+    columns: Any
+    again: Any
+    blocks: Callable[[], Iterator[Block]]
+
+
+def part_of_rows(first: int, count: int, options: DataOptions) -> npt.NDArray[np.int64]:
+    """Return the split of rows `first`, ... as places in `SPLITS`, by chance: `split_seed` and its number.
+
+    Source of the mixing function: Steele, Lea and Flood 2014, "Fast splittable pseudorandom number
+    generators", OOPSLA, section 3 (SplitMix64).
+    """
+    shares = (options.validation_share, options.calibration_share, options.test_share)
+    numbers = np.arange(first + 1, first + count + 1, dtype=np.uint64)
+    with np.errstate(over="ignore"):
+        mixed = numbers * np.uint64(0x9E3779B97F4A7C15) + np.uint64(options.split_seed)
+        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        mixed ^= mixed >> np.uint64(31)
+    uniform = mixed.astype(np.float64) / 2.0**64
+    return (np.searchsorted(np.cumsum(shares), uniform, side="right") + 1) % len(SPLITS)
+
+
+def load_large(large: Large, options: DataOptions, files: list[Path], cache: Path) -> Dataset:
+    """Copy a table into files, unless it has been, and return the dataset of these.
+
+    Raises:
+        DataError: All that is wrong with the table.
+    """
+    state = [[str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns] for file in files]
+    described = json.dumps([_FORMAT, state, options.model_dump(mode="json")])
+    folder = cache / hashlib.sha256(described.encode()).hexdigest()[:24]
+    moments, classes = _survey(large, options)
+    columns = large.columns.model_columns()
+    counts = {part: int(moments.parts[place]) for place, part in enumerate(PARTS)}
+    check_sizes({split: range(counts[split]) for split in SPLITS}, str(options.own_path))
+    scaling = scaling_of(moments, columns, options.own_path)
+    if not folder.is_dir():
+        _write(large, options, classes, folder)
+    features = sum(column.features for column in columns)
+    items = {part: _mapped(folder / f"{part}.f4", (counts[part], features)) for part in PARTS}
+    labels: dict[Split, Labels] = {split: _labels(folder / f"{split}.i8", counts[split]) for split in SPLITS}
+    notes = (
+        *large.columns.notes(),
+        *table_notes(columns, scaling, moments),
+        f"The table takes more than {options.memory_mib} MiB, so its rows were copied once into {folder} and "
+        "are read from there; each row's split was chosen by chance.",
+    )
+    return Dataset(
+        name=stem_of(options.own_path.name),
+        source=source_of(moments.rows, columns, options.own_path.name, options.keep),
+        item_shape=(features,),
+        class_names=classes.names,
+        items={split: items[split] for split in SPLITS},
+        labels=labels,
+        columns=tuple(columns),
+        scaling=scaling,
+        left_out=large.columns.left_out,
+        outliers=items["outliers"] if options.keep else None,
+        notes=notes,
+    )
+
+
+def _survey(large: Large, options: DataOptions) -> tuple[Moments, Classes]:
+    """Read all rows, and return the moments of the training split's features and the classes.
+
+    Numbers have moments; of a category those of its first feature count where it is missing.
+    """
+    columns = large.columns
+    moments = Moments(len(columns.learned), len(PARTS))
+    first = 0
+    for block in map(columns.add, large.blocks()):
+        numbers = np.stack([_as_numbers(columns, name, block[name]) for name in columns.learned], axis=1)
+        moments.add(numbers, _parts(columns, block, options, first))
+        first += len(numbers)
+    columns.check(options.own_path)
+    label = options.label
+    names = columns.columns[label].names if label else ()
+    classes = Classes(names, np.empty(0, np.int64))
+    if options.keep:
+        classes = Classes(kept_classes(names, options.keep, str(options.own_path)), classes.of_row)
+    return moments, classes
+
+
+def _as_numbers(columns: Any, name: str, values: npt.NDArray[Any]) -> Doubles:
+    """Return a column's numbers; of categories 0, and NaN where they are missing."""
+    if isinstance(columns.columns[name], TextColumn):
+        return np.where(values < 0, np.nan, 0.0)
+    return np.asarray(values, np.float64)
+
+
+def _parts(
+    columns: Any, block: Mapping[str, npt.NDArray[Any]], options: DataOptions, first: int
+) -> npt.NDArray[np.int64]:
+    """Return the place in `PARTS` of every row of a block."""
+    rows = len(next(iter(block.values())))
+    parts = part_of_rows(first, rows, options)
+    if options.keep and options.label:
+        texts = columns.columns[options.label].texts
+        keep = {*options.keep, *(name.casefold() for name in options.keep)}
+        kept = np.array([text in keep or text.casefold() in keep for text in texts])
+        parts[~kept[block[options.label]]] = PARTS.index("outliers")
+    return parts
+
+
+def _write(large: Large, options: DataOptions, classes: Classes, folder: Path) -> None:
+    """Write the files of all parts into a folder, which appears when they are whole."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=".copying-", dir=folder.parent))
+    try:
+        with ExitStack() as stack:
+            files = [stack.enter_context((staging / f"{part}.f4").open("wb")) for part in PARTS]
+            labels = [stack.enter_context((staging / f"{part}.i8").open("wb")) for part in PARTS]
+            _write_rows(large, options, classes, files, labels)
+        staging.rename(folder)
+    except OSError as error:
+        if not folder.is_dir():  # which another process may have written meanwhile
+            raise DataError(f"{options.own_path} cannot be copied to {folder}: {error}; make room") from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _write_rows(
+    large: Large,
+    options: DataOptions,
+    classes: Classes,
+    files: Sequence[BinaryIO],
+    labels: Sequence[BinaryIO],
+) -> None:
+    columns, first = large.columns, 0
+    column = columns.columns[options.label] if options.label else None
+    places = None
+    if column is not None:
+        index = {name: place for place, name in enumerate(classes.names)}
+        places = np.array([index.get(column.names[place], -1) for place in column.places()[:-1]], np.int64)
+    for block in map(large.again.add, large.blocks()):
+        parts = _parts(columns, block, options, first)
+        items = np.concatenate([columns.features(name, block[name]) for name in columns.learned], axis=1)
+        for place, (file, label_file) in enumerate(zip(files, labels, strict=True)):
+            chosen = parts == place
+            items[chosen].astype(np.float32).tofile(file)
+            if places is not None and options.label:
+                places[block[options.label][chosen]].tofile(label_file)
+        first += len(parts)
+
+
+def _mapped(path: Path, shape: tuple[int, int]) -> Items:
+    """Return a file of float32 as an array that is read when it is used; writes never reach the file."""
+    if not shape[0]:
+        return np.empty(shape, np.float32)
+    return np.memmap(path, np.float32, "c", shape=shape)
+
+
+def _labels(path: Path, rows: int) -> Labels:
+    if not path.stat().st_size:
+        return np.zeros(rows, np.int64)  # pages of zeros take no memory
+    return np.memmap(path, np.int64, "c", shape=(rows,))

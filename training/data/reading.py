@@ -1,0 +1,264 @@
+"""Columns of a table as they are read, block by block: numbers or codes of texts, and facts about them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from service.media.tables.cells import Code, kind_of, numbers_of, texts_of, truth_names
+from service.numerics.noise import Doubles
+from training.data.flaws import Flaws
+from training.data.options import DataOptions
+from training.data.splits import in_order
+
+LARGEST = 1e30
+"""The largest value, and 1 over it the smallest standard deviation, that float32 holds without loss."""
+MOST_CATEGORIES = 256
+FEW_CATEGORIES: Final = 20
+"""As many categories are fine, however few rows there are."""
+_NINES: Final = np.array([10.0**digits - 1 for digits in range(2, 16)])
+_FAR: Final = 3
+"""A code lies this many times the range of all other values away from them."""
+_MOST_SHOWN: Final = 3
+_MOST_TEXTS: Final = 100_000
+_DATE: Final = re.compile(
+    r"\d{4}-\d{1,2}-\d{1,2}([T ].*)?|\d{1,2}[./-]\d{1,2}[./-]\d{2,4}|\d{1,2}:\d\d(:\d\d.*)?"
+)
+
+Codes = npt.NDArray[np.int64]
+
+
+@dataclass
+class Found:
+    """Values of one sort in a column: their number, and the first of their rows, from 1."""
+
+    count: int = 0
+    rows: list[int] = field(default_factory=list)
+
+    def add(self, flags: npt.NDArray[np.bool_], before: int) -> None:
+        """Add the rows of a block that are flagged, with `before` rows before the block."""
+        found = np.flatnonzero(flags)
+        self.count += len(found)
+        self.rows += (found[: _MOST_SHOWN - len(self.rows)] + before + 1).tolist()
+
+    def __str__(self) -> str:
+        """Name the rows."""
+        more = ", ..." if self.count > len(self.rows) else ""
+        return f"row{'s' if self.count > 1 else ''} {', '.join(map(str, self.rows))}{more}"
+
+
+class NumberColumn:
+    """A column of numbers: what its blocks hold, and what is wrong with it."""
+
+    def __init__(self, name: str, decimal: str, codes: Collection[Code]) -> None:
+        self.name = name
+        self.rows = 0
+        self.missing, self.infinite, self.huge = Found(), Found(), Found()
+        self.low, self.high = np.inf, -np.inf
+        self._decimal, self._codes = decimal, codes
+        self.strange = ""
+        self.misfits = 0
+        self._misfit_texts: dict[str, int] = {}
+        self._suspects: dict[float, Found] = {}
+        self._texts: set[str] = set()
+
+    def add(self, values: Any) -> Doubles:
+        """Return a block of values as float64, (rows,)."""
+        kind = kind_of(values)
+        if kind in ("date", "list", "other"):
+            example = next((str(value)[:40] for value in values if value is not None), "nothing")
+            self.strange = self.strange or f"{'dates' if kind == 'date' else kind}, e.g. {example!r}"
+            self.rows += len(values)
+            return np.full(len(values), np.nan)
+        read = numbers_of(values, self._decimal, self._codes)
+        self.misfits += read.misfits
+        for row, text in read.examples.items():
+            if len(self._texts) < _MOST_TEXTS:
+                self._texts.add(text)
+            if len(self._misfit_texts) < _MOST_SHOWN:
+                self._misfit_texts.setdefault(text, self.rows + row + 1)
+        numbers = read.values
+        self.missing.add(np.isnan(numbers), self.rows)
+        self.infinite.add(np.isinf(numbers), self.rows)
+        self.huge.add(np.isfinite(numbers) & (np.abs(numbers) > LARGEST), self.rows)
+        nines = np.isin(np.abs(numbers), _NINES)
+        for code in np.unique(numbers[nines]).tolist()[:4]:
+            if len(self._suspects) < 8:
+                self._suspects.setdefault(code, Found()).add(numbers == code, self.rows)
+        plain = numbers[np.isfinite(numbers) & ~nines]
+        if len(plain):
+            self.low, self.high = min(self.low, plain.min()), max(self.high, plain.max())
+        self.rows += len(numbers)
+        return numbers
+
+    @property
+    def misfit_texts(self) -> tuple[str, ...]:
+        """The distinct texts that are no numbers."""
+        return tuple(sorted(self._texts))
+
+    @property
+    def misfit_shown(self) -> str:
+        """The first texts that are no numbers, with their rows."""
+        return ", ".join(f"{text!r} in row {row}" for text, row in self._misfit_texts.items())
+
+    @property
+    def holds_dates(self) -> bool:
+        """True if the texts are dates or times of day."""
+        return bool(self._misfit_texts) and all(_DATE.fullmatch(text) for text in self._misfit_texts)
+
+    @property
+    def mostly_numbers(self) -> bool:
+        """True if the texts that are no numbers are few, and different from the numbers around them."""
+        there = self.rows - self.missing.count + self.misfits
+        return self.misfits * 2 < there
+
+    @property
+    def suspected(self) -> dict[float, Found]:
+        """Values such as 999999999 that lie far from all others, and so may stand for missing ones."""
+        span = self.high - self.low
+        return {
+            code: found
+            for code, found in self._suspects.items()
+            if np.isfinite(span)
+            and found.count * 2 < self.rows
+            and min(abs(code - self.low), abs(code - self.high)) > _FAR * max(span, abs(code) * 1e-6)
+        }
+
+    def check(self, flaws: Flaws, options: DataOptions) -> None:
+        """Add what makes the column unfit."""
+        column = f"column {self.name!r}"
+        if self.strange:
+            advice = (
+                " give a number instead, e.g. days since an event"
+                if "dates" in self.strange
+                else " save it as numbers"
+            )
+            flaws.add(f"{column} holds {self.strange}, not numbers;{advice}", self.name)
+        elif self.misfits:
+            self._check_misfits(flaws, column)
+        if self.infinite.count:
+            flaws.add(
+                f"{column} has {self.infinite.count} infinite values, in {self.infinite} (a header not "
+                f"counted); correct them, remove these rows, call them missing by missing_codes = "
+                f"{{ {_key(self.name)} = [inf, -inf] }}",
+                self.name,
+            )
+        if options.missing == "refuse" and self.missing.count > self.misfits and not self.strange:
+            flaws.add(_missing(column, self.missing), self.name)
+        if self.huge.count:
+            flaws.add(
+                f"{column} has {self.huge.count} values beyond {LARGEST:g}, in {self.huge}: float32 cannot "
+                "hold them; give the column another unit",
+                self.name,
+            )
+
+    def _check_misfits(self, flaws: Flaws, column: str) -> None:
+        shown, texts = self.misfit_shown, self.misfit_texts
+        if self.holds_dates:
+            flaws.add(
+                f"{column} holds dates, e.g. {shown}; give a number instead, e.g. days since an event",
+                self.name,
+            )
+        elif self.mostly_numbers:
+            codes = f"missing_codes = {{ {_key(self.name)} = {_toml_list(texts[:5])} }}"
+            flaws.add(
+                f"{column} holds numbers, but {self.misfits} of {self.rows} values are none: {shown} (a "
+                f"header not counted); correct them, or learn the other rows' values by {codes}",
+                self.name,
+            )
+        elif few_recur(len(texts), self.misfits):
+            flaws.add(
+                f"{column} holds text, e.g. {shown}; name it in one_hot = [{self.name!r}] if it holds "
+                "categories",
+                self.name,
+            )
+        elif len(texts) == self.rows:
+            flaws.add(
+                f"{column} holds another text in every row, e.g. {shown}: it names the rows and tells "
+                "nothing of them",
+                self.name,
+            )
+        else:
+            flaws.add(
+                f"{column} holds {len(texts)} different texts, e.g. {shown}; give numbers, or fewer of them",
+                self.name,
+            )
+
+
+class TextColumn:
+    """A column of categories or classes: the codes of its blocks' texts, in the order of their first rows."""
+
+    def __init__(self, name: str, codes: Collection[Code]) -> None:
+        self.name = name
+        self.rows = 0
+        self.missing = Found()
+        self._codes = codes
+        self._places: dict[str, int] = {}
+
+    def add(self, values: Any) -> Codes:
+        """Return a block of values as codes (rows,); -1 for a missing one."""
+        places = self._places
+        texts = texts_of(values, self._codes)
+        codes = np.array(
+            [-1 if text is None else places.setdefault(text, len(places)) for text in texts], np.int64
+        )
+        self.missing.add(codes < 0, self.rows)
+        self.rows += len(codes)
+        return codes
+
+    @property
+    def texts(self) -> list[str]:
+        """The distinct texts so far, by their codes."""
+        return [*self._places]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The distinct texts in order: truth values as `true` and `false`."""
+        return tuple(in_order(text for text in truth_names([*self._places]) if text is not None))
+
+    def places(self) -> Codes:
+        """Return the place among `names` of every code, and last that of a missing one, -1."""
+        names = self.names
+        return np.array([*map(names.index, filter(None, truth_names([*self._places]))), -1], np.int64)
+
+    def check(self, flaws: Flaws, options: DataOptions) -> None:
+        """Add what makes the column unfit for categories."""
+        column, names = f"column {self.name!r}", self.names
+        if options.missing == "refuse" and self.missing.count:
+            flaws.add(_missing(column, self.missing), self.name)
+        if len(names) == 1:
+            flaws.add(f"{column} is {names[0]!r} in every row, which tells nothing; drop it", self.name)
+        elif not names:
+            flaws.add(f"{column} holds no values; fill it in", self.name)
+        if len(names) > MOST_CATEGORIES:
+            flaws.add(
+                f"{column} has {len(names)} categories, e.g. {names[0]!r}; at most {MOST_CATEGORIES} become "
+                "features. Merge the rare ones",
+                self.name,
+            )
+
+
+def few_recur(distinct: int, rows: int) -> bool:
+    """Return True if so few distinct texts recur in so many rows that they are categories."""
+    return distinct < rows and distinct <= min(MOST_CATEGORIES, max(FEW_CATEGORIES, rows // 5))
+
+
+def _missing(column: str, missing: Found) -> str:
+    return (
+        f"{column} has {missing.count} missing values, in {missing} (a header not counted), and the recipe "
+        "says missing = 'refuse'; fill them in, remove these rows, leave `missing` out to learn from what is "
+        "there"
+    )
+
+
+def _key(name: str) -> str:
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else f'"{name}"'
+
+
+def _toml_list(texts: Collection[str]) -> str:
+    return "[" + ", ".join(f'"{text}"' for text in texts) + "]"

@@ -1,0 +1,1 @@
+"""Measure the anomaly scores of drafted recipes on a folder of tables, beside other detectors."""

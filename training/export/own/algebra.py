@@ -1,0 +1,421 @@
+"""The operations that formulas of likelihoods and priors are made of, on nodes of a graph or on numbers.
+
+A formula is written once over an `Algebra`. `GraphAlgebra` makes ONNX nodes of it, in float32; `NumpyAlgebra`
+evaluates it in float64, which the graph is compared with. Values of both have Python's operators.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+Tensor = Any
+"""A value of an algebra: a `Node`, or an array of float64."""
+Shape = Sequence[int | str]
+IR_VERSION = 10
+_LANES = 16
+"""The largest number of float32 values in one vector instruction."""
+
+
+class Algebra(Protocol):
+    """Operations on tensors. Shapes are any; `width` is the size of a tensor's last axis."""
+
+    def constant(self, value: Any) -> Tensor:
+        """Return a constant tensor of numbers."""
+
+    def exp(self, x: Tensor) -> Tensor:
+        """Return e^x."""
+
+    def log(self, x: Tensor, width: int) -> Tensor:
+        """Return the natural logarithm."""
+
+    def softplus(self, x: Tensor, width: int) -> Tensor:
+        """Return log(1 + e^x)."""
+
+    def sigmoid(self, x: Tensor) -> Tensor:
+        """Return 1 / (1 + e^-x)."""
+
+    def tanh(self, x: Tensor) -> Tensor:
+        """Return the hyperbolic tangent."""
+
+    def sqrt(self, x: Tensor) -> Tensor:
+        """Return the square root."""
+
+    def abs(self, x: Tensor) -> Tensor:
+        """Return the absolute value."""
+
+    def round(self, x: Tensor) -> Tensor:
+        """Round to the nearest whole number."""
+
+    def clip(self, x: Tensor, low: float | None, high: float | None) -> Tensor:
+        """Move values below `low` or above `high` to these; None is no bound."""
+
+    def where(self, less: tuple[Tensor, Tensor], then: Tensor, otherwise: Tensor) -> Tensor:
+        """Return `then` where the first of `less` is below the second, else `otherwise`."""
+
+    def sum(self, x: Tensor, width: int) -> Tensor:
+        """Sum over the last axis."""
+
+    def largest(self, x: Tensor) -> Tensor:
+        """Return the largest value over the last axis, which stays with size 1."""
+
+    def matmul(self, a: Tensor, b: Tensor) -> Tensor:
+        """Return the matrix product."""
+
+    def doubled(self, x: Tensor) -> Tensor:
+        """Convert to float64."""
+
+    def singled(self, x: Tensor) -> Tensor:
+        """Convert back to the algebra's own precision."""
+
+    def reshape(self, x: Tensor, shape: Sequence[int]) -> Tensor:
+        """Give another shape, in which -1 is what is left."""
+
+    def transpose(self, x: Tensor, axes: Sequence[int]) -> Tensor:
+        """Permute the axes."""
+
+    def insert_axis(self, x: Tensor, axis: int) -> Tensor:
+        """Insert an axis of size 1."""
+
+    def concat(self, tensors: Sequence[Tensor]) -> Tensor:
+        """Concatenate along the last axis."""
+
+    def part(self, x: Tensor, start: int, end: int) -> Tensor:
+        """Return a slice of the last axis."""
+
+    def per_draw(self, x: Tensor, eps: Tensor, width: int) -> Tensor:
+        """Give rows (B K, width) the shape (B, K, width) of draws eps (B, K, D)."""
+
+    def mean_of_draws(self, x: Tensor) -> Tensor:
+        """Return the mean over the last axis, whose size is free."""
+
+
+class Node:
+    """A value in a graph that is being built, with Python's operators."""
+
+    def __init__(self, graph: GraphAlgebra, name: str, double: bool = False) -> None:
+        self._graph = graph
+        self.name = name
+        self.double = double
+        """True for float64, which spreads to what is computed from it."""
+
+    def __add__(self, other: Any) -> Node:
+        return self._graph.op("Add", self, other)
+
+    def __sub__(self, other: Any) -> Node:
+        return self._graph.op("Sub", self, other)
+
+    def __mul__(self, other: Any) -> Node:
+        return self._graph.op("Mul", self, other)
+
+    def __truediv__(self, other: Any) -> Node:
+        return self._graph.op("Div", self, other)
+
+    def __radd__(self, other: Any) -> Node:
+        return self._graph.op("Add", other, self)
+
+    def __rsub__(self, other: Any) -> Node:
+        return self._graph.op("Sub", other, self)
+
+    def __rmul__(self, other: Any) -> Node:
+        return self._graph.op("Mul", other, self)
+
+    def __rtruediv__(self, other: Any) -> Node:
+        return self._graph.op("Div", other, self)
+
+    def __neg__(self) -> Node:
+        return self._graph.op("Neg", self)
+
+
+class GraphAlgebra:
+    """Builds one ONNX graph, node by node; other graphs can be embedded in it."""
+
+    def __init__(self, opset: int) -> None:
+        """Start an empty graph of the standard operators of that opset."""
+        self._opset = opset
+        self._nodes: list[onnx.NodeProto] = []
+        self._constants: dict[tuple[bytes, str, tuple[int, ...]], str] = {}
+        self._initializers: list[onnx.TensorProto] = []
+        self._inputs: list[onnx.ValueInfoProto] = []
+        self._outputs: list[onnx.ValueInfoProto] = []
+        self._count = 0
+
+    def input(self, name: str, shape: Shape) -> Node:
+        """Add an input of the graph."""
+        self._inputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, list(shape)))
+        return Node(self, name)
+
+    def output(self, name: str, value: Node, shape: Shape) -> None:
+        """Make a value an output of the graph."""
+        self._nodes.append(helper.make_node("Identity", [value.name], [name]))
+        self._outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, list(shape)))
+
+    def op(self, operator: str, *inputs: Any, **attributes: Any) -> Node:
+        """Add a node with one output; inputs that are not nodes become constants, None is left out.
+
+        If one of them is float64, so are all others but shapes and places, and the output.
+        """
+        double = any(isinstance(each, Node) and each.double for each in inputs)
+        names = ["" if each is None else self._named(each, double) for each in inputs]
+        output = self._fresh(operator.lower())
+        self._nodes.append(helper.make_node(operator, names, [output], **attributes))
+        return Node(self, output, double)
+
+    def embed(self, model: onnx.ModelProto, *inputs: Node) -> list[Node]:
+        """Add another model's nodes, applied to these inputs, and return its outputs."""
+        prefix = self._fresh("part")
+        names = {spec.name: value.name for spec, value in zip(model.graph.input, inputs, strict=True)}
+        names[""] = ""
+        for tensor in model.graph.initializer:
+            names[tensor.name] = f"{prefix}.{tensor.name}"
+            copied = self._initializers
+            copied.append(onnx.TensorProto())
+            copied[-1].CopyFrom(tensor)
+            copied[-1].name = names[tensor.name]
+        for node in model.graph.node:
+            for output in node.output:
+                names.setdefault(output, f"{prefix}.{output}")
+            copy = onnx.NodeProto()
+            copy.CopyFrom(node)
+            copy.name = ""
+            del copy.input[:], copy.output[:]
+            copy.input.extend(names[name] for name in node.input)
+            copy.output.extend(names[name] for name in node.output)
+            self._nodes.append(copy)
+        return [Node(self, names[spec.name]) for spec in model.graph.output]
+
+    def build(self, name: str) -> onnx.ModelProto:
+        """Return the finished model."""
+        graph = helper.make_graph(self._nodes, name, self._inputs, self._outputs, self._initializers)
+        return helper.make_model(
+            graph, opset_imports=[helper.make_opsetid("", self._opset)], ir_version=IR_VERSION
+        )
+
+    def constant(self, value: Any) -> Node:
+        """Return a constant of float32, or of int64 if it is made of whole numbers as an array."""
+        array = np.asarray(value)
+        array = array if array.dtype == np.int64 and array.ndim else array.astype(np.float32)
+        key = (array.tobytes(), array.dtype.str, array.shape)
+        if key not in self._constants:
+            self._constants[key] = self._fresh("constant")
+            self._initializers.append(numpy_helper.from_array(array, self._constants[key]))
+        return Node(self, self._constants[key])
+
+    def exp(self, x: Node) -> Node:
+        """Return e^x."""
+        return self.op("Exp", x)
+
+    def log(self, x: Node, width: int) -> Node:
+        """Return the natural logarithm."""
+        return self._in_lanes("Log", x, width)
+
+    def softplus(self, x: Node, width: int) -> Node:
+        """Return log(1 + e^x)."""
+        return self._in_lanes("Softplus", x, width)
+
+    def sigmoid(self, x: Node) -> Node:
+        """Return 1 / (1 + e^-x)."""
+        return self.op("Sigmoid", x)
+
+    def tanh(self, x: Node) -> Node:
+        """Return the hyperbolic tangent."""
+        return self.op("Tanh", x)
+
+    def sqrt(self, x: Node) -> Node:
+        """Return the square root."""
+        return self.op("Sqrt", x)
+
+    def abs(self, x: Node) -> Node:
+        """Return the absolute value."""
+        return self.op("Abs", x)
+
+    def round(self, x: Node) -> Node:
+        """Round to the nearest whole number."""
+        return self.op("Round", x)
+
+    def clip(self, x: Node, low: float | None, high: float | None) -> Node:
+        """Move values below `low` or above `high` to these; None is no bound."""
+        return self.op("Clip", x, *([low] if high is None else [low, high]))
+
+    def where(self, less: tuple[Any, Any], then: Any, otherwise: Any) -> Node:
+        """Return `then` where the first of `less` is below the second, else `otherwise`."""
+        return self.op("Where", self.op("Less", *less), then, otherwise)
+
+    def sum(self, x: Node, width: int) -> Node:
+        """Sum over the last axis, as a product with ones: ReduceSum's order depends on a row's place."""
+        return self.op("MatMul", x, np.ones(width, np.float32))
+
+    def largest(self, x: Node) -> Node:
+        """Return the largest value over the last axis, which stays with size 1."""
+        return self.op("ReduceMax", x, np.array([-1]), keepdims=1)
+
+    def matmul(self, a: Any, b: Any) -> Node:
+        """Return the matrix product."""
+        return self.op("MatMul", a, b)
+
+    def doubled(self, x: Any) -> Node:
+        """Convert to float64, which no constant of a graph may have."""
+        return self._cast(x, TensorProto.DOUBLE)
+
+    def singled(self, x: Node) -> Node:
+        """Convert back to float32."""
+        return self._cast(x, TensorProto.FLOAT)
+
+    def reshape(self, x: Node, shape: Sequence[int]) -> Node:
+        """Give another shape, in which -1 is what is left."""
+        return self.op("Reshape", x, np.array(shape, np.int64))
+
+    def transpose(self, x: Node, axes: Sequence[int]) -> Node:
+        """Permute the axes."""
+        return self.op("Transpose", x, perm=list(axes))
+
+    def insert_axis(self, x: Node, axis: int) -> Node:
+        """Insert an axis of size 1."""
+        return self.op("Unsqueeze", x, np.array([axis]))
+
+    def concat(self, tensors: Sequence[Any]) -> Node:
+        """Concatenate along the last axis."""
+        return self.op("Concat", *tensors, axis=-1)
+
+    def part(self, x: Node, start: int, end: int) -> Node:
+        """Return a slice of the last axis."""
+        return self.op("Slice", x, np.array([start]), np.array([end]), np.array([-1]))
+
+    def per_draw(self, x: Node, eps: Node, width: int) -> Node:
+        """Give rows (B K, width) the shape (B, K, width) of draws eps (B, K, D)."""
+        shape = self.op("Concat", self.op("Shape", eps, end=2), np.array([width]), axis=0)
+        return self.op("Reshape", x, shape)
+
+    def mean_of_draws(self, x: Node) -> Node:
+        """Return the mean over the last axis, whose size is free."""
+        count = self.op("Shape", x, start=1)
+        total = self.op("MatMul", x, self.op("Expand", 1.0, count))
+        return total / self._cast(count, TensorProto.FLOAT)
+
+    def _in_lanes(self, operator: str, x: Node, width: int) -> Node:
+        """Apply an operator in whole vectors, row by row.
+
+        ONNX Runtime computes the rest of a tensor that does not fill a vector by other code, with other last
+        digits, so an item's score would depend on its place in the batch.
+        """
+        missing = -width % _LANES
+        if not missing:
+            return self.op(operator, x)
+        filled = self.op("Pad", x, np.array([0, missing]), None, np.array([-1]), mode="edge")
+        return self.part(self.op(operator, filled), 0, width)
+
+    def _named(self, value: Any, double: bool) -> str:
+        node = value if isinstance(value, Node) else self.constant(value)
+        places = isinstance(value, np.ndarray) and value.dtype == np.int64
+        return self.doubled(node).name if double and not node.double and not places else node.name
+
+    def _cast(self, x: Any, kind: int) -> Node:
+        node = x if isinstance(x, Node) else self.constant(x)
+        output = self._fresh("cast")
+        self._nodes.append(helper.make_node("Cast", [node.name], [output], to=kind))
+        return Node(self, output, kind == TensorProto.DOUBLE)
+
+    def _fresh(self, what: str) -> str:
+        self._count += 1
+        return f"{what}_{self._count}"
+
+
+class NumpyAlgebra:
+    """Evaluates formulas with numpy in float64."""
+
+    def constant(self, value: Any) -> NDArray[Any]:
+        """Return an array of float64, rounded to float32 as in a graph."""
+        return np.asarray(value, np.float32).astype(np.float64)
+
+    def exp(self, x: Tensor) -> Tensor:
+        """Return e^x."""
+        return np.exp(x)
+
+    def log(self, x: Tensor, width: int) -> Tensor:  # noqa: ARG002
+        """Return the natural logarithm."""
+        return np.log(x)
+
+    def softplus(self, x: Tensor, width: int) -> Tensor:  # noqa: ARG002
+        """Return log(1 + e^x)."""
+        return np.logaddexp(0, x)
+
+    def sigmoid(self, x: Tensor) -> Tensor:
+        """Return 1 / (1 + e^-x)."""
+        return np.exp(-np.logaddexp(0, -x))
+
+    def tanh(self, x: Tensor) -> Tensor:
+        """Return the hyperbolic tangent."""
+        return np.tanh(x)
+
+    def sqrt(self, x: Tensor) -> Tensor:
+        """Return the square root."""
+        return np.sqrt(x)
+
+    def abs(self, x: Tensor) -> Tensor:
+        """Return the absolute value."""
+        return np.abs(x)
+
+    def round(self, x: Tensor) -> Tensor:
+        """Round to the nearest whole number."""
+        return np.round(x)
+
+    def clip(self, x: Tensor, low: float | None, high: float | None) -> Tensor:
+        """Move values below `low` or above `high` to these; None is no bound."""
+        return np.clip(x, low, high)
+
+    def where(self, less: tuple[Tensor, Tensor], then: Tensor, otherwise: Tensor) -> Tensor:
+        """Return `then` where the first of `less` is below the second, else `otherwise`."""
+        return np.where(less[0] < less[1], then, otherwise)
+
+    def sum(self, x: Tensor, width: int) -> Tensor:  # noqa: ARG002
+        """Sum over the last axis."""
+        return x.sum(-1)
+
+    def largest(self, x: Tensor) -> Tensor:
+        """Return the largest value over the last axis, which stays with size 1."""
+        return x.max(-1, keepdims=True)
+
+    def matmul(self, a: Tensor, b: Tensor) -> Tensor:
+        """Return the matrix product."""
+        return a @ b
+
+    def doubled(self, x: Tensor) -> Tensor:
+        """Convert to float64."""
+        return np.asarray(x, np.float64)
+
+    def singled(self, x: Tensor) -> Tensor:
+        """Return the value itself: all is float64."""
+        return x
+
+    def reshape(self, x: Tensor, shape: Sequence[int]) -> Tensor:
+        """Give another shape, in which -1 is what is left."""
+        return x.reshape(shape)
+
+    def transpose(self, x: Tensor, axes: Sequence[int]) -> Tensor:
+        """Permute the axes."""
+        return x.transpose(axes)
+
+    def insert_axis(self, x: Tensor, axis: int) -> Tensor:
+        """Insert an axis of size 1."""
+        return np.expand_dims(x, axis)
+
+    def concat(self, tensors: Sequence[Tensor]) -> Tensor:
+        """Concatenate along the last axis."""
+        return np.concatenate(tensors, -1)
+
+    def part(self, x: Tensor, start: int, end: int) -> Tensor:
+        """Return a slice of the last axis."""
+        return x[..., start:end]
+
+    def per_draw(self, x: Tensor, eps: Tensor, width: int) -> Tensor:
+        """Give rows (B K, width) the shape (B, K, width) of draws eps (B, K, D)."""
+        return x.reshape(*eps.shape[:2], width)
+
+    def mean_of_draws(self, x: Tensor) -> Tensor:
+        """Return the mean over the last axis, whose size is free."""
+        return x.mean(-1)

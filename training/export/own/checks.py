@@ -1,0 +1,331 @@
+"""Checks of models that others trained, before anything is written.
+
+Every check returns its flaws, a sentence each: what came, what was expected, and what to do.
+Shapes: B rows, D latent dimensions, n values of an item; items (B, *item).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from typing import get_args
+
+import numpy as np
+
+from service.format.manifest import MODEL_NAME, LatentPicture, Support
+from service.format.support import rows_in_support
+from service.numerics.noise import Floats
+from service.numerics.prior import GaussianMixturePrior
+from training.export.own.algebra import NumpyAlgebra
+from training.export.own.formulas import EncoderGives
+from training.export.own.likelihoods import DECODER_WORDS, LIKELIHOODS, LikelihoodFormulas
+from training.export.own.networks import VALUES, OwnNetwork, Source, Units
+from training.export.own.priors import MixtureOfGaussians
+
+FEWEST_ITEMS = 40
+"""The fewest items to fit and calibrate on, half each: 19 resolve the level 0.05."""
+EXAMPLES = 64
+"""Rows that a network is tried on."""
+_ROWS = 5
+"""Rows that are also run alone."""
+_ROW_TOLERANCE = 1e-4
+"""Largest difference, over 1 + |value|, of a row computed alone and in a batch."""
+_MOST_AXES = 3
+
+
+def naming_flaws(name: str, units: Units, latent: int) -> list[str]:
+    """Check a model's name, sizes and units."""
+    flaws = []
+    if not re.fullmatch(MODEL_NAME, name):
+        flaws.append(
+            f"the name {name!r} does not fit; use lower-case letters, digits and hyphens, at most 63"
+        )
+    shape = units.item_shape
+    if not 1 <= len(shape) <= _MOST_AXES or not all(size >= 1 for size in shape):
+        flaws.append(f"item_shape is {list(shape)}; wanted one to three sizes, (C, H, W) for pictures")
+    if not 1 <= latent <= 4096:
+        flaws.append(f"latent_size is {latent}; wanted 1 to 4096")
+    if units.values not in VALUES:
+        flaws.append(f"values is {units.values!r}; wanted one of {', '.join(map(repr, VALUES))}")
+    if units.channels not in ("first", "last"):
+        flaws.append(f"channels is {units.channels!r}; wanted 'first' or 'last'")
+    elif units.channels == "last" and len(shape) != _MOST_AXES:
+        flaws.append(f"channels is 'last', but items of shape {list(shape)} are no pictures (C, H, W)")
+    return flaws
+
+
+def likelihood_flaws(
+    likelihood: str, decoder_gives: str, encoder_gives: str, scale: object, units: Units
+) -> list[str]:
+    """Check the words for a VAE's likelihood and for what its networks give."""
+    flaws = []
+    if likelihood not in DECODER_WORDS:
+        flaws.append(f"likelihood is {likelihood!r}; wanted one of {', '.join(map(repr, LIKELIHOODS))}")
+    elif decoder_gives not in (words := DECODER_WORDS[likelihood]):
+        flaws.append(
+            f"decoder_gives is {decoder_gives!r}, which the likelihood {likelihood!r} does not take; wanted "
+            f"{', '.join(map(repr, words))}"
+        )
+    if encoder_gives not in get_args(EncoderGives):
+        wanted = ", ".join(map(repr, get_args(EncoderGives)))
+        flaws.append(f"encoder_gives is {encoder_gives!r}; wanted one of {wanted}")
+    if likelihood != "gaussian" and units.values == "real":
+        flaws.append(f"values is 'real', but the likelihood {likelihood!r} is for values in [0, 1]")
+    if scale is None:
+        return flaws
+    if likelihood != "gaussian" or decoder_gives != "mean":
+        flaws.append("scale came, which is for the likelihood 'gaussian' of a decoder that gives 'mean'")
+        return flaws
+    array = np.asarray(scale, np.float64)
+    if array.size not in (1, units.size) or not (np.isfinite(array) & (array > 0)).all():
+        flaws.append(
+            f"scale is {scale!r}; wanted a positive number, or one for each of the {units.size} values"
+        )
+    return flaws
+
+
+def prior_flaws(prior: MixtureOfGaussians | None, latent: int) -> list[str]:
+    """Check a mixture prior."""
+    if prior is None:
+        return []
+    if prior.means.ndim != 2 or prior.means.shape[1] != latent:
+        return [f"the prior has means {list(prior.means.shape)}; wanted (M, {latent})"]
+    try:
+        GaussianMixturePrior(prior.weights, prior.means, prior.log_variances)
+    except ValueError as error:
+        return [f"the prior: {error}"]
+    return []
+
+
+def item_flaws(what: str, items: Floats, support: Support) -> list[str]:
+    """Check items (N, *item) that scores are fitted and calibrated on."""
+    flaws = []
+    if len(items) < FEWEST_ITEMS:
+        flaws.append(f"{what} has {len(items)} items; wanted at least {FEWEST_ITEMS}, or leave it out")
+    elif (items == items[:1]).all():
+        flaws.append(
+            f"{what} is one item {len(items)} times, which calibrates nothing; give items that differ"
+        )
+    fits = rows_in_support(items, support)
+    if not fits.all():
+        first = int(np.argmin(fits))
+        advice = {
+            "binary": "the Bernoulli likelihood scores 0 and 1: binarise them, or publish with "
+            "likelihood='continuous-bernoulli' if the model was trained on grey values",
+            "unit_interval": "say by `values` what range they have",
+            "eight_bit": "say by `values` what range they have",
+            "real": "leave out what is not a finite number",
+        }[support]
+        low, high = float(items[first].min()), float(items[first].max())
+        flaws.append(
+            f"{what}: {int(np.sum(~fits))} of {len(items)} items have values outside of the support "
+            f"{support}; the first is item {first}, whose values are from {low:g} to {high:g}; {advice}"
+        )
+    return flaws
+
+
+def probe(
+    source: Source, expected: Sequence[tuple[int, ...]], examples: Floats
+) -> tuple[OwnNetwork | None, list[Floats], list[str]]:
+    """Run a network on examples (B, n), and check that its rows are finite, repeatable and independent.
+
+    `expected` are the shapes that a row of its input may have, the likeliest first.
+
+    Returns:
+        The network, its outputs for the examples, and its flaws; the network is None if it does not run.
+    """
+    if flaws := source.flaws():
+        return None, [], flaws
+    shapes = source.shapes(expected)
+    wanted = " or ".join(str(["B", *shape]).replace("'", "") for shape in expected)
+    if not shapes:
+        declared = getattr(source, "declared", "others")
+        return (
+            None,
+            [],
+            [f"{source.what} takes rows of shape {declared}; by the sizes given it would be {wanted}"],
+        )
+    errors = []
+    for shape in shapes:
+        rows = examples.reshape(-1, *shape)
+        try:
+            outputs = source.run(rows)
+        except Exception as error:
+            # a network of others may fail in any way
+            errors.append(f"{[len(rows), *shape]}: {str(error).strip().splitlines()[-1][:200]}")
+            continue
+        if any(each.ndim == 0 or len(each) != len(rows) for each in outputs):
+            came = [list(each.shape) for each in outputs]
+            flaw = f"{source.what} gave {came} for {len(rows)} rows; wanted one row each"
+            return None, [], [flaw]
+        network = OwnNetwork(source, shape, tuple(each.shape[1:] for each in outputs), rows)
+        return network, outputs, _row_flaws(source, rows, outputs)
+    return None, [], [f"{source.what} does not take rows of shape {wanted}: {'; '.join(errors)}"]
+
+
+def _row_flaws(source: Source, rows: Floats, outputs: Sequence[Floats]) -> list[str]:
+    strange = [each for each in outputs if not np.isfinite(each).all()]
+    if strange:
+        count = sum(int((~np.isfinite(each)).sum()) for each in strange)
+        return [f"{source.what} gave {count} values that are NaN or infinite; check its weights and inputs"]
+    kinds = {str(each.dtype) for each in outputs} - {"float32"}
+    if kinds:
+        return [f"{source.what} gave {', '.join(sorted(kinds))}; wanted float32"]
+    again = source.run(rows)
+    if not all(map(np.array_equal, outputs, again)):
+        return [
+            f"{source.what} gave two results for the same rows, so a random operation is inside; give the "
+            "part without noise (a mean and log-variance rather than a draw)"
+        ]
+    first = [each[:_ROWS] for each in outputs]
+    parts = zip(*(source.run(rows[i : i + 1]) for i in range(_ROWS)), strict=True)
+    pairs = zip([np.concatenate(part) for part in parts], first, strict=True)
+    apart = max(float(np.max(np.abs(a - b) / (1 + np.abs(b)))) for a, b in pairs)
+    if apart > _ROW_TOLERANCE:
+        return [
+            f"{source.what} gives a row other results alone than in a batch, apart by {apart:.1e} (1 + "
+            "|value|): its rows depend on each other; use layers without batch statistics, or .eval()"
+        ]
+    return []
+
+
+def encoder_flaws(
+    network: OwnNetwork, outputs: Sequence[Floats], latent: int, gives: EncoderGives
+) -> list[str]:
+    """Check what a VAE's encoder gave."""
+    widths = [math.prod(shape) for shape in network.output_shapes]
+    distribution = getattr(network.source, "gave_distribution", False)
+    if widths not in ([latent, latent], [2 * latent]):
+        return [
+            f"the encoder gave {_came(outputs)}; for latent_size {latent} wanted two tensors of {latent} "
+            f"values a row (mean and {gives.replace('_', '-')}) or one of {2 * latent}"
+        ]
+    if distribution != (gives == "distribution"):
+        came = "a torch distribution" if distribution else f"tensors, {_came(outputs)}"
+        fits = "say encoder_gives='distribution'" if distribution else "say what they are by encoder_gives"
+        return [f"encoder_gives is {gives!r}, but the encoder gave {came}; {fits}"]
+    second = outputs[-1].reshape(len(outputs[-1]), -1)[:, -latent:]
+    if gives in ("scale", "distribution") and second.min() <= 0:
+        return [
+            f"encoder_gives is {gives!r}, but the encoder gave scales down to {second.min():g}, and they are "
+            "positive; if these are logarithms, say 'log_variance' or 'log_scale'"
+        ]
+    return []
+
+
+def decoder_flaws(
+    network: OwnNetwork, outputs: Sequence[Floats], likelihood: LikelihoodFormulas, units: Units
+) -> list[str]:
+    """Check what a VAE's decoder gave."""
+    n, count = units.size, likelihood.outputs
+    fits = [[n] * count, [count * n]]
+    widths = [math.prod(shape) for shape in network.output_shapes]
+    what = "one tensor" if count == 1 else "two tensors, or one with twice the channels,"
+    if widths not in fits or (len(outputs) == count and not _in_order(network, units)):
+        return [
+            f"the decoder gave {_came(outputs)}; for item_shape {list(units.item_shape)}, channels "
+            f"{units.channels}, and decoder_gives {likelihood.gives!r} wanted {what} of rows "
+            f"{list(units.network_shape)}"
+        ]
+    values = np.concatenate([each.reshape(len(each), -1) for each in outputs], 1)
+    gives: str = likelihood.gives
+    if gives == "probabilities" and not (values.min() >= 0 and values.max() <= 1):
+        return [
+            f"decoder_gives is 'probabilities', but the decoder gave values from {values.min():g} to "
+            f"{values.max():g}; say 'logits' if a sigmoid is to be applied"
+        ]
+    if gives == "mean_and_scale" and values[:, n:].min() <= 0:
+        return [
+            f"decoder_gives is {gives!r}, but the decoder gave scales down to {values[:, n:].min():g}; these "
+            "are positive; if these are logarithms, say 'mean_and_log_scale' or "
+            "'mean_and_log_variance'"
+        ]
+    return []
+
+
+def generator_flaws(network: OwnNetwork, outputs: Sequence[Floats], units: Units) -> list[str]:
+    """Check what a GAN's generator gave."""
+    if [math.prod(shape) for shape in network.output_shapes] != [units.size] or not _in_order(network, units):
+        return [
+            f"the generator gave {_came(outputs)}; for item_shape {list(units.item_shape)} and channels "
+            f"{units.channels} wanted one tensor of rows {list(units.network_shape)}"
+        ]
+    low, high = {"0..1": (0, 1), "-1..1": (-1, 1), "0..255": (0, 255), "real": (-math.inf, math.inf)}[
+        units.values
+    ]
+    least, most = float(outputs[0].min()), float(outputs[0].max())
+    room = 1e-3 * (high - low) if math.isfinite(high) else 0
+    if least < low - room or most > high + room:
+        return [
+            f"values is {units.values!r}, but the generator gave values from {least:g} to {most:g}; say by "
+            "`values` what range they have"
+        ]
+    return []
+
+
+def discriminator_flaws(network: OwnNetwork, outputs: Sequence[Floats], probabilities: bool) -> list[str]:
+    """Check what a GAN's discriminator gave."""
+    if [math.prod(shape) for shape in network.output_shapes] != [1]:
+        return [f"the discriminator gave {_came(outputs)}; wanted one number a row"]
+    low, high = float(outputs[0].min()), float(outputs[0].max())
+    if probabilities and (low < 0 or high > 1):
+        return [
+            f"discriminator_gives is 'probabilities', but it gave values from {low:g} to {high:g}; say "
+            "'logits'"
+        ]
+    return []
+
+
+def latent_flaws(network: OwnNetwork, outputs: Sequence[Floats], latent: int) -> list[str]:
+    """Check what a GAN's encoder gave."""
+    if [math.prod(shape) for shape in network.output_shapes] == [latent]:
+        return []
+    return [
+        f"the encoder gave {_came(outputs)}; for latent_size {latent} wanted one tensor of {latent} values a "
+        "row"
+    ]
+
+
+def item_shapes(units: Units) -> list[tuple[int, ...]]:
+    """Return the shapes that a network may take items in: as pictures, without one channel, or flat."""
+    shapes = [units.network_shape, (units.size,)]
+    if len(units.item_shape) == _MOST_AXES and units.item_shape[0] == 1:
+        shapes.insert(1, units.item_shape[1:])
+    return list(dict.fromkeys(shapes))
+
+
+def latent_shapes(latent: int, picture: LatentPicture | None = None) -> list[tuple[int, ...]]:
+    """Return the shapes that a decoder may take latents in: rows, or pictures of one pixel or more."""
+    return [(latent,), (latent, 1, 1)] if picture is None else [picture.shape]
+
+
+def example_items(items: Floats | None, units: Units, support: Support) -> Floats:
+    """Return 64 items as the networks take them: given ones if there are, else random ones of a support."""
+    if items is not None and len(items):
+        chosen = items[np.arange(EXAMPLES) % len(items)]
+    else:
+        random = np.random.default_rng(0)
+        shape = (EXAMPLES, *units.item_shape)
+        drawn = random.random(shape, dtype=np.float32)
+        chosen = drawn.round() if support == "binary" else drawn
+        if support == "real":
+            chosen = random.standard_normal(shape, dtype=np.float32)
+    return np.ascontiguousarray(units.to_network(NumpyAlgebra(), chosen), np.float32)
+
+
+def example_latents(latent: int) -> Floats:
+    """Return 64 latents of N(0, I)."""
+    return np.random.default_rng(0).standard_normal((EXAMPLES, latent), dtype=np.float32)
+
+
+def _in_order(network: OwnNetwork, units: Units) -> bool:
+    """Return True if the outputs' axes are those of items: a transposed picture has other numbers of rows."""
+    allowed = {*item_shapes(units)}
+    return all(shape in allowed for shape in network.output_shapes) or network.output_shapes[0] == (
+        2 * units.size,
+    )
+
+
+def _came(outputs: Sequence[Floats]) -> str:
+    return " and ".join(str(["B", *each.shape[1:]]).replace("'", "") for each in outputs)

@@ -1,0 +1,198 @@
+"""The formulas of VAEs and GANs over their networks: every output of every graph.
+
+Shapes: B rows, K draws, D latent dimensions, n values of an item; items (B, *item).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from training.anomaly.path import Whitening
+from training.export.own.algebra import Algebra, Tensor
+from training.export.own.likelihoods import LikelihoodFormulas, Parameters
+from training.export.own.networks import OwnNetwork, Units, halves
+from training.export.own.priors import MixtureOfGaussians, normal_log_prob, prior_kl, prior_log_prob
+
+EncoderGives = Literal["log_variance", "scale", "log_scale", "distribution"]
+"""The meaning of an encoder's second output; from a torch distribution mean and scale are taken."""
+
+
+@dataclass(frozen=True)
+class OwnVae:
+    """A VAE made of two networks, a likelihood and a prior."""
+
+    encoder: OwnNetwork
+    decoder: OwnNetwork
+    units: Units
+    likelihood: LikelihoodFormulas
+    latent: int
+    encoder_gives: EncoderGives
+    prior: MixtureOfGaussians | None = None
+    whitening: Whitening | None = None
+    """The fit of the statistic `path`; None if there were no items to fit it on."""
+
+    @property
+    def statistics(self) -> tuple[Literal["corrected", "path"], ...]:
+        """Return the noise-free statistics that it has."""
+        corrected: tuple[Literal["corrected"], ...] = ("corrected",) if self.has_best else ()
+        return corrected if self.whitening is None else (*corrected, "path")
+
+    @property
+    def has_best(self) -> bool:
+        """Return True if a perfect reconstruction has a likelihood."""
+        return self.likelihood.name != "gaussian" or self.likelihood.outputs == 1
+
+    def posterior(self, f: Algebra, items: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the posterior's mean and log-variance, each (B, D)."""
+        D, outputs = self.latent, self.encoder.apply(f, self.units.to_network(f, items))
+        mean, second = (
+            outputs if len(outputs) == 2 else (f.part(outputs[0], 0, D), f.part(outputs[0], D, 2 * D))
+        )
+        if self.encoder_gives == "log_variance":
+            return mean, second
+        return mean, 2.0 * (second if self.encoder_gives == "log_scale" else f.log(second, D))
+
+    def parameters(self, f: Algebra, latents: Tensor) -> Parameters:
+        """Return the likelihood's parameters for latents (B, D), each (B, n)."""
+        outputs = self.decoder.apply(f, latents)
+        if len(outputs) < self.likelihood.outputs:
+            outputs = halves(f, self.units, self.decoder.output_shapes[0], outputs[0])
+        return self.likelihood.parameters(f, [self.units.in_order(f, each) for each in outputs])
+
+    def encode(self, f: Algebra, items: Tensor) -> tuple[Tensor, ...]:
+        """Return mean and log-variance, each (B, D)."""
+        return self.posterior(f, items)
+
+    def decode(self, f: Algebra, latents: Tensor) -> tuple[Tensor, ...]:
+        """Return the likelihood's mean, (B, *item)."""
+        return (self._shaped(f, self.likelihood.mean(f, self.parameters(f, latents))),)
+
+    def draw(self, f: Algebra, latents: Tensor, uniforms: Tensor) -> tuple[Tensor, ...]:
+        """Return items (B, *item) drawn from the likelihood."""
+        drawn = self.likelihood.draw(
+            f, self.parameters(f, latents), f.reshape(uniforms, (-1, self.units.size))
+        )
+        return (self._shaped(f, drawn),)
+
+    def score(self, f: Algebra, items: Tensor, eps: Tensor) -> tuple[Tensor, ...]:
+        """Return log-likelihood, log-prior and log-posterior, each (B, K), and the KL, (B,)."""
+        D, n = self.latent, self.units.size
+        mean, log_variance = self.posterior(f, items)
+        latents = f.insert_axis(mean, 1) + f.insert_axis(f.exp(0.5 * log_variance), 1) * eps
+        flat = self.parameters(f, f.reshape(latents, (-1, D)))
+        # a constant scale has one parameter for all rows
+        parameters = (f.per_draw(flat[0], eps, n), *self._rest_per_draw(f, flat, eps))
+        values = f.insert_axis(f.reshape(items, (-1, n)), 1)
+        log_likelihood = f.sum(self.likelihood.log_prob(f, parameters, values), n)
+        log_prior = prior_log_prob(f, latents, D, self.prior)
+        half_log_determinant = f.insert_axis(0.5 * f.sum(log_variance, D), 1)
+        log_posterior = normal_log_prob(f, eps, D) - half_log_determinant
+        if self.prior is None:
+            kl = prior_kl(f, mean, log_variance, D, None)
+        else:
+            kl = f.mean_of_draws(log_posterior - log_prior)
+        return log_likelihood, log_prior, log_posterior, kl
+
+    def _rest_per_draw(self, f: Algebra, flat: Parameters, eps: Tensor) -> list[Tensor]:
+        if self.likelihood.name == "gaussian" and self.likelihood.outputs == 1:
+            return list(flat[1:])
+        return [f.per_draw(each, eps, self.units.size) for each in flat[1:]]
+
+    def _forward(self, f: Algebra, items: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return mean and log-variance, each (B, D), the residual and the surprise of values, each (B, n)."""
+        mean, log_variance = self.posterior(f, items)
+        parameters, values = self.parameters(f, mean), f.reshape(items, (-1, self.units.size))
+        surprise = -self.likelihood.log_prob(f, parameters, values)
+        best = self.likelihood.best(f, values)
+        surprise = surprise if best is None else best + surprise
+        return mean, log_variance, self.likelihood.residual(f, parameters, values), surprise
+
+    def surprise_map(self, f: Algebra, items: Tensor) -> tuple[Tensor, ...]:
+        """Return the surprise of each value at the posterior mean, in nats, (B, *item)."""
+        return (self._shaped(f, self._forward(f, items)[3]),)
+
+    def features(self, f: Algebra, items: Tensor) -> tuple[Tensor, ...]:
+        """Return the features of the statistic `path`, (B, 5)."""
+        return (f.singled(self._features(f, items)[0]),)
+
+    def _features(self, f: Algebra, items: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the features, and the noise-free surprise in nats plus the KL, (B, 1), both in float64.
+
+        The distance `path` magnifies the last digits of features that hardly vary, or follow from the others.
+        """
+        n, D = self.units.size, self.latent
+        mean, log_variance, residual, surprise = map(f.doubled, self._forward(f, items))
+        kl = f.insert_axis(prior_kl(f, mean, log_variance, D, self.prior), 1)
+        total = f.insert_axis(f.sum(surprise, n), 1)
+        norms = ((residual, n), (mean, D), (f.exp(0.5 * log_variance), D))
+        lengths = [f.insert_axis(f.sqrt(f.sum(each * each, width)), 1) for each, width in norms]
+        return f.concat([*lengths, total, kl]), total + kl
+
+    def noise_free(self, f: Algebra, items: Tensor) -> tuple[Tensor, ...]:
+        """Return the columns of `statistics`, (B, S)."""
+        features, corrected = self._features(f, items)
+        columns = [corrected] if "corrected" in self.statistics else []
+        if self.whitening is not None:
+            centre, matrix = self.whitening
+            whitened = f.matmul(features - f.constant(centre), f.constant(matrix.T))
+            columns.append(f.insert_axis(f.sqrt(f.sum(whitened * whitened, len(centre))), 1))
+        return (f.singled(columns[0] if len(columns) == 1 else f.concat(columns)),)
+
+    def _shaped(self, f: Algebra, values: Tensor) -> Tensor:
+        return f.reshape(values, (-1, *self.units.item_shape))
+
+
+@dataclass(frozen=True)
+class OwnGan:
+    """A GAN made of a generator, and perhaps a discriminator and an encoder."""
+
+    generator: OwnNetwork
+    units: Units
+    latent: int
+    discriminator: OwnNetwork | None = None
+    encoder: OwnNetwork | None = None
+    calibration: tuple[float, float] = (1.0, 0.0)
+    """Slope and intercept that make its logits log density ratios."""
+
+    def decode(self, f: Algebra, latents: Tensor, *labels: Tensor) -> tuple[Tensor, ...]:
+        """Return items (B, *item), of classes (B, C) if it has a class condition."""
+        given = f.concat([latents, *labels]) if labels else latents
+        generated = self.units.from_network(f, self.generator.apply(f, given)[0])
+        return (f.reshape(generated, (-1, *self.units.item_shape)),)
+
+    def encode(self, f: Algebra, items: Tensor) -> tuple[Tensor, ...]:
+        """Return latents (B, D)."""
+        assert self.encoder is not None
+        return (self.encoder.apply(f, self.units.to_network(f, items))[0],)
+
+    def discriminate(self, f: Algebra, items: Tensor, *labels: Tensor) -> tuple[Tensor, ...]:
+        """Return calibrated logits (B,), as of classes (B, C) if it has a class condition."""
+        assert self.discriminator is not None
+        given = self.units.to_network(f, items)
+        if labels:
+            given = f.concat([f.reshape(given, (-1, self.units.size)), *labels])
+        outputs = self.discriminator.apply(f, given)[0]
+        assert self.discriminator.export is not None
+        if self.discriminator.probabilities and not self.discriminator.export.logits:
+            probabilities = f.clip(outputs, 1e-7, 1 - 1e-7)
+            outputs = f.log(probabilities, 1) - f.log(1.0 - probabilities, 1)
+        slope, intercept = self.calibration
+        return (f.reshape(slope * outputs + intercept, (-1,)),)
+
+    def generate_scored(self, f: Algebra, latents: Tensor) -> tuple[Tensor, ...]:
+        """Return items (B, *item) and their calibrated logits (B,)."""
+        (items,) = self.decode(f, latents)
+        return items, *self.discriminate(f, items)
+
+    def noise_free(self, f: Algebra, items: Tensor) -> tuple[Tensor, ...]:
+        """Return the column `residual`, (B, 1): the mean square of items minus their reconstructions."""
+        (latents,) = self.encode(f, items)
+        n = self.units.size
+        gap = f.reshape(items - self.decode(f, latents)[0], (-1, n))
+        return (f.insert_axis(f.sum(gap * gap, n), 1) / float(n),)
+
+
+Formula = Callable[..., tuple[Tensor, ...]]
+"""Takes an algebra and a graph's inputs; returns its outputs."""

@@ -1,0 +1,256 @@
+"""Publish a GAN that others trained.
+
+Shapes: N items, D latent dimensions; items (N, *item).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from service.format.manifest import (
+    DiscriminatorSpec,
+    Distance,
+    Metric,
+    Objective,
+    Support,
+)
+from service.numerics.noise import Floats, Integers
+from service.numerics.prior import Prior
+from training.anomaly.calibrate import (
+    column_scorer,
+)
+from training.export.own import checks
+from training.export.own.conditions import Condition, real_labels
+from training.export.own.formulas import OwnGan
+from training.export.own.networks import Channels, Source, Units, Values
+from training.export.own.operations import (
+    gan_graphs,
+)
+from training.export.own.priors import MixtureOfGaussians
+from training.export.own.version import (
+    ROWS,
+    Draft,
+    Halves,
+    Log,
+    Scoring,
+    built,
+    calibration_options,
+    checked,
+    example_of,
+    exported,
+    halves_of,
+    items_of,
+    order_of,
+    refuse,
+    sampler,
+    write_version,
+)
+from training.metrics.platt import calibration_z, expected_calibration_error, fit_platt
+
+_GENERATED = 10_000
+"""The generated items whose largest logit bounds the density ratio."""
+
+
+@dataclass(frozen=True)
+class GanWords:
+    """The publisher's words about a GAN."""
+
+    latent_size: int
+    item_shape: tuple[int, ...]
+    discriminator_gives: Literal["logits", "probabilities"] = "logits"
+    objective: Objective = "non-saturating"
+    values: Values = "0..1"
+    channels: Channels = "first"
+    prior: MixtureOfGaussians | None = None
+    condition: Condition | None = None
+    """The classes that the networks take as a second input."""
+
+
+def publish_own_gan(
+    name: str,
+    generator: Source,
+    words: GanWords,
+    discriminator: Source | None,
+    encoder: Source | None,
+    real: Any,
+    models: Path,
+    description: str = "",
+    scoring: Scoring | None = None,
+    log: Log = lambda _: None,
+    labels: Any = None,
+) -> Path:
+    """Publish a GAN's networks as the next version of `name`; returns the version's folder.
+
+    Args:
+        name: The model's name.
+        generator: Maps latents to items.
+        words: The publisher's words about them.
+        discriminator: Maps items to a logit or probability of being real; or None.
+        encoder: Maps items to latents; or None.
+        real: Real items (N, ...) as the networks take them, which they were not trained on; needed to
+            calibrate a discriminator and for p-values; or None.
+        models: The folder of published models.
+        description: A sentence for the catalogue and the card.
+        scoring: How scores are calibrated.
+        log: Receives a line of progress.
+        labels: The class of each real item, if there is a class condition.
+
+    Raises:
+        UnfitModel: Something does not fit; nothing was written.
+    """
+    units = Units(tuple(words.item_shape), words.values, words.channels)
+    support: Support = "real" if words.values == "real" else "unit_interval"
+    flaws = checks.naming_flaws(name, units, words.latent_size)
+    flaws += checks.prior_flaws(words.prior, words.latent_size)
+    if words.discriminator_gives not in ("logits", "probabilities"):
+        flaws.append(
+            f"discriminator_gives is {words.discriminator_gives!r}; wanted 'logits' or 'probabilities'"
+        )
+    condition = words.condition
+    flaws += [] if condition is None else condition.flaws()
+    if condition is not None and encoder is not None:
+        flaws.append("an encoder came with classes; publish the generator, and its discriminator, alone")
+    refuse(name, flaws)
+    items = items_of("real", real, units, support, flaws)
+    spec = DiscriminatorSpec(objective=words.objective)
+    if discriminator is not None and spec.flaw is not None:
+        flaws.append(f"the discriminator cannot be published: {spec.flaw}; leave it out")
+    elif discriminator is not None and real is None:
+        flaws.append(
+            "a discriminator came without real items, on which its logits are calibrated; give `real`, items "
+            "that it was not trained on, or leave the discriminator out"
+        )
+    of_real: Integers | None = None
+    if condition is not None and items is not None:
+        of_real, found = real_labels(labels, len(items), condition)
+        flaws += found
+    probe = checks.probe if condition is None else condition.probe
+    latents = checks.example_latents(words.latent_size)
+    first, outputs, found = probe(generator, checks.latent_shapes(words.latent_size), latents)
+    flaws += found
+    if first is not None and not found:
+        flaws += checks.generator_flaws(first, outputs, units)
+    seen = checks.example_items(items, units, support)
+    judge = guide = None
+    if discriminator is not None:
+        judge, outputs, found = probe(discriminator, checks.item_shapes(units), seen)
+        flaws += found
+        if judge is not None and not found:
+            flaws += checks.discriminator_flaws(judge, outputs, words.discriminator_gives == "probabilities")
+    if encoder is not None:
+        guide, outputs, found = checks.probe(encoder, checks.item_shapes(units), seen)
+        flaws += found
+        if guide is not None and not found:
+            flaws += checks.latent_flaws(guide, outputs, words.latent_size)
+    refuse(name, flaws)
+    assert first is not None
+    if judge is not None:
+        judge = replace(judge, probabilities=words.discriminator_gives == "probabilities")
+    gan = OwnGan(first, units, words.latent_size, judge, guide)
+    gan, opset = _exported_gan(name, gan, log)
+    halves = None if items is None else halves_of(items)
+    options = calibration_options(scoring or Scoring(), halves)
+    prior = sampler(words.prior, words.latent_size)
+    logits: tuple[Floats, float] | None = None
+    metrics: dict[str, Metric] = {}
+    if gan.discriminator is not None and halves is not None:
+        log(f"calibrating the discriminator on {len(halves.fit)} items")
+        classes = None
+        if condition is not None and of_real is not None:
+            classes = condition.one_hot(of_real[order_of(len(of_real))])
+        gan, logits, metrics = _calibrated(gan, opset, halves, prior, classes)
+    networks = (gan.generator, gan.discriminator, gan.encoder)
+    error = max(each.error for each in networks if each is not None)
+    log("building the graphs")
+    example, count = example_of(support, items), 0 if condition is None else len(condition.names)
+    graphs, parity = checked(
+        name, built(name, partial(gan_graphs, gan, opset, count)), example, False, error, log
+    )
+    names: tuple[Distance, ...] = ("residual",) if gan.encoder is not None else ()
+    scorer = column_scorer(graphs["statistics"].run, names, options) if names else None
+    sources = {"generator": generator, "discriminator": discriminator, "encoder": encoder}
+    origin: dict[str, object] = {
+        **{key: source.origin for key, source in sources.items() if source is not None},
+        "values": words.values, "channels": words.channels,
+    }  # fmt: skip
+    return write_version(
+        Draft(
+            name, "gan", description or "A generative adversarial network that was trained elsewhere.", units,
+            support, words.latent_size, words.prior, graphs, parity, example, origin, None, names,
+            spec if discriminator is not None else None, logits if condition is None else None, metrics,
+            classes=() if condition is None else condition.names,
+        ),
+        scorer, options, halves, 0, models, log,
+    )  # fmt: skip
+
+
+def _exported_gan(name: str, gan: OwnGan, log: Log) -> tuple[OwnGan, int]:
+    given = [gan.generator, gan.discriminator, gan.encoder]
+    networks, opset = exported(name, [each for each in given if each is not None], log)
+    places = iter(networks)
+    generator, discriminator, encoder = (None if each is None else next(places) for each in given)
+    assert generator is not None
+    return replace(gan, generator=generator, discriminator=discriminator, encoder=encoder), opset
+
+
+def _calibrated(
+    gan: OwnGan, opset: int, halves: Halves, prior: Prior, classes: Floats | None
+) -> tuple[OwnGan, tuple[Floats, float], dict[str, Metric]]:
+    """Fit slope and intercept of a discriminator's logits on one half of the items; judge them on the other.
+
+    Source: Platt 1999; for GANs Turner et al. 2019, "MH-GAN", arXiv:1811.11357, section 3.1.
+    """
+    graphs = gan_graphs(gan, opset, 0 if classes is None else classes.shape[1])
+    fit, judged = len(halves.fit), len(halves.calibration)
+
+    def of(items: Floats, start: int) -> Floats:
+        return np.concatenate(
+            [
+                graphs["discriminate"].run([items[rows], *with_labels(start + rows)])[0]
+                for rows in np.split(np.arange(len(items)), range(ROWS, len(items), ROWS))
+            ]
+        )
+
+    def generated(start: int, count: int) -> Floats:
+        latents, logits = prior.latents(0, start, count, 1.0), []
+        for rows in np.split(np.arange(count), range(ROWS, count, ROWS)):
+            if classes is None:
+                logits.append(graphs["generate_scored"].run([latents[rows]])[1])
+            else:
+                labels = with_labels(start + rows)
+                (items,) = graphs["decode"].run([latents[rows], *labels])
+                logits.append(graphs["discriminate"].run([items, *labels])[0])
+        return np.concatenate(logits)
+
+    def with_labels(rows: Integers) -> list[Floats]:
+        """Return the classes of those real items, which generated ones of the same numbers have too."""
+        return [] if classes is None else [classes[rows % len(classes)]]
+
+    real = of(halves.fit, 0)
+    platt = fit_platt(real, generated(0, fit))
+    slope, intercept = platt
+    held_out, made = (
+        slope * each + intercept for each in (of(halves.calibration, fit), generated(fit, judged))
+    )
+    largest = slope * float(generated(fit + judged, _GENERATED).max()) + intercept
+    note = (
+        f"{judged} real items and as many generated ones; the logits are {slope:.4g} times the "
+        f"discriminator's {intercept:+.4g}, fitted on {fit} others"
+    )
+    metrics = {
+        "calibration_error": Metric(
+            value=expected_calibration_error(held_out, made), unit="probability",
+            note=f"mean distance of D(x) from the observed share in ten bins, {note}",
+        ),
+        "calibration_z": Metric(
+            value=calibration_z(held_out, made), unit="standard deviations",
+            note="sum(y - D) / sqrt(sum D (1 - D)) of the same items; beyond 2 it is not calibrated",
+        ),
+    }  # fmt: skip
+    starts = (slope * real + intercept).astype(np.float32)
+    return replace(gan, calibration=(slope, intercept)), (starts, largest), metrics

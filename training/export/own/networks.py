@@ -1,0 +1,215 @@
+"""The networks that others trained, and what lies between their tensors and the items of the service.
+
+Shapes: B rows, n values of an item; items (B, *item) as the service takes them: pictures (B, C, H, W).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol, get_args
+
+import numpy as np
+import onnx
+import onnxruntime
+
+from service.numerics.noise import Floats
+from training.export.own.algebra import Algebra, GraphAlgebra, Tensor
+
+Values = Literal["0..1", "-1..1", "0..255", "real"]
+"""The range of an item's values as the networks have them; `real` is any number."""
+VALUES: tuple[Values, ...] = get_args(Values)
+Channels = Literal["first", "last"]
+
+
+class UnfitModel(ValueError):
+    """A model cannot be published as it is; the message lists everything that does not fit."""
+
+    def __init__(self, name: str, flaws: Sequence[str]) -> None:
+        self.flaws = tuple(flaws)
+        """The flaws, a sentence each."""
+        lines = "".join(f"\n- {flaw}" for flaw in flaws)
+        super().__init__(f"{name} does not fit, and nothing was written:{lines}")
+
+
+class Source(Protocol):
+    """A network of torch or of ONNX."""
+
+    what: str
+    """Its name in messages: "the encoder"."""
+    origin: dict[str, object]
+    """Its origin, for the provenance."""
+
+    def flaws(self) -> list[str]:
+        """Return its flaws that show before it is run, a sentence each."""
+
+    def shapes(self, expected: Sequence[tuple[int, ...]]) -> Sequence[tuple[int, ...]]:
+        """Return those of the expected shapes of an input's row that may fit it."""
+
+    def run(self, inputs: Floats) -> list[Floats]:
+        """Compute its outputs for inputs (B, ...)."""
+
+    def conditioned(self, shape: tuple[int, ...], classes: int, labels_as: str) -> Source:
+        """Return it as a network of one input, rows (B, n + C), if it takes values and a class.
+
+        `shape` is that of a row of its first input, of n values; the second is the class, by `labels_as`.
+
+        Raises:
+            UnfitModel: It has not two inputs.
+        """
+
+    def export(self, shape: tuple[int, ...]) -> onnx.ModelProto:
+        """Return it as ONNX with a free axis of rows; a row of its input has that shape.
+
+        Raises:
+            UnfitModel: It cannot be exported so, or breaks a rule for graphs.
+        """
+
+
+@dataclass(frozen=True)
+class Units:
+    """The shape of items, and how the networks have their values and channels."""
+
+    item_shape: tuple[int, ...]
+    """As the service takes them: (C, H, W), or any other shape of one to three axes."""
+    values: Values = "0..1"
+    channels: Channels = "first"
+
+    @property
+    def size(self) -> int:
+        """Return n, the number of values of an item."""
+        return math.prod(self.item_shape)
+
+    @property
+    def network_shape(self) -> tuple[int, ...]:
+        """Return the shape of an item as the networks have it."""
+        if self.channels == "first":
+            return self.item_shape
+        return (*self.item_shape[1:], self.item_shape[0])
+
+    @property
+    def factor(self) -> float:
+        """Return the size of a step of the networks' values in the items' units."""
+        return {"0..1": 1.0, "-1..1": 0.5, "0..255": 1 / 255, "real": 1.0}[self.values]
+
+    @property
+    def shift(self) -> float:
+        """Return the item's value where the networks' is 0."""
+        return 0.5 if self.values == "-1..1" else 0.0
+
+    def to_network(self, f: Algebra, items: Tensor) -> Tensor:
+        """Return items (B, *item) in the networks' units and order."""
+        if self.values == "-1..1":
+            items = 2.0 * items - 1.0
+        elif self.values == "0..255":
+            items = 255.0 * items
+        return f.transpose(items, (0, 2, 3, 1)) if self.channels == "last" else items
+
+    def in_order(self, f: Algebra, outputs: Tensor) -> Tensor:
+        """Return a network's values (B, n), flattened, in the order of an item's values."""
+        if self.channels == "first":
+            return outputs
+        rows = f.reshape(outputs, (-1, *self.network_shape))
+        return f.reshape(f.transpose(rows, (0, 3, 1, 2)), (-1, self.size))
+
+    def from_network(self, f: Algebra, outputs: Tensor) -> Tensor:
+        """Return a network's values (B, n), flattened, as an item's, within [0, 1] if they have a range."""
+        ordered = self.in_order(f, outputs)
+        if self.values == "real":
+            return ordered
+        return f.clip(self.factor * ordered + self.shift if self.values != "0..1" else ordered, 0.0, 1.0)
+
+    def items_of(self, given: np.ndarray) -> Floats:
+        """Return items that the user gave as the networks take them, as the service takes them.
+
+        uint8 is always 0 to 255.
+
+        Raises:
+            ValueError: Their shape or dtype does not fit; says what came.
+        """
+        array = np.asarray(given)
+        rows = array.shape[1:]
+        if array.ndim < 2 or len(array) == 0 or array.dtype.kind not in "biuf":
+            raise ValueError(f"{array.dtype} of shape {list(array.shape)}; wanted numbers {self.wanted}")
+        if rows == self.network_shape:
+            items = array.transpose(0, 3, 1, 2) if self.channels == "last" else array
+        elif rows in (self.item_shape, (self.size,)) or (len(rows) == 2 and (1, *rows) == self.item_shape):
+            items = array.reshape(len(array), *self.item_shape)
+        else:
+            raise ValueError(f"an array of shape {list(array.shape)}; wanted {self.wanted}")
+        numbers = items.astype(np.float32)
+        if self.values == "real" or array.dtype == np.bool_:
+            return np.ascontiguousarray(numbers)
+        if array.dtype == np.uint8 or self.values == "0..255":
+            return np.ascontiguousarray(numbers / np.float32(255))
+        return np.ascontiguousarray((numbers + 1) / 2 if self.values == "-1..1" else numbers)
+
+    @property
+    def wanted(self) -> str:
+        """Return the shape of items that the user gives, for messages."""
+        return f"(N, {', '.join(map(str, self.network_shape))})"
+
+
+@dataclass(frozen=True)
+class Export:
+    """A network as ONNX, in a session."""
+
+    model: onnx.ModelProto
+    session: onnxruntime.InferenceSession
+    logits: bool
+    """True if a sigmoid at its end was taken off: a probability near 1 has few digits, its logit has all."""
+    error: float
+    """The largest difference from the network itself, over 1 + |value|."""
+
+    def run(self, rows: Floats) -> list[Floats]:
+        """Compute its outputs for inputs (B, ...)."""
+        return [
+            np.asarray(each) for each in self.session.run(None, {self.session.get_inputs()[0].name: rows})
+        ]
+
+
+@dataclass(frozen=True)
+class OwnNetwork:
+    """A network whose shapes are known, and its export once it is made."""
+
+    source: Source
+    input_shape: tuple[int, ...]
+    """The shape of a row of its input, without B."""
+    output_shapes: tuple[tuple[int, ...], ...]
+    """The shape of a row of each output."""
+    examples: Floats
+    """Rows of its input that it was run on."""
+    probabilities: bool = False
+    """True if it gives probabilities, whose logits serve as well."""
+    export: Export | None = None
+
+    @property
+    def error(self) -> float:
+        """Return the largest difference of the export from the network, over 1 + |value|."""
+        assert self.export is not None, "a network is exported before it is compared"
+        return self.export.error
+
+    def apply(self, f: Algebra, inputs: Tensor) -> list[Tensor]:
+        """Apply the exported network to inputs (B, ...); returns its outputs, each flattened to (B, ...)."""
+        assert self.export is not None, "a network is exported before it is applied"
+        rows = f.reshape(inputs, (-1, *self.input_shape))
+        if isinstance(f, GraphAlgebra):
+            outputs: list[Tensor] = list(f.embed(self.export.model, rows))
+        else:
+            outputs = [each.astype(np.float64) for each in self.export.run(rows.astype(np.float32))]
+        widths = [math.prod(shape) for shape in self.output_shapes]
+        return [f.reshape(each, (-1, width)) for each, width in zip(outputs, widths, strict=True)]
+
+
+def halves(f: Algebra, units: Units, shape: tuple[int, ...], values: Tensor) -> list[Tensor]:
+    """Split a decoder's one output (B, 2 n), with twice the channels or features, in two of (B, n).
+
+    `shape` is that of a row before it was flattened.
+    """
+    size = units.size
+    if units.channels == "last" and len(shape) == 3:
+        height, width, channels = units.network_shape
+        rows = f.reshape(values, (-1, height, width, 2, channels))
+        values = f.reshape(f.transpose(rows, (0, 3, 1, 2, 4)), (-1, 2 * size))
+    return [f.part(values, 0, size), f.part(values, size, 2 * size)]

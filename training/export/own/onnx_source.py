@@ -1,0 +1,229 @@
+"""A network that came as an ONNX file."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx.helper
+import onnx.inliner
+import onnx.numpy_helper
+import onnx.version_converter
+import onnxruntime
+
+from service.numerics.noise import Floats
+from training.export.own.networks import UnfitModel
+from training.export.rules import OPSET, operator_flaws, plain
+from training.export.sessions import open_session
+
+_LEAST_OPSET = 7
+"""The oldest opset that the version converter of ONNX brings to a newer one."""
+
+
+class OnnxSource:
+    """A network in an .onnx file: one input with a free first axis, and its outputs, all float32."""
+
+    def __init__(self, what: str, path: Path) -> None:
+        """Read the file.
+
+        Raises:
+            UnfitModel: It cannot be read as ONNX.
+        """
+        self.what = what
+        self.origin: dict[str, object] = {"file": path.name}
+        try:
+            loaded = onnx.load(path)
+        except Exception as error:
+            # protobuf's errors have no common base class
+            raise UnfitModel(what, [f"{path} cannot be read as ONNX: {error}"]) from error
+        producer = f"{loaded.producer_name} {loaded.producer_version}".strip()
+        self.origin |= {"producer": producer} if producer else {}
+        self._model = simplified(loaded)
+        self.before: OnnxSource | None = None
+        """The network as it came, if this one is made of it."""
+
+    def conditioned(self, shape: tuple[int, ...], classes: int, labels_as: str) -> OnnxSource:
+        """Return it as a network of one input, rows of values and the class after them, one-hot.
+
+        Raises:
+            UnfitModel: It has not two inputs.
+        """
+        names = [each.name for each in self._model.graph.input]
+        if len(names) != 2:
+            raise UnfitModel(
+                self.what, [f"{self.what} takes {names}; wanted two inputs, values and the class"]
+            )
+        source = copy.copy(self)
+        source.before = self
+        source._model = _packed(
+            with_opset(self.what, self._model, max(OPSET, opset_of(self._model))), shape, classes, labels_as
+        )
+        return source
+
+    def flaws(self) -> list[str]:
+        """Return what is wrong with the graph, a sentence each."""
+        return self._flaws(1) if self.before is None else self.before._flaws(2)
+
+    def _flaws(self, inputs: int) -> list[str]:
+        graph, opset = self._model.graph, opset_of(self._model)
+        flaws = operator_flaws(self._model)
+        if opset < _LEAST_OPSET:
+            flaws.append(f"is of opset {opset}; export it again with opset {OPSET} or newer")
+        if len(graph.input) != inputs:
+            flaws.append(f"takes {[each.name for each in graph.input]}; wanted one input, a batch of rows")
+        for tensor in (*graph.input[:1], *graph.output):
+            kind = tensor.type.tensor_type.elem_type
+            if kind != onnx.TensorProto.FLOAT:
+                name = onnx.TensorProto.DataType.Name(kind)
+                flaws.append(f"has {tensor.name} of type {name}; wanted FLOAT, 32 bits: export it in float32")
+        for tensor in graph.input:
+            axes = tensor.type.tensor_type.shape.dim
+            if axes and axes[0].HasField("dim_value"):
+                flaws.append(
+                    f"takes batches of exactly {axes[0].dim_value} rows: its first axis is fixed; export it "
+                    "again with a free batch axis (torch.onnx.export(..., dynamic_shapes=({0: 'rows'},)))"
+                )
+        return [f"{self.what} {flaw}" for flaw in flaws]
+
+    def shapes(self, expected: Sequence[tuple[int, ...]]) -> Sequence[tuple[int, ...]]:
+        """Return those of the expected shapes of a row that the graph's input allows."""
+        axes = self._model.graph.input[0].type.tensor_type.shape.dim[1:]
+        sizes = [axis.dim_value if axis.HasField("dim_value") else None for axis in axes]
+        return [
+            shape
+            for shape in expected
+            if len(shape) == len(sizes)
+            and all(size in (None, wanted) for size, wanted in zip(sizes, shape, strict=True))
+        ]
+
+    @property
+    def declared(self) -> list[object]:
+        """Return the shape that the graph declares for a row of its input."""
+        axes = self._model.graph.input[0].type.tensor_type.shape.dim[1:]
+        return [axis.dim_value if axis.HasField("dim_value") else axis.dim_param or "?" for axis in axes]
+
+    def run(self, inputs: Floats) -> list[Floats]:
+        """Compute its outputs for inputs (B, ...)."""
+        name = self._model.graph.input[0].name
+        return [np.asarray(each) for each in self._session.run(None, {name: inputs})]
+
+    def export(self, shape: tuple[int, ...]) -> onnx.ModelProto:  # noqa: ARG002
+        """Return the graph."""
+        return self._model
+
+    @cached_property
+    def _session(self) -> onnxruntime.InferenceSession:
+        return open_session(self._model.SerializeToString())
+
+
+def _packed(model: onnx.ModelProto, shape: tuple[int, ...], classes: int, labels_as: str) -> onnx.ModelProto:
+    """Return a model of values and a class as one of rows (B, n + C)."""
+    packed = onnx.ModelProto()
+    packed.CopyFrom(model)
+    graph, size, node = packed.graph, math.prod(shape), onnx.helper.make_node
+    values, label = graph.input
+    constants = {
+        "packed_start": [0], "packed_middle": [size], "packed_end": [size + classes], "packed_axis": [1],
+        "packed_shape": [-1, *shape],
+    }  # fmt: skip
+    arrays: dict[str, Any] = {name: np.array(numbers) for name, numbers in constants.items()}
+    arrays |= {
+        "packed_numbers": np.arange(classes, dtype=np.float32),
+        "packed_lowest": np.float32(0),
+        "packed_highest": np.float32(classes - 1),
+    }
+    nodes = [
+        node("Slice", ["packed_rows", "packed_start", "packed_middle", "packed_axis"], ["packed_values"]),
+        node("Reshape", ["packed_values", "packed_shape"], [values.name]),
+        node("Slice", ["packed_rows", "packed_middle", "packed_end", "packed_axis"], ["packed_labels"]),
+    ]
+    if labels_as == "index":
+        nodes += [
+            node("MatMul", ["packed_labels", "packed_numbers"], ["packed_number"]),
+            node("Round", ["packed_number"], ["packed_whole"]),
+            node("Clip", ["packed_whole", "packed_lowest", "packed_highest"], ["packed_index"]),
+            node("Cast", ["packed_index"], [label.name], to=label.type.tensor_type.elem_type),
+        ]
+    else:
+        nodes.append(node("Identity", ["packed_labels"], [label.name]))
+    rest = list(graph.node)
+    del graph.node[:], graph.input[:]
+    graph.node.extend([*nodes, *rest])
+    used = {name for each in nodes for name in each.input}
+    graph.initializer.extend(
+        onnx.numpy_helper.from_array(np.asarray(array), name)
+        for name, array in arrays.items()
+        if name in used
+    )
+    graph.input.append(
+        onnx.helper.make_tensor_value_info("packed_rows", onnx.TensorProto.FLOAT, ["rows", size + classes])
+    )
+    return packed
+
+
+def opset_of(model: onnx.ModelProto) -> int:
+    """Return the version of the standard operators that a model imports."""
+    return max((each.version for each in model.opset_import if each.domain in ("", "ai.onnx")), default=0)
+
+
+def with_opset(what: str, model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
+    """Return a model brought to a newer opset.
+
+    Raises:
+        UnfitModel: One of its operators cannot be brought to it.
+    """
+    if opset_of(model) == opset:
+        return model
+    try:
+        return plain(onnx.version_converter.convert_version(model, opset))
+    except (RuntimeError, ValueError) as error:
+        came = f"{what} is of opset {opset_of(model)}"
+        raise UnfitModel(
+            what, [f"{came} and cannot be brought to {opset} ({error}); export it again"]
+        ) from error
+
+
+_SHAPING = ("Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze")
+
+
+def without_sigmoid(model: onnx.ModelProto) -> tuple[onnx.ModelProto, bool]:
+    """Return a model without the sigmoid that ends its only output, and True; or itself and False."""
+    changed = onnx.ModelProto()
+    changed.CopyFrom(model)
+    graph = changed.graph
+    makers = {name: node for node in graph.node for name in node.output}
+    name, last = graph.output[0].name, None
+    while name in makers and makers[name].op_type in _SHAPING:
+        name = makers[name].input[0]
+    last = makers.get(name)
+    users = [node for node in graph.node if name in node.input]
+    if len(graph.output) > 1 or last is None or last.op_type != "Sigmoid" or len(users) > 1:
+        return model, False
+    last.op_type = "Identity"
+    return changed, True
+
+
+def simplified(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Inline local functions; drop weights from the inputs, and Dropout, which does nothing in inference."""
+    inlined = onnx.inliner.inline_local_functions(model) if model.functions else model
+    simple = plain(inlined)
+    graph = simple.graph
+    weights = {tensor.name for tensor in graph.initializer}
+    inputs = [each for each in graph.input if each.name not in weights]
+    del graph.input[:]
+    graph.input.extend(inputs)
+    for node in graph.node:
+        if (
+            node.op_type == "Dropout"
+            and len(node.input) < 3
+            and len([name for name in node.output if name]) == 1
+        ):
+            node.op_type = "Identity"
+            del node.input[1:], node.output[1:], node.attribute[:]
+    return simple

@@ -1,0 +1,215 @@
+"""A network that came as a module or function of torch."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import onnx
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution, Independent, Normal
+
+from service.numerics.noise import Floats
+from training.export.graphs import EXAMPLE_ROWS, ROWS, export_module
+from training.export.own.networks import UnfitModel
+from training.export.own.onnx_source import simplified
+from training.export.rules import operator_flaws
+
+_NAMED = 3
+_MODES = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
+"""Layers that compute something else in training mode."""
+
+
+class TorchSource:
+    """A network that takes one tensor and gives tensors, a mapping of tensors, or a normal distribution."""
+
+    def __init__(self, what: str, function: Callable[..., Any]) -> None:
+        """Take a module, on any device, or a function that calls modules."""
+        self.what = what
+        kind = type(function).__name__ if isinstance(function, nn.Module) else "function"
+        self.origin: dict[str, object] = {"torch": kind}
+        self._function = function
+        if isinstance(function, nn.Module) and any(p.device.type != "cpu" for p in function.parameters()):
+            self._function = copy.deepcopy(function).cpu()
+        self._modules = _modules_of(self._function)
+        self._exported: dict[tuple[int, ...], onnx.ModelProto] = {}
+        self.gave_distribution = False
+        """True if its last result was a torch distribution, of which mean and scale were taken."""
+
+    def flaws(self) -> list[str]:
+        """Return the layers in training mode and the parameters that are not float32, if there are any."""
+        flaws = []
+        layers = [layer for module in self._modules for layer in module.modules()]
+        training = sorted({_kind(layer) for layer in layers if layer.training and _has_modes(layer)})
+        if training:
+            flaws.append(
+                f"{self.what} is in training mode, in which {', '.join(training)} makes results random or "
+                "dependent on the batch; call .eval() on it first"
+            )
+        tensors = [each for module in self._modules for each in (*module.parameters(), *module.buffers())]
+        kinds = {
+            str(each.dtype) for each in tensors if each.is_floating_point() and each.dtype != torch.float32
+        }
+        if kinds:
+            flaws.append(f"{self.what} has weights of {', '.join(sorted(kinds))}; call .float() on it first")
+        return flaws
+
+    def shapes(self, expected: Sequence[tuple[int, ...]]) -> Sequence[tuple[int, ...]]:
+        """Return all expected shapes: which one fits is found by running it."""
+        return expected
+
+    def run(self, inputs: Floats) -> list[Floats]:
+        """Compute its outputs for inputs (B, ...)."""
+        with torch.no_grad():
+            result = self._function(torch.from_numpy(inputs.copy()))
+            self.gave_distribution = isinstance(result, Distribution)
+            return [each.detach().cpu().numpy() for each in _tensors(result)]
+
+    def conditioned(self, shape: tuple[int, ...], classes: int, labels_as: str) -> TorchSource:
+        """Return it as a network of one input, rows of values and the class after them, one-hot."""
+        module = _Conditioned(self._function, self._modules, shape, classes, labels_as)
+        source = TorchSource(self.what, module.train(False) if not self._modules else module)
+        source.origin = self.origin
+        return source
+
+    def export(self, shape: tuple[int, ...]) -> onnx.ModelProto:
+        """Export it with a free axis of rows; a row of its input has that shape.
+
+        Raises:
+            UnfitModel: It cannot be exported so, or has operators that no graph may have.
+        """
+        if shape in self._exported:
+            return self._exported[shape]
+        checks = Distribution._validate_args
+        Distribution.set_default_validate_args(False)  # which would branch on values
+        try:
+            model = self._model(shape)
+        except Exception as error:
+            # the exporter raises errors of many kinds
+            raise UnfitModel(self.what, [f"{self.what} cannot be exported: {_reason(error)}"]) from error
+        finally:
+            Distribution.set_default_validate_args(checks)
+        if flaws := operator_flaws(model):
+            raise UnfitModel(self.what, [f"{self.what} {flaw}" for flaw in flaws])
+        self._exported[shape] = simplified(model)
+        return self._exported[shape]
+
+    def _model(self, shape: tuple[int, ...]) -> onnx.ModelProto:
+        adapter, example = _Adapter(self._function, self._modules), torch.rand(EXAMPLE_ROWS, *shape)
+        return export_module(
+            adapter.eval() if not self._modules else adapter, (example,), ({0: ROWS},), ["rows_in"], None
+        )
+
+
+class _Adapter(nn.Module):
+    """A function as a module that the exporter can trace; the modules it calls are registered."""
+
+    def __init__(self, function: Callable[..., Any], modules: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(modules)
+        self._function = function
+        self.training = False
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Apply the function to its one input (B, ...)."""
+        return tuple(_tensors(self._function(*inputs)))
+
+
+class _Conditioned(nn.Module):
+    """A function of values and a class, as one of rows (B, n + C)."""
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        modules: Sequence[nn.Module],
+        shape: tuple[int, ...],
+        classes: int,
+        labels_as: str,
+    ) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(modules)
+        self.training = False
+        self._function, self._shape, self._as_index = function, shape, labels_as == "index"
+        self.numbers: Tensor
+        self.register_buffer("numbers", torch.arange(float(classes)), persistent=False)
+
+    def forward(self, rows: Tensor) -> Any:
+        """Apply the function to rows (B, n + C)."""
+        size, classes = math.prod(self._shape), len(self.numbers)
+        values = rows[:, :size].reshape(-1, *self._shape)
+        labels = rows[:, size:]
+        if self._as_index:
+            labels = (labels @ self.numbers).round().clamp(0, classes - 1).long()
+        return self._function(values, labels)
+
+
+def _tensors(result: Any) -> list[Tensor]:
+    """Return the tensors of a network's result.
+
+    Raises:
+        TypeError: It has none, or is a distribution that is not normal.
+    """
+    if isinstance(result, Distribution):
+        base = result.base_dist if isinstance(result, Independent) else result
+        if not isinstance(base, Normal):
+            raise TypeError(f"it gives a {type(base).__name__} distribution; wanted a Normal, or tensors")
+        return [base.mean, base.stddev]
+    if isinstance(result, Tensor):
+        return [result]
+    parts = list(result.values()) if isinstance(result, Mapping) else result
+    if (
+        not isinstance(parts, (tuple, list))
+        or not all(isinstance(each, Tensor) for each in parts)
+        or not parts
+    ):
+        raise TypeError(f"it gives {type(result).__name__}; wanted a tensor, or a tuple of them")
+    return list(parts)
+
+
+def _modules_of(function: Callable[..., Any]) -> list[nn.Module]:
+    """Return the modules that a function calls: itself, its owner, and those it refers to by name."""
+    if isinstance(function, nn.Module):
+        return [function]
+    found = [getattr(function, "__self__", None)]
+    plain = inspect.unwrap(getattr(function, "__func__", function))
+    if inspect.isfunction(plain):
+        names = inspect.getclosurevars(plain)
+        found += [*names.nonlocals.values(), *names.globals.values(), *(plain.__defaults__ or ())]
+    owners = [getattr(each, "__self__", each) for each in found]
+    return [each for each in dict.fromkeys(map(_hashable, owners)) if isinstance(each, nn.Module)]
+
+
+def _kind(layer: nn.Module) -> str:
+    """Return the name of a layer's class, also if it came as TorchScript."""
+    return str(getattr(layer, "original_name", type(layer).__name__))
+
+
+def _has_modes(layer: nn.Module) -> bool:
+    return isinstance(layer, _MODES) or (
+        isinstance(layer, torch.jit.ScriptModule) and _kind(layer).startswith(("BatchNorm", "Dropout"))
+    )
+
+
+def _hashable(value: Any) -> Any:
+    return value if isinstance(value, nn.Module) else None
+
+
+def _reason(error: BaseException) -> str:
+    """Return the first line of the exporter's error that says something, and what to do if rows are fixed."""
+    causes: list[str] = []
+    cause: BaseException | None = error
+    while cause is not None:
+        causes.append(str(cause))
+        cause = cause.__cause__
+    text = "\n".join(causes)
+    if "rows" in text and ("specializ" in text or "constant" in text or "violated" in text):
+        return (
+            "it works for one size of batch only (a fixed number of rows in a view, a loop over the batch); "
+            "keep the first axis free, as in x.view(x.shape[0], -1)"
+        )
+    lines = [line.strip() for line in causes[-1].splitlines() if line.strip()]
+    return lines[0][:300] if lines else "the exporter gave no reason"

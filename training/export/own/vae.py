@@ -1,0 +1,241 @@
+"""Publish a VAE that others trained.
+
+Shapes: N items, D latent dimensions; items (N, *item).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from service.format.manifest import LatentPicture, Support
+from service.numerics.noise import Floats
+from training.anomaly.calibrate import (
+    both_scorers,
+    bound_scorer,
+    column_scorer,
+)
+from training.anomaly.choose import split_validation
+from training.anomaly.path import fit_whitening
+from training.export.own import checks
+from training.export.own.algebra import NumpyAlgebra
+from training.export.own.formulas import EncoderGives, OwnVae
+from training.export.own.likelihoods import (
+    BernoulliFormulas,
+    ContinuousBernoulliFormulas,
+    DecoderGives,
+    GaussianFormulas,
+    LikelihoodFormulas,
+    LikelihoodName,
+    of_logits,
+)
+from training.export.own.networks import Channels, Source, Units, Values
+from training.export.own.operations import (
+    path_features,
+    vae_graphs,
+)
+from training.export.own.priors import MixtureOfGaussians
+from training.export.own.version import (
+    ROWS,
+    Draft,
+    Log,
+    Scoring,
+    built,
+    calibration_options,
+    checked,
+    example_of,
+    exported,
+    halves_of,
+    items_of,
+    refuse,
+    require_statistic,
+    write_version,
+)
+
+_FEWEST_FITTED = 20
+_SCALE_DRAWS = 4
+
+
+@dataclass(frozen=True)
+class VaeWords:
+    """The publisher's words about a VAE."""
+
+    latent_size: int
+    item_shape: tuple[int, ...]
+    likelihood: LikelihoodName = "bernoulli"
+    decoder_gives: DecoderGives = "probabilities"
+    encoder_gives: EncoderGives = "log_variance"
+    values: Values = "0..1"
+    channels: Channels = "first"
+    scale: Any = None
+    """The Gaussian's standard deviation in the decoder's units; None: the decoder's, or fitted on items."""
+    prior: MixtureOfGaussians | None = None
+    latent_picture: LatentPicture | None = None
+    """The form of a latent for the networks, if it is no row."""
+
+
+def publish_own_vae(
+    name: str,
+    encoder: Source,
+    decoder: Source,
+    words: VaeWords,
+    normals: Any,
+    models: Path,
+    description: str = "",
+    scoring: Scoring | None = None,
+    log: Log = lambda _: None,
+) -> Path:
+    """Publish a VAE's encoder and decoder as the next version of `name`; returns the version's folder.
+
+    Args:
+        name: The model's name.
+        encoder: Maps items to the posterior's mean and spread.
+        decoder: Maps latents to the likelihood's parameters.
+        words: The publisher's words about them.
+        normals: Normal items (N, ...) as the networks take them, which they were not trained on; or None.
+        models: The folder of published models.
+        description: A sentence for the catalogue and the card.
+        scoring: How scores are chosen and calibrated.
+        log: Receives a line of progress.
+
+    Raises:
+        UnfitModel: Something does not fit; nothing was written.
+    """
+    units = Units(tuple(words.item_shape), words.values, words.channels)
+    flaws = checks.naming_flaws(name, units, words.latent_size)
+    flaws += checks.likelihood_flaws(
+        words.likelihood, words.decoder_gives, words.encoder_gives, words.scale, units
+    )
+    flaws += checks.prior_flaws(words.prior, words.latent_size)
+    refuse(name, flaws)
+    likelihood = _likelihood(words, units)
+    items = items_of("normals", normals, units, likelihood.support, flaws)
+    needs_scale = (
+        isinstance(likelihood, GaussianFormulas) and likelihood.gives == "mean" and words.scale is None
+    )
+    if needs_scale and normals is None:
+        flaws.append(
+            "the decoder gives a mean, and neither scale nor normals came; give `scale`, the standard "
+            "deviation it was trained with (in the units of the decoder), or `normals` to fit it on"
+        )
+    seen = checks.example_items(items, units, likelihood.support)
+    first, outputs, found = checks.probe(encoder, checks.item_shapes(units), seen)
+    flaws += found
+    if first is not None and not found:
+        flaws += checks.encoder_flaws(first, outputs, words.latent_size, words.encoder_gives)
+    latents = checks.example_latents(words.latent_size)
+    second, outputs, found = checks.probe(
+        decoder, checks.latent_shapes(words.latent_size, words.latent_picture), latents
+    )
+    flaws += found
+    if second is not None and not found:
+        flaws += checks.decoder_flaws(second, outputs, likelihood, units)
+    refuse(name, flaws)
+    assert first is not None
+    assert second is not None
+    vae = OwnVae(first, second, units, likelihood, words.latent_size, words.encoder_gives, words.prior)
+    if words.decoder_gives == "probabilities":
+        vae = replace(vae, decoder=replace(vae.decoder, probabilities=True))
+    vae, opset = _exported_vae(name, vae, log)
+    halves = None if items is None else halves_of(items)
+    scale_note: dict[str, object] = {}
+    if halves is not None and needs_scale:
+        log(f"fitting the scale of the Gaussian on {len(halves.fit)} items")
+        vae = replace(vae, likelihood=_fitted(vae, halves.fit))
+        scale_note = {
+            "scale": _scale_of(vae.likelihood),
+            "scale_from": f"fitted on {len(halves.fit)} items, in their units",
+        }
+    elif words.scale is not None:
+        given = np.asarray(words.scale, np.float64)
+        scale_note = {"scale": given.tolist(), "scale_from": "given, in the decoder's units"}
+    options = calibration_options(scoring or Scoring(), halves)
+    fitted_on = 0
+    if halves is not None:
+        _, fit = split_validation(options, halves.fit)
+        fitted_on = len(fit)
+        if fitted_on >= _FEWEST_FITTED:
+            features = built(name, partial(path_features, vae, opset))
+            parts = np.split(fit, range(ROWS, len(fit), ROWS))
+            rows_of = np.concatenate([features.run([part])[0] for part in parts]).astype(np.float64)
+            vae = replace(vae, whitening=fit_whitening(rows_of))
+    require_statistic(name, options, ("elbo", "importance_bound", *vae.statistics))
+    error = max(vae.encoder.error, vae.decoder.error)
+    log("building the graphs")
+    example = example_of(likelihood.support, items)
+    graphs, parity = checked(
+        name,
+        built(name, partial(vae_graphs, vae, opset)),
+        example,
+        likelihood.support == "binary",
+        error,
+        log,
+    )
+    scorer = bound_scorer(graphs["score"].run, words.latent_size, words.prior is None, options)
+    if vae.statistics:
+        scorer = both_scorers(scorer, column_scorer(graphs["statistics"].run, vae.statistics, options))
+    origin: dict[str, object] = {
+        "encoder": encoder.origin, "decoder": decoder.origin, "encoder_gives": words.encoder_gives,
+        "decoder_gives": words.decoder_gives, "values": words.values, "channels": words.channels,
+        **scale_note,
+    }  # fmt: skip
+    return write_version(
+        Draft(
+            name, "vae", description or "A variational autoencoder that was trained elsewhere.", units,
+            likelihood.support, words.latent_size, words.prior, graphs, parity, example, origin,
+            words.likelihood, vae.statistics, latent_picture=words.latent_picture,
+        ),
+        scorer, options, halves, fitted_on, models, log,
+    )  # fmt: skip
+
+
+def _likelihood(words: VaeWords, units: Units) -> LikelihoodFormulas:
+    if words.likelihood == "bernoulli":
+        return BernoulliFormulas(words.decoder_gives, units.size)
+    if words.likelihood == "continuous-bernoulli":
+        return ContinuousBernoulliFormulas(words.decoder_gives, units.size)
+    scale = None
+    if words.scale is not None:
+        given = np.asarray(words.scale, np.float64)
+        if given.size > 1:  # as the network has its values
+            given = np.asarray(units.in_order(NumpyAlgebra(), given.reshape(1, -1)))[0]
+        scale = units.factor * given.reshape(-1 if given.size > 1 else ())
+    support: Support = "real" if words.values == "real" else "unit_interval"
+    return GaussianFormulas(words.decoder_gives, units.size, support, units.shift, units.factor, scale)
+
+
+def _exported_vae(name: str, vae: OwnVae, log: Log) -> tuple[OwnVae, int]:
+    networks, opset = exported(name, [vae.encoder, vae.decoder], log)
+    given, taken = networks
+    assert taken.export is not None
+    if taken.export.logits and not isinstance(vae.likelihood, GaussianFormulas):
+        vae = replace(vae, likelihood=of_logits(vae.likelihood))
+    return replace(vae, encoder=given, decoder=taken), opset
+
+
+def _fitted(vae: OwnVae, items: Floats) -> GaussianFormulas:
+    """Return the Gaussian with the scale of the largest ELBO on items: the root mean square of their gaps.
+
+    Source: Rybkin et al. 2021, "Simple and effective VAE training with calibrated decoders",
+    arXiv:2006.13202, section 3.2.
+    """
+    assert isinstance(vae.likelihood, GaussianFormulas)
+    trial, f = replace(vae, likelihood=replace(vae.likelihood, scale=np.asarray(1.0))), NumpyAlgebra()
+    random, squares = np.random.default_rng(0), []
+    for part in np.split(items, range(ROWS, len(items), ROWS)):
+        mean, log_variance = trial.posterior(f, part.astype(np.float64))
+        for _ in range(_SCALE_DRAWS):
+            latents = mean + np.exp(0.5 * log_variance) * random.standard_normal(mean.shape)
+            gaps = part.reshape(len(part), -1) - trial.parameters(f, latents)[0]
+            squares.append((gaps * gaps).mean(1))
+    scale = max(float(np.sqrt(np.concatenate(squares).mean())), 1e-6)
+    return replace(vae.likelihood, scale=np.asarray(scale))
+
+
+def _scale_of(likelihood: LikelihoodFormulas) -> float:
+    assert isinstance(likelihood, GaussianFormulas)
+    return float(np.asarray(likelihood.scale))

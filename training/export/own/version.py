@@ -1,0 +1,391 @@
+"""Publish a model that others trained as a version: checks, graphs, parity, calibration, card, one rename.
+
+Shapes: N items, D latent dimensions; items (N, *item).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+import onnx
+from pydantic import ValidationError
+
+from service.format.manifest import (
+    DiscriminatorSpec,
+    Distance,
+    GraphName,
+    LatentPicture,
+    LogitsSpec,
+    Manifest,
+    Metric,
+    NoiseFree,
+    Parity,
+    Provenance,
+    Statistic,
+    Support,
+    TensorSpec,
+    is_picture,
+)
+from service.format.versions import publish
+from service.numerics.noise import NOISE, Floats, Integers
+from service.numerics.prior import GaussianMixturePrior, Prior, StandardNormalPrior
+from training.anomaly.calibrate import (
+    StatisticScorer,
+    write_calibration,
+)
+from training.anomaly.choose import choose_statistic
+from training.anomaly.heat import map_scale
+from training.data import Dataset
+from training.data.png import write_samples
+from training.export.own import checks
+from training.export.own.card import own_card
+from training.export.own.networks import Export, OwnNetwork, UnfitModel, Units
+from training.export.own.onnx_source import opset_of, with_opset, without_sigmoid
+from training.export.own.operations import (
+    Example,
+    OwnGraph,
+    example_arrays,
+    measure_parity,
+)
+from training.export.own.priors import MixtureOfGaussians
+from training.export.provenance import commit, library_versions
+from training.export.rules import OPSET, GraphError
+from training.export.sessions import (
+    PARITY_BATCHES,
+    PARITY_TOLERANCE,
+    ParityError,
+    open_session,
+    relative_error,
+)
+from training.export.staging import file_spec, graph_specs, staged, write_mixture
+from training.options import CalibrationOptions
+
+Built = TypeVar("Built")
+Log = Callable[[str], None]
+"""Takes a line of progress."""
+_LEVELS = (0.01, 0.05)
+"""The default alpha is the first of these that the calibration items resolve."""
+ROWS = 250
+"""Rows of a batch."""
+_SAMPLES, _POINTS = 64, 4096
+_MARGIN = 1.15
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """The choice and calibration of scores."""
+
+    statistic: Statistic | Literal["auto"] = "auto"
+    draws: int = 16
+    seed: int = 0
+    alpha: float | None = None
+    """The default level; None: 0.01, or 0.05 if there are fewer than 99 calibration items."""
+
+
+@dataclass(frozen=True)
+class Halves:
+    """Items in two halves, drawn at random: to fit and choose on, and to calibrate on."""
+
+    fit: Floats
+    calibration: Floats
+
+
+@dataclass(frozen=True)
+class Draft:
+    """The parts of a version that is ready to be written."""
+
+    name: str
+    family: Literal["vae", "gan"]
+    description: str
+    units: Units
+    support: Support
+    latent: int
+    prior: MixtureOfGaussians | None
+    graphs: dict[GraphName, OwnGraph]
+    parity: dict[GraphName, Parity]
+    example: Example
+    origin: dict[str, object]
+    likelihood: str | None
+    statistics: tuple[NoiseFree | Distance, ...]
+    discriminator: DiscriminatorSpec | None = None
+    logits: tuple[Floats, float] | None = None
+    """Calibrated logits of real items, and the largest of generated ones."""
+    metrics: dict[str, Metric] = field(default_factory=dict)
+    latent_picture: LatentPicture | None = None
+    classes: tuple[str, ...] = ()
+    """The names of the classes, if the graphs take labels."""
+
+
+def write_version(
+    draft: Draft,
+    scorer: StatisticScorer | None,
+    options: CalibrationOptions,
+    halves: Halves | None,
+    fitted_on: int,
+    models: Path,
+    log: Log,
+) -> Path:
+    """Write a version beside its place and publish it."""
+    metrics, calibration, defaults, scale = dict(draft.metrics), None, None, None
+    with staged(models, draft.name) as staging:
+        for name, graph in draft.graphs.items():
+            (staging / f"{name}.onnx").write_bytes(graph.model.SerializeToString())
+        if scorer is not None and halves is not None:
+            log(f"choosing and calibrating scores on {len(halves.fit)} and {len(halves.calibration)} items")
+            choice = choose_statistic(options, scorer, draft.support, _dataset(draft, halves))
+            calibration, defaults, _ = write_calibration(scorer, choice.options, halves.calibration, staging)
+            metrics |= choice.metrics
+            if "map" in draft.graphs and is_picture(draft.units.item_shape):
+                scale = map_scale(draft.graphs["map"].run, halves.calibration)
+        spec = draft.discriminator
+        if spec is not None and draft.logits is not None:
+            real, largest = draft.logits
+            np.savez(staging / "logits.npz", allow_pickle=False, real=real)
+            file = file_spec(staging / "logits.npz").model_dump()
+            spec = spec.model_copy(update={"logits": LogitsSpec(**file, n=len(real), largest=largest)})
+        np.savez(
+            staging / "self_test.npz", allow_pickle=False, **example_arrays(draft.graphs, draft.example, 2)
+        )
+        mixture = draft.prior
+        networks = [each for each in draft.origin.values() if isinstance(each, dict)]
+        torch_too = ["torch", "onnxscript"] if any("torch" in each for each in networks) else []
+        graphs, weights = graph_specs(draft.graphs, staging)
+        manifest = Manifest(
+            name=draft.name,
+            version=1,
+            family=draft.family,
+            description=draft.description,
+            item_shape=draft.units.item_shape,
+            support=draft.support,
+            value_range=None if draft.support == "real" else (0.0, 1.0),
+            latent_size=draft.latent,
+            latent_picture=draft.latent_picture,
+            class_names=draft.classes,
+            prior="standard_normal"
+            if mixture is None
+            else write_mixture(staging / "prior.npz", mixture.weights, mixture.means, mixture.log_variances),
+            likelihood=draft.likelihood,
+            noise=NOISE,
+            graphs=graphs,
+            weights=weights,
+            statistics=draft.statistics,
+            discriminator=spec,
+            view=_view(halves),
+            calibration=calibration,
+            defaults=defaults,
+            map_scale=scale,
+            metrics=metrics,
+            provenance=Provenance(
+                origin=draft.origin,
+                commit=commit(),
+                seed=options.seed,
+                libraries=library_versions(["onnx", "onnxruntime", "numpy", *torch_too]),
+            ),
+            parity=draft.parity,
+            self_test=file_spec(staging / "self_test.npz"),
+        )
+        count = _POINTS if manifest.item_shape == (2,) else _SAMPLES
+        latents = sampler(mixture, draft.latent).latents(0, 0, count, 1.0)
+        given = [latents]
+        if draft.classes:  # in turn
+            given.append(np.eye(len(draft.classes), dtype=np.float32)[np.arange(count) % len(draft.classes)])
+        samples = draft.graphs["decode"].run(given)[0]
+        write_samples(staging / "samples.png", samples, manifest.view)
+        card = own_card(manifest, _score_text(manifest, halves, fitted_on))
+        (staging / "README.md").write_text(card, encoding="utf-8")
+        log("publishing")
+        return publish(staging, manifest)
+
+
+def refuse(name: str, flaws: list[str]) -> None:
+    """Raise UnfitModel if there are flaws."""
+    if flaws:
+        raise UnfitModel(name, flaws)
+
+
+def items_of(what: str, given: Any, units: Units, support: Support, flaws: list[str]) -> Floats | None:
+    """Return given items as the service takes them, or None; what does not fit is added to the flaws."""
+    if given is None:
+        return None
+    try:
+        items = units.items_of(given)
+    except ValueError as error:
+        flaws.append(f"{what} came as {error}")
+        return None
+    flaws += checks.item_flaws(what, items, support)
+    return items
+
+
+def halves_of(items: Floats) -> Halves:
+    """Split items (N, *item) at random, always alike."""
+    order = order_of(len(items))
+    middle = len(items) // 2
+    return Halves(items[order[:middle]], items[order[middle:]])
+
+
+def order_of(count: int) -> Integers:
+    """Return the random order in which `halves_of` takes so many items."""
+    return np.random.default_rng(0).permutation(count)
+
+
+def calibration_options(scoring: Scoring, halves: Halves | None) -> CalibrationOptions:
+    """Return calibration options, with a level that the calibration items resolve if none was given."""
+    n = 0 if halves is None else len(halves.calibration)
+    alpha = scoring.alpha
+    if alpha is None:
+        alpha = next((level for level in _LEVELS if level * (n + 1) >= 1), _LEVELS[-1])
+    elif halves is not None and alpha * (n + 1) < 1:
+        flaw = f"alpha is {alpha:g}, but {n} calibration items resolve no level below {1 / (n + 1):.3g}"
+        raise UnfitModel(
+            "the calibration", [f"{flaw}; raise it, or give more items (half of them calibrate)"]
+        )
+    try:
+        return CalibrationOptions(
+            statistic=scoring.statistic, draws=scoring.draws, seed=scoring.seed, alpha=alpha
+        )
+    except ValidationError as error:
+        flaws = [f"{flaw['loc'][0]} is {flaw['input']!r}: {flaw['msg']}" for flaw in error.errors()]
+        raise UnfitModel("the calibration", flaws) from None
+
+
+def require_statistic(name: str, options: CalibrationOptions, offered: Sequence[Statistic]) -> None:
+    """Raise UnfitModel unless the default statistic is one that the version offers, or is to be chosen."""
+    if options.statistic not in ("auto", *offered):
+        flaw = f"statistic is {options.statistic!r}; this model has {', '.join(offered)}, or 'auto' to choose"
+        raise UnfitModel(name, [flaw])
+
+
+def exported(name: str, networks: list[OwnNetwork], log: Log) -> tuple[list[OwnNetwork], int]:
+    """Export networks as ONNX of one opset, the newest of theirs; all their flaws are raised at once."""
+    models: list[onnx.ModelProto] = []
+    flaws: list[str] = []
+    for network in networks:
+        log(f"reading {network.source.what} as ONNX")
+        try:
+            models.append(network.source.export(network.input_shape))
+        except UnfitModel as error:
+            flaws += error.flaws
+    refuse(name, flaws)
+    opset = max([OPSET, *map(opset_of, models)])
+    brought = [with_opset(n.source.what, model, opset) for n, model in zip(networks, models, strict=True)]
+    done = [replace(n, export=_export(n, model)) for n, model in zip(networks, brought, strict=True)]
+    flaws = [
+        f"{each.source.what} gives other results in ONNX Runtime, by {each.error:.1e} (1 + |value|); at most "
+        f"{PARITY_TOLERANCE:.0e} is allowed"
+        for each in done
+        if not each.error <= PARITY_TOLERANCE
+    ]
+    refuse(name, flaws)
+    return done, opset
+
+
+def _export(network: OwnNetwork, model: onnx.ModelProto) -> Export:
+    """Open a session of a network's model, and compare it with the network at every batch size."""
+    model, logits = without_sigmoid(model) if network.probabilities else (model, False)
+    export, errors = Export(model, open_session(model.SerializeToString()), logits, 0.0), []
+    for rows in PARITY_BATCHES:
+        examples = network.examples[:rows].copy()
+        for ours, theirs in zip(export.run(examples), network.source.run(examples), strict=True):
+            got = (1 / (1 + np.exp(-ours.astype(np.float64)))).astype(np.float32) if logits else ours
+            errors.append(relative_error("", got, theirs, like=theirs))
+    return replace(export, error=max(errors))
+
+
+def built(name: str, make: Callable[[], Built]) -> Built:
+    """Return the graphs that `make` builds; one that breaks a rule raises UnfitModel."""
+    try:
+        return make()
+    except GraphError as error:
+        raise UnfitModel(name, [str(error)]) from error
+
+
+def checked(
+    name: str,
+    graphs: dict[GraphName, OwnGraph],
+    example: Example,
+    discrete: bool,
+    least_error: float,
+    log: Log,
+) -> tuple[dict[GraphName, OwnGraph], dict[GraphName, Parity]]:
+    """Measure every graph's parity, at least the networks' own error; all that fail are named at once."""
+    parity: dict[GraphName, Parity] = {}
+    flaws = []
+    for each, graph in graphs.items():
+        log(f"comparing {each} with the model's own networks")
+        try:
+            parity[each] = measure_parity(graph, example, discrete, least_error)
+        except ParityError as error:
+            flaws.append(str(error))
+    refuse(name, flaws)
+    return graphs, parity
+
+
+def example_of(support: Support, items: Floats | None) -> Example:
+    """Return a maker of example inputs: items of the first seed are random, others are given ones."""
+
+    def example(spec: TensorSpec, rows: int, seed: int) -> Floats:
+        random = np.random.default_rng(seed)
+        shape = tuple(rows if axis == "rows" else 3 if axis == "draws" else int(axis) for axis in spec.shape)
+        if spec.name == "inputs":
+            if items is not None and (seed or support == "real"):
+                return items[np.arange(seed * rows, (seed + 1) * rows) % len(items)]
+            if support != "real":
+                drawn = random.random(shape, dtype=np.float32)
+                return drawn.round() if support == "binary" else drawn
+        if spec.name == "labels":
+            return np.eye(shape[1], dtype=np.float32)[random.integers(shape[1], size=rows)]
+        if spec.name == "uniforms":
+            return random.random(shape, dtype=np.float32).clip(1e-6, 1 - 1e-6)
+        return random.standard_normal(shape, dtype=np.float32)
+
+    return example
+
+
+def sampler(mixture: MixtureOfGaussians | None, latent: int) -> Prior:
+    """Return the prior from which the service draws latents."""
+    if mixture is None:
+        return StandardNormalPrior(latent)
+    return GaussianMixturePrior(mixture.weights, mixture.means, mixture.log_variances)
+
+
+def _dataset(draft: Draft, halves: Halves) -> Dataset:
+    items = {
+        "train": halves.fit, "validation": halves.fit,
+        "calibration": halves.calibration, "test": halves.calibration,
+    }  # fmt: skip
+    return Dataset(draft.name, "the publisher's items", draft.units.item_shape, (), items, {})  # type: ignore[arg-type]
+
+
+def _view(halves: Halves | None) -> tuple[tuple[float, float], tuple[float, float]] | None:
+    """Return a square around items of two numbers; None for other items, or without any."""
+    if halves is None or halves.fit.shape[1:] != (2,):
+        return None
+    low, high = halves.fit.min(0), halves.fit.max(0)
+    half = _MARGIN * float((high - low).max()) / 2
+    (x, y) = ((low + high) / 2).tolist()
+    return (x - half, x + half), (y - half, y + half)
+
+
+def _score_text(manifest: Manifest, halves: Halves | None, fitted_on: int) -> str:
+    """Return what the card says about scores and p-values."""
+    if not manifest.offered_statistics and manifest.conditional:
+        return f"It generates items of {len(manifest.class_names)} classes, and does not score any."
+    if not manifest.offered_statistics:
+        return "It has no encoder, so it does not score items."
+    names = ", ".join(f"`{name}`" for name in manifest.offered_statistics)
+    if halves is None:
+        return (
+            f"It scores items by {names}. **There are no p-values**: no normal items came to calibrate on. "
+            "Calibrate the version with\nsome that it was not trained on, or publish it with `normals`."
+        )
+    fitted = f", {fitted_on} of them to fit `path`" if "path" in manifest.statistics else ""
+    return (
+        f"It scores items by {names}. Of {len(halves.fit) + len(halves.calibration)} items that came,\n"
+        f"{len(halves.fit)} were used to fit and choose scores{fitted}, and {len(halves.calibration)} others "
+        "for p-values: at level alpha\nat most that share of normal items is flagged, in expectation, if the "
+        "model was not trained on them."
+    )

@@ -1,0 +1,111 @@
+"""The rules that every published ONNX graph keeps; they need no torch."""
+
+from __future__ import annotations
+
+import onnx
+
+OPSET = 18
+# fmt: off
+ALLOWED_OPERATORS = frozenset({
+    "Abs", "Add", "And", "AveragePool", "BatchNormalization", "Cast", "CastLike", "Ceil", "Celu", "Clip",
+    "Concat", "Constant", "ConstantOfShape", "Conv", "ConvTranspose", "Cos", "CumSum", "DepthToSpace",
+    "Div", "Einsum", "Elu", "Equal", "Erf", "Exp", "Expand", "Flatten", "Floor", "Gather", "Gelu", "Gemm",
+    "GlobalAveragePool", "GlobalMaxPool", "Greater", "GreaterOrEqual", "GroupNormalization",
+    "HardSigmoid", "HardSwish", "Identity", "InstanceNormalization", "IsNaN", "LayerNormalization",
+    "LeakyRelu", "Less", "LessOrEqual", "Log", "LogSoftmax", "LpNormalization", "MatMul", "Max", "MaxPool",
+    "Mean", "Min", "Mish", "Mod", "Mul", "Neg", "Not", "Or", "PRelu", "Pad", "Pow", "Range", "Reciprocal",
+    "ReduceL2", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum", "ReduceSumSquare",
+    "Relu", "Reshape", "Resize", "Round", "Selu", "Shape", "Sigmoid", "Sign", "Sin", "Slice", "Softmax",
+    "Softplus", "Softsign", "SpaceToDepth", "Split", "Sqrt", "Squeeze", "Sub", "Sum", "Tanh",
+    "ThresholdedRelu", "Tile", "Transpose", "Trilu", "Unsqueeze", "Where",
+})
+# fmt: on
+"""Operators a graph may use: deterministic, without control flow, and of use on every row by itself.
+
+Some (ReduceSum, Softmax) add in another order if a row is not aligned in memory, so that its last digits
+depend on its place in the batch. That is measured at publishing; graphs of recipes do not use them.
+"""
+_CONTROL_FLOW = frozenset({"If", "Loop", "Scan", "SequenceMap"})
+_INITIALIZERS = (
+    onnx.TensorProto.FLOAT,
+    onnx.TensorProto.INT64,
+    onnx.TensorProto.INT32,
+    onnx.TensorProto.BOOL,
+)
+
+
+def operator_flaws(model: onnx.ModelProto) -> list[str]:
+    """Return what is wrong with the operators of a model, a sentence each, with what to do about it."""
+    used = {(node.domain, node.op_type) for node in model.graph.node}
+    flaws = []
+    for domain, operator in sorted(used):
+        if domain not in ("", "ai.onnx"):
+            flaws.append(f"uses {operator} of {domain}; only the standard operators of ONNX fit")
+        elif operator not in ALLOWED_OPERATORS:
+            way_out = ""
+            if operator.startswith("Random") or operator in ("Bernoulli", "Dropout", "Multinomial"):
+                way_out = (
+                    ": it is random, and noise is always an input here; export the part without noise, in "
+                    "evaluation mode (an encoder's mean and log-variance rather than a draw)"
+                )
+            elif operator in _CONTROL_FLOW:
+                way_out = ": it is control flow; export the model without branches and loops"
+            flaws.append(f"uses {operator}, which is not in the list of allowed operators{way_out}")
+    training = [
+        node.op_type
+        for node in model.graph.node
+        if node.op_type == "BatchNormalization"
+        and any(attribute.name == "training_mode" and attribute.i for attribute in node.attribute)
+    ]
+    if training:
+        flaws.append("has a BatchNormalization in training mode; call .eval() before the export")
+    return flaws
+
+
+class GraphError(RuntimeError):
+    """A graph breaks one of the rules; the message names the graph and the rule."""
+
+
+def check_graph(name: str, model: onnx.ModelProto) -> None:
+    """Check that a graph is self-contained, deterministic, free of control flow, and valid.
+
+    Raises:
+        GraphError: The graph breaks a rule.
+    """
+    if model.functions:
+        raise GraphError(f"graph {name} has local functions: {sorted(f.name for f in model.functions)}")
+    opsets = {opset.domain: opset.version for opset in model.opset_import}
+    if set(opsets) - {"", "ai.onnx"} or max(opsets.values()) < OPSET:
+        raise GraphError(
+            f"graph {name} imports {opsets}; only the standard operators, opset {OPSET} or newer, fit"
+        )
+    if flaws := operator_flaws(model):
+        raise GraphError(f"graph {name} {flaws[0]}")
+    for tensor in model.graph.initializer:
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            raise GraphError(f"graph {name} keeps {tensor.name} outside its file")
+        if tensor.data_type not in _INITIALIZERS:
+            kind = onnx.TensorProto.DataType.Name(tensor.data_type)
+            raise GraphError(
+                f"graph {name} holds {tensor.name} as {kind}; only FLOAT, and INT64 for shapes, fit"
+            )
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise GraphError(f"graph {name} is not valid ONNX: {error}") from error
+
+
+def plain(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a model without its exporter's notes, which hold paths of the machine that trained."""
+    plain = onnx.ModelProto()
+    plain.CopyFrom(model)
+    plain.doc_string = ""
+    del plain.metadata_props[:]
+    graph = plain.graph
+    graph.doc_string = ""
+    for entry in (graph, *graph.node, *graph.initializer, *graph.input, *graph.output, *graph.value_info):
+        entry.doc_string = ""
+        del entry.metadata_props[:]
+    # Any reader infers the shapes again; names of inner values stay.
+    del graph.value_info[:]
+    return plain

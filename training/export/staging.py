@@ -1,0 +1,58 @@
+"""A version while it is written: beside its place, so that a failure leaves nothing. It needs no torch."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from service.format.manifest import FileSpec, GraphName, GraphSpec, MixturePriorSpec
+from service.format.versions import sha256_of, stage
+from service.numerics.noise import Doubles, Floats
+from training.export.sessions import GraphTensors
+from training.export.weights import FILE as WEIGHTS
+from training.export.weights import store_once
+
+
+@contextlib.contextmanager
+def staged(models: Path, name: str) -> Iterator[Path]:
+    """Make a staging folder beside the versions of a model, and remove it if the block fails."""
+    staging = stage(models, name)
+    try:
+        yield staging
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)
+        with contextlib.suppress(OSError):  # not empty: it has older versions
+            staging.parent.rmdir()
+        raise
+
+
+def file_spec(path: Path) -> FileSpec:
+    """Return the manifest's entry of a staged file."""
+    return FileSpec(file=path.name, sha256=sha256_of(path))
+
+
+def graph_specs(
+    graphs: Mapping[GraphName, GraphTensors], staging: Path
+) -> tuple[dict[GraphName, GraphSpec], FileSpec | None]:
+    """Store the weights of graphs, which are staged as NAME.onnx, once.
+
+    Returns:
+        The manifest's entries of the graphs, and of their weights; None if they have no large ones.
+    """
+    weights = staging / WEIGHTS
+    stored = store_once([staging / f"{name}.onnx" for name in graphs], weights)
+    specs = {}
+    for name, graph in graphs.items():
+        file = file_spec(staging / f"{name}.onnx")
+        specs[name] = GraphSpec(**file.model_dump(), inputs=tuple(graph.inputs), outputs=tuple(graph.outputs))
+    return specs, file_spec(weights) if stored else None
+
+
+def write_mixture(path: Path, weights: Doubles, means: Floats, log_variances: Floats) -> MixturePriorSpec:
+    """Write a mixture prior of M Gaussians: weights (M,), means and log-variances (M, D)."""
+    np.savez(path, allow_pickle=False, weights=weights, means=means, log_variances=log_variances)
+    return MixturePriorSpec(**file_spec(path).model_dump(), components=len(means))
