@@ -78,9 +78,9 @@ def test_samples_go_on_by_offset_and_the_kept_ones_live_in_the_url(visit: Opener
 
 def test_the_seed_makes_other_samples_and_the_method_is_offered_where_there_is_a_judge(visit: Opener) -> None:
     page = visit().go("samples?model=fashion-gan&seed=7", "Samples")
-    page.get_by_label("Method").select_option("rejection")
-    page.get_by_label("Seed").fill("8")
-    page.get_by_label("Seed").press("Enter")
+    page.get_by_label("Method", exact=True).select_option("rejection")
+    page.get_by_label("Seed", exact=True).fill("8")
+    page.get_by_label("Seed", exact=True).press("Enter")
     page.get_by_role("button", name="Keep sample 0 of seed 8").wait_for()
     assert "method=rejection" in page.url
 
@@ -90,7 +90,7 @@ def test_the_class_is_chosen_where_there_are_classes(visit: Opener, tmp_path: Pa
     with running_service(tmp_path) as service:
         page = visit(service.url).go("samples?model=classes-gan&seed=7", "Samples")
         page.get_by_role("button", name="Keep sample 0 of seed 7").wait_for()
-        page.get_by_label("Class").select_option("bag")
+        page.get_by_label("Class", exact=True).select_option("bag")
         page.get_by_role("button", name="Keep sample 0 of seed 7").wait_for()
         assert "label=1" in page.url
         assert 'client.sample("classes-gan", seed=7, count=48, label=1)' in line(page, "Python")
@@ -325,7 +325,7 @@ def test_where_keys_are_on_the_page_asks_for_one_also_behind_a_prefix(visit: Ope
         opened = visit(f"{service.url}/pre", quiet=False)  # a browser logs each 401
         opened.page.goto(f"{opened.url}/#samples")
         for key in ("not-a-key-that-was-given", KEY):
-            opened.page.get_by_role("dialog").get_by_label("Key").fill(key)
+            opened.page.get_by_role("dialog").get_by_label("Key", exact=True).fill(key)
             opened.page.get_by_role("button", name="Use this key").click()
         opened.page.get_by_role("button", name=re.compile("Keep sample 0")).wait_for()
         assert opened.foreign == []
