@@ -19,15 +19,16 @@ import numpy as np
 from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
-from pushforward.reading import Column, Shape, as_rows, ids_of
+from pushforward.reading import Column, PictureForm, Shape, as_rows, ids_of
 from pushforward.results import Floats
 from service.errors import Malformed, ServiceError, Unfit
+from service.media.fitting import ENDINGS, PictureRule, item_of_file
 from service.media.tables.matching import TableForm, features_of, named
 from service.media.tables.opening import UNREADABLE, is_folder_of_parts, kind_of_file, uncompressed
 from service.media.tables.sources import TableSource, TextTable, open_table, table_of, whole
 
 STDIN: Final = "-"
-PICTURES: Final = ("png", "jpg", "jpeg", "webp")
+PICTURES: Final = tuple(ending.removeprefix(".") for ending in ENDINGS)
 FORMATS: Final = ("csv", "tsv", "npy", "npz", "json", "parquet", *PICTURES)
 _MAGIC: Final = {
     b"\x93NUMPY": "npy",
@@ -36,12 +37,13 @@ _MAGIC: Final = {
     b"\x89PNG": "png",
     b"\xff\xd8\xff": "jpeg",
     b"RIFF": "webp",
+    b"II*\0": "tiff",
+    b"MM\0*": "tiff",
     b"[": "json",
     b"{": "json",
 }
 _ARRAY_NAMES: Final = ("inputs", "items", "latents", "samples", "mean")
 """The array to read of an .npz or JSON with several, by the first name that is there."""
-_UNREADABLE: Final = (*UNREADABLE, SyntaxError)
 _TABLES: Final = ("csv", "tsv", "parquet")
 
 
@@ -52,6 +54,8 @@ class ItemLayout(NamedTuple):
     columns: Sequence[Column] = ()
     id_name: str = ""
     """A column of tables that tells their rows apart; none if it is empty."""
+    picture: PictureForm | None = None
+    """The reading of files of pictures, as the manifest has it."""
 
 
 @dataclass(slots=True)
@@ -135,7 +139,7 @@ def _read(file: str | Path, layout: ItemLayout, form: str, notes: list[str]) -> 
             form = form or _sniffed(data)
         else:
             form = _kind(Path(file))
-        if form not in _READERS and form not in _TABLES:
+        if form not in FORMATS:
             raise Unfit(f"it is of no format that is read; these are: {', '.join(FORMATS)}")
         if form in _TABLES:
             wanted = [*(column["name"] for column in layout.columns), layout.id_name]
@@ -150,6 +154,10 @@ def _read(file: str | Path, layout: ItemLayout, form: str, notes: list[str]) -> 
         if file != STDIN:
             with Path(file).open("rb") as raw:
                 data = (raw if form == "npz" else uncompressed(raw)).read()
+        if form in PICTURES:
+            item, done = item_of_file(io.BytesIO(data), layout.shape, PictureRule.of(layout.picture))
+            notes += (f"pictures were changed as the model's were: {phrase}" for phrase in done)
+            return item[None], ()
         content = _READERS[form](data)
         found_ids = ids_of(content, layout.id_name) if layout.id_name else None
         rows = as_rows(content, layout.shape, layout.columns)
@@ -158,7 +166,7 @@ def _read(file: str | Path, layout: ItemLayout, form: str, notes: list[str]) -> 
         raise
     except ServiceError as error:
         raise type(error)(f"{name}: {error}", flaws=error.flaws) from error
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise Malformed(f"{name} cannot be read as {form}: {_sentence(error)}") from error
 
 
@@ -184,8 +192,6 @@ def _holds_arrays(data: bytes) -> bool:
 def _sentence(error: Exception) -> str:
     if "pickle" in str(error):
         return "it holds Python objects, which are never unpickled; save an array of numbers"
-    if "cannot identify image file" in str(error):
-        return "it is no picture"
     return str(error) or type(error).__name__
 
 
@@ -263,18 +269,8 @@ def _chosen(names: Sequence[str]) -> str:
     )
 
 
-def _picture(data: bytes) -> Any:
-    from PIL import Image
-
-    try:
-        return Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "WEBP"))
-    except Image.DecompressionBombError as error:
-        raise Malformed(str(error)) from error
-
-
 _READERS: Final[Mapping[str, Callable[[bytes], Any]]] = {
     "npy": lambda data: npy_format.read_array(io.BytesIO(data), allow_pickle=False),
     "npz": _npz,
     "json": _json,
-    **dict.fromkeys(PICTURES, _picture),
 }

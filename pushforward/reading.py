@@ -17,15 +17,23 @@ from numpy.typing import NDArray
 
 from pushforward.results import Floats
 from service.errors import Unfit
-from service.media.items import picture_item, rows_of, wanted
+from service.media.fitting import PictureRule, fitted_item
+from service.media.items import rows_of, wanted
 from service.media.tables.matching import TableForm, features_of, table_of_records
 
 Shape = tuple[int, ...]
 Column: TypeAlias = Mapping[str, Any]
 """A column of a model's table, as its manifest has it: a `name`, and `categories` if they are one-hot."""
+PictureForm: TypeAlias = Mapping[str, Any]
+"""The way in which a model takes files of pictures, as its manifest has it."""
 
 
-def as_rows(inputs: Any, item_shape: Sequence[int], columns: Sequence[Column] = ()) -> Floats:
+def as_rows(
+    inputs: Any,
+    item_shape: Sequence[int],
+    columns: Sequence[Column] = (),
+    picture: PictureForm | None = None,
+) -> Floats:
     """Read one item or a batch of items as float32 (B, *item_shape).
 
     Args:
@@ -36,6 +44,7 @@ def as_rows(inputs: Any, item_shape: Sequence[int], columns: Sequence[Column] = 
             list of them, which become grey or RGB as the model has it.
         item_shape: The shape of an item of the model.
         columns: The columns of the model, if it is one of tables.
+        picture: The `picture` of its manifest: what is done to a PIL picture.
 
     Raises:
         Unfit: the inputs do not fit the model; says what came, what was expected, and what to do.
@@ -47,7 +56,7 @@ def as_rows(inputs: Any, item_shape: Sequence[int], columns: Sequence[Column] = 
     if _is_picture(inputs):
         inputs = [inputs]
     if isinstance(inputs, list | tuple) and inputs and all(_is_picture(each) for each in inputs):
-        return np.stack([picture_item(picture, shape) for picture in inputs])
+        return np.stack([fitted_item(each, shape, PictureRule.of(picture)).item for each in inputs])
     if isinstance(inputs, list | tuple) and inputs and all(isinstance(each, Mapping) for each in inputs):
         return _records(inputs, shape, columns)
     return _array(inputs, shape)
@@ -81,7 +90,12 @@ def ids_of(inputs: Any, column: str | None) -> NDArray[Any] | None:
 
 
 def as_point(
-    end: Any, item_shape: Sequence[int], latent_size: int, name: str, columns: Sequence[Column] = ()
+    end: Any,
+    item_shape: Sequence[int],
+    latent_size: int,
+    name: str,
+    columns: Sequence[Column] = (),
+    picture: PictureForm | None = None,
 ) -> dict[str, Any]:
     """Read an end of an interpolation as the fields `seed` and `index`, or `latent`, or `input`.
 
@@ -92,6 +106,7 @@ def as_point(
         latent_size: D.
         name: The name of this end in error messages.
         columns: The columns of the model, if it is one of tables.
+        picture: The `picture` of its manifest.
 
     Raises:
         Unfit: it fits neither, or could be a latent as well as an item.
@@ -102,7 +117,7 @@ def as_point(
         if "latent" in point:
             point["latent"] = _one(point["latent"], latent, name).tolist()
         if "input" in point:
-            point["input"] = _one(point["input"], shape, name, columns).tolist()
+            point["input"] = _one(point["input"], shape, name, columns, picture).tolist()
         return point
     if isinstance(end, tuple) and len(end) == 2 and all(_is_whole(part) for part in end):
         return {"seed": int(end[0]), "index": int(end[1])}
@@ -113,12 +128,18 @@ def as_point(
                 '{"latent": ...} or {"input": ...}'
             )
         return {"latent": _one(end, latent, name).tolist()}
-    return {"input": _one(end, shape, name, columns).tolist()}
+    return {"input": _one(end, shape, name, columns, picture).tolist()}
 
 
-def _one(value: Any, shape: Shape, name: str, columns: Sequence[Column] = ()) -> Floats:
+def _one(
+    value: Any,
+    shape: Shape,
+    name: str,
+    columns: Sequence[Column] = (),
+    picture: PictureForm | None = None,
+) -> Floats:
     try:
-        rows = as_rows(value, shape, columns)
+        rows = as_rows(value, shape, columns, picture)
     except Unfit as error:
         raise Unfit(f"`{name}`: {error}", flaws=error.flaws) from error
     if len(rows) != 1:

@@ -140,6 +140,9 @@ class Settings(BaseSettings):
     """Most bytes that requests and answers in flight may hold; more are refused with 503. The number is
     divided among the processes. A request that is alone is not refused."""
 
+    max_picture_pixels: Positive = 2**25
+    """Most pixels of a picture of any size, before it is resized for a model; larger ones are refused."""
+
     max_json_inputs: Positive = 1_024
     """Most inputs (or latents) of one JSON request; send more as npy."""
 

@@ -70,6 +70,7 @@ class KnownModel(NamedTuple):
     version: int
     item_shape: tuple[int, ...]
     columns: Sequence[Mapping[str, Any]]
+    picture: Mapping[str, Any] | None
     latent_size: int
     limits: Mapping[str, int]
     most_draws: int
@@ -194,10 +195,10 @@ class Operations:
         deadline = self._sender.deadline()
 
         def work(model: KnownModel, version: Version) -> Script[HttpAnswer]:
-            sizes = model.item_shape, model.latent_size
+            sizes, forms = (model.item_shape, model.latent_size), (model.columns, model.picture)
             ends = {
-                "from": as_point(start, *sizes, "start", model.columns),
-                "to": as_point(end, *sizes, "end", model.columns),
+                "from": as_point(start, *sizes, "start", *forms),
+                "to": as_point(end, *sizes, "end", *forms),
             }
             given = {"path": path, "label": label}
             body = {**ends, "steps": int(steps), **{key: it for key, it in given.items() if it is not None}}
@@ -236,7 +237,7 @@ class Operations:
                 request = RowsRequest("score", query, JSON, size, item_scores_of, divisible)
                 return joined_scores((yield from self._in_pieces(model, version, request, rows, deadline)))
 
-            rows = as_rows(inputs, model.item_shape, model.columns)
+            rows = as_rows(inputs, model.item_shape, model.columns, model.picture)
             if correction == "none":
                 return (yield from scored(rows, correction))
             if len(rows) <= size:
@@ -272,7 +273,8 @@ class Operations:
             if operation == "decode":
                 rows, size = as_rows(given, (model.latent_size,)), model.limits["npy_latents"]
             else:
-                rows, size = as_rows(given, model.item_shape, model.columns), model.limits["npy_inputs"]
+                rows = as_rows(given, model.item_shape, model.columns, model.picture)
+                size = model.limits["npy_inputs"]
             if operation == "score":
                 size = _most_scored(model, query)
             elif accept == NPY:
@@ -383,6 +385,7 @@ def _known_model(document: Mapping[str, Any], url: str) -> KnownModel:
             document["version"],
             tuple(document["item_shape"]),
             document["columns"],
+            document.get("picture"),  # which older services do not have
             document["latent_size"],
             document["limits"],
             max(_DEFAULT_DRAWS, *(each or 0 for each in draws)),

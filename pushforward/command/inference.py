@@ -16,7 +16,7 @@ _URL: Final = "http://localhost:8000"
 _MAX_SEED: Final = 2**53 - 1
 
 
-InputFormat = Literal["csv", "tsv", "npy", "npz", "json", "parquet", "png", "jpeg", "webp"]
+InputFormat = Literal["csv", "tsv", "npy", "npz", "json", "parquet", "png", "jpeg", "webp", "tiff", "bmp"]
 OutputFormat = Literal["png", "npy", "npz", "csv", "parquet", "json"]
 Statistic = Literal[
     "elbo",
@@ -33,8 +33,8 @@ Files = Annotated[
     list[str],
     typer.Argument(
         metavar="FILE...",
-        help="CSV (also .gz), TSV, Parquet, npy, npz, JSON, PNG, JPEG or WebP; a folder of pictures; "
-        "or - for standard input.",
+        help="CSV (also .gz), TSV, Parquet, npy, npz, JSON, PNG, JPEG, WebP, TIFF or BMP; a folder of "
+        "pictures; or - for standard input.",
         show_default=False,
     ),
 ]

@@ -108,7 +108,7 @@ class ModelCommand:
     ) -> Inputs:
         """Read the items of files, or latents, and the column of ids of tables; say what was left out."""
         model = self.model
-        layout = ItemLayout(model.item_shape, model.columns, id_name or "")
+        layout = ItemLayout(model.item_shape, model.columns, id_name or "", model.picture)
         if latents:
             layout = ItemLayout((model.latent_size,))
         inputs = read_inputs(files, layout, form or "")
@@ -259,8 +259,9 @@ class ModelCommand:
         if seed.isdigit() and (index.isdigit() or not colon):
             return int(seed), int(index or 0)
         model = self.model
+        layout = ItemLayout(model.item_shape, model.columns, picture=model.picture)
         try:
-            field, rows = "input", read_inputs([text], ItemLayout(model.item_shape, model.columns)).rows
+            field, rows = "input", read_inputs([text], layout).rows
         except Unfit as error:
             try:
                 field, rows = "latent", read_inputs([text], ItemLayout((model.latent_size,))).rows

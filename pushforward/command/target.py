@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from pushforward.reading import Column, Shape
+from pushforward.reading import Column, PictureForm, Shape
 from service.errors import Unfit
 from service.format.manifest import is_picture
 
@@ -29,6 +29,7 @@ class Model:
     item_shape: Shape
     latent_size: int
     columns: Sequence[Column]
+    picture: PictureForm | None
     support: str
     view: View | None
     manifest: dict[str, Any]
@@ -73,6 +74,7 @@ def find_model(backend: Backend, name: str, version: str | None) -> Model:
         item_shape=tuple(manifest["item_shape"]),
         latent_size=manifest["latent_size"],
         columns=manifest["columns"],
+        picture=manifest.get("picture"),  # which older services do not have
         support=manifest["support"],
         view=None if view is None else (tuple(view[0]), tuple(view[1])),
         manifest=manifest,

@@ -84,8 +84,8 @@ class LocalModel:
         self.device: Device = device
         self.cores = cores
         self._manifest = read_manifest(self.folder)
-        columns = [column.model_dump() for column in self._manifest.columns]
-        self._item = self._manifest.item_shape, columns
+        columns, picture = [column.model_dump() for column in self._manifest.columns], self._manifest.picture
+        self._item = self._manifest.item_shape, columns, None if picture is None else picture.model_dump()
         self._host = host or Host(device, cores)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -311,8 +311,8 @@ class LocalModel:
         return Call(loaded, options, arrays, self._host.settings, Timing())
 
     def _point(self, end: Any, name: str) -> dict[str, Any]:
-        shape, columns = self._item
-        return as_point(end, shape, self._manifest.latent_size, name, columns)
+        shape, columns, picture = self._item
+        return as_point(end, shape, self._manifest.latent_size, name, columns, picture)
 
 
 @lru_cache(maxsize=16)

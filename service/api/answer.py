@@ -20,6 +20,8 @@ JSON: Final = "application/json"
 NPY: Final = "application/x-npy"
 PNG: Final = "image/png"
 JPEG: Final = "image/jpeg"
+PICTURES: Final = (PNG, JPEG, "image/webp", "image/tiff", "image/bmp")
+"""The media types of pictures in requests."""
 CSV: Final = "text/csv"
 PARQUET: Final = "application/vnd.apache.parquet"
 JSON_PIECE_VALUES: Final = 2**16

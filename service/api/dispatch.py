@@ -32,7 +32,8 @@ _EXPOSED: Final = (
     b"access-control-expose-headers",
     b"etag, retry-after, server-timing, x-request-id, x-pushforward-model, x-pushforward-version, "
     b"x-pushforward-seed, x-pushforward-offset, x-pushforward-acceptance-rate, "
-    b"x-pushforward-effective-sample-size, x-pushforward-unfilled, inference-header-content-length",
+    b"x-pushforward-effective-sample-size, x-pushforward-unfilled, x-pushforward-conversions, "
+    b"inference-header-content-length",
 )
 _PREFLIGHT: Final = (
     (b"access-control-allow-methods", b"GET, HEAD, POST"),

@@ -9,6 +9,7 @@ them as headers. Latents are flat rows (B, D) in the graphs, and (B, C, H, W) he
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import math
 import re
@@ -31,7 +32,8 @@ from service.api.problems import unfit
 from service.errors import LimitExceeded, MethodNotAllowed, OperationNotOffered, Unfit
 from service.format.manifest import LatentPicture, Manifest
 from service.lifecycle.registry import Registry
-from service.media import codecs, pictures
+from service.media import pictures
+from service.media.fitting import item_of_file
 from service.numerics.noise import Floats
 from service.observe.metrics import Metrics
 from service.observe.timing import Timing
@@ -222,7 +224,7 @@ def _pictures(
 ) -> dict[str, Floats]:
     """Return the items (B, *item) in a body: a tensor, or one picture."""
     if options.shape is None:
-        return {"inputs": codecs.from_picture(body, manifest.item_shape)}
+        return {"inputs": item_of_file(io.BytesIO(body), manifest.item_shape).item[None]}
     array = _tensor(body, options.shape, options.dtype, [manifest.item_shape], most)
     if options.dtype == "uint8":
         return {"inputs": array / np.float32(255)}

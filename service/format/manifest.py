@@ -77,6 +77,7 @@ MODEL_NAME: Final = r"[a-z0-9][a-z0-9-]{0,62}"
 VERSION: Final = r"[1-9][0-9]{0,8}"
 """Patterns of the two folder names NAME/VERSION."""
 ModelName = Annotated[str, Field(pattern=f"^{MODEL_NAME}$")]
+Byte = Annotated[int, Field(ge=0, le=255)]
 
 
 OTHER: Final = "other"
@@ -156,6 +157,23 @@ class GraphSpec(FileSpec):
 def is_picture(item_shape: Sequence[int]) -> bool:
     """Return True if items of that shape can be shown: grey or RGB images, (C, H, W)."""
     return len(item_shape) == 3 and item_shape[0] in (1, 3)
+
+
+class PictureForm(_Frozen):
+    """The reading of a file of a picture as an item, in training and in requests alike.
+
+    It is a PNG, JPEG, WebP, TIFF or BMP. It is turned upright as its EXIF says; of 16 bits a pixel the upper
+    8 are kept; CMYK becomes RGB; and colours become grey if items have one channel.
+    """
+
+    fit: Literal["stretch", "crop"] | None = None
+    """The way to the size of an item. `stretch`: it is resized, without keeping its proportions; `crop`: its
+    middle is, with the proportions of an item; None: a picture of another size is refused."""
+    background: tuple[Byte, Byte, Byte] | None = None
+    """The colour that shows where it is transparent: red, green and blue, each 0 to 255. None: a picture that
+    is transparent in places is refused."""
+    binary: bool = False
+    """True if values become 1 from 0.5 on, and else 0."""
 
 
 class MixturePriorSpec(FileSpec):
@@ -309,6 +327,9 @@ class Manifest(_Frozen):
     `unit_interval` [0, 1]; `real` any number."""
     value_range: tuple[float, float] | None
     """The smallest and largest value of an item: (0, 1), or None for the support `real`."""
+    picture: PictureForm | None = None
+    """The reading of files of pictures. None if the version was not trained on such: one is then taken as it
+    is stored, with 8 bits a channel, the size of an item, and nothing transparent."""
     columns: tuple[Column, ...] = ()
     """The columns of a table, in the order of the features; empty for other data."""
     takes_missing: bool = False
@@ -363,6 +384,8 @@ class Manifest(_Frozen):
             raise ValueError(f"columns have {features} features, item_shape is {list(self.item_shape)}")
         if len({column.name for column in self.columns}) < len(self.columns):
             raise ValueError("columns: two have the same name")
+        if self.picture is not None and not is_picture(self.item_shape):
+            raise ValueError(f"picture is for pictures, item_shape is {list(self.item_shape)}")
         if self.takes_missing and not self.columns:
             raise ValueError("takes_missing is for tables, which have columns")
         wanted = None if self.support == "real" else (0.0, 1.0)

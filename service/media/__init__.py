@@ -1,1 +1,1 @@
-"""Arrays to bytes and back: npy, nested lists, PNG and JPEG."""
+"""Arrays to bytes and back: npy, nested lists and tables; pictures in several formats."""

@@ -1,4 +1,4 @@
-"""Codecs of the API: lists, npy, PNG and JPEG to arrays, arrays to npy; and the check of values.
+"""Codecs of the API: lists and npy to arrays, arrays to npy; and the check of values.
 
 Shapes: B rows of an item, whose shape the model's manifest gives. Arrays are float32, C order.
 """
@@ -17,9 +17,9 @@ from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
 from service.errors import Flaw, LimitExceeded, Malformed, Unfit
-from service.format.manifest import Column, Support, column_places, is_picture
+from service.format.manifest import Column, Support, column_places
 from service.format.support import in_support, one_hot_rows
-from service.media.items import check_size, picture_item, rows_of, wanted
+from service.media.items import rows_of, wanted
 from service.numerics.noise import Floats
 
 Shape = tuple[int, ...]
@@ -39,7 +39,6 @@ _NPY_LENGTH_BYTES = {b"\x93NUMPY\x01\x00": 2, b"\x93NUMPY\x02\x00": 4}
 """The size of the field with the header's length, by the magic string and version before it."""
 _MOST_NPY_HEADER_BYTES = 10_000
 _NO_NPY = "the body is not an npy document of version 1.0 or 2.0"
-_END_OF_PNG = b"IEND\xaeB`\x82"
 
 
 def from_lists(value: Sequence[Any], item_shape: Shape, name: str) -> Floats:
@@ -98,39 +97,6 @@ def _npy_header(header: bytes) -> tuple[Shape, bool, np.dtype[Any]]:
             return read_header[npy_format.read_magic(file)](file)
     except Exception as error:  # numpy evaluates the header as a literal, which can fail in any way
         raise Malformed(_NO_NPY) from error
-
-
-def from_picture(body: bytes, item_shape: Shape) -> Floats:
-    """Read a PNG or JPEG as (1, C, H, W) in [0, 1]: grey for one channel, RGB for three.
-
-    The size is checked in the header, before any pixel is decoded.
-
-    Raises:
-        Malformed: the body is not a picture, or a broken one.
-        Unfit: the model takes no pictures, or pictures of another size.
-    """
-    from PIL import Image  # here, because it is a tenth of the start time and often never used
-
-    if not is_picture(item_shape):
-        raise Unfit(f"this model takes no pictures; {wanted(item_shape)}, in JSON or npy")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            picture = Image.open(io.BytesIO(body), formats=("PNG", "JPEG"))
-        check_size(picture, item_shape)
-        if getattr(picture, "n_frames", 1) > 1:
-            raise Unfit("the picture is animated; send one still picture")
-        if picture.format == "PNG" and _END_OF_PNG not in body:
-            raise Malformed("the PNG ends before its end")
-        return picture_item(picture, item_shape)[None]
-    except (
-        OSError,
-        SyntaxError,
-        ValueError,
-        Image.DecompressionBombError,
-        Image.DecompressionBombWarning,
-    ) as error:
-        raise Malformed("the body is not a readable PNG or JPEG") from error
 
 
 def check_support(

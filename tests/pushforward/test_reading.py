@@ -17,6 +17,7 @@ from PIL import Image
 from pushforward.reading import as_point, as_rows, ids_of
 from service.errors import Unfit
 from service.media import codecs
+from service.media.fitting import item_of_file
 from tests.serving import as_npy
 
 GREY, RGB, FEATURES = (1, 4, 6), (3, 4, 6), (3,)
@@ -192,7 +193,7 @@ def picture(mode: str) -> Image.Image:
 def test_a_picture_is_read_as_the_service_reads_its_png(mode: str, shape: tuple[int, ...]) -> None:
     drawn, file = picture(mode), io.BytesIO()
     drawn.save(file, "PNG")
-    expected = codecs.from_picture(file.getvalue(), shape)
+    expected = item_of_file(file, shape).item[None]
     np.testing.assert_array_equal(as_rows(drawn, shape), expected)
     np.testing.assert_array_equal(as_rows([drawn, drawn], shape), np.concatenate([expected, expected]))
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from service.errors import Unfit
 from service.format.manifest import Column
-from service.media.items import unit_interval
+from service.media.items import checked_unit_interval
 from training.data.dataset import SPLITS, DataError, Dataset, Items
 from training.data.features import check_numbers, table_dataset
 from training.data.flaws import Flaws
@@ -149,7 +149,7 @@ def _images(array: NumberArray, path: Path) -> Items:
         )
     if array.dtype == np.uint8:
         try:
-            return unit_interval(array)
+            return checked_unit_interval(array)
         except Unfit as error:
             raise DataError(f"{path}: {error}") from error
     if array.dtype == np.bool_:

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from service.format.manifest import Column
+from service.format.manifest import Column, PictureForm
 
 Items = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
@@ -94,6 +94,8 @@ class Dataset:
     """Tables: the columns, in order; a categorical column has one feature per category."""
     scaling: Scaling | None = None
     """Tables: the standardisation that happens inside the graphs."""
+    picture: PictureForm | None = None
+    """Files of pictures: what was done to each; None for other data."""
     left_out: tuple[str, ...] = ()
     """Tables: the columns of the file that the model does not see."""
     outliers: Items | None = None

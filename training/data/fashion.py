@@ -13,9 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
+from service.media.items import unit_interval
 from training.data.dataset import DataError, Dataset, Items, Labels, Pixels
 from training.data.options import DataOptions
-from training.data.pictures import picture_dataset, unit_interval
+from training.data.pictures import picture_dataset
 from training.data.splits import Classes, published_partition
 
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")

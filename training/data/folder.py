@@ -1,32 +1,24 @@
-"""The user's pictures: a folder of PNG and JPEG files, flat or with one sub-folder per class."""
+"""The user's pictures: a folder of their files, flat or with one sub-folder per class."""
 
 from __future__ import annotations
 
-import struct
-import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from service.errors import Unfit
-from service.media.items import is_grey, plain_picture
+from service.errors import ServiceError, Unfit
+from service.format.manifest import PictureForm
+from service.media.fitting import ENDINGS, PictureRule, fitted_pixels, opened
+from service.media.items import unit_interval
 from training.data.dataset import DataError, Dataset, Pixels
 from training.data.options import DataOptions
-from training.data.pictures import picture_dataset, picture_source, unit_interval
+from training.data.pictures import picture_dataset, picture_source
 from training.data.splits import Classes, classes_of, in_order, no_classes, partition
-
-_SUFFIXES = (".png", ".jpg", ".jpeg")
-_UNREADABLE = (
-    OSError, SyntaxError, ValueError, EOFError, struct.error,
-    Image.DecompressionBombError, Image.DecompressionBombWarning,
-)  # fmt: skip
 
 
 def load_folder(options: DataOptions) -> Dataset:
-    """Load all pictures of a folder, in the order of their names.
-
-    Pixels are read as stored: an EXIF orientation is not applied, neither here nor when pictures are scored.
+    """Load all pictures of a folder, in the order of their names, as `PictureForm` says.
 
     Raises:
         DataError: A file is no picture, cannot be read or has another size than the others, or the folder has
@@ -34,20 +26,30 @@ def load_folder(options: DataOptions) -> Dataset:
     """
     folder = options.own_path
     paths, classes = listed_pictures(folder)
+    form = picture_form(options)
+    rule = PictureRule.of(form.model_dump())
     parts = []
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        for path in paths:
-            parts.append(_read(path, options))
-            if parts[-1].shape[:2] != parts[0].shape[:2]:
-                raise DataError(
-                    f"{path} has {_size(parts[-1])} pixels, but {paths[0]} has {_size(parts[0])} (height x "
-                    "width); make all of one size, or give size = [height, width] to have them resized"
-                )
+    for path in paths:
+        parts.append(_read(path, rule, options))
+        if parts[-1].shape[:2] != parts[0].shape[:2]:
+            raise DataError(
+                f"{path} has {_size(parts[-1])} pixels, but {paths[0]} has {_size(parts[0])} (height x "
+                "width); make all of one size, or give size = [height, width] to have them resized"
+            )
     pixels = np.stack(parts if options.channels else _of_equal_channels(parts)).transpose(0, 3, 1, 2)
-    images = unit_interval(np.ascontiguousarray(pixels))
+    images = unit_interval(pixels)
     source = picture_source(images, f"the folder {folder.name}")
-    return picture_dataset(folder.name, source, images, partition(classes, options), options)
+    dataset = picture_dataset(folder.name, source, images, partition(classes, options), options)
+    return replace(dataset, picture=form)
+
+
+def picture_form(options: DataOptions) -> PictureForm:
+    """Return what is done to every picture, as the version will say."""
+    return PictureForm(
+        fit=None if options.size is None else options.fit,
+        background=options.background,
+        binary=options.binarise == "threshold",
+    )
 
 
 def listed_pictures(folder: Path) -> tuple[list[Path], Classes]:
@@ -75,34 +77,30 @@ def listed_pictures(folder: Path) -> tuple[list[Path], Classes]:
 def _visible(folder: Path) -> list[Path]:
     entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     if not entries:
-        raise DataError(f"{folder} is empty; put PNG or JPEG files into it")
+        raise DataError(f"{folder} is empty; put pictures into it")
     return entries
 
 
 def _picture(path: Path) -> Path:
-    if path.suffix.lower() not in _SUFFIXES or not path.is_file():
+    if path.suffix.lower() not in ENDINGS or not path.is_file():
         raise DataError(
-            f"{path} is not a PNG or JPEG file ({', '.join(_SUFFIXES)}); move it out of the folder"
+            f"{path} is not a file of a picture ({', '.join(ENDINGS)}); move it out of the folder"
         )
     return path
 
 
-def _read(path: Path, options: DataOptions) -> Pixels:
+def _read(path: Path, rule: PictureRule | None, options: DataOptions) -> Pixels:
     """Read a picture (height, width, channels); by default it has 1 channel if it is grey, else 3."""
     try:
-        with Image.open(path, formats=("PNG", "JPEG")) as picture:
-            picture.load()
-            plain = plain_picture(picture)
-            channels = options.channels or (1 if is_grey(plain) else 3)
-            plain = plain.convert("L" if channels == 1 else "RGB")
-            if options.size is not None and plain.size != options.size[::-1]:
-                # when shrinking, this filter averages over all pixels that become one: no aliasing
-                plain = plain.resize(options.size[::-1], Image.Resampling.BICUBIC)
-            return np.asarray(plain, np.uint8).reshape(plain.height, plain.width, channels)
+        with path.open("rb") as file, opened(file) as picture:
+            return fitted_pixels(picture, rule, options.channels, options.size).pixels
     except Unfit as error:
-        raise DataError(f"{path}: {error}") from error
-    except _UNREADABLE as error:
-        raise DataError(f"{path} cannot be read as a PNG or JPEG: {error}; repair or remove it") from error
+        hint = ""
+        if "transparent" in str(error):
+            hint = "; or give background = [255, 255, 255] to have it put on white"
+        raise DataError(f"{path}: {error}{hint}") from error
+    except (ServiceError, OSError) as error:
+        raise DataError(f"{path}: {error}; repair or remove it") from error
 
 
 def _of_equal_channels(parts: list[Pixels]) -> list[Pixels]:

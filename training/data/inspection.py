@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from service.errors import ServiceError
+from service.media.fitting import FORMATS
 from service.media.tables.opening import ending_of, is_folder_of_parts
 from service.media.tables.sources import open_table, whole
 from service.numerics.noise import Doubles
@@ -309,12 +310,10 @@ def _pictures(folder: Path, keep: Sequence[str]) -> Inspection:
     sizes: Counter[tuple[int, int]] = Counter()
     for path in paths:
         try:
-            with Image.open(path, formats=("PNG", "JPEG")) as picture:
+            with Image.open(path, formats=FORMATS) as picture:
                 sizes[picture.height, picture.width] += 1
         except (OSError, UnidentifiedImageError) as error:
-            raise DataError(
-                f"{path} cannot be read as a PNG or JPEG: {error}; repair or remove it"
-            ) from error
+            raise DataError(f"{path} cannot be read as a picture: {error}; repair or remove it") from error
     (height, width), _ = sizes.most_common(1)[0]
     seen = f"{height}x{width} (height x width)"
     if len(sizes) > 1:

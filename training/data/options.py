@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from service.format.manifest import Byte
 from training.options import Options
 
 _OWN = ("arrays", "images", "table")
@@ -18,7 +19,9 @@ _BELONGS_TO = {
     "calibration_share": _OWN,
     "test_share": _OWN,
     "size": ("images",),
+    "fit": ("images",),
     "channels": ("images",),
+    "background": ("images",),
     "drop": ("table",),
     "label": ("table",),
     "one_hot": ("table",),
@@ -47,7 +50,7 @@ class DataOptions(Options):
     dataset: Literal["digits", "fashion-mnist", "ring", "grid", "arrays", "images", "table"]
     """The dataset. `digits`: scikit-learn's 8x8 digits; `fashion-mnist`: 28x28 garments; `ring` and `grid`:
     points of 8 and of 25 Gaussians in the plane. Your own data at `path`: `arrays` (.npy, .npz), `images` (a
-    folder of PNG or JPEG files), `table` (.csv, .tsv, .parquet)."""
+    folder of PNG, JPEG, WebP, TIFF or BMP files), `table` (.csv, .tsv, .parquet)."""
     path: Path | None = None
     """Your own data: the file or folder, relative to the working directory."""
     binarise: Literal["none", "threshold", "dynamic"] = "none"
@@ -67,10 +70,16 @@ class DataOptions(Options):
     """Data with classes: the classes to train, calibrate and test on; items of the other classes become
     outliers, on which anomaly scores are tested. Empty: all classes."""
     size: tuple[Side, Side] | None = None
-    """Images: the size [height, width] to which every picture is resized, without keeping its proportions. By
-    default no picture is resized, and all must have one size."""
+    """Images: the size [height, width] that every picture is given, in training and in requests. By default
+    none is resized, and all must have one size."""
+    fit: Literal["stretch", "crop"] = "stretch"
+    """Images: the way to that size. `stretch`: the whole picture is resized, without keeping its proportions;
+    `crop`: the largest part in its middle that has the proportions of `size`."""
     channels: Literal[1, 3] | None = None
     """Images: 1 for grey, 3 for RGB. By default 1 if every picture is grey, else 3."""
+    background: tuple[Byte, Byte, Byte] | None = None
+    """Images: the colour [red, green, blue], each 0 to 255, on which pictures are put that are transparent in
+    places. By default such are refused."""
     drop: tuple[str, ...] = ()
     """Tables: columns to leave out."""
     label: str | None = None
@@ -113,6 +122,12 @@ class DataOptions(Options):
                 f"dataset {self.dataset!r} came without a path; say where it is, e.g. path = "
                 + {"arrays": '"items.npz"', "images": '"folder"', "table": '"table.csv"'}[self.dataset]
             )
+        return self
+
+    @model_validator(mode="after")
+    def _fits_to_a_size(self) -> DataOptions:
+        if self.fit == "crop" and self.size is None:
+            raise ValueError('fit = "crop" came without a size; give size = [height, width]')
         return self
 
     @model_validator(mode="after")

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from training.data.dataset import Dataset, Items, Pixels, Rows
+from training.data.dataset import Dataset, Items, Rows
 from training.data.options import DataOptions
 from training.data.splits import Partition
 
 _STREAMS = {"validation": 10, "calibration": 11, "test": 4, "outliers": 8}
 """The random stream that binarises each part; published models were trained and measured with these."""
-
-
-def unit_interval(pixels: Pixels) -> Items:
-    """Convert pixels 0 .. 255 to float32 in [0, 1]."""
-    return pixels.astype(np.float32) / np.float32(255)
 
 
 def picture_dataset(

@@ -36,6 +36,8 @@ class Call(Generic[Options]):
     timing: Timing
     ids: RowIds | None = None
     """The ids of the rows, which are answered beside them."""
+    conversions: Sequence[Sequence[str]] | None = None
+    """For each row, what was done to its picture; None if no pictures came, or the version has no rule."""
 
     def items(self) -> Floats:
         """Return the array `inputs`, (B, *item). Raises Unfit if a value is outside the model's support."""

@@ -10,6 +10,7 @@ from service.api.operations.call import Call
 from service.api.operations.options import LabelOptions, NoOptions
 from service.api.v1.operation import (
     ArraysAnswer,
+    Conversions,
     ItemsOptions,
     ItemsRequest,
     ModelAnswer,
@@ -21,7 +22,7 @@ from service.api.v1.operation import (
     content_type,
     id_column,
     identity,
-    ids_field,
+    row_fields,
 )
 from service.media.tables.writing import numbered_columns
 
@@ -39,6 +40,7 @@ class EncodeAnswer(ModelAnswer):
     """The natural logarithm of its variance in each dimension; null for a GAN."""
     ids: list[Any] | None = None
     """The id of each row, if the request names an `id`."""
+    conversions: Conversions = None
 
 
 class DecodeOptions(ItemsOptions, LabelOptions):
@@ -78,7 +80,7 @@ async def _encode(call: Call[NoOptions], accepted: str) -> Answer:
         given = {name: array for name, array in arrays.items() if array is not None}
         body = await csv_in_pieces({**id_column(call), **numbered_columns(given)})
     else:
-        body = await json_in_pieces({**identity(call), **ids_field(call)}, arrays)
+        body = await json_in_pieces({**identity(call), **row_fields(call)}, arrays)
     return Answer(content_type(accepted), body, len(body), rows=len(call.arrays["inputs"]))
 
 

@@ -10,7 +10,7 @@ from service.api.answer import CSV, JSON, Answer
 from service.api.operations import discriminate
 from service.api.operations.call import Call
 from service.api.operations.options import Body, LabelOptions
-from service.api.v1.operation import ItemsRequest, ModelAnswer, Operation, scores_answer
+from service.api.v1.operation import Conversions, ItemsRequest, ModelAnswer, Operation, scores_answer
 
 
 class DiscriminateRequest(LabelOptions, ItemsRequest):
@@ -35,6 +35,7 @@ class DiscriminatorScore(Body):
 class DiscriminateAnswer(ModelAnswer):
     """The discriminator's scores."""
 
+    conversions: Conversions = None
     scores: list[DiscriminatorScore]
     """The scores of each item, in the order of the inputs."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from functools import lru_cache, partial
@@ -91,7 +92,9 @@ class Handler:
         try:
             deadline = exchange.deadline_seconds(self._settings.deadline_seconds)
             with exchange.cancel_scope(deadline, min(self._settings.idle_seconds, deadline)) as scope:
-                (options, arrays, ids), accepted = await self._read(exchange, route, loaded, reader)
+                (options, arrays, ids, conversions), accepted = await self._read(
+                    exchange, route, loaded, reader
+                )
                 is_get = exchange.scope["method"] == "GET"
                 if is_get and await self._not_modified(exchange, route, loaded, options, accepted):
                     return
@@ -101,7 +104,7 @@ class Handler:
                 if accepted == JSON and PNG in route.operation.answers:  # an answer of items
                     rows = len(next(iter(arrays.values()), ())) or getattr(options, "count", 1)
                     exchange.expect(rows * loaded.item_size * JSON_BYTES_PER_VALUE)
-                call = Call(loaded, options, arrays, self._settings, timing, ids)
+                call = Call(loaded, options, arrays, self._settings, timing, ids, conversions)
                 answer = await route.operation.answer(call, accepted)
             exchange.add_timing(timing)
             await exchange.answer(answer)
@@ -129,8 +132,12 @@ class Handler:
             content_type = exchange.header(b"content-type")
             body = await exchange.body(reader.body_limit(content_type))
             self._metrics.body_bytes.observe(len(body))
+            if reader.fits_pictures(content_type):
+                exchange.hold(await asyncio.to_thread(reader.decoded_bytes, body))
             read = partial(reader.read, content_type, query, body)
             request = await read_body(body, read, short=reader.short(content_type))
+            if told := dict.fromkeys(phrase for phrases in request.conversions or () for phrase in phrases):
+                exchange.add_header(b"x-pushforward-conversions", "; ".join(told).encode())
         if operation.answers_to is not None and operation.answers_to(request.options) != operation.answers:
             accepted = negotiate(accept, operation.answers_to(request.options))
         if operation.completed is not None:

@@ -15,10 +15,10 @@ from pydantic import Field, model_validator
 
 from service.api.answer import (
     CSV,
-    JPEG,
     JSON,
     NPY,
     PARQUET,
+    PICTURES,
     PNG,
     Answer,
     csv_in_pieces,
@@ -46,6 +46,15 @@ _MOST_SCALED_VALUES: Final = 2**24
 """Most values of a picture whose images are enlarged, 16 MiB before compression."""
 
 
+Conversions = Annotated[
+    list[list[str]] | None,
+    Field(
+        description="For each row, what was done to its picture to make an item of it, by the version's "
+        "`picture`; only if pictures came, and the version says how they are read"
+    ),
+]
+
+
 class ModelAnswer(Body):
     """Base of all JSON answers of operations."""
 
@@ -62,6 +71,7 @@ class ArraysAnswer(ModelAnswer):
     """The shape of the first array below, also where it is answered as records: rows, then `item_shape`."""
     ids: list[Any] | None = None
     """The id of each row, if the request names an `id`."""
+    conversions: Conversions = None
 
 
 class ItemsRequest(Body):
@@ -142,7 +152,7 @@ class Operation:
         """Content types of the body."""
         if self.array is None:
             return (JSON,)
-        return (JSON, NPY) if self.array == "latents" else (JSON, NPY, CSV, PARQUET, PNG, JPEG)
+        return (JSON, NPY) if self.array == "latents" else (JSON, NPY, CSV, PARQUET, *PICTURES)
 
 
 @lru_cache(maxsize=256)
@@ -217,7 +227,7 @@ async def arrays_answer(
     elif accepted == CSV:
         body = await csv_in_pieces({**id_column(call), **_columns_of(call, first, name)})
     else:
-        fields = {**identity(call), **(fields or {}), **ids_field(call), "shape": list(first.shape)}
+        fields = {**identity(call), **(fields or {}), **row_fields(call), "shape": list(first.shape)}
         if call.options.form == "records":
             others = {other: array for other, array in arrays.items() if other != name}
             body = await json_in_pieces(fields, others, {name: _columns_of(call, first, name)})
@@ -237,9 +247,10 @@ def content_type(media_type: str) -> str:
     return f"{CSV}; charset=utf-8" if media_type == CSV else media_type
 
 
-def ids_field(call: Call[Any]) -> dict[str, Any]:
-    """Return the field of the ids that the rows came with, if they did."""
-    return {} if call.ids is None else {"ids": call.ids.values}
+def row_fields(call: Call[Any]) -> dict[str, Any]:
+    """Return the fields on the rows as they came: their ids, and what was done to pictures."""
+    fields = {"ids": None if call.ids is None else call.ids.values, "conversions": call.conversions}
+    return {name: values for name, values in fields.items() if values is not None}
 
 
 def id_column(call: Call[Any]) -> dict[str, Sequence[Any]]:
@@ -288,7 +299,8 @@ async def scores_answer(call: Call[Any], result: Result, accepted: str) -> Answe
     if of_columns is not None:
         for place, score in enumerate(scores):
             score["columns"] = {name: values[place] for name, values in single.items()}
-    fields = {**identity(call), **result.fields, "scores": scores}
+    told = {} if call.conversions is None else {"conversions": call.conversions}
+    fields = {**identity(call), **result.fields, **told, "scores": scores}
     body = to_json(fields) if maps is None else await json_in_pieces(fields, {"map": maps})
     return Answer(JSON, body, len(body), (), rows, result.anomalies, result.p_values)
 

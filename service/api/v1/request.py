@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -11,7 +12,7 @@ from typing import Annotated, Any, Final, NamedTuple
 import numpy as np
 from pydantic import FailFast, Field, ValidationError, create_model
 
-from service.api.answer import CSV, JPEG, JSON, NPY, PARQUET, PNG
+from service.api.answer import CSV, JSON, NPY, PARQUET, PICTURES, PNG
 from service.api.body import (
     ENVELOPE_BYTES,
     SHORT_BYTES,
@@ -29,6 +30,7 @@ from service.api.v1.named import NamedRows, TableReader
 from service.api.v1.operation import ItemsRequest, Operation, Sizes, negotiate
 from service.errors import LimitExceeded, NotAcceptable, Unfit, UnsupportedMedia
 from service.media import codecs
+from service.media.fitting import PictureRule, decoded_bytes, item_of_file
 from service.numerics.noise import Floats
 from service.observe.metrics import Metrics
 from service.runtime.model import LoadedModel
@@ -74,11 +76,13 @@ def _without(operation: Operation, *names: str) -> dict[str, Any]:
 
 
 class ReadRequest(NamedTuple):
-    """The content of a request: its options, its arrays, and the ids of its rows."""
+    """The content of a request: its options, its arrays, and what is known of its rows."""
 
     options: Any
     arrays: dict[str, Floats]
     ids: RowIds | None = None
+    conversions: Sequence[Sequence[str]] | None = None
+    """For each row, what was done to its picture; None if no pictures came, or the version has no rule."""
 
 
 class RequestReader:
@@ -107,6 +111,11 @@ class RequestReader:
         self._json_rows = (sizes.max_rows, self._row) if operation.array else (2, sizes.item)
         self._model = typed_request(operation, sizes)
         self._limits = body_limits(operation, sizes, settings)
+        self._rule = PictureRule.of(None if manifest.picture is None else manifest.picture.model_dump())
+        self._most_pixels = None
+        if self._rule is not None and self._rule.fit is not None:  # any size is made that of an item
+            self._most_pixels = settings.max_picture_pixels
+            self._limits |= dict.fromkeys(PICTURES, settings.max_body_bytes)
         self._table = None
         self._takes = tuple(
             kind for kind in operation.takes if manifest.columns or kind not in (CSV, PARQUET)
@@ -144,7 +153,21 @@ class RequestReader:
 
     def short(self, content_type: str) -> int:
         """Return the length, in bytes, up to which a body of that type is read in less than a millisecond."""
+        if self.fits_pictures(content_type):
+            return 0
         return _SHORT_BYTES.get(media_type(content_type)[0], SHORT_BYTES)
+
+    def fits_pictures(self, content_type: str) -> bool:
+        """Return True if a body of that type is a picture that may have another size than an item."""
+        return self._most_pixels is not None and media_type(content_type)[0] in PICTURES
+
+    def decoded_bytes(self, body: bytes) -> int:
+        """Return the memory that it takes to decode a picture; only its header is read.
+
+        Raises:
+            Malformed, LimitExceeded, Unfit: it cannot be read, or is too large.
+        """
+        return decoded_bytes(io.BytesIO(body), self._most_pixels)
 
     def read(self, content_type: str, query: bytes, body: bytes) -> ReadRequest:
         """Return the options, the arrays by name, and the ids of the rows of a POST request.
@@ -171,7 +194,8 @@ class RequestReader:
         options = from_query(operation.options, query)
         if kind == NPY:
             return ReadRequest(options, {name: codecs.from_npy(body, self._row, self._max_npy_inputs, name)})
-        return ReadRequest(options, {name: codecs.from_picture(body, self._row)})
+        item, done = item_of_file(io.BytesIO(body), self._row, self._rule)
+        return ReadRequest(options, {name: item[None]}, conversions=None if self._rule is None else [done])
 
     def _read_json(self, body: bytes) -> ReadRequest:
         name = self._operation.array
@@ -249,7 +273,7 @@ def body_limits(operation: Operation, sizes: Sizes, settings: Settings) -> dict[
     wanted = {
         JSON: (settings.max_json_inputs * row or 2 * math.prod(sizes.item)) * _JSON_BYTES_PER_VALUE,
         NPY: settings.max_npy_inputs * row * _NPY_BYTES_PER_VALUE,
-        **dict.fromkeys((PNG, JPEG), row * _PICTURE_BYTES_PER_VALUE),
+        **dict.fromkeys(PICTURES, row * _PICTURE_BYTES_PER_VALUE),
     }
     return {kind: min(settings.max_body_bytes, ENVELOPE_BYTES + most) for kind, most in wanted.items()}
 

@@ -13,6 +13,7 @@ from service.api.operations.call import Call
 from service.api.operations.options import Body
 from service.api.v1.operation import (
     INLINE_VALUES,
+    Conversions,
     ItemsRequest,
     ModelAnswer,
     Operation,
@@ -122,6 +123,7 @@ class ScoreAnswer(ModelAnswer):
     """The surprise above which items are flagged; null if none was calibrated, or a correction flags none."""
     unit: Unit
     """The unit of `surprise` and `threshold`."""
+    conversions: Conversions = None
     scores: list[Score | StatisticScore]
     """The scores of each item, in the order of the inputs."""
     map: list[Any] | None = None

@@ -385,7 +385,7 @@ MISTAKES = [
     ("score toy-table objects.npy", "never unpickled"),
     ("score toy-table broken.parquet", "broken.parquet: it cannot be read as Parquet"),
     ("score toy-table broken.json", "broken.json cannot be read as json"),
-    ("score digits-vae broken.png", "broken.png cannot be read as png"),
+    ("score digits-vae broken.png", "broken.png: the picture cannot be read as a PNG"),
     ("score digits-vae large.png", "large.png: the picture has 9 x 8 pixels"),
     ("score digits-vae hollow", "hollow: no pictures are in this folder"),
     ("sample digits-vae --method rejection", "does not offer the method rejection"),

@@ -10,7 +10,7 @@ from PIL import Image
 
 from service.api.answer import JSON, NPY, PNG
 from service.api.v1.operation import negotiate
-from service.errors import Malformed, NotAcceptable, ServiceError, Unfit
+from service.errors import NotAcceptable, ServiceError, Unfit
 from service.format.manifest import Column, Support
 from service.media import codecs, pictures
 
@@ -30,13 +30,6 @@ def test_any_bytes_as_npy_are_read_or_refused_never_a_crash(body: bytes) -> None
             codecs.from_npy(prefix + body, (2,), 10, "inputs")
 
 
-@given(st.binary(max_size=300))
-def test_any_bytes_as_a_picture_are_refused_never_a_crash(body: bytes) -> None:
-    for prefix in (b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"):
-        with pytest.raises(ServiceError):
-            codecs.from_picture(prefix + body, (1, 4, 4))
-
-
 def test_every_integer_type_is_read_as_numbers() -> None:
     for dtype in ("u1", "i2", ">i4", "<u8", "f2", ">f8"):
         file = io.BytesIO()
@@ -48,28 +41,6 @@ def test_a_single_item_is_one_row() -> None:
     file = io.BytesIO()
     np.save(file, np.zeros((1, 2, 3), np.float32))
     assert codecs.from_npy(file.getvalue(), (1, 2, 3), 1, "inputs").shape == (1, 1, 2, 3)
-
-
-@pytest.mark.parametrize(("channels", "mode"), [(1, "L"), (3, "RGB")])
-def test_a_picture_is_scaled_to_the_unit_interval(channels: int, mode: str) -> None:
-    pixels = np.random.default_rng(0).integers(0, 256, (5, 4, channels), dtype=np.uint8)
-    file = io.BytesIO()
-    Image.fromarray(pixels.squeeze(-1) if channels == 1 else pixels).save(file, "PNG")
-    item = codecs.from_picture(file.getvalue(), (channels, 5, 4))
-    np.testing.assert_array_equal(item[0], pixels.transpose(2, 0, 1) / np.float32(255))
-    assert Image.open(io.BytesIO(file.getvalue())).mode == mode
-
-
-def test_a_png_that_lacks_its_end_and_an_animated_one_are_refused() -> None:
-    still, moving = io.BytesIO(), io.BytesIO()
-    frames = [Image.new("L", (4, 4), level) for level in (0, 255)]
-    frames[0].save(still, "PNG")
-    frames[0].save(moving, "PNG", save_all=True, append_images=frames[1:])
-    assert codecs.from_picture(still.getvalue(), (1, 4, 4)).shape == (1, 1, 4, 4)
-    with pytest.raises(Malformed, match="ends before its end"):
-        codecs.from_picture(still.getvalue()[:-12], (1, 4, 4))
-    with pytest.raises(Unfit, match="animated"):
-        codecs.from_picture(moving.getvalue(), (1, 4, 4))
 
 
 def test_colour_grids_keep_their_colours() -> None:

@@ -119,7 +119,7 @@ def spoil_by_transparency(folder: Path) -> Path:
 
 
 def spoil_by_depth(folder: Path) -> Path:
-    Image.fromarray(np.full((4, 4), 60_000, np.uint16)).save(folder / "zz.png")
+    Image.fromarray(np.full((4, 4), 60, np.uint16)).save(folder / "zz.png")
     return folder / "zz.png"
 
 
@@ -140,12 +140,12 @@ def spoil_by_an_empty_class(folder: Path) -> Path:
     ("spoil", "words"),
     [
         (spoil_by_size, "has 5x4 pixels, but .* has 4x4 .* size = "),
-        (spoil_by_truncation, "cannot be read .* repair or remove it"),
+        (spoil_by_truncation, "ends before its end; repair or remove it"),
         (spoil_by_text, "cannot be read .* repair or remove it"),
-        (spoil_by_another_file, "not a PNG or JPEG file .* move it out"),
+        (spoil_by_another_file, "not a file of a picture .* move it out"),
         (spoil_by_sub_folder, "sub-folders, e.g. inner, and files beside them, e.g. 000.png; use one"),
         (spoil_by_transparency, "transparent in places.* background"),
-        (spoil_by_depth, "I;16; give 8 bits"),
+        (spoil_by_depth, "8 bits that was saved as one of 16"),
         (spoil_by_emptiness, "is empty; put"),
         (spoil_by_an_empty_class, "is empty; put"),
     ],
