@@ -16,7 +16,7 @@ LOCK    = $(BIN)/uv pip compile --quiet --generate-hashes --no-annotate --custom
           --python-version 3.11 --python-platform x86_64-manylinux_2_28 --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test docs anomalies tables scores lint check format bench curve profile proto report figure test-performance test-slow test-bulk test-exports test-documentation test-published living-check monitoring-check test-gpu train deploy-check image-check rolling-check diffusers-check wheel wheel-check ray-check browser-check lock sbom soak fuzz-check clean
+.PHONY: help serve test docs anomalies tables scores lint check format bench curve profile proto report figure test-performance test-slow test-bulk test-exports test-documentation test-published living-check monitoring-check test-gpu gpu-check train deploy-check image-check rolling-check diffusers-check wheel wheel-check ray-check browser-check lock sbom soak fuzz-check clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -106,6 +106,10 @@ fuzz-check: $(VENV)-fuzz/installed $(VENV)/develop.installed ## make bodies and 
 
 test-gpu: $(VENV)/develop.installed ## run the tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu
+
+gpu-check: DEVICE = cuda
+gpu-check: ## find out what only a GPU can tell, in 8 minutes, as build/gpu-check.md (DEVICE=cuda|cpu, CHECK=options)
+	$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) -m tests.performance.gpu_check --device $(DEVICE) $(CHECK)
 
 diffusers-check: $(VENV)/diffusers.installed ## have diffusers itself read, and use remotely, what is published and served
 	$(BIN)/python -m pytest -m diffusers tests/pushforward/publishing

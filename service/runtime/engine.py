@@ -27,7 +27,8 @@ from service.runtime.session import (
     operators_elsewhere,
 )
 
-_SELF_TEST_TOLERANCE: Final[dict[Provider, float]] = {"cpu": SELF_TEST_TOLERANCE, "cuda": 1e-3}
+SELF_TEST_TOLERANCES: Final[dict[Provider, float]] = {"cpu": SELF_TEST_TOLERANCE, "cuda": 1e-3}
+"""The largest error of the self-test on each provider, relative to `magnitude`."""
 _TIMED_ROWS: Final = 8
 _OUT_OF_MEMORY: Final = ("memoryerror", "bad_alloc", "bad allocation", "allocate memory", "out of memory")
 """Signs of too little memory in an error; ONNX Runtime has no exception class for that."""
@@ -124,7 +125,7 @@ class Engine:
 
     def self_test(self, folder: Path) -> None:
         """Run the example stored with the version, see `check_self_test`, with the provider's tolerance."""
-        check_self_test(folder, self._manifest, self.run, _SELF_TEST_TOLERANCE[self.provider])
+        check_self_test(folder, self._manifest, self.run, SELF_TEST_TOLERANCES[self.provider])
 
 
 def _check_signature(session: ort.InferenceSession, graph: GraphSpec) -> None:

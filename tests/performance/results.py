@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+import shutil
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -125,6 +126,8 @@ def _cpu_name() -> str:
 
 
 def _wrk_version() -> str:
+    if shutil.which("wrk") is None:
+        return "none"
     told = subprocess.run(["wrk", "--version"], capture_output=True, text=True, check=False).stdout
     found = re.search(r"\d+\.\d+\.\d+", told)
     return found[0] if found else "unknown"

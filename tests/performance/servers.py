@@ -22,7 +22,7 @@ from .models import REPOSITORY, Model
 from .process_tree import listeners
 from .workloads import NAIVE, SERVICE
 
-_START_SECONDS: Final = 30.0
+_START_SECONDS: Final = 60.0
 _POLL_SECONDS: Final = 0.005
 _STOP_SECONDS: Final = 10.0
 _TAIL_LINES: Final = 20

@@ -8,7 +8,7 @@ import pytest
 from service.errors import EngineFailed, InvalidVersion, OutOfMemory, RuntimeFailed
 from service.format.versions import read_manifest, sha256_of
 from service.runtime.engine import Engine, _all_finite
-from service.runtime.session import operators_elsewhere
+from service.runtime.session import choose_provider, operators_elsewhere
 from tests import toy
 
 
@@ -118,6 +118,7 @@ def test_operators_on_another_provider_are_named(version: Path) -> None:
 
 @pytest.mark.gpu
 def test_cuda_agrees_with_the_stored_example(version: Path) -> None:
+    assert choose_provider("cuda", version) == "cuda"
     cuda = Engine(version, read_manifest(version), "cuda", 16)
     cuda.warm_up()
     cuda.self_test(version)

@@ -1,0 +1,28 @@
+"""What every part is given, and what it gives. Standard library alone: no part needs another's packages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+Row = dict[str, str | int | float]
+"""One line of a part's table: values by name, with their units in the names."""
+DeviceName = Literal["cpu", "cuda"]
+
+
+class CheckFailed(Exception):
+    """Something that was measured is not as it ought to be; the rows so far stand."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What to check, and for how long each thing is timed."""
+
+    device: DeviceName
+    models: Path
+    """A folder of published models."""
+    seconds: float
+    """How long one load, one loop or one kind of training step is timed."""
+    folder: Path
+    """An empty folder for what a part writes."""
