@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import httpx
@@ -16,6 +17,7 @@ import numpy as np
 
 from service.format.manifest import Manifest
 from service.format.versions import read_manifest, version_folders
+from service.media.tables.writing import columns_of, csv_text
 from tests.conftest import REPOSITORY
 from tests.serving import as_npy, running_service
 from training.anomaly.auroc import auroc
@@ -27,7 +29,6 @@ MODELS = REPOSITORY / "models"
 TOLERANCE = 1e-4
 """Of a share or an area: other processors round other scores the other way."""
 _ROWS = 100
-_HEADERS = {"content-type": "application/x-npy"}
 
 
 class Figure(NamedTuple):
@@ -49,12 +50,12 @@ def recomputed(client: httpx.Client, manifest: Manifest, dataset: Dataset) -> It
     assert manifest.defaults is not None
     outliers = list(unseen_outliers(dataset, manifest.support))
     for statistic in manifest.calibration.statistics:
-        normal = _scores(client, manifest.name, statistic, dataset.items["test"])
+        normal = _scores(client, manifest, statistic, dataset.items["test"])
         for kind, items, _ in outliers:
             name = f"auroc_{statistic}_{kind}"
             if name not in manifest.metrics:
                 continue
-            found = auroc(_scores(client, manifest.name, statistic, items)["surprise"], normal["surprise"])
+            found = auroc(_scores(client, manifest, statistic, items)["surprise"], normal["surprise"])
             yield Figure(name, manifest.metrics[name].value, float(found))
         if statistic == manifest.defaults.statistic:
             for name, metric in manifest.metrics.items():
@@ -63,21 +64,24 @@ def recomputed(client: httpx.Client, manifest: Manifest, dataset: Dataset) -> It
                     yield Figure(name, metric.value, float(flagged.mean()))
 
 
-def _scores(client: httpx.Client, model: str, statistic: str, items: Items) -> dict[str, np.ndarray]:
-    """The surprises and p-values of items, as the service answers them."""
+def _scores(client: httpx.Client, manifest: Manifest, statistic: str, items: Items) -> dict[str, np.ndarray]:
+    """The surprises and p-values of items, as the service answers them; rows of a table are sent as CSV."""
+    path = f"/v1/models/{manifest.name}/score?statistic={statistic}"
+    columns = {column.name: column.categories for column in manifest.columns}
     rows = []
     for first in range(0, len(items), _ROWS):
-        batch = as_npy(np.ascontiguousarray(items[first : first + _ROWS]))
-        path = f"/v1/models/{model}/score?statistic={statistic}"
-        answered = client.post(path, content=batch, headers=_HEADERS)
+        batch = np.ascontiguousarray(items[first : first + _ROWS])
+        kind = "text/csv" if columns else "application/x-npy"
+        body = csv_text(columns_of(batch, columns)).encode() if columns else as_npy(batch)
+        answered = client.post(path, content=body, headers={"content-type": kind})
         answered.raise_for_status()
         rows += answered.json()["scores"]
     return {key: np.array([row[key] for row in rows]) for key in ("surprise", "p_value")}
 
 
-def newest(model: str) -> Manifest:
+def newest(model: str, models: Path = MODELS) -> Manifest:
     """The newest published version of a model."""
-    return read_manifest(version_folders(MODELS / model)[-1])
+    return read_manifest(version_folders(models / model)[-1])
 
 
 def main() -> None:

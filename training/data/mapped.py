@@ -2,6 +2,8 @@
 
 The first pass finds all that is wrong, the categories and the scaling; the second writes each row into the
 file of its split. The files are kept, under a name that follows from the table and from the recipe's [data].
+Training keeps scores and p-values of every held-out row, so of each held-out part a bounded number of rows is
+used, drawn at random.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ import numpy.typing as npt
 from service.media.tables.opening import stem_of
 from service.media.tables.sources import Block
 from service.numerics.noise import Doubles
-from training.data.dataset import SPLITS, DataError, Dataset, Items, Labels, Split
+from training.data.dataset import SPLITS, DataError, Dataset, Items, Labels, release
 from training.data.features import scaling_of, source_of, table_notes
 from training.data.moments import Moments
 from training.data.options import DataOptions
@@ -31,6 +33,8 @@ from training.data.splits import Classes, check_sizes, kept_classes
 
 Part = Literal["train", "validation", "calibration", "test", "outliers"]
 PARTS: Final[tuple[Part, ...]] = (*SPLITS, "outliers")
+MOST_HELD_OUT_ROWS: Final = 20_000
+"""Most rows of each part but `train`: they resolve p-values of 1 / 20 001."""
 _FORMAT: Final = 1
 
 
@@ -77,13 +81,23 @@ def load_large(large: Large, options: DataOptions, files: list[Path], cache: Pat
     if not folder.is_dir():
         _write(large, options, classes, folder)
     features = sum(column.features for column in columns)
-    items = {part: _mapped(folder / f"{part}.f4", (counts[part], features)) for part in PARTS}
-    labels: dict[Split, Labels] = {split: _labels(folder / f"{split}.i8", counts[split]) for split in SPLITS}
+    items: dict[Part, Items] = {}
+    labels: dict[Part, Labels] = {}
+    for part in PARTS:
+        items[part] = _mapped(folder / f"{part}.f4", (counts[part], features))
+        labels[part] = _labels(folder / f"{part}.i8", counts[part])
+        if part != "train" and counts[part] > MOST_HELD_OUT_ROWS:
+            generator = np.random.default_rng((options.split_seed, PARTS.index(part)))
+            rows = np.sort(generator.choice(counts[part], MOST_HELD_OUT_ROWS, replace=False))
+            drawn = items[part][rows], labels[part][rows]
+            release(items[part])
+            items[part], labels[part] = drawn
     notes = (
         *large.columns.notes(),
         *table_notes(columns, scaling, moments),
         f"The table takes more than {options.memory_mib} MiB, so its rows were copied once into {folder} and "
         "are read from there; each row's split was chosen by chance.",
+        *_held_out_notes(counts),
     )
     return Dataset(
         name=stem_of(options.own_path.name),
@@ -91,13 +105,21 @@ def load_large(large: Large, options: DataOptions, files: list[Path], cache: Pat
         item_shape=(features,),
         class_names=classes.names,
         items={split: items[split] for split in SPLITS},
-        labels=labels,
+        labels={split: labels[split] for split in SPLITS},
         columns=tuple(columns),
         scaling=scaling,
         left_out=large.columns.left_out,
         outliers=items["outliers"] if options.keep else None,
         notes=notes,
     )
+
+
+def _held_out_notes(counts: Mapping[Part, int]) -> list[str]:
+    """Return the sentence that says of which held-out parts not all rows are used."""
+    cut = [
+        f"{part} {counts[part]}" for part in PARTS if part != "train" and counts[part] > MOST_HELD_OUT_ROWS
+    ]
+    return [f"Of the held-out rows ({', '.join(cut)}) {MOST_HELD_OUT_ROWS} each are used."] if cut else []
 
 
 def _survey(large: Large, options: DataOptions) -> tuple[Moments, Classes]:

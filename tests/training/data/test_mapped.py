@@ -1,5 +1,10 @@
 """Tables larger than memory: copied once, mapped, split and ordered by computed chance."""
 
+import os
+import re
+import subprocess
+import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +13,14 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
+import training.data.mapped
+from tests.conftest import REPOSITORY
 from training.data import SPLITS, Dataset, load_dataset
 from training.data.options import DataOptions
 from training.loop.order import scattered
 
 ROWS = 60_000
+WIDE = 40
 KEYS = np.random.default_rng(0).integers(0, 2**31, 6).tolist()
 
 
@@ -71,6 +79,59 @@ def test_a_table_is_copied_once_and_alike(path: Path, tmp_path: Path) -> None:
     assert folder.stat().st_mtime_ns == before
     assert first.fingerprint == again.fingerprint
     assert load(path, tmp_path, memory_mib=1, split_seed=1).fingerprint != first.fingerprint
+
+
+def test_of_each_held_out_part_a_bounded_number_of_rows_is_drawn_from_all_of_it(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = load(path, tmp_path, memory_mib=1)
+    monkeypatch.setattr(training.data.mapped, "MOST_HELD_OUT_ROWS", 5000)
+    drawn = load(path, tmp_path, memory_mib=1)
+    np.testing.assert_array_equal(drawn.items["train"], whole.items["train"])
+    for split in ("validation", "calibration", "test"):
+        known = {row.tobytes(): place for place, row in enumerate(whole.items[split])}
+        places = np.array([known[row.tobytes()] for row in drawn.items[split]])
+        assert len(places) == len(drawn.labels[split]) == 5000
+        assert (np.diff(places) > 0).all()
+        assert places.mean() == pytest.approx(len(known) / 2, rel=0.05)
+    assert drawn.outliers is not None
+    assert len(drawn.outliers) == 5000
+    assert any("5000 each are used" in note for note in drawn.notes)
+
+
+def peak_private_bytes(folder: Path, rows: int) -> int:
+    """The most memory of its own that a whole run on a wide table has, from the recipe that `init` writes."""
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    mixing = random.normal(size=(4, WIDE)).astype(np.float32)
+    schema = pyarrow.schema([(f"c{place}", pyarrow.float32()) for place in range(WIDE)])
+    with parquet.ParquetWriter(folder / "wide.parquet", schema) as writer:
+        for _ in range(0, rows, 50_000):
+            block = random.normal(size=(50_000, 4)).astype(np.float32) @ mixing
+            block += random.normal(size=block.shape).astype(np.float32)
+            writer.write_table(pyarrow.table(list(block.T), schema=schema), row_group_size=10_000)
+    started: Any = {"cwd": folder, "env": {**os.environ, "HOME": str(folder), "PYTHONPATH": str(REPOSITORY)}}
+    init = [sys.executable, "-m", "pushforward", "init", "wide.parquet"]
+    subprocess.run(init, check=True, stdout=subprocess.DEVNULL, **started)
+    shorter = ("--set", "data.memory_mib=1", "--set", "loop.steps=50", "--set", "loop.validate_every=50")
+    run = [sys.executable, "-m", "training", "run", "wide.toml", "--models", "models", "--quiet", *shorter]
+    process = subprocess.Popen(run, stdout=subprocess.DEVNULL, **started)
+    most = 0
+    while process.poll() is None:
+        found = re.search(r"RssAnon:\s+(\d+)", Path(f"/proc/{process.pid}/status").read_text())
+        most = max(most, 1024 * int(found[1]) if found else 0)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(0.02)
+    assert process.returncode == 0
+    return most
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_run_holds_no_more_for_ten_times_the_rows(tmp_path: Path) -> None:
+    fewer, more = (peak_private_bytes(tmp_path / str(rows), rows) for rows in (100_000, 1_000_000))
+    added = 900_000 * WIDE * 4
+    assert more - fewer < added / 4
 
 
 @pytest.mark.parametrize("length", [1, 2, 3, 4, 5, 17, 1000, 4097])
