@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
@@ -121,6 +122,11 @@ class _MetricsServer(ThreadingMixIn, TCPServer):
             super().process_request(request, client_address)
         else:
             self.shutdown_request(request)
+
+    def handle_error(self, *_: object) -> None:
+        """Log what went wrong, unless the client has left."""
+        if not isinstance(sys.exception(), ConnectionError):
+            log.exception("a scrape of the metrics failed")
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         """Answer, and let another thread begin."""

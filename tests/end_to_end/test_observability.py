@@ -1,6 +1,8 @@
 """What a running service tells of itself: metrics on a port of their own, and logs as JSON."""
 
 import json
+import socket
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -63,6 +65,24 @@ def test_the_metrics_port_speaks_openmetrics_where_it_is_asked_for(observed: Run
     )
     assert answer.headers["content-type"].startswith("application/openmetrics-text; version=1.0.0")
     assert any(family.name == "pushforward_ready" for family in openmetrics_families(answer.text))  # type: ignore[no-untyped-call]
+
+
+def test_clients_of_the_metrics_port_that_leave_before_the_answer_are_not_logged(toys: Path) -> None:
+    with running_service(toys, "--metrics-port", "0") as service:
+        url = httpx.URL(metrics_url(service))
+        for _ in range(20):
+            with socket.create_connection((url.host, url.port or 0)) as leaving:
+                leaving.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                leaving.sendall(b"GET /metrics HTTP/1.1\r\nHost: here\r\n\r\n")
+        wait_until(lambda: is_answered(url))  # too many at once are closed
+    assert [line for line in service.lines if "Traceback" in line or "failed" in line] == []
+
+
+def is_answered(url: httpx.URL) -> bool:
+    try:
+        return httpx.get(url).status_code == 200
+    except httpx.TransportError:
+        return False
 
 
 def test_the_metrics_tell_that_the_event_loop_runs(observed: RunningService) -> None:
