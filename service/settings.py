@@ -107,7 +107,8 @@ class Settings(BaseSettings):
     `Authorization: Bearer KEY` or `x-api-key: KEY`; probes, metrics and documentation do not."""
 
     public_metrics: bool = True
-    """Serve /metrics on the port of the API."""
+    """Serve /metrics on the port of the API to everybody. If false, and there are keys, those with the scope
+    `metrics` still read it."""
 
     public_docs: bool = True
     """Serve /docs and /openapi.json."""

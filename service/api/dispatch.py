@@ -16,6 +16,7 @@ from service.api.body import ByteBudget
 from service.api.deadline import ClientGone, ScopeSweeper
 from service.api.exchange import Exchange, request_ids
 from service.api.keys import Keys
+from service.api.keys import Scope as KeyScope
 from service.api.open_inference.rest import OpenInference, is_open_inference, is_probe, scope_of
 from service.api.probes import Lifecycle
 from service.api.problems import open_inference_error
@@ -107,12 +108,11 @@ class Dispatcher:
             if self._origins and await self._is_preflight(exchange):
                 return
             if self._keys is not None and (path.startswith("/v1/") or (is_v2 and not is_probe(path))):
-                given = exchange.header(b"authorization"), exchange.header(b"x-api-key")
-                exchange.key = self._keys.check(*given, scope_of(path)).name
+                self._check_key(exchange, scope_of(path))
             if is_v2:
                 await self._open_inference.serve(exchange)
             elif not (await self._operations.serve(exchange) or await self._remote_vae.serve(exchange)):
-                self._check_public(path)
+                self._check_public(exchange, path)
                 exchange.scope[REQUEST_ID] = exchange.request_id
                 if self._root:  # which ASGI's `path` includes
                     exchange.scope.update(root_path=self._root, path=self._root + path)
@@ -131,9 +131,18 @@ class Dispatcher:
             if self._logs:
                 exchange.log(time.perf_counter() - started_at)
 
-    def _check_public(self, path: str) -> None:
-        if path in self._hidden:
+    def _check_key(self, exchange: Exchange, needed: KeyScope) -> None:
+        assert self._keys is not None
+        given = exchange.header(b"authorization"), exchange.header(b"x-api-key")
+        exchange.key = self._keys.check(*given, needed).name
+        self._metrics.uses_of(exchange.key).add()
+
+    def _check_public(self, exchange: Exchange, path: str) -> None:
+        if path not in self._hidden:
+            return
+        if path != "/metrics" or self._keys is None:
             raise UnknownRoute("there is no such path here")
+        self._check_key(exchange, "metrics")
 
     async def _is_preflight(self, exchange: Exchange) -> bool:
         """Allow the page of a request to read the answer, if its origin may; return True if that was all.

@@ -12,8 +12,9 @@ from typing import Final, Literal, NamedTuple, TypeAlias, get_args
 
 from service.errors import InvalidKeys, KeyMissing, KeyUnknown, ScopeMissing
 
-Scope: TypeAlias = Literal["infer", "control"]
-"""The rights of a key: `infer` allows everything but loading and unloading models, which is `control`."""
+Scope: TypeAlias = Literal["infer", "control", "metrics"]
+"""The rights of a key: `infer` allows everything but loading and unloading models, which is `control`, and
+reading metrics that are not public, which is `metrics`."""
 _CHECK_SECONDS: Final = 5.0
 """Interval between checks of the file: a removed key is valid for at most this long."""
 _KEY: Final = re.compile(r"[\x21-\x7e]{16,256}")

@@ -113,6 +113,7 @@ class Metrics:
         )
         self.draining = gauge("draining", "1 while shutting down.", merge="livemax")
         self.rejected = counter("rejected", "Requests that were refused or given up.", "reason")
+        self.key_uses = counter("key_uses", "Requests with a key that is taken.", "key")
         self.rows = counter("rows", "Rows answered.", "model", "operation")
         self.samples = counter("samples", "Samples answered.", "model")
         text = f"Distance of the last {DISTANCE_WINDOW} p-values from uniform; 0 until there are as many."
@@ -135,6 +136,10 @@ class Metrics:
         """The one meter of a model and an operation."""
         self.stage_observer: Callable[[str, str, str], StageObserver] = cache(partial(StageObserver, self))
         """The one observer of a model, a stage and a provider, for the batchers of all versions."""
+        self.uses_of: Callable[[str], BufferedCounter] = cache(
+            lambda key: self.buffered(BufferedCounter(self.key_uses.labels(key)))
+        )
+        """The one counter of the requests with a key of that name."""
         self._answers: dict[tuple[str, str, int], BufferedCounter] = {}
         self.draining.set(0)
         for reason in REJECTIONS:

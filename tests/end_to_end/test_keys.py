@@ -1,6 +1,7 @@
 """A service that asks for keys, over every wire it has."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import tritonclient.grpc as triton
 
 from tests.serving import RunningService, running_service
 from tests.toy import publish_toy
+from tests.waiting import wait_until
 
 KEY = "a-key-that-was-given-out"
 BEARER = {"authorization": f"Bearer {KEY}"}
@@ -127,6 +129,29 @@ def test_a_line_for_every_answer_names_what_was_asked_and_by_whom(guarded: Runni
     ):  # fmt: skip
         assert told in line
     assert NAMED not in "".join(guarded.lines)
+
+
+def test_the_metrics_count_the_requests_of_each_key_by_its_name(guarded: RunningService) -> None:
+    def used() -> dict[str, float]:
+        text = guarded.client.get("/metrics").text
+        return {key: float(n) for key, n in re.findall(r'key_uses_total{key="(\w+)"} (\S+)', text)}
+
+    before = used().get("shop", 0.0)
+    for key in (NAMED, KEY, "not-one-of-the-keys"):
+        guarded.client.post(SAMPLE, json={"seed": 7}, headers={"x-api-key": key})
+    wait_until(lambda: used().get("shop", 0.0) == before + 1)
+    assert used().keys() == {"shop", "unnamed"}
+
+
+def test_metrics_that_are_not_public_need_a_key_that_allows_them(tmp_path: Path) -> None:
+    publish_toy(tmp_path / "models")
+    (tmp_path / "keys").write_text(f"{KEY} scraper metrics\n{NAMED} shop infer\n")
+    options = ("--keys-file", str(tmp_path / "keys"), "--no-public-metrics")
+    with running_service(tmp_path / "models", *options) as service:
+        assert service.client.get("/metrics").status_code == 401
+        assert service.client.get("/metrics", headers={"x-api-key": NAMED}).json()["code"] == "scope_missing"
+        assert "pushforward_ready" in service.client.get("/metrics", headers=BEARER).text
+        assert service.client.post(SAMPLE, json={}, headers=BEARER).json()["code"] == "scope_missing"
 
 
 def test_metrics_and_documentation_can_be_taken_off_the_port_of_the_api(tmp_path: Path) -> None:

@@ -148,7 +148,8 @@ class RpcServer:
     def _check_key(self, context: Any) -> None:
         if self._keys is not None:
             sent = {name: value for name, value in context.invocation_metadata() if isinstance(value, str)}
-            self._keys.check(sent.get("authorization", ""), sent.get("x-api-key", ""))
+            key = self._keys.check(sent.get("authorization", ""), sent.get("x-api-key", ""))
+            self._metrics.uses_of(key.name).add()
 
     async def _fail(self, error: Exception, context: Any) -> None:
         known = client_error(error, secrets.token_hex(16))
