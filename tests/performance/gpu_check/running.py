@@ -84,7 +84,8 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         for member in family:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(member, signal.SIGKILL)
-        process.wait()
+        with contextlib.suppress(subprocess.TimeoutExpired):  # a process may hang in a broken driver
+            process.wait(_GRACE_SECONDS)
 
 
 def _read(path: Path) -> tuple[list[dict[str, Any]], str]:
