@@ -62,7 +62,7 @@ report: $(VENV)/develop.installed ## write a run's report as one HTML file (RUN=
 figure: $(VENV)/develop.installed ## draw GAN methods on ring and grid, training those without results (hours without them)
 	$(BIN)/python -m training.experiments.figure
 
-bench: $(VENV)/develop.installed ## measure the service and bulk work beside raw ONNX Runtime and a naive server (needs wrk; BENCH=options)
+bench: $(VENV)/develop.installed ## measure the service and bulk work beside raw ONNX Runtime, a naive server and a floor (needs wrk; BENCH=options)
 	$(BIN)/python -m tests.performance.bench --json build/bench.json $(BENCH)
 
 soak: $(VENV)/develop.installed ## load the service with everything for 15 minutes, and see what it leaves (SOAK='--minutes 1')

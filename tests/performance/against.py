@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Final
 
 import httpx
 
@@ -13,7 +14,10 @@ from .failure import BenchFailed
 from .models import Model
 from .open_inference import OpenInference
 from .servers import Target
-from .workloads import NAIVE, SERVICE
+from .workloads import FLOOR, NAIVE, SERVICE
+
+_OURS: Final = (SERVICE, NAIVE, FLOOR)
+"""The names of the servers that the bench starts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +32,9 @@ class Address:
         """From `URL` or `NAME=URL`; raises ValueError if it is neither, or the name is one of ours."""
         name, equals, url = text.partition("=") if not text.startswith("http") else ("", "", text)
         parsed = httpx.URL(url.rstrip("/"))
-        if parsed.scheme != "http" or not parsed.host or (equals and not name) or name in (SERVICE, NAIVE):
+        if parsed.scheme != "http" or not parsed.host or (equals and not name) or name in _OURS:
             raise ValueError(
-                f"{text!r} is not [NAME=]http://HOST:PORT with a name other than {SERVICE} and {NAIVE}"
+                f"{text!r} is not [NAME=]http://HOST:PORT with a name other than {', '.join(_OURS)}"
             )
         return cls(name or parsed.netloc.decode(), str(parsed))
 

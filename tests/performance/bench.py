@@ -1,7 +1,7 @@
 """`make bench`, or `python -m tests.performance.bench`: how fast the service is, and beside what.
 
-In each of several interleaved rounds, every workload is run against the naive server, the service and any
-other server named by `--against`, and ONNX Runtime alone is measured just before and after each load, and
+In each of several interleaved rounds, every workload is run against the naive server, the floor, the service
+and any other server named by `--against`. ONNX Runtime alone is measured just before and after each load, and
 beside bulk work, which has no server. All answers are checked before, and some of them during, every load.
 Linux only.
 """

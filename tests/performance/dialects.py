@@ -143,6 +143,16 @@ class NaiveDialect:
         return _bounds(answer) if workload.operation == "score" else _array(answer)
 
 
+class FloorDialect(NaiveDialect):
+    """What `floor.py` understands: of all that the naive server does, samples alone."""
+
+    def request(self, workload: Workload) -> Request:
+        """As of the naive server."""
+        if workload.operation != "sample":
+            raise NotOffered("it answers samples alone")
+        return super().request(workload)
+
+
 def images(model: Model) -> Values:
     """The images that are scored, (N, *item) in [0, 1]: noise, which costs what garments cost."""
     return model.examples("score", _IMAGES)["inputs"]

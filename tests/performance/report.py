@@ -15,7 +15,7 @@ from statistics import median
 from typing import Final
 
 from .results import Results, Run, Summary, read, values_of
-from .workloads import NAIVE, SERVICE, Figure
+from .workloads import FLOOR, NAIVE, SERVICE, Figure
 
 BUSY_CLIENT_CORES: Final = 0.7
 """Above this much of its one thread, wrk may be the bottleneck, and the report says so."""
@@ -36,7 +36,7 @@ _BESIDE: Final = {"samples/s": "samples_per_second", "p50": "p50_milliseconds", 
 
 def markdown(results: Results) -> str:
     """The whole report."""
-    judged = [name for name in results.targets if name != NAIVE]
+    judged = [name for name in results.targets if name not in (NAIVE, FLOOR)]
     peers = [name for name in judged if name != SERVICE]
     parts = [_figures(results, judged), _details(results), *(_beside(results, peer) for peer in peers)]
     parts += [_targets(results), _footnote(results), *_left_out(results), *_warnings(results)]

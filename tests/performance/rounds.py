@@ -18,9 +18,9 @@ from .footprint import measure_start, measure_stream
 from .load import apply_load, wrk_is_there
 from .measures import ONLY_OURS, measure, why_not
 from .results import LeftOut, Results, Run, machine
-from .servers import Target, naive_server, service_server
+from .servers import Target, floor_server, naive_server, service_server
 from .state import Bench
-from .workloads import NAIVE, SERVICE, Measure, Workload
+from .workloads import FLOOR, NAIVE, SERVICE, Measure, Workload
 
 _OF_ONE_PROCESS: Final[Mapping[Measure, Callable[[Bench, Workload], dict[str, float]]]] = {
     "start": measure_start,
@@ -102,7 +102,7 @@ def open_bench(seconds: float, processes: int, stream_seconds: float, divisor: i
 
 @contextmanager
 def _targets(bench: Bench, loads: Sequence[Workload], against: Sequence[Address]) -> Iterator[list[Target]]:
-    """The naive server and the service over the models of these workloads, and the others."""
+    """The naive server, the floor and the service over the models of these workloads, and the others."""
     if not loads:
         yield []
         return
@@ -110,9 +110,15 @@ def _targets(bench: Bench, loads: Sequence[Workload], against: Sequence[Address]
     models = {name: bench.models[name] for name in names}
     with ExitStack() as stack:
         naive = stack.enter_context(naive_server(models, bench.logs))
+        floor = stack.enter_context(floor_server(models, bench.logs, bench.processes))
         folder = bench.serving(names)
         service = stack.enter_context(service_server(folder, models, bench.logs, bench.processes))
-        yield [naive, service, *(stack.enter_context(attached(address, bench.models)) for address in against)]
+        yield [
+            naive,
+            floor,
+            service,
+            *(stack.enter_context(attached(address, bench.models)) for address in against),
+        ]
 
 
 def _pairs(
@@ -124,7 +130,7 @@ def _pairs(
         able = []
         for target in targets:
             if reason := _unable(target, workload):
-                if target.name != NAIVE:
+                if target.name not in (NAIVE, FLOOR):
                     left_out.append(LeftOut(workload.name, target.name, reason))
                 continue
             bench.witness(target, workload)
@@ -147,6 +153,8 @@ def _unable(target: Target, workload: Workload) -> str:
 def _described(target: Target, processes: int) -> str:
     if target.name == NAIVE:
         return "FastAPI, a plain `def`, one run of ONNX Runtime with its defaults a request, one process"
+    if target.name == FLOOR:
+        return f"uvicorn, orjson, numpy and ONNX Runtime with natural batching alone, {processes} processes"
     if target.name == SERVICE:
         return f"this service, `--processes {processes}`"
     api = "`/v1`" if isinstance(target.dialect, OurDialect) else "the Open Inference Protocol, `/v2`"

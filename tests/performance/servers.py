@@ -16,11 +16,11 @@ from typing import Final
 
 from tests.ports import free_port
 
-from .dialects import Dialect, NaiveDialect, OurDialect
+from .dialects import Dialect, FloorDialect, NaiveDialect, OurDialect
 from .failure import BenchFailed
 from .models import REPOSITORY, Model
 from .process_tree import listeners
-from .workloads import NAIVE, SERVICE
+from .workloads import FLOOR, NAIVE, SERVICE
 
 _START_SECONDS: Final = 60.0
 _POLL_SECONDS: Final = 0.005
@@ -55,6 +55,19 @@ def naive_server(models: Mapping[str, Model], logs: Path) -> Iterator[Target]:
 
 
 @contextlib.contextmanager
+def floor_server(models: Mapping[str, Model], logs: Path, processes: int) -> Iterator[Target]:
+    """The server of `floor.py` over the models' decoders, by so many processes."""
+    port = free_port()
+    command = [sys.executable, "-P", str(Path(__file__).with_name("floor.py")), "--port", str(port)]
+    command += ["--processes", str(processes)]
+    for name, model in models.items():
+        command += ["--decode", f"{name}={model.graph('sample')}"]
+    with running(FLOOR, command, port, "/", logs) as (process, seconds):
+        _await_listeners(FLOOR, process, port, processes)
+        yield Target(FLOOR, f"http://127.0.0.1:{port}", FloorDialect(models), process.pid, seconds)
+
+
+@contextlib.contextmanager
 def service_server(
     folder: Path, models: Mapping[str, Model], logs: Path, processes: int, options: Sequence[str] = ()
 ) -> Iterator[Target]:
@@ -62,9 +75,7 @@ def service_server(
     port = free_port()
     command = service_command(folder, port, processes, options)
     with running(SERVICE, command, port, "/readyz", logs) as (process, seconds):
-        while listeners(port) < processes:  # the first of them is ready
-            expect_alive(SERVICE, process)
-            time.sleep(_POLL_SECONDS)
+        _await_listeners(SERVICE, process, port, processes)
         yield Target(
             SERVICE, f"http://127.0.0.1:{port}", OurDialect(models, models.keys()), process.pid, seconds
         )
@@ -121,6 +132,13 @@ def _await_ready(name: str, process: subprocess.Popen[bytes], port: int, probe: 
                 return
         time.sleep(_POLL_SECONDS)
     raise BenchFailed(f"{name} was not ready within {_START_SECONDS:g} s")
+
+
+def _await_listeners(name: str, process: subprocess.Popen[bytes], port: int, processes: int) -> None:
+    """Wait for the processes that share the port; the first of them is ready."""
+    while listeners(port) < processes:
+        expect_alive(name, process)
+        time.sleep(_POLL_SECONDS)
 
 
 def _status(port: int, probe: str) -> int:

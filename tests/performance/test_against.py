@@ -17,7 +17,7 @@ from .dialects import NotOffered, OurDialect
 from .failure import BenchFailed
 from .models import Model, linked
 from .open_inference import OpenInference
-from .servers import naive_server, running, service_server
+from .servers import floor_server, naive_server, running, service_server
 from .workloads import WORKLOADS, Workload
 
 pytestmark = pytest.mark.performance
@@ -105,6 +105,17 @@ def test_the_naive_server_answers_rightly_and_is_no_server_to_stand_beside(
             pass
 
 
+def test_the_floor_answers_samples_rightly_and_offers_nothing_else(
+    bench_catalogue: dict[str, Model], tmp_path: Path
+) -> None:
+    with floor_server(bench_catalogue, tmp_path, processes=2) as target:
+        for workload in (SINGLE, BULK, BY_NAME["small-model"]):
+            Witness(target, workload, bench_catalogue[workload.model])
+        for workload in (SCORE, BY_NAME["json"]):
+            with pytest.raises(NotOffered):
+                target.dialect.request(workload)
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -117,7 +128,8 @@ def test_another_server_is_named_or_called_by_its_address(text: str, expected: A
 
 
 @pytest.mark.parametrize(
-    "text", ["localhost", "triton", "=http://a", "service=http://a", "a=https://b", "a=http://"]
+    "text",
+    ["localhost", "triton", "=http://a", "service=http://a", "floor=http://a", "a=https://b", "a=http://"],
 )
 def test_what_is_no_address_of_another_server_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is not"):

@@ -11,7 +11,7 @@ from .load import wrk_is_there
 from .models import Model
 from .results import read
 from .test_against import inference_server
-from .workloads import NAIVE, SERVICE, WORKLOADS
+from .workloads import FLOOR, NAIVE, SERVICE, WORKLOADS
 
 pytestmark = [
     pytest.mark.performance,
@@ -53,9 +53,11 @@ def test_bench_measures_every_figure_of_every_workload(
     assert of_naive == {
         workload.name for workload in WORKLOADS if workload.measure in ("load", "beside-runtime")
     }
+    of_floor = {run.workload for run in results.runs if run.target == FLOOR}
+    assert of_floor == {name for name in of_naive if name != "score"}
     of_other = {run.workload for run in results.runs if run.target == "other"}
     left_out = {left.workload for left in results.left_out if left.target == "other"}
-    assert of_other == {w.name for w in WORKLOADS if w.measure == "load" and w.operation == "sample"}
+    assert of_other == {w.name for w in WORKLOADS if w.measure == "load" and w.model in graphs}
     assert of_other | left_out == {workload.name for workload in WORKLOADS}
 
 
