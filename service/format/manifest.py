@@ -26,6 +26,10 @@ OPERATIONS_BY_GRAPHS: tuple[tuple[str, frozenset[GraphName]], ...] = (
     ("score", frozenset({"score"})),
     ("score", frozenset({"statistics"})),
     ("discriminate", frozenset({"discriminate"})),
+    ("read", frozenset({"encode"})),
+    ("read", frozenset({"score"})),
+    ("read", frozenset({"statistics"})),
+    ("read", frozenset({"discriminate"})),
 )
 """The graphs that each operation of the API needs, one line per way."""
 CONDITIONAL: tuple[GraphName, ...] = ("decode", "discriminate")

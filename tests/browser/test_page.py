@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 import re
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+import pyarrow
 import pytest
 from PIL import Image
+from pyarrow import parquet
 
+from service.media.tables.writing import csv_text
 from tests import toy_table
 from tests.browser.conftest import Opener
 from tests.conftest import PUBLISHED
@@ -217,7 +220,7 @@ def test_many_pictures_are_a_table_that_sorts_and_downloads(
     assert all(0 < float(row["p_value"]) <= 1 for row in table)
 
 
-def test_a_row_of_the_form_and_a_csv_file_are_scored_and_their_columns_ranked(
+def test_a_row_of_the_form_and_files_of_rows_are_scored_and_their_columns_ranked(
     visit: Opener, pages: RunningService, tmp_path: Path
 ) -> None:
     model = pages.client.get("/v1/models/breast-cancer-vae").json()
@@ -225,27 +228,34 @@ def test_a_row_of_the_form_and_a_csv_file_are_scored_and_their_columns_ranked(
     sampled = "/v1/models/breast-cancer-vae/sample?seed=1&count=3&output=draw"
     rows = pages.client.get(sampled).json()["samples"]
     rows[1][3] *= 5
-    text = io.StringIO()
-    csv.writer(text).writerows([[*names, "diagnosis"], *[[*row, "benign"] for row in rows]])
-    (tmp_path / "rows.csv").write_text(text.getvalue())
+    columns = dict(zip(names, np.array(rows, np.float32).T, strict=True))
+    text = csv_text(columns)
+    (tmp_path / "my rows.csv").write_text(text)
     page = visit().go("score?model=breast-cancer-vae", "Score")
     page.get_by_role("heading", name="Columns, the most surprising first").wait_for()
-    page.get_by_label("CSV file").set_input_files(tmp_path / "rows.csv")
-    page.get_by_text("left out “diagnosis”").wait_for()
-    page.get_by_role("region", name="Scores").get_by_role("button", name="1", exact=True).click()
+    files = page.get_by_label("File of rows")
     ranked = page.get_by_role("region", name="Columns by surprise").get_by_role("row")
-    ranked.nth(1).get_by_role("rowheader", name=names[3], exact=True).wait_for()
-    foreign = [[str(value).replace(".", ",") for value in row] for row in rows]
-    (tmp_path / "foreign.csv").write_text("\n".join(";".join(row) for row in [names, *foreign]))
-    page.get_by_label("CSV file").set_input_files(tmp_path / "foreign.csv")
-    page.get_by_text("foreign.csv: 3 rows").wait_for()
-    page.get_by_role("region", name="Scores").get_by_role("button", name="1", exact=True).click()
-    ranked.nth(1).get_by_role("rowheader", name=names[3], exact=True).wait_for()
+    foreign = text.replace(",", ";").replace(".", ",").encode("utf-16")
+    parquet.write_table(pyarrow.table(columns), tmp_path / "rows.parquet")
+    (tmp_path / "foreign.csv").write_bytes(foreign)
+    for name in ("my rows.csv", "foreign.csv", "rows.parquet"):
+        files.set_input_files(tmp_path / name)
+        page.get_by_text(f"{name}: 3 rows").wait_for()
+        page.get_by_role("region", name="Scores").get_by_role("button", name="1", exact=True).click()
+        ranked.nth(1).get_by_role("rowheader", name=names[3], exact=True).wait_for()
+        answer = subprocess.run(
+            ["bash", "-c", line(page, "curl")], cwd=tmp_path, check=True, capture_output=True
+        )
+        assert len(json.loads(answer.stdout)["scores"]) == 3
+
+
+def test_what_is_wrong_with_a_file_of_rows_is_said_as_the_service_says_it(
+    visit: Opener, tmp_path: Path
+) -> None:
+    page = visit(quiet=False).go("score?model=breast-cancer-vae", "Score")  # a browser logs each 422
     (tmp_path / "bad.csv").write_text("a,b\n1,2\n")
-    page.get_by_label("CSV file").set_input_files(tmp_path / "bad.csv")
-    alert = page.get_by_role("alert").inner_text()
-    assert "Columns are missing" in alert
-    assert names[0] in alert
+    page.get_by_label("File of rows").set_input_files(tmp_path / "bad.csv")
+    page.get_by_role("alert").filter(has_text="the table lacks").wait_for()
 
 
 def test_a_category_that_training_has_not_seen_is_other_on_the_page(visit: Opener, tmp_path: Path) -> None:
@@ -256,7 +266,7 @@ def test_a_category_that_training_has_not_seen_is_other_on_the_page(visit: Opene
     (tmp_path / "rows.csv").write_text("height,colour\n165,red\n170,violet\n")
     with running_service(tmp_path / "models") as service:
         page = visit(service.url).go("score?model=toy-table", "Score")
-        page.get_by_label("CSV file").set_input_files(tmp_path / "rows.csv")
+        page.get_by_label("File of rows").set_input_files(tmp_path / "rows.csv")
         page.get_by_text("rows.csv: 2 rows").wait_for()
         page.goto("about:blank")  # before the service ends
 

@@ -11,7 +11,7 @@ from service.settings import Settings
 from tests.documentation.pages import PAGES, Page
 from training.recipe import Recipe
 
-OPERATIONS = ("sample", "interpolate", "encode", "decode", "reconstruct", "score", "discriminate")
+OPERATIONS = ("sample", "interpolate", "encode", "decode", "reconstruct", "score", "discriminate", "read")
 
 
 def names(table: str) -> set[str]:

@@ -278,9 +278,9 @@ def test_the_catalogue_tells_what_each_model_is_and_offers(client: httpx.Client)
     listed = {model["name"]: model for model in client.get("/v1/models").json()["models"]}
     assert {"digits-vae", "fashion-vae", "fashion-gan", "toy-vae"} <= set(listed)
     gan = listed["fashion-gan"]
-    coded = ["sample", "interpolate", "decode", "encode", "reconstruct", "score", "discriminate"]
+    coded = ["sample", "interpolate", "decode", "encode", "reconstruct", "score", "discriminate", "read"]
     assert gan["operations"] == coded
-    assert listed["ring-gan"]["operations"] == ["sample", "interpolate", "decode", "discriminate"]
+    assert listed["ring-gan"]["operations"] == ["sample", "interpolate", "decode", "discriminate", "read"]
     assert (gan["family"], gan["item_shape"], gan["state"], gan["provider"]) == (
         "gan",
         [1, 28, 28],
@@ -297,7 +297,8 @@ def test_what_a_model_lacks_is_a_404_that_says_what_it_offers(client: httpx.Clie
     response = client.post("/v1/models/digits-vae/discriminate", json={"inputs": []})
     assert response.status_code == 404
     assert response.json()["code"] == "operation_not_offered"
-    assert response.json()["offered"] == ["sample", "interpolate", "decode", "encode", "reconstruct", "score"]
+    offered = ["sample", "interpolate", "decode", "encode", "reconstruct", "score", "read"]
+    assert response.json()["offered"] == offered
     drawn = client.post("/v1/models/fashion-gan/sample", json={"output": "draw"})
     assert (drawn.status_code, drawn.json()["code"]) == (404, "operation_not_offered")
 

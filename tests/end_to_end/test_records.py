@@ -60,11 +60,11 @@ def refused(answer: httpx.Response, status: int = 422) -> dict[str, Any]:
     return problem
 
 
-@pytest.mark.parametrize("operation", ["encode", "reconstruct", "score"])
+@pytest.mark.parametrize("operation", ["encode", "reconstruct", "score", "read"])
 def test_rows_by_name_are_answered_as_arrays_are_with_their_ids(client: httpx.Client, operation: str) -> None:
     path, columns = f"{MODEL}/{operation}", named(ITEMS)
     arrays = client.post(path, json={"inputs": ITEMS.tolist()}).json()
-    options = {"as": "arrays"} if operation == "reconstruct" else {}
+    options = {"as": "arrays"} if operation in ("reconstruct", "read") else {}
     query = {**options, "id": "patient"}
     body = {"records": records(columns), **query}
     answers = [
@@ -81,6 +81,20 @@ def test_rows_by_name_are_answered_as_arrays_are_with_their_ids(client: httpx.Cl
         else:
             assert found.pop("ids") == columns["patient"]
         assert found == arrays
+
+
+def test_what_is_read_of_a_file_is_answered_in_every_form_and_reads_the_same_again(
+    client: httpx.Client,
+) -> None:
+    path, columns = f"{MODEL}/read", named(ITEMS)
+    del columns["patient"]
+    file = as_csv(columns, ";")
+    by_name = client.post(path, content=file, headers=CSV).json()["inputs"]
+    assert [row["colour"] for row in by_name] == columns["colour"]
+    assert [np.float32(row["height"]) for row in by_name] == columns["height"]
+    again = client.post(path, content=file, headers=CSV | {"accept": "text/csv"})
+    rows = client.post(path, content=again.content, headers=CSV | {"accept": "application/x-npy"})
+    np.testing.assert_array_equal(np.load(io.BytesIO(rows.content)), ITEMS)
 
 
 def test_a_csv_answer_has_the_ids_then_the_p_values_and_all_the_scores(client: httpx.Client) -> None:

@@ -1,4 +1,4 @@
-"""Encoding items, decoding latents, and both in turn."""
+"""Encoding items, decoding latents, both in turn, and reading items alone."""
 
 from __future__ import annotations
 
@@ -74,6 +74,17 @@ class ReconstructAnswer(ArraysAnswer):
     """The encoding of each item, rows of D numbers; a VAE's is its posterior mean."""
 
 
+class ItemsReadRequest(ItemsOptions, ItemsRequest):
+    """Rows of items to read."""
+
+
+class ItemsReadAnswer(ArraysAnswer):
+    """The items as the model takes them."""
+
+    inputs: list[Any]
+    """The items, in their order; null is a missing value."""
+
+
 async def _encode(call: Call[NoOptions], accepted: str) -> Answer:
     arrays = (await code.encode(call)).arrays
     if accepted == CSV:
@@ -92,6 +103,12 @@ async def _decode(call: Call[DecodeOptions], accepted: str) -> Answer:
 async def _reconstruct(call: Call[ItemsOptions], accepted: str) -> Answer:
     _check(call, len(call.arrays["inputs"]), accepted)
     return await arrays_answer(call, accepted, (await code.reconstruct(call)).arrays)
+
+
+async def _read(call: Call[ItemsOptions], accepted: str) -> Answer:
+    if accepted != NPY:
+        _check(call, len(call.arrays["inputs"]), accepted)
+    return await arrays_answer(call, accepted, {"inputs": call.items()})
 
 
 def _check(call: Call[Any], rows: int, accepted: str) -> None:
@@ -114,4 +131,15 @@ RECONSTRUCT = Operation(
     ReconstructAnswer,
     "inputs",
     ItemsOptions,
+)
+READ = Operation(
+    "read",
+    "Read items as the model takes them",
+    ItemsReadRequest,
+    _ITEMS,
+    _read,
+    ItemsReadAnswer,
+    "inputs",
+    ItemsOptions,
+    description="Nothing is computed: the answer shows how a file of rows, or a picture, is read.",
 )

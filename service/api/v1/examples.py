@@ -13,7 +13,7 @@ from service.api.answer import CSV, JSON
 from service.format.manifest import Manifest, column_places
 from service.media.tables.writing import csv_text
 
-_ITEMS: Final = ("encode", "reconstruct", "score", "discriminate")
+_ITEMS: Final = ("encode", "reconstruct", "score", "discriminate", "read")
 """The operations whose body is items."""
 _MOST_TABLES: Final = 8
 """As many models of tables have examples of their own, so that the document stays small."""

@@ -13,7 +13,7 @@ from service.api.answer import JSON, JSON_BYTES_PER_VALUE, PNG
 from service.api.body import read_body
 from service.api.exchange import Exchange
 from service.api.operations.call import Call
-from service.api.v1.code import DECODE, ENCODE, RECONSTRUCT
+from service.api.v1.code import DECODE, ENCODE, READ, RECONSTRUCT
 from service.api.v1.discriminate import DISCRIMINATE
 from service.api.v1.interpolate import INTERPOLATE
 from service.api.v1.operation import Operation, negotiate
@@ -29,7 +29,7 @@ from service.settings import Settings
 
 OPERATIONS: Final = {
     operation.name: operation
-    for operation in (SAMPLE, INTERPOLATE, ENCODE, DECODE, RECONSTRUCT, SCORE, DISCRIMINATE)
+    for operation in (SAMPLE, INTERPOLATE, ENCODE, DECODE, RECONSTRUCT, SCORE, DISCRIMINATE, READ)
 }
 _ROUTE = "/v1/models/{{model}}{}/{}"
 _PLACES = ("", "/versions/{version}")

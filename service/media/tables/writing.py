@@ -19,14 +19,16 @@ Column = NDArray[Any] | Sequence[Any]
 def columns_of(items: Floats, columns: Mapping[str, Sequence[str]]) -> dict[str, NDArray[Any]]:
     """Return items (B, F) as columns (B,) by name: numbers, and the name of the most probable category.
 
-    `columns` has the categories of each column, none for numbers.
+    `columns` has the categories of each column, none for numbers. A missing value is NaN or, of a category,
+    None.
     """
     table: dict[str, NDArray[Any]] = {}
     start = 0
     for name, categories in columns.items():
         features = items[:, start : start + (len(categories) or 1)]
-        names = np.array(categories, object)
-        table[name] = names[features.argmax(axis=1)] if categories else features[:, 0]
+        names = np.array((*categories, None), object)
+        places = np.where(np.isnan(features[:, 0]), len(categories), features.argmax(axis=1))
+        table[name] = names[places] if categories else features[:, 0]
         start += features.shape[1]
     return table
 
@@ -38,7 +40,10 @@ def numbered_columns(arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[An
 
 
 def csv_text(table: Mapping[str, Column], *, with_names: bool = True) -> str:
-    """Return columns (B,) as CSV: numbers in the shortest text that reads back the same, null as nothing."""
+    """Return columns (B,) as CSV: numbers in the shortest text that reads back the same.
+
+    Null and NaN are empty.
+    """
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     if with_names:
@@ -49,7 +54,7 @@ def csv_text(table: Mapping[str, Column], *, with_names: bool = True) -> str:
 
 def _cells(column: Column) -> Sequence[Any]:
     if isinstance(column, np.ndarray) and column.dtype == np.float32:
-        return [str(value) for value in column]
+        return ["" if np.isnan(value) else str(value) for value in column]
     values: Sequence[Any] = column.tolist() if isinstance(column, np.ndarray) else column
     if any(isinstance(value, bool) for value in values):
         return [str(value).lower() if isinstance(value, bool) else value for value in values]

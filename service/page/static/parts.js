@@ -34,6 +34,8 @@ export function failure(error, again) {
 }
 
 const quote = (text) => `'${String(text).replaceAll("'", "'\\''")}'`;
+/** Return a word of a shell's line, quoted where it has to be. */
+export const bare = (text) => (/^[\w@.\/-]+$/.test(text) ? text : quote(text));
 const auth = () => hasKey() ? ' -H "Authorization: Bearer $PUSHFORWARD_KEY"' : "";
 
 /** Return a curl line for a path of the API. */
@@ -41,7 +43,7 @@ export function curl(path, {accept, json, file, type, out} = {}) {
   const parts = ["curl -s"];
   if (accept) parts.push(`-H ${quote(`Accept: ${accept}`)}`);
   if (json !== undefined) parts.push(`--json ${quote(JSON.stringify(json))}`);
-  if (file) parts.push(`-H ${quote(`Content-Type: ${type}`)} --data-binary @${file}`);
+  if (file) parts.push(`-H ${quote(`Content-Type: ${type}`)} --data-binary ${bare(`@${file}`)}`);
   parts.push(quote(`${base}/${path}`));
   if (out) parts.push(`-o ${out}`);
   return parts.join(" ").replace("curl -s", `curl -s${auth()}`);

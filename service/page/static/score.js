@@ -4,10 +4,10 @@ import {array, json, path, rowsOf} from "./api.js";
 import {convert, imageOf, nested, pngOf} from "./convert.js";
 import {download, field, h, number, say, select} from "./dom.js";
 import {draw, featuresOf, picture} from "./items.js";
-import {chooseKept, command, curl, failure, heading, lines, loading, python, sentence} from "./parts.js";
+import {bare, chooseKept, command, curl, failure, heading, lines, loading, python, sentence} from "./parts.js";
 import {get, kept, lookUp, set} from "./state.js";
 import {byColumn, canMap, drawMap, histogram, oddest, scaleOf, score} from "./surprise.js";
-import {csvOf, itemOf, itemsOfCsv} from "./tables.js";
+import {csvOf, rowOfRecord, rowsOfFile, typeOf} from "./tables.js";
 
 const STATISTICS = {
   elbo: "the ELBO", importance_bound: "an importance-weighted bound", corrected: "the corrected ELBO", path: "its path through the networks",
@@ -19,8 +19,10 @@ export async function show(content, drawer) {
   const {model, kind} = drawer;
   const result = h("section.result", {"aria-label": "Result"});
   let shown = null;
+  let given = null; // the name of the file that rows came in
   const box = lines(texts(null));
   let controller = new AbortController();
+  let turn = 0; // counts what was given
   let last = null;
   let darkBorder = true;
   if (kind === "picture") {
@@ -122,7 +124,8 @@ export async function show(content, drawer) {
 
   function tableInput() {
     const inputs = model.columns.map((column) => {
-      const control = column.categories?.length ? select(column.categories.map((each) => [each, each]), column.categories[0], () => {}) : h("input", {type: "text", inputmode: "decimal", required: !model.takes_missing, autocomplete: "off"});
+      const missing = model.takes_missing ? [["", "missing"]] : [];
+      const control = column.categories?.length ? select([...column.categories.map((each) => [each, each]), ...missing], column.categories[0], () => {}) : h("input", {type: "text", inputmode: "decimal", required: !model.takes_missing, autocomplete: "off"});
       return [control, field(column.name, control)];
     });
     const fillIn = (item) => {
@@ -134,35 +137,51 @@ export async function show(content, drawer) {
         place += size;
       });
     };
-    const file = h("input.unseen", {type: "file", accept: ".csv,.tsv,.txt,text/csv", "aria-label": "CSV file", onchange: () => takeCsv(file.files[0])});
-    const scoreForm = () => guarded(() => one(itemOf(model, inputs.map(([control]) => control.value), "the form"), ["the row of the form"]));
-    const ordinary = async () => {
-      await guarded(async () => {
-        const seed = Math.floor(Math.random() * 1e6);
-        const [item] = rowsOf(await array(path(model, "sample", {seed, count: 1, output: model.graphs?.draw ? "draw" : undefined})));
-        fillIn(item);
-        await scoreForm();
+    const file = h("input.unseen", {type: "file", accept: ".csv,.tsv,.txt,.parquet,text/csv", "aria-label": "File of rows", onchange: () => takeRows(file.files[0])});
+    const record = () => Object.fromEntries(model.columns.map(({name}, column) => [name, inputs[column][0].value]));
+    const scoreForm = () => guarded(() => latest(() => rowOfRecord(model, record()), (item) => {
+      given = null;
+      return one(item, ["the row of the form"]);
+    }));
+    const ordinary = () => guarded(() => {
+      const seed = Math.floor(Math.random() * 1e6);
+      const sample = array(path(model, "sample", {seed, count: 1, output: model.graphs?.draw ? "draw" : undefined}));
+      return latest(() => sample, (read) => {
+        fillIn(rowsOf(read)[0]);
+        return scoreForm();
       });
-    };
-    const zone = h("div.drop", h("p", h("strong", "Drop a CSV file here"), ", with the names of the columns in its first line. Every row is scored."),
-      h("div.row", h("button.primary", {type: "button", onclick: () => file.click()}, "Choose a CSV file"), file,
+    });
+    const zone = h("div.drop", h("p", h("strong", "Drop a CSV or Parquet file here"), ", with the names of the columns. Every row is scored."),
+      h("div.row", h("button.primary", {type: "button", onclick: () => file.click()}, "Choose a file"), file,
         h("button", {type: "button", onclick: ordinary}, "Fill in an ordinary row")));
     for (const name of ["dragover", "dragenter"]) zone.addEventListener(name, (event) => { event.preventDefault(); zone.classList.add("over"); });
     for (const name of ["dragleave", "drop"]) zone.addEventListener(name, () => zone.classList.remove("over"));
-    zone.addEventListener("drop", (event) => { event.preventDefault(); takeCsv(event.dataTransfer.files[0]); });
+    zone.addEventListener("drop", (event) => { event.preventDefault(); takeRows(event.dataTransfer.files[0]); });
     const form = h("form.columns", {"aria-label": "A row", onsubmit: (event) => { event.preventDefault(); scoreForm(); }},
       h("div.cells", inputs.map(([, element]) => element)), h("button.primary", "Score this row"));
     ordinary();
     return [zone, h("details.form", {open: inputs.length <= 40}, h("summary", "Or type a row"), form)];
   }
 
-  async function takeCsv(file) {
+  async function takeRows(file) {
     if (!file) return;
-    await guarded(async () => {
-      const {items, notes} = itemsOfCsv(await file.text(), model);
-      if (items.length === 1) return one(items[0], [file.name, ...notes]);
-      return many(items, items.map((_, row) => String(row)), [`${file.name}: ${items.length.toLocaleString("en")} rows`, ...notes]);
-    });
+    last = () => takeRows(file);
+    await guarded(() => latest(() => rowsOfFile(model, file), (items) => {
+      given = file.name;
+      if (items.length === 1) return one(items[0], [file.name]);
+      return many(items, items.map((_, row) => String(row)), [`${file.name}: ${items.length.toLocaleString("en")} rows`]);
+    }));
+  }
+
+  /** Use what was read, unless something else was given meanwhile. */
+  async function latest(work, use) {
+    const mine = ++turn;
+    try {
+      const read = await work();
+      if (mine === turn) await use(read);
+    } catch (error) {
+      if (mine === turn) throw error;
+    }
   }
 
   async function guarded(work) {
@@ -346,11 +365,14 @@ export async function show(content, drawer) {
   function texts(answer) {
     const chosen = get("alpha");
     const query = {alpha: chosen || undefined};
+    const file = kind === "picture" ? `${model.name}-input.png` : given;
+    const rows = given || "rows.csv";
+    const reading = `pandas.${typeOf(rows) === "text/csv" ? "read_csv" : "read_parquet"}(${JSON.stringify(rows)})`;
     return {
-      curl: kind === "picture" ? curl(path(model, "score", query), {file: `${model.name}-input.png`, type: "image/png"}) : curl(path(model, "score"), {json: {inputs: [Array.from(shown || new Float32Array(model.item_shape[0]), (value) => Number(value.toPrecision(4)))], ...(chosen ? {alpha: Number(chosen)} : {})}}),
+      curl: file ? curl(path(model, "score", query), {file, type: kind === "picture" ? "image/png" : typeOf(file)}) : curl(path(model, "score"), {json: {inputs: [Array.from(shown || new Float32Array(model.item_shape[0]), (value) => Number(value.toPrecision(4)))], ...(chosen ? {alpha: Number(chosen)} : {})}}),
       python: kind === "picture" ? python("from PIL import Image", `scores = client.score("${model.name}", Image.open("${model.name}-input.png")${chosen ? `, alpha=${chosen}` : ""})`, "print(scores.p_value, scores.anomaly)")
-        : python("import pandas", `scores = client.score("${model.name}", pandas.read_csv("rows.csv")${chosen ? `, alpha=${chosen}` : ""})`, "print(scores.to_pandas())"),
-      command: command(`score ${model.name} ${kind === "picture" ? `${model.name}-input.png` : "rows.csv"}${chosen ? ` --alpha ${chosen}` : ""}${answer?.map && kind === "picture" ? " --map heat.png" : ""}`),
+        : python("import pandas", `scores = client.score("${model.name}", ${reading}${chosen ? `, alpha=${chosen}` : ""})`, "print(scores.to_pandas())"),
+      command: command(`score ${model.name} ${bare(file || rows)}${chosen ? ` --alpha ${chosen}` : ""}${answer?.map && kind === "picture" ? " --map heat.png" : ""}`),
     };
   }
 

@@ -20,7 +20,15 @@ def version(tmp_path: Path) -> Path:
 def test_a_published_version_verifies_and_says_what_it_offers(version: Path) -> None:
     manifest = read_manifest(version)
     verify_files(version, manifest)
-    assert manifest.operations == ("sample", "interpolate", "decode", "encode", "reconstruct", "score")
+    assert manifest.operations == (
+        "sample",
+        "interpolate",
+        "decode",
+        "encode",
+        "reconstruct",
+        "score",
+        "read",
+    )
 
 
 def test_publishing_again_takes_the_next_number_and_leaves_no_partial_folder(version: Path) -> None:
