@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from numbers import Integral, Real
 from typing import Any
 
 from service.errors import Flaw, Unfit
+
+Label = int | str | None
+"""A class: its number, its name, or None for models without a class condition."""
+RowLabel = Label | Iterable[int | str]
+"""The same for rows: one class for all of them, or one for each."""
 
 
 def check_names(name: Any, version: Any) -> None:
@@ -34,6 +40,29 @@ def check_options(**options: Any) -> None:
     if flaws:
         listed = "; ".join(f"`{flaw.pointer[1:]}`: {flaw.message}" for flaw in flaws)
         raise Unfit(f"the call: {listed}", flaws=tuple(flaws))
+
+
+def label_options(given: Any) -> dict[str, Any]:
+    """Return the options `label` and `labels` of rows, given a class for all of them or one for each.
+
+    A class is a number or a name, as everywhere; several are a list, an array or a column.
+
+    Raises:
+        Unfit: something else came.
+    """
+    if given is None or isinstance(given, str | Integral):
+        check_options(label=given)
+        return {"label": given, "labels": None}
+    try:
+        labels = [int(each) if isinstance(each, Integral) else each for each in given]
+    except TypeError:
+        labels = [given]
+    for row, label in enumerate(labels):
+        if not isinstance(label, str | int):
+            wanted = _KINDS["label"][1]
+            flaw = Flaw(f"/labels/{row}", f"{_shown(label)} came; wanted {wanted}", row)
+            raise Unfit(f"the label of row {row} is {_shown(label)}; wanted {wanted}", flaws=(flaw,))
+    return {"label": None, "labels": labels}
 
 
 def plain_number(value: Any) -> int | float:

@@ -97,18 +97,20 @@ def write_vae_graphs(
     constants: dict[str, Any],
     item: tuple[int, ...],
     latent: int,
+    classes: int = 0,
 ) -> dict[GraphName, GraphSpec]:
     """Writes the four graphs of a VAE of such items, by the names and shapes of the contract."""
+    labels: dict[str, Shape] = {"labels": ("rows", classes)} if classes else {}
     items: dict[str, Shape] = {"inputs": ("rows", *item)}
     latents: dict[str, Shape] = {"latents": ("rows", latent)}
     posterior: dict[str, Shape] = {"mean": ("rows", latent), "log_variance": ("rows", latent)}
     samples: dict[str, Shape] = {"samples": ("rows", *item)}
     terms: dict[str, Shape] = {"log_likelihood": TERMS, "log_prior": TERMS, "log_posterior": TERMS}
     tensors: dict[GraphName, tuple[dict[str, Shape], dict[str, Shape]]] = {
-        "encode": (items, posterior),
-        "decode": (latents, samples),
-        "draw": (latents | {"uniforms": ("rows", *item)}, samples),
-        "score": (items | {"eps": (*TERMS, latent)}, terms | {"kl": ("rows",)}),
+        "encode": (items | labels, posterior),
+        "decode": (latents | labels, samples),
+        "draw": (latents | {"uniforms": ("rows", *item)} | labels, samples),
+        "score": (items | {"eps": (*TERMS, latent)} | labels, terms | {"kl": ("rows",)}),
     }
     return {name: write_graph(staging, name, nodes[name], constants, *tensors[name]) for name in tensors}
 
@@ -126,6 +128,7 @@ def publish_version(
     name: str,
     graphs: dict[GraphName, GraphSpec],
     calibration_items: NDArray[np.float32],
+    calibration_labels: NDArray[np.float32] | None = None,
     **fields: Any,
 ) -> Path:
     """Publishes a staged VAE with its calibration and self-test; `fields` are the rest of its manifest."""
@@ -134,7 +137,9 @@ def publish_version(
         name,
         graphs,
         family="vae",
-        calibration=_calibration(staging, calibration_items, fields["latent_size"], fields["prior"]),
+        calibration=_calibration(
+            staging, calibration_items, fields["latent_size"], fields["prior"], calibration_labels
+        ),
         defaults=ScoreDefaults(statistic="elbo", draws=DRAWS, seed=SEED, alpha=0.05),
         **fields,
     )
@@ -157,10 +162,16 @@ def publish_graphs(staging: Path, name: str, graphs: dict[GraphName, GraphSpec],
 
 
 def _calibration(
-    staging: Path, inputs: NDArray[np.float32], latent_size: int, prior: object
+    staging: Path,
+    inputs: NDArray[np.float32],
+    latent_size: int,
+    prior: object,
+    labels: NDArray[np.float32] | None,
 ) -> CalibrationSpec:
     eps = np.broadcast_to(scoring_noise(SEED, DRAWS, latent_size), (len(inputs), DRAWS, latent_size))
     feeds = {"inputs": inputs, "eps": np.ascontiguousarray(eps)}
+    if labels is not None:
+        feeds["labels"] = labels
     session = ort.InferenceSession(str(staging / "score.onnx"), providers=["CPUExecutionProvider"])
     bounds = bounds_from_terms(*session.run(None, feeds), analytic_kl=prior == "standard_normal")
     path = staging / "calibration.npz"

@@ -91,16 +91,11 @@ def publish_toy(
         support: What the manifest says that items may hold; the graphs are the same.
     """
     staging = stage(models, name)
-    nodes: dict[GraphName, list[Any]] = {
-        "encode": _encode_nodes(),
-        "decode": _decode_nodes(poisoned=poisoned),
-        "draw": _draw_nodes(),
-        "score": _score_nodes(mixture=mixture),
-    }
+    nodes = toy_nodes(poisoned=poisoned, mixture=mixture)
     return publish_version(
         staging,
         name,
-        write_vae_graphs(staging, nodes, _constants(), ITEM, LATENT),
+        write_vae_graphs(staging, nodes, toy_constants(), ITEM, LATENT),
         items(CALIBRATION_ITEMS, seed=1),
         description="A toy with exact evidence.",
         item_shape=ITEM,
@@ -110,6 +105,16 @@ def publish_toy(
         prior=_write_prior(staging) if mixture else "standard_normal",
         likelihood="bernoulli",
     )
+
+
+def toy_nodes(*, poisoned: bool = False, mixture: bool = False) -> dict[GraphName, list[Any]]:
+    """The nodes of each graph."""
+    return {
+        "encode": _encode_nodes(),
+        "decode": _decode_nodes(poisoned=poisoned),
+        "draw": _draw_nodes(),
+        "score": _score_nodes(mixture=mixture),
+    }
 
 
 def _write_prior(staging: Path) -> MixturePriorSpec:
@@ -194,7 +199,8 @@ def _mixture_nodes() -> list[Any]:
     ]
 
 
-def _constants() -> dict[str, Any]:
+def toy_constants() -> dict[str, Any]:
+    """The constants of these nodes."""
     return shared_constants(LOG_VARIANCE) | {
         "encoder": ENCODER,
         "decoder": DECODER,

@@ -1,7 +1,8 @@
-"""A tiny published GAN with a class condition: items of two numbers, two latents, three classes.
+"""Two tiny published models with a class condition, whose every answer is known without any engine.
 
-Its generator gives 2 z + 1 plus the shift of the class, and its discriminator's logit is the sum of an item
-less that of the class's shift; both are known without any engine.
+The generator of a GAN of two numbers gives 2 z + 1 plus the shift of the class, and its discriminator's logit
+is the sum of an item less that of the class's shift. A VAE of 2 x 2 binary items is `tests.toy` for items in
+which the pixels of the class's mask are turned over.
 """
 
 from __future__ import annotations
@@ -14,9 +15,18 @@ from onnx import helper
 
 from service.format.manifest import DiscriminatorSpec
 from service.format.versions import stage
-from tests.handmade import Shape, publish_graphs, write_graph
+from tests.handmade import (
+    CALIBRATION_ITEMS,
+    Shape,
+    publish_graphs,
+    publish_version,
+    write_graph,
+    write_vae_graphs,
+)
+from tests.toy import ITEM, LATENT, Floats, items, toy_constants, toy_nodes
 
 CLASSES = ("sneaker", "bag", "7")
+MASKS: Floats = np.array([[0, 0, 0, 0], [1, 1, 1, 1], [1, 0, 0, 1]], np.float32)
 SHIFTS = np.array([[0, 0], [10, 20], [-30, 5]], np.float32)
 
 
@@ -55,3 +65,46 @@ def publish_conditional(models: Path, name: str = "classes-gan") -> Path:
         class_names=CLASSES, discriminator=DiscriminatorSpec(objective="non-saturating"),
         view=((-40.0, 30.0), (-20.0, 40.0)),
     )  # fmt: skip
+
+
+def turned(items: Floats, labels: np.ndarray) -> Floats:
+    """Items (B, 1, 2, 2) with the pixels of their classes' masks turned over; twice is not at all."""
+    turned: Floats = np.abs(items - MASKS[labels].reshape(-1, *ITEM))
+    return turned
+
+
+def publish_conditional_vae(models: Path, name: str = "classes-vae") -> Path:
+    """Publishes the VAE; its calibration items have the classes in turn."""
+    staging, classes = stage(models, name), len(CLASSES)
+    constants = toy_constants() | {"masks": MASKS}
+    nodes = {graph: _turning(made) for graph, made in toy_nodes().items()}
+    labels = np.arange(CALIBRATION_ITEMS) % classes
+    return publish_version(
+        staging, name, write_vae_graphs(staging, nodes, constants, ITEM, LATENT, classes),
+        turned(items(CALIBRATION_ITEMS, seed=1), labels), np.eye(classes, dtype=np.float32)[labels],
+        description="A toy with three classes and exact evidence.", item_shape=ITEM, support="binary",
+        value_range=(0.0, 1.0), latent_size=LATENT, prior="standard_normal", likelihood="bernoulli",
+        class_names=CLASSES,
+    )  # fmt: skip
+
+
+def _turning(nodes: list[Any]) -> list[Any]:
+    """The nodes of a graph that turns its items over before them, or its samples after them."""
+    mask = [
+        helper.make_node("MatMul", ["labels", "masks"], ["flat_mask"]),
+        helper.make_node("Reshape", ["flat_mask", "item"], ["mask"]),
+    ]
+    before, after = _turned_over("inputs", "turned_inputs"), _turned_over("plain_samples", "samples")
+    takes = any("inputs" in node.input for node in nodes)
+    gives = any("samples" in node.output for node in nodes)
+    for node in nodes:
+        node.input[:] = ["turned_inputs" if each == "inputs" else each for each in node.input]
+        node.output[:] = ["plain_samples" if each == "samples" else each for each in node.output]
+    return [*mask, *(before if takes else []), *nodes, *(after if gives else [])]
+
+
+def _turned_over(given: str, result: str) -> list[Any]:
+    return [
+        helper.make_node("Sub", [given, "mask"], [f"{result}_gap"]),
+        helper.make_node("Abs", [f"{result}_gap"], [result]),
+    ]

@@ -9,9 +9,10 @@ from typing import Any, Self
 
 import httpx
 
+from pushforward.checks import Label, RowLabel
 from pushforward.client.chunks import Chunks, WholeArray
 from pushforward.client.connection import DEFAULT_TIMEOUT_SECONDS, operations_of, reason_of, request_of
-from pushforward.client.operations import Label, Version
+from pushforward.client.operations import Version
 from pushforward.client.sending import DEFAULT_POLICY, Clock, RetryPolicy
 from pushforward.client.wire import (
     BrokenConnection,
@@ -123,19 +124,23 @@ class AsyncClient:
         """Return the samples on a path from `start` to `end`, both included, and their latents."""
         return await self._run(self._operations.interpolate(name, version, start, end, steps, path, label))
 
-    async def encode(self, name: str, inputs: Any, *, version: Version = None) -> Encoding:
+    async def encode(
+        self, name: str, inputs: Any, *, label: RowLabel = None, version: Version = None
+    ) -> Encoding:
         """Return the means and log-variances (B, D) of items; for `inputs` see `pushforward.reading`."""
-        return await self._run(self._operations.encode(name, version, inputs))
+        return await self._run(self._operations.encode(name, version, inputs, label))
 
     async def decode(
-        self, name: str, latents: Any, *, label: Label = None, version: Version = None
+        self, name: str, latents: Any, *, label: RowLabel = None, version: Version = None
     ) -> Floats:
         """Return the items (B, *item) at latents (B, D)."""
         return await self._run(self._operations.decode(name, version, latents, label))
 
-    async def reconstruct(self, name: str, inputs: Any, *, version: Version = None) -> Floats:
+    async def reconstruct(
+        self, name: str, inputs: Any, *, label: RowLabel = None, version: Version = None
+    ) -> Floats:
         """Return the items (B, *item) decoded from the encodings of items."""
-        return await self._run(self._operations.reconstruct(name, version, inputs))
+        return await self._run(self._operations.reconstruct(name, version, inputs, label))
 
     async def score(
         self,
@@ -149,19 +154,22 @@ class AsyncClient:
         correction: str = "none",
         columns: bool = False,
         id: str | None = None,
+        label: RowLabel = None,
         version: Version = None,
     ) -> ItemScores:
         """Return how anomalous items are, with p-values if the statistic is calibrated."""
         options: dict[str, Any] = {"statistic": statistic, "draws": draws, "seed": seed, "alpha": alpha}
         options["columns"] = columns or None  # which older services do not know
-        return await self._run(self._operations.score(name, version, inputs, options, correction, id))
+        return await self._run(self._operations.score(name, version, inputs, options, correction, id, label))
 
-    async def surprise_map(self, name: str, inputs: Any, *, version: Version = None) -> Floats:
+    async def surprise_map(
+        self, name: str, inputs: Any, *, label: RowLabel = None, version: Version = None
+    ) -> Floats:
         """Return how surprising each value of each item is, in nats, (B, *item) (VAE)."""
-        return await self._run(self._operations.surprise_map(name, version, inputs))
+        return await self._run(self._operations.surprise_map(name, version, inputs, label))
 
     async def discriminate(
-        self, name: str, inputs: Any, *, label: Label = None, version: Version = None
+        self, name: str, inputs: Any, *, label: RowLabel = None, version: Version = None
     ) -> Judgement:
         """Return the judgement of a GAN's discriminator on items, each array (B,)."""
         return await self._run(self._operations.discriminate(name, version, inputs, label))

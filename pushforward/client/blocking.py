@@ -9,9 +9,10 @@ from typing import Any, Self
 
 import httpx
 
+from pushforward.checks import Label, RowLabel
 from pushforward.client.chunks import Chunks, WholeArray
 from pushforward.client.connection import DEFAULT_TIMEOUT_SECONDS, operations_of, reason_of, request_of
-from pushforward.client.operations import Label, Version
+from pushforward.client.operations import Version
 from pushforward.client.sending import DEFAULT_POLICY, Clock, RetryPolicy
 from pushforward.client.wire import (
     BrokenConnection,
@@ -163,17 +164,19 @@ class Client:
         """
         return self._run(self._operations.interpolate(name, version, start, end, steps, path, label))
 
-    def encode(self, name: str, inputs: Any, *, version: Version = None) -> Encoding:
+    def encode(self, name: str, inputs: Any, *, label: RowLabel = None, version: Version = None) -> Encoding:
         """Return the means and log-variances (B, D) of items; for `inputs` see `pushforward.reading`."""
-        return self._run(self._operations.encode(name, version, inputs))
+        return self._run(self._operations.encode(name, version, inputs, label))
 
-    def decode(self, name: str, latents: Any, *, label: Label = None, version: Version = None) -> Floats:
+    def decode(self, name: str, latents: Any, *, label: RowLabel = None, version: Version = None) -> Floats:
         """Return the items (B, *item) at latents (B, D)."""
         return self._run(self._operations.decode(name, version, latents, label))
 
-    def reconstruct(self, name: str, inputs: Any, *, version: Version = None) -> Floats:
+    def reconstruct(
+        self, name: str, inputs: Any, *, label: RowLabel = None, version: Version = None
+    ) -> Floats:
         """Return the items (B, *item) decoded from the encodings of items."""
-        return self._run(self._operations.reconstruct(name, version, inputs))
+        return self._run(self._operations.reconstruct(name, version, inputs, label))
 
     def score(
         self,
@@ -187,6 +190,7 @@ class Client:
         correction: str = "none",
         id: str | None = None,
         columns: bool = False,
+        label: RowLabel = None,
         version: Version = None,
     ) -> ItemScores:
         """Return how anomalous items are, with p-values if the statistic is calibrated.
@@ -205,18 +209,21 @@ class Client:
             columns: Also return the p-value of each column of a table by itself.
             id: The name of a column of the inputs that tells their rows apart, and that the model does not
                 know; the scores have it as `ids`. Without it, those are the index of a DataFrame of pandas.
+            label: The class of all inputs, or one for each, for models with a class condition.
             version: A number or an alias; None for the version that answers by default.
         """
         options: dict[str, Any] = {"statistic": statistic, "draws": draws, "seed": seed, "alpha": alpha}
         options["columns"] = columns or None  # which older services do not know
-        return self._run(self._operations.score(name, version, inputs, options, correction, id))
+        return self._run(self._operations.score(name, version, inputs, options, correction, id, label))
 
-    def surprise_map(self, name: str, inputs: Any, *, version: Version = None) -> Floats:
+    def surprise_map(
+        self, name: str, inputs: Any, *, label: RowLabel = None, version: Version = None
+    ) -> Floats:
         """Return how surprising each value of each item is, in nats, (B, *item) (VAE)."""
-        return self._run(self._operations.surprise_map(name, version, inputs))
+        return self._run(self._operations.surprise_map(name, version, inputs, label))
 
     def discriminate(
-        self, name: str, inputs: Any, *, label: Label = None, version: Version = None
+        self, name: str, inputs: Any, *, label: RowLabel = None, version: Version = None
     ) -> Judgement:
         """Return the judgement of a GAN's discriminator on items, each array (B,)."""
         return self._run(self._operations.discriminate(name, version, inputs, label))

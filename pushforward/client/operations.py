@@ -15,7 +15,14 @@ from typing import Any, Final, Generic, NamedTuple
 
 import numpy as np
 
-from pushforward.checks import check_names, check_options, plain_number
+from pushforward.checks import (
+    Label,
+    RowLabel,
+    check_names,
+    check_options,
+    label_options,
+    plain_number,
+)
 from pushforward.client.answers import (
     array_of,
     encoding_of,
@@ -55,12 +62,12 @@ from service.errors import (
 
 Version = int | str | None
 """A version: its number, an alias, or None for the version that answers requests which name none."""
-Label = int | str | None
-"""A class: its number, its name, or None for models without a class condition."""
 _BOUNDS: Final = ("elbo", "importance_bound")
 _DEFAULT_DRAWS: Final = 16
 _DEFAULT_BUDGET: Final = 16
 _MAX_SEED: Final = 2**53 - 1
+_MOST_LABELLED: Final = 1024
+"""Rows of one request with a label for each, which stand in its query."""
 
 
 class KnownModel(NamedTuple):
@@ -71,6 +78,7 @@ class KnownModel(NamedTuple):
     item_shape: tuple[int, ...]
     columns: Sequence[Mapping[str, Any]]
     picture: Mapping[str, Any] | None
+    class_names: Sequence[str]
     latent_size: int
     limits: Mapping[str, int]
     most_draws: int
@@ -155,34 +163,36 @@ class Operations:
             error = self._sender.error_of(answer, deadline)
             yield from self._sender.recover(error, failures, deadline, pinned=done > 0)
 
-    def encode(self, name: str, version: Version, inputs: Any) -> Script[Encoding]:
+    def encode(self, name: str, version: Version, inputs: Any, label: RowLabel) -> Script[Encoding]:
         """Return the encodings of items."""
-        parts = yield from self._on_rows(name, version, "encode", inputs, encoding_of)
+        query = label_options(label)
+        parts = yield from self._on_rows(name, version, "encode", inputs, encoding_of, JSON, query)
         means, variances = zip(*parts, strict=True)
         is_gan = variances[0] is None
         return Encoding(np.concatenate(means), None if is_gan else np.concatenate(variances))
 
-    def decode(self, name: str, version: Version, latents: Any, label: Label) -> Script[Floats]:
+    def decode(self, name: str, version: Version, latents: Any, label: RowLabel) -> Script[Floats]:
         """Return the items at latents."""
-        check_options(label=label)
-        query = {"label": label}
+        query = label_options(label)
         return np.concatenate(
             (yield from self._on_rows(name, version, "decode", latents, array_of, NPY, query))
         )
 
-    def reconstruct(self, name: str, version: Version, inputs: Any) -> Script[Floats]:
+    def reconstruct(self, name: str, version: Version, inputs: Any, label: RowLabel) -> Script[Floats]:
         """Return the items decoded from their encodings."""
-        return np.concatenate((yield from self._on_rows(name, version, "reconstruct", inputs, array_of, NPY)))
-
-    def surprise_map(self, name: str, version: Version, inputs: Any) -> Script[Floats]:
-        """Return how surprising each value of each item is."""
-        parts = yield from self._on_rows(name, version, "score", inputs, array_of, NPY, {"map": True})
+        query = label_options(label)
+        parts = yield from self._on_rows(name, version, "reconstruct", inputs, array_of, NPY, query)
         return np.concatenate(parts)
 
-    def discriminate(self, name: str, version: Version, inputs: Any, label: Label) -> Script[Judgement]:
+    def surprise_map(self, name: str, version: Version, inputs: Any, label: RowLabel) -> Script[Floats]:
+        """Return how surprising each value of each item is."""
+        query = {"map": True, **label_options(label)}
+        parts = yield from self._on_rows(name, version, "score", inputs, array_of, NPY, query)
+        return np.concatenate(parts)
+
+    def discriminate(self, name: str, version: Version, inputs: Any, label: RowLabel) -> Script[Judgement]:
         """Return the judgement of the discriminator."""
-        check_options(label=label)
-        query = {"label": label}
+        query = label_options(label)
         parts = yield from self._on_rows(name, version, "discriminate", inputs, judgements_of, JSON, query)
         columns = joined(parts)
         return Judgement(columns["logit"], columns["probability"], columns.get("log_density_ratio"))
@@ -223,21 +233,25 @@ class Operations:
         options: Mapping[str, Any],
         correction: str,
         id_name: str | None,
+        label: RowLabel,
     ) -> Script[ItemScores]:
         """Return the scores of items. A correction is over all of them, whatever the number of requests."""
         check_options(**options, correction=correction)
-        deadline, ids = self._sender.deadline(), ids_of(inputs, id_name)
+        classes, deadline, ids = label_options(label), self._sender.deadline(), ids_of(inputs, id_name)
 
         def work(model: KnownModel, version: Version) -> Script[ItemScores]:
             size = _most_scored(model, options)
 
             def scored(rows: Floats, correction: str, **changes: Any) -> Script[ItemScores]:
-                query = {**options, "correction": correction, **changes}
+                query = {**options, **_first(classes, len(rows)), "correction": correction, **changes}
                 divisible = correction == "none"
                 request = RowsRequest("score", query, JSON, size, item_scores_of, divisible)
                 return joined_scores((yield from self._in_pieces(model, version, request, rows, deadline)))
 
             rows = as_rows(inputs, model.item_shape, model.columns, model.picture)
+            _check_labels(classes, rows)
+            if classes["labels"] is not None:
+                size = min(size, _MOST_LABELLED)
             if correction == "none":
                 return (yield from scored(rows, correction))
             if len(rows) <= size:
@@ -279,6 +293,7 @@ class Operations:
                 size = _most_scored(model, query)
             elif accept == NPY:
                 size = min(size, model.limits["npy_samples"])
+            _check_labels(query, rows)
             request = RowsRequest(operation, query, accept, size, read)
             return (yield from self._in_pieces(model, version, request, rows, deadline))
 
@@ -299,10 +314,16 @@ class Operations:
                 f"{model.limits['body_bytes']} bytes"
             )
         start, size, results = 0, request.most_rows, []
+        labels = request.query.get("labels")
+        if labels is not None:
+            size = min(size, _MOST_LABELLED)
         while start < len(rows):
             piece = rows[start : start + size]
             path = operation_path(model.name, version, request.operation)
-            sent = HttpRequest(path, request.accept, request.query, to_npy(piece))
+            query = request.query
+            if labels is not None:
+                query = {**query, "labels": _text_of(labels[start : start + size], model.class_names)}
+            sent = HttpRequest(path, request.accept, query, to_npy(piece))
             try:
                 answer = yield from self._answer_of(model, version, sent, deadline)
             except (DeadlineExceeded, BodyTooLarge):
@@ -376,6 +397,27 @@ class Operations:
             )
 
 
+def _check_labels(options: Mapping[str, Any], rows: Floats) -> None:
+    """Raise Unfit unless there are as many labels as rows, if there is one for each."""
+    labels = options.get("labels")
+    if labels is not None and len(labels) != len(rows):
+        raise Unfit(f"{len(labels)} labels came for {len(rows)} rows; give one for each, or one for all")
+
+
+def _first(options: Mapping[str, Any], rows: int) -> dict[str, Any]:
+    """Return the options with the labels of the first rows."""
+    labels = options["labels"]
+    return {**options, "labels": labels if labels is None else labels[:rows]}
+
+
+def _text_of(labels: Sequence[int | str], class_names: Sequence[str]) -> str:
+    """Return labels with commas between them; a name that has one is written as its number."""
+    return ",".join(
+        str(class_names.index(label)) if "," in str(label) and label in class_names else str(label)
+        for label in labels
+    )
+
+
 def _known_model(document: Mapping[str, Any], url: str) -> KnownModel:
     try:
         defaults, calibration = document["defaults"] or {}, document["calibration"] or {}
@@ -386,6 +428,7 @@ def _known_model(document: Mapping[str, Any], url: str) -> KnownModel:
             tuple(document["item_shape"]),
             document["columns"],
             document.get("picture"),  # which older services do not have
+            document.get("class_names", ()),
             document["latent_size"],
             document["limits"],
             max(_DEFAULT_DRAWS, *(each or 0 for each in draws)),

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from pushforward.checks import check_options
+from pushforward.checks import RowLabel, check_options, label_options
 from pushforward.local.folder import Version, model_folder, model_names, version_folder
 from pushforward.local.host import Host
 from pushforward.reading import as_point, as_rows, ids_of
@@ -26,7 +26,8 @@ from service.api.operations import code
 from service.api.operations.call import Call, Result
 from service.api.operations.discriminate import discriminate
 from service.api.operations.interpolate import InterpolateRequest, interpolate
-from service.api.operations.options import Body, Count, LabelOptions, NoOptions, Seed
+from service.api.operations.labels import labels_of
+from service.api.operations.options import Body, Count, RowLabelOptions, Seed
 from service.api.operations.sample import SampleOptions, sample
 from service.api.operations.sample import completed as completed_sampling
 from service.api.operations.score import ScoreOptions, score, surprise_map
@@ -237,20 +238,26 @@ class LocalModel:
         result = self._host.run(interpolate(self._call("interpolate", options)))
         return Interpolation(_array(result, "samples"), _array(result, "latents"))
 
-    def encode(self, inputs: Any) -> Encoding:
-        """Return the posteriors of B items; a GAN's encoder gives latents without a variance."""
-        result = self._host.run(code.encode(self._call("encode", NoOptions(), inputs=inputs)))
+    def encode(self, inputs: Any, *, label: RowLabel = None) -> Encoding:
+        """Return the posteriors of B items; a GAN's encoder gives latents without a variance.
+
+        `label`, here and below, is the class of all rows, or one for each, for versions with a class
+        condition.
+        """
+        call = self._call("encode", _labelled(label), inputs=inputs)
+        result = self._host.run(code.encode(call))
         return Encoding(_array(result, "mean"), result.arrays["log_variance"])
 
-    def decode(self, latents: Any, *, label: int | str | None = None) -> Floats:
-        """Return the items (B, *item) at latents (B, D); of a class, for versions with a class condition."""
-        options = _options(LabelOptions, label=label)
-        result = self._host.run(code.decode(self._call("decode", options, latents=latents)))
+    def decode(self, latents: Any, *, label: RowLabel = None) -> Floats:
+        """Return the items (B, *item) at latents (B, D)."""
+        call = self._call("decode", _labelled(label), latents=latents)
+        result = self._host.run(code.decode(call))
         return _array(result, "samples")
 
-    def reconstruct(self, inputs: Any) -> Floats:
+    def reconstruct(self, inputs: Any, *, label: RowLabel = None) -> Floats:
         """Return the items (B, *item) decoded from their own encodings."""
-        result = self._host.run(code.reconstruct(self._call("reconstruct", NoOptions(), inputs=inputs)))
+        call = self._call("reconstruct", _labelled(label), inputs=inputs)
+        result = self._host.run(code.reconstruct(call))
         return _array(result, "reconstructions")
 
     def score(
@@ -264,6 +271,7 @@ class LocalModel:
         correction: str = "none",
         id: str | None = None,
         columns: bool = False,
+        label: RowLabel = None,
     ) -> ItemScores:
         """Score B items by bounds on log p(x), deterministic statistics or distances, with p-values.
 
@@ -277,26 +285,31 @@ class LocalModel:
             "alpha": alpha,
             "correction": correction,
             "columns": columns,
+            **label_options(label),
         }
         call = self._call("score", _options(ScoreOptions, **asked), inputs=inputs)
         items = call.items()  # all of them are checked, so that an error names the right rows
         draws = completed_scoring(call.options, self._manifest).draws or 1
         # a correction is for all items together
         rows = len(items) if correction != "none" else max(1, _CHUNK_COST // draws)
-        parts = []
+        labels_of(self._manifest, call.options, len(items))  # and all labels
+        labels, parts = call.options.labels, []
         for first in range(0, len(items), rows):
             call.arrays = {"inputs": items[first : first + rows]}
+            if labels is not None:
+                call.options = call.options.model_copy(update={"labels": labels[first : first + rows]})
             parts.append(_scores(self._host.run(score(call)), self._manifest))
         return replace(joined_scores(parts), ids=ids_of(inputs, id), id_name=id)
 
-    def surprise_map(self, inputs: Any) -> Floats:
+    def surprise_map(self, inputs: Any, *, label: RowLabel = None) -> Floats:
         """Return how surprising each value of B items is at the posterior mean, (B, *item) in nats."""
-        return self._host.run(surprise_map(self._call("score", ScoreOptions(map=True), inputs=inputs)))
+        options = _options(ScoreOptions, map=True, **label_options(label))
+        return self._host.run(surprise_map(self._call("score", options, inputs=inputs)))
 
-    def discriminate(self, inputs: Any, *, label: int | str | None = None) -> Judgement:
-        """Return the judgement of a GAN's discriminator on B items, as of a class if there are classes."""
-        options = _options(LabelOptions, label=label)
-        result = self._host.run(discriminate(self._call("discriminate", options, inputs=inputs)))
+    def discriminate(self, inputs: Any, *, label: RowLabel = None) -> Judgement:
+        """Return the judgement of a GAN's discriminator on B items."""
+        call = self._call("discriminate", _labelled(label), inputs=inputs)
+        result = self._host.run(discriminate(call))
         ratio = result.arrays["log_density_ratio"]
         return Judgement(_array(result, "logit"), _array(result, "probability"), ratio)
 
@@ -347,6 +360,10 @@ def load(
         raise UnknownModel(f"{path} is a folder of models; load one of them: {', '.join(names)}")
     model = model_folder(path.parent, path.name)
     return LocalModel(version_folder(model, version), device, cores).warm_up()
+
+
+def _labelled(label: RowLabel) -> RowLabelOptions:
+    return _options(RowLabelOptions, **label_options(label))
 
 
 def _options(kind: type[AnyOptions], **values: Any) -> AnyOptions:

@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Self
 
-from pushforward.checks import check_names
+from pushforward.checks import RowLabel, check_names
 from pushforward.local.folder import Version, model_folder, model_names, version_folder
 from pushforward.local.host import Host
 from pushforward.local.model import LocalModel
@@ -94,30 +94,32 @@ class LocalModels:
         """Return the items on a path through the latent space, see `LocalModel.interpolate`."""
         return self.open(name, version=version).interpolate(start, end, **options)
 
-    def encode(self, name: str, inputs: Any, *, version: Version = None) -> Encoding:
+    def encode(self, name: str, inputs: Any, *, label: RowLabel = None, version: Version = None) -> Encoding:
         """Return the posteriors of B items."""
-        return self.open(name, version=version).encode(inputs)
+        return self.open(name, version=version).encode(inputs, label=label)
 
-    def decode(
-        self, name: str, latents: Any, *, label: int | str | None = None, version: Version = None
-    ) -> Floats:
+    def decode(self, name: str, latents: Any, *, label: RowLabel = None, version: Version = None) -> Floats:
         """Return the items (B, *item) at latents (B, D)."""
         return self.open(name, version=version).decode(latents, label=label)
 
-    def reconstruct(self, name: str, inputs: Any, *, version: Version = None) -> Floats:
+    def reconstruct(
+        self, name: str, inputs: Any, *, label: RowLabel = None, version: Version = None
+    ) -> Floats:
         """Return the items (B, *item) decoded from their own encodings."""
-        return self.open(name, version=version).reconstruct(inputs)
+        return self.open(name, version=version).reconstruct(inputs, label=label)
 
     def score(self, name: str, inputs: Any, *, version: Version = None, **options: Any) -> ItemScores:
         """Score B items, see `LocalModel.score`."""
         return self.open(name, version=version).score(inputs, **options)
 
-    def surprise_map(self, name: str, inputs: Any, *, version: Version = None) -> Floats:
+    def surprise_map(
+        self, name: str, inputs: Any, *, label: RowLabel = None, version: Version = None
+    ) -> Floats:
         """Return how surprising each value of B items is, (B, *item) in nats."""
-        return self.open(name, version=version).surprise_map(inputs)
+        return self.open(name, version=version).surprise_map(inputs, label=label)
 
     def discriminate(
-        self, name: str, inputs: Any, *, label: int | str | None = None, version: Version = None
+        self, name: str, inputs: Any, *, label: RowLabel = None, version: Version = None
     ) -> Judgement:
         """Return the judgement of a GAN's discriminator on B items."""
         return self.open(name, version=version).discriminate(inputs, label=label)

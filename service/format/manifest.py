@@ -32,8 +32,10 @@ OPERATIONS_BY_GRAPHS: tuple[tuple[str, frozenset[GraphName]], ...] = (
     ("read", frozenset({"discriminate"})),
 )
 """The graphs that each operation of the API needs, one line per way."""
-CONDITIONAL: tuple[GraphName, ...] = ("decode", "discriminate")
-"""The graphs that may take `labels` (B, C), the class of each row of C, one-hot."""
+CONDITIONAL: tuple[GraphName, ...] = (
+    "encode", "decode", "draw", "score", "statistics", "map", "columns", "discriminate",
+)  # fmt: skip
+"""The graphs that may take `labels` (B, C), the class of each row of C, one-hot, as their last input."""
 Bound = Literal["elbo", "importance_bound"]
 """Statistics of a VAE: bounds on log p(x), in nats, from the draws of the graph `score`."""
 Distance = Literal["residual", "feature_distance", "f_anogan"]

@@ -176,36 +176,42 @@ class LoadedModel:
         admitted: bool = False,
     ) -> Floats:
         if output == "mean" and temperature == 1.0:  # nearly always: latents are made per batch
-            inputs = self._with_labels(words, label)
+            inputs = (*words, *self.one_hot(label, len(words[0])))
             (samples,) = await self._batchers[SAMPLE_STAGE].submit(inputs, timing, admitted=admitted)
             return samples
         latents = self.prior.latents_from(words, temperature)
+        classes = self.one_hot(label, len(latents))
         if output == "mean":
-            return await self.decode(latents, timing, label, admitted=admitted)
+            return await self.decode(latents, timing, classes, admitted=admitted)
         if "draw" not in self.manifest.graphs:
             raise OperationNotOffered(
                 f"{self.manifest.name} has no likelihood to draw from; ask for the output `mean`",
                 offered=self.operations,
             )
         uniforms = noise.uniforms_from(draw(), self.item_size)
-        inputs = latents, uniforms.reshape(-1, *self.manifest.item_shape)
+        inputs = latents, uniforms.reshape(-1, *self.manifest.item_shape), *classes
         (samples,) = await self._batchers["draw"].submit(inputs, timing, admitted=admitted)
         return samples
 
     async def decode(
-        self, latents: Floats, timing: Timing, label: int | None = None, *, admitted: bool = False
+        self, latents: Floats, timing: Timing, classes: Arrays = (), *, admitted: bool = False
     ) -> Floats:
-        """Return the items (B, *item) at latents (B, D): the likelihood's mean, or the generator's output."""
-        inputs = self._with_labels((latents,), label)
+        """Return the items (B, *item) at latents (B, D): the likelihood's mean, or the generator's output.
+
+        `classes`, here and below, are those of the rows as `one_hot` gives them.
+        """
+        inputs = (latents, *classes)
         (samples,) = await self._batchers["decode"].submit(inputs, timing, admitted=admitted)
         return samples
 
-    async def encode(self, inputs: Floats, timing: Timing) -> tuple[Floats, Floats | None]:
+    async def encode(
+        self, inputs: Floats, timing: Timing, classes: Arrays = ()
+    ) -> tuple[Floats, Floats | None]:
         """Return mean and log-variance (B, D) of each item's posterior; a GAN's encoder has no variance."""
-        mean, *log_variance = await self._batchers["encode"].submit((inputs,), timing)
+        mean, *log_variance = await self._batchers["encode"].submit((inputs, *classes), timing)
         return mean, log_variance[0] if log_variance else None
 
-    async def surprise_map(self, inputs: Floats, timing: Timing) -> Floats:
+    async def surprise_map(self, inputs: Floats, timing: Timing, classes: Arrays = ()) -> Floats:
         """Return the surprise of each value of the items at the posterior mean, (B, *item).
 
         It is in nats for a VAE, the squared difference from the reconstruction for a GAN.
@@ -219,18 +225,21 @@ class LoadedModel:
             if "encode" not in self.manifest.graphs:
                 way_out = "it has no encoder, so nothing to compare an item with; leave `map` out"
             raise Unfit(f"{name} has no graph `map`, which tells how surprising each value is: {way_out}")
-        (surprises,) = await self._batchers["map"].submit((inputs,), timing)
+        (surprises,) = await self._batchers["map"].submit((inputs, *classes), timing)
         return surprises
 
-    async def discriminate(self, inputs: Floats, timing: Timing, label: int | None = None) -> Floats:
+    async def discriminate(self, inputs: Floats, timing: Timing, classes: Arrays = ()) -> Floats:
         """Return the discriminator's calibrated logit of each item, (B,)."""
-        (logit,) = await self._batchers["discriminate"].submit(self._with_labels((inputs,), label), timing)
+        (logit,) = await self._batchers["discriminate"].submit((inputs, *classes), timing)
         return logit
 
-    def _with_labels(self, arrays: Arrays, label: int | None) -> Arrays:
-        """Return the inputs of a graph and, if there are classes, that of each row, one-hot."""
-        if label is None:
-            return arrays
-        labels = np.zeros((len(arrays[0]), len(self.manifest.class_names)), np.float32)
-        labels[:, label] = 1
-        return *arrays, labels
+    def one_hot(self, labels: int | Integers | None, rows: int) -> Arrays:
+        """Return the classes of rows as graphs take them: (B, C) one-hot, or nothing without labels.
+
+        The labels are the number of the class of all B rows, or of each, (B,).
+        """
+        if labels is None:
+            return ()
+        classes = np.zeros((rows, len(self.manifest.class_names)), np.float32)
+        classes[np.arange(rows), labels] = 1
+        return (classes,)

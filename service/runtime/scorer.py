@@ -72,16 +72,23 @@ class Scorer:
         return {name: calibration.quantiles() for name, calibration in self._calibrations.items()}
 
     async def score(
-        self, inputs: Floats, how: ScoreDefaults, timing: Timing, correction: Correction = "none"
+        self,
+        inputs: Floats,
+        how: ScoreDefaults,
+        timing: Timing,
+        correction: Correction = "none",
+        classes: Arrays = (),
     ) -> Scores:
         """Score each item by one of the manifest's `offered_statistics`; draws are the same for every row.
+
+        `classes` are those of the rows, (B, C) one-hot, if the graphs take any.
 
         Raises:
             LimitExceeded: alpha is below the smallest p-value of the calibration.
             Unfit: a correction of p-values is asked for, but the score has no p-values.
         """
         calibration = self.check(how, correction)
-        columns, surprises = await self._scored(inputs, how, timing)
+        columns, surprises = await self._scored((inputs, *classes), how, timing)
         if calibration is None:
             return Scores(columns, surprises, None, None, None)
         p_values, level = calibration.p_values(surprises), how.alpha
@@ -90,14 +97,14 @@ class Scorer:
         threshold = calibration.threshold(level) if level else math.inf
         return Scores(columns, surprises, p_values, surprises > threshold, threshold if level else None)
 
-    async def column_p_values(self, inputs: Floats, timing: Timing) -> Doubles:
+    async def column_p_values(self, inputs: Floats, timing: Timing, classes: Arrays = ()) -> Doubles:
         """Return the p-value of each of the C columns of the rows, (B, C), NaN where a value is missing.
 
         Raises:
             Unfit: the version has no calibration of single columns; says what to do.
         """
         calibration = self.require_columns()
-        (found,) = await self._batchers["columns"].submit((inputs,), timing)
+        (found,) = await self._batchers["columns"].submit((inputs, *classes), timing)
         return calibration.p_values(column_surprises(found, inputs, self._manifest.columns))
 
     def require_columns(self) -> ColumnCalibration:
@@ -129,42 +136,45 @@ class Scorer:
         return calibration
 
     async def _scored(
-        self, inputs: Floats, how: ScoreDefaults, timing: Timing
+        self, rows: Arrays, how: ScoreDefaults, timing: Timing
     ) -> tuple[dict[str, Doubles | None], Doubles]:
-        """Return the measured values by name, bounds only if there are draws, and the surprises (B,)."""
+        """Return the measured values by name, bounds only if there are draws, and the surprises (B,).
+
+        Rows are items and, if the graphs take any, their classes.
+        """
         columns: dict[str, Doubles | None] = {}
         if how.draws is not None:
             assert how.seed is not None, "draws have a seed"
-            bounds = await self._bounds(inputs, how.draws, how.seed, timing)
+            bounds = await self._bounds(rows, how.draws, how.seed, timing)
             columns |= self._bound_columns(bounds)
             if how.statistic == "elbo" or how.statistic == "importance_bound":
                 return columns, surprise(bounds, how.statistic)
-        (matrix,) = await self._batchers["statistics"].submit((inputs,), timing)
+        (matrix,) = await self._batchers["statistics"].submit(rows, timing)
         statistics = dict(zip(self._manifest.statistics, matrix.astype(np.float64).T, strict=True))
         return columns | statistics, statistics[how.statistic]
 
-    async def _bounds(self, inputs: Floats, draws: int, seed: int, timing: Timing) -> Bounds:
+    async def _bounds(self, rows: Arrays, draws: int, seed: int, timing: Timing) -> Bounds:
         """Compute bounds in batches of rows, or of draws if one row has more draws than a batch."""
-        eps = self._eps(seed, draws)
+        eps, (inputs, *classes) = self._eps(seed, draws), rows
         if draws > self._max_batch_cost:
-            terms = await self._terms(inputs, eps, timing)
+            terms = await self._terms(rows, eps, timing)
             return bounds_from_terms(*terms, analytic_kl=self._manifest.analytic_kl)
         shared = np.broadcast_to(eps, (len(inputs), *eps.shape)) if len(inputs) > 1 else eps[None]
         batcher = self._batchers[BOUNDS_STAGE]
-        return Bounds(*await batcher.submit((inputs, shared), timing, cost_per_row=draws))
+        return Bounds(*await batcher.submit((inputs, shared, *classes), timing, cost_per_row=draws))
 
-    async def _terms(self, inputs: Floats, eps: Floats, timing: Timing) -> Arrays:
+    async def _terms(self, rows: Arrays, eps: Floats, timing: Timing) -> Arrays:
         """Return the terms of the graph `score`: three of (B, K), and the KL (B,) averaged over all draws.
 
         Pieces of draws have a fixed size, so an item's score does not depend on its batch-mates; the pieces
         of one request run one after the other, to leave room for others.
         """
-        draws, pieces = len(eps), []
+        draws, pieces, (inputs, *classes) = len(eps), [], rows
         for first in range(0, draws, self._max_batch_cost):
             piece = eps[first : first + self._max_batch_cost]
             shared = np.broadcast_to(piece, (len(inputs), *piece.shape))
-            terms = await self._batchers["score"].submit((inputs, shared), timing, cost_per_row=len(piece))
-            pieces.append(terms)
+            given = (inputs, shared, *classes)
+            pieces.append(await self._batchers["score"].submit(given, timing, cost_per_row=len(piece)))
         *by_draw, kls = zip(*pieces, strict=True)
         kl = np.average(kls, axis=0, weights=[terms[0].shape[1] for terms in pieces])
         return *[np.concatenate(parts, axis=1) for parts in by_draw], kl

@@ -14,18 +14,20 @@ from typer.testing import CliRunner
 from pushforward import Client
 from pushforward.command.app import app
 from pushforward.local import LocalModels
+from service.errors import Unfit
 from service.numerics.noise import Stream, normals
 from tests.serving import RunningService, as_npy, npy, running_service
-from tests.toy import publish_toy
-from tests.toy_conditional import CLASSES, SHIFTS, publish_conditional
+from tests.toy import exact_log_evidence, items, publish_toy
+from tests.toy_conditional import CLASSES, SHIFTS, publish_conditional, publish_conditional_vae, turned
 
-NAME = "classes-gan"
+NAME, VAE = "classes-gan", "classes-vae"
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     models = tmp_path_factory.mktemp("models")
     publish_conditional(models)
+    publish_conditional_vae(models)
     publish_toy(models)
     return models
 
@@ -136,3 +138,108 @@ def test_rows_of_several_classes_share_a_batch_unmixed(served: RunningService) -
                 headers={"Content-Type": "application/x-npy", "Accept": "application/x-npy"},
             )  # fmt: skip
             np.testing.assert_array_equal(npy(answer), np.tile(2 * label + 1 + SHIFTS[label], (40, 1)))
+
+
+ITEMS, LABELS = items(40, seed=3), np.arange(40) * 7 % len(CLASSES)
+"""Items, and the classes that they are called."""
+PLAIN = turned(ITEMS, LABELS)
+"""The items that the toy without classes has in their place."""
+
+
+def test_items_of_a_class_are_scored_encoded_and_reconstructed_as_such(folder: Path) -> None:
+    with LocalModels(folder) as local:
+        scores, plain = local.score(VAE, ITEMS, label=LABELS), local.score("toy-vae", PLAIN)
+        for name in ("elbo", "importance_bound", "kl"):
+            np.testing.assert_allclose(scores.columns[name], plain.columns[name], rtol=1e-5)
+        encoding, other = local.encode(VAE, ITEMS, label=LABELS), local.encode("toy-vae", PLAIN)
+        np.testing.assert_allclose(encoding.mean, other.mean, rtol=1e-5, atol=1e-6)
+        rebuilt = local.reconstruct(VAE, ITEMS, label=LABELS)
+        np.testing.assert_allclose(turned(rebuilt, LABELS), local.reconstruct("toy-vae", PLAIN), atol=1e-6)
+
+
+def test_the_bounds_are_on_the_evidence_given_the_class(folder: Path) -> None:
+    with LocalModels(folder) as local:
+        scores = local.score(VAE, ITEMS, label=LABELS, draws=5000, seed=1)
+    exact = np.array([exact_log_evidence(item) for item in PLAIN])
+    assert (scores.columns["elbo"] <= exact + 5 * scores.columns["standard_error"]).all()
+
+
+def test_a_row_has_the_same_score_whatever_the_labels_beside_it(served: RunningService, folder: Path) -> None:
+    with LocalModels(folder) as local:
+        together = local.score(VAE, ITEMS, label=LABELS)
+    with Client(served.url) as client:
+        by_client = client.score(VAE, ITEMS, label=[CLASSES[number] for number in LABELS])
+        for number, name in enumerate(CLASSES):
+            chosen = number == LABELS
+            alone = client.score(VAE, ITEMS[chosen], label=name)
+            for found in (together, by_client):
+                np.testing.assert_array_equal(found.surprise[chosen], alone.surprise)
+                np.testing.assert_array_equal(found.p_value[chosen], alone.p_value)  # type: ignore[index]
+
+
+def test_every_protocol_takes_a_label_for_each_row(served: RunningService) -> None:
+    url, rows = f"{served.url}/v1/models/{VAE}", {"inputs": ITEMS.tolist()}
+    one = served.client.post(f"{url}/encode", json={**rows, "labels": LABELS.tolist()}).json()["mean"]
+    named = {**rows, "labels": [CLASSES[number] for number in LABELS]}
+    assert served.client.post(f"{url}/encode", json=named).json()["mean"] == one
+    text = ",".join(map(str, LABELS))
+    headers = {"Content-Type": "application/x-npy"}
+    query = served.client.post(f"{url}/encode?labels={text}", content=as_npy(ITEMS), headers=headers)
+    assert query.json()["mean"] == one
+    tensor = {"name": "inputs", "datatype": "FP32", "shape": list(ITEMS.shape), "data": ITEMS.tolist()}
+    asked: dict[str, Any] = {"inputs": [tensor], "parameters": {"labels": text}}
+    answer = served.client.post(f"{served.url}/v2/models/{VAE}.encode/infer", json=asked).json()
+    np.testing.assert_array_equal(np.float32(answer["outputs"][0]["data"]).reshape(-1, 2), np.float32(one))
+    with Client(served.url) as client:
+        np.testing.assert_array_equal(client.encode(VAE, ITEMS, label=LABELS).mean, np.float32(one))
+
+
+def test_labels_that_do_not_fit_are_refused(served: RunningService) -> None:
+    url, rows = f"{served.url}/v1/models/{VAE}", {"inputs": ITEMS[:2].tolist()}
+    for asked, words in (
+        ({}, "takes a `label`, and none came"),
+        ({"label": 0, "labels": [0, 1]}, "give one of the two"),
+        ({"labels": [0]}, "`labels` has 1 for 2 rows"),
+        ({"labels": [0, "shoe"]}, "no such class as the label of row 1"),
+    ):
+        for operation in ("score", "encode", "reconstruct"):
+            answer = served.client.post(f"{url}/{operation}", json={**rows, **asked})
+            assert answer.status_code == 422
+            assert words in answer.json()["detail"]
+    other = {**rows, "labels": [0, 1]}
+    answer = served.client.post(f"{served.url}/v1/models/toy-vae/score", json=other)
+    assert answer.status_code == 422
+    assert "toy-vae takes no `labels`" in answer.json()["detail"]
+    with Client(served.url) as client:
+        for label, words in (([0], "1 labels came for 2 rows"), ([0, 1.5], "the label of row 1 is 1.5")):
+            with pytest.raises(Unfit, match=words):
+                client.score(VAE, ITEMS[:2], label=label)  # type: ignore[arg-type]
+
+
+def test_many_labelled_rows_are_sent_in_pieces_and_corrected_together(
+    served: RunningService, folder: Path
+) -> None:
+    rows = np.tile(ITEMS, (60, 1, 1, 1))
+    labels = np.tile(LABELS, 60)
+    with Client(served.url) as client, LocalModels(folder) as local:
+        for each in (client, local):
+            found = each.score(VAE, rows, label=labels, alpha=0.5, correction="benjamini-hochberg")
+            assert len(found.surprise) == len(rows)
+            np.testing.assert_array_equal(found.surprise[:40], found.surprise[-40:])
+            np.testing.assert_array_equal(found.anomaly[:40], found.anomaly[-40:])  # type: ignore[index]
+
+
+def test_drawn_samples_are_of_the_class(folder: Path) -> None:
+    with LocalModels(folder) as local:
+        plain = local.sample("toy-vae", count=30, seed=5, output="draw")
+        for number in range(len(CLASSES)):
+            drawn = local.sample(VAE, count=30, seed=5, output="draw", label=number)
+            np.testing.assert_array_equal(turned(drawn, np.full(30, number)), plain)
+
+
+def test_a_path_between_items_encodes_them_as_of_its_class(folder: Path) -> None:
+    with LocalModels(folder) as local:
+        ends = [{"input": item} for item in ITEMS[:2]]
+        walk = local.interpolate(VAE, *ends, steps=2, label=1)
+        expected = local.reconstruct(VAE, ITEMS[:2], label=1)
+        np.testing.assert_allclose(walk.samples, expected, atol=1e-6)

@@ -13,7 +13,7 @@ from service.api.open_inference.tensors import TensorMetadata
 from service.api.operations.call import Call, Result
 from service.api.operations.code import decode, encode, reconstruct
 from service.api.operations.discriminate import discriminate, gives_ratios
-from service.api.operations.options import Body, LabelOptions, NoOptions
+from service.api.operations.options import Body, RowLabelOptions
 from service.api.operations.sample import SampleOptions, sample_at
 from service.api.operations.score import ScoreOptions, score
 from service.format.manifest import Manifest
@@ -74,10 +74,10 @@ def _discriminator_scores(manifest: Manifest) -> Tensors:
 
 SIGNATURES: Final = {
     "sample": Signature(sample_at, SampleOptions, _sample_numbers, _items("samples")),
-    "decode": Signature(decode, LabelOptions, _latents, _items("samples")),
-    "encode": Signature(encode, NoOptions, _items("inputs"), _posterior),
-    "reconstruct": Signature(reconstruct, NoOptions, _items("inputs"), _reconstructions),
+    "decode": Signature(decode, RowLabelOptions, _latents, _items("samples")),
+    "encode": Signature(encode, RowLabelOptions, _items("inputs"), _posterior),
+    "reconstruct": Signature(reconstruct, RowLabelOptions, _items("inputs"), _reconstructions),
     "score": Signature(score, ScoreOptions, _items("inputs"), _scores),
-    "discriminate": Signature(discriminate, LabelOptions, _items("inputs"), _discriminator_scores),
+    "discriminate": Signature(discriminate, RowLabelOptions, _items("inputs"), _discriminator_scores),
 }
 """Signatures by operation. `interpolate` has none: a path between two points is not a function of rows."""

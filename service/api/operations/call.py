@@ -9,9 +9,10 @@ from typing import Any, Generic, NamedTuple
 
 from numpy.typing import NDArray
 
-from service.api.operations.options import Options
+from service.api.operations.labels import labels_of
+from service.api.operations.options import Options, RowLabelOptions
 from service.media import codecs
-from service.numerics.noise import Floats
+from service.numerics.noise import Arrays, Floats
 from service.observe.timing import Timing
 from service.runtime.model import LoadedModel
 from service.settings import Settings
@@ -46,6 +47,15 @@ class Call(Generic[Options]):
             items, manifest.support, "inputs", manifest.columns, takes_missing=manifest.takes_missing
         )
         return items
+
+    def classes(self, rows: int) -> Arrays:
+        """Return the classes of so many rows as graphs take them: (B, C) one-hot, or nothing without classes.
+
+        Raises:
+            Unfit: the version needs labels and none came, or it has no such class, or takes none.
+        """
+        options = self.options if isinstance(self.options, RowLabelOptions) else RowLabelOptions()
+        return self.loaded.one_hot(labels_of(self.loaded.manifest, options, rows), rows)
 
     def latents(self) -> Floats:
         """Return the array `latents`, (B, D). Raises Unfit if a value is not finite."""

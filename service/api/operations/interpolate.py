@@ -58,17 +58,18 @@ async def interpolate(call: Call[AnyPath]) -> Result:
     options, most = call.options, call.settings.max_steps
     if options.steps > most:
         raise LimitExceeded(f"steps is {options.steps}, at most {most} are taken")
-    label = label_of(call.loaded.manifest, options.label)
-    start = await _latent(call, options.start, "from")
-    end = await _latent(call, options.end, "to")
+    loaded = call.loaded
+    label = label_of(loaded.manifest, options.label)
+    start = await _latent(call, options.start, "from", label)
+    end = await _latent(call, options.end, "to", label)
     walk = noise.spherical_path if options.path == "spherical" else noise.linear_path
     latents = walk(start[0], end[0], options.steps)
-    samples = await call.loaded.decode(latents, call.timing, label)
+    samples = await loaded.decode(latents, call.timing, loaded.one_hot(label, len(latents)))
     return Result({"samples": samples, "latents": latents})
 
 
-async def _latent(call: Call[AnyPath], point: Point, name: str) -> Floats:
-    """Return the latent (1, D) at an end of the path."""
+async def _latent(call: Call[AnyPath], point: Point, name: str, label: int | None) -> Floats:
+    """Return the latent (1, D) at an end of the path; an item there is of that class."""
     loaded, manifest = call.loaded, call.loaded.manifest
     if point.latent is not None:
         latent = codecs.from_lists([point.latent], (manifest.latent_size,), f"{name}/latent")
@@ -84,7 +85,7 @@ async def _latent(call: Call[AnyPath], point: Point, name: str) -> Floats:
             manifest.columns,
             takes_missing=manifest.takes_missing,
         )
-        mean, _ = await loaded.encode(item, call.timing)
+        mean, _ = await loaded.encode(item, call.timing, loaded.one_hot(label, 1))
         return mean
     if point.seed is None:
         raise Unfit(f"`{name}` has a null seed; give a number")

@@ -1,14 +1,20 @@
-"""The class that a conditional version generates, or judges by."""
+"""The classes of rows, where a version generates, judges or scores items of a class."""
 
 from __future__ import annotations
 
-from service.errors import Unfit
+from functools import lru_cache
+
+import numpy as np
+
+from service.api.operations.options import Label, RowLabelOptions
+from service.errors import Flaw, Unfit
 from service.format.manifest import Manifest
+from service.numerics.noise import Integers
 
 _MOST_NAMED = 12
 
 
-def label_of(manifest: Manifest, label: int | str | None) -> int | None:
+def label_of(manifest: Manifest, label: Label | None) -> int | None:
     """Return the number of the class that a request names, from 0; None for a version without classes.
 
     Raises:
@@ -16,17 +22,52 @@ def label_of(manifest: Manifest, label: int | str | None) -> int | None:
     """
     if not manifest.conditional:
         if label is not None:
-            raise Unfit(f"{manifest.name} takes no `label`: it was not trained with classes as a condition")
+            raise _takes_none(manifest, "label")
         return None
-    names, text = manifest.class_names, str(label)
-    numbers = {str(number): number for number in range(len(names))}
-    if text in numbers:  # before the names: a query string has no types
-        return numbers[text]
-    if text in names:
-        return names.index(text)
+    number = None if label is None else _numbers(manifest.class_names).get(str(label))
+    if number is None:
+        came = "none came" if label is None else "another came"
+        raise Unfit(f"{manifest.name} takes a `label`, and {came}: {_wanted(manifest)}")
+    return number
+
+
+def labels_of(manifest: Manifest, options: RowLabelOptions, rows: int) -> int | Integers | None:
+    """Return the number of the class of all rows, or of each, (B,); None for a version without classes.
+
+    Raises:
+        Unfit: as `label_of`; or `label` and `labels` both came, or not a label for each row.
+    """
+    if options.labels is None:
+        return label_of(manifest, options.label)
+    if options.label is not None:
+        raise Unfit("`label` is for all rows, `labels` has one for each; give one of the two")
+    if not manifest.conditional:
+        raise _takes_none(manifest, "labels")
+    if len(options.labels) != rows:
+        raise Unfit(f"`labels` has {len(options.labels)} for {rows} rows; give one for each")
+    numbers = _numbers(manifest.class_names)
+    found = [numbers.get(str(label), -1) for label in options.labels]
+    if -1 in found:
+        row = found.index(-1)
+        flaw = Flaw(f"/labels/{row}", f"another class; {_wanted(manifest)}", row)
+        raise Unfit(
+            f"{manifest.name} has no such class as the label of row {row}: {_wanted(manifest)}", flaws=(flaw,)
+        )
+    return np.array(found, np.int64)
+
+
+@lru_cache(maxsize=64)
+def _numbers(class_names: tuple[str, ...]) -> dict[str, int]:
+    """Return the classes by name and by number, which comes first: a query string has no types."""
+    numbers = range(len(class_names))
+    return dict(zip(class_names, numbers, strict=True)) | {str(number): number for number in numbers}
+
+
+def _takes_none(manifest: Manifest, field: str) -> Unfit:
+    return Unfit(f"{manifest.name} takes no `{field}`: it was not trained with classes as a condition")
+
+
+def _wanted(manifest: Manifest) -> str:
+    names = manifest.class_names
     shown = ", ".join(names[:_MOST_NAMED]) + (", ..." if len(names) > _MOST_NAMED else "")
-    came = "none came" if label is None else "another came"
-    raise Unfit(
-        f"{manifest.name} takes a `label`, and {came}: it is a number from 0 to {len(names) - 1}, or a name: "
-        f"{shown}"
-    )
+    return f"it is a number from 0 to {len(names) - 1}, or a name: {shown}"

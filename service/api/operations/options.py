@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 ArrayName = Literal["inputs", "latents"]
 Seed = Annotated[int, Field(ge=0, lt=2**53, description="0 .. 2^53 - 1, exact in every JSON client")]
 Count = Annotated[int, Field(ge=1, lt=2**53)]
 Label = Annotated[int, Field(ge=0, lt=2**53)] | Annotated[str, Field(min_length=1, max_length=200)]
+_MOST_LABELS: Final = 2**16
 ITEM_TEXT: Final = (
     "An item is nested lists of the model's `item_shape`, with numbers of its `support`: `binary` takes "
     "zeros and ones; `unit_interval` numbers in [0, 1]; `eight_bit` too, and rounds them to the nearest of "
@@ -45,6 +46,22 @@ class LabelOptions(Body):
 
     label: Label | None = None
     """The class, for versions with a class condition: a number from 0, or else one of `class_names`."""
+
+
+def _separated(given: Any) -> Any:
+    """Return the labels in a text, which a query string has, as a list."""
+    return given.split(",") if isinstance(given, str) else given
+
+
+class RowLabelOptions(LabelOptions):
+    """The same for the operations on rows, each of which may be of another class."""
+
+    labels: (
+        Annotated[list[Label], BeforeValidator(_separated), Field(min_length=1, max_length=_MOST_LABELS)]
+        | None
+    ) = None
+    """The class of each row, in the place of `label`: a list in JSON; in a query string and in `/v2` a text
+    with commas between the labels."""
 
 
 class NoOptions(Body):

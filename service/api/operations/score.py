@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from service.api.operations.call import Call, Result
-from service.api.operations.options import Body, Count, Seed
+from service.api.operations.options import Count, RowLabelOptions, Seed
 from service.errors import LimitExceeded, Unfit
 from service.format.manifest import UNITS, Bound, Manifest, ScoreDefaults, Statistic
 from service.numerics.calibration import Correction
@@ -21,7 +21,7 @@ _SEED: Final = 0
 _ALPHA: Final = 0.01
 
 
-class ScoreOptions(Body):
+class ScoreOptions(RowLabelOptions):
     """Options of scoring. Those left out have the values in the model's manifest."""
 
     statistic: Statistic | None = None
@@ -61,12 +61,13 @@ async def score(call: Call[ScoreOptions]) -> Result:
         LimitExceeded: too many draws, or an alpha below what the calibration can resolve.
     """
     items, options, how = call.items(), call.options, _checked(call)
+    classes = call.classes(len(items))
     if options.columns:
         call.loaded.scorer.require_columns()
     more: dict[str, NDArray[Any]] = {"map": await surprise_map(call)} if options.map else {}
-    scores = await call.loaded.scorer.score(items, how, call.timing, options.correction)
+    scores = await call.loaded.scorer.score(items, how, call.timing, options.correction, classes)
     if options.columns:
-        more["columns"] = await call.loaded.scorer.column_p_values(items, call.timing)
+        more["columns"] = await call.loaded.scorer.column_p_values(items, call.timing, classes)
     p_values, anomalies = scores.p_value, scores.anomaly
     fields = {
         "statistic": how.statistic,
@@ -89,7 +90,7 @@ async def surprise_map(call: Call[ScoreOptions]) -> Floats:
     """Return the map of `score` alone, (B, *item). It raises what `score` raises, before any work."""
     items, how = call.items(), _checked(call)
     call.loaded.scorer.check(how, call.options.correction)
-    return await call.loaded.surprise_map(items, call.timing)
+    return await call.loaded.surprise_map(items, call.timing, call.classes(len(items)))
 
 
 def _checked(call: Call[ScoreOptions]) -> ScoreDefaults:

@@ -7,7 +7,7 @@ from typing import Any
 from service.api.answer import CSV, JSON, NPY, PNG, Answer, csv_in_pieces, json_in_pieces
 from service.api.operations import code
 from service.api.operations.call import Call
-from service.api.operations.options import LabelOptions, NoOptions
+from service.api.operations.options import RowLabelOptions
 from service.api.v1.operation import (
     ArraysAnswer,
     Conversions,
@@ -27,7 +27,7 @@ from service.api.v1.operation import (
 from service.media.tables.writing import numbered_columns
 
 
-class EncodeRequest(ItemsRequest):
+class EncodeRequest(RowLabelOptions, ItemsRequest):
     """Rows of items to encode."""
 
 
@@ -43,11 +43,11 @@ class EncodeAnswer(ModelAnswer):
     conversions: Conversions = None
 
 
-class DecodeOptions(ItemsOptions, LabelOptions):
-    """Options of decoding."""
+class CodeOptions(ItemsOptions, RowLabelOptions):
+    """Options of decoding, and of reconstructing."""
 
 
-class DecodeRequest(DecodeOptions):
+class DecodeRequest(CodeOptions):
     """Rows of latents to decode."""
 
     latents: list[Any]
@@ -61,7 +61,7 @@ class DecodeAnswer(ArraysAnswer):
     """The items, in the order of the latents."""
 
 
-class ReconstructRequest(ItemsOptions, ItemsRequest):
+class ReconstructRequest(CodeOptions, ItemsRequest):
     """Rows of items to reconstruct."""
 
 
@@ -85,7 +85,7 @@ class ItemsReadAnswer(ArraysAnswer):
     """The items, in their order; null is a missing value."""
 
 
-async def _encode(call: Call[NoOptions], accepted: str) -> Answer:
+async def _encode(call: Call[RowLabelOptions], accepted: str) -> Answer:
     arrays = (await code.encode(call)).arrays
     if accepted == CSV:
         given = {name: array for name, array in arrays.items() if array is not None}
@@ -95,12 +95,12 @@ async def _encode(call: Call[NoOptions], accepted: str) -> Answer:
     return Answer(content_type(accepted), body, len(body), rows=len(call.arrays["inputs"]))
 
 
-async def _decode(call: Call[DecodeOptions], accepted: str) -> Answer:
+async def _decode(call: Call[CodeOptions], accepted: str) -> Answer:
     _check(call, len(call.arrays["latents"]), accepted)
     return await arrays_answer(call, accepted, (await code.decode(call)).arrays)
 
 
-async def _reconstruct(call: Call[ItemsOptions], accepted: str) -> Answer:
+async def _reconstruct(call: Call[CodeOptions], accepted: str) -> Answer:
     _check(call, len(call.arrays["inputs"]), accepted)
     return await arrays_answer(call, accepted, (await code.reconstruct(call)).arrays)
 
@@ -118,9 +118,18 @@ def _check(call: Call[Any], rows: int, accepted: str) -> None:
 
 
 _ITEMS = (JSON, NPY, PNG, CSV)
-ENCODE = Operation("encode", "Encode items", EncodeRequest, (JSON, CSV), _encode, EncodeAnswer, "inputs")
+ENCODE = Operation(
+    "encode",
+    "Encode items",
+    EncodeRequest,
+    (JSON, CSV),
+    _encode,
+    EncodeAnswer,
+    "inputs",
+    RowLabelOptions,
+)
 DECODE = Operation(
-    "decode", "Decode latents", DecodeRequest, _ITEMS, _decode, DecodeAnswer, "latents", DecodeOptions
+    "decode", "Decode latents", DecodeRequest, _ITEMS, _decode, DecodeAnswer, "latents", CodeOptions
 )
 RECONSTRUCT = Operation(
     "reconstruct",
@@ -130,7 +139,7 @@ RECONSTRUCT = Operation(
     _reconstruct,
     ReconstructAnswer,
     "inputs",
-    ItemsOptions,
+    CodeOptions,
 )
 READ = Operation(
     "read",

@@ -9,11 +9,11 @@ from pydantic import Field
 from service.api.answer import CSV, JSON, Answer
 from service.api.operations import discriminate
 from service.api.operations.call import Call
-from service.api.operations.options import Body, LabelOptions
+from service.api.operations.options import Body, RowLabelOptions
 from service.api.v1.operation import Conversions, ItemsRequest, ModelAnswer, Operation, scores_answer
 
 
-class DiscriminateRequest(LabelOptions, ItemsRequest):
+class DiscriminateRequest(RowLabelOptions, ItemsRequest):
     """Rows of items to score by the discriminator."""
 
 
@@ -40,7 +40,7 @@ class DiscriminateAnswer(ModelAnswer):
     """The scores of each item, in the order of the inputs."""
 
 
-async def _discriminate(call: Call[LabelOptions], accepted: str) -> Answer:
+async def _discriminate(call: Call[RowLabelOptions], accepted: str) -> Answer:
     return await scores_answer(call, await discriminate.discriminate(call), accepted)
 
 
@@ -52,5 +52,5 @@ DISCRIMINATE = Operation(
     _discriminate,
     DiscriminateAnswer,
     "inputs",
-    LabelOptions,
+    RowLabelOptions,
 )
