@@ -64,6 +64,10 @@ class VaeOptions(Options):
     Tomczak & Welling 2018, arXiv:1705.07120, where `mixture` is called MoG."""
     prior_components: int = Field(default=500, ge=2, le=4096)
     """Mixture and vamp: the number of Gaussians or pseudo-inputs; the latter begin as training items."""
+    conditional: bool = False
+    """Data with classes: true for a VAE of p(x | class), whose networks both see the class of an item. Items
+    are then sampled, scored, encoded and reconstructed as those of a class. Source: Sohn et al. 2015,
+    "Learning structured output representation using deep conditional generative models", NeurIPS 28."""
     draws: int = Field(default=1, ge=1)
     """Monte Carlo draws per item of the ELBO in training."""
     kl_weight: float = Field(default=1.0, gt=0)
@@ -85,6 +89,15 @@ class VaeOptions(Options):
     Source: Tucker et al. 2019, arXiv:1810.04152."""
 
     @model_validator(mode="after")
+    def _pseudo_inputs_have_no_class(self) -> VaeOptions:
+        if self.conditional and self.prior == "vamp":
+            raise ValueError(
+                "vae.conditional came with the prior 'vamp', whose pseudo-inputs are of no class; use the "
+                "prior 'mixture' or 'standard-normal'"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _free_bits_need_an_analytic_kl(self) -> VaeOptions:
         if self.free_bits and self.prior != "standard-normal":
             raise ValueError(
@@ -99,6 +112,10 @@ class GanOptions(Options):
 
     objective: Objective = "non-saturating"
     """The losses of discriminator and generator: see `training/losses/gan.py`."""
+    conditional: bool = False
+    """Data with classes: true for a generator that makes items of the class that it is asked for. It takes
+    the class beside its latents; the discriminator projects it on its last hidden layer. Source: Miyato &
+    Koyama 2018, "cGANs with projection discriminator", arXiv:1802.05637."""
     r1_weight: float = Field(default=1.0, ge=0)
     """gamma of the R1 penalty gamma / 2 |grad_x logit|^2 on real items; 0: none."""
     r2_weight: float = Field(default=0.0, ge=0)
@@ -135,6 +152,15 @@ class GanOptions(Options):
     """The factor by which that ratio grows until the last step, geometrically. A discriminator that stays
     fast while the generator slows down keeps up with it, and the two stop circling each other: two time
     scales, Heusel et al. 2017, arXiv:1706.08500. 1: no growth."""
+
+    @model_validator(mode="after")
+    def _one_item_one_class(self) -> GanOptions:
+        if self.conditional and self.packing > 1:
+            raise ValueError(
+                f"gan.packing {self.packing} came with gan.conditional, whose discriminator judges single "
+                "items of a class; set one of the two back"
+            )
+        return self
 
     @model_validator(mode="after")
     def _one_item_one_component(self) -> GanOptions:

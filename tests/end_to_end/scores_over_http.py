@@ -51,7 +51,7 @@ def recomputed(client: httpx.Client, manifest: Manifest, dataset: Dataset) -> It
     outliers = list(unseen_outliers(dataset, manifest.support))
     for statistic in manifest.calibration.statistics:
         normal = _scores(client, manifest, statistic, dataset.items["test"])
-        for kind, items, _ in outliers:
+        for kind, items, *_ in outliers:
             name = f"auroc_{statistic}_{kind}"
             if name not in manifest.metrics:
                 continue

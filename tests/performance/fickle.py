@@ -43,9 +43,6 @@ class _Handler(BaseHTTPRequestHandler):
     server: Fickle
 
     def do_POST(self) -> None:
-        if self.server.mood == "gone":
-            self.close_connection = True
-            return
         body = self.server.answer(self.rfile.read(int(self.headers["content-length"])))
         self.send_response(500 if self.server.mood == "failing" else 200)
         self.send_header("content-length", str(len(body)))

@@ -1,16 +1,14 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import orjson
 import pytest
 
 from .checks import Witness
-from .dialects import Request
 from .failure import BenchFailed
 from .fickle import Fickle, fickle_server
-from .gpu_check.client import apply_plain_load
-from .load import Load, apply_load, wrk_is_there
+from .load import apply_load, wrk_is_there
 from .models import Model
 from .servers import Target
 from .workloads import WORKLOADS
@@ -20,19 +18,8 @@ pytestmark = pytest.mark.performance
 SINGLE = WORKLOADS[0]
 SECONDS = 0.5
 
-Apply = Callable[[str, Request, int, float, int], Load]
-clients = pytest.mark.parametrize(
-    "apply",
-    [
-        pytest.param(
-            apply_load,
-            id="wrk",
-            marks=pytest.mark.skipif(
-                not wrk_is_there(), reason="wrk is not installed; on Debian: apt-get install wrk"
-            ),
-        ),
-        pytest.param(apply_plain_load, id="plain"),
-    ],
+needs_wrk = pytest.mark.skipif(
+    not wrk_is_there(), reason="wrk is not installed; on Debian: apt-get install wrk"
 )
 
 
@@ -42,25 +29,25 @@ def fickle(bench_catalogue: dict[str, Model]) -> Iterator[tuple[Fickle, Target]]
         yield both
 
 
-@clients
-def test_every_request_of_a_load_has_a_fresh_seed(fickle: tuple[Fickle, Target], apply: Apply) -> None:
+@needs_wrk
+def test_every_request_of_a_load_has_a_fresh_seed(fickle: tuple[Fickle, Target]) -> None:
     server, target = fickle
-    load = apply(target.url, target.dialect.request(SINGLE), 4, SECONDS, 10_000_000_000)
+    load = apply_load(target.url, target.dialect.request(SINGLE), 4, SECONDS, first_seed=10_000_000_000)
     seeds = [orjson.loads(body)["seed"] for body in server.bodies]
     assert load.requests <= len(seeds)
     assert len(set(seeds)) == len(seeds)
     assert min(seeds) > 10_000_000_000
 
 
-@clients
-@pytest.mark.parametrize("mood", ["failing", "short", "gone"])
+@needs_wrk
+@pytest.mark.parametrize("mood", ["failing", "short"])
 def test_a_load_whose_answers_are_no_answers_is_no_measurement(
-    fickle: tuple[Fickle, Target], mood: str, apply: Apply
+    fickle: tuple[Fickle, Target], mood: str
 ) -> None:
     server, target = fickle
     server.mood = mood
     with pytest.raises(BenchFailed):
-        apply(target.url, target.dialect.request(SINGLE), 2, SECONDS, 0)
+        apply_load(target.url, target.dialect.request(SINGLE), 2, SECONDS, first_seed=0)
 
 
 def test_a_witness_counts_right_answers_and_fails_at_a_wrong_one(

@@ -13,28 +13,34 @@ from scipy.stats import bootstrap, rankdata
 from service.format.manifest import Metric, Support
 from service.numerics.noise import Doubles
 from training.anomaly.calibrate import StatisticScorer
-from training.anomaly.outliers import Outliers, unseen_outliers
-from training.data import Dataset, Items
+from training.anomaly.outliers import Outliers, mislabelled, unseen_outliers
+from training.data import Dataset
 from training.metrics.names import Group, MetricName
 
 
 def judge(scorer: StatisticScorer, support: Support, dataset: Dataset) -> dict[str, Metric]:
-    """Measure how well each statistic separates test items from each kind of unseen outliers."""
-    outliers = unseen_outliers(dataset, support)
-    areas = auroc_metrics("auroc", scorer, dataset.items["test"], outliers, "test items")
+    """Measure how well each statistic separates test items from each kind of unseen outliers.
+
+    With a class condition, test items that are called another class are a kind too.
+    """
+    outliers = list(unseen_outliers(dataset, support))
+    if scorer.given is not None:
+        outliers.append(mislabelled(dataset))
+    normal = Outliers("test", dataset.items["test"], "test items", dataset.labels["test"])
+    areas = auroc_metrics("auroc", scorer, normal, outliers)
     return {str(name): metric for name, metric in areas.items()}
 
 
 def auroc_metrics(
-    group: Group, scorer: StatisticScorer, items: Items, kinds: Iterable[Outliers], what: str
+    group: Group, scorer: StatisticScorer, normal: Outliers, kinds: Iterable[Outliers]
 ) -> dict[MetricName, Metric]:
-    """Measure how well each statistic separates normal items (N, *item), called `what`, from outliers."""
-    normal = scorer.surprises(items)
+    """Measure how well each statistic separates normal items from outliers."""
+    ordinary = scorer.of(normal.labels).surprises(normal.items)
     metrics: dict[MetricName, Metric] = {}
-    for kind, outliers, phrase in kinds:
-        for name, surprises in scorer.surprises(outliers).items():
-            note = f"{len(outliers)} {phrase} against {len(items)} {what}"
-            metrics[MetricName(group, kind, name)] = auroc_metric(surprises, normal[name], note)
+    for kind, outliers, phrase, labels in kinds:
+        for name, surprises in scorer.of(labels).surprises(outliers).items():
+            note = f"{len(outliers)} {phrase} against {len(normal.items)} {normal.what}"
+            metrics[MetricName(group, kind, name)] = auroc_metric(surprises, ordinary[name], note)
     return metrics
 
 

@@ -6,7 +6,7 @@ Shapes: N items, K draws, D latent dimensions; items (N, *item).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, get_args
@@ -29,7 +29,7 @@ from service.format.versions import sha256_of
 from service.numerics.calibration import Calibration, bounds_from_terms, column_surprises, surprise
 from service.numerics.noise import Doubles, Floats, scoring_noise
 from training.anomaly.outliers import Outliers, simple_outliers
-from training.data import Dataset
+from training.data import Dataset, Labels
 from training.metrics.names import MetricName
 from training.options import CalibrationOptions
 from training.recipe import RecipeError
@@ -52,6 +52,12 @@ class StatisticScorer:
     """Draws and seed of the noise that bounds depend on."""
     columns: Callable[[Floats], Doubles] | None = None
     """Maps rows (N, F) of a table to the surprises of their C columns, (N, C), NaN for missing values."""
+    given: Callable[[Labels], StatisticScorer] | None = None
+    """Maps labels (N,) to the scorer of N items of these classes; None for a version without a condition."""
+
+    def of(self, labels: Labels) -> StatisticScorer:
+        """Return the scorer of items with those labels (N,): itself without a class condition."""
+        return self if self.given is None else self.given(labels)
 
     def noise(self, statistic: Statistic) -> dict[str, int]:
         """Return the draws and the seed that surprises by a statistic depend on, if any."""
@@ -63,16 +69,24 @@ RunGraph = Callable[[Sequence[Floats]], tuple[Floats, ...]]
 
 
 def bound_scorer(
-    run: RunGraph, latent: int, analytic_kl: bool, options: CalibrationOptions
+    run: RunGraph,
+    latent: int,
+    analytic_kl: bool,
+    options: CalibrationOptions,
+    labels: Floats | None = None,
 ) -> StatisticScorer:
     """Score by the bounds of a VAE with D = `latent` from its graph `score`; all items share their draws.
 
-    `analytic_kl` says whether the graph's KL is exact.
+    `analytic_kl` says whether the graph's KL is exact; `labels` (N, C), one-hot, are the classes of the items
+    if the graph takes them.
     """
     eps = scoring_noise(options.seed, options.draws, latent)
 
     def surprises(items: Floats) -> dict[Statistic, Doubles]:
-        parts = [run([batch, np.tile(eps, (len(batch), 1, 1))]) for batch in _batches(items)]
+        parts = [
+            run([batch, np.tile(eps, (len(batch), 1, 1)), *label])
+            for batch, *label in _batches(items, labels)
+        ]
         terms = (np.concatenate(term) for term in zip(*parts, strict=True))
         bounds = bounds_from_terms(*terms, analytic_kl=analytic_kl)
         return {statistic: surprise(bounds, statistic) for statistic in get_args(Bound)}
@@ -80,21 +94,28 @@ def bound_scorer(
     return StatisticScorer(surprises, "elbo", options)
 
 
-def column_scorer(run: RunGraph, names: Sequence[Statistic], options: CalibrationOptions) -> StatisticScorer:
-    """Score by the noise-free columns of the graph `statistics`, which have those names."""
+def column_scorer(
+    run: RunGraph, names: Sequence[Statistic], options: CalibrationOptions, labels: Floats | None = None
+) -> StatisticScorer:
+    """Score by the noise-free columns of the graph `statistics`, which have those names.
+
+    `labels` (N, C), one-hot, are the classes of the items if the graph takes them.
+    """
 
     def surprises(items: Floats) -> dict[Statistic, Doubles]:
-        columns = np.concatenate([run([batch])[0] for batch in _batches(items)])
+        columns = np.concatenate([run(batch)[0] for batch in _batches(items, labels)])
         return dict(zip(names, columns.T.astype(np.float64), strict=True))
 
     return StatisticScorer(surprises, names[-1], options)
 
 
-def single_columns(run: RunGraph, columns: Sequence[Column]) -> Callable[[Floats], Doubles]:
-    """Judge the columns of a table one by one, by the graph `columns`."""
+def single_columns(
+    run: RunGraph, columns: Sequence[Column], labels: Floats | None = None
+) -> Callable[[Floats], Doubles]:
+    """Judge the columns of a table one by one, by the graph `columns`; `labels` as in `column_scorer`."""
 
     def surprises(items: Floats) -> Doubles:
-        found = np.concatenate([run([batch])[0] for batch in _batches(items)])
+        found = np.concatenate([run(batch)[0] for batch in _batches(items, labels)])
         return column_surprises(found, items, columns)
 
     return surprises
@@ -105,8 +126,11 @@ def both_scorers(first: StatisticScorer, second: StatisticScorer) -> StatisticSc
     return replace(first, surprises=lambda items: first.surprises(items) | second.surprises(items))
 
 
-def _batches(items: Floats) -> list[Floats]:
-    return np.split(items, range(_ROWS, len(items), _ROWS))
+def _batches(items: Floats, labels: Floats | None) -> Iterator[list[Floats]]:
+    """Yield rows of items and, if they have classes, of their labels."""
+    for first in range(0, len(items), _ROWS):
+        rows = slice(first, first + _ROWS)
+        yield [items[rows]] if labels is None else [items[rows], labels[rows]]
 
 
 def require_resolvable(options: CalibrationOptions, rows: int, way_out: str) -> None:
@@ -131,13 +155,16 @@ def calibrate(
     Raises a RecipeError if the model does not have the recipe's statistic.
     """
     calibrated_on = len(dataset.items["calibration"])
-    spec, defaults, calibration = write_calibration(scorer, options, dataset.items["calibration"], folder)
+    of_calibration = scorer.of(dataset.labels["calibration"])
+    spec, defaults, calibration = write_calibration(
+        of_calibration, options, dataset.items["calibration"], folder
+    )
     statistic = defaults.statistic
     drawn = f" with {defaults.draws} draws" if defaults.draws else ""
-    normal = Outliers("test", dataset.items["test"], "test items")
+    normal = Outliers("test", dataset.items["test"], "test items", dataset.labels["test"])
     rates = {}
-    for kind, items, what in (normal, *simple_outliers(dataset, support)):
-        p_values = calibration.p_values(scorer.surprises(items)[statistic])
+    for kind, items, what, labels in (normal, *simple_outliers(dataset, support)):
+        p_values = calibration.p_values(scorer.of(labels).surprises(items)[statistic])
         note = f"of {len(items)} {what}, flagged at alpha {options.alpha:g} by {statistic}{drawn}"
         rates[str(MetricName("flagged", kind))] = _share_metric(p_values <= options.alpha, note)
         if kind == "test":

@@ -14,7 +14,7 @@ import numpy as np
 from service.format.manifest import Metric, NoiseFree, Statistic, Support
 from training.anomaly.auroc import auroc_metrics
 from training.anomaly.calibrate import StatisticScorer
-from training.anomaly.outliers import PLANTED_ROWS, planted_outliers
+from training.anomaly.outliers import PLANTED_ROWS, Outliers, planted_outliers
 from training.anomaly.path import FITTED
 from training.data import Dataset, Items
 from training.metrics.names import MetricName
@@ -57,8 +57,10 @@ def choose_statistic(
     if options.statistic != "auto":
         return ChosenStatistic(options, {})
     items, fitted_on = split_validation(options, dataset.items["validation"])
-    planted = planted_outliers(items, dataset, support)
-    metrics = auroc_metrics("validation_auroc", scorer, items, planted, "validation items")
+    labels = dataset.labels["validation"][: len(items)]
+    normal = Outliers("validation", items, "validation items", labels)
+    planted = planted_outliers(normal, dataset, support)
+    metrics = auroc_metrics("validation_auroc", scorer, normal, planted)
     areas: defaultdict[Statistic | None, list[float]] = defaultdict(list)
     for name, metric in metrics.items():
         areas[name.statistic].append(metric.value)

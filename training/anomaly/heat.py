@@ -11,7 +11,7 @@ _ROWS, _AT_ONCE = 2048, 256
 _ORDINARY = 0.99
 
 
-def map_scale(run: RunGraph, pictures: Floats) -> float:
+def map_scale(run: RunGraph, pictures: Floats, labels: Floats | None = None) -> float:
     """Return the surprise that 1 in 100 pixels of held-out pictures exceed, their channels added.
 
     There is one number for all pixels: a quantile for each, as it is or smoothed, told lines on garments and
@@ -20,8 +20,10 @@ def map_scale(run: RunGraph, pictures: Floats) -> float:
     Args:
         run: Runs the graph `map` on pictures.
         pictures: (N, C, H, W), N > 0, of which at most 2 048 are used; the model was not trained on them.
+        labels: The classes of the pictures, one-hot, if the graph takes them.
     """
-    few = pictures[:_ROWS]
-    batches = (run([few[start : start + _AT_ONCE]])[0] for start in range(0, len(few), _AT_ONCE))
+    few = [given[:_ROWS] for given in (pictures, labels) if given is not None]
+    starts = range(0, len(few[0]), _AT_ONCE)
+    batches = (run([given[start : start + _AT_ONCE] for given in few])[0] for start in starts)
     surprises = np.concatenate([maps.astype(np.float64).sum(axis=1).ravel() for maps in batches])
     return float(max(np.quantile(surprises, _ORDINARY), np.finfo(np.float32).tiny))

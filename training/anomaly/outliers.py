@@ -12,7 +12,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from service.format.manifest import Column, Support, column_places
-from training.data import Dataset, Items
+from training.data import Dataset, Items, Labels
 
 ROWS = 2000
 """The most test items that are made into outliers of one kind."""
@@ -26,13 +26,16 @@ _BLUR = 1 / 16
 
 
 class Outliers(NamedTuple):
-    """Outliers of one kind."""
+    """Outliers of one kind, or the normal items that they are compared with."""
 
     kind: str
     items: Items
     """(N, *item)."""
     what: str
     """A phrase for the model card."""
+    labels: Labels
+    """(N,), the classes that they are scored as where there is a class condition: those of the items that
+    they were made of, else all classes in turn."""
 
 
 def unseen_outliers(dataset: Dataset, support: Support) -> Iterator[Outliers]:
@@ -42,44 +45,58 @@ def unseen_outliers(dataset: Dataset, support: Support) -> Iterator[Outliers]:
     beside Fashion-MNIST scikit-learn's digits in its size.
     """
     if dataset.outliers is not None:
-        yield Outliers("kept_out", dataset.outliers, "items of the classes that were kept out")
+        what = "items of the classes that were kept out"
+        yield Outliers("kept_out", dataset.outliers, what, _in_turn(dataset, len(dataset.outliers)))
     if len(dataset.item_shape) == 3:
         for outliers in _pictures(dataset):
             items = outliers.items.round() if support == "binary" else outliers.items
             yield outliers._replace(items=np.ascontiguousarray(items))
 
 
-def planted_outliers(items: Items, dataset: Dataset, support: Support) -> Iterator[Outliers]:
+def mislabelled(dataset: Dataset) -> Outliers:
+    """Return the test items, each called the next class after its own."""
+    labels = (dataset.labels["test"] + 1) % len(dataset.class_names)
+    return Outliers("mislabelled", dataset.items["test"], "test items called another class", labels)
+
+
+def planted_outliers(normal: Outliers, dataset: Dataset, support: Support) -> Iterator[Outliers]:
     """Yield outliers made of validation items: blurred and halved pictures, or rows of mixed columns."""
-    random = np.random.default_rng(0)
+    items, labels, random = normal.items, normal.labels, np.random.default_rng(0)
     if len(dataset.item_shape) == 3:
         deviation = _BLUR * items.shape[2]
         blurred = gaussian_filter(items, (0, 0, deviation, deviation))
         blurred = blurred.round() if support == "binary" else blurred
-        yield Outliers("blurred", blurred, "blurred validation items")
+        yield Outliers("blurred", blurred, "blurred validation items", labels)
         middle, others = items.shape[3] // 2, items[random.permutation(len(items))]
         halves = np.concatenate([items[..., :middle], others[..., middle:]], axis=3)
-        yield Outliers("halves", halves, "pictures of two validation items' halves")
+        yield Outliers("halves", halves, "pictures of two validation items' halves", labels)
     else:
-        mixed = _mixed_columns(items, dataset.columns, random)
-        yield Outliers("mixed", mixed, "rows with every column from another validation row")
+        mixed, what = _mixed_columns(items, dataset.columns, random), "another validation row"
+        yield Outliers("mixed", mixed, f"rows with every column from {what}", _in_turn(dataset, len(mixed)))
 
 
 def simple_outliers(dataset: Dataset, support: Support) -> Iterator[Outliers]:
     """Yield table rows of mixed columns, or noise; and the classes that were kept out, if any."""
     random = np.random.default_rng(0)
     if support == "real":
-        mixed = _mixed_columns(dataset.items["train"], dataset.columns, random)
-        yield Outliers("mixed", mixed, "rows with every column from another training row")
+        mixed, what = _mixed_columns(dataset.items["train"], dataset.columns, random), "another training row"
+        yield Outliers("mixed", mixed, f"rows with every column from {what}", _in_turn(dataset, len(mixed)))
     else:
         noise = random.random((PLANTED_ROWS, *dataset.item_shape), dtype=np.float32)
-        yield Outliers("noise", noise.round() if support == "binary" else noise, "items of uniform noise")
+        noise = noise.round() if support == "binary" else noise
+        yield Outliers("noise", noise, "items of uniform noise", _in_turn(dataset, PLANTED_ROWS))
     if dataset.outliers is not None:
-        yield Outliers("outliers", dataset.outliers, "items of the classes that were kept out")
+        what = "items of the classes that were kept out"
+        yield Outliers("outliers", dataset.outliers, what, _in_turn(dataset, len(dataset.outliers)))
+
+
+def _in_turn(dataset: Dataset, rows: int) -> Labels:
+    return np.arange(rows) % max(1, len(dataset.class_names))
 
 
 def _pictures(dataset: Dataset) -> Iterator[Outliers]:
     random, test = np.random.default_rng(0), dataset.items["test"][:ROWS]
+    labels = dataset.labels["test"][:ROWS]
     if dataset.name == "fashion-mnist":
         import torch  # which publishing from ONNX does without
         from sklearn.datasets import load_digits  # takes a second to import
@@ -88,16 +105,19 @@ def _pictures(dataset: Dataset) -> Iterator[Outliers]:
         digits = torch.from_numpy(load_digits().images.astype(np.float32) / 16)[:, None]
         for mode in ("nearest", "bilinear"):
             scaled = F.interpolate(digits, size=dataset.item_shape[1:], mode=mode).numpy()
-            yield Outliers(f"digits_{mode}", scaled, f"digits, 8x8 scaled up ({mode})")
-    yield Outliers("noise", random.random(test.shape, dtype=np.float32), "pictures of uniform noise")
+            what = f"digits, 8x8 scaled up ({mode})"
+            yield Outliers(f"digits_{mode}", scaled, what, _in_turn(dataset, len(scaled)))
+    noise = random.random(test.shape, dtype=np.float32)
+    yield Outliers("noise", noise, "pictures of uniform noise", labels)
     greys = np.linspace(0, 1, _GREYS, dtype=np.float32).reshape(-1, 1, 1, 1)
     greys = np.broadcast_to(greys, (_GREYS, *dataset.item_shape))
-    yield Outliers("constants", greys, "constant pictures from black to white")
+    of_greys = _in_turn(dataset, _GREYS)
+    yield Outliers("constants", greys, "constant pictures from black to white", of_greys)
     if not any(side % _PATCHES for side in dataset.item_shape[1:]):
         what = f"test items with their {_PATCHES}x{_PATCHES} patches shuffled"
-        yield Outliers("shuffled_patches", _shuffled(test, random), what)
-    yield Outliers("upside_down", test[:, :, ::-1], "test items upside down (vertical flip)")
-    yield Outliers("mirrored", test[..., ::-1], "test items mirrored (horizontal flip)")
+        yield Outliers("shuffled_patches", _shuffled(test, random), what, labels)
+    yield Outliers("upside_down", test[:, :, ::-1], "test items upside down (vertical flip)", labels)
+    yield Outliers("mirrored", test[..., ::-1], "test items mirrored (horizontal flip)", labels)
 
 
 def _shuffled(pictures: Items, random: np.random.Generator) -> Items:

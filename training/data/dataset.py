@@ -116,3 +116,11 @@ class Dataset:
             for rows in in_blocks(self.items[split]):
                 digest.update(np.ascontiguousarray(rows).data)
         return digest.hexdigest()
+
+    @cached_property
+    def labelled_fingerprint(self) -> str:
+        """SHA-256 of the same and of the classes, which a model with a class condition learns too."""
+        digest = hashlib.sha256(f"{self.fingerprint} {self.class_names}".encode())
+        for split in SPLITS:
+            digest.update(np.ascontiguousarray(self.labels[split]).data)
+        return digest.hexdigest()

@@ -16,7 +16,7 @@ from torch import Tensor
 from service.format.manifest import LogitsSpec, Metric
 from service.format.versions import sha256_of
 from service.numerics.rejection import metropolis, resampling
-from training.data import Dataset, Items
+from training.data import Dataset, Items, Labels, Split
 from training.losses.gan import jsd_bound
 from training.metrics.platt import (
     Platt,
@@ -26,6 +26,7 @@ from training.metrics.platt import (
     fit_platt,
     reliability,
 )
+from training.models.conditions import in_batches
 from training.models.gan import Gan
 
 _ROWS = 500
@@ -97,15 +98,16 @@ def calibrate_discriminator(gan: Gan, dataset: Dataset, seed: int) -> Discrimina
     """Fit slope and intercept of the logits on the validation split, and judge them on the test split.
 
     Neither split was trained on. The GAN is in evaluation mode, and its discriminator judges single items.
+    Given a class condition, generated items have the classes of the real ones.
     Source: Platt 1999; for GANs Turner et al. 2019, "MH-GAN", arXiv:1811.11357, section 3.1.
     """
     random = torch.Generator().manual_seed(seed)
-    validation, test = (torch.from_numpy(dataset.items[split]) for split in ("validation", "test"))
+    proposals = np.resize(dataset.labels["validation"], _PROPOSALS)
     with torch.no_grad():
-        held_out = Logits(_of_items(gan, validation), _of_generated(gan, len(validation), random))
+        held_out = _logits(gan, dataset, "validation", random)
         platt = fit_platt(*held_out)
-        judged = Logits(_of_items(gan, test), _of_generated(gan, len(test), random))
-        largest = float(platt(_of_generated(gan, _PROPOSALS, random)).max())
+        judged = _logits(gan, dataset, "test", random)
+        largest = float(platt(_of_generated(gan, proposals, random)).max())
     fitted, judged = (Logits(platt(logits.real), platt(logits.generated)) for logits in (held_out, judged))
     return Discrimination(platt, fitted, judged, largest)
 
@@ -130,10 +132,13 @@ def select(gan: Gan, found: Discrimination, rule: SelectionRule, rows: int, seed
     return items
 
 
-def _of_items(gan: Gan, items: Tensor) -> Tensor:
-    return torch.cat([gan.discriminate(batch) for batch in torch.split(items, _ROWS)])
+def _logits(gan: Gan, dataset: Dataset, split: Split, random: torch.Generator) -> Logits:
+    items, labels = torch.from_numpy(dataset.items[split]), dataset.labels[split]
+    real = [model.discriminate(items[rows]) for model, rows in in_batches(gan, labels, _ROWS)]
+    return Logits(torch.cat(real), _of_generated(gan, labels, random))
 
 
-def _of_generated(gan: Gan, rows: int, random: torch.Generator) -> Tensor:
-    latents = gan.draw(rows, random)
-    return torch.cat([gan.discriminate(gan.decode(batch)) for batch in torch.split(latents, _ROWS)])
+def _of_generated(gan: Gan, labels: Labels, random: torch.Generator) -> Tensor:
+    latents = gan.draw(len(labels), random)
+    batches = in_batches(gan, labels, _ROWS)
+    return torch.cat([model.discriminate(model.decode(latents[rows])) for model, rows in batches])

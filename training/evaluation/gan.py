@@ -12,6 +12,7 @@ from training.evaluation.mean import mean_metric
 from training.metrics.evaluators import PointEvaluator
 from training.metrics.measure import make_evaluator, measure_quality
 from training.metrics.names import MetricName
+from training.models.conditions import in_batches
 from training.models.gan import Gan
 from training.models.networks import parameter_count
 from training.options import EvaluationOptions, GanOptions
@@ -22,18 +23,24 @@ _ROWS = 500
 def evaluate_gan(
     gan: Gan, objective: GanOptions, dataset: Dataset, options: EvaluationOptions
 ) -> dict[str, Metric]:
-    """Measure the quality and diversity of items, the discriminator, and the encoder if there is one."""
+    """Measure the quality and diversity of items, the discriminator, and the encoder if there is one.
+
+    With a class condition, items have the classes of test items.
+    """
     generator = torch.Generator().manual_seed(options.seed)
 
     def draw(count: int) -> Items:
-        latents = gan.draw(count, generator)
-        return np.concatenate([gan.decode(batch).numpy() for batch in torch.split(latents, _ROWS)])
+        latents, labels = gan.draw(count, generator), np.resize(dataset.labels["test"], count)
+        batches = in_batches(gan, labels, _ROWS)
+        return np.concatenate([model.decode(latents[rows]).numpy() for model, rows in batches])
 
     with torch.no_grad():
         metrics = measure_quality(draw, dataset, seed=options.seed)
         if DiscriminatorSpec(objective=objective.objective, packing=objective.packing).flaw is None:
             found = calibrate_discriminator(gan, dataset, options.seed)
-            metrics |= found.metrics() | _selected_figures(gan, found, dataset, options.seed)
+            metrics |= found.metrics()
+            if not gan.classes:  # with them a version offers no selection
+                metrics |= _selected_figures(gan, found, dataset, options.seed)
         if gan.encoder is not None:
             metrics |= _encoder_figures(gan, dataset, options)
     metrics["generator_parameters"] = Metric(value=parameter_count(gan.generator), unit="parameters")

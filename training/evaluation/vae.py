@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from service.format.manifest import DISCRETE, Metric
-from training.data import Dataset
+from training.data import Dataset, Labels
 from training.evaluation.mean import mean_metric
 from training.loop.progress import Advance
+from training.models.conditions import in_batches
 from training.models.networks import parameter_count
 from training.models.vae import Vae, elbo, importance_bound, score_terms, with_fixed_prior
 from training.options import EvaluationOptions
@@ -31,19 +32,23 @@ def evaluate_vae(
 ) -> dict[str, Metric]:
     """Measure bounds on log p(x) over the test split: the ELBO and, with many more draws, the likelihood.
 
-    Raises a SupportError if test items have values outside the likelihood's support.
+    With a class condition they are bounds on log p(x | class).
+
+    Raises:
+        SupportError: Test items have values outside the likelihood's support.
     """
-    items = torch.from_numpy(dataset.items["test"][: options.rows])
+    items, labels = torch.from_numpy(dataset.items["test"][: options.rows]), dataset.labels["test"]
     vae.likelihood.check_support(items)
     discrete, size = vae.likelihood.support in DISCRETE, math.prod(dataset.item_shape)
     with torch.no_grad():
         vae = with_fixed_prior(vae)
-        metrics = _bounds(vae, items, options)
+        metrics = _bounds(vae, items, labels, options)
         metrics["reconstruction_mse"] = _reconstruction_error(vae, items, dataset)
         if discrete:
             metrics["bits_per_dimension"] = _in_bits(metrics["elbo"], -size, "of the ELBO")
         if options.likelihood_draws:
-            metrics |= _likelihood_figures(vae, items[: options.likelihood_rows], options, advance)
+            rows = items[: options.likelihood_rows]
+            metrics |= _likelihood_figures(vae, rows, labels, options, advance)
             if discrete:
                 nats = metrics["negative_log_likelihood"]
                 metrics["bits_per_dimension_sampled"] = _in_bits(nats, size, nats.note)
@@ -52,14 +57,16 @@ def evaluate_vae(
     return metrics
 
 
-def _bounds(vae: Vae, items: Tensor, options: EvaluationOptions) -> dict[str, Metric]:
+def _bounds(vae: Vae, items: Tensor, labels: Labels, options: EvaluationOptions) -> dict[str, Metric]:
     generator = torch.Generator().manual_seed(options.seed)
     parts = []
-    for batch in torch.split(items, max(1, _ROWS_TIMES_DRAWS // options.draws)):
+    at_once = max(1, _ROWS_TIMES_DRAWS // options.draws)
+    for model, rows in in_batches(vae, labels[: len(items)], at_once):
+        batch = items[rows]
         eps = torch.randn(len(batch), options.draws, vae.latent, generator=generator)
-        terms = score_terms(vae, batch, eps)
+        terms = score_terms(model, batch, eps)
         figures = (elbo(terms), terms.log_likelihood.double().mean(1), terms.kl, importance_bound(terms))
-        parts.append((*(each.double() for each in figures), vae.encode(batch)[0]))
+        parts.append((*(each.double() for each in figures), model.encode(batch)[0]))
     *columns, means = (torch.cat(column) for column in zip(*parts, strict=True))
     analytic = "analytic" if vae.components() is None else "from the same draws"
     notes = {
@@ -82,15 +89,16 @@ def _reconstruction_error(vae: Vae, items: Tensor, dataset: Dataset) -> Metric:
     """Return the error of decoded posterior means; for tables in standard deviations of each feature."""
     unit = "squared pixel value" if dataset.scaling is None else "squared standard deviations"
     squares = []
-    for batch in torch.split(items, _ROWS_TIMES_DRAWS):
-        gaps = vae.likelihood.residual(vae.decode(vae.encode(batch)[0]), batch).double().flatten(1)
+    for model, rows in in_batches(vae, dataset.labels["test"][: len(items)], _ROWS_TIMES_DRAWS):
+        batch = items[rows]
+        gaps = vae.likelihood.residual(model.decode(model.encode(batch)[0]), batch).double().flatten(1)
         there = (~torch.isnan(batch)).flatten(1).sum(1).clamp(min=1)  # a missing value has no gap
         squares.append(gaps.square().sum(1) / there)
     return mean_metric(torch.cat(squares), unit, "decoded posterior mean against the item")
 
 
 def _likelihood_figures(
-    vae: Vae, items: Tensor, options: EvaluationOptions, advance: Advance
+    vae: Vae, items: Tensor, labels: Labels, options: EvaluationOptions, advance: Advance
 ) -> dict[str, Metric]:
     """Estimate -log p(x) of items with K importance-sampled draws; the note has their Monte Carlo error.
 
@@ -100,12 +108,12 @@ def _likelihood_figures(
     """
     draws, generator = options.likelihood_draws, torch.Generator().manual_seed(options.seed)
     surprises, effective_draws = [], []
-    for batch in torch.split(items, max(1, _SAMPLED_AT_ONCE // draws)):
-        parts = []
+    for model, rows in in_batches(vae, labels[: len(items)], max(1, _SAMPLED_AT_ONCE // draws)):
+        batch, parts = items[rows], []
         for first in range(0, draws, _SAMPLED_AT_ONCE):
             count = min(_SAMPLED_AT_ONCE, draws - first)
             eps = torch.randn(len(batch), count, vae.latent, generator=generator)
-            parts.append(score_terms(vae, batch, eps).log_weights.double())
+            parts.append(score_terms(model, batch, eps).log_weights.double())
         log_weights = torch.cat(parts, dim=1)
         total = torch.logsumexp(log_weights, 1)
         surprises.append(math.log(draws) - total)

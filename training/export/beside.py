@@ -72,7 +72,7 @@ def draw_samples(folder: Path, manifest: Manifest, count: int, seed: int) -> Ite
     """Draw the samples 0 .. count - 1 of a seed, (count, *item), as the service does.
 
     Binary pictures and tables are drawn from the likelihood, since its mean is no such item; all others are
-    decoded.
+    decoded. With a class condition, the classes take turns.
     """
     draws = "draw" in manifest.graphs and manifest.support in ("binary", "real")
     session = open_graph(folder, "draw" if draws else "decode")
@@ -80,6 +80,9 @@ def draw_samples(folder: Path, manifest: Manifest, count: int, seed: int) -> Ite
     for first in range(0, count, _ROWS):
         rows = min(_ROWS, count - first)
         feeds = {"latents": prior.latents(seed, first, rows, 1.0)}
+        if manifest.conditional:
+            classes = len(manifest.class_names)
+            feeds["labels"] = np.eye(classes, dtype=np.float32)[np.arange(first, first + rows) % classes]
         if draws:
             noise = uniforms(seed, Stream.OBSERVATION, first, rows, size)
             feeds["uniforms"] = noise.reshape(rows, *manifest.item_shape)

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from service.format.manifest import GraphName, TensorSpec
 from training.export.rules import OPSET, check_graph, plain
+from training.models.conditions import in_turn
 from training.models.gan import Gan
 from training.models.vae import Vae
 
@@ -56,7 +57,10 @@ class Graph:
 
 
 def example_inputs(graph: Graph, rows: int, draws: int, seed: int = 0) -> tuple[Tensor, ...]:
-    """Draw random inputs of the graph's shapes: items and uniforms in (0, 1), all others standard normal."""
+    """Draw random inputs of the graph's shapes: items and uniforms in (0, 1), all others standard normal.
+
+    Labels are one-hot, all classes in turn.
+    """
     generator = torch.Generator().manual_seed(seed)
     tensors = []
     for spec in graph.inputs:
@@ -64,6 +68,8 @@ def example_inputs(graph: Graph, rows: int, draws: int, seed: int = 0) -> tuple[
         sizes = cast(tuple[int, ...], shape)
         if spec.name in ("inputs", "uniforms"):
             tensors.append(torch.rand(sizes, generator=generator).clamp(1e-6, 1 - 1e-6))
+        elif spec.name == "labels":
+            tensors.append(in_turn(sizes[1], rows))
         else:
             tensors.append(torch.randn(sizes, generator=generator))
     return tuple(tensors)

@@ -12,16 +12,24 @@ from training.anomaly.columns import ColumnSurprises
 from training.anomaly.statistics import VaeStatistics, surprise_map
 from training.export.graphs import Graph, GraphModule
 from training.metrics.platt import Platt
+from training.models.conditions import Model
 from training.models.gan import STATISTICS, Gan
 from training.models.likelihoods import nearest_levels
 from training.models.vae import Vae, score_terms
 
 
 def gan_graphs(gan: Gan, item_shape: tuple[int, ...], platt: Platt | None) -> list[Graph]:
-    """Return a GAN's graphs; an encoder and a calibrated discriminator have graphs too."""
+    """Return a GAN's graphs; an encoder and a calibrated discriminator have graphs too.
+
+    With a class condition they take labels as well, and none makes proposals to choose among.
+    """
     inputs, samples = _spec("inputs", "rows", *item_shape), _spec("samples", "rows", *item_shape)
-    latents = _spec("latents", "rows", gan.latent)
-    graphs = [Graph("decode", GraphModule(gan, gan.decode), (latents,), (samples,))]
+    latents, labels = _spec("latents", "rows", gan.latent), _labels(gan.classes)
+
+    def decode(latents: Tensor, *labels: Tensor) -> Tensor:
+        return _given(gan, labels).decode(latents)
+
+    graphs = [Graph("decode", GraphModule(gan, decode), (latents, *labels), (samples,))]
     if gan.encoder is not None:
         columns = _spec("statistics", "rows", len(STATISTICS))
         graphs += [
@@ -32,53 +40,60 @@ def gan_graphs(gan: Gan, item_shape: tuple[int, ...], platt: Platt | None) -> li
     if platt is not None:
         logit = _spec("logit", "rows")
 
-        def judged(items: Tensor) -> Tensor:
-            return platt(gan.discriminate(items))
+        def judged(items: Tensor, *labels: Tensor) -> Tensor:
+            return platt(_given(gan, labels).discriminate(items))
 
         def generate_scored(latents: Tensor) -> tuple[Tensor, Tensor]:
             generated = gan.decode(latents)
             return generated, judged(generated)
 
-        graphs += [
-            Graph("discriminate", GraphModule(gan, judged), (inputs,), (logit,)),
-            Graph("generate_scored", GraphModule(gan, generate_scored), (latents,), (samples, logit), judged),
-        ]
+        graphs.append(Graph("discriminate", GraphModule(gan, judged), (inputs, *labels), (logit,)))
+        if not gan.classes:
+            module = GraphModule(gan, generate_scored)
+            graphs.append(Graph("generate_scored", module, (latents,), (samples, logit), judged))
     return graphs
 
 
 def vae_graphs(
     vae: Vae, item_shape: tuple[int, ...], statistics: VaeStatistics, columns: ColumnSurprises | None = None
 ) -> list[Graph]:
-    """Return the six graphs of a VAE, and for a table that of its columns."""
-    items = ("rows", *item_shape)
+    """Return the six graphs of a VAE, and for a table that of its columns.
+
+    With a class condition all of them take labels as well, and compute p(x | class) in the place of p(x).
+    """
+    items, labels = ("rows", *item_shape), _labels(vae.classes)
     latents = _spec("latents", "rows", vae.latent)
     samples, inputs, per_draw = _spec("samples", *items), _spec("inputs", *items), ("rows", "draws")
     nearest = nearest_levels if vae.likelihood.support == "eight_bit" else nn.Identity()
     of_columns = []
     if columns is not None:
         output = _spec("columns", "rows", len(columns.centre))
-        of_columns = [Graph("columns", GraphModule(vae, lambda x: columns(vae, x)), (inputs,), (output,))]
+        module = GraphModule(vae, lambda x, *y: columns(_given(vae, y), x))
+        of_columns = [Graph("columns", module, (inputs, *labels), (output,))]
     return [
         *of_columns,
         Graph(
             "encode",
-            GraphModule(vae, lambda x: vae.encode(nearest(x))),
-            (inputs,),
+            GraphModule(vae, lambda x, *y: _given(vae, y).encode(nearest(x))),
+            (inputs, *labels),
             (_spec("mean", "rows", vae.latent), _spec("log_variance", "rows", vae.latent)),
         ),
         Graph(
-            "decode", GraphModule(vae, lambda z: vae.likelihood.mean(vae.decode(z))), (latents,), (samples,)
+            "decode",
+            GraphModule(vae, lambda z, *y: vae.likelihood.mean(_given(vae, y).decode(z))),
+            (latents, *labels),
+            (samples,),
         ),
         Graph(
             "draw",
-            GraphModule(vae, lambda z, u: vae.likelihood.draw(vae.decode(z), u)),
-            (latents, _spec("uniforms", *items)),
+            GraphModule(vae, lambda z, u, *y: vae.likelihood.draw(_given(vae, y).decode(z), u)),
+            (latents, _spec("uniforms", *items), *labels),
             (samples,),
         ),
         Graph(
             "score",
-            GraphModule(vae, lambda x, eps: tuple(score_terms(vae, nearest(x), eps))),
-            (inputs, _spec("eps", *per_draw, vae.latent)),
+            GraphModule(vae, lambda x, eps, *y: tuple(score_terms(_given(vae, y), nearest(x), eps))),
+            (inputs, _spec("eps", *per_draw, vae.latent), *labels),
             (
                 _spec("log_likelihood", *per_draw),
                 _spec("log_prior", *per_draw),
@@ -88,17 +103,26 @@ def vae_graphs(
         ),
         Graph(
             "statistics",
-            GraphModule(vae, lambda x: statistics(vae, nearest(x))),
-            (inputs,),
+            GraphModule(vae, lambda x, *y: statistics(_given(vae, y), nearest(x))),
+            (inputs, *labels),
             (_spec("statistics", "rows", len(statistics.names)),),
         ),
         Graph(
             "map",
-            GraphModule(vae, lambda x: surprise_map(vae, nearest(x))),
-            (inputs,),
+            GraphModule(vae, lambda x, *y: surprise_map(_given(vae, y), nearest(x))),
+            (inputs, *labels),
             (_spec("map", *items),),
         ),
     ]
+
+
+def _given(model: Model, labels: tuple[Tensor, ...]) -> Model:
+    """Return the model of rows of those classes, if the graph takes any."""
+    return model.given(*labels) if labels else model
+
+
+def _labels(classes: int) -> tuple[TensorSpec, ...]:
+    return (_spec("labels", "rows", classes),) if classes else ()
 
 
 def _spec(name: str, *shape: object) -> TensorSpec:

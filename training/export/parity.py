@@ -124,7 +124,9 @@ def _inputs(graph: Graph, dataset: Dataset, rows: int, seed: int, real: bool) ->
         elif spec.name == "inputs" and support == "binary":
             tensors[index] = tensors[index].round()
     if graph.name == "draw" and isinstance(model, Vae) and support != "unit_interval":
-        tensors[1] = _settled_uniforms(model, tensors[0], tensors[1], dataset)
+        latents, uniforms, *labels = tensors
+        given = model.given(*labels) if labels else model
+        tensors[1] = _settled_uniforms(given, latents, uniforms, dataset)
     return tensors
 
 

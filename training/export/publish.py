@@ -25,7 +25,7 @@ from service.format.manifest import (
     is_picture,
 )
 from service.format.versions import publish
-from service.numerics.noise import NOISE
+from service.numerics.noise import NOISE, Floats
 from service.numerics.prior import read_prior
 from training.anomaly.auroc import judge
 from training.anomaly.calibrate import (
@@ -41,7 +41,7 @@ from training.anomaly.columns import fit_columns
 from training.anomaly.heat import map_scale
 from training.anomaly.kernel import fit_kernel_density
 from training.anomaly.statistics import fit_statistics
-from training.data import Dataset
+from training.data import Dataset, Labels
 from training.data.png import write_samples
 from training.evaluation.discriminator import calibrate_discriminator
 from training.export.beside import measure_beside
@@ -57,6 +57,7 @@ from training.loop.runs import ModelTask
 from training.loop.vae import VaeTask
 from training.metrics.measure import quality_names
 from training.metrics.platt import ReliabilityRow
+from training.models.conditions import given_labels, in_turn, one_hot
 from training.models.gan import STATISTICS, Gan
 from training.models.priors import MixturePrior
 from training.models.vae import Vae, with_fixed_prior
@@ -104,7 +105,7 @@ def export(
             export_graph(graph, path)
             parts.exported[graph.name] = Exported(graph, open_session(path))
             parts.parity[graph.name] = measure_parity(parts.exported[graph.name], dataset)
-        scorer = _scorer(model, parts, recipe, dataset)
+        scorer = _scorer_of_classes(model, parts, recipe, dataset)
         if scorer is not None:
             choice = choose_statistic(recipe.calibration, scorer, model.support, dataset)
             log(f"calibrating on {len(dataset.items['calibration'])} items")
@@ -114,12 +115,15 @@ def export(
             log("judging the scores by unseen outliers")
             parts.metrics |= choice.metrics | rates | judge(scorer, model.support, dataset)
         if "map" in parts.exported and is_picture(dataset.item_shape):
-            parts.map_scale = map_scale(parts.exported["map"].run, dataset.items["calibration"])
+            labels = dataset.labels["calibration"]
+            of_pictures = one_hot(labels, model.classes).numpy() if model.classes else None
+            parts.map_scale = map_scale(parts.exported["map"].run, dataset.items["calibration"], of_pictures)
         write_self_test(parts.exported, staging / "self_test.npz", dataset)
         manifest = _manifest(recipe, dataset, model, parts, staging)
         count = _POINTS if manifest.item_shape == (2,) else _SAMPLES
-        latents = read_prior(staging, manifest).latents(0, 0, count, 1.0)
-        write_samples(staging / "samples.png", parts.exported["decode"].run([latents])[0], manifest.view)
+        given = [read_prior(staging, manifest).latents(0, 0, count, 1.0)]
+        given += [in_turn(model.classes, count).numpy()] if model.classes else []
+        write_samples(staging / "samples.png", parts.exported["decode"].run(given)[0], manifest.view)
         beside = {}
         if quality_names(manifest.metrics):
             beside = measure_beside(models, recipe.name, recipe.data, dataset, recipe.evaluation.seed)
@@ -189,10 +193,13 @@ def _graphs(
     if isinstance(model, Vae):
         _, items = split_validation(recipe.calibration, dataset.items["validation"])
         log(f"fitting anomaly scores on {len(items)} items")
-        kernel = None if dataset.scaling is None else fit_kernel_density(dataset, recipe.seed)
-        statistics = fit_statistics(model, torch.from_numpy(items), kernel)
+        of_items = given_labels(model, dataset.labels["validation"][-len(items) :])
+        # whose stored rows would be of any class
+        has_kernel = dataset.scaling is not None and not model.classes
+        kernel = fit_kernel_density(dataset, recipe.seed) if has_kernel else None
+        statistics = fit_statistics(of_items, torch.from_numpy(items), kernel)
         parts.statistics = statistics.names
-        columns = fit_columns(model, dataset, torch.from_numpy(items))
+        columns = fit_columns(of_items, dataset, torch.from_numpy(items))
         return vae_graphs(model, dataset.item_shape, statistics, columns)
     assert recipe.gan is not None
     parts.statistics = () if model.encoder is None else STATISTICS
@@ -201,24 +208,45 @@ def _graphs(
     if spec.flaw is None:
         log(f"calibrating the discriminator on {len(dataset.items['validation'])} items")
         found = calibrate_discriminator(model, dataset, recipe.evaluation.seed)
-        spec = spec.model_copy(update={"logits": found.write(staging / "logits.npz")})
+        if not model.classes:  # with them no graph makes proposals to choose among
+            spec = spec.model_copy(update={"logits": found.write(staging / "logits.npz")})
         platt, parts.reliability = found.platt, found.reliability()
     parts.discriminator = spec
     return gan_graphs(model, dataset.item_shape, platt)
 
 
-def _scorer(model: Vae | Gan, parts: _Parts, recipe: Recipe, dataset: Dataset) -> StatisticScorer | None:
-    """Return the scorer of anomalies; None if the model has no statistics."""
+def _scorer(
+    model: Vae | Gan, parts: _Parts, recipe: Recipe, dataset: Dataset, labels: Floats | None = None
+) -> StatisticScorer | None:
+    """Return the scorer of anomalies, of items of those classes if there are; None without statistics."""
     if not parts.statistics:
         return None
-    columns = column_scorer(parts.exported["statistics"].run, parts.statistics, recipe.calibration)
+    options = recipe.calibration
+    columns = column_scorer(parts.exported["statistics"].run, parts.statistics, options, labels)
     if isinstance(model, Gan):
         return columns
     run, analytic_kl = parts.exported["score"].run, model.components() is None
-    scorer = both_scorers(bound_scorer(run, model.latent, analytic_kl, recipe.calibration), columns)
+    scorer = both_scorers(bound_scorer(run, model.latent, analytic_kl, options, labels), columns)
     if "columns" in parts.exported:
-        scorer = replace(scorer, columns=single_columns(parts.exported["columns"].run, dataset.columns))
+        judge = single_columns(parts.exported["columns"].run, dataset.columns, labels)
+        scorer = replace(scorer, columns=judge)
     return scorer
+
+
+def _scorer_of_classes(
+    model: Vae | Gan, parts: _Parts, recipe: Recipe, dataset: Dataset
+) -> StatisticScorer | None:
+    """Return the scorer of anomalies, which with a class condition is given the labels of items."""
+    scorer = _scorer(model, parts, recipe, dataset)
+    if scorer is None or not model.classes:
+        return scorer
+
+    def given(labels: Labels) -> StatisticScorer:
+        found = _scorer(model, parts, recipe, dataset, one_hot(labels, model.classes).numpy())
+        assert found is not None, "the labels make no statistics"
+        return found
+
+    return replace(scorer, given=given)
 
 
 def _view(dataset: Dataset) -> tuple[tuple[float, float], tuple[float, float]] | None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -28,12 +30,19 @@ class GanTask:
     ) -> None:
         """Train `model` for `steps` steps in all; `monitor` measures generated items at each validation."""
         self.model = model
+        self.classes = model.classes
         self._options = options
         self._losses = LOSSES[options.objective]
         self._steps = steps
         self._monitor = monitor
         spec = DiscriminatorSpec(objective=options.objective, packing=options.packing)
         self.has_calibrated_logits = spec.flaw is None
+
+    def given(self, labels: Tensor) -> Self:
+        """Return the task of rows of those classes, (B, C) one-hot."""
+        task = copy.copy(self)
+        task.model = self.model.given(labels)
+        return task
 
     @property
     def support(self) -> Support:
@@ -47,8 +56,20 @@ class GanTask:
         prior = model.generator.prior
         apart = () if prior is None else ((prior, Rate(growth=options.prior_learning_rate_growth)),)
         return [
-            Phase("discriminator", model.discriminator, self._discriminator_terms, rate),
-            Phase("generator", model.generator, self._generator_terms, apart=apart),
+            Phase(
+                "discriminator",
+                model.discriminator,
+                self._discriminator_terms,
+                rate,
+                given=lambda labels: self.given(labels)._discriminator_terms,
+            ),
+            Phase(
+                "generator",
+                model.generator,
+                self._generator_terms,
+                apart=apart,
+                given=lambda labels: self.given(labels)._generator_terms,
+            ),
         ]
 
     def check(self, items: Tensor) -> None:
@@ -164,12 +185,17 @@ class EncoderTask:
 
     criterion: str | None = None
     has_calibrated_logits = False
+    classes = 0
 
     def __init__(self, gan: Gan, options: EncoderOptions) -> None:
         assert gan.encoder is not None
         self.model: nn.Module = gan.encoder
         self._gan = gan
         self._options = options
+
+    def given(self, labels: Tensor) -> Self:  # noqa: ARG002 - one signature
+        """Return itself: no encoder is trained for a generator with a class condition."""
+        return self
 
     @property
     def support(self) -> Support:

@@ -37,8 +37,17 @@ from training.loop.interrupt import interrupt_flag
 from training.loop.order import scattered
 from training.loop.progress import OnProgress
 from training.loop.run_log import RunLog
-from training.loop.runs import CHECKPOINTS, MODEL, RECIPE, Stage, check_checkpoint, make_stage
+from training.loop.runs import (
+    CHECKPOINTS,
+    MODEL,
+    RECIPE,
+    Stage,
+    check_checkpoint,
+    fingerprint_of,
+    make_stage,
+)
 from training.loop.task import MeanLoss, Noise
+from training.models.conditions import in_turn, one_hot
 from training.recipe import Recipe
 
 _SAMPLE_ROWS = 64
@@ -106,7 +115,7 @@ class _Run:
     ) -> None:
         self.steps, self.steps_done, self._saved = stage.options.steps, 0, -1
         self._started, self._seconds_before = time.monotonic(), 0.0
-        self._group, self._data = group, dataset.fingerprint
+        self._group, self._data = group, fingerprint_of(recipe, dataset)
         self.log = RunLog(stage.folder)
         self._recipe, self._stage, self._options = recipe, stage, stage.options
         self._dynamic = recipe.data.binarise == "dynamic"
@@ -120,7 +129,7 @@ class _Run:
                 "set loop.batch_rows to a multiple of their number"
             )
         self._order = (-1, torch.empty(0, dtype=torch.int64))
-        self._task = stage.task
+        self._labels, self._task = dataset.labels, stage.task
         self._task.model.to(group.device)
         if stage.frozen is not None:
             stage.frozen.to(group.device)
@@ -173,7 +182,7 @@ class _Run:
         """Do one step, then log, validate and save if it is time to."""
         n, place = self.steps_done, self.place()
         noise = Noise(self._recipe.seed, Noise.TRAINING, n, self._group)
-        items = self._batch(n, noise)
+        items, labels = self._batch(n, noise)
         rate = self._options.learning_rate_at(place)
         values: dict[str, float] = {}
         for phase in self._phases:
@@ -181,7 +190,7 @@ class _Run:
             for name, parameters in self._parameters.items():
                 for parameter in parameters:
                     parameter.requires_grad_(name == phase.name)
-            loss, report = self._losses[phase.name](items, noise, place)
+            loss, report = self._losses[phase.name](items, noise, place, labels)
             optimiser = self._optimisers[phase.name]
             for group in optimiser.param_groups:
                 group["lr"] = group["rate"].at(rate, place / self.steps)
@@ -249,25 +258,30 @@ class _Run:
         self._seconds_before = checkpoint.state["seconds"]
         self._group.require_equal(checkpoint.step, "the step of the newest checkpoint")
 
-    def _batch(self, n: int, noise: Noise) -> Tensor:
+    def _batch(self, n: int, noise: Noise) -> tuple[Tensor, Tensor | None]:
+        """Return the items of step n and, for a conditional task, their classes, one-hot."""
         epoch, position = divmod(n, len(self._train) // self._rows)
         places = slice(position * self._rows, (position + 1) * self._rows)
         if isinstance(self._mapped, np.memmap):  # whose order would take more memory than its batches
             keys = Noise(self._recipe.seed, Noise.ORDER, epoch).words(6)
             numbers = np.arange(places.start, places.stop)
-            items = self._train[torch.from_numpy(scattered(numbers, len(self._train), keys))]
+            rows = torch.from_numpy(scattered(numbers, len(self._train), keys))
+            items = self._train[rows]
             release(self._mapped)
         else:
             if self._order[0] != epoch:
                 order = Noise(self._recipe.seed, Noise.ORDER, epoch).permutation(len(self._train))
                 self._order = (epoch, order)
-            items = self._train[self._order[1][places]]
-        items = self._group.share(items)
+            rows = self._order[1][places]
+            items = self._train[rows]
+        items, labels = self._group.share(items), None
+        if self._task.classes:
+            labels = self._group.share(one_hot(self._labels["train"][rows.numpy()], self._task.classes))
         if self._augment.changes:
             items = self._augment(items, Noise(self._recipe.seed, Noise.AUGMENTATION, n, self._group))
         if self._dynamic:
             items = (noise.uniform(*items.shape) < items).float()
-        return items
+        return items, labels
 
     def _average(self, n: int) -> None:
         """Update the exponential moving average of the weights; it spans all steps while those are few."""
@@ -289,9 +303,14 @@ class _Run:
         if n % options.validation_steps == 0 or last:
             # the same noise each time, so that all differences along the run are the model's
             noise = Noise(self._recipe.seed, Noise.VALIDATION, 0, ProcessGroup(device=self._group.device))
+            sampled = validated = self._averaged
+            if classes := self._averaged.classes:
+                device, held_out = self._group.device, self._labels["validation"][: len(self._validation)]
+                sampled = self._averaged.given(in_turn(classes, _SAMPLE_ROWS).to(device))
+                validated = self._averaged.given(one_hot(held_out, classes).to(device))
             with torch.no_grad():
-                samples = self._averaged.sample(noise, _SAMPLE_ROWS).cpu()
-                figures = self._averaged.validate(self._validation.to(self._group.device), noise)
+                samples = sampled.sample(noise, _SAMPLE_ROWS).cpu()
+                figures = validated.validate(self._validation.to(self._group.device), noise)
             self.log.write_validation(n, figures, samples)
             if self._task.criterion is not None:
                 bound = figures[self._task.criterion].double().mean().item()

@@ -113,6 +113,11 @@ def _restored(recipe: Recipe, dataset: Dataset, folder: Path) -> tuple[ModelTask
     return task, checkpoint
 
 
+def fingerprint_of(recipe: Recipe, dataset: Dataset) -> str:
+    """Return the fingerprint of all that a recipe's model learns from."""
+    return dataset.labelled_fingerprint if recipe.conditional else dataset.fingerprint
+
+
 def check_checkpoint(
     checkpoint: Checkpoint, recipe: Recipe, dataset: Dataset, folder: Path, based_on: str | None = None
 ) -> None:
@@ -137,7 +142,7 @@ def check_checkpoint(
             f"the checkpoint was written under another recipe ({', '.join(changes)}); "
             "use that recipe, or another run folder"
         )
-    if checkpoint.state["data"] != dataset.fingerprint:
+    if checkpoint.state["data"] != fingerprint_of(recipe, dataset):
         raise CheckpointError(
             f"the items of {dataset.name!r} or their splits are not those that the checkpoint was "
             "trained on; restore the data, or train anew in another run folder"

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 import torch
@@ -88,6 +88,8 @@ class Phase:
     rate: Rate = Rate()
     apart: tuple[tuple[nn.Module, Rate], ...] = ()
     """Parts of that network with their own learning rates."""
+    given: Callable[[Tensor], Callable[[Tensor, Noise, int], Terms]] | None = None
+    """Maps classes, (B, C) one-hot, to the objective of items of these; None without a class condition."""
 
     def parameter_groups(self, weight_decay: float = 0.0) -> list[dict[str, Any]]:
         """Return parameter groups for an optimiser; the `rate` of each group is a `Rate`.
@@ -115,11 +117,20 @@ class MeanLoss(nn.Module):
     def __init__(self, phase: Phase) -> None:
         super().__init__()
         self.trains = phase.trains
-        self._objective = phase.objective
+        self._phase = phase
 
-    def forward(self, items: Tensor, noise: Noise, step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the mean loss and the mean terms over this process's items."""
-        terms = self._objective(items, noise, step)
+    def forward(
+        self, items: Tensor, noise: Noise, step: int, labels: Tensor | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the mean loss and the mean terms over this process's items, of those classes if there are.
+
+        Labels are (B, C), one-hot.
+        """
+        objective = self._phase.objective
+        if labels is not None:
+            assert self._phase.given is not None, "only a conditional task has labels"
+            objective = self._phase.given(labels)
+        terms = objective(items, noise, step)
         return terms.loss.mean(), {name: term.detach().mean() for name, term in terms.report.items()}
 
 
@@ -130,6 +141,11 @@ class Task(Protocol):
     """The validation figure whose best weights are published, greater being better; None for the newest."""
     has_calibrated_logits: bool
     """True for a GAN whose logits estimate log density ratios of single items."""
+    classes: int
+    """The number C of classes that are a condition of the model; 0 without one."""
+
+    def given(self, labels: Tensor) -> Self:
+        """Return the task of rows of those classes, (B, C) one-hot; only if there is a class condition."""
 
     @property
     def model(self) -> nn.Module:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
+from typing import Self
 
 from torch import Tensor
 
@@ -23,6 +25,7 @@ class VaeTask:
     def __init__(self, model: Vae, options: VaeOptions, steps: int) -> None:
         """Train `model` for `steps` steps in all."""
         self.model = model
+        self.classes = model.classes
         self._options = options
         self._importance_from = round(options.importance_from * steps)
         self.criterion: str | None = "elbo"
@@ -31,6 +34,12 @@ class VaeTask:
         elif options.kl_weight != 1:
             self.criterion = "weighted_elbo"
 
+    def given(self, labels: Tensor) -> Self:
+        """Return the task of rows of those classes, (B, C) one-hot."""
+        task = copy.copy(self)
+        task.model = self.model.given(labels)
+        return task
+
     @property
     def support(self) -> Support:
         """The values that items may have."""
@@ -38,7 +47,7 @@ class VaeTask:
 
     def phases(self) -> list[Phase]:
         """Return one update of encoder, decoder and prior together."""
-        return [Phase("vae", self.model, self._objective)]
+        return [Phase("vae", self.model, self._objective, given=lambda labels: self.given(labels)._objective)]
 
     def check(self, items: Tensor) -> None:
         """Refuse items outside the likelihood's support, by a SupportError."""

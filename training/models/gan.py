@@ -1,11 +1,13 @@
 """The generative adversarial network: a generator, a discriminator and, if trained, an encoder.
 
+With classes, generator and discriminator take the class y of a row as well, and D(x) below is D(x, y).
 D(x) = sigmoid(logit(x)) is the discriminator's probability that x is real. Shapes: B rows, D latent
 dimensions, F features; items (B, *item); logits (B,). Source: Goodfellow et al. 2014, arXiv:1406.2661.
 """
 
 from __future__ import annotations
 
+import copy
 from typing import NamedTuple
 
 import torch
@@ -13,8 +15,10 @@ from torch import Tensor, nn
 
 from service.format.manifest import Distance, Support
 from training.data import Dataset, Scaling
+from training.models.conditions import classes_of_condition
 from training.models.likelihoods import SupportError, item_sum
 from training.models.networks import (
+    Projection,
     Standardise,
     Unstandardise,
     initialise_orthogonally,
@@ -42,9 +46,9 @@ class Discriminator(nn.Module):
         features: Tensor = self.network.features(self.standardise(items))  # type: ignore[operator]
         return features
 
-    def forward(self, items: Tensor) -> Tensor:
-        """(B, *item) -> (B,)."""
-        logits: Tensor = self.network(self.standardise(items))
+    def forward(self, items: Tensor, *labels: Tensor) -> Tensor:
+        """(B, *item), and with classes labels (B, C) -> (B,)."""
+        logits: Tensor = self.network(self.standardise(items), *labels)
         return logits.squeeze(1)
 
 
@@ -69,14 +73,17 @@ class Generator(nn.Module):
         self.finish = nn.Sigmoid() if scaling is None else Unstandardise(scaling)
         self.prior = prior
 
-    def forward(self, latents: Tensor) -> Tensor:
-        """(B, D) -> (B, *item)."""
-        items: Tensor = self.finish(self.network(latents))
+    def forward(self, latents: Tensor, *labels: Tensor) -> Tensor:
+        """(B, D), and with classes labels (B, C) -> (B, *item)."""
+        items: Tensor = self.finish(self.network(latents, *labels))
         return items
 
 
 class Gan(nn.Module):
     """A generator of items, a discriminator of items, and perhaps an encoder of items."""
+
+    labels: Tensor | None
+    """The classes (B, C), one-hot, of the B rows that `given` made this model for."""
 
     def __init__(
         self,
@@ -85,10 +92,12 @@ class Gan(nn.Module):
         latent: int,
         support: Support,
         feature_weight: float = 1.0,
+        classes: int = 0,
     ) -> None:
         """Join a generator of D latents and a discriminator of items with that support.
 
-        `feature_weight` is the weight of the features in the anomaly score.
+        `feature_weight` is the weight of the features in the anomaly score. With C = `classes`, both take
+        labels (B, C) as a second input.
         """
         super().__init__()
         self.generator = generator
@@ -98,6 +107,17 @@ class Gan(nn.Module):
         self.encoder: nn.Module | None = None
         """Maps items as the discriminator sees them to D latents; None until it has been trained."""
         self.support = support
+        self.classes = classes
+        self.labels = None
+
+    def given(self, labels: Tensor) -> Gan:
+        """Return the model of rows of those classes, (B, C) one-hot; it shares all weights.
+
+        It takes B rows, or several times as many, whose classes begin again after each B.
+        """
+        model = copy.copy(self)
+        model.labels = labels
+        return model
 
     def draw(self, rows: int, random: torch.Generator) -> Tensor:
         """Draw latents (B, D) from the prior."""
@@ -109,13 +129,20 @@ class Gan(nn.Module):
 
     def decode(self, latents: Tensor) -> Tensor:
         """Return items (B, *item) for latents (B, D)."""
-        items: Tensor = self.generator(latents)
+        items: Tensor = self.generator(latents, *self._labels(latents.shape[0]))
         return items
 
     def discriminate(self, items: Tensor) -> Tensor:
         """Return logits (B,): positive means more likely real than generated."""
-        logits: Tensor = self.discriminator(items)
+        logits: Tensor = self.discriminator(items, *self._labels(items.shape[0]))
         return logits
+
+    def _labels(self, rows: int) -> tuple[Tensor, ...]:
+        """Return the classes of so many rows, or nothing without any."""
+        if self.labels is None:
+            return ()
+        # no `len`, which an exporter takes for a constant
+        return (self.labels.expand(rows // self.labels.shape[0], -1, -1).flatten(0, 1),)
 
     def encode(self, items: Tensor) -> Tensor:
         """Return latents (B, D) from which the generator makes the nearest items."""
@@ -153,6 +180,7 @@ def make_gan(recipe: Recipe, dataset: Dataset) -> Gan:
 
     Raises:
         NetworkError: The networks do not fit the items.
+        RecipeError: There are no classes to be a condition.
         SupportError: The data is a table with categorical columns.
     """
     assert recipe.gan is not None
@@ -176,12 +204,16 @@ def make_gan(recipe: Recipe, dataset: Dataset) -> Gan:
         prior = MixturePrior(
             options.prior_components, latent, options.prior_deviation, options.prior_learning_rate_ratio
         )
+    classes = classes_of_condition(recipe, dataset)
+    decoder = make_decoder(recipe.network, dataset.item_shape, classes)
+    judge = make_encoder(recipe.network, together, outputs=1)
     gan = Gan(
-        generator=Generator(make_decoder(recipe.network, dataset.item_shape), dataset.scaling, prior),
-        discriminator=Discriminator(make_encoder(recipe.network, together, outputs=1), dataset.scaling),
+        generator=Generator(decoder, dataset.scaling, prior),
+        discriminator=Discriminator(Projection(judge, classes) if classes else judge, dataset.scaling),
         latent=latent,
         support="unit_interval" if dataset.scaling is None else "real",
         feature_weight=1.0 if recipe.encoder is None else recipe.encoder.feature_weight,
+        classes=classes,
     )
     if recipe.network.kind == "dense":
         initialise_orthogonally(gan)

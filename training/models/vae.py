@@ -6,6 +6,7 @@ Source: Kingma & Welling 2014, arXiv:1312.6114; Burda et al. 2016, arXiv:1509.00
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import NamedTuple
 
@@ -14,8 +15,9 @@ from torch import Tensor, nn
 
 from service.format.manifest import Support
 from training.data import Dataset
+from training.models.conditions import classes_of_condition
 from training.models.likelihoods import Likelihood, item_sum, make_likelihood
-from training.models.networks import Standardise, filled, make_decoder, make_encoder
+from training.models.networks import Standardise, WithClass, beside, filled, make_decoder, make_encoder
 from training.models.priors import (
     GaussianMixture,
     Gaussians,
@@ -31,7 +33,16 @@ LOG_VARIANCE_BOUND = 10.0
 
 
 class Vae(nn.Module):
-    """q(z | x) = N(mean, exp(log_variance)), p(z) = the prior, p(x | z) = likelihood(decoder(z))."""
+    """q(z | x) = N(mean, exp(log_variance)), p(z) = the prior, p(x | z) = likelihood(decoder(z)).
+
+    With classes, both networks take the class y of a row as well. Then `given` makes the VAE of p(x | y), and
+    all bounds are on log p(x | y); the prior of latents is the same for all classes. Source: Sohn et al.
+    2015, "Learning structured output representation using deep conditional generative models", NeurIPS 28,
+    section 4.1, with the roles of x and y exchanged and the relaxation p(z | y) = p(z).
+    """
+
+    labels: Tensor | None
+    """The classes (B, C), one-hot, of the B rows that `given` made this model for."""
 
     def __init__(
         self,
@@ -40,14 +51,26 @@ class Vae(nn.Module):
         likelihood: Likelihood,
         latent: int,
         prior: VampPrior | GaussianMixture | None = None,
+        classes: int = 0,
     ) -> None:
-        """Join an encoder to 2 D outputs, a decoder, a likelihood and a prior (None for N(0, I))."""
+        """Join an encoder to 2 D outputs, a decoder, a likelihood and a prior (None for N(0, I)).
+
+        With C = `classes`, both networks take labels (B, C) as a second input.
+        """
         super().__init__()
         self.encoder = encoder
         self.decoder = decoder
         self.likelihood = likelihood
         self.latent = latent
         self.prior = prior
+        self.classes = classes
+        self.labels = None
+
+    def given(self, labels: Tensor) -> Vae:
+        """Return the model of rows of those classes, (B, C) one-hot; it shares all weights."""
+        model = copy.copy(self)
+        model.labels = labels
+        return model
 
     @property
     def support(self) -> Support:
@@ -56,13 +79,17 @@ class Vae(nn.Module):
 
     def encode(self, items: Tensor) -> tuple[Tensor, Tensor]:
         """Return the posterior's mean and log-variance, each (B, D)."""
-        outputs = self.encoder(items)
+        outputs = self.encoder(items) if self.labels is None else self.encoder(items, self.labels)
         mean, raw = outputs[:, : self.latent], outputs[:, self.latent :]
         return mean, LOG_VARIANCE_BOUND * torch.tanh(raw / LOG_VARIANCE_BOUND)
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Return the likelihood's parameters for latents (B, D)."""
-        return self.likelihood.bounded(self.decoder(latents))
+        """Return the likelihood's parameters for latents (B, D); given classes, for (B K, D) too."""
+        if self.labels is None:
+            return self.likelihood.bounded(self.decoder(latents))
+        draws = latents.shape[0] // self.labels.shape[0]  # no `len`, which an exporter takes for a constant
+        labels = self.labels.unsqueeze(1).expand(-1, draws, -1).flatten(0, 1)
+        return self.likelihood.bounded(self.decoder(latents, labels))
 
     def components(self) -> Gaussians | None:
         """Return the Gaussians of a mixture prior, or None for N(0, I)."""
@@ -157,7 +184,7 @@ def with_fixed_prior(vae: Vae) -> Vae:
     if components is None:
         return vae
     fixed = GaussianMixture(components).requires_grad_(False)
-    return Vae(vae.encoder, vae.decoder, vae.likelihood, vae.latent, fixed)
+    return Vae(vae.encoder, vae.decoder, vae.likelihood, vae.latent, fixed, vae.classes)
 
 
 def _ignore(encoder: nn.Module, inputs: slice) -> None:
@@ -172,19 +199,26 @@ def make_vae(recipe: Recipe, dataset: Dataset) -> Vae:
 
     Raises:
         NetworkError: The networks do not fit the items.
-        RecipeError: The prior has more pseudo-inputs than there are training items.
+        RecipeError: The prior has more pseudo-inputs than there are training items, or there are no classes
+            to be a condition.
         SupportError: The likelihood does not fit the dataset.
     """
     assert recipe.vae is not None
     likelihood = make_likelihood(recipe.vae, dataset)
     masks = 0 if dataset.scaling is None else len(dataset.scaling.masked)
     values, *sides = dataset.item_shape
-    encoder: nn.Module = make_encoder(recipe.network, (values + masks, *sides), 2 * recipe.network.latent)
+    classes = classes_of_condition(recipe, dataset)
+    seen = (values + masks + beside(classes, tuple(sides)), *sides)
+    encoder: nn.Module = make_encoder(recipe.network, seen, 2 * recipe.network.latent)
     if masks:
         _ignore(encoder, slice(values, values + masks))
+    first = None if dataset.scaling is None else Standardise(dataset.scaling)
+    if classes:
+        encoder = WithClass(encoder, classes, tuple(sides), first)
+    elif first is not None:
+        encoder = nn.Sequential(first, encoder)
     shift, scale = torch.zeros(()), torch.ones(())
     if dataset.scaling is not None:
-        encoder = nn.Sequential(Standardise(dataset.scaling), encoder)
         shift, scale = torch.from_numpy(dataset.scaling.shift), torch.from_numpy(dataset.scaling.scale)
     prior: VampPrior | GaussianMixture | None = None
     if recipe.vae.prior == "mixture":
@@ -198,6 +232,6 @@ def make_vae(recipe: Recipe, dataset: Dataset) -> Vae:
             )
         items = filled(torch.from_numpy(dataset.items["train"][:count]), shift)
         prior = VampPrior(items, likelihood.support, shift, scale)
-    first, *rest = dataset.item_shape
-    decoder = make_decoder(recipe.network, (first * likelihood.parameters_per_value, *rest))
-    return Vae(encoder, decoder, likelihood, recipe.network.latent, prior)
+    outputs = (values * likelihood.parameters_per_value, *sides)
+    decoder = make_decoder(recipe.network, outputs, classes)
+    return Vae(encoder, decoder, likelihood, recipe.network.latent, prior, classes)

@@ -5,11 +5,13 @@ Shapes: N rows, F features.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from service.format.manifest import Column, column_places
 from training.loop.task import Noise
+from training.models.conditions import given_labels
 from training.models.priors import prior_latents
 from training.models.vae import Vae, reconstruct
 from training.report.page import Section, Table
@@ -28,7 +30,9 @@ def columns_section(vae: Vae, trained: Trained) -> Section:
     """Compare the columns of training rows and of samples, in their own units."""
     train = trained.items("train", len(trained.dataset.items["train"]))
     test = trained.items("test", _TEST_ROWS)
-    samples, rebuilt = draw_rows(vae, trained.noise(), _SAMPLES), reconstruct(vae, test)
+    of_samples = given_labels(vae, np.resize(trained.labels("train", len(train)), _SAMPLES))
+    samples = draw_rows(of_samples, trained.noise(), _SAMPLES)
+    rebuilt = reconstruct(given_labels(vae, trained.labels("test", _TEST_ROWS)), test)
     numbers, tables = [], []
     for column, place in column_places(trained.dataset.columns):
         if column.categories:

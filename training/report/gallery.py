@@ -7,6 +7,7 @@ import io
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -14,6 +15,7 @@ from torch import Tensor
 from service.format.manifest import is_picture
 from training.data.png import grid_of
 from training.loop.run_log import SAMPLES
+from training.models.conditions import given_labels, in_batches
 from training.models.vae import Vae, reconstruct
 from training.report.page import Picture, Section
 from training.report.reading import ReportError, Trained
@@ -38,15 +40,15 @@ def samples_section(trained: Trained | None, folder: Path) -> Section:
 
 def reconstructions_section(vae: Vae, trained: Trained) -> Section:
     """Show items that the model was not trained on above their reconstructions."""
-    groups = {
-        "test items": trained.items("test", 2 * _COLUMNS),
-        "items of the classes that were kept out": trained.outliers(_COLUMNS),
-    }
+    test, outliers = trained.items("test", 2 * _COLUMNS), trained.outliers(_COLUMNS)
+    groups = [("test items", test, trained.labels("test", len(test)))]
+    if outliers is not None:
+        labels = trained.labels("outliers", len(outliers))
+        groups.append(("items of the classes that were kept out", outliers, labels))
     strips = tuple(
-        _pairs(vae, part, name)
-        for name, items in groups.items()
-        if items is not None
-        for part in torch.split(items, _COLUMNS)
+        _pairs(model, items[rows], name)
+        for name, items, labels in groups
+        for model, rows in in_batches(vae, labels, _COLUMNS)
     )
     return Section(
         "Reconstructions",
@@ -61,14 +63,15 @@ def grid(images: Tensor, columns: int, alt: str, label: str = "", caption: str =
 
 
 def _newest_samples(trained: Trained) -> Picture:
-    samples = trained.task.sample(trained.noise(), _SAMPLES)
+    task, in_turn = trained.task, " The classes take turns." if trained.task.classes else ""
+    samples = given_labels(task, np.arange(_SAMPLES) % max(1, task.classes)).sample(trained.noise(), _SAMPLES)
     what = "the likelihood's mean at latents" if trained.vae is not None else "the generator at latents"
     return grid(
         samples,
         columns=8,
         alt=f"{_SAMPLES} samples of the model after {trained.steps} steps, in a grid",
         label=f"After {trained.steps:,} steps",
-        caption=f"Averaged weights: {what} from the prior.",
+        caption=f"Averaged weights: {what} from the prior.{in_turn}",
     )
 
 

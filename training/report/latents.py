@@ -13,6 +13,7 @@ from torch import Tensor
 
 from service.format.manifest import is_picture
 from training.evaluation.vae import ACTIVE_VARIANCE
+from training.models.conditions import given_labels
 from training.models.priors import gaussian_kl
 from training.models.vae import Vae
 from training.report.gallery import grid
@@ -72,7 +73,8 @@ def traverse(vae: Vae, item: Tensor, dimension: int, deviation: float) -> Tensor
 
 def latents_section(vae: Vae, trained: Trained) -> Section:
     """Show the activity of the dimensions and, for pictures, traversals of the most active ones."""
-    activity = measure_activity(vae, trained.items("validation", _ROWS))
+    watched = given_labels(vae, trained.labels("validation", _ROWS))
+    activity = measure_activity(watched, trained.items("validation", _ROWS))
     components = vae.components()
     prior = "N(0, I)" if components is None else f"a mixture of {len(components.means)} Gaussians"
     text = [
@@ -86,7 +88,8 @@ def latents_section(vae: Vae, trained: Trained) -> Section:
             f"dimension changed, from {SWEEP[0]:g} to {SWEEP[-1]:+g} standard deviations of the posterior "
             f"mean in steps of {SWEEP[1] - SWEEP[0]:g}. The middle column is the item's reconstruction."
         )
-        strips = tuple(_strips(vae, trained.items("test", 1), activity))
+        of_item = given_labels(vae, trained.labels("test", 1))
+        strips = tuple(_strips(of_item, trained.items("test", 1), activity))
     return Section("Latent dimensions", tuple(text), strips=strips, plots=(_bars(activity),))
 
 

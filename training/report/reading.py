@@ -6,13 +6,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from training.data import Dataset, Split, load_dataset
+from training.data import Dataset, Labels, Split, load_dataset
 from training.loop.checkpoint import Checkpoint, has_checkpoint
 from training.loop.run_log import METRICS
 from training.loop.runs import CHECKPOINTS, RECIPE, ModelTask, restore_published
@@ -65,6 +66,12 @@ class Trained:
         if split == "train" and self.recipe.data.binarise == "dynamic":
             items = (self.noise().uniform(*items.shape) < items).float()
         return items
+
+    def labels(self, part: Split | Literal["outliers"], rows: int) -> Labels:
+        """Return the labels of those items, (at most `rows`,); outliers are called all classes in turn."""
+        if part == "outliers":
+            return np.arange(rows) % max(1, len(self.dataset.class_names))
+        return self.dataset.labels[part][:rows]
 
     def outliers(self, rows: int) -> Tensor | None:
         """Return the first items of the classes that were kept out; None if none were."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -13,8 +13,10 @@ import torch
 from torch import Tensor
 
 from service.format.manifest import Metric
+from training.data import Labels
 from training.loop.task import Noise
 from training.metrics.names import figure_texts
+from training.models.conditions import in_batches
 from training.models.vae import Vae, elbo, score_terms
 from training.recipe import Recipe, shipped_recipe
 from training.report.page import Picture, Section, Table
@@ -52,14 +54,17 @@ def scores_section(recipe: Recipe, metrics: Mapping[str, Metric] | None, folder:
 
 def histogram_section(vae: Vae, trained: Trained) -> Section:
     """Show the ELBO of training items, test items and outliers."""
-    groups = {
-        "train": trained.items("train", _MOST_ITEMS),
-        "test": trained.items("test", _MOST_ITEMS),
-        "outliers": trained.outliers(_MOST_ITEMS),
+    parts: tuple[Literal["train", "test"], ...] = ("train", "test")
+    values: dict[str, Values] = {
+        part: item_elbos(
+            vae, trained.items(part, _MOST_ITEMS), trained.labels(part, _MOST_ITEMS), trained.noise()
+        )
+        for part in parts
     }
-    values = {
-        name: item_elbos(vae, items, trained.noise()) for name, items in groups.items() if items is not None
-    }
+    outliers = trained.outliers(_MOST_ITEMS)
+    if outliers is not None:
+        labels = trained.labels("outliers", len(outliers))
+        values |= {"outliers": item_elbos(vae, outliers, labels, trained.noise())}
     text = [
         f"At most {_MOST_ITEMS:,} items of each kind, {_DRAWS} draws per item. If test items scored far "
         "below training items, the model would have overfitted."
@@ -69,11 +74,13 @@ def histogram_section(vae: Vae, trained: Trained) -> Section:
     return Section("The ELBO of single items", tuple(text), plots=(_histogram(values),))
 
 
-def item_elbos(vae: Vae, items: Tensor, noise: Noise) -> Values:
-    """Compute the ELBO of items (N, *item) in nats, (N,), with the same few draws for each."""
+def item_elbos(vae: Vae, items: Tensor, labels: Labels, noise: Noise) -> Values:
+    """Compute the ELBO of items (N, *item) with labels (N,) in nats, (N,); each has the same few draws."""
     eps = noise.normal(_DRAWS, vae.latent)
-    batches = torch.split(items, _ROWS)
-    parts = [elbo(score_terms(vae, batch, eps.expand(len(batch), -1, -1))) for batch in batches]
+    parts = [
+        elbo(score_terms(model, items[rows], eps.expand(len(items[rows]), -1, -1)))
+        for model, rows in in_batches(vae, labels, _ROWS)
+    ]
     return torch.cat(parts).double().numpy()
 
 

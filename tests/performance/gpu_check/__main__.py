@@ -24,7 +24,6 @@ from .report import NOT_A_GPU, Found
 from .running import Outcome, run_part
 
 _DEVICE_FILES: Final = (Path("/dev/nvidiactl"), Path("/dev/dxg"))
-"""The files of `service.settings.has_gpu`, which needs packages that may be missing here."""
 _LEAST_SECONDS: Final = 1.0
 _SECONDS: Final = 2.0
 

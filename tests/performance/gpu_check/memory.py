@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -45,10 +46,11 @@ def rows(check: Check) -> Iterator[Row]:
 
 def _load(target: Target, seconds: float) -> None:
     single = next(workload for workload in WORKLOADS if workload.name == "single-8")
+    port = urlsplit(target.url).port or 0
     for name in PUBLISHED:
         for count in (1, 64):
             request = target.dialect.request(replace(single, model=name, count=count))
-            apply_plain_load(target.url, request, single.connections, seconds / 6, count)
+            apply_plain_load(port, request, single.connections, seconds / 6, count)
 
 
 def _held(check: Check, target: Target, at_first: float | None) -> Row:

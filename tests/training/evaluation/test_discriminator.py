@@ -36,6 +36,11 @@ def known_gan() -> Gan:
     return Gan(Generator(nn.Identity(), shift), Discriminator(KnownRatio(), None), 1, "real")
 
 
+def line(items: dict[str, np.ndarray]) -> Dataset:
+    labels = {split: np.zeros(len(rows), np.int64) for split, rows in items.items()}
+    return Dataset("line", "", (1,), (), items, labels)  # type: ignore[arg-type]
+
+
 def test_the_published_logit_is_the_log_density_ratio() -> None:
     def real(rows: int, seed: int) -> np.ndarray:
         return np.random.default_rng(seed).standard_normal((rows, 1)).astype(np.float32)
@@ -46,7 +51,7 @@ def test_the_published_logit_is_the_log_density_ratio() -> None:
         "calibration": real(10, 2),
         "test": real(5000, 3),
     }
-    dataset = Dataset("line", "", (1,), (), items, {})  # type: ignore[arg-type]
+    dataset = line(items)
     gan = known_gan()
     found = calibrate_discriminator(gan, dataset, seed=0)
     assert found.platt.slope == pytest.approx(3, rel=0.1)
@@ -78,7 +83,7 @@ def test_the_divergence_bound_of_equal_densities_is_about_zero() -> None:
 
     items = np.random.default_rng(0).standard_normal((4000, 1)).astype(np.float32)
     splits = {"validation": items[:2000], "test": items[2000:]}
-    dataset = Dataset("line", "", (1,), (), splits, {})  # type: ignore[arg-type]
+    dataset = line(splits)
     unit = Scaling(shift=np.array([0], np.float32), scale=np.array([1], np.float32))
     gan = Gan(Generator(nn.Identity(), unit), Discriminator(Blind(), None), 1, "real")
     bound = calibrate_discriminator(gan, dataset, seed=0).metrics()["jsd_lower_bound"]

@@ -39,7 +39,7 @@ from training.anomaly.calibrate import (
 )
 from training.anomaly.choose import choose_statistic
 from training.anomaly.heat import map_scale
-from training.data import Dataset
+from training.data import Dataset, Split
 from training.data.png import write_samples
 from training.export.own import checks
 from training.export.own.card import own_card
@@ -353,11 +353,12 @@ def sampler(mixture: MixtureOfGaussians | None, latent: int) -> Prior:
 
 
 def _dataset(draft: Draft, halves: Halves) -> Dataset:
-    items = {
+    items: dict[Split, Floats] = {
         "train": halves.fit, "validation": halves.fit,
         "calibration": halves.calibration, "test": halves.calibration,
     }  # fmt: skip
-    return Dataset(draft.name, "the publisher's items", draft.units.item_shape, (), items, {})  # type: ignore[arg-type]
+    labels: dict[Split, Integers] = {split: np.zeros(len(rows), np.int64) for split, rows in items.items()}
+    return Dataset(draft.name, "the publisher's items", draft.units.item_shape, (), items, labels)
 
 
 def _view(halves: Halves | None) -> tuple[tuple[float, float], tuple[float, float]] | None:

@@ -9,6 +9,7 @@ import math
 
 from torch import nn
 
+from training.models.networks.conditions import Projection, WithClass, beside
 from training.models.networks.convolutional import ConvolutionalDecoder, ConvolutionalEncoder, NetworkError
 from training.models.networks.dense import DenseDecoder, DenseEncoder, Fourier, initialise_orthogonally
 from training.models.networks.scaling import Standardise, Unstandardise, filled
@@ -19,8 +20,11 @@ __all__ = [
     "DenseEncoder",
     "Fourier",
     "NetworkError",
+    "Projection",
     "Standardise",
     "Unstandardise",
+    "WithClass",
+    "beside",
     "filled",
     "initialise_orthogonally",
     "make_decoder",
@@ -44,11 +48,18 @@ def make_encoder(
     return DenseEncoder(math.prod(item_shape), options.hidden, outputs, options.gated, fourier)
 
 
-def make_decoder(options: NetworkOptions, outputs: tuple[int, ...]) -> nn.Module:
-    """Make the network latents (B, D) -> (B, *outputs), unbounded; the mirror image of the encoder."""
+def make_decoder(options: NetworkOptions, outputs: tuple[int, ...], classes: int = 0) -> nn.Module:
+    """Make the network latents (B, D) -> (B, *outputs), unbounded; the mirror image of the encoder.
+
+    With classes it takes labels (B, C) as a second input.
+    """
+    inputs = options.latent + classes
+    decoder: nn.Module
     if options.kind == "convolutional":
-        return ConvolutionalDecoder(options.latent, outputs, options.channels, options.hidden)
-    return DenseDecoder(options.latent, outputs, options.hidden, options.gated)
+        decoder = ConvolutionalDecoder(inputs, outputs, options.channels, options.hidden)
+    else:
+        decoder = DenseDecoder(inputs, outputs, options.hidden, options.gated)
+    return WithClass(decoder, classes) if classes else decoder
 
 
 def parameter_count(network: nn.Module) -> int:

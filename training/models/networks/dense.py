@@ -69,7 +69,8 @@ def initialise_orthogonally(network: nn.Module) -> None:
     for layer in network.modules():
         if isinstance(layer, nn.Linear):
             nn.init.orthogonal_(layer.weight, math.sqrt(2 / (1 + SLOPE**2)))
-            nn.init.zeros_(layer.bias)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
 
 
 class Fourier(nn.Module):
