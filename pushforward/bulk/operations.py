@@ -15,7 +15,7 @@ from pushforward.bulk.rows import RowForm, items_of, latents_of
 from service.api.operations import code, sample, score
 from service.api.operations.call import Call, Result
 from service.api.operations.labels import label_of
-from service.api.operations.options import Body, LabelOptions, NoOptions
+from service.api.operations.options import Body, LabelOptions, RowLabelOptions
 from service.format.manifest import Manifest
 from service.numerics.noise import Floats
 from service.observe.metrics import Metrics
@@ -29,7 +29,9 @@ OPERATIONS: Final[tuple[Operation, ...]] = get_args(Operation)
 _OPTIONS: Final[Mapping[Operation, type[Body]]] = {
     "score": score.ScoreOptions,
     "sample": sample.SampleOptions,
-    "decode": LabelOptions,
+    "encode": RowLabelOptions,
+    "reconstruct": RowLabelOptions,
+    "decode": RowLabelOptions,
 }
 _COLUMNS: Final = {"samples": "sample", "reconstructions": "sample"}
 """Names of columns that differ from the operation's arrays."""
@@ -47,7 +49,7 @@ def form_of(operation: Operation, manifest: Manifest) -> RowForm | None:
 def typed_options(operation: Operation, given: Mapping[str, Any]) -> Body:
     """Return the options as the operation's own model checks them. Raises BulkMistake if they do not fit."""
     try:
-        return _OPTIONS.get(operation, NoOptions).model_validate(given)
+        return _OPTIONS[operation].model_validate(given)
     except ValidationError as error:
         flaw = error.errors(include_url=False)[0]
         raise BulkMistake(f"{'.'.join(map(str, flaw['loc']))}: {flaw['msg']}") from error
@@ -59,14 +61,13 @@ def completed_options(options: Body, manifest: Manifest) -> dict[str, Any]:
     Raises:
         service.errors.Unfit: the version lacks the statistic, or the statistic has no draws.
     """
+    assert isinstance(options, LabelOptions), "every operation of bulk work may be of a class"
+    label = label_of(manifest, options.label)
+    of_class = {} if label is None else {"label": label}
     if isinstance(options, score.ScoreOptions):
-        completed = score.completed(options, manifest).model_dump(mode="json")
+        completed = score.completed(options, manifest).model_dump(mode="json") | of_class
         return {**completed, "columns": True} if options.columns else completed
-    completed = options.model_dump(mode="json")
-    if isinstance(options, LabelOptions):
-        label = label_of(manifest, options.label)
-        completed.pop("label")
-        completed |= {} if label is None else {"label": label}
+    completed = options.model_dump(mode="json", exclude={"label", "labels"}) | of_class
     if isinstance(options, sample.SampleOptions) and options.method != "direct" and options.budget is None:
         completed["budget"] = sample.DEFAULT_BUDGET
     return completed

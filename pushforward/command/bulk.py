@@ -56,6 +56,10 @@ Ray = Annotated[
     typer.Option(metavar="ADDRESS", help="Work on Ray: `local` starts it here, `auto` finds a cluster."),
 ]
 ColumnName = Annotated[str, typer.Option(help="The column of lists that holds the rows, in Parquet files.")]
+Label = Annotated[
+    str | None,
+    typer.Option(help="Class of all rows, for models with a class condition: a number from 0, or a name."),
+]
 Seed = Annotated[int, typer.Option(min=0, max=2**53 - 1, help="Seed of the samples.")]
 
 
@@ -76,6 +80,7 @@ def score(
         bool,
         typer.Option("--columns", help="Also the p-value of each column of a table, as a list."),
     ] = False,
+    label: Label = None,
     column: ColumnName = "",
     shard: ShardText = None,
     processes: Processes = 0,
@@ -88,7 +93,7 @@ def score(
     A named noise-free statistic, as `--statistic path`, costs one pass; bounds cost one for each draw.
     """
     options = {"statistic": statistic, "draws": draws, "seed": seed, "alpha": alpha}
-    options["columns"] = columns or None
+    options |= {"columns": columns or None, "label": label}
     given = {name: value for name, value in options.items() if value is not None}
     _run("score", locals(), input=input, column=column, options=given)
 
@@ -109,9 +114,7 @@ def sample(
         typer.Option(help="`direct`, or how a GAN's discriminator chooses: rejection, resample, metropolis."),
     ] = "direct",
     budget: Annotated[int | None, typer.Option(min=1, max=1_024, help="Proposals per chosen sample.")] = None,
-    label: Annotated[
-        str | None, typer.Option(help="Class, for models with a class condition: a number or a name.")
-    ] = None,
+    label: Label = None,
     shard: ShardText = None,
     processes: Processes = 0,
     device: DeviceName = "auto",
@@ -126,7 +129,7 @@ def sample(
 
 
 def _add_command(operation: str, help_text: str) -> None:
-    """Add the command of an operation that has rows as inputs and no options of its own."""
+    """Add the command of an operation that has rows as inputs and no options but the class of all rows."""
 
     @commands.command(operation, help=help_text)
     def command(
@@ -135,6 +138,7 @@ def _add_command(operation: str, help_text: str) -> None:
         out: Out,
         local: Models = Path("models"),
         version: Version = None,
+        label: Label = None,
         column: ColumnName = "",
         shard: ShardText = None,
         processes: Processes = 0,
@@ -142,7 +146,8 @@ def _add_command(operation: str, help_text: str) -> None:
         part_rows: PartRows = None,
         ray: Ray = None,
     ) -> None:
-        _run(operation, locals(), input=input, column=column)
+        options = {} if label is None else {"label": label}
+        _run(operation, locals(), input=input, column=column, options=options)
 
 
 _add_command("encode", "Encode every row: the columns `mean` and `log_variance` of its posterior.")

@@ -232,6 +232,7 @@ def reconstruct(
     beside: Annotated[
         bool, typer.Option("--beside", help="Show each item of a PNG beside its reconstruction.")
     ] = False,
+    label: Label = None,
     input_form: Format = None,
     url: Url = _URL,
     local: Local = None,
@@ -250,7 +251,7 @@ def reconstruct(
 
     with pipeline.use(name, version, url, local, key) as command:
         command.reconstruct(
-            command.read(files, input_form), pipeline.OutputOptions(out, form, scale), beside=beside
+            command.read(files, input_form), label, pipeline.OutputOptions(out, form, scale), beside=beside
         )
 
 
@@ -258,6 +259,7 @@ def reconstruct(
 def encode(
     name: Name,
     files: Files,
+    label: Label = None,
     input_form: Format = None,
     url: Url = _URL,
     local: Local = None,
@@ -273,7 +275,7 @@ def encode(
     from pushforward.command import pipeline
 
     with pipeline.use(name, version, url, local, key) as command:
-        command.encode(command.read(files, input_form), pipeline.OutputOptions(out, form))
+        command.encode(command.read(files, input_form), label, pipeline.OutputOptions(out, form))
 
 
 @commands.command(rich_help_panel=USE)
@@ -360,6 +362,7 @@ def score(
         ),
     ] = False,
     top: Top = None,
+    label: Label = None,
     input_form: Format = None,
     url: Url = _URL,
     local: Local = None,
@@ -387,6 +390,7 @@ def score(
         "alpha": alpha,
         "correction": correction,
         "columns": columns,
+        "label": label,
     }
     with pipeline.use(name, version, url, local, key) as command:
         map_output = None if surprise_map is None else pipeline.OutputOptions(surprise_map, None, scale)

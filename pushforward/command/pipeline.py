@@ -161,7 +161,7 @@ class ModelCommand:
         across = min(steps, _MOST_ACROSS)
         self._put(where, [walk.samples], steps, title, "samples", wanted.scale, others=others, across=across)
 
-    def reconstruct(self, inputs: Inputs, wanted: OutputOptions, *, beside: bool) -> None:
+    def reconstruct(self, inputs: Inputs, label: str | None, wanted: OutputOptions, *, beside: bool) -> None:
         """Reconstruct items and write the reconstructions, in pictures perhaps beside the items.
 
         Raises:
@@ -172,7 +172,7 @@ class ModelCommand:
             raise Unfit(
                 f"--beside is for pictures; the output is {where.form}: write a .png, or leave it out"
             )
-        items = np.concatenate(self._in_parts("reconstruct", inputs.rows))
+        items = np.concatenate(self._in_parts("reconstruct", inputs.rows, label=label))
         across = None
         if beside:
             items = np.stack([inputs.rows, items], axis=1).reshape(-1, *self.model.item_shape)
@@ -180,10 +180,10 @@ class ModelCommand:
         title = f"{len(inputs.rows)} reconstructions by {self.model}"
         self._put(where, [items], len(items), title, "reconstructions", wanted.scale, across=across)
 
-    def encode(self, inputs: Inputs, wanted: OutputOptions) -> None:
+    def encode(self, inputs: Inputs, label: str | None, wanted: OutputOptions) -> None:
         """Encode items and write the encodings."""
         where = destination(wanted.out, wanted.form, text="csv", forms=output.TABLE_FORMATS)
-        parts = self._in_parts("encode", inputs.rows)
+        parts = self._in_parts("encode", inputs.rows, label=label)
         arrays = {"mean": np.concatenate([part.mean for part in parts])}
         if parts[0].log_variance is not None:
             arrays["log_variance"] = np.concatenate([part.log_variance for part in parts])
@@ -229,7 +229,7 @@ class ModelCommand:
         title = people.title_of(scores, str(self.model))
         self._put_rows(where, inputs, scores.table(), -scores.surprise, top, title, how)
         if map_output is not None and map_to is not None:
-            maps = np.concatenate(self._in_parts("surprise_map", inputs.rows))
+            maps = np.concatenate(self._in_parts("surprise_map", inputs.rows, label=options["label"]))
             if map_to.form == "png":
                 beneath = inputs.rows if overlay else None
                 maps = heat_of(maps, self.model.manifest.get("map_scale"), beneath)

@@ -21,7 +21,7 @@ from tests.browser.conftest import Opener
 from tests.conftest import PUBLISHED
 from tests.serving import RunningService, running_service
 from tests.toy import publish_toy
-from tests.toy_conditional import publish_conditional
+from tests.toy_conditional import publish_conditional, publish_conditional_vae
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -100,6 +100,22 @@ def test_the_class_is_chosen_where_there_are_classes(visit: Opener, tmp_path: Pa
         page.get_by_role("link", name="Interpolation").first.click()
         page.get_by_role("button", name="Point 12").wait_for()
         assert "label=1" in line(page, "Python")
+        assert "label=1" in page.url
+        page.goto("about:blank")  # before the service ends
+
+
+def test_an_item_is_scored_as_one_of_the_chosen_class(visit: Opener, tmp_path: Path) -> None:
+    publish_conditional_vae(tmp_path)
+    with running_service(tmp_path) as service:
+        page = visit(service.url).go("score?model=classes-vae", "Score")
+        page.locator(".verdict").wait_for()
+        page.get_by_label("Class", exact=True).select_option("bag")
+        with page.expect_response(lambda answer: answer.url.endswith("/score")) as asked:
+            page.get_by_role("button", name="Try a sample").click()
+        assert asked.value.ok
+        assert json.loads(str(asked.value.request.post_data))["label"] == 1
+        settle(page)
+        assert 'Image.open("classes-vae-input.png"), label=1)' in line(page, "Python")
         assert "label=1" in page.url
         page.goto("about:blank")  # before the service ends
 

@@ -129,6 +129,27 @@ def test_the_commands_take_a_label(served: RunningService, folder: Path, tmp_pat
         np.testing.assert_array_equal(np.load(out), wanted(3, 4, 1))
 
 
+@pytest.mark.parametrize("operation", ["score", "encode", "reconstruct"])
+def test_the_commands_on_items_take_a_label(
+    operation: str, served: RunningService, folder: Path, tmp_path: Path
+) -> None:
+    np.save(tmp_path / "items.npy", ITEMS)
+    written = []
+    for number, where in enumerate((("--url", served.url), ("--local", str(folder)))):
+        out = tmp_path / f"{number}.npz"
+        line = [operation, VAE, str(tmp_path / "items.npy"), "--label", "bag", "--out", str(out), *where]
+        result = CliRunner().invoke(app, line)
+        assert result.exit_code == 0, result.output
+        with np.load(out) as arrays:
+            written.append({name: arrays[name] for name in arrays})
+    name = {"score": "surprise", "encode": "mean", "reconstruct": "reconstructions"}[operation]
+    with LocalModels(folder) as local:
+        expected = getattr(local, operation)(VAE, ITEMS, label=1)
+    expected = expected if operation == "reconstruct" else getattr(expected, name)
+    for arrays in written:
+        np.testing.assert_array_equal(arrays[name], expected)
+
+
 def test_rows_of_several_classes_share_a_batch_unmixed(served: RunningService) -> None:
     bodies = [as_npy(np.full((40, 2), label, np.float32)) for label in range(3)]
     with httpx.Client() as client:

@@ -1,7 +1,7 @@
 // Parts that several panels share: headings, explanations, lines to copy, errors, kept samples.
 
-import {base, hasKey} from "./api.js";
-import {h, say} from "./dom.js";
+import {base, hasKey, labelOf} from "./api.js";
+import {field, h, say, select} from "./dom.js";
 import {picture} from "./items.js";
 import {kept, lookUp, toggleKept} from "./state.js";
 
@@ -104,6 +104,13 @@ export async function showKept(tray, drawer) {
       h("button", {type: "button", "aria-label": `Let go of sample ${name}`, title: `${name} – click to let go`, onclick: () => toggleKept(name)},
         picture(item, drawer))), () => { place.remove(); });
   }
+}
+
+/** The choice of a class, for a model with a class condition; else null. `use` gets its number as text, or null for the first. */
+export function classField(model, use) {
+  if (labelOf(model) === undefined) return null;
+  const classes = model.class_names.map((each, number_) => [String(number_), each]);
+  return field("Class", select(classes, String(labelOf(model)), (value) => use(value === "0" ? null : value)));
 }
 
 /** A row of kept samples to choose one from; `use` gets the name. */

@@ -3,7 +3,7 @@
 import {array, labelOf, path, rowsOf} from "./api.js";
 import {field, h, say, select, settled, slider} from "./dom.js";
 import {describe, picture} from "./items.js";
-import {command, curl, failure, heading, lines, python, term} from "./parts.js";
+import {classField, command, curl, failure, heading, lines, python, term} from "./parts.js";
 import {get, getNumber, kept, sampleName, set, toggleKept} from "./state.js";
 
 const METHODS = [["direct", "Direct: every sample"], ["rejection", "Rejection: the first that the judge accepts"],
@@ -34,7 +34,7 @@ export function show(content, drawer) {
   const judged = model.operations.includes("discriminate");
   const method = model.graphs?.generate_scored ? field("Method", select(METHODS, options().method, (value) => change({method: value === "direct" ? null : value}))) : null;
   const output = model.graphs?.draw ? field("Output", select([["mean", "Mean: what the model expects"], ["draw", "Draw: with its own noise"]], options().output, (value) => change({output: value === "mean" ? null : value}))) : null;
-  const label = labelOf(model) === undefined ? null : field("Class", select(model.class_names.map((each, number) => [String(number), each]), String(labelOf(model)), (value) => change({label: value === "0" ? null : value})));
+  const label = classField(model, (value) => change({label: value}));
   const count = field("At a time", select([24, 48, 96, 192].map((each) => [String(each), String(each)]), String(options().count), (value) => change({count: value})));
 
   content.append(

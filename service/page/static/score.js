@@ -1,10 +1,10 @@
 // Score: how surprising a picture, a drawing, a row, or many of them are, and where.
 
-import {array, json, path, rowsOf} from "./api.js";
+import {array, json, labelOf, path, rowsOf} from "./api.js";
 import {convert, imageOf, nested, pngOf} from "./convert.js";
 import {download, field, h, number, say, select} from "./dom.js";
 import {draw, featuresOf, picture} from "./items.js";
-import {bare, chooseKept, command, curl, failure, heading, lines, loading, python, sentence} from "./parts.js";
+import {bare, chooseKept, classField, command, curl, failure, heading, lines, loading, python, sentence} from "./parts.js";
 import {get, kept, lookUp, set} from "./state.js";
 import {byColumn, canMap, drawMap, histogram, oddest, scaleOf, score} from "./surprise.js";
 import {csvOf, rowOfRecord, rowsOfFile, typeOf} from "./tables.js";
@@ -40,7 +40,7 @@ export async function show(content, drawer) {
     ? `Show ${model.name} a picture, and it says how well the picture fits what it has learned, and where it does not.`
     : `Give ${model.name} a row, and it says how well the row fits what it has learned, and in which columns it does not.`));
   content.append(h("div.give", kind === "picture" ? pictureInput() : tableInput()),
-    h("div.controls", field("Flag at most this share of ordinary items", alpha)), result, box);
+    h("div.controls", classField(model, (value) => { set({label: value}); again(); }), field("Flag at most this share of ordinary items", alpha)), result, box);
 
   const options = () => (get("alpha") ? {alpha: Number(get("alpha"))} : {});
   const again = () => last?.();
@@ -204,7 +204,7 @@ export async function show(content, drawer) {
       const isMapped = canMap(model);
       const [answer, again_, scale] = await Promise.all([
         score(model, [item], {map: isMapped, signal, ...byColumn(model), ...options()}),
-        json(path(model, "reconstruct"), {body: {inputs: [nested(item, model.item_shape)]}, signal}),
+        json(path(model, "reconstruct"), {body: {inputs: [nested(item, model.item_shape)], label: labelOf(model)}, signal}),
         isMapped ? scaleOf(model) : null,
       ]);
       if (signal.aborted) return;
@@ -364,15 +364,17 @@ export async function show(content, drawer) {
 
   function texts(answer) {
     const chosen = get("alpha");
-    const query = {alpha: chosen || undefined};
+    const label = labelOf(model);
+    const query = {alpha: chosen || undefined, label};
+    const asked = `${chosen ? `, alpha=${chosen}` : ""}${label === undefined ? "" : `, label=${label}`}`;
     const file = kind === "picture" ? `${model.name}-input.png` : given;
     const rows = given || "rows.csv";
     const reading = `pandas.${typeOf(rows) === "text/csv" ? "read_csv" : "read_parquet"}(${JSON.stringify(rows)})`;
     return {
-      curl: file ? curl(path(model, "score", query), {file, type: kind === "picture" ? "image/png" : typeOf(file)}) : curl(path(model, "score"), {json: {inputs: [Array.from(shown || new Float32Array(model.item_shape[0]), (value) => Number(value.toPrecision(4)))], ...(chosen ? {alpha: Number(chosen)} : {})}}),
-      python: kind === "picture" ? python("from PIL import Image", `scores = client.score("${model.name}", Image.open("${model.name}-input.png")${chosen ? `, alpha=${chosen}` : ""})`, "print(scores.p_value, scores.anomaly)")
-        : python("import pandas", `scores = client.score("${model.name}", ${reading}${chosen ? `, alpha=${chosen}` : ""})`, "print(scores.to_pandas())"),
-      command: command(`score ${model.name} ${bare(file || rows)}${chosen ? ` --alpha ${chosen}` : ""}${answer?.map && kind === "picture" ? " --map heat.png" : ""}`),
+      curl: file ? curl(path(model, "score", query), {file, type: kind === "picture" ? "image/png" : typeOf(file)}) : curl(path(model, "score"), {json: {inputs: [Array.from(shown || new Float32Array(model.item_shape[0]), (value) => Number(value.toPrecision(4)))], ...(chosen ? {alpha: Number(chosen)} : {}), label}}),
+      python: kind === "picture" ? python("from PIL import Image", `scores = client.score("${model.name}", Image.open("${model.name}-input.png")${asked})`, "print(scores.p_value, scores.anomaly)")
+        : python("import pandas", `scores = client.score("${model.name}", ${reading}${asked})`, "print(scores.to_pandas())"),
+      command: command(`score ${model.name} ${bare(file || rows)}${chosen ? ` --alpha ${chosen}` : ""}${label === undefined ? "" : ` --label ${label}`}${answer?.map && kind === "picture" ? " --map heat.png" : ""}`),
     };
   }
 

@@ -1,6 +1,6 @@
 // How surprising items and their values are, and the scales on which ordinary ones look calm.
 
-import {array, json, path, rowsOf} from "./api.js";
+import {array, json, labelOf, path, rowsOf} from "./api.js";
 import {nested} from "./convert.js";
 import {h, number, svg} from "./dom.js";
 import {pixelsOf} from "./items.js";
@@ -17,11 +17,11 @@ const scales = new Map();
 export async function scaleOf(model) {
   const unit = model.family === "vae" ? "nats" : "squared difference";
   if (model.map_scale) return {calm: model.map_scale, hot: 3 * model.map_scale, unit};
-  const name = `${model.name}/${model.version}`;
+  const name = `${model.name}/${model.version}/${labelOf(model)}`;
   if (!scales.has(name)) {
     const reading = array(path(model, "sample", {seed: 0, count: 32, output: "draw"})).then(async (samples) => {
       const inputs = rowsOf(samples).map((item) => nested(item, model.item_shape));
-      const maps = rowsOf(await array(path(model, "score"), {body: {inputs, map: true}})).flatMap((map) => Array.from(addChannels(map, model)));
+      const maps = rowsOf(await array(path(model, "score"), {body: {inputs, map: true, label: labelOf(model)}})).flatMap((map) => Array.from(addChannels(map, model)));
       maps.sort((a, b) => a - b);
       const at = (share) => maps[Math.min(maps.length - 1, Math.floor(share * maps.length))];
       const calm = Math.max(at(0.98), 0.1);
@@ -75,7 +75,7 @@ export async function score(model, items, {map = false, signal, progress, ...opt
   let whole = null;
   for (let start = 0; start < items.length; start += size) {
     const inputs = items.slice(start, start + size).map((item) => nested(item, model.item_shape));
-    const answer = await json(path(model, "score"), {body: {inputs, ...(map ? {map: true} : {}), ...options}, signal});
+    const answer = await json(path(model, "score"), {body: {inputs, label: labelOf(model), ...(map ? {map: true} : {}), ...options}, signal});
     if (whole) {
       whole.scores.push(...answer.scores);
       whole.map?.push(...(answer.map || []));

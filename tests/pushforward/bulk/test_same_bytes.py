@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,8 +13,11 @@ from pyarrow import parquet
 
 from pushforward.bulk.failures import BulkMistake
 from pushforward.bulk.plan import Plan, Shard, rows_per_part, shard_from
+from pushforward.local import load
 from tests.pushforward.bulk.work import array, hashes, parts, started, table, work
 from tests.serving import as_npy, npy, running_service
+from tests.toy import items
+from tests.toy_conditional import publish_conditional_vae
 
 NPY = {"accept": "application/x-npy", "content-type": "application/x-npy"}
 
@@ -46,6 +50,26 @@ def test_two_shards_of_two_processes_each_at_once_make_the_same_bytes(
         assert process.returncode == 0, errors
     work("score", few_models, "digits-vae", tmp_path / "alone", input=str(digits), part_rows=60)
     assert hashes(tmp_path / "shared") == hashes(tmp_path / "alone")
+
+
+@pytest.mark.bulk
+def test_rows_of_a_class_have_the_answers_of_a_local_version(tmp_path: Path) -> None:
+    version = publish_conditional_vae(tmp_path / "models")
+    np.save(tmp_path / "items.npy", rows := items(40, seed=3))
+    given: dict[str, Any] = {"input": str(tmp_path / "items.npy"), "options": {"label": "bag"}}
+    for operation in ("score", "encode", "reconstruct"):
+        work(operation, tmp_path / "models", "classes-vae", tmp_path / operation, **given)
+    given |= {"input": str(tmp_path / "encode"), "column": "mean"}
+    work("decode", tmp_path / "models", "classes-vae", tmp_path / "decode", **given)
+    with load(version) as model:
+        expected = model.reconstruct(rows, label=1)
+        surprise = model.score(rows, label=1).surprise
+    for out in ("reconstruct", "decode"):
+        found = array(tmp_path / out, "sample")
+        np.testing.assert_array_equal(found.reshape(expected.shape), expected)
+    np.testing.assert_array_equal(table(tmp_path / "score")["surprise"], surprise)
+    with pytest.raises(BulkMistake, match="takes a `label`, and none came"):
+        work("score", tmp_path / "models", "classes-vae", tmp_path / "none", input=given["input"])
 
 
 @pytest.mark.bulk
