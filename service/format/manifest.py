@@ -346,6 +346,9 @@ class Manifest(_Frozen):
     class_names: tuple[str, ...] = ()
     """The classes of the training data; empty without labels. A version whose graphs take `labels` generates
     items of the class that a request names."""
+    label_column: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    """Tables with a class condition: the column of the training table that holds the class of a row. Rows
+    that come by name may have it, and are then of those classes."""
     latent_size: Annotated[int, Field(ge=1, le=4096)]
     """The number D of latent dimensions."""
     latent_picture: LatentPicture | None = None
@@ -392,6 +395,8 @@ class Manifest(_Frozen):
             raise ValueError("columns: two have the same name")
         if self.picture is not None and not is_picture(self.item_shape):
             raise ValueError(f"picture is for pictures, item_shape is {list(self.item_shape)}")
+        if self.label_column is not None and not (self.columns and self.conditional):
+            raise ValueError("label_column is for tables with a class condition")
         if self.takes_missing and not self.columns:
             raise ValueError("takes_missing is for tables, which have columns")
         wanted = None if self.support == "real" else (0.0, 1.0)

@@ -38,8 +38,8 @@ def examples_of(manifests: Iterable[Manifest]) -> dict[str, Example]:
             **{name: {"inputs": [_plain_item(manifest)]} for name in _ITEMS},
         }
         if manifest.conditional:
-            for body in bodies.values():
-                body["label"] = manifest.class_names[0]
+            for operation in bodies.keys() - {"read"}:
+                bodies[operation]["label"] = manifest.class_names[0]
         for operation in manifest.operations:
             found[operation] = Example(manifest.name, manifest.version, bodies[operation])
     return found
@@ -52,7 +52,8 @@ def table_examples_of(manifests: Iterable[Manifest]) -> dict[str, list[Example]]
         for operation in _ITEMS:
             if manifest.columns and operation in manifest.operations and len(found[operation]) < _MOST_TABLES:
                 body: dict[str, Any] = {"records": [_plain_record(manifest)]}
-                body |= {"label": manifest.class_names[0]} if manifest.conditional else {}
+                if manifest.conditional and operation != "read":
+                    body["label"] = manifest.class_names[0]
                 found[operation].append(Example(manifest.name, manifest.version, body))
     return found
 

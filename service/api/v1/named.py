@@ -13,8 +13,9 @@ import orjson
 
 from service.api.answer import CSV, JSON, PARQUET
 from service.api.operations.call import RowIds
-from service.errors import LimitExceeded, Malformed, Unfit, UnsupportedMedia
+from service.errors import Flaw, LimitExceeded, Malformed, Unfit, UnsupportedMedia
 from service.format.manifest import Manifest
+from service.media.tables.cells import texts_of
 from service.media.tables.matching import TableForm, check_names, features_of, table_of_records
 from service.media.tables.opening import compression_of
 from service.media.tables.sources import table_of
@@ -31,6 +32,7 @@ _ESCAPED: Final = 6
 _BLOCK_CELLS: Final = 2**17
 """Cells of a file that are text at once; the numbers of all rows are kept."""
 _LONGEST_SHOWN: Final = 200
+_MOST_NAMED: Final = 12
 
 
 class NamedRows(NamedTuple):
@@ -39,6 +41,8 @@ class NamedRows(NamedTuple):
     rows: Floats
     """(B, F)."""
     ids: RowIds | None
+    labels: list[int | str] | None = None
+    """The classes of the rows by number, if the table has a column of them that the version knows."""
 
 
 class TableReader:
@@ -48,7 +52,8 @@ class TableReader:
         self._form = TableForm.of(
             manifest.columns, left_out=manifest.ignored_columns, takes_missing=manifest.takes_missing
         )
-        self._name = manifest.name
+        self._name, self._label_column = manifest.name, manifest.label_column
+        self._classes = {name: number for number, name in enumerate(manifest.class_names)}
         self._max_records, self._max_rows = settings.max_json_inputs, settings.max_npy_inputs
         self._most_cells = len(manifest.columns) + len(self._form.left_out) + _UNKNOWN_CELLS
         names = (*self._form.columns.items(), *((name, ()) for name in (*self._form.left_out, "id")))
@@ -77,7 +82,7 @@ class TableReader:
         rows = features_of(
             table, self._form, names=names, pointer="/records", refuse_unknown=True, lacking=lacking
         )
-        return NamedRows(rows, ids)
+        return NamedRows(rows, ids, self._labels(table, "/records"))
 
     def from_file(self, body: bytes, kind: str, id_name: str | None) -> NamedRows:
         """Read the whole of a CSV or Parquet file.
@@ -99,6 +104,7 @@ class TableReader:
         form = replace(self._form, decimal=table.dialect.decimal)
         check_names(names, form, refuse_unknown=True)
         parts: list[Floats] = []
+        labels: list[int | str] = []
         ids: list[Any] = []
         count = 0
         for block in table.blocks(_BLOCK_CELLS):
@@ -106,13 +112,37 @@ class TableReader:
             if id_name is not None:
                 column = columns.pop(id_name)
                 ids += column.to_pylist() if hasattr(column, "to_pylist") else column
+            labels += self._labels(columns, "/rows", count) or ()
             parts.append(features_of(columns, form, pointer="/rows", first_row=count))
             count += len(parts[-1])
             if count > self._max_rows:
                 raise LimitExceeded(f"more than {self._max_rows} rows came; send several requests")
         if not parts:
             raise Unfit("a line of names came, and no rows; give it at least one")
-        return NamedRows(np.concatenate(parts), None if id_name is None else RowIds(id_name, ids))
+        rows_ids = None if id_name is None else RowIds(id_name, ids)
+        return NamedRows(np.concatenate(parts), rows_ids, labels or None)
+
+    def _labels(self, table: Mapping[str, Any], pointer: str, first_row: int = 0) -> list[int | str] | None:
+        """Return the classes of rows by number, if the version and the table have a column of them.
+
+        They are names alone, read as in training: numbers there are names too.
+        """
+        name = self._label_column
+        if name is None or name not in table:
+            return None
+        texts = texts_of(table[name])
+        found = [self._classes.get(text or "", self._classes.get((text or "").casefold())) for text in texts]
+        if None in found:
+            row = found.index(None)
+            came = "no class" if texts[row] is None else repr((texts[row] or "")[:_LONGEST_SHOWN])
+            names = ", ".join([*self._classes][:_MOST_NAMED]) + ", ..." * (len(self._classes) > _MOST_NAMED)
+            flaw = Flaw(f"{pointer}/{first_row + row}/{name}", f"{came} came", first_row + row)
+            raise Unfit(
+                f"the column `{name}` has {came} in row {first_row + row}; {self._name} knows the classes "
+                f"{names}; correct it, or send a `label` and leave the column out",
+                flaws=(flaw,),
+            )
+        return [number for number in found if number is not None]
 
     def _ids(
         self, table: Mapping[str, Any], names: Sequence[str], id_name: str | None

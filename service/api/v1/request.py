@@ -24,7 +24,7 @@ from service.api.body import (
     read_list,
 )
 from service.api.operations.call import RowIds
-from service.api.operations.options import Body, Options
+from service.api.operations.options import Body, Options, RowLabelOptions
 from service.api.problems import unfit
 from service.api.v1.named import NamedRows, TableReader
 from service.api.v1.operation import ItemsRequest, Operation, Sizes, negotiate
@@ -238,6 +238,9 @@ class RequestReader:
         """Return a request whose rows came by name, so that items are answered so too unless it says else."""
         if getattr(options, "form", ...) is None:
             options = options.model_copy(update={"form": "records"})
+        unlabelled = isinstance(options, RowLabelOptions) and options.label is None and options.labels is None
+        if unlabelled and came.labels is not None:
+            options = options.model_copy(update={"labels": came.labels})
         return ReadRequest(options, {"inputs": came.rows}, came.ids)
 
     def _long_list(self, lists: Mapping[str, bytes], marks: Sequence[str], name: str) -> Floats:

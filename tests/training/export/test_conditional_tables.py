@@ -1,0 +1,101 @@
+"""A table with a class condition: rows that come with their column of classes are of those classes."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_iris
+
+from pushforward.local import load
+from service.format.versions import read_manifest
+from tests.serving import running_service
+from tests.training.publishing import publish_recipe
+from training.recipe import parse_recipe
+
+pytestmark = [pytest.mark.exports, pytest.mark.timeout(300)]
+
+NAMES = ("5", "2", "7")
+"""Names of the species, of which `2` is the number of another class."""
+COLUMNS = ("sepal length", "sepal width", "petal length", "petal width")
+
+
+def text_of(rows: np.ndarray, species: list[str] | None) -> str:
+    file = io.StringIO()
+    writer = csv.writer(file)
+    writer.writerow([*COLUMNS, *(["species"] if species else [])])
+    for place, row in enumerate(rows):
+        writer.writerow([*row, *([species[place]] if species else [])])
+    return file.getvalue()
+
+
+@pytest.fixture(scope="module")
+def rows() -> tuple[np.ndarray, list[str]]:
+    iris = load_iris()
+    return iris.data, [NAMES[number] for number in iris.target]
+
+
+@pytest.fixture(scope="module")
+def version(tmp_path_factory: pytest.TempPathFactory, rows: tuple[np.ndarray, list[str]]) -> Path:
+    folder = tmp_path_factory.mktemp("iris")
+    (folder / "iris.csv").write_text(text_of(*rows))
+    table: dict[str, Any] = {
+        "name": "iris",
+        "data": {"dataset": "table", "path": str(folder / "iris.csv"), "label": "species"},
+        "network": {"kind": "dense", "latent": 2, "hidden": [32]},
+        "vae": {"likelihood": "gaussian", "conditional": True},
+        "loop": {"steps": 400, "batch_rows": 64, "ema_decay": 0.9},
+        "calibration": {"statistic": "auto", "draws": 8, "alpha": 0.1},
+    }
+    return publish_recipe(folder, parse_recipe(table))
+
+
+def test_the_column_of_classes_is_read_by_name(version: Path, rows: tuple[np.ndarray, list[str]]) -> None:
+    manifest = read_manifest(version)
+    assert manifest.label_column == "species"
+    assert "kernel_density" not in manifest.statistics
+    values, species = rows
+    numbers = [manifest.class_names.index(name) for name in species]
+    with load(version) as model:
+        expected = model.score(values.astype(np.float32), label=numbers)
+    with running_service(version.parents[1]) as service:
+        url = f"{service.url}/v1/models/iris/score"
+        headers = {"Content-Type": "text/csv"}
+        whole = service.client.post(url, content=text_of(values, species), headers=headers).json()
+        found = [each["surprise"] for each in whole["scores"]]
+        np.testing.assert_allclose(found, expected.surprise, rtol=1e-5)
+        records = [
+            {**dict(zip(COLUMNS, map(float, row), strict=True)), "species": int(name)}
+            for row, name in zip(values[:5], species[:5], strict=True)
+        ]
+        by_name = service.client.post(url, json={"records": records}).json()
+        np.testing.assert_allclose([each["surprise"] for each in by_name["scores"]], found[:5], rtol=1e-6)
+        of_one = service.client.post(
+            f"{url}?label=1", content=text_of(values[:5], species[:5]), headers=headers
+        ).json()
+        with load(version) as model:
+            alone = model.score(values[:5].astype(np.float32), label=1).surprise
+        np.testing.assert_allclose([each["surprise"] for each in of_one["scores"]], alone, rtol=1e-5)
+        without = service.client.post(url, content=text_of(values, None), headers=headers)
+        assert without.status_code == 422
+        assert "takes a `label`, and none came" in without.json()["detail"]
+        other = service.client.post(url, content=text_of(values[:2], ["5", "3"]), headers=headers)
+        assert other.status_code == 422
+        assert (
+            "the column `species` has '3' in row 1; iris knows the classes 2, 5, 7" in other.json()["detail"]
+        )
+
+
+def test_samples_of_a_class_are_like_its_rows(version: Path, rows: tuple[np.ndarray, list[str]]) -> None:
+    values, species = rows
+    with load(version) as model:
+        for name in set(species):
+            number = read_manifest(version).class_names.index(name)
+            mean = model.sample(count=500, seed=0, label=number, output="draw").mean(0)
+            own = values[[each == name for each in species]]
+            others = values[[each != name for each in species]]
+            assert np.abs(mean - own.mean(0)).max() < np.abs(mean - others.mean(0)).max()
