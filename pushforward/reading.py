@@ -7,20 +7,22 @@ whose shape the model's manifest gives; D latent dimensions. Arrays are float32.
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Mapping, Sequence
 from numbers import Integral
 from types import MappingProxyType
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pushforward.results import Floats
-from service.errors import Unfit
-from service.media.fitting import PictureRule, fitted_item
+from service.errors import Flaw, ServiceError, Unfit
+from service.media.fitting import PictureRule, fitted_item, item_of_file
 from service.media.items import rows_of, wanted
 from service.media.tables.matching import TableForm, features_of, table_of_records
 
+_MOST_FLAWS: Final = 16
 Shape = tuple[int, ...]
 Column: TypeAlias = Mapping[str, Any]
 """A column of a model's table, as its manifest has it: a `name`, and `categories` if they are one-hot."""
@@ -40,8 +42,8 @@ def as_rows(
         inputs: An array or nested lists of one item (*item_shape) or of B items; a grey picture may lack the
             axis of its channel. Values of uint8 are pixels 0 .. 255 if items are pictures; all others are
             taken as they are. Or a table: a DataFrame of pandas or polars, an Arrow table, a mapping from
-            names to columns, or a list of records; its columns are matched by name. Or a PIL picture, or a
-            list of them, which become grey or RGB as the model has it.
+            names to columns, or a list of records; its columns are matched by name. Or a PIL picture, the
+            path of a picture's file, or a list of either, which are treated as those of the training were.
         item_shape: The shape of an item of the model.
         columns: The columns of the model, if it is one of tables.
         picture: The `picture` of its manifest: what is done to a PIL picture.
@@ -53,25 +55,31 @@ def as_rows(
     names = _column_names(inputs)
     if names is not None:
         return _table(inputs, names, shape, columns)
-    if _is_picture(inputs):
+    if _is_picture(inputs) or isinstance(inputs, str | os.PathLike):
         inputs = [inputs]
     if isinstance(inputs, list | tuple) and inputs and all(_is_picture(each) for each in inputs):
         return np.stack([fitted_item(each, shape, PictureRule.of(picture)).item for each in inputs])
+    if (paths := _paths(inputs)) is not None:
+        return _pictures_of_files(paths, shape, PictureRule.of(picture))
     if isinstance(inputs, list | tuple) and inputs and all(isinstance(each, Mapping) for each in inputs):
         return _records(inputs, shape, columns)
     return _array(inputs, shape)
 
 
 def ids_of(inputs: Any, column: str | None) -> NDArray[Any] | None:
-    """Return what tells the rows of a table apart, (B,): one of its columns, or the index of a DataFrame.
+    """Return what tells the rows apart, (B,): a column of a table, the index of a DataFrame, or paths.
 
     Args:
         inputs: As `as_rows` reads them.
-        column: The name of a column that the model need not know; None for the index, if there is one.
+        column: The name of a column that the model need not know; None for the index or the paths, if there
+            are some.
 
     Raises:
         Unfit: there is no such column, or it is there twice.
     """
+    paths = _paths([inputs] if isinstance(inputs, str | os.PathLike) else inputs)
+    if column is None and paths is not None:
+        return np.array(paths, object)
     if column is None:
         index: Any = getattr(inputs, "index", None) if hasattr(inputs, "columns") else None  # of pandas
         return np.asarray(index.to_numpy()) if hasattr(index, "to_numpy") else None
@@ -172,6 +180,29 @@ def _array(inputs: Any, shape: Shape) -> Floats:
 
 def _is_picture(value: Any) -> bool:
     return hasattr(value, "getbands") and hasattr(value, "convert")
+
+
+def _paths(inputs: Any) -> list[str] | None:
+    """Return a list of paths as texts, or None if the inputs are something else."""
+    if not isinstance(inputs, list | tuple) or not inputs:
+        return None
+    are_paths = all(isinstance(each, str | os.PathLike) for each in inputs)
+    return [os.fspath(each) for each in inputs] if are_paths else None
+
+
+def _pictures_of_files(paths: Sequence[str], shape: Shape, rule: PictureRule | None) -> Floats:
+    """Read the files of pictures; all that are not taken are named."""
+    rows, flaws = list[Floats](), list[Flaw]()
+    for row, path in enumerate(paths):
+        try:
+            with open(path, "rb") as file:
+                rows.append(item_of_file(file, shape, rule).item)
+        except (OSError, ServiceError) as error:
+            flaws.append(Flaw(f"/inputs/{row}", f"{path}: {error}", row))
+    if flaws:
+        texts = "; ".join(flaw.message for flaw in flaws[:_MOST_FLAWS])
+        raise Unfit(f"{len(flaws)} of {len(paths)} files are not taken: {texts}", flaws=tuple(flaws))
+    return np.stack(rows)
 
 
 def _column_names(inputs: Any) -> list[Any] | None:

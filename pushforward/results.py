@@ -44,7 +44,7 @@ class ItemScores:
     anomaly: NDArray[np.bool_] | None
     """True for the items that are flagged, (B,); None without p-values."""
     ids: NDArray[Any] | None = None
-    """The ids of the rows, (B,): the column that `id` named, or the index of a DataFrame of pandas."""
+    """The ids of the rows, (B,): the column that `id` named, the index of a DataFrame, or paths of files."""
     id_name: str | None = None
     """The name of that column."""
     column_p_values: Mapping[str, Doubles] | None = None

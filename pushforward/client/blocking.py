@@ -197,7 +197,8 @@ class Client:
 
         Args:
             name: The model.
-            inputs: One item or B items: an array, a DataFrame, pictures; see `pushforward.reading.as_rows`.
+            inputs: One item or B items: an array, a DataFrame, pictures, paths of pictures' files; see
+                `pushforward.reading.as_rows`.
             statistic: The statistic behind `surprise`; the model's default if left out. A deterministic one
                 (`path`, `corrected`), if named here, costs a single pass for each item; the bounds
                 cost one for each draw.
@@ -208,7 +209,8 @@ class Client:
                 below alpha, over all inputs of this call.
             columns: Also return the p-value of each column of a table by itself.
             id: The name of a column of the inputs that tells their rows apart, and that the model does not
-                know; the scores have it as `ids`. Without it, those are the index of a DataFrame of pandas.
+                know; the scores have it as `ids`. Without it, those are the index of a DataFrame of pandas,
+                or the paths of files.
             label: The class of all inputs, or one for each, for models with a class condition.
             version: A number or an alias; None for the version that answers by default.
         """

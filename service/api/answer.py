@@ -22,6 +22,8 @@ PNG: Final = "image/png"
 JPEG: Final = "image/jpeg"
 PICTURES: Final = (PNG, JPEG, "image/webp", "image/tiff", "image/bmp")
 """The media types of pictures in requests."""
+FORM: Final = "multipart/form-data"
+ZIP: Final = "application/zip"
 CSV: Final = "text/csv"
 PARQUET: Final = "application/vnd.apache.parquet"
 JSON_PIECE_VALUES: Final = 2**16

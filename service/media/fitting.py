@@ -68,6 +68,14 @@ class FittedPixels(NamedTuple):
     """Phrases on what was done to the picture, in its order."""
 
 
+class PictureHeader(NamedTuple):
+    """The size of a picture that is not decoded yet."""
+
+    pixels: int
+    memory_bytes: int
+    """The memory that it takes to decode and convert it."""
+
+
 class FittedItem(NamedTuple):
     """A picture as an item of a model."""
 
@@ -199,15 +207,16 @@ def item_of_file(
         return fitted_item(picture, shape, rule)
 
 
-def decoded_bytes(file: BinaryIO, most_pixels: int | None = None) -> int:
-    """Return the memory that it takes to decode and convert the file of a picture; only its header is read.
+def header_of(file: BinaryIO, most_pixels: int | None = None) -> PictureHeader:
+    """Read the header of the file of a picture.
 
     Raises:
         Malformed, LimitExceeded, Unfit: see `opened`.
     """
     with opened(file, most_pixels) as picture:
         copies = _COPIES if picture.mode in ("L", "RGB") else _MOST_COPIES
-        return copies * _BYTES_PER_PIXEL * int(picture.width * picture.height)
+        pixels = int(picture.width * picture.height)
+        return PictureHeader(pixels, copies * _BYTES_PER_PIXEL * pixels)
 
 
 def _picture_shape(shape: Sequence[int]) -> Sequence[int]:

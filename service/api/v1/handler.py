@@ -132,9 +132,11 @@ class Handler:
             content_type = exchange.header(b"content-type")
             body = await exchange.body(reader.body_limit(content_type))
             self._metrics.body_bytes.observe(len(body))
-            if reader.fits_pictures(content_type):
-                exchange.hold(await asyncio.to_thread(reader.decoded_bytes, body))
-            read = partial(reader.read, content_type, query, body)
+            files = None
+            if reader.unpacks(content_type):
+                files = await asyncio.to_thread(reader.files, content_type, body)
+                exchange.hold(files.memory_bytes)
+            read = partial(reader.read, content_type, query, body, files)
             request = await read_body(body, read, short=reader.short(content_type))
             if told := dict.fromkeys(phrase for phrases in request.conversions or () for phrase in phrases):
                 exchange.add_header(b"x-pushforward-conversions", "; ".join(told).encode())

@@ -10,7 +10,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from service.api.answer import JSON, Document
+from service.api.answer import FORM, JSON, Document
 from service.api.problems import STATUS
 from service.api.v1.handler import OPERATIONS
 from service.api.v1.operation import Operation
@@ -130,6 +130,9 @@ def _base(operation: Operation, prefix: str, method: str) -> dict[str, Any]:
 
 def _post(operation: Operation, prefix: str) -> dict[str, Any]:
     content = _content(operation.request, operation.takes)
+    if FORM in content:
+        several = {"type": "array", "items": {"type": "string", "format": "binary"}}
+        content[FORM] = {"schema": {"type": "object", "properties": {"file": several}}}
     body = {"required": operation.array is not None, "content": content}
     return _base(operation, prefix, "post") | {"requestBody": body}
 

@@ -15,11 +15,13 @@ from pydantic import Field, model_validator
 
 from service.api.answer import (
     CSV,
+    FORM,
     JSON,
     NPY,
     PARQUET,
     PICTURES,
     PNG,
+    ZIP,
     Answer,
     csv_in_pieces,
     json_in_pieces,
@@ -152,7 +154,7 @@ class Operation:
         """Content types of the body."""
         if self.array is None:
             return (JSON,)
-        return (JSON, NPY) if self.array == "latents" else (JSON, NPY, CSV, PARQUET, *PICTURES)
+        return (JSON, NPY) if self.array == "latents" else (JSON, NPY, CSV, PARQUET, *PICTURES, FORM, ZIP)
 
 
 @lru_cache(maxsize=256)

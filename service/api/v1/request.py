@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -12,7 +11,7 @@ from typing import Annotated, Any, Final, NamedTuple
 import numpy as np
 from pydantic import FailFast, Field, ValidationError, create_model
 
-from service.api.answer import CSV, JSON, NPY, PARQUET, PICTURES, PNG
+from service.api.answer import CSV, FORM, JSON, NPY, PARQUET, PICTURES, PNG, ZIP
 from service.api.body import (
     ENVELOPE_BYTES,
     SHORT_BYTES,
@@ -28,9 +27,10 @@ from service.api.operations.options import Body, Options, RowLabelOptions
 from service.api.problems import unfit
 from service.api.v1.named import NamedRows, TableReader
 from service.api.v1.operation import ItemsRequest, Operation, Sizes, negotiate
+from service.api.v1.picture_files import PictureFiles, PictureReader
 from service.errors import LimitExceeded, NotAcceptable, Unfit, UnsupportedMedia
+from service.format.manifest import is_picture
 from service.media import codecs
-from service.media.fitting import PictureRule, decoded_bytes, item_of_file
 from service.numerics.noise import Floats
 from service.observe.metrics import Metrics
 from service.runtime.model import LoadedModel
@@ -39,7 +39,6 @@ from service.settings import Settings
 _MEDIA_TYPE: Final = re.compile(r"[a-z0-9.+-]{1,40}/[a-z0-9.+-]{1,80}")
 _JSON_BYTES_PER_VALUE: Final = 32
 _NPY_BYTES_PER_VALUE: Final = 16
-_PICTURE_BYTES_PER_VALUE: Final = 8
 _SHORT_BYTES: Final = {CSV: 2**12, PARQUET: 0}
 
 
@@ -111,15 +110,16 @@ class RequestReader:
         self._json_rows = (sizes.max_rows, self._row) if operation.array else (2, sizes.item)
         self._model = typed_request(operation, sizes)
         self._limits = body_limits(operation, sizes, settings)
-        self._rule = PictureRule.of(None if manifest.picture is None else manifest.picture.model_dump())
-        self._most_pixels = None
-        if self._rule is not None and self._rule.fit is not None:  # any size is made that of an item
-            self._most_pixels = settings.max_picture_pixels
-            self._limits |= dict.fromkeys(PICTURES, settings.max_body_bytes)
+        self._takes = operation.takes
+        self._pictures = None
+        if is_picture(manifest.item_shape) and operation.array == "inputs":
+            self._pictures = PictureReader(manifest, settings)
+            self._limits |= self._pictures.limits
+        else:
+            self._takes = tuple(kind for kind in self._takes if kind not in (FORM, ZIP))
         self._table = None
-        self._takes = tuple(
-            kind for kind in operation.takes if manifest.columns or kind not in (CSV, PARQUET)
-        )
+        if not manifest.columns:
+            self._takes = tuple(kind for kind in self._takes if kind not in (CSV, PARQUET))
         if manifest.columns and operation.array == "inputs":
             self._table = TableReader(manifest, settings)
             for kind, most in self._table.limits.items():
@@ -153,24 +153,26 @@ class RequestReader:
 
     def short(self, content_type: str) -> int:
         """Return the length, in bytes, up to which a body of that type is read in less than a millisecond."""
-        if self.fits_pictures(content_type):
-            return 0
-        return _SHORT_BYTES.get(media_type(content_type)[0], SHORT_BYTES)
+        return 0 if self.unpacks(content_type) else _SHORT_BYTES.get(media_type(content_type)[0], SHORT_BYTES)
 
-    def fits_pictures(self, content_type: str) -> bool:
-        """Return True if a body of that type is a picture that may have another size than an item."""
-        return self._most_pixels is not None and media_type(content_type)[0] in PICTURES
+    def unpacks(self, content_type: str) -> bool:
+        """Return True if bodies of that type are pictures for which `files` is to be called."""
+        return self._pictures is not None and self._pictures.unpacks(media_type(content_type)[0])
 
-    def decoded_bytes(self, body: bytes) -> int:
-        """Return the memory that it takes to decode a picture; only its header is read.
+    def files(self, content_type: str, body: bytes) -> PictureFiles:
+        """Return the pictures in a body, and the memory that it takes to read them.
 
         Raises:
-            Malformed, LimitExceeded, Unfit: it cannot be read, or is too large.
+            LimitExceeded, Malformed, Unfit: they are too many or too large, or cannot be read.
         """
-        return decoded_bytes(io.BytesIO(body), self._most_pixels)
+        return self._of_pictures().files(media_type(content_type)[0], content_type, body)
 
-    def read(self, content_type: str, query: bytes, body: bytes) -> ReadRequest:
+    def read(
+        self, content_type: str, query: bytes, body: bytes, files: PictureFiles | None = None
+    ) -> ReadRequest:
         """Return the options, the arrays by name, and the ids of the rows of a POST request.
+
+        `files` are those of the body, if it `unpacks`.
 
         Raises:
             Malformed, UnsupportedMedia, Unfit, LimitExceeded: the request cannot be read, or does not fit.
@@ -194,8 +196,9 @@ class RequestReader:
         options = from_query(operation.options, query)
         if kind == NPY:
             return ReadRequest(options, {name: codecs.from_npy(body, self._row, self._max_npy_inputs, name)})
-        item, done = item_of_file(io.BytesIO(body), self._row, self._rule)
-        return ReadRequest(options, {name: item[None]}, conversions=None if self._rule is None else [done])
+        pictures = self._of_pictures()
+        rows, conversions, ids = pictures.rows(files or pictures.alone(body))
+        return ReadRequest(options, {name: rows}, ids, conversions)
 
     def _read_json(self, body: bytes) -> ReadRequest:
         name = self._operation.array
@@ -233,6 +236,11 @@ class RequestReader:
                 f"this model has no named columns; send `inputs` of the shape {list(self._item_shape)}"
             )
         return self._table
+
+    def _of_pictures(self) -> PictureReader:
+        if self._pictures is None:
+            raise Unfit(f"this model takes no pictures; send `inputs` of the shape {list(self._item_shape)}")
+        return self._pictures
 
     def _named(self, options: Any, came: NamedRows) -> ReadRequest:
         """Return a request whose rows came by name, so that items are answered so too unless it says else."""
@@ -276,7 +284,7 @@ def body_limits(operation: Operation, sizes: Sizes, settings: Settings) -> dict[
     wanted = {
         JSON: (settings.max_json_inputs * row or 2 * math.prod(sizes.item)) * _JSON_BYTES_PER_VALUE,
         NPY: settings.max_npy_inputs * row * _NPY_BYTES_PER_VALUE,
-        **dict.fromkeys(PICTURES, row * _PICTURE_BYTES_PER_VALUE),
+        **dict.fromkeys(PICTURES, ENVELOPE_BYTES),
     }
     return {kind: min(settings.max_body_bytes, ENVELOPE_BYTES + most) for kind, most in wanted.items()}
 

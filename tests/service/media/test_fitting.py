@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from service.errors import LimitExceeded, Malformed, ServiceError, Unfit
-from service.media.fitting import FORMATS, PictureRule, decoded_bytes, item_of_file
+from service.media.fitting import FORMATS, PictureRule, header_of, item_of_file
 
 RANDOM = np.random.default_rng(5)
 SHAPE = (1, 4, 4)
@@ -120,6 +120,6 @@ def test_of_16_bits_the_upper_8_are_kept_and_8_bits_that_came_as_16_are_refused(
 
 def test_a_picture_of_too_many_pixels_is_refused_by_its_header() -> None:
     large = as_file(Image.new("L", (100, 100)))
-    assert decoded_bytes(large, 10_000) == 2 * 4 * 10_000
+    assert header_of(large, 10_000) == (10_000, 2 * 4 * 10_000)
     with pytest.raises(LimitExceeded, match="10000 pixels, at most 9999"):
-        decoded_bytes(large, 9_999)
+        header_of(large, 9_999)
