@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,14 @@ def picture() -> bytes:
     return file.getvalue()
 
 
+def zipped() -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.png", picture())
+        archive.writestr("b.png", picture())
+    return file.getvalue()
+
+
 def message() -> bytes:
     request = service_pb2.ModelInferRequest(model_name="toy-vae.decode", id="mine")
     request.inputs.add(name="latents", datatype="FP32", shape=[1, 2])
@@ -60,6 +69,14 @@ KINDS = {
     "JSON": ("/v1/models/toy-vae/score", {"content-type": "application/json"}, ROWS),
     "npy": ("/v1/models/toy-vae/score", {"content-type": "application/x-npy"}, NPY),
     "PNG": ("/v1/models/digits-vae/encode", {"content-type": "image/png"}, picture()),
+    "form": (
+        "/v1/models/digits-vae/encode",
+        {"content-type": "multipart/form-data; boundary=x"},
+        b'--x\r\ncontent-disposition: form-data; name="file"; filename="a.png"\r\n\r\n'
+        + picture()
+        + b"\r\n--x--\r\n",
+    ),
+    "zip": ("/v1/models/digits-vae/encode", {"content-type": "application/zip"}, zipped()),
     "CSV": (
         "/v1/models/toy-table/encode",
         {"content-type": "text/csv"},
