@@ -8,7 +8,6 @@ of the model's own size.
 from __future__ import annotations
 
 import struct
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal, NamedTuple, Self
@@ -64,6 +63,8 @@ class FittedPixels(NamedTuple):
 
     pixels: NDArray[np.uint8]
     """(H, W, C), of one channel if it is grey, else three: red, green and blue."""
+    size: tuple[int, int]
+    """The height and width of the picture, upright, before it was fitted."""
     conversions: tuple[str, ...]
     """Phrases on what was done to the picture, in its order."""
 
@@ -102,10 +103,10 @@ def opened(file: BinaryIO, most_pixels: int | None = None) -> Iterator[Any]:
         Image.DecompressionBombError, Image.DecompressionBombWarning,
     )  # fmt: skip
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            picture = Image.open(file, formats=FORMATS)
+        picture = Image.open(file, formats=FORMATS)
         pixels = picture.width * picture.height
+        if pixels > (Image.MAX_IMAGE_PIXELS or pixels):  # of which Pillow only warns
+            raise Malformed(f"the picture has {pixels} pixels, too many for one: a decompression bomb")
         if most_pixels is not None and pixels > most_pixels:
             raise LimitExceeded(
                 f"the picture has {pixels} pixels, at most {most_pixels} are taken; make it smaller"
@@ -169,14 +170,14 @@ def fitted_pixels(
             _check_size(picture, exact, turned=True)
         picture = _of_eight_bits(picture, done)
     picture = _without_alpha(picture, rule, done)
-    channels = channels or (1 if is_grey(picture) else 3)
+    channels, came = channels or (1 if is_grey(picture) else 3), (picture.height, picture.width)
     if channels == 1 and not is_grey(picture):
         done.append("its colours turned into grey")
     picture = picture.convert("L" if channels == 1 else "RGB")
     if size is not None and picture.size != (size[1], size[0]):
         picture = _resized(picture, rule, size, done)
     pixels = np.asarray(picture, np.uint8).reshape(picture.height, picture.width, channels)
-    return FittedPixels(pixels, tuple(done))
+    return FittedPixels(pixels, came, tuple(done))
 
 
 def fitted_item(picture: Any, shape: Sequence[int], rule: PictureRule | None = None) -> FittedItem:
@@ -186,7 +187,7 @@ def fitted_item(picture: Any, shape: Sequence[int], rule: PictureRule | None = N
         Unfit: the model takes no pictures, or not this one.
     """
     channels, *size = _picture_shape(shape)
-    pixels, done = fitted_pixels(picture, rule, channels, size)
+    pixels, _, done = fitted_pixels(picture, rule, channels, size)
     item = unit_interval(pixels.transpose(2, 0, 1))
     if rule is not None and rule.binary:
         item = (item >= np.float32(_BINARY_FROM)).astype(np.float32)

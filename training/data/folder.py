@@ -1,46 +1,47 @@
-"""The user's pictures: a folder of their files, flat or with one sub-folder per class."""
+"""The user's pictures: a folder of their files, read by several threads."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
+from typing import Final, NamedTuple
 
 import numpy as np
 
 from service.errors import ServiceError, Unfit
 from service.format.manifest import PictureForm
-from service.media.fitting import ENDINGS, PictureRule, fitted_pixels, opened
+from service.media.fitting import FittedPixels, PictureRule, fitted_pixels, opened
 from service.media.items import unit_interval
-from training.data.dataset import DataError, Dataset, Pixels
+from training.data.dataset import Dataset, Pixels
+from training.data.flaws import Flaws
+from training.data.listing import Listing, list_pictures, some
 from training.data.options import DataOptions
 from training.data.pictures import picture_dataset, picture_source
-from training.data.splits import Classes, classes_of, in_order, no_classes, partition
+
+_READ_AHEAD: Final = 256
+"""The pictures that are read, by all threads together, before they are taken."""
+
+
+class Misfit(NamedTuple):
+    """A file that is not taken, and why."""
+
+    reason: str
 
 
 def load_folder(options: DataOptions) -> Dataset:
     """Load all pictures of a folder, in the order of their names, as `PictureForm` says.
 
     Raises:
-        DataError: A file is no picture, cannot be read or has another size than the others, or the folder has
-            no pictures, or both pictures and sub-folders.
+        DataError: All that is wrong with the folder and with its files.
     """
-    folder = options.own_path
-    paths, classes = listed_pictures(folder)
-    form = picture_form(options)
-    rule = PictureRule.of(form.model_dump())
-    parts = []
-    for path in paths:
-        parts.append(_read(path, rule, options))
-        if parts[-1].shape[:2] != parts[0].shape[:2]:
-            raise DataError(
-                f"{path} has {_size(parts[-1])} pixels, but {paths[0]} has {_size(parts[0])} (height x "
-                "width); make all of one size, or give size = [height, width] to have them resized"
-            )
-    pixels = np.stack(parts if options.channels else _of_equal_channels(parts)).transpose(0, 3, 1, 2)
-    images = unit_interval(pixels)
-    source = picture_source(images, f"the folder {folder.name}")
-    dataset = picture_dataset(folder.name, source, images, partition(classes, options), options)
-    return replace(dataset, picture=form)
+    listing = list_pictures(options.own_path)
+    images = unit_interval(_pixels_of(listing, options))
+    split, kept = listing.split(options)
+    source = picture_source(images, f"the folder {listing.folder.name}")
+    dataset = picture_dataset(listing.folder.name, source, images, split, kept)
+    return replace(dataset, picture=picture_form(options), notes=listing.notes)
 
 
 def picture_form(options: DataOptions) -> PictureForm:
@@ -52,63 +53,77 @@ def picture_form(options: DataOptions) -> PictureForm:
     )
 
 
-def listed_pictures(folder: Path) -> tuple[list[Path], Classes]:
-    """Return the files, sorted, and their classes if they lie in sub-folders; hidden names are skipped.
+def _pixels_of(listing: Listing, options: DataOptions) -> Pixels:
+    """Return the pixels (N, C, H, W) of all pictures of a folder.
 
-    Raises:
-        DataError: There is no such folder, it is empty, or holds something else.
+    By default they have one channel if every picture is grey, also as RGB, and else three.
     """
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder, seen from {Path.cwd()}; correct `path`")
-    entries = _visible(folder)
-    folders = {path.name: path for path in entries if path.is_dir()}
-    if not folders:
-        return [_picture(path) for path in entries], no_classes(len(entries))
-    if len(folders) < len(entries):
-        lone = next(path for path in entries if not path.is_dir())
-        raise DataError(
-            f"{folder} has sub-folders, e.g. {next(iter(folders))}, and files beside them, e.g. {lone.name}; "
-            "use one sub-folder per class, or none"
-        )
-    paths = [_picture(path) for name in in_order(folders) for path in _visible(folders[name])]
-    return paths, classes_of([path.parent.name for path in paths])
+    whole, has_colours = np.empty((0, 1, 1, 1), np.uint8), options.channels == 3
+    flaws, first = FolderFlaws(listing), ""
+    for number, (name, read) in enumerate(read_pictures(listing, options)):
+        if isinstance(read, Misfit):
+            flaws.add(name, read.reason)
+            continue
+        pixels = read.pixels.transpose(2, 0, 1)
+        if not len(whole):
+            first, shape = name, (len(listing.names), options.channels or 3, *pixels.shape[1:])
+            whole = np.empty(shape, np.uint8)
+        if pixels.shape[1:] == whole.shape[2:]:
+            has_colours = has_colours or bool((pixels != pixels[:1]).any())
+            whole[number] = pixels
+        else:
+            flaws.add_size(name, read.size)
+    flaws.refuse(first, whole.shape[2:])
+    return whole if has_colours else whole[:, :1]
 
 
-def _visible(folder: Path) -> list[Path]:
-    entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    if not entries:
-        raise DataError(f"{folder} is empty; put pictures into it")
-    return entries
+def read_pictures(listing: Listing, options: DataOptions) -> Iterator[tuple[str, FittedPixels | Misfit]]:
+    """Yield the name of each picture of a folder, in order, and what was read."""
+    rule = PictureRule.of(picture_form(options).model_dump())
 
-
-def _picture(path: Path) -> Path:
-    if path.suffix.lower() not in ENDINGS or not path.is_file():
-        raise DataError(
-            f"{path} is not a file of a picture ({', '.join(ENDINGS)}); move it out of the folder"
-        )
-    return path
-
-
-def _read(path: Path, rule: PictureRule | None, options: DataOptions) -> Pixels:
-    """Read a picture (height, width, channels); by default it has 1 channel if it is grey, else 3."""
-    try:
-        with path.open("rb") as file, opened(file) as picture:
-            return fitted_pixels(picture, rule, options.channels, options.size).pixels
-    except Unfit as error:
-        hint = ""
-        if "transparent" in str(error):
+    def read(name: str) -> FittedPixels | Misfit:
+        try:
+            with (listing.folder / name).open("rb") as file, opened(file) as picture:
+                return fitted_pixels(picture, rule, options.channels, options.size)
+        except Unfit as error:
             hint = "; or give background = [255, 255, 255] to have it put on white"
-        raise DataError(f"{path}: {error}{hint}") from error
-    except (ServiceError, OSError) as error:
-        raise DataError(f"{path}: {error}; repair or remove it") from error
+            return Misfit(f"{error}{hint if 'transparent' in str(error) else ''}")
+        except (ServiceError, OSError) as error:
+            return Misfit(f"{error}; repair or remove it")
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for start in range(0, len(listing.names), _READ_AHEAD):
+            names = listing.names[start : start + _READ_AHEAD]
+            yield from zip(names, pool.map(read, names), strict=True)
 
 
-def _of_equal_channels(parts: list[Pixels]) -> list[Pixels]:
-    """Make all pictures grey if every one is (also RGB with three equal channels), else all RGB."""
-    if any((part != part[..., :1]).any() for part in parts):
-        return [np.broadcast_to(part, (*part.shape[:2], 3)) for part in parts]
-    return [part[..., :1] for part in parts]
+class FolderFlaws:
+    """The flaws of a folder and of its files, of which those that have the same are told together."""
 
+    def __init__(self, listing: Listing) -> None:
+        self._listing = listing
+        self._by_reason: dict[str, list[str]] = {}
+        self._of_other_sizes: list[str] = []
 
-def _size(pixels: Pixels) -> str:
-    return f"{pixels.shape[0]}x{pixels.shape[1]}"
+    def add(self, name: str, reason: str) -> None:
+        """Add a file that is not taken."""
+        self._by_reason.setdefault(reason, []).append(name)
+
+    def add_size(self, name: str, size: tuple[int, int]) -> None:
+        """Add a file whose size (height, width) is not that of the first."""
+        self._of_other_sizes.append(f"{name} has {size[0]}x{size[1]}")
+
+    def refuse(self, first: str = "", size: tuple[int, ...] = ()) -> None:
+        """Raise a DataError with all flaws, if there are any; `size` is that of the first picture taken."""
+        flaws = Flaws(self._listing.folder)
+        for text in self._listing.flaws:
+            flaws.add(text)
+        for reason, names in self._by_reason.items():
+            flaws.add(f"{some(names)}: {reason}")
+        if self._of_other_sizes:
+            height, width = size
+            flaws.add(
+                f"{some(self._of_other_sizes)} pixels, but {first} has {height}x{width} (height x width); "
+                f"make all of one size, or give size = [{height}, {width}] to have them resized"
+            )
+        flaws.refuse()

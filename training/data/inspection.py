@@ -10,17 +10,16 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
 from service.errors import ServiceError
-from service.media.fitting import FORMATS
 from service.media.tables.opening import ending_of, is_folder_of_parts
 from service.media.tables.sources import open_table, whole
 from service.numerics.noise import Doubles
 from training.data.arrays import read_arrays_file
 from training.data.columns import ColumnRole, class_column, column_roles
 from training.data.dataset import SPLITS, DataError, Dataset, Rows
-from training.data.folder import listed_pictures
+from training.data.folder import FolderFlaws, Misfit, read_pictures
+from training.data.listing import GOOD, holds_pictures, list_pictures, some
 from training.data.loading import load_dataset
 from training.data.options import DataOptions
 from training.data.reading import TextColumn
@@ -38,6 +37,9 @@ _MOST_HELD_OUT: Final = 10_000
 _LARGEST_SIDE: Final = 128
 """Pictures with a longer side are resized: a CPU takes hours to learn them."""
 _RESIZED_SIDE: Final = 64
+_LOOKED_AT: Final = (8, 8)
+"""The size of pictures that are only looked at."""
+_WHITE: Final = (255, 255, 255)
 _MOST_SHOWN: Final = 20
 MOST_SEEN_CELLS: Final = 2**25
 """As many values of a table are looked at."""
@@ -96,9 +98,10 @@ def inspect(
     """
     if not path.exists():
         raise DataError(f"{path}: no such file or folder, seen from {Path.cwd()}; correct the path")
-    is_table = is_folder_of_parts(path) or (
-        not path.is_dir() and ending_of(path.name) not in (".npy", ".npz")
-    )
+    if path.is_dir():
+        is_table = is_folder_of_parts(path) and not holds_pictures(path)
+    else:
+        is_table = ending_of(path.name) not in (".npy", ".npz")
     if label is not None and not is_table:
         raise DataError(
             f"{path}: a label came, {label!r}, but only tables have columns of classes; leave it out"
@@ -108,9 +111,17 @@ def inspect(
     return _pictures(path, keep) if path.is_dir() else _arrays(path, keep)
 
 
-def _split(inspection: Inspection, classes: Classes, keep: Sequence[str], pictures: bool) -> Rows:
+def _split(
+    inspection: Inspection,
+    classes: Classes,
+    keep: Sequence[str],
+    *,
+    pictures: bool,
+    given_test: Rows | None = None,
+) -> Rows:
     """Settle the classes to keep and the shares of the splits; return the rows of the training split.
 
+    `given_test` are the rows of a test split that is there already, see `partition`.
     Where only the first rows have classes, since no more were looked at, it returns all of these to learn.
 
     Raises:
@@ -142,7 +153,7 @@ def _split(inspection: Inspection, classes: Classes, keep: Sequence[str], pictur
         counts["train"] = rows - sum(counts.values())
     else:
         options = DataOptions(dataset=inspection.kind, path=path)
-        split = partition(classes, options.model_copy(update={"keep": tuple(keep), **shares}))
+        split = partition(classes, options.model_copy(update={"keep": tuple(keep), **shares}), given_test)
         counts, seen = {name: len(each) for name, each in split.rows.items()}, split.rows["train"]
     inspection.add(
         "rows",
@@ -304,16 +315,30 @@ def _check_array_columns(values: Doubles, train: Rows, inspection: Inspection) -
 
 
 def _pictures(folder: Path, keep: Sequence[str]) -> Inspection:
-    paths, classes = listed_pictures(folder)
-    inspection = Inspection(folder, "images", len(paths))
-    _split(inspection, classes, keep, pictures=True)
+    """Look at all pictures of a folder, each as a small one on white.
+
+    Raises:
+        DataError: All that is wrong with the folder and with its files.
+    """
+    listing = list_pictures(folder)
+    look = DataOptions(dataset="images", path=folder, size=_LOOKED_AT, background=_WHITE)
+    flaws = FolderFlaws(listing)
     sizes: Counter[tuple[int, int]] = Counter()
-    for path in paths:
-        try:
-            with Image.open(path, formats=FORMATS) as picture:
-                sizes[picture.height, picture.width] += 1
-        except (OSError, UnidentifiedImageError) as error:
-            raise DataError(f"{path} cannot be read as a picture: {error}; repair or remove it") from error
+    done: Counter[str] = Counter()
+    for name, read in read_pictures(listing, look):
+        if isinstance(read, Misfit):
+            flaws.add(name, read.reason)
+        else:
+            sizes[read.size] += 1
+            done.update(phrase for phrase in read.conversions if not phrase.startswith("resized"))
+    flaws.refuse()
+    inspection = Inspection(folder, "images", len(listing.names))
+    if listing.skipped:
+        inspection.add("  left out", some(listing.skipped), "no pictures, by their endings")
+    if listing.test is not None:
+        inspection.add("layout", "train/good and test, as MVTec AD has", "test stays what it is")
+        keep = keep or [GOOD]
+    _split(inspection, listing.classes, keep, pictures=True, given_test=listing.test)
     (height, width), _ = sizes.most_common(1)[0]
     seen = f"{height}x{width} (height x width)"
     if len(sizes) > 1:
@@ -325,4 +350,10 @@ def _pictures(folder: Path, keep: Sequence[str]) -> Inspection:
     if resized:
         inspection.data = {"size": [height, width]} | inspection.data
     inspection.add("pictures", seen, f"all resized to {height}x{width}" if resized else "as they are")
+    for phrase, count in done.items():
+        is_background = phrase.startswith("put on a background")
+        if is_background:
+            inspection.data = {"background": [*_WHITE]} | inspection.data
+        settled = "put on white: background" if is_background else phrase
+        inspection.add("", f"{count} of them", settled)
     return inspection

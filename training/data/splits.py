@@ -66,8 +66,10 @@ def named(names: Sequence[str]) -> str:
     return ", ".join(map(repr, names[:_MOST_NAMED])) + more
 
 
-def partition(classes: Classes, options: DataOptions) -> Partition:
+def partition(classes: Classes, options: DataOptions, test: Rows | None = None) -> Partition:
     """Split the user's rows at random, by `split_seed`; only rows of kept classes, if any are named.
+
+    The rows of `test` that are kept are the test split, unless these are fewer than two.
 
     Raises:
         DataError: A class to keep does not occur, or a split has fewer than two rows.
@@ -78,10 +80,16 @@ def partition(classes: Classes, options: DataOptions) -> Partition:
         rows, outliers, classes = _kept(classes, options.keep, where)
     order = np.random.default_rng(options.split_seed).permutation(rows)
     shares = (options.validation_share, options.calibration_share, options.test_share)
-    ends = np.cumsum([round(share * len(rows)) for share in shares])
-    validation, calibration, test, train = np.split(order, ends)
+    given = np.isin(order, [] if test is None else test)
+    if given.sum() >= _FEWEST_ROWS:
+        shares, tested, order = (*shares[:2], 0.0), order[given], order[~given]
+    else:
+        tested = order[:0]
+    ends = np.cumsum([round(share * len(order)) for share in shares])
+    validation, calibration, drawn, train = np.split(order, ends)
     result: dict[Split, Rows] = {
-        "train": train, "validation": validation, "calibration": calibration, "test": test,
+        "train": train, "validation": validation, "calibration": calibration,
+        "test": np.concatenate([tested, drawn]),
     }  # fmt: skip
     check_sizes(result, where)
     return Partition(result, classes, outliers)

@@ -1,6 +1,7 @@
 """The user's own folder of pictures."""
 
 import re
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +17,10 @@ from tests.training.data.own_data import (
     stacked,
     write_pictures,
 )
-from training.data import SPLITS
+from tests.training.data.picture_files import write_files
+from training.data import SPLITS, DataError, load_dataset
+from training.data.draft import write_recipe
+from training.recipe import parse_recipe
 
 
 def test_a_folder_of_pngs_and_an_npz_of_its_pixels_give_equal_items(tmp_path: Path) -> None:
@@ -103,11 +107,6 @@ def spoil_by_text(folder: Path) -> Path:
     return folder / "zz.jpg"
 
 
-def spoil_by_another_file(folder: Path) -> Path:
-    (folder / "notes.txt").write_text("not a picture")
-    return folder / "notes.txt"
-
-
 def spoil_by_sub_folder(folder: Path) -> Path:
     write_pictures(folder / "inner", random_pixels(1, 4, 4))
     return folder
@@ -142,8 +141,7 @@ def spoil_by_an_empty_class(folder: Path) -> Path:
         (spoil_by_size, "has 5x4 pixels, but .* has 4x4 .* size = "),
         (spoil_by_truncation, "ends before its end; repair or remove it"),
         (spoil_by_text, "cannot be read .* repair or remove it"),
-        (spoil_by_another_file, "not a file of a picture .* move it out"),
-        (spoil_by_sub_folder, "sub-folders, e.g. inner, and files beside them, e.g. 000.png; use one"),
+        (spoil_by_sub_folder, "sub-folders, e.g. inner, and pictures beside them, e.g. 000.png; use one"),
         (spoil_by_transparency, "transparent in places.* background"),
         (spoil_by_depth, "8 bits that was saved as one of 16"),
         (spoil_by_emptiness, "is empty; put"),
@@ -156,8 +154,87 @@ def test_a_folder_with_a_flaw_is_refused_naming_the_file(
     folder = write_pictures(tmp_path / "pictures", random_pixels(20, 4, 4))
     culprit = spoil(folder)
     message = refusal("images", folder)
-    assert str(culprit) in message
+    assert culprit.name in message
     assert re.search(words, message), message
+
+
+def test_all_flaws_of_a_folder_are_told_at_once_and_equal_ones_together(tmp_path: Path) -> None:
+    folder = write_pictures(tmp_path / "pictures" / "good", random_pixels(20, 4, 4)).parent
+    spoil_by_size(folder / "good")
+    spoil_by_text(folder / "good")
+    (folder / "empty").mkdir()
+    (folder / "good" / "notes.txt").touch()
+    for number in range(5):
+        Image.fromarray(random_pixels(4, 4, 4)).save(folder / "good" / f"clear-{number}.png")
+    message = refusal("images", folder)
+    for words in (
+        "4 things are wrong",
+        "empty is empty",
+        "good/zz.jpg: the picture cannot be read",
+        "good/clear-0.png, good/clear-1.png, good/clear-2.png and 2 more: the picture is transparent",
+        "good/zz.png has 5x4 pixels, but good/000.png has 4x4",
+    ):
+        assert words in message, message
+    assert "notes.txt" not in message
+
+
+def test_files_that_are_no_pictures_are_left_out_and_named(tmp_path: Path) -> None:
+    folder = write_pictures(tmp_path / "pictures", random_pixels(20, 4, 4))
+    expected = load("images", folder)
+    for name in ("notes.txt", "Thumbs.db"):
+        (folder / name).touch()
+    dataset = load("images", folder)
+    assert same(dataset, expected)
+    assert dataset.notes == ("Left out 2 files that are no pictures: Thumbs.db, notes.txt.",)
+
+
+def mvtec(folder: Path) -> Path:
+    """MVTec's layout: pictures of 1 .. 40 to learn, of 50 .. 57 to test, and defects of 100 and more."""
+    for part, first, count in (
+        ("train/good", 1, 40), ("test/good", 50, 8), ("test/scratch", 100, 5), ("test/hole", 110, 4),
+        ("ground_truth/hole", 255, 4),
+    ):  # fmt: skip
+        pixels = np.arange(first, first + count)[:, None, None].repeat(4, 1).repeat(4, 2) % 256
+        write_pictures(folder / part, pixels.astype(np.uint8))
+    (folder / "license.txt").touch()
+    return folder
+
+
+def test_mvtec_s_layout_is_learned_from_its_good_pictures_and_tested_on_its_test(tmp_path: Path) -> None:
+    dataset = load("images", mvtec(tmp_path / "tile"))
+    values = {split: sorted(np.rint(dataset.items[split][:, 0, 0, 0] * 255).tolist()) for split in SPLITS}
+    assert sorted(values["train"] + values["validation"] + values["calibration"]) == [*range(1, 41)]
+    assert values["test"] == [*range(50, 58)]
+    assert dataset.outliers is not None
+    assert sorted(np.rint(dataset.outliers[:, 0, 0, 0] * 255)) == [*range(100, 105), *range(110, 114)]
+    assert dataset.class_names == ("good",)
+    assert "MVTec AD" in dataset.notes[1]
+
+
+def test_a_recipe_for_mvtec_s_layout_loads_as_the_folder_does(tmp_path: Path) -> None:
+    written, findings = write_recipe(mvtec(tmp_path / "tile"), tmp_path / "recipe.toml")
+    recipe = parse_recipe(tomllib.loads(written.read_text()))
+    assert recipe.data.keep == ("good",)
+    dataset = load_dataset(recipe.data)
+    assert [len(dataset.items[split]) for split in ("test", "train")] == [8, 40 - 6 - 10]
+    assert "MVTec" in " ".join(finding.seen for finding in findings)
+
+
+def test_a_mixed_folder_gets_a_recipe_that_settles_all_that_can_be_settled(tmp_path: Path) -> None:
+    folder = write_files(tmp_path / "pictures")
+    (folder / "notes.txt").touch()
+    written, findings = write_recipe(folder, tmp_path / "recipe.toml")
+    recipe = parse_recipe(tomllib.loads(written.read_text()))
+    assert recipe.data.size is not None
+    assert recipe.data.background == (255, 255, 255)
+    assert load_dataset(recipe.data).item_shape == (3, *recipe.data.size)
+    told = " ".join(f"{finding.subject} {finding.seen} {finding.settled}" for finding in findings)
+    for words in ("6 sizes", "notes.txt", "16 bits a pixel turned into 8", "CMYK turned into RGB", "white"):
+        assert words in told, told
+    for name in ("broken.png", "torn.jpg"):
+        (folder / name).write_text("no picture")
+    with pytest.raises(DataError, match=r"broken\.png, torn\.jpg: the picture cannot be read"):
+        write_recipe(folder, tmp_path / "other.toml")
 
 
 def test_a_picture_that_unpacks_to_far_too_many_pixels_is_refused(

@@ -18,9 +18,8 @@ from tests.training.data.own_data import load
 from tests.training.data.picture_files import FILES, write_files
 from tests.training.publishing import publish_recipe
 from training.data import SPLITS, Items, Split
-from training.data.folder import listed_pictures
+from training.data.listing import list_pictures
 from training.data.options import DataOptions
-from training.data.splits import partition
 from training.recipe import parse_recipe
 
 SIZE = [10, 12]
@@ -37,10 +36,10 @@ def options_of(folder: Path, form: dict[str, object]) -> dict[str, object]:
 
 def rows_of_files(options: DataOptions, items: Mapping[Split, Items]) -> dict[str, Items]:
     """The row that training read from each file, by its name."""
-    paths, classes = listed_pictures(options.own_path)
-    split = partition(classes, options)
+    listing = list_pictures(options.own_path)
+    split, _ = listing.split(options)
     return {
-        paths[number].name: items[part][place]
+        listing.names[number]: items[part][place]
         for part in SPLITS
         for place, number in enumerate(split.rows[part])
     }
