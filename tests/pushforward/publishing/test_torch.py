@@ -14,11 +14,14 @@ import torch
 from sklearn.datasets import load_digits
 from torch import distributions, nn
 from torch.nn import functional as F  # noqa: N812
+from typer.testing import CliRunner
 
 from pushforward import publish_gan, publish_vae
+from pushforward.command.app import app
 from service.format.versions import read_manifest
 from service.numerics.noise import scoring_noise
 from tests.serving import RunningService, npy, running_service
+from tests.torch_files import program, script
 from training.export.own.torch_source import TorchSource
 from training.export.sessions import verify_version
 
@@ -178,23 +181,55 @@ class DcganDiscriminator(nn.Module):
         return probabilities
 
 
-def test_a_dcgan_is_published_and_served(tmp_path: Path) -> None:
+def dcgan() -> tuple[nn.Module, nn.Module]:
     torch.manual_seed(0)
     generator, discriminator = DcganGenerator(), DcganDiscriminator()
     with torch.no_grad():
         for _ in range(3):  # batch statistics
             generator(torch.randn(64, 16, 1, 1))
             discriminator(torch.rand(64, 3, 16, 16) * 2 - 1)
-    generator.eval()
-    discriminator.eval()
-    real = np.random.default_rng(0).integers(0, 256, (120, 3, 16, 16), dtype=np.uint8)
-    version = publish_gan(
+    return generator.eval(), discriminator.eval()
+
+
+REAL = np.random.default_rng(0).integers(0, 256, (120, 3, 16, 16), dtype=np.uint8)
+
+
+def test_a_dcgan_is_published_and_served(tmp_path: Path) -> None:
+    generator, discriminator = dcgan()
+    publish_gan(
         "dcgan", generator, latent_size=16, item_shape=(3, 16, 16), discriminator=discriminator,
-        discriminator_gives="probabilities", values="-1..1", real=real, models=tmp_path,
+        discriminator_gives="probabilities", values="-1..1", real=REAL, models=tmp_path,
     )  # fmt: skip
-    manifest = verify_version(version)
+    require_served(tmp_path, generator, discriminator)
+
+
+@pytest.mark.parametrize("kind", ["torch.export", "TorchScript"])
+def test_a_dcgan_is_served_from_its_own_files(kind: str, tmp_path: Path) -> None:
+    generator, discriminator = dcgan()
+    write, ending = (program, "pt2") if kind == "torch.export" else (script, "pt")
+    files = [
+        write(tmp_path / f"generator.{ending}", generator, 16, 1, 1),
+        write(tmp_path / f"discriminator.{ending}", discriminator, 3, 16, 16),
+    ]
+    np.save(tmp_path / "real.npy", REAL)
+    line = [
+        "publish", "gan", "dcgan", "--generator", files[0], "--discriminator", files[1],
+        "--discriminator-gives", "probabilities", "--latent-size", 16, "--item-shape", "3,16,16",
+        "--values", "-1..1", "--real", tmp_path / "real.npy", "--models", tmp_path / "models",
+    ]  # fmt: skip
+    done = CliRunner().invoke(app, [str(each) for each in line], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    require_served(tmp_path / "models", generator, discriminator)
+    origin = read_manifest(tmp_path / "models" / "dcgan" / "1").provenance.origin
+    assert origin is not None
+    assert origin["generator"] == {"file": files[0].name, "torch": kind}
+
+
+def require_served(models: Path, generator: nn.Module, discriminator: nn.Module) -> None:
+    """Assert that the service generates and judges what the networks of a DCGAN do."""
+    manifest = verify_version(models / "dcgan" / "1")
     assert set(manifest.graphs) == {"decode", "discriminate", "generate_scored"}
-    with running_service(tmp_path) as running:
+    with running_service(models) as running:
         client, url = running.client, "/v1/models/dcgan"
         answer = client.get(f"{url}/sample?count=4&seed=2&return_latents=true").json()
         samples, latents = np.array(answer["samples"]), torch.tensor(answer["latents"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import pickle
-import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 from pushforward.publishing import UnfitModel, publish_vae
 from service.format.versions import read_manifest
 from tests.networks import Decoder, Encoder
+from tests.torch_files import program, script
 from training.export.own.torch_files import read_torch_file
 from training.export.sessions import open_graph
 
@@ -30,24 +30,6 @@ PLACES = {"program": "models/model.json", "weights": "data/weights/model_weights
 def networks() -> tuple[nn.Module, nn.Module]:
     torch.manual_seed(0)
     return Encoder(16, LATENT).eval(), Decoder(LATENT, SHAPE).eval()
-
-
-def program(path: Path, module: nn.Module, *row: int, rows: Any = None) -> Path:
-    """Writes a module by torch.export, with a free batch axis."""
-    axis = {0: torch.export.Dim("rows", min=1)} if rows is None else {}
-    exported = torch.export.export(module, (torch.rand(rows or 3, *row),), dynamic_shapes=(axis,))
-    torch.export.save(exported, path)
-    return path
-
-
-def script(path: Path, module: nn.Module, *row: int, traced: bool = False) -> Path:
-    """Writes a module as TorchScript."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        of_torch: Any = torch.jit  # which has no types
-        made = of_torch.trace(module, torch.rand(3, *row)) if traced else of_torch.script(module)
-        made.save(path)
-    return path
 
 
 def changed(path: Path, change: Callable[[dict[str, bytes]], None]) -> Path:
