@@ -218,6 +218,10 @@ def calibrate_command(
     ] = None,
     alpha: Annotated[float | None, typer.Option(help="Share of normal items that may be flagged.")] = None,
     draws: Annotated[int | None, typer.Option(help="Monte Carlo draws per item of a VAE's bounds.")] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(help="An .npy file of the class of each item, a number or a name, if it takes labels."),
+    ] = None,
 ) -> None:
     """Publish a version again, calibrated on your own normal items.
 
@@ -225,7 +229,8 @@ def calibrate_command(
     so give at least 1 / alpha items that the model was not trained on.
     """
     given = {"statistic": statistic, "alpha": alpha, "draws": draws}
-    published = recalibrate(version, data, {key: value for key, value in given.items() if value is not None})
+    chosen = {key: value for key, value in given.items() if value is not None}
+    published = recalibrate(version, data, chosen, labels)
     _console.print(f"published {published}", soft_wrap=True)
 
 

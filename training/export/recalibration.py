@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import ValidationError
 
 from service.format.manifest import GraphName, Manifest, is_picture
@@ -46,7 +47,7 @@ _REASONS: tuple[Group, ...] = ("validation_auroc",)
 """The metrics that explain why the default statistic was chosen."""
 
 
-def recalibrate(folder: Path, data: Path, given: Mapping[str, Any]) -> Path:
+def recalibrate(folder: Path, data: Path, given: Mapping[str, Any], classes: Path | None = None) -> Path:
     """Publish the version in `folder` as the model's next version; returns the new version's folder.
 
     Args:
@@ -54,6 +55,8 @@ def recalibrate(folder: Path, data: Path, given: Mapping[str, Any]) -> Path:
         data: An .npy file of normal items (N, *item), like a score request's `inputs`; the model was neither
             trained nor selected on them.
         given: Values of `CalibrationOptions` that replace the version's defaults.
+        classes: An .npy file of the class of each item, (N,) numbers or names, for a version that takes
+            labels.
 
     Raises:
         InvalidVersion: The version is damaged.
@@ -67,8 +70,11 @@ def recalibrate(folder: Path, data: Path, given: Mapping[str, Any]) -> Path:
     except ValidationError as error:
         flaw = error.errors()[0]
         raise RecipeError(f"{flaw['loc'][0]} is {flaw['input']!r}: {flaw['msg']}") from None
-    scorer = _scorer(folder, manifest, chosen)
+    if manifest.graphs.keys().isdisjoint(("score", "statistics")):
+        raise DataError(f"{folder}: this {manifest.family} has no graph that scores, so nothing to calibrate")
     items = _read_items(data, manifest)
+    labels = _read_labels(classes, len(items), manifest)
+    scorer = _scorer(folder, manifest, chosen, labels)
     require_resolvable(chosen, len(items), "give more rows")
     with staged(folder.parent.parent, manifest.name) as staging:
         kept = {spec.file for spec in manifest.files if spec != manifest.calibration} | {"samples.png"}
@@ -85,7 +91,7 @@ def recalibrate(folder: Path, data: Path, given: Mapping[str, Any]) -> Path:
             update={
                 "calibration": spec,
                 "defaults": defaults,
-                "map_scale": _map_scale(folder, manifest, items),
+                "map_scale": _map_scale(folder, manifest, items, labels),
                 "metrics": metrics,
                 "provenance": manifest.provenance.model_copy(update={"recipe": recipe}),
             }
@@ -94,28 +100,28 @@ def recalibrate(folder: Path, data: Path, given: Mapping[str, Any]) -> Path:
         return publish(staging, renewed)
 
 
-def _scorer(folder: Path, manifest: Manifest, options: CalibrationOptions) -> StatisticScorer:
+def _scorer(
+    folder: Path, manifest: Manifest, options: CalibrationOptions, labels: Floats | None
+) -> StatisticScorer:
     scorers = []
     if "score" in manifest.graphs:
         run = _runner(folder, manifest, "score")
-        scorers.append(bound_scorer(run, manifest.latent_size, manifest.analytic_kl, options))
+        scorers.append(bound_scorer(run, manifest.latent_size, manifest.analytic_kl, options, labels))
     if "statistics" in manifest.graphs:
         run = _runner(folder, manifest, "statistics")
-        scorers.append(column_scorer(run, manifest.statistics, options))
-    if not scorers:
-        raise DataError(f"{folder}: this {manifest.family} has no graph that scores, so nothing to calibrate")
+        scorers.append(column_scorer(run, manifest.statistics, options, labels))
     scorer = reduce(both_scorers, scorers)
     if "columns" in manifest.graphs:
         run = _runner(folder, manifest, "columns")
-        scorer = replace(scorer, columns=single_columns(run, manifest.columns))
+        scorer = replace(scorer, columns=single_columns(run, manifest.columns, labels))
     return scorer
 
 
-def _map_scale(folder: Path, manifest: Manifest, items: Floats) -> float | None:
+def _map_scale(folder: Path, manifest: Manifest, items: Floats, labels: Floats | None) -> float | None:
     """Return the scale of heat maps on the new items, if the version has maps of pictures."""
     if "map" not in manifest.graphs or not is_picture(manifest.item_shape):
         return None
-    return map_scale(_runner(folder, manifest, "map"), items)
+    return map_scale(_runner(folder, manifest, "map"), items, labels)
 
 
 def _before(manifest: Manifest) -> dict[str, Any]:
@@ -130,14 +136,45 @@ def _runner(folder: Path, manifest: Manifest, name: GraphName) -> RunGraph:
     return partial(run_graph, open_graph(folder, name), manifest.graphs[name])
 
 
-def _read_items(path: Path, manifest: Manifest) -> Floats:
+def _read_array(path: Path) -> npt.NDArray[Any]:
     try:
         with path.open("rb") as file:
-            loaded = np.lib.format.read_array(file, allow_pickle=False)
+            loaded: npt.NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file, seen from {Path.cwd()}") from None
     except (OSError, ValueError, EOFError) as error:
         raise DataError(f"{path}: not an .npy file of numbers ({error}); write it with numpy.save") from error
+    return loaded
+
+
+def _read_labels(path: Path | None, rows: int, manifest: Manifest) -> Floats | None:
+    """Return the classes of so many items, (N, C) one-hot; None for a version that takes no labels."""
+    names = manifest.class_names
+    if not manifest.conditional:
+        if path is not None:
+            raise DataError(
+                f"{path}: {manifest.name} was not trained with classes as a condition; leave it out"
+            )
+        return None
+    wanted = f"{rows} numbers from 0 to {len(names) - 1}, or names of classes"
+    if path is None:
+        raise DataError(
+            f"{manifest.name} takes the class of each item; give --labels, an .npy file of {wanted}"
+        )
+    loaded = _read_array(path)
+    numbers = loaded
+    if loaded.dtype.kind == "U":
+        place = {name: number for number, name in enumerate(names)}
+        numbers = np.array([place.get(str(name), -1) for name in loaded.ravel()]).reshape(loaded.shape)
+    whole = numbers.shape == (rows,) and numbers.dtype.kind in "iu"
+    if not whole or not ((numbers >= 0) & (numbers < len(names))).all():
+        raise DataError(f"{path} holds {loaded.dtype} of shape {list(loaded.shape)}; wanted {wanted}")
+    one_hot: Floats = np.eye(len(names), dtype=np.float32)[numbers]
+    return one_hot
+
+
+def _read_items(path: Path, manifest: Manifest) -> Floats:
+    loaded = _read_array(path)
     wanted = list(manifest.item_shape)
     if loaded.ndim < 1 or list(loaded.shape[1:]) != wanted or loaded.dtype.kind not in "biuf":
         raise DataError(

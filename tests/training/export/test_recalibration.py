@@ -10,6 +10,7 @@ import pytest
 from service.format.versions import read_manifest, verify_files, version_folders
 from service.numerics.calibration import Calibration
 from tests.toy import exact_log_evidence, items, publish_toy
+from tests.toy_conditional import CLASSES, publish_conditional_vae, turned
 from training.data import DataError
 from training.export.recalibration import recalibrate
 from training.recipe import RecipeError
@@ -83,3 +84,25 @@ def test_what_does_not_fit_is_refused_and_leaves_nothing_behind(
 def test_what_does_not_score_is_not_calibrated(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no graph that scores"):
         recalibrate(version_folders(Path("models/ring-gan"))[-1], saved(tmp_path, items(200)), {})
+
+
+def test_a_version_with_classes_is_calibrated_on_labelled_items(tmp_path: Path) -> None:
+    version = publish_conditional_vae(tmp_path / "models")
+    labels = np.arange(200) % len(CLASSES)
+    normals, names = saved(tmp_path, turned(items(200), labels)), tmp_path / "labels.npy"
+    np.save(names, np.array(CLASSES)[labels])
+    published = recalibrate(version, normals, {"draws": 8, "seed": 5}, names)
+    plain = recalibrate(
+        publish_toy(tmp_path / "models"), saved(tmp_path, items(200)), {"draws": 8, "seed": 5}
+    )
+    with np.load(published / "calibration.npz") as found, np.load(plain / "calibration.npz") as expected:
+        np.testing.assert_allclose(found["elbo"], expected["elbo"], rtol=1e-5)
+    np.save(names, labels[1:])
+    for given, words in (
+        (None, "give --labels, an .npy file of 200 numbers from 0 to 2"),
+        (names, r"\[199\]"),
+    ):
+        with pytest.raises(DataError, match=words):
+            recalibrate(version, normals, {}, given)
+    with pytest.raises(DataError, match="toy-vae was not trained with classes"):
+        recalibrate(plain, normals, {}, names)
