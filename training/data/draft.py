@@ -96,6 +96,7 @@ def draft_recipe(inspection: Inspection, dataset: Dataset) -> tuple[str, list[Fi
         "[vae]",
         f"likelihood = {_toml(likelihood)}  # for {values}",
         f"kl_warmup_steps = {steps // 4}",
+        *_condition_lines(dataset),
         "",
         "[loop]",
         f"steps = {steps}  # {steps * batch_rows / train:.0f} passes over {train} rows",
@@ -129,6 +130,12 @@ def _calibration_rows(dataset: Dataset) -> tuple[int, str]:
     if len(dataset.class_names) < 2 or dataset.outliers is not None:
         return len(labels), ""
     return int(np.bincount(labels).max()), " of the largest class"
+
+
+def _condition_lines(dataset: Dataset) -> Iterator[str]:
+    if len(dataset.class_names) > 1:
+        yield "# Sample and score items as those of a class; each then needs its label:"
+        yield "# conditional = true"
 
 
 def _data_lines(inspection: Inspection, dataset: Dataset) -> Iterator[str]:

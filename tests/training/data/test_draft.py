@@ -214,6 +214,15 @@ def test_a_folder_of_pictures_gets_one_size_and_a_network_that_can_halve_it(tmp_
     assert "'bad', 'good'" in findings["classes"].seen
 
 
+def test_the_proposal_to_learn_by_class_is_a_recipe_too(tmp_path: Path) -> None:
+    written, _ = write_recipe(write_csv(tmp_path / "wells.csv", wells()), tmp_path / "recipe.toml")
+    taken = written.read_text().replace("# conditional = true", "conditional = true")
+    assert parse_recipe(tomllib.loads(taken)).conditional
+    without = {name: values for name, values in wells().items() if name != "outcome"}
+    other, _ = write_recipe(write_csv(tmp_path / "plain.csv", without), tmp_path / "plain.toml")
+    assert "conditional" not in other.read_text()
+
+
 def test_large_pictures_are_resized(tmp_path: Path) -> None:
     write_pictures(tmp_path / "photos", random_pixels(20, 120, 200))
     recipe, findings = drafted(tmp_path / "photos")
