@@ -19,11 +19,11 @@ import numpy as np
 from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
-from pushforward.reading import Column, PictureForm, Shape, as_rows, ids_of
+from pushforward.reading import Column, PictureForm, Shape, as_rows, ids_of, labels_in
 from pushforward.results import Floats
 from service.errors import Malformed, ServiceError, Unfit
 from service.media.fitting import ENDINGS, PictureRule, item_of_file
-from service.media.tables.matching import TableForm, features_of, named
+from service.media.tables.matching import ClassColumn, TableForm, features_of, named
 from service.media.tables.opening import UNREADABLE, is_folder_of_parts, kind_of_file, uncompressed
 from service.media.tables.sources import TableSource, TextTable, open_table, table_of, whole
 
@@ -56,6 +56,8 @@ class ItemLayout(NamedTuple):
     """A column of tables that tells their rows apart; none if it is empty."""
     picture: PictureForm | None = None
     """The reading of files of pictures, as the manifest has it."""
+    classes: ClassColumn | None = None
+    """The column of tables that holds the class of each row, if the model takes it."""
 
 
 @dataclass(slots=True)
@@ -69,6 +71,17 @@ class Inputs:
     several; and `row`, the number in the file from 0."""
     notes: list[str] = field(default_factory=list)
     """Notes for the user, e.g. on columns that were left out."""
+    labels: list[int] | None = None
+    """The class of each row by number, if all files are tables that hold it."""
+
+
+class _Part(NamedTuple):
+    """The rows of one file."""
+
+    rows: Floats
+    ids: Sequence[Any] = ()
+    """The ids of the rows, if the layout names their column."""
+    labels: list[int] | None = None
 
 
 def read_inputs(names: Sequence[str], layout: ItemLayout, form: str = "") -> Inputs:
@@ -88,15 +101,17 @@ def read_inputs(names: Sequence[str], layout: ItemLayout, form: str = "") -> Inp
     notes: list[str] = []
     files = [file for name in names for file in _files(name, notes)]
     read = [_read(file, layout, form, notes) for file in files]
-    parts = [rows for rows, _ in read]
+    parts = [part.rows for part in read]
     places: dict[str, NDArray[Any]] = {}
     if layout.id_name:
-        places[layout.id_name] = np.array([str(each) for _, ids in read for each in ids])
+        places[layout.id_name] = np.array([str(each) for part in read for each in part.ids])
     if len(files) > 1:
         places["file"] = np.repeat([str(file) for file in files], [len(part) for part in parts])
     if not all(_is_picture(file) for file in files) or len(files) == 1:
         places["row"] = np.concatenate([np.arange(len(part)) for part in parts])
-    return Inputs(np.concatenate(parts), places, list(dict.fromkeys(notes)))
+    labels = [part.labels for part in read if part.labels is not None]
+    together = [number for part in labels for number in part] if len(labels) == len(read) else None
+    return Inputs(np.concatenate(parts), places, list(dict.fromkeys(notes)), together)
 
 
 def _files(name: str, notes: list[str]) -> list[str | Path]:
@@ -127,8 +142,8 @@ def _is_picture(file: str | Path) -> bool:
     return isinstance(file, Path) and file.suffix.lower().removeprefix(".") in PICTURES
 
 
-def _read(file: str | Path, layout: ItemLayout, form: str, notes: list[str]) -> tuple[Floats, Sequence[Any]]:
-    """Read one file as (B, *item), and the ids of its rows if the layout names their column."""
+def _read(file: str | Path, layout: ItemLayout, form: str, notes: list[str]) -> _Part:
+    """Read one file as (B, *item), and the ids and the classes of its rows if it has them."""
     name = "standard input" if file == STDIN else str(file)
     try:
         data = b""
@@ -143,25 +158,27 @@ def _read(file: str | Path, layout: ItemLayout, form: str, notes: list[str]) -> 
             raise Unfit(f"it is of no format that is read; these are: {', '.join(FORMATS)}")
         if form in _TABLES:
             wanted = [*(column["name"] for column in layout.columns), layout.id_name]
+            wanted += [] if layout.classes is None else [layout.classes.name]
             table = (
                 open_table(Path(file), wanted=wanted)
                 if file != STDIN
                 else table_of(lambda: io.BytesIO(data), f".{form}", wanted=wanted)
             )
-            rows, ids, found = _table_rows(table, layout)
+            part, found = _table_rows(table, layout)
             notes += (f"{name}: {note}" for note in found)
-            return rows, ids
+            return part
         if file != STDIN:
             with Path(file).open("rb") as raw:
                 data = (raw if form == "npz" else uncompressed(raw)).read()
         if form in PICTURES:
             item, done = item_of_file(io.BytesIO(data), layout.shape, PictureRule.of(layout.picture))
             notes += (f"pictures were changed as the model's were: {phrase}" for phrase in done)
-            return item[None], ()
+            return _Part(item[None])
         content = _READERS[form](data)
         found_ids = ids_of(content, layout.id_name) if layout.id_name else None
         rows = as_rows(content, layout.shape, layout.columns)
-        return rows, () if found_ids is None else found_ids.tolist()
+        ids = () if found_ids is None else found_ids.tolist()
+        return _Part(rows, ids, labels_in(content, layout.classes))
     except FileNotFoundError:
         raise
     except ServiceError as error:
@@ -195,8 +212,8 @@ def _sentence(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
-def _table_rows(table: TableSource, layout: ItemLayout) -> tuple[Floats, Sequence[Any], list[str]]:
-    """Return the rows of a table and their ids, and what a user should know of it.
+def _table_rows(table: TableSource, layout: ItemLayout) -> tuple[_Part, list[str]]:
+    """Return the rows of a table with their ids and classes, and what a user should know of it.
 
     That is which columns were left out, which cells are empty, and that there are no names.
     """
@@ -216,20 +233,22 @@ def _table_rows(table: TableSource, layout: ItemLayout) -> tuple[Floats, Sequenc
             notes.append(
                 "there is no line of names; the values are taken in the order of the model's columns"
             )
-        return _numbers_of(whole(table), layout, table.dialect.decimal), (), notes
+        return _Part(_numbers_of(whole(table), layout, table.dialect.decimal)), notes
     values = whole(table)
     ids = values[layout.id_name] if layout.id_name else ()
     if not layout.columns:
         values = {name: column for name, column in values.items() if name != layout.id_name}
-        return _numbers_of(values, layout, table.dialect.decimal), ids, notes
+        return _Part(_numbers_of(values, layout, table.dialect.decimal), ids), notes
     notes += (f"left out `{each}`, {reason}" for each, reason in table.left_out.items())
     rows = features_of(values, replace(form, decimal=table.dialect.decimal), names=table.names)
-    if extra := [each for each in table.names if each not in form.columns and each != layout.id_name]:
+    labels = labels_in(values, layout.classes)
+    read = {*form.columns, layout.id_name, *([layout.classes.name] if layout.classes else [])}
+    if extra := [each for each in table.names if each not in read]:
         notes.append(f"left out {named(extra)}, which the model does not have")
     for name, place in form.places():
         if len(empty := np.flatnonzero(np.isnan(rows[:, place]).any(axis=1))):
             notes.append(f"the column `{name}` is empty in {len(empty)} rows, the first is row {empty[0]}")
-    return rows, ids, notes
+    return _Part(rows, ids, labels), notes
 
 
 def _numbers_of(values: Mapping[str, Any], layout: ItemLayout, decimal: str) -> Floats:

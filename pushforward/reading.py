@@ -20,7 +20,7 @@ from pushforward.results import Floats
 from service.errors import Flaw, ServiceError, Unfit
 from service.media.fitting import PictureRule, fitted_item, item_of_file
 from service.media.items import rows_of, wanted
-from service.media.tables.matching import TableForm, features_of, table_of_records
+from service.media.tables.matching import ClassColumn, TableForm, features_of, table_of_records
 
 _MOST_FLAWS: Final = 16
 Shape = tuple[int, ...]
@@ -95,6 +95,26 @@ def ids_of(inputs: Any, column: str | None) -> NDArray[Any] | None:
     ids = np.empty(len(values), object)
     ids[:] = values
     return ids
+
+
+def labels_in(inputs: Any, classes: ClassColumn | None) -> list[int] | None:
+    """Return the classes (B,) that a table holds in the model's own column of them, by number.
+
+    Returns None if the model has no such column, or the inputs are no table or lack it.
+
+    Raises:
+        Unfit: a row has no class, or another one.
+    """
+    if classes is None:
+        return None
+    if isinstance(inputs, list | tuple) and inputs and all(isinstance(each, Mapping) for each in inputs):
+        if not any(classes.name in each for each in inputs):
+            return None
+        return classes.numbers([each.get(classes.name) for each in inputs])
+    names = _column_names(inputs)
+    if names is None or names.count(classes.name) != 1:
+        return None
+    return classes.numbers(_values(inputs, classes.name))
 
 
 def as_point(

@@ -45,7 +45,7 @@ from pushforward.client.wire import (
     YieldRows,
     operation_path,
 )
-from pushforward.reading import as_point, as_rows, ids_of
+from pushforward.reading import as_point, as_rows, ids_of, labels_in
 from pushforward.results import Encoding, Floats, Interpolation, ItemScores, Judgement, joined_scores
 from service.errors import (
     BodyTooLarge,
@@ -59,6 +59,7 @@ from service.errors import (
     ServiceError,
     Unfit,
 )
+from service.media.tables.matching import ClassColumn
 
 Version = int | str | None
 """A version: its number, an alias, or None for the version that answers requests which name none."""
@@ -79,6 +80,7 @@ class KnownModel(NamedTuple):
     columns: Sequence[Mapping[str, Any]]
     picture: Mapping[str, Any] | None
     class_names: Sequence[str]
+    classes: ClassColumn | None
     latent_size: int
     limits: Mapping[str, int]
     most_draws: int
@@ -237,10 +239,10 @@ class Operations:
     ) -> Script[ItemScores]:
         """Return the scores of items. A correction is over all of them, whatever the number of requests."""
         check_options(**options, correction=correction)
-        classes, deadline, ids = label_options(label), self._sender.deadline(), ids_of(inputs, id_name)
+        given, deadline, ids = label_options(label), self._sender.deadline(), ids_of(inputs, id_name)
 
         def work(model: KnownModel, version: Version) -> Script[ItemScores]:
-            size = _most_scored(model, options)
+            size, classes = _most_scored(model, options), _with_own_labels(given, inputs, model)
 
             def scored(rows: Floats, correction: str, **changes: Any) -> Script[ItemScores]:
                 query = {**options, **_first(classes, len(rows)), "correction": correction, **changes}
@@ -284,17 +286,19 @@ class Operations:
         deadline = self._sender.deadline()
 
         def work(model: KnownModel, version: Version) -> Script[list[T]]:
+            options = query
             if operation == "decode":
                 rows, size = as_rows(given, (model.latent_size,)), model.limits["npy_latents"]
             else:
                 rows = as_rows(given, model.item_shape, model.columns, model.picture)
                 size = model.limits["npy_inputs"]
+                options = _with_own_labels(query, given, model)
             if operation == "score":
-                size = _most_scored(model, query)
+                size = _most_scored(model, options)
             elif accept == NPY:
                 size = min(size, model.limits["npy_samples"])
-            _check_labels(query, rows)
-            request = RowsRequest(operation, query, accept, size, read)
+            _check_labels(options, rows)
+            request = RowsRequest(operation, options, accept, size, read)
             return (yield from self._in_pieces(model, version, request, rows, deadline))
 
         return (yield from self._on_model(name, version, deadline, work))
@@ -397,6 +401,14 @@ class Operations:
             )
 
 
+def _with_own_labels(options: Mapping[str, Any], inputs: Any, model: KnownModel) -> Mapping[str, Any]:
+    """Return options with the classes that a table holds itself, unless others were given."""
+    if options.get("label") is not None or options.get("labels") is not None:
+        return options
+    own = labels_in(inputs, model.classes)
+    return options if own is None else {**options, "labels": own}
+
+
 def _check_labels(options: Mapping[str, Any], rows: Floats) -> None:
     """Raise Unfit unless there are as many labels as rows, if there is one for each."""
     labels = options.get("labels")
@@ -429,6 +441,7 @@ def _known_model(document: Mapping[str, Any], url: str) -> KnownModel:
             document["columns"],
             document.get("picture"),  # which older services do not have
             document.get("class_names", ()),
+            ClassColumn.of(document),
             document["latent_size"],
             document["limits"],
             max(_DEFAULT_DRAWS, *(each or 0 for each in draws)),

@@ -26,6 +26,7 @@ from pushforward.results import Floats, joined_scores
 from service.errors import Flaw, ServiceError, Unfit, UnknownModel
 from service.format.manifest import is_picture
 from service.media.pictures import heat_of
+from service.media.tables.matching import ClassColumn
 from service.media.tables.writing import numbered_columns
 from training.loop.progress import passing_counter
 
@@ -108,7 +109,8 @@ class ModelCommand:
     ) -> Inputs:
         """Read the items of files, or latents, and the column of ids of tables; say what was left out."""
         model = self.model
-        layout = ItemLayout(model.item_shape, model.columns, id_name or "", model.picture)
+        classes = ClassColumn.of(model.manifest)
+        layout = ItemLayout(model.item_shape, model.columns, id_name or "", model.picture, classes)
         if latents:
             layout = ItemLayout((model.latent_size,))
         inputs = read_inputs(files, layout, form or "")
@@ -172,7 +174,7 @@ class ModelCommand:
             raise Unfit(
                 f"--beside is for pictures; the output is {where.form}: write a .png, or leave it out"
             )
-        items = np.concatenate(self._in_parts("reconstruct", inputs.rows, label=label))
+        items = np.concatenate(self._in_parts("reconstruct", inputs.rows, label=_classes(label, inputs)))
         across = None
         if beside:
             items = np.stack([inputs.rows, items], axis=1).reshape(-1, *self.model.item_shape)
@@ -183,7 +185,7 @@ class ModelCommand:
     def encode(self, inputs: Inputs, label: str | None, wanted: OutputOptions) -> None:
         """Encode items and write the encodings."""
         where = destination(wanted.out, wanted.form, text="csv", forms=output.TABLE_FORMATS)
-        parts = self._in_parts("encode", inputs.rows, label=label)
+        parts = self._in_parts("encode", inputs.rows, label=_classes(label, inputs))
         arrays = {"mean": np.concatenate([part.mean for part in parts])}
         if parts[0].log_variance is not None:
             arrays["log_variance"] = np.concatenate([part.log_variance for part in parts])
@@ -223,13 +225,14 @@ class ModelCommand:
         if options["correction"] != "none":
             size = len(inputs.rows)  # which are corrected together
         columns = where.for_people and "columns" in self.model.manifest["graphs"]
-        options = {**options, "columns": options["columns"] or columns}
+        label = _classes(options["label"], inputs)
+        options = {**options, "columns": options["columns"] or columns, "label": label}
         scores = joined_scores([*self._in_parts("score", inputs.rows, size, **options)])
         how = {name: getattr(scores, name) for name in people.SCORE_FIELDS}
         title = people.title_of(scores, str(self.model))
         self._put_rows(where, inputs, scores.table(), -scores.surprise, top, title, how)
         if map_output is not None and map_to is not None:
-            maps = np.concatenate(self._in_parts("surprise_map", inputs.rows, label=options["label"]))
+            maps = np.concatenate(self._in_parts("surprise_map", inputs.rows, label=label))
             if map_to.form == "png":
                 beneath = inputs.rows if overlay else None
                 maps = heat_of(maps, self.model.manifest.get("map_scale"), beneath)
@@ -238,7 +241,7 @@ class ModelCommand:
     def discriminate(self, inputs: Inputs, top: int | None, label: str | None, wanted: OutputOptions) -> None:
         """Judge items and write the judgements; the least real ones first if only some are shown."""
         where = destination(wanted.out, wanted.form, text="csv", forms=output.TABLE_FORMATS)
-        parts = self._in_parts("discriminate", inputs.rows, label=label)
+        parts = self._in_parts("discriminate", inputs.rows, label=_classes(label, inputs))
         arrays = {
             name: np.concatenate(columns)
             for name, columns in zip(parts[0]._fields, zip(*parts, strict=True), strict=True)
@@ -273,6 +276,7 @@ class ModelCommand:
 
     def _in_parts(self, operation: str, rows: Floats, size: int = CHUNK_ROWS, **options: Any) -> list[Any]:
         """Return the results of an operation on rows (B, ...) in parts, with a progress bar."""
+        label = options.pop("label", None)
         call = partial(
             getattr(self.backend, operation), self.model.name, version=self.model.version, **options
         )
@@ -280,7 +284,9 @@ class ModelCommand:
         results: list[Any] = []
         for piece in _counted(pieces, operation, len(rows), size):
             try:
-                results.append(call(piece))
+                first = len(results) * size
+                of_piece = label if not isinstance(label, list) else label[first : first + size]
+                results.append(call(piece, label=of_piece))
             except ServiceError as error:
                 error.flaws = tuple(_moved(flaw, len(results) * size) for flaw in error.flaws)
                 raise
@@ -328,6 +334,11 @@ class ModelCommand:
         if top is not None:
             table = {name: values[first] for name, values in table.items()}
         output.write_table(where, table, {**self.model.identity, **fields}, "scores")
+
+
+def _classes(label: str | None, inputs: Inputs) -> str | list[int] | None:
+    """Return the class of all rows, if one was given; else those that their tables hold."""
+    return inputs.labels if label is None else label
 
 
 def _counted(chunks: Iterable[Floats], operation: str, rows: int, size: int = CHUNK_ROWS) -> Iterator[Floats]:

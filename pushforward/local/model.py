@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from pushforward.checks import RowLabel, check_options, label_options
 from pushforward.local.folder import Version, model_folder, model_names, version_folder
 from pushforward.local.host import Host
-from pushforward.reading import as_point, as_rows, ids_of
+from pushforward.reading import as_point, as_rows, ids_of, labels_in
 from pushforward.results import Encoding, Floats, Interpolation, ItemScores, Judgement, joined_scores
 from service.api.operations import code
 from service.api.operations.call import Call, Result
@@ -36,6 +36,7 @@ from service.api.problems import unfit
 from service.errors import UnknownModel
 from service.format.manifest import Manifest
 from service.format.versions import MANIFEST, read_manifest, version_folders
+from service.media.tables.matching import ClassColumn
 from service.numerics.noise import MAX_SEED
 from service.observe.timing import Timing
 from service.settings import Device
@@ -244,19 +245,19 @@ class LocalModel:
         `label`, here and below, is the class of all rows, or one for each, for versions with a class
         condition.
         """
-        call = self._call("encode", _labelled(label), inputs=inputs)
+        call = self._call("encode", self._labelled(label, inputs), inputs=inputs)
         result = self._host.run(code.encode(call))
         return Encoding(_array(result, "mean"), result.arrays["log_variance"])
 
     def decode(self, latents: Any, *, label: RowLabel = None) -> Floats:
         """Return the items (B, *item) at latents (B, D)."""
-        call = self._call("decode", _labelled(label), latents=latents)
+        call = self._call("decode", self._labelled(label), latents=latents)
         result = self._host.run(code.decode(call))
         return _array(result, "samples")
 
     def reconstruct(self, inputs: Any, *, label: RowLabel = None) -> Floats:
         """Return the items (B, *item) decoded from their own encodings."""
-        call = self._call("reconstruct", _labelled(label), inputs=inputs)
+        call = self._call("reconstruct", self._labelled(label, inputs), inputs=inputs)
         result = self._host.run(code.reconstruct(call))
         return _array(result, "reconstructions")
 
@@ -285,7 +286,7 @@ class LocalModel:
             "alpha": alpha,
             "correction": correction,
             "columns": columns,
-            **label_options(label),
+            **self._classes(label, inputs),
         }
         call = self._call("score", _options(ScoreOptions, **asked), inputs=inputs)
         items = call.items()  # all of them are checked, so that an error names the right rows
@@ -303,15 +304,25 @@ class LocalModel:
 
     def surprise_map(self, inputs: Any, *, label: RowLabel = None) -> Floats:
         """Return how surprising each value of B items is at the posterior mean, (B, *item) in nats."""
-        options = _options(ScoreOptions, map=True, **label_options(label))
+        options = _options(ScoreOptions, map=True, **self._classes(label, inputs))
         return self._host.run(surprise_map(self._call("score", options, inputs=inputs)))
 
     def discriminate(self, inputs: Any, *, label: RowLabel = None) -> Judgement:
         """Return the judgement of a GAN's discriminator on B items."""
-        call = self._call("discriminate", _labelled(label), inputs=inputs)
+        call = self._call("discriminate", self._labelled(label, inputs), inputs=inputs)
         result = self._host.run(discriminate(call))
         ratio = result.arrays["log_density_ratio"]
         return Judgement(_array(result, "logit"), _array(result, "probability"), ratio)
+
+    def _labelled(self, label: RowLabel, inputs: Any = None) -> RowLabelOptions:
+        return _options(RowLabelOptions, **self._classes(label, inputs))
+
+    def _classes(self, label: RowLabel, inputs: Any) -> dict[str, Any]:
+        """Return the options of a class for all rows or one for each, else those that a table holds."""
+        given, manifest = label_options(label), self._manifest
+        if label is None and manifest.label_column is not None:
+            given["labels"] = labels_in(inputs, ClassColumn(manifest.label_column, manifest.class_names))
+        return given
 
     def _call(self, operation: str, options: AnyOptions, **given: Any) -> Call[AnyOptions]:
         """Return the call of an operation that the version offers, with its inputs or latents as arrays."""
@@ -360,10 +371,6 @@ def load(
         raise UnknownModel(f"{path} is a folder of models; load one of them: {', '.join(names)}")
     model = model_folder(path.parent, path.name)
     return LocalModel(version_folder(model, version), device, cores).warm_up()
-
-
-def _labelled(label: RowLabel) -> RowLabelOptions:
-    return _options(RowLabelOptions, **label_options(label))
 
 
 def _options(kind: type[AnyOptions], **values: Any) -> AnyOptions:

@@ -13,10 +13,9 @@ import orjson
 
 from service.api.answer import CSV, JSON, PARQUET
 from service.api.operations.call import RowIds
-from service.errors import Flaw, LimitExceeded, Malformed, Unfit, UnsupportedMedia
+from service.errors import LimitExceeded, Malformed, Unfit, UnsupportedMedia
 from service.format.manifest import Manifest
-from service.media.tables.cells import texts_of
-from service.media.tables.matching import TableForm, check_names, features_of, table_of_records
+from service.media.tables.matching import ClassColumn, TableForm, check_names, features_of, table_of_records
 from service.media.tables.opening import compression_of
 from service.media.tables.sources import table_of
 from service.numerics.noise import Floats
@@ -32,7 +31,6 @@ _ESCAPED: Final = 6
 _BLOCK_CELLS: Final = 2**17
 """Cells of a file that are text at once; the numbers of all rows are kept."""
 _LONGEST_SHOWN: Final = 200
-_MOST_NAMED: Final = 12
 
 
 class NamedRows(NamedTuple):
@@ -41,7 +39,7 @@ class NamedRows(NamedTuple):
     rows: Floats
     """(B, F)."""
     ids: RowIds | None
-    labels: list[int | str] | None = None
+    labels: Sequence[int] | None = None
     """The classes of the rows by number, if the table has a column of them that the version knows."""
 
 
@@ -52,8 +50,9 @@ class TableReader:
         self._form = TableForm.of(
             manifest.columns, left_out=manifest.ignored_columns, takes_missing=manifest.takes_missing
         )
-        self._name, self._label_column = manifest.name, manifest.label_column
-        self._classes = {name: number for number, name in enumerate(manifest.class_names)}
+        self._name, self._classes = manifest.name, None
+        if manifest.label_column is not None:
+            self._classes = ClassColumn(manifest.label_column, manifest.class_names)
         self._max_records, self._max_rows = settings.max_json_inputs, settings.max_npy_inputs
         self._most_cells = len(manifest.columns) + len(self._form.left_out) + _UNKNOWN_CELLS
         names = (*self._form.columns.items(), *((name, ()) for name in (*self._form.left_out, "id")))
@@ -104,7 +103,7 @@ class TableReader:
         form = replace(self._form, decimal=table.dialect.decimal)
         check_names(names, form, refuse_unknown=True)
         parts: list[Floats] = []
-        labels: list[int | str] = []
+        labels: list[int] = []
         ids: list[Any] = []
         count = 0
         for block in table.blocks(_BLOCK_CELLS):
@@ -122,27 +121,11 @@ class TableReader:
         rows_ids = None if id_name is None else RowIds(id_name, ids)
         return NamedRows(np.concatenate(parts), rows_ids, labels or None)
 
-    def _labels(self, table: Mapping[str, Any], pointer: str, first_row: int = 0) -> list[int | str] | None:
-        """Return the classes of rows by number, if the version and the table have a column of them.
-
-        They are names alone, read as in training: numbers there are names too.
-        """
-        name = self._label_column
-        if name is None or name not in table:
+    def _labels(self, table: Mapping[str, Any], pointer: str, first_row: int = 0) -> list[int] | None:
+        """Return the classes of rows by number, if the version and the table have a column of them."""
+        if self._classes is None or self._classes.name not in table:
             return None
-        texts = texts_of(table[name])
-        found = [self._classes.get(text or "", self._classes.get((text or "").casefold())) for text in texts]
-        if None in found:
-            row = found.index(None)
-            came = "no class" if texts[row] is None else repr((texts[row] or "")[:_LONGEST_SHOWN])
-            names = ", ".join([*self._classes][:_MOST_NAMED]) + ", ..." * (len(self._classes) > _MOST_NAMED)
-            flaw = Flaw(f"{pointer}/{first_row + row}/{name}", f"{came} came", first_row + row)
-            raise Unfit(
-                f"the column `{name}` has {came} in row {first_row + row}; {self._name} knows the classes "
-                f"{names}; correct it, or send a `label` and leave the column out",
-                flaws=(flaw,),
-            )
-        return [number for number in found if number is not None]
+        return self._classes.numbers(table[self._classes.name], pointer, first_row)
 
     def _ids(
         self, table: Mapping[str, Any], names: Sequence[str], id_name: str | None

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import lru_cache
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,8 @@ if TYPE_CHECKING:  # the module makes noise, which the client needs not
     from service.numerics.noise import Floats
 
 MOST_NAMED: Final = 16
+_MOST_CLASSES: Final = 12
+_LONGEST_CLASS: Final = 200
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,49 @@ class TableForm:
     def unknown(self, names: Sequence[str]) -> list[str]:
         """Return the names that neither the model nor its training table has."""
         return [name for name in names if name not in self.columns and name not in self.left_out]
+
+
+class ClassColumn(NamedTuple):
+    """The column that holds the class of each row, for a model with a class condition.
+
+    They are names alone, read as in training, so numbers there are names too.
+    """
+
+    name: str
+    class_names: Sequence[str]
+
+    @classmethod
+    def of(cls, manifest: Mapping[str, Any]) -> Self | None:
+        """Return the column of a manifest as JSON has it; None if it has none, as older ones."""
+        name = manifest.get("label_column")
+        return None if name is None else cls(name, manifest["class_names"])
+
+    def numbers(self, values: Any, pointer: str = "/inputs", first_row: int = 0) -> list[int]:
+        """Return the numbers of the classes of rows, from the values of the column.
+
+        Args:
+            values: A list of texts or values, a numpy array or an Arrow array.
+            pointer: The place of the rows in the request, for the flaw.
+            first_row: The number of the first of these rows, for the flaw.
+
+        Raises:
+            Unfit: a value is missing, or no name of a class; names the row.
+        """
+        places = {name: number for number, name in enumerate(self.class_names)}
+        texts = texts_of(values)
+        found = [places.get(text or "", places.get((text or "").casefold(), -1)) for text in texts]
+        if -1 not in found:
+            return found
+        row = found.index(-1)
+        came = "no class" if texts[row] is None else repr((texts[row] or "")[:_LONGEST_CLASS])
+        more = ", ..." if len(self.class_names) > _MOST_CLASSES else ""
+        flaw = Flaw(f"{pointer}/{first_row + row}/{self.name}", f"{came} came", first_row + row)
+        raise Unfit(
+            f"the column `{self.name}` has {came} in row {first_row + row}; the classes are "
+            f"{', '.join(self.class_names[:_MOST_CLASSES])}{more}. Correct it, or give a `label` and leave "
+            "the column out",
+            flaws=(flaw,),
+        )
 
 
 def features_of(

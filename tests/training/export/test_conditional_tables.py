@@ -8,10 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.csv
 import pytest
 from sklearn.datasets import load_iris
+from typer.testing import CliRunner
 
-from pushforward.local import load
+from pushforward import Client
+from pushforward.command.app import app
+from pushforward.local import LocalModels, load
 from service.format.versions import read_manifest
 from tests.serving import running_service
 from tests.training.publishing import publish_recipe
@@ -86,8 +90,35 @@ def test_the_column_of_classes_is_read_by_name(version: Path, rows: tuple[np.nda
         other = service.client.post(url, content=text_of(values[:2], ["5", "3"]), headers=headers)
         assert other.status_code == 422
         assert (
-            "the column `species` has '3' in row 1; iris knows the classes 2, 5, 7" in other.json()["detail"]
+            "the column `species` has '3' in row 1; the classes are 2, 5, 7. Correct it"
+            in other.json()["detail"]
         )
+
+
+def test_a_file_that_was_trained_on_is_scored_as_it_is_everywhere(
+    version: Path, rows: tuple[np.ndarray, list[str]], tmp_path: Path
+) -> None:
+    values, species = rows
+    models, numbers = version.parents[1], [sorted(NAMES).index(name) for name in species]
+    (tmp_path / "iris.csv").write_text(text_of(values, species))
+    frame = pyarrow.csv.read_csv(tmp_path / "iris.csv")
+    with running_service(models) as service, Client(service.url) as client, LocalModels(models) as local:
+        expected = local.score("iris", values.astype(np.float32), label=numbers).surprise
+        for each in (client, local):
+            np.testing.assert_allclose(each.score("iris", frame).surprise, expected, rtol=1e-6)
+            records = frame.to_pylist()
+            np.testing.assert_allclose(each.score("iris", records).surprise, expected, rtol=1e-6)
+            mean = each.encode("iris", frame).mean
+            np.testing.assert_allclose(each.encode("iris", values, label=numbers).mean, mean, rtol=1e-5)
+            of_one = each.score("iris", frame, label=1).surprise
+            np.testing.assert_allclose(of_one, each.score("iris", values, label=1).surprise, rtol=1e-5)
+        for where in (("--url", service.url), ("--local", str(models))):
+            out = tmp_path / "scores.csv"
+            line = ["score", "iris", str(tmp_path / "iris.csv"), "--out", str(out), *where]
+            done = CliRunner().invoke(app, line, catch_exceptions=False)
+            assert done.exit_code == 0, done.output
+            assert "left out" not in done.output
+            np.testing.assert_allclose(pyarrow.csv.read_csv(out)["surprise"], expected, rtol=1e-6)
 
 
 def test_samples_of_a_class_are_like_its_rows(version: Path, rows: tuple[np.ndarray, list[str]]) -> None:
