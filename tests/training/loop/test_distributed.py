@@ -18,6 +18,7 @@ from training.loop.distributed import ProcessGroup, ProcessGroupError
 from training.loop.loop import train
 from training.loop.runs import CHECKPOINTS
 from training.loop.task import Noise
+from training.recipe import parse_recipe
 
 STARTING_SECONDS = 240.0
 
@@ -67,12 +68,18 @@ def require_same_weights(one: Checkpoint, other: Checkpoint) -> None:
 
 
 @takes_long
-@pytest.mark.parametrize("family", ["vae", "gan"])
-def test_two_processes_train_what_one_trains_on_the_same_batches(tmp_path: Path, family: str) -> None:
-    recipe = tiny_recipe(family, steps=8)
+@pytest.mark.parametrize(
+    ("family", "conditional"), [("vae", False), ("gan", False), ("vae", True), ("gan", True)]
+)
+def test_two_processes_train_what_one_trains_on_the_same_batches(
+    tmp_path: Path, family: str, conditional: bool
+) -> None:
+    table = tiny_table(family, steps=8)
+    table[family] |= {"conditional": True} if conditional else {}
+    recipe = parse_recipe(table)
     alone, together = tmp_path / "alone" / recipe.name, tmp_path / "together" / recipe.name
     train(recipe, digits(recipe), alone)
-    path = write_recipe(tmp_path / "tiny.toml", tiny_table(family, steps=8))
+    path = write_recipe(tmp_path / "tiny.toml", table)
     done = torchrun("train", path, "--runs", together.parent, "--quiet")
     assert done.returncode == 0, done.stderr
     require_same_weights(read_checkpoint(alone / CHECKPOINTS), read_checkpoint(together / CHECKPOINTS))
