@@ -8,12 +8,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from service.format.manifest import NoiseFree
 from training.anomaly.kernel import KernelDensity
 from training.anomaly.path import fit_whitening
+from training.data import Labels
+from training.models.conditions import in_batches
 from training.models.likelihoods import item_sum
 from training.models.priors import prior_kl
 from training.models.vae import Vae
@@ -75,10 +78,17 @@ class VaeStatistics:
         return torch.stack(columns, dim=1)
 
 
-def fit_statistics(vae: Vae, items: Tensor, kernel: KernelDensity | None = None) -> VaeStatistics:
-    """Fit the statistics of a trained VAE on held-out items (N, *item); a kernel density comes fitted."""
+def fit_statistics(
+    vae: Vae, items: Tensor, kernel: KernelDensity | None = None, labels: Labels | None = None
+) -> VaeStatistics:
+    """Fit the statistics of a trained VAE on held-out items (N, *item); a kernel density comes fitted.
+
+    `labels` (N,) are the classes of the items, if they are a condition.
+    """
+    labels = np.zeros(len(items), np.int64) if labels is None else labels
     with torch.no_grad():
-        features = torch.cat([path_features(vae, batch) for batch in torch.split(items, _ROWS)])
+        batches = in_batches(vae, labels, _ROWS)
+        features = torch.cat([path_features(model, items[rows]) for model, rows in batches])
         best = vae.likelihood.best_log_prob(items[:1])
     names: tuple[NoiseFree, ...] = ("path",) if best is None else ("corrected", "path")
     if kernel is not None:

@@ -194,13 +194,13 @@ def _graphs(
     if isinstance(model, Vae):
         _, items = split_validation(recipe.calibration, dataset.items["validation"])
         log(f"fitting anomaly scores on {len(items)} items")
-        of_items = given_labels(model, dataset.labels["validation"][-len(items) :])
+        labels = dataset.labels["validation"][-len(items) :]
         # whose stored rows would be of any class
         has_kernel = dataset.scaling is not None and not model.classes
         kernel = fit_kernel_density(dataset, recipe.seed) if has_kernel else None
-        statistics = fit_statistics(of_items, torch.from_numpy(items), kernel)
+        statistics = fit_statistics(model, torch.from_numpy(items), kernel, labels)
         parts.statistics = statistics.names
-        columns = fit_columns(of_items, dataset, torch.from_numpy(items))
+        columns = fit_columns(given_labels(model, labels), dataset, torch.from_numpy(items))
         return vae_graphs(model, dataset.item_shape, statistics, columns)
     assert recipe.gan is not None
     parts.statistics = () if model.encoder is None else STATISTICS

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from tests.training.models.linear_gaussian import LATENT, WIDTH, linear_gaussian
 from tests.training.tiny import digits, tiny_table
+from training.anomaly.statistics import fit_statistics, path_features
 from training.data import Dataset, load_dataset
 from training.data.options import DataOptions
 from training.models.conditions import one_hot
@@ -120,3 +121,15 @@ def test_what_a_condition_does_not_go_with_is_refused(
 ) -> None:
     with pytest.raises(RecipeError, match=words):
         conditional(family, **changes)
+
+
+def test_statistics_are_fitted_on_items_with_their_own_classes(dataset: Dataset) -> None:
+    vae = make_vae(conditional("vae"), dataset)
+    items, labels = torch.from_numpy(dataset.items["train"]), dataset.labels["train"]
+    fitted = fit_statistics(vae, items, labels=labels)
+    with torch.no_grad():
+        features = [
+            path_features(vae.given(one_hot(labels[labels == number], 10)), items[labels == number])
+            for number in range(10)
+        ]
+    assert torch.allclose(fitted.path.centre, torch.cat(features).mean(0), rtol=1e-4)
