@@ -13,6 +13,7 @@ from __future__ import annotations
 import threading
 from enum import IntEnum
 from itertools import pairwise
+from struct import Struct
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -30,6 +31,13 @@ _SHIFT_32 = np.uint64(32)
 _MULTIPLIERS = (np.uint64(0xD2E7470EE14C6C93), np.uint64(0xCA5A826395121157))
 _WEYL = (np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBB67AE8584CAA73B))
 _ROUNDS = 10
+_COUNTER = Struct("<4Q")
+# arrays of no axes, because numpy converts a plain number at every use
+_SHIFT_11 = np.array(11, np.uint64)
+_ONE = np.array(1.0)
+_STEP = np.array(2.0**-53)
+_MINUS_TWO = np.array(-2.0)
+_STEP_OF_ANGLE = np.array(2.0 * np.pi * 2.0**-53)
 
 
 class Stream(IntEnum):
@@ -53,8 +61,7 @@ def blocks_per_item(size: int) -> int:
 def contiguous_words(seed: int, stream: Stream, start: int, count: int, size: int) -> Words:
     """Return the words of items start .. start + count - 1, (count, 4 * ceil(size / 4))."""
     width = 4 * blocks_per_item(size)
-    words = _own.generator.words(seed, stream, start * width // 4, count * width)
-    return words.reshape(count, width)
+    return _own.generator.words(seed, stream, start * width // 4, (count, width))
 
 
 class _Generator:
@@ -62,20 +69,24 @@ class _Generator:
 
     def __init__(self) -> None:
         self._philox = np.random.Philox(counter=0, key=0)
-        self._state: Any = self._philox.state
-        self._state["buffer_pos"] = 4  # nothing is left over from an earlier block
-        self._counter: Words = self._state["state"]["counter"]
-        self._key: Words = self._state["state"]["key"]
+        # lists, because numpy reads one by one what it is given, and arrays are slow to read so
+        self._counter = [0, 0, 0, 0]
+        self._key = [0, 0]
+        self._state: Any = {
+            **self._philox.state,
+            "state": {"counter": self._counter, "key": self._key},
+            "buffer": [0, 0, 0, 0],
+            "buffer_pos": 4,  # nothing is left over from an earlier block
+        }
 
-    def words(self, seed: int, stream: Stream, counter: int, count: int) -> Words:
-        """Return `count` words of the blocks from `counter` on."""
+    def words(self, seed: int, stream: Stream, counter: int, shape: tuple[int, int]) -> Words:
+        """Return words of the blocks from `counter` on, in that shape."""
         # numpy steps the counter before it makes a block, so it starts one below the first address
         before = (counter - 1) % 2**256
-        for word in range(4):
-            self._counter[word] = (before >> (64 * word)) & 0xFFFFFFFFFFFFFFFF
-        self._key[0], self._key[1] = seed, stream
+        self._counter[:] = _COUNTER.unpack(before.to_bytes(_COUNTER.size, "little"))
+        self._key[:] = seed, stream
         self._philox.state = self._state
-        return self._philox.random_raw(count)
+        return self._philox.random_raw(shape)
 
 
 class _PerThread(threading.local):
@@ -142,9 +153,14 @@ def _multiply(multiplier: np.uint64, x: Words) -> tuple[Words, Words]:
 
 def normals_from(words: Words, size: int) -> Floats:
     """Return standard normals, (N, size) float32, from (N, W) words by Box and Muller (1958)."""
-    bits = (words >> np.uint64(11)).astype(np.float64)  # 0 .. 2^53 - 1
-    radius = np.sqrt(-2.0 * np.log((bits[:, 0::2] + 1.0) * 2.0**-53))  # a uniform in (0, 1]
-    angle = bits[:, 1::2] * (2.0 * np.pi * 2.0**-53)  # 2 pi times a uniform in [0, 1)
+    pairs = (words >> _SHIFT_11).reshape(len(words), words.shape[1] // 2, 2)  # 0 .. 2^53 - 1
+    radius, angle = pairs.transpose(2, 0, 1).astype(np.float64, order="C")
+    radius += _ONE
+    radius *= _STEP  # a uniform in (0, 1]
+    np.log(radius, out=radius)
+    radius *= _MINUS_TWO
+    np.sqrt(radius, out=radius)
+    angle *= _STEP_OF_ANGLE  # 2 pi times a uniform in [0, 1)
     normals = np.empty(words.shape, dtype=np.float32)
     normals[:, 0::2] = radius * np.cos(angle)
     normals[:, 1::2] = radius * np.sin(angle)
