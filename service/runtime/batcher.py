@@ -77,7 +77,10 @@ class Batcher:
         self._open_calls: set[QueuedCall] = set()
         self.waiting_rows = 0
         """Rows that were submitted and are not computed yet."""
-        self._arrived = asyncio.Event()
+        self._idle: list[asyncio.Future[None]] = []
+        """What the lanes without work wait for."""
+        self._looking = False
+        """True while a lane looks for calls within a few turns of the loop, so that no other is woken."""
         self._lanes: list[asyncio.Task[None]] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
@@ -112,6 +115,7 @@ class Batcher:
         for lane in self._lanes:
             lane.cancel()
         await asyncio.gather(*self._lanes, return_exceptions=True)
+        self._idle.clear()
         self._lanes.clear()  # their exceptions refer to this: a cycle that would keep the model in memory
 
     async def submit(
@@ -154,7 +158,7 @@ class Batcher:
         self._open_calls.add(call)
         self._submitted += 1
         self._count_waiting(rows)
-        self._arrived.set()
+        self._wake_lane()
         try:
             return await answer
         finally:
@@ -162,6 +166,12 @@ class Batcher:
             if call.missing_rows:
                 self._count_waiting(-call.missing_rows)
                 call.missing_rows = 0
+
+    def _wake_lane(self) -> None:
+        """Let one idle lane look for calls; if it leaves some and waits for a thread, it wakes the next."""
+        if self._idle and not self._looking:
+            self._looking = True
+            self._idle.pop().set_result(None)
 
     def _count_waiting(self, change: int) -> None:
         self.waiting_rows += change
@@ -176,21 +186,27 @@ class Batcher:
     def _next_batch(self) -> list[Slice]:
         while self._queues:
             key, queue = self._queues.popitem(last=False)
+            if not queue:
+                continue
             # at most one core's share, so that lanes on the other cores have work too
             share = -(-self.waiting_rows // self._cores)
             if batch := queue.take(max(1, share)):
                 self._queues[key] = queue  # to the end: queues take turns
                 return batch
-        self._arrived.clear()
         return []
 
     async def _run_lane(self) -> None:
+        loop = asyncio.get_running_loop()
         while not self._closed:
+            self._looking = False
             try:
-                await self._arrived.wait()
                 if batch := self._next_batch():
                     await self._run(batch)
+                    self._looking = True
                     await self._read_arrivals()
+                else:
+                    self._idle.append(told := loop.create_future())
+                    await told
             except (asyncio.CancelledError, GeneratorExit):  # the latter if the process ends without `stop`
                 raise
             except BaseException:  # whatever it is, the waiting calls must fail
@@ -216,8 +232,16 @@ class Batcher:
 
     async def _run(self, batch: list[Slice]) -> None:
         started_at = self._clock()
+        rows = sum([part.rows for part in batch])
         try:
-            outputs = await self._computed(batch)
+            inputs = _joined([part.inputs for part in batch])
+            if self._threads is None or rows * batch[0].call.cost_per_row <= self._limits.inline_cost:
+                outputs = self._compute(inputs)
+            else:
+                outputs = await self._computed_in_thread(inputs)
+            for array in outputs:
+                if len(array) != rows:
+                    raise EngineFailed(f"{rows} rows went in and {len(array)} came out")  # noqa: TRY301
         except Exception as error:
             if self._observer is not None:
                 self._observer.failed()
@@ -227,15 +251,16 @@ class Batcher:
             return
         self._failures = 0
         seconds = self._clock() - started_at
-        self._rate.record(len(outputs[0]), seconds)
+        self._rate.record(rows, seconds)
         if self._observer is not None:
-            self._observer.computed(len(outputs[0]), seconds)
+            self._observer.computed(rows, seconds)
         first = 0
         for part in batch:
-            part.call.timing.add_batch(seconds, part.rows / len(outputs[0]))
-            mine = tuple([array[first : first + part.rows] for array in outputs])
+            part.call.timing.add_batch(seconds, part.rows / rows)
+            last = first + part.rows
+            mine = outputs if part.rows == rows else tuple([array[first:last] for array in outputs])
             self._count_waiting(-part.call.complete(part.start, mine))
-            first += part.rows
+            first = last
 
     async def _run_apart(self, batch: list[Slice], error: Exception) -> None:
         """Run each call of a failed batch alone, so that only the culprit fails."""
@@ -252,26 +277,18 @@ class Batcher:
         else:
             batch[0].call.fail(EngineFailed("the model could not compute these rows"))
 
-    async def _computed(self, batch: list[Slice]) -> Arrays:
-        inputs = _joined([part.inputs for part in batch])
-        rows = len(inputs[0])
-        if self._threads is None or rows * batch[0].call.cost_per_row <= self._limits.inline_cost:
-            outputs = self._compute(inputs)
-        else:
-            running = asyncio.get_running_loop().run_in_executor(self._threads, self._compute, inputs)
-            self._running_since.append(began := self._clock())
-            running.add_done_callback(lambda _: self._running_since.remove(began))
-            outputs = await running
-        got = [len(array) for array in outputs]
-        if got.count(rows) != len(got):
-            raise EngineFailed(f"{rows} rows went in and {got} came out")
-        return outputs
+    async def _computed_in_thread(self, inputs: Arrays) -> Arrays:
+        running = asyncio.get_running_loop().run_in_executor(self._threads, self._compute, inputs)
+        self._running_since.append(began := self._clock())
+        running.add_done_callback(lambda _: self._running_since.remove(began))
+        if self._queues:
+            self._wake_lane()
+        return await running
 
     def _fail_all(self, error: Exception) -> None:
         for call in tuple(self._open_calls):
             call.fail(error)
         self._queues.clear()
-        self._arrived.clear()
 
 
 def _joined(parts: Sequence[Arrays]) -> Arrays:

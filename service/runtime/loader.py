@@ -89,9 +89,10 @@ def _batchers(
     threads: Executor | None,
 ) -> dict[str, Batcher]:
     """Make a batcher for every graph, and for the stages around two of them; the warm-up sets the limits."""
+    takes_labels = manifest.conditional
 
     def samples(words: Arrays) -> Arrays:
-        noise, labels = (words[:-1], words[-1:]) if manifest.conditional else (words, ())
+        noise, labels = (words[:-1], words[-1:]) if takes_labels else (words, ())
         return engine.run("decode", (prior.latents_from(noise), *labels))
 
     def bounds(inputs_and_eps: Arrays) -> Arrays:

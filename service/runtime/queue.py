@@ -105,6 +105,10 @@ class Queue:
         self._long: deque[QueuedCall] = deque()
         self._since_short = _EXPECTED_BATCHES
 
+    def __bool__(self) -> bool:
+        """Return False if no call is in it."""
+        return bool(self._short or self._long)
+
     def add(self, call: QueuedCall) -> None:
         """Put a call at the end."""
         if call.rows * 4 <= self._max_rows:
@@ -135,10 +139,10 @@ class Queue:
             call = calls.popleft()
             if call.answer.done():  # cancelled, or failed in an earlier slice
                 continue
-            part = call.take(min(room, call.untaken_rows))
+            part = call.take(min(room, call.rows - call.next_row))
             room -= part.rows
             batch.append(part)
-            if call.untaken_rows:
+            if call.next_row < call.rows:
                 calls.append(call)
         return batch
 
@@ -161,8 +165,11 @@ class BatchLimits:
 
     def queue(self, cost_per_row: int) -> Queue:
         """Make a queue for rows of that cost."""
-        costs = (self.max_batch_cost, self.short_cost, self.quick_cost)
-        return Queue(*(max(1, cost // cost_per_row) for cost in costs))
+        return Queue(
+            self.max_batch_cost // cost_per_row or 1,
+            self.short_cost // cost_per_row or 1,
+            self.quick_cost // cost_per_row or 1,
+        )
 
 
 class RateEstimate:
