@@ -168,10 +168,10 @@ def bounded_protocol(
                 if size > max_header_bytes:
                     self._refuse_headers()
                     raise HttpParserError("no more is read")
-            names = [name for name, _ in self.headers]
+            names = dict(self.headers)
             if (
                 (b"host" not in names and self.parser.get_http_version() == "1.1")
-                or (len(set(names)) < len(names) and any(names.count(name) > 1 for name in _SINGLE))
+                or (len(names) < len(self.headers) and self._repeats_a_single_one())
                 or (b"transfer-encoding" in names and not self._is_chunked())
             ):
                 raise HttpParserError("no more is read")
@@ -180,6 +180,10 @@ def bounded_protocol(
             super().on_headers_complete()
             self.headers = []  # trailers are not headers of the request
             self.scope[WHOLE] = self._write_whole  # type: ignore[typeddict-unknown-key]
+
+        def _repeats_a_single_one(self) -> bool:
+            names = [name for name, _ in self.headers]
+            return any(names.count(name) > 1 for name in _SINGLE)
 
         def _is_chunked(self) -> bool:
             """Return True if chunks are the only coding; else the parser would hand on a body still coded."""
@@ -198,12 +202,11 @@ def bounded_protocol(
                 return False
             if cycle.disconnected or cycle.flow.write_paused or cycle.response_started:
                 return False
-            pieces = [b"HTTP/1.1 200 OK\r\n"]
-            for name, value in (*cycle.default_headers, *headers):
-                pieces += (name, b": ", value, b"\r\n")
-            pieces += (b"\r\n" if cycle.keep_alive else b"connection: close\r\n\r\n", body)
+            lines = [b"HTTP/1.1 200 OK", *map(b": ".join, cycle.default_headers), *map(b": ".join, headers)]
+            if not cycle.keep_alive:
+                lines.append(b"connection: close")
             cycle.response_started = cycle.response_complete = True
-            cycle.transport.write(b"".join(pieces))
+            cycle.transport.write(b"\r\n".join([*lines, b"", body]))
             cycle.message_event.set()
             if not cycle.keep_alive:
                 cycle.transport.close()

@@ -114,10 +114,12 @@ class Handler:
 
     def _reader(self, loaded: LoadedModel, operation: Operation) -> RequestReader:
         """Return the reader of an operation's requests, made once per version; raises OperationNotOffered."""
-        readers = self._readers.setdefault(loaded, {})
-        if operation not in readers:
-            readers[operation] = RequestReader(operation, loaded, self._metrics, self._settings)
-        return readers[operation]
+        try:
+            return self._readers[loaded][operation]
+        except KeyError:
+            reader = RequestReader(operation, loaded, self._metrics, self._settings)
+            self._readers.setdefault(loaded, {})[operation] = reader
+            return reader
 
     async def _read(
         self, exchange: Exchange, route: _Route, loaded: LoadedModel, reader: RequestReader
@@ -144,7 +146,8 @@ class Handler:
             accepted = negotiate(accept, operation.answers_to(request.options))
         if operation.completed is not None:
             options = operation.completed(request.options, loaded, accepted, self._settings)
-            request = request._replace(options=options)
+            if options is not request.options:
+                request = request._replace(options=options)
         return request, accepted
 
     async def _not_modified(

@@ -102,7 +102,10 @@ def completed(
 async def _sample(call: Call[SampleRequest], accepted: str) -> Answer:
     request, loaded = call.options, call.loaded
     seed = secrets.randbelow(noise.MAX_SEED + 1) if request.seed is None else request.seed
-    headers = ((b"x-pushforward-seed", b"%d" % seed), (b"x-pushforward-offset", b"%d" % request.offset))
+    headers: tuple[tuple[bytes, bytes], ...] = (
+        (b"x-pushforward-seed", b"%d" % seed),
+        (b"x-pushforward-offset", b"%d" % request.offset),
+    )
     if accepted == NPY and request.count > STREAM_ROWS:
         shape = (request.count, *loaded.manifest.item_shape)
         length = len(codecs.npy_header(shape)) + 4 * int(np.prod(shape, dtype=object))
@@ -115,15 +118,13 @@ async def _sample(call: Call[SampleRequest], accepted: str) -> Answer:
         arrays["latents"] = result.arrays.get("latents")
         if arrays["latents"] is None:  # the samples were not chosen
             arrays["latents"] = loaded.prior.latents(seed, request.offset, request.count, request.temperature)
-    choice = tuple(
-        (header, b"%.6g" % result.fields[name])
-        for name, header in _CHOICE_HEADERS.items()
-        if name in result.fields
-    )
-    fields = {"seed": seed, "offset": request.offset, **_DIRECT, **result.fields}
+    fields: dict[str, Any] = {"seed": seed, "offset": request.offset, **_DIRECT}
+    if result.fields:  # the samples were chosen
+        fields |= result.fields
+        headers += tuple([(h, b"%.6g" % fields[n]) for n, h in _CHOICE_HEADERS.items() if n in result.fields])
     if isinstance(request.label, int):
         fields["label"] = loaded.manifest.class_names[request.label]
-    return await arrays_answer(call, accepted, arrays, fields, headers=headers + choice)
+    return await arrays_answer(call, accepted, arrays, fields, headers=headers)
 
 
 async def _stream(
