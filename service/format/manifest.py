@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator, Sequence
-from functools import cached_property
 from typing import Annotated, Final, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -469,7 +468,7 @@ class Manifest(_Frozen):
             )
         return self
 
-    @cached_property
+    @property
     def conditional(self) -> bool:
         """Return True if its graphs take the class of each row as well."""
         decode = self.graphs.get("decode")

@@ -80,7 +80,7 @@ class Batcher:
         self._idle: list[asyncio.Future[None]] = []
         """What the lanes without work wait for."""
         self._looking = False
-        """True while a lane looks for calls within a few turns of the loop, so that no other is woken."""
+        """True while a lane or a call looks for calls that come, so that no other has to."""
         self._lanes: list[asyncio.Task[None]] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
@@ -158,20 +158,46 @@ class Batcher:
         self._open_calls.add(call)
         self._submitted += 1
         self._count_waiting(rows)
-        self._wake_lane()
         try:
+            if self._idle and not self._looking:
+                if self._runs_inline(self.waiting_rows, cost_per_row):
+                    await self._lead(cost_per_row)
+                else:
+                    self._wake_lane()
             return await answer
         finally:
             self._open_calls.discard(call)
             if call.missing_rows:
+                answer.cancel()  # so that none of its rows is computed
                 self._count_waiting(-call.missing_rows)
                 call.missing_rows = 0
 
+    def _runs_inline(self, rows: int, cost_per_row: int) -> bool:
+        """Return True if such a batch is computed in the event loop."""
+        return self._threads is None or rows * cost_per_row <= self._limits.inline_cost
+
     def _wake_lane(self) -> None:
         """Let one idle lane look for calls; if it leaves some and waits for a thread, it wakes the next."""
-        if self._idle and not self._looking:
+        if self._idle:
             self._looking = True
             self._idle.pop().set_result(None)
+
+    async def _lead(self, cost_per_row: int) -> None:
+        """Run a batch in the task of its first call, which saves two hand-overs, unless it takes a thread.
+
+        A lane runs what it leaves.
+        """
+        try:
+            await self._read_arrivals()
+            if len(self._queues) == 1 and self._runs_inline(self.waiting_rows, cost_per_row):
+                await self._run(self._next_batch())
+        except (asyncio.CancelledError, GeneratorExit):
+            raise
+        except BaseException:
+            self._die()
+        finally:
+            if self._calls_wait():
+                self._wake_lane()
 
     def _count_waiting(self, change: int) -> None:
         self.waiting_rows += change
@@ -182,6 +208,13 @@ class Batcher:
         """Estimate the wait by the rate of the last batches, in whole seconds, at least one."""
         excess = self.waiting_rows + rows - self._limits.max_waiting_rows
         return min(max(1, math.ceil(self._rate.seconds_for(excess) / self._cores)), _LONGEST_RETRY_SECONDS)
+
+    def _calls_wait(self) -> bool:
+        """Return True if calls are in the queues; else forget these, and so how lately a short call came."""
+        if any(self._queues.values()):
+            return True
+        self._queues.clear()
+        return False
 
     def _next_batch(self) -> list[Slice]:
         while self._queues:
@@ -198,24 +231,26 @@ class Batcher:
     async def _run_lane(self) -> None:
         loop = asyncio.get_running_loop()
         while not self._closed:
-            self._looking = False
             try:
-                if batch := self._next_batch():
-                    await self._run(batch)
-                    self._looking = True
+                if self._calls_wait():
                     await self._read_arrivals()
+                    await self._run(self._next_batch())
                 else:
                     self._idle.append(told := loop.create_future())
                     await told
+                    self._looking = False
             except (asyncio.CancelledError, GeneratorExit):  # the latter if the process ends without `stop`
                 raise
             except BaseException:  # whatever it is, the waiting calls must fail
-                log.exception("%s: a lane died; its waiters fail and it is restarted", self._name)
-                now = self._clock()
-                if now - self._died_at < RELAPSE_SECONDS:
-                    self._keeps_dying = True
-                self._died_at = now
-                self._fail_all(EngineFailed("the computation was interrupted; try again"))
+                self._die()
+
+    def _die(self) -> None:
+        log.exception("%s: a lane died; its waiters fail and it is restarted", self._name)
+        now = self._clock()
+        if now - self._died_at < RELAPSE_SECONDS:
+            self._keeps_dying = True
+        self._died_at = now
+        self._fail_all(EngineFailed("the computation was interrupted; try again"))
 
     async def _read_arrivals(self) -> None:
         """Let the event loop send answers and read requests that have arrived, before the next batch.
@@ -223,19 +258,25 @@ class Batcher:
         Two turns of the event loop turn bytes in a socket into a call. As long as two turns bring calls, more
         may follow.
         """
-        for _ in range(_MOST_YIELDS):
-            submitted = self._submitted
-            await asyncio.sleep(0)
-            await asyncio.sleep(0)
-            if self._submitted == submitted:
-                return
+        self._looking = True
+        try:
+            for _ in range(_MOST_YIELDS):
+                submitted = self._submitted
+                await asyncio.sleep(0)
+                await asyncio.sleep(0)
+                if self._submitted == submitted:
+                    return
+        finally:
+            self._looking = False
 
     async def _run(self, batch: list[Slice]) -> None:
+        if not batch:  # those who waited are gone
+            return
         started_at = self._clock()
         rows = sum([part.rows for part in batch])
         try:
             inputs = _joined([part.inputs for part in batch])
-            if self._threads is None or rows * batch[0].call.cost_per_row <= self._limits.inline_cost:
+            if self._runs_inline(rows, batch[0].call.cost_per_row):
                 outputs = self._compute(inputs)
             else:
                 outputs = await self._computed_in_thread(inputs)
@@ -281,7 +322,7 @@ class Batcher:
         running = asyncio.get_running_loop().run_in_executor(self._threads, self._compute, inputs)
         self._running_since.append(began := self._clock())
         running.add_done_callback(lambda _: self._running_since.remove(began))
-        if self._queues:
+        if self._calls_wait() and not self._looking:
             self._wake_lane()
         return await running
 

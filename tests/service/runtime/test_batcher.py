@@ -117,6 +117,40 @@ async def test_a_cancelled_call_that_waits_is_never_computed(batcher: Batcher, d
     assert sum(doubling.batches) == 2
 
 
+async def test_a_call_that_is_cancelled_while_it_would_run_the_batch_leaves_the_others_to_a_lane(
+    doubling: Doubling,
+) -> None:
+    batcher = Batcher(doubling, BatchLimits())
+    batcher.start()
+    await settle()
+    first = submit(batcher, rows(1))
+    await asyncio.sleep(0)
+    others = [submit(batcher, rows(2)), submit(batcher, rows(3))]
+    await asyncio.sleep(0)
+    first.cancel()
+    assert [answer.tolist() for (answer,) in await asyncio.gather(*others)] == [[4], [6]]
+    assert doubling.batches == [2]
+    assert batcher.waiting_rows == 0
+    await batcher.stop()
+
+
+async def test_the_calls_of_a_full_batch_and_those_it_has_no_room_for_are_all_answered(
+    doubling: Doubling,
+) -> None:
+    """The task of the first call runs the batch, and a lane the rest; rows of two shapes are two batches."""
+    batcher = Batcher(doubling, BatchLimits(max_batch_cost=8), lanes=2)
+    batcher.start()
+    await settle()
+    for shape in ((3,), (5,)):
+        calls = [submit(batcher, (np.full((3, *shape), value),)) for value in range(5)]
+        other = submit(batcher, rows(7))
+        answers = [answer for (answer,) in await asyncio.gather(*calls)]
+        assert [answer[0, 0] for answer in answers] == [0, 2, 4, 6, 8]
+        assert (await other)[0].tolist() == [14]
+    assert max(doubling.batches) <= 8
+    await batcher.stop()
+
+
 async def test_a_full_queue_refuses_at_once_and_queues_nothing(batcher: Batcher, doubling: Doubling) -> None:
     doubling.gate.clear()
     waiting = submit(batcher, (np.zeros(99, np.float32),))
