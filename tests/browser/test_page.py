@@ -48,7 +48,7 @@ def settle(page: Page) -> None:
 
 
 def line(page: Page, language: str) -> str:
-    page.get_by_role("button", name=language, exact=True).click()
+    page.get_by_role("button", name=language, exact=True).press("Enter")
     return str(page.get_by_label("The same request as a line to copy").inner_text())
 
 

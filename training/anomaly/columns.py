@@ -16,6 +16,7 @@ from torch import Tensor
 
 from service.format.manifest import column_places
 from training.data import Dataset
+from training.data.dataset import in_blocks
 from training.models.likelihoods import GaussianTable
 from training.models.vae import Vae
 
@@ -75,9 +76,10 @@ def fit_columns(vae: Vae, dataset: Dataset, held_out: Tensor) -> ColumnSurprises
     for index, place in enumerate(places):
         members[place, index] = 1
     shift = torch.from_numpy(dataset.scaling.shift)
+    ranges = [(np.fmin.reduce(rows), np.fmax.reduce(rows)) for rows in in_blocks(train)]  # which skip NaN
     judge = ColumnSurprises(
-        low=torch.from_numpy(np.nanmin(train, axis=0)),
-        high=torch.from_numpy(np.nanmax(train, axis=0)),
+        low=torch.from_numpy(np.fmin.reduce([low for low, _ in ranges])),
+        high=torch.from_numpy(np.fmax.reduce([high for _, high in ranges])),
         first=torch.tensor([place.start for place in places]),
         members=members,
         hidden=torch.full_like(shift, torch.nan) if dataset.scaling.takes_missing else shift,

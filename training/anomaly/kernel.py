@@ -15,7 +15,7 @@ from torch import Tensor
 
 from service.format.manifest import column_places
 from training.data import Dataset, Items, Scaling
-from training.data.dataset import Rows
+from training.data.dataset import Rows, chosen_rows
 from training.models.likelihoods import constant, item_sum
 from training.models.networks import filled
 from training.models.priors import log_mean_exp
@@ -91,7 +91,7 @@ def fit_kernel_density(dataset: Dataset, seed: int) -> KernelDensity:
     random, train = np.random.default_rng(seed), dataset.items["train"]
     most = max(2, min(MOST_ROWS, _MOST_VALUES // train.shape[1]))
     chosen = random.permutation(len(train))[:most]
-    rows = (train[chosen] - scaling.shift) / scaling.scale
+    rows = (chosen_rows(train, chosen) - scaling.shift) / scaling.scale
     missing = np.isnan(rows)
     if missing.any():
         counts = np.maximum((~missing).sum(0), 1)

@@ -13,6 +13,7 @@ from scipy.ndimage import gaussian_filter
 
 from service.format.manifest import Column, Support, column_places
 from training.data import Dataset, Items, Labels
+from training.data.dataset import chosen_rows
 
 ROWS = 2000
 """The most test items that are made into outliers of one kind."""
@@ -135,5 +136,5 @@ def _mixed_columns(items: Items, columns: Sequence[Column], random: np.random.Ge
     """Make rows whose columns each come from another row of items (N, ...); without columns, their values."""
     rows = items.reshape(len(items), -1)
     places = [place for _, place in column_places(columns)] or [slice(i, i + 1) for i in range(rows.shape[1])]
-    mixed = [rows[random.integers(len(rows), size=PLANTED_ROWS), place] for place in places]
+    mixed = [chosen_rows(rows, random.integers(len(rows), size=PLANTED_ROWS))[:, place] for place in places]
     return np.concatenate(mixed, axis=1).reshape(PLANTED_ROWS, *items.shape[1:])

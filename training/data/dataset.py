@@ -30,6 +30,7 @@ SPLITS: tuple[Split, ...] = ("train", "validation", "calibration", "test")
 
 
 _BLOCK_ROWS = 65_536
+_CHOSEN_ROWS = 512
 
 
 class DataError(RuntimeError):
@@ -44,6 +45,20 @@ def in_blocks(items: Items) -> Iterator[Items]:
     for first in range(0, len(items), _BLOCK_ROWS):
         yield items[first : first + _BLOCK_ROWS]
         release(items)
+
+
+def chosen_rows(items: Items, rows: Rows) -> Items:
+    """Return the items of those numbers, copied; what is mapped from a file is held for some at a time.
+
+    Linux maps 64 KiB around each row that is read.
+    """
+    if not isinstance(items, np.memmap):
+        return items[rows]
+    parts = []
+    for first in range(0, len(rows), _CHOSEN_ROWS):
+        parts.append(items[rows[first : first + _CHOSEN_ROWS]])
+        release(items)
+    return np.concatenate(parts)
 
 
 def release(items: Items) -> None:

@@ -24,7 +24,7 @@ import numpy.typing as npt
 from service.media.tables.opening import stem_of
 from service.media.tables.sources import Block
 from service.numerics.noise import Doubles
-from training.data.dataset import SPLITS, DataError, Dataset, Items, Labels, release
+from training.data.dataset import SPLITS, DataError, Dataset, Items, Labels, chosen_rows
 from training.data.features import scaling_of, source_of, table_notes
 from training.data.moments import Moments
 from training.data.options import DataOptions
@@ -89,9 +89,7 @@ def load_large(large: Large, options: DataOptions, files: list[Path], cache: Pat
         if part != "train" and counts[part] > MOST_HELD_OUT_ROWS:
             generator = np.random.default_rng((options.split_seed, PARTS.index(part)))
             rows = np.sort(generator.choice(counts[part], MOST_HELD_OUT_ROWS, replace=False))
-            drawn = items[part][rows], labels[part][rows]
-            release(items[part])
-            items[part], labels[part] = drawn
+            items[part], labels[part] = chosen_rows(items[part], rows), labels[part][rows]
     notes = (
         *large.columns.notes(),
         *table_notes(columns, scaling, moments),

@@ -41,7 +41,7 @@ export function show(content, drawer) {
     heading("Samples", `What ${model.name} makes of pure noise. Click one to keep it: kept samples go with you to the other panels.`),
     h("form.controls", {onsubmit: (event) => event.preventDefault()}, h("div.pair", field("Seed", seed), fresh), label, temperature, method, output, count),
     h("div.terms", term("seed"), term("temperature"), judged ? term("discriminator") : null),
-    grid, state, h("div.after", more, timing), box);
+    box, grid, state, h("div.after", more, timing)); // what stands below an endless grid moves away
 
   function change(changes) {
     set(changes);

@@ -176,11 +176,14 @@ export async function show(content, drawer) {
   /** Use what was read, unless something else was given meanwhile. */
   async function latest(work, use) {
     const mine = ++turn;
+    result.setAttribute("aria-busy", "true");
     try {
       const read = await work();
       if (mine === turn) await use(read);
     } catch (error) {
       if (mine === turn) throw error;
+    } finally {
+      if (mine === turn) result.removeAttribute("aria-busy");
     }
   }
 
