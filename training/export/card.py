@@ -69,6 +69,7 @@ def _card(manifest: Manifest, dataset: Dataset, beside: Mapping[str, QualityRepo
             "which nothing was trained or\nchosen on: at level alpha at most that share of normal items "
             "is flagged, in expectation.\n"
         )
+    more = _condition(manifest) + _again(manifest.name)
     return f"""# {manifest.name}
 
 {manifest.description}
@@ -82,7 +83,7 @@ Items have the shape {list(manifest.item_shape)}: {rows["train"]} to train on,
 ## Model
 
 A {family} with {manifest.latent_size} latent dimensions, {prior}{likelihood}.
-{_again(manifest.name)}The manifest holds the whole recipe, the commit and the library versions.
+{more}The manifest holds the whole recipe, the commit and the library versions.
 
 ## Figures
 
@@ -159,6 +160,16 @@ def _troubles(findings: Sequence[Diagnosis]) -> str:
 def _cell(metric: Metric) -> str:
     value, error = figure_texts(metric)
     return f"{value} ± {error}" if error else value
+
+
+def _condition(manifest: Manifest) -> str:
+    """Say what a class condition means."""
+    if not manifest.conditional:
+        return ""
+    what = "its samples are of that class"
+    if manifest.family == "vae":
+        what += ", and all bounds are on log p(x | class)"
+    return f"It takes the class of an item, one of {len(manifest.class_names)}: {what}.\n"
 
 
 def _again(name: str) -> str:

@@ -77,7 +77,10 @@ def test_samples_of_a_class_are_taken_for_that_class(
     manifest = verify_version(version)
     assert manifest.class_names == tuple(map(str, range(CLASSES)))
     assert all(graph.inputs[-1].name == "labels" for graph in manifest.graphs.values())
-    assert "sample i is of class i modulo 10" in (version / "README.md").read_text()
+    card = (version / "README.md").read_text()
+    assert "sample i is of class i modulo 10" in card
+    assert "It takes the class of an item, one of 10" in card
+    assert ("log p(x | class)" in card) == (family == "vae")
     with load(version) as model:
         for number, name in enumerate(manifest.class_names):
             samples = model.sample(count=200, seed=3, label=name)
