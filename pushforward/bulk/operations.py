@@ -7,15 +7,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
+import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from pushforward.bulk.failures import BulkMistake
-from pushforward.bulk.rows import RowForm, items_of, latents_of
+from pushforward.bulk.rows import RowForm, items_of, labelled_items_of, latents_of
 from service.api.operations import code, sample, score
 from service.api.operations.call import Call, Result
 from service.api.operations.labels import label_of
 from service.api.operations.options import Body, LabelOptions, RowLabelOptions
+from service.errors import Unfit
 from service.format.manifest import Manifest
 from service.numerics.noise import Floats
 from service.observe.metrics import Metrics
@@ -39,11 +41,20 @@ _LEFT_OUT: Final = {"reconstruct": ("latents",), "sample": ("latents",)}
 _UNBOUNDED: Final = 2**50
 
 
-def form_of(operation: Operation, manifest: Manifest) -> RowForm | None:
+def form_of(operation: Operation, options: Body, manifest: Manifest) -> RowForm | None:
     """Return the rows that an operation takes; None for `sample`."""
     if operation == "sample":
         return None
-    return latents_of(manifest) if operation == "decode" else items_of(manifest)
+    if operation == "decode":
+        return latents_of(manifest)
+    return labelled_items_of(manifest) if _reads_classes(operation, options, manifest) else items_of(manifest)
+
+
+def _reads_classes(operation: Operation, options: Body, manifest: Manifest) -> bool:
+    """Return True if the class of each row is in a column of the input: no class came for all of them."""
+    takes_items = operation not in ("sample", "decode")
+    assert isinstance(options, LabelOptions), "every operation of bulk work may be of a class"
+    return takes_items and options.label is None and manifest.label_column is not None
 
 
 def typed_options(operation: Operation, given: Mapping[str, Any]) -> Body:
@@ -55,15 +66,18 @@ def typed_options(operation: Operation, given: Mapping[str, Any]) -> Body:
         raise BulkMistake(f"{'.'.join(map(str, flaw['loc']))}: {flaw['msg']}") from error
 
 
-def completed_options(options: Body, manifest: Manifest) -> dict[str, Any]:
+def completed_options(operation: Operation, options: Body, manifest: Manifest) -> dict[str, Any]:
     """Return all options of an operation, with the version's defaults for those left out.
 
     Raises:
         service.errors.Unfit: the version lacks the statistic, or the statistic has no draws.
     """
     assert isinstance(options, LabelOptions), "every operation of bulk work may be of a class"
-    label = label_of(manifest, options.label)
-    of_class = {} if label is None else {"label": label}
+    of_class: dict[str, Any] = {}
+    if _reads_classes(operation, options, manifest):
+        of_class = {"label_column": manifest.label_column}
+    elif (label := label_of(manifest, options.label)) is not None:
+        of_class = {"label": label}
     if isinstance(options, score.ScoreOptions):
         completed = score.completed(options, manifest).model_dump(mode="json") | of_class
         return {**completed, "columns": True} if options.columns else completed
@@ -102,6 +116,7 @@ class Operator:
         self._operation, self._options, self._seed = operation, options, seed
         self._loaded = load(folder, provider, self._settings, Metrics(), None)
         self._loaded.require(operation)
+        self._labelled = _reads_classes(operation, options, self._loaded.manifest)
         if isinstance(options, sample.SampleOptions):
             self._options = sample.completed(options, 1, self._loaded, self._settings)
         if isinstance(options, score.ScoreOptions):
@@ -136,7 +151,15 @@ class Operator:
 
     async def _called(self, inputs: Floats) -> Result:
         array = "latents" if self._operation == "decode" else "inputs"
-        call: Call[Any] = Call(self._loaded, self._options, {array: inputs}, self._settings, Timing())
+        options = self._options
+        if self._labelled:
+            inputs, classes = map(np.ascontiguousarray, np.split(inputs, [self._loaded.item_size], axis=1))
+            if np.isnan(classes).any():
+                raise Unfit(
+                    f"row {int(np.isnan(classes).any(1).argmax())} has no class; give it one, or leave it out"
+                )
+            options = options.model_copy(update={"labels": classes.argmax(1).tolist()})
+        call: Call[Any] = Call(self._loaded, options, {array: inputs}, self._settings, Timing())
         if self._operation == "score":
             return await score.score(call)
         if self._operation == "encode":

@@ -36,6 +36,8 @@ class RowForm:
     """The columns of a table, in the order of the features; empty for other data."""
     takes_missing: bool = False
     """True if null is a missing value."""
+    label_column: str = ""
+    """The last of the columns if it holds the class of a row, one-hot in the last features; else empty."""
 
     @property
     def values(self) -> int:
@@ -72,6 +74,14 @@ def items_of(manifest: Manifest) -> RowForm:
     return RowForm(manifest.item_shape, manifest.support, manifest.columns, manifest.takes_missing)
 
 
+def labelled_items_of(manifest: Manifest) -> RowForm:
+    """Return the form of a table's items with their classes, from the column that holds these."""
+    name, classes = manifest.label_column or "", manifest.class_names
+    columns = (*manifest.columns, Column(name=name, categories=classes))
+    shape = (manifest.item_shape[0] + len(classes),)
+    return RowForm(shape, manifest.support, columns, manifest.takes_missing, name)
+
+
 def latents_of(manifest: Manifest) -> RowForm:
     """Return the form of a model's latents."""
     return RowForm((manifest.latent_size,), "real")
@@ -85,6 +95,11 @@ def check_array(shape: Sequence[int], dtype: np.dtype[Any], form: RowForm, where
         return
     wanted = ", ".join(map(str, form.shape))
     hint = "correct the array's shape"
+    if form.label_column:
+        raise BulkMistake(
+            f"{where} is an array, which holds no classes; give --label, or a table with the column "
+            f"{form.label_column!r}"
+        )
     if sorted(shape) == sorted(form.shape) and len(shape) == 3:
         hint = "put channels first: np.ascontiguousarray(items.transpose(0, 3, 1, 2))"
     elif math.prod(shape) == form.values:

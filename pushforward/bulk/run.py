@@ -92,12 +92,13 @@ def planned(request: Request) -> Job:
                 f"{', '.join(manifest.operations)}",
                 offered=manifest.operations,
             )
-        options = completed_options(typed_options(request.operation, request.options), manifest)
+        typed = typed_options(request.operation, request.options)
+        options = completed_options(request.operation, typed, manifest)
         device: Device = "cpu" if request.device == "auto" and not has_gpu() else request.device
         provider: Provider = choose_provider(device, folder)
     except ServiceError as error:
         raise failure_of(error) from error
-    form, source = form_of(request.operation, manifest), None
+    form, source = form_of(request.operation, typed, manifest), None
     row_bytes = 4 * _values_out(request.operation, manifest)
     if form is None:
         options |= {"seed": request.seed, "offset": request.offset}

@@ -14,9 +14,11 @@ from sklearn.datasets import load_iris
 from typer.testing import CliRunner
 
 from pushforward import Client
+from pushforward.bulk.failures import BulkMistake
 from pushforward.command.app import app
 from pushforward.local import LocalModels, load
 from service.format.versions import read_manifest
+from tests.pushforward.bulk.work import array, table, work
 from tests.serving import running_service
 from tests.training.publishing import publish_recipe
 from training.recipe import parse_recipe
@@ -47,7 +49,7 @@ def rows() -> tuple[np.ndarray, list[str]]:
 def version(tmp_path_factory: pytest.TempPathFactory, rows: tuple[np.ndarray, list[str]]) -> Path:
     folder = tmp_path_factory.mktemp("iris")
     (folder / "iris.csv").write_text(text_of(*rows))
-    table: dict[str, Any] = {
+    recipe: dict[str, Any] = {
         "name": "iris",
         "data": {"dataset": "table", "path": str(folder / "iris.csv"), "label": "species"},
         "network": {"kind": "dense", "latent": 2, "hidden": [32]},
@@ -55,7 +57,7 @@ def version(tmp_path_factory: pytest.TempPathFactory, rows: tuple[np.ndarray, li
         "loop": {"steps": 400, "batch_rows": 64, "ema_decay": 0.9},
         "calibration": {"statistic": "auto", "draws": 8, "alpha": 0.1},
     }
-    return publish_recipe(folder, parse_recipe(table))
+    return publish_recipe(folder, parse_recipe(recipe))
 
 
 def test_the_column_of_classes_is_read_by_name(version: Path, rows: tuple[np.ndarray, list[str]]) -> None:
@@ -119,6 +121,28 @@ def test_a_file_that_was_trained_on_is_scored_as_it_is_everywhere(
             assert done.exit_code == 0, done.output
             assert "left out" not in done.output
             np.testing.assert_allclose(pyarrow.csv.read_csv(out)["surprise"], expected, rtol=1e-6)
+
+
+def test_bulk_work_reads_the_classes_of_a_table(
+    version: Path, rows: tuple[np.ndarray, list[str]], tmp_path: Path
+) -> None:
+    values, species = rows
+    numbers = [sorted(NAMES).index(name) for name in species]
+    (tmp_path / "iris.csv").write_text(text_of(values, species))
+    np.save(tmp_path / "iris.npy", values)
+    given: dict[str, Any] = {"input": str(tmp_path / "iris.csv"), "part_rows": 40}
+    with load(version) as model:
+        expected = model.score(values, label=numbers).surprise
+        mean = model.encode(values, label=numbers).mean
+        alone = model.score(values, label="5").surprise
+    work("score", version.parents[1], "iris", tmp_path / "scores", **given)
+    np.testing.assert_array_equal(table(tmp_path / "scores")["surprise"], expected)
+    work("encode", version.parents[1], "iris", tmp_path / "codes", **given)
+    np.testing.assert_array_equal(array(tmp_path / "codes", "mean").reshape(mean.shape), mean)
+    work("score", version.parents[1], "iris", tmp_path / "alone", options={"label": "5"}, **given)
+    np.testing.assert_array_equal(table(tmp_path / "alone")["surprise"], alone)
+    with pytest.raises(BulkMistake, match="an array, which holds no classes; give --label, or a table with"):
+        work("score", version.parents[1], "iris", tmp_path / "none", input=str(tmp_path / "iris.npy"))
 
 
 def test_samples_of_a_class_are_like_its_rows(version: Path, rows: tuple[np.ndarray, list[str]]) -> None:
