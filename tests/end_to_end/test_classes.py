@@ -264,3 +264,12 @@ def test_a_path_between_items_encodes_them_as_of_its_class(folder: Path) -> None
         walk = local.interpolate(VAE, *ends, steps=2, label=1)
         expected = local.reconstruct(VAE, ITEMS[:2], label=1)
         np.testing.assert_allclose(walk.samples, expected, atol=1e-6)
+
+
+def test_the_examples_that_the_documentation_proposes_have_a_label(served: RunningService) -> None:
+    paths = served.client.get("/openapi.json").json()["paths"]
+    for operation in ("score", "encode", "reconstruct", "discriminate", "interpolate", "decode", "sample"):
+        content = paths[f"/v1/models/{{model}}/{operation}"]["post"]["requestBody"]["content"]
+        for model, example in content["application/json"]["examples"].items():
+            url = f"{served.url}/v1/models/{model}/{operation}"
+            assert served.client.post(url, json=example["value"]).status_code == 200, (url, example)

@@ -51,9 +51,7 @@ def table_examples_of(manifests: Iterable[Manifest]) -> dict[str, list[Example]]
     for manifest in manifests:
         for operation in _ITEMS:
             if manifest.columns and operation in manifest.operations and len(found[operation]) < _MOST_TABLES:
-                body: dict[str, Any] = {"records": [_plain_record(manifest)]}
-                if manifest.conditional and operation != "read":
-                    body["label"] = manifest.class_names[0]
+                body = {"records": [_plain_record(manifest)]}
                 found[operation].append(Example(manifest.name, manifest.version, body))
     return found
 
@@ -90,8 +88,12 @@ def with_examples(document: dict[str, Any], manifests: Iterable[Manifest]) -> di
 
 
 def _plain_record(manifest: Manifest) -> dict[str, Any]:
-    """Return a row of the columns of a table, with the numbers 0 and the first categories."""
-    return {column.name: column.categories[0] if column.categories else 0.0 for column in manifest.columns}
+    """Return a row of the columns of a table, with 0 for numbers, the first categories and class."""
+    of_class = {} if manifest.label_column is None else {manifest.label_column: manifest.class_names[0]}
+    return {
+        **{column.name: column.categories[0] if column.categories else 0.0 for column in manifest.columns},
+        **of_class,
+    }
 
 
 def _plain_item(manifest: Manifest) -> list[Any]:

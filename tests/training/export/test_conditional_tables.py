@@ -86,6 +86,10 @@ def test_the_column_of_classes_is_read_by_name(version: Path, rows: tuple[np.nda
         with load(version) as model:
             alone = model.score(values[:5].astype(np.float32), label=1).surprise
         np.testing.assert_allclose([each["surprise"] for each in of_one["scores"]], alone, rtol=1e-5)
+        document = service.client.get("/openapi.json").json()
+        content = document["paths"]["/v1/models/{model}/score"]["post"]["requestBody"]["content"]
+        example = content["text/csv"]["examples"]["iris"]["value"]
+        assert service.client.post(url, content=example, headers=headers).status_code == 200
         without = service.client.post(url, content=text_of(values, None), headers=headers)
         assert without.status_code == 422
         assert "takes a `label`, and none came" in without.json()["detail"]
