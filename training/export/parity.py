@@ -124,9 +124,9 @@ def _inputs(graph: Graph, dataset: Dataset, rows: int, seed: int, real: bool) ->
         elif spec.name == "inputs" and support == "binary":
             tensors[index] = tensors[index].round()
     if graph.name == "draw" and isinstance(model, Vae) and support != "unit_interval":
-        latents, uniforms, *labels = tensors
-        given = model.given(*labels) if labels else model
-        tensors[1] = _settled_uniforms(given, latents, uniforms, dataset)
+        if graph.inputs[-1].name == "labels":
+            model = model.given(tensors[-1])
+        tensors[1] = _settled_uniforms(model, tensors[0], tensors[1], dataset)
     return tensors
 
 
