@@ -30,7 +30,7 @@ SPLITS: tuple[Split, ...] = ("train", "validation", "calibration", "test")
 
 
 _BLOCK_ROWS = 65_536
-_CHOSEN_ROWS = 512
+_CHOSEN_ROWS = 32
 
 
 class DataError(RuntimeError):
@@ -50,7 +50,7 @@ def in_blocks(items: Items) -> Iterator[Items]:
 def chosen_rows(items: Items, rows: Rows) -> Items:
     """Return the items of those numbers, copied; what is mapped from a file is held for some at a time.
 
-    Linux maps 64 KiB around each row that is read.
+    Linux maps what lies around each row that is read, up to a mebibyte.
     """
     if not isinstance(items, np.memmap):
         return items[rows]

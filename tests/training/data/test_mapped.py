@@ -131,7 +131,7 @@ def peak_resident_bytes(folder: Path, rows: int) -> int:
 def test_a_run_holds_no_more_for_ten_times_the_rows(tmp_path: Path) -> None:
     fewer, more = (peak_resident_bytes(tmp_path / str(rows), rows) for rows in (100_000, 1_000_000))
     added = 900_000 * WIDE * 4
-    assert more - fewer < added / 4
+    assert more - fewer < added / 2
 
 
 @pytest.mark.parametrize("length", [1, 2, 3, 4, 5, 17, 1000, 4097])
