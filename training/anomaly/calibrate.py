@@ -30,6 +30,7 @@ from service.numerics.calibration import Calibration, bounds_from_terms, column_
 from service.numerics.noise import Doubles, Floats, scoring_noise
 from training.anomaly.outliers import Outliers, simple_outliers
 from training.data import Dataset, Labels
+from training.data.batches import rows_at_once
 from training.metrics.names import MetricName
 from training.options import CalibrationOptions
 from training.recipe import RecipeError
@@ -85,7 +86,7 @@ def bound_scorer(
     def surprises(items: Floats) -> dict[Statistic, Doubles]:
         parts = [
             run([batch, np.tile(eps, (len(batch), 1, 1)), *label])
-            for batch, *label in _batches(items, labels)
+            for batch, *label in _batches(items, labels, options.draws)
         ]
         terms = (np.concatenate(term) for term in zip(*parts, strict=True))
         bounds = bounds_from_terms(*terms, analytic_kl=analytic_kl)
@@ -126,10 +127,11 @@ def both_scorers(first: StatisticScorer, second: StatisticScorer) -> StatisticSc
     return replace(first, surprises=lambda items: first.surprises(items) | second.surprises(items))
 
 
-def _batches(items: Floats, labels: Floats | None) -> Iterator[list[Floats]]:
+def _batches(items: Floats, labels: Floats | None, draws: int = 1) -> Iterator[list[Floats]]:
     """Yield rows of items and, if they have classes, of their labels."""
-    for first in range(0, len(items), _ROWS):
-        rows = slice(first, first + _ROWS)
+    at_once = rows_at_once(_ROWS, draws * math.prod(items.shape[1:]))
+    for first in range(0, len(items), at_once):
+        rows = slice(first, first + at_once)
         yield [items[rows]] if labels is None else [items[rows], labels[rows]]
 
 

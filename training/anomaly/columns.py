@@ -16,7 +16,7 @@ from torch import Tensor
 
 from service.format.manifest import column_places
 from training.data import Dataset
-from training.data.dataset import in_blocks
+from training.data.stored import in_blocks
 from training.models.likelihoods import GaussianTable
 from training.models.vae import Vae
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from service.numerics.noise import Floats
 from training.anomaly.calibrate import RunGraph
+from training.data.batches import rows_at_once
 
 _ROWS, _AT_ONCE = 2048, 256
 _ORDINARY = 0.99
@@ -23,7 +26,8 @@ def map_scale(run: RunGraph, pictures: Floats, labels: Floats | None = None) -> 
         labels: The classes of the pictures, one-hot, if the graph takes them.
     """
     few = [given[:_ROWS] for given in (pictures, labels) if given is not None]
-    starts = range(0, len(few[0]), _AT_ONCE)
-    batches = (run([given[start : start + _AT_ONCE] for given in few])[0] for start in starts)
+    at_once = rows_at_once(_AT_ONCE, math.prod(pictures.shape[1:]))
+    starts = range(0, len(few[0]), at_once)
+    batches = (run([given[start : start + at_once] for given in few])[0] for start in starts)
     surprises = np.concatenate([maps.astype(np.float64).sum(axis=1).ravel() for maps in batches])
     return float(max(np.quantile(surprises, _ORDINARY), np.finfo(np.float32).tiny))

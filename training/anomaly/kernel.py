@@ -15,7 +15,8 @@ from torch import Tensor
 
 from service.format.manifest import column_places
 from training.data import Dataset, Items, Scaling
-from training.data.dataset import Rows, chosen_rows
+from training.data.dataset import Rows
+from training.data.stored import chosen_rows
 from training.models.likelihoods import constant, item_sum
 from training.models.networks import filled
 from training.models.priors import log_mean_exp

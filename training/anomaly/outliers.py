@@ -13,7 +13,7 @@ from scipy.ndimage import gaussian_filter
 
 from service.format.manifest import Column, Support, column_places
 from training.data import Dataset, Items, Labels
-from training.data.dataset import chosen_rows
+from training.data.stored import chosen_rows
 
 ROWS = 2000
 """The most test items that are made into outliers of one kind."""

@@ -5,6 +5,7 @@ Shapes: B rows, D latent dimensions, N held-out items; items (B, *item).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ from service.format.manifest import NoiseFree
 from training.anomaly.kernel import KernelDensity
 from training.anomaly.path import fit_whitening
 from training.data import Labels
+from training.data.batches import rows_at_once
 from training.models.conditions import in_batches
 from training.models.likelihoods import item_sum
 from training.models.priors import prior_kl
@@ -87,7 +89,7 @@ def fit_statistics(
     """
     labels = np.zeros(len(items), np.int64) if labels is None else labels
     with torch.no_grad():
-        batches = in_batches(vae, labels, _ROWS)
+        batches = in_batches(vae, labels, rows_at_once(_ROWS, math.prod(items.shape[1:])))
         features = torch.cat([path_features(model, items[rows]) for model, rows in batches])
         best = vae.likelihood.best_log_prob(items[:1])
     names: tuple[NoiseFree, ...] = ("path",) if best is None else ("corrected", "path")

@@ -18,9 +18,10 @@ from service.media.items import checked_unit_interval
 from training.data.dataset import SPLITS, DataError, Dataset, Items
 from training.data.features import check_numbers, table_dataset
 from training.data.flaws import Flaws
-from training.data.options import DataOptions
+from training.data.options import MEMORY_MIB, DataOptions
 from training.data.pictures import picture_dataset, picture_source
 from training.data.splits import Partition, check_sizes, classes_of, no_classes, partition
+from training.data.stored import StoredPictures, blocks_of
 
 NumberArray = npt.NDArray[Any]
 """An array as stored, of any numeric dtype."""
@@ -38,10 +39,10 @@ def load_arrays(options: DataOptions) -> Dataset:
         DataError: The file cannot be read, or its arrays do not fit.
     """
     path = options.own_path
-    arrays = read_arrays_file(path)
+    arrays = read_arrays_file(path, options.memory_mib)
     items, rows = (_joined if set(arrays) == set(SPLITS) else _split)(arrays, path, options)
     if items.ndim > 2:
-        images = _images(items, path)
+        images = _stored(items, path) if isinstance(items, np.memmap) else _images(items, path)
         return picture_dataset(path.stem, picture_source(images, path.name), images, rows, options)
     if options.binarise != "none":
         raise DataError(
@@ -57,8 +58,10 @@ def load_arrays(options: DataOptions) -> Dataset:
     return table_dataset(path, values, columns, rows, options)
 
 
-def read_arrays_file(path: Path) -> Mapping[str, NumberArray]:
+def read_arrays_file(path: Path, memory_mib: int = MEMORY_MIB) -> Mapping[str, NumberArray]:
     """Read the arrays by name; that of an .npy is called `items`. Nothing is unpickled.
+
+    An .npy of more than `memory_mib` MiB is mapped, and read when it is used.
 
     Raises:
         DataError: The file is missing, damaged or of another kind, or holds Python objects.
@@ -66,6 +69,8 @@ def read_arrays_file(path: Path) -> Mapping[str, NumberArray]:
     if path.suffix not in (".npy", ".npz"):
         raise DataError(f"{path}: dataset 'arrays' reads .npy and .npz files; save the array with numpy")
     try:
+        if path.suffix == ".npy" and path.stat().st_size > memory_mib * 2**20:
+            return {"items": np.load(path, mmap_mode="r", allow_pickle=False)}
         with path.open("rb") as file:
             loaded = np.load(file, allow_pickle=False)
             if isinstance(loaded, np.ndarray):
@@ -75,7 +80,7 @@ def read_arrays_file(path: Path) -> Mapping[str, NumberArray]:
     except FileNotFoundError:
         raise DataError(f"{path}: no such file, seen from {Path.cwd()}; correct `path`") from None
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, pickle.UnpicklingError) as error:
-        if "pickle" in str(error):
+        if "pickle" in str(error) or "Python objects" in str(error):
             raise DataError(
                 f"{path} holds Python objects, which are never unpickled, since that can run any code; save "
                 "an array of numbers, e.g. by np.stack of equally large items"
@@ -136,8 +141,21 @@ def _checked(array: NumberArray, key: str, path: Path) -> NumberArray:
     return array
 
 
-def _images(array: NumberArray, path: Path) -> Items:
-    """Convert pictures to float32 (N, C, H, W) in [0, 1]."""
+def _stored(array: NumberArray, path: Path) -> StoredPictures:
+    """Return mapped pictures as they are, after a look at all of them in blocks."""
+    if array.dtype == np.uint8:
+        largest = max(int(block.max()) for block in blocks_of(array))
+        _images(np.full((1, *array.shape[1:]), largest, np.uint8), path)
+    else:
+        first = 0
+        for block in blocks_of(array):
+            _images(block, path, first)
+            first += len(block)
+    return StoredPictures(array[:, None] if array.ndim == 3 else array)
+
+
+def _images(array: NumberArray, path: Path, first: int = 0) -> Items:
+    """Convert pictures to float32 (N, C, H, W) in [0, 1]; the number of the first is for messages."""
     if array.ndim == 3:  # of one channel
         array = array[:, None]
     if array.shape[1] > _MOST_CHANNELS:
@@ -162,7 +180,7 @@ def _images(array: NumberArray, path: Path) -> Items:
     if not inside.all():
         raise DataError(
             f"{path}: {int((~inside).sum())} values of the pictures lie outside [0, 1], the first is "
-            f"{array[~inside][0]:g}, in item {int(np.argwhere(~inside)[0][0])}; scale them, or save uint8 "
-            "for 0 to 255"
+            f"{array[~inside][0]:g}, in item {first + int(np.argwhere(~inside)[0][0])}; scale them, or save "
+            "uint8 for 0 to 255"
         )
     return array.astype(np.float32)

@@ -7,8 +7,7 @@ used once, for p-values, after every choice has been made; the published figures
 from __future__ import annotations
 
 import hashlib
-import mmap
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -17,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from service.format.manifest import Column, PictureForm
+from training.data.stored import in_blocks
 
 Items = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
@@ -29,43 +29,8 @@ Split = Literal["train", "validation", "calibration", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "calibration", "test")
 
 
-_BLOCK_ROWS = 65_536
-_CHOSEN_ROWS = 32
-
-
 class DataError(RuntimeError):
     """The data is missing, unreadable or unfit for training."""
-
-
-def in_blocks(items: Items) -> Iterator[Items]:
-    """Yield items in blocks of rows; what is mapped from a file is held no longer than its block."""
-    if not isinstance(items, np.memmap):
-        yield items
-        return
-    for first in range(0, len(items), _BLOCK_ROWS):
-        yield items[first : first + _BLOCK_ROWS]
-        release(items)
-
-
-def chosen_rows(items: Items, rows: Rows) -> Items:
-    """Return the items of those numbers, copied; what is mapped from a file is held for some at a time.
-
-    Linux maps what lies around each row that is read, up to a mebibyte.
-    """
-    if not isinstance(items, np.memmap):
-        return items[rows]
-    parts = []
-    for first in range(0, len(rows), _CHOSEN_ROWS):
-        parts.append(items[rows[first : first + _CHOSEN_ROWS]])
-        release(items)
-    return np.concatenate(parts)
-
-
-def release(items: Items) -> None:
-    """Give back the memory of items that are mapped from a file, which is read again if they are used."""
-    mapping = getattr(items, "_mmap", None)
-    if mapping is not None and hasattr(mapping, "madvise"):
-        mapping.madvise(mmap.MADV_DONTNEED)
 
 
 @dataclass(frozen=True)
@@ -102,7 +67,8 @@ class Dataset:
     """The classes of the splits' items; empty if the items have none."""
     items: Mapping[Split, Items]
     """Per split: float32 (rows, *item_shape). With dynamic binarisation `train` holds grey values, which are
-    binarised anew for every batch."""
+    binarised anew for every batch. `train` may lie in a mapped file, as an array or as `StoredPictures`,
+    which are indexed alike."""
     labels: Mapping[Split, Labels]
     """Per split: the class of each item as an index into `class_names`; all 0 without classes."""
     columns: tuple[Column, ...] = ()

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -14,13 +15,15 @@ from service.errors import ServiceError, Unfit
 from service.format.manifest import PictureForm
 from service.media.fitting import FittedPixels, PictureRule, fitted_pixels, opened
 from service.media.items import unit_interval
+from training.data.copied import CopiedPixels
 from training.data.dataset import Dataset, Pixels
 from training.data.flaws import Flaws
 from training.data.listing import Listing, list_pictures, some
 from training.data.options import DataOptions
 from training.data.pictures import picture_dataset, picture_source
+from training.data.stored import StoredPictures
 
-_READ_AHEAD: Final = 256
+_READ_AHEAD: Final = 64
 """The pictures that are read, by all threads together, before they are taken."""
 
 
@@ -30,18 +33,21 @@ class Misfit(NamedTuple):
     reason: str
 
 
-def load_folder(options: DataOptions) -> Dataset:
+def load_folder(options: DataOptions, cache: Path) -> Dataset:
     """Load all pictures of a folder, in the order of their names, as `PictureForm` says.
+
+    Pixels of more than `memory_mib` are copied into `cache` once, and read from there.
 
     Raises:
         DataError: All that is wrong with the folder and with its files.
     """
     listing = list_pictures(options.own_path)
-    images = unit_interval(_pixels_of(listing, options))
+    pixels = _pixels_of(listing, options, cache)
+    images = StoredPictures(pixels) if isinstance(pixels, np.memmap) else unit_interval(pixels)
     split, kept = listing.split(options)
     source = picture_source(images, f"the folder {listing.folder.name}")
     dataset = picture_dataset(listing.folder.name, source, images, split, kept)
-    return replace(dataset, picture=picture_form(options), notes=listing.notes)
+    return replace(dataset, picture=picture_form(options), notes=(*listing.notes, *dataset.notes))
 
 
 def picture_form(options: DataOptions) -> PictureForm:
@@ -53,28 +59,38 @@ def picture_form(options: DataOptions) -> PictureForm:
     )
 
 
-def _pixels_of(listing: Listing, options: DataOptions) -> Pixels:
-    """Return the pixels (N, C, H, W) of all pictures of a folder.
+def _pixels_of(listing: Listing, options: DataOptions, cache: Path) -> Pixels:
+    """Return the pixels (N, C, H, W) of all pictures of a folder, mapped if they are many.
 
     By default they have one channel if every picture is grey, also as RGB, and else three.
     """
-    whole, has_colours = np.empty((0, 1, 1, 1), np.uint8), options.channels == 3
-    flaws, first = FolderFlaws(listing), ""
-    for number, (name, read) in enumerate(read_pictures(listing, options)):
-        if isinstance(read, Misfit):
-            flaws.add(name, read.reason)
-            continue
-        pixels = read.pixels.transpose(2, 0, 1)
-        if not len(whole):
-            first, shape = name, (len(listing.names), options.channels or 3, *pixels.shape[1:])
-            whole = np.empty(shape, np.uint8)
-        if pixels.shape[1:] == whole.shape[2:]:
-            has_colours = has_colours or bool((pixels != pixels[:1]).any())
-            whole[number] = pixels
-        else:
-            flaws.add_size(name, read.size)
-    flaws.refuse(first, whole.shape[2:])
-    return whole if has_colours else whole[:, :1]
+    copied = CopiedPixels(listing, options, cache)
+    if (known := copied.known()) is not None:
+        return known
+    whole: Pixels | None = None
+    has_colours = options.channels == 3
+    flaws, first, size = FolderFlaws(listing), "", (0, 0)
+    with copied:
+        for number, (name, read) in enumerate(read_pictures(listing, options)):
+            if isinstance(read, Misfit):
+                flaws.add(name, read.reason)
+                continue
+            height, width, came = read.pixels.shape
+            if not first:
+                first, size = name, (height, width)
+                shape = (len(listing.names), options.channels or 3, height, width)
+                whole = None if copied.begins(shape) else np.empty(shape, np.uint8)
+            if (height, width) != size:
+                flaws.add_size(name, read.size)
+                continue
+            has_colours = has_colours or (came == 3 and bool((read.pixels != read.pixels[..., :1]).any()))
+            pixels = read.pixels.transpose(2, 0, 1)
+            if whole is None:
+                copied.add(pixels)
+            else:
+                whole[number] = pixels
+        flaws.refuse(first, size)
+        return copied.finished(has_colours) if whole is None else whole[:, : 3 if has_colours else 1]
 
 
 def read_pictures(listing: Listing, options: DataOptions) -> Iterator[tuple[str, FittedPixels | Misfit]]:

@@ -17,7 +17,7 @@ from training.data.table import load_table
 def load_dataset(options: DataOptions, cache: Path | None = None) -> Dataset:
     """Load and split a dataset; equal options and files give equal arrays.
 
-    Downloads, and copies of tables larger than memory, are kept in `cache`, by default a folder of their own
+    Downloads, and copies of data larger than memory, are kept in `cache`, by default a folder of their own
     in `~/.cache/pushforward`.
 
     Raises:
@@ -34,6 +34,6 @@ def load_dataset(options: DataOptions, cache: Path | None = None) -> Dataset:
         case "arrays":
             return load_arrays(options)
         case "images":
-            return load_folder(options)
+            return load_folder(options, cache or kept / "pictures")
         case "table":
             return load_table(options, cache or kept / "tables")

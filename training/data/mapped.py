@@ -24,12 +24,13 @@ import numpy.typing as npt
 from service.media.tables.opening import stem_of
 from service.media.tables.sources import Block
 from service.numerics.noise import Doubles
-from training.data.dataset import SPLITS, DataError, Dataset, Items, Labels, chosen_rows
+from training.data.dataset import SPLITS, DataError, Dataset, Items, Labels
 from training.data.features import scaling_of, source_of, table_notes
 from training.data.moments import Moments
 from training.data.options import DataOptions
 from training.data.reading import TextColumn
 from training.data.splits import Classes, check_sizes, kept_classes
+from training.data.stored import chosen_rows
 
 Part = Literal["train", "validation", "calibration", "test", "outliers"]
 PARTS: Final[tuple[Part, ...]] = (*SPLITS, "outliers")

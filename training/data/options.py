@@ -12,6 +12,8 @@ from service.format.manifest import Byte
 from training.options import Options
 
 _OWN = ("arrays", "images", "table")
+MEMORY_MIB = 256
+"""The default of `memory_mib`."""
 _BELONGS_TO = {
     "path": _OWN,
     "keep": ("digits", "fashion-mnist", *_OWN),
@@ -29,7 +31,7 @@ _BELONGS_TO = {
     "separator": ("table",),
     "decimal": ("table",),
     "missing_codes": ("table",),
-    "memory_mib": ("table",),
+    "memory_mib": _OWN,
     "missing": ("arrays", "table"),
     "binarise": ("digits", "fashion-mnist", "arrays", "images"),
 }
@@ -102,9 +104,10 @@ class DataOptions(Options):
     missing_codes: dict[str, tuple[float | str, ...]] = Field(default_factory=dict)
     """Tables: values that stand for missing ones, by column, e.g. `{ flow = [999999999, "?"] }`."""
 
-    memory_mib: int = Field(default=256, ge=1)
-    """Tables: the size of the file in MiB above which rows are not held in memory, but copied once into files
-    of numbers in `~/.cache/pushforward/tables`. Each row's split is then chosen by chance alone."""
+    memory_mib: int = Field(default=MEMORY_MIB, ge=1)
+    """Your own data: the size in MiB above which rows are not held in memory: that of a table's or array's
+    file, or of a folder's pixels. Tables and folders are copied once into files in `~/.cache/pushforward`;
+    arrays (.npy) of pictures are read where they are. A large table's splits are chosen row by row."""
 
     @model_validator(mode="after")
     def _options_belong_to_the_dataset(self) -> DataOptions:

@@ -2,26 +2,40 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+from typing import cast
+
 import numpy as np
 
 from training.data.dataset import Dataset, Items, Rows
+from training.data.mapped import MOST_HELD_OUT_ROWS
 from training.data.options import DataOptions
 from training.data.splits import Partition
+from training.data.stored import StoredPictures
 
 _STREAMS = {"validation": 10, "calibration": 11, "test": 4, "outliers": 8}
 """The random stream that binarises each part; published models were trained and measured with these."""
+_HELD_OUT_BYTES, _FEWEST_HELD_OUT = 2**27, 1_000
+"""Most memory of each held-out part of stored pictures, and the pictures that it has at least."""
 
 
 def picture_dataset(
-    name: str, source: str, images: Items, partition: Partition, options: DataOptions
+    name: str, source: str, images: Items | StoredPictures, partition: Partition, options: DataOptions
 ) -> Dataset:
     """Split and binarise images (rows, C, H, W), float32 in [0, 1]; `source` gets the kept classes added.
 
     With dynamic binarisation the training split stays grey, because every batch is drawn anew. The other
-    splits and the outliers are drawn once, so that figures on them are repeatable.
+    splits and the outliers are drawn once, so that figures on them are repeatable. The training split of
+    stored pictures stays where it is, and a bounded number of the others is read.
     """
+    notes: tuple[str, ...] = ()
+    if isinstance(images, StoredPictures):
+        partition, notes = _bounded(partition, images, options)
 
     def chosen(rows: Rows, part: str) -> Items:
+        if isinstance(images, StoredPictures) and part == "train":
+            return cast("Items", images.chosen(rows, binary=options.binarise == "threshold"))
         if options.binarise == "threshold":
             return (images[rows] >= 0.5).astype(np.float32)
         if options.binarise == "dynamic" and part != "train":
@@ -37,10 +51,29 @@ def picture_dataset(
         items={split: chosen(rows, split) for split, rows in partition.rows.items()},
         labels=partition.labels,
         outliers=None if partition.outliers is None else chosen(partition.outliers, "outliers"),
+        notes=notes,
     )
 
 
-def picture_source(images: Items, origin: str) -> str:
+def _bounded(
+    partition: Partition, images: StoredPictures, options: DataOptions
+) -> tuple[Partition, tuple[str, ...]]:
+    """Return a partition whose held-out parts have a bounded number of rows, drawn at random; and say so."""
+    size = np.dtype(np.float32).itemsize * math.prod(images.shape[1:])
+    most = max(_FEWEST_HELD_OUT, min(MOST_HELD_OUT_ROWS, _HELD_OUT_BYTES // size))
+    rows = {split: each if split == "train" else each[:most] for split, each in partition.rows.items()}
+    outliers = partition.outliers
+    if outliers is not None and len(outliers) > most:
+        random = np.random.default_rng([options.split_seed, _STREAMS["outliers"]])
+        outliers = np.sort(random.choice(outliers, most, replace=False))
+    cut = [f"{split} {len(each)}" for split, each in partition.rows.items() if len(each) > len(rows[split])]
+    notes = [f"The pictures take more than {options.memory_mib} MiB, so batches are read from a file."]
+    if cut:
+        notes.append(f"Of the held-out pictures ({', '.join(cut)}) {most} each are used.")
+    return replace(partition, rows=rows, outliers=outliers), tuple(notes)
+
+
+def picture_source(images: Items | StoredPictures, origin: str) -> str:
     """Return the phrase for the model card: number, kind and size of the images and their origin."""
     rows, channels, height, width = images.shape
     kind = {1: "grey ", 3: "RGB "}.get(channels, "")

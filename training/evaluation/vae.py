@@ -12,6 +12,7 @@ from torch import Tensor
 
 from service.format.manifest import DISCRETE, Metric
 from training.data import Dataset, Labels
+from training.data.batches import rows_at_once
 from training.evaluation.mean import mean_metric
 from training.loop.progress import Advance
 from training.models.conditions import in_batches
@@ -60,7 +61,7 @@ def evaluate_vae(
 def _bounds(vae: Vae, items: Tensor, labels: Labels, options: EvaluationOptions) -> dict[str, Metric]:
     generator = torch.Generator().manual_seed(options.seed)
     parts = []
-    at_once = max(1, _ROWS_TIMES_DRAWS // options.draws)
+    at_once = max(1, _rows_at_once(items) // options.draws)
     for model, rows in in_batches(vae, labels[: len(items)], at_once):
         batch = items[rows]
         eps = torch.randn(len(batch), options.draws, vae.latent, generator=generator)
@@ -85,11 +86,15 @@ def _bounds(vae: Vae, items: Tensor, labels: Labels, options: EvaluationOptions)
     return metrics
 
 
+def _rows_at_once(items: Tensor) -> int:
+    return rows_at_once(_ROWS_TIMES_DRAWS, math.prod(items.shape[1:]))
+
+
 def _reconstruction_error(vae: Vae, items: Tensor, dataset: Dataset) -> Metric:
     """Return the error of decoded posterior means; for tables in standard deviations of each feature."""
     unit = "squared pixel value" if dataset.scaling is None else "squared standard deviations"
     squares = []
-    for model, rows in in_batches(vae, dataset.labels["test"][: len(items)], _ROWS_TIMES_DRAWS):
+    for model, rows in in_batches(vae, dataset.labels["test"][: len(items)], _rows_at_once(items)):
         batch = items[rows]
         gaps = vae.likelihood.residual(model.decode(model.encode(batch)[0]), batch).double().flatten(1)
         there = (~torch.isnan(batch)).flatten(1).sum(1).clamp(min=1)  # a missing value has no gap
@@ -107,11 +112,12 @@ def _likelihood_figures(
     arXiv:1509.00519, equation 8.
     """
     draws, generator = options.likelihood_draws, torch.Generator().manual_seed(options.seed)
+    at_once = rows_at_once(_SAMPLED_AT_ONCE, math.prod(items.shape[1:]))
     surprises, effective_draws = [], []
-    for model, rows in in_batches(vae, labels[: len(items)], max(1, _SAMPLED_AT_ONCE // draws)):
+    for model, rows in in_batches(vae, labels[: len(items)], max(1, at_once // draws)):
         batch, parts = items[rows], []
-        for first in range(0, draws, _SAMPLED_AT_ONCE):
-            count = min(_SAMPLED_AT_ONCE, draws - first)
+        for first in range(0, draws, at_once):
+            count = min(at_once, draws - first)
             eps = torch.randn(len(batch), count, vae.latent, generator=generator)
             parts.append(score_terms(model, batch, eps).log_weights.double())
         log_weights = torch.cat(parts, dim=1)

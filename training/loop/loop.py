@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from training.data import Dataset
-from training.data.dataset import in_blocks, release
+from training.data.stored import in_blocks, is_mapped, release
 from training.loop.augmentation import Augmentation
 from training.loop.best import BestWeights
 from training.loop.checkpoint import (
@@ -119,8 +119,8 @@ class _Run:
         self.log = RunLog(stage.folder)
         self._recipe, self._stage, self._options = recipe, stage, stage.options
         self._dynamic = recipe.data.binarise == "dynamic"
-        self._mapped = dataset.items["train"]
-        self._train = torch.from_numpy(self._mapped)
+        self._train = dataset.items["train"]
+        self._held = None if is_mapped(self._train) else torch.from_numpy(self._train)
         self._validation = torch.from_numpy(dataset.items["validation"][: self._options.validation_rows])
         self._rows = min(self._options.batch_rows, len(self._train))
         if self._rows % group.size:
@@ -262,18 +262,18 @@ class _Run:
         """Return the items of step n and, for a conditional task, their classes, one-hot."""
         epoch, position = divmod(n, len(self._train) // self._rows)
         places = slice(position * self._rows, (position + 1) * self._rows)
-        if isinstance(self._mapped, np.memmap):  # whose order would take more memory than its batches
+        if self._held is None:  # mapped items, whose order would take more memory than its batches
             keys = Noise(self._recipe.seed, Noise.ORDER, epoch).words(6)
             numbers = np.arange(places.start, places.stop)
             rows = torch.from_numpy(scattered(numbers, len(self._train), keys))
-            items = self._train[rows]
-            release(self._mapped)
+            items = torch.from_numpy(self._train[rows.numpy()])
+            release(self._train)
         else:
             if self._order[0] != epoch:
                 order = Noise(self._recipe.seed, Noise.ORDER, epoch).permutation(len(self._train))
                 self._order = (epoch, order)
             rows = self._order[1][places]
-            items = self._train[rows]
+            items = self._held[rows]
         items, labels = self._group.share(items), None
         if self._task.classes:
             labels = self._group.share(one_hot(self._labels["train"][rows.numpy()], self._task.classes))

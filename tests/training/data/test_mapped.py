@@ -1,10 +1,8 @@
 """Tables larger than memory: copied once, mapped, split and ordered by computed chance."""
 
 import os
-import re
 import subprocess
 import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ from pyarrow import parquet
 
 import training.data.mapped
 from tests.conftest import REPOSITORY
+from tests.training.peak import peak_resident_bytes
 from training.data import SPLITS, Dataset, load_dataset
 from training.data.options import DataOptions
 from training.loop.order import scattered
@@ -99,7 +98,7 @@ def test_of_each_held_out_part_a_bounded_number_of_rows_is_drawn_from_all_of_it(
     assert any("5000 each are used" in note for note in drawn.notes)
 
 
-def peak_resident_bytes(folder: Path, rows: int) -> int:
+def peak_of_a_run(folder: Path, rows: int) -> int:
     """The most memory that a whole run on a wide table has resident, from the recipe that `init` writes."""
     folder.mkdir()
     random = np.random.default_rng(0)
@@ -115,21 +114,13 @@ def peak_resident_bytes(folder: Path, rows: int) -> int:
     subprocess.run(init, check=True, stdout=subprocess.DEVNULL, **started)
     shorter = ("--set", "data.memory_mib=1", "--set", "loop.steps=50", "--set", "loop.validate_every=50")
     run = [sys.executable, "-m", "training", "run", "wide.toml", "--models", "models", "--quiet", *shorter]
-    process = subprocess.Popen(run, stdout=subprocess.DEVNULL, **started)
-    most = 0
-    while process.poll() is None:
-        found = re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{process.pid}/status").read_text())
-        most = max(most, 1024 * int(found[1]) if found else 0)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(0.02)
-    assert process.returncode == 0
-    return most
+    return peak_resident_bytes(run, folder, started["env"])
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_run_holds_no_more_for_ten_times_the_rows(tmp_path: Path) -> None:
-    fewer, more = (peak_resident_bytes(tmp_path / str(rows), rows) for rows in (100_000, 1_000_000))
+    fewer, more = (peak_of_a_run(tmp_path / str(rows), rows) for rows in (100_000, 1_000_000))
     added = 900_000 * WIDE * 4
     assert more - fewer < added / 2
 

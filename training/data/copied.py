@@ -1,0 +1,101 @@
+"""Copies of the pixels of large folders, each in a file that is mapped, and kept for the next time.
+
+A copy's name follows from the names, sizes and times of the files, and from what is done to them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import shutil
+import tempfile
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Final, Self
+
+import numpy as np
+from numpy.lib import format as npy_format
+
+from training.data.dataset import DataError, Pixels
+from training.data.listing import Listing
+from training.data.options import DataOptions
+
+_FORMAT: Final = 1
+_COLOURS, _GREY = "colours.npy", "grey.npy"
+
+
+class CopiedPixels:
+    """The copy of a folder's pixels, (N, C, H, W); as a context manager it leaves no half of one."""
+
+    def __init__(self, listing: Listing, options: DataOptions, cache: Path) -> None:
+        self._options = options
+        digest = hashlib.sha256(
+            json.dumps(
+                [_FORMAT, options.model_dump(mode="json", include={"size", "fit", "channels", "background"})]
+            ).encode()
+        )
+        for name in listing.names:
+            state = (listing.folder / name).stat()
+            digest.update(f"{name} {state.st_size} {state.st_mtime_ns}\0".encode())
+        self._folder = cache / digest.hexdigest()[:24]
+        self._staging: Path | None = None
+        self._file: BinaryIO | None = None
+        self._shape: tuple[int, ...] = ()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._file is not None:
+            self._file.close()
+        if self._staging is not None:
+            shutil.rmtree(self._staging, ignore_errors=True)
+
+    def known(self) -> Pixels | None:
+        """Return the copy that was made before, or None."""
+        for name, channels in ((_COLOURS, slice(None)), (_GREY, slice(1))):
+            if (self._folder / name).is_file():
+                pixels: Pixels = np.load(self._folder / name, mmap_mode="r")[:, channels]
+                return pixels
+        return None
+
+    def begins(self, shape: tuple[int, int, int, int]) -> bool:
+        """Begin a copy of pixels of that shape and return True, if they are too many for memory."""
+        if math.prod(shape) <= self._options.memory_mib * 2**20:
+            return False
+        self._shape = shape
+        self._folder.parent.mkdir(parents=True, exist_ok=True)
+        self._staging = Path(tempfile.mkdtemp(prefix=".copying-", dir=self._folder.parent))
+        self._file = (self._staging / "pixels").open("wb")
+        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+        npy_format.write_array_header_1_0(self._file, header)
+        return True
+
+    def add(self, pixels: Pixels) -> None:
+        """Add the next picture, (C, H, W), or (1, H, W) if it is grey.
+
+        Raises:
+            DataError: It cannot be written.
+        """
+        assert self._file is not None
+        try:
+            self._file.write(np.broadcast_to(pixels, self._shape[1:]).tobytes())
+        except OSError as error:
+            raise DataError(
+                f"{self._options.own_path} cannot be copied to {self._folder}: {error}; make room"
+            ) from error
+
+    def finished(self, has_colours: bool) -> Pixels:
+        """Return the finished copy; of pictures without colours the first channel."""
+        assert self._file is not None
+        assert self._staging is not None
+        self._file.close()
+        (self._staging / "pixels").rename(self._staging / (_COLOURS if has_colours else _GREY))
+        if not self._folder.is_dir():  # another process may have made it meanwhile
+            self._staging.rename(self._folder)
+        pixels = self.known()
+        assert pixels is not None
+        return pixels
