@@ -21,7 +21,7 @@ from training.data.flaws import Flaws
 from training.data.options import MEMORY_MIB, DataOptions
 from training.data.pictures import picture_dataset, picture_source
 from training.data.splits import Partition, check_sizes, classes_of, no_classes, partition
-from training.data.stored import StoredPictures, blocks_of
+from training.data.stored import StoredPictures, in_blocks
 
 NumberArray = npt.NDArray[Any]
 """An array as stored, of any numeric dtype."""
@@ -144,11 +144,11 @@ def _checked(array: NumberArray, key: str, path: Path) -> NumberArray:
 def _stored(array: NumberArray, path: Path) -> StoredPictures:
     """Return mapped pictures as they are, after a look at all of them in blocks."""
     if array.dtype == np.uint8:
-        largest = max(int(block.max()) for block in blocks_of(array))
+        largest = max(int(block.max()) for block in in_blocks(array))
         _images(np.full((1, *array.shape[1:]), largest, np.uint8), path)
     else:
         first = 0
-        for block in blocks_of(array):
+        for block in in_blocks(array):
             _images(block, path, first)
             first += len(block)
     return StoredPictures(array[:, None] if array.ndim == 3 else array)

@@ -16,7 +16,7 @@ from training.data.stored import StoredPictures
 
 _STREAMS = {"validation": 10, "calibration": 11, "test": 4, "outliers": 8}
 """The random stream that binarises each part; published models were trained and measured with these."""
-_HELD_OUT_BYTES, _FEWEST_HELD_OUT = 2**27, 1_000
+_HELD_OUT_BYTES, _FEWEST_HELD_OUT = 2**26, 1_000
 """Most memory of each held-out part of stored pictures, and the pictures that it has at least."""
 
 

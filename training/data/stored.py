@@ -13,7 +13,7 @@ import numpy.typing as npt
 from service.media.items import unit_interval
 
 _BLOCK_ROWS: Final = 65_536
-_CHOSEN_ROWS: Final = 512
+_CHOSEN_ROWS: Final = 32
 _BLOCK_VALUES: Final = 2**21
 _BINARY_FROM: Final = np.float32(0.5)
 
@@ -53,25 +53,17 @@ def is_mapped(items: Any) -> bool:
 
 def in_blocks(items: Any) -> Iterator[Any]:
     """Yield items in blocks of rows; what is mapped from a file is held no longer than its block."""
-    if not is_mapped(items):
-        yield items
-    else:
-        yield from blocks_of(items)
-
-
-def blocks_of(mapped: Any) -> Iterator[Any]:
-    """Yield blocks of rows of what is mapped from a file; each is given back before the next."""
-    values = max(1, math.prod(mapped.shape[1:]))
+    values = max(1, math.prod(items.shape[1:]))
     rows = max(1, min(_BLOCK_ROWS, _BLOCK_VALUES // values))
-    for first in range(0, len(mapped), rows):
-        yield mapped[first : first + rows]
-        release(mapped)
+    for first in range(0, len(items), rows):
+        yield items[first : first + rows]
+        release(items)
 
 
 def chosen_rows(items: Any, rows: npt.NDArray[np.int64]) -> Any:
     """Return the items of those numbers, copied; what is mapped from a file is held for some at a time.
 
-    Linux maps 64 KiB around each row that is read.
+    Linux maps what lies around each row that is read, up to a mebibyte.
     """
     if not isinstance(items, np.memmap):
         return items[rows]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from training.data import Dataset
+from training.data.batches import rows_at_once
 from training.data.stored import in_blocks, is_mapped, release
 from training.loop.augmentation import Augmentation
 from training.loop.best import BestWeights
@@ -283,6 +285,22 @@ class _Run:
             items = (noise.uniform(*items.shape) < items).float()
         return items, labels
 
+    def _validate(self, noise: Noise) -> Mapping[str, Tensor]:
+        """Return the figures of the validation items; those that are of single items are made in pieces."""
+        items, labels, device = self._validation, self._labels["validation"], self._group.device
+        at_once = max(1, len(items))
+        if self._task.criterion is not None:
+            at_once = rows_at_once(at_once, math.prod(items.shape[1:]))
+        parts = []
+        for first in range(0, len(items), at_once):
+            task, rows = self._averaged, slice(first, min(first + at_once, len(items)))
+            if task.classes:
+                task = task.given(one_hot(labels[rows], task.classes).to(device))
+            parts.append(task.validate(items[rows].to(device), noise))
+        if len(parts) == 1:
+            return parts[0]
+        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
     def _average(self, n: int) -> None:
         """Update the exponential moving average of the weights; it spans all steps while those are few."""
         decay = min(self._options.ema_decay, (1 + n) / (10 + n))
@@ -303,14 +321,12 @@ class _Run:
         if n % options.validation_steps == 0 or last:
             # the same noise each time, so that all differences along the run are the model's
             noise = Noise(self._recipe.seed, Noise.VALIDATION, 0, ProcessGroup(device=self._group.device))
-            sampled = validated = self._averaged
+            sampled = self._averaged
             if classes := self._averaged.classes:
-                device, held_out = self._group.device, self._labels["validation"][: len(self._validation)]
-                sampled = self._averaged.given(in_turn(classes, _SAMPLE_ROWS).to(device))
-                validated = self._averaged.given(one_hot(held_out, classes).to(device))
+                sampled = self._averaged.given(in_turn(classes, _SAMPLE_ROWS).to(self._group.device))
             with torch.no_grad():
                 samples = sampled.sample(noise, _SAMPLE_ROWS).cpu()
-                figures = validated.validate(self._validation.to(self._group.device), noise)
+                figures = self._validate(noise)
             self.log.write_validation(n, figures, samples)
             if self._task.criterion is not None:
                 bound = figures[self._task.criterion].double().mean().item()
