@@ -80,4 +80,5 @@ SIGNATURES: Final = {
     "score": Signature(score, ScoreOptions, _items("inputs"), _scores),
     "discriminate": Signature(discriminate, RowLabelOptions, _items("inputs"), _discriminator_scores),
 }
-"""Signatures by operation. `interpolate` has none: a path between two points is not a function of rows."""
+"""Signatures by operation. `interpolate` has none: a path between two points is not a function of rows;
+nor has `read`, which computes nothing."""
