@@ -6,12 +6,12 @@ Shapes: B rows, D latent dimensions; items as the model's manifest says.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from types import MappingProxyType
-from typing import Any, Final, Generic, NamedTuple
+from typing import Any, Final, Generic
 
 import numpy as np
 
@@ -31,6 +31,7 @@ from pushforward.client.answers import (
     judgements_of,
 )
 from pushforward.client.chunks import Take
+from pushforward.client.known import KnownModel
 from pushforward.client.npy import NpyRows, to_npy
 from pushforward.client.sending import Deadline, Sender
 from pushforward.client.wire import (
@@ -54,37 +55,16 @@ from service.errors import (
     LimitExceeded,
     LoadFailed,
     Loading,
-    Malformed,
     NotFound,
     ServiceError,
     Unfit,
 )
-from service.media.tables.matching import ClassColumn
 
 Version = int | str | None
 """A version: its number, an alias, or None for the version that answers requests which name none."""
-_BOUNDS: Final = ("elbo", "importance_bound")
-_DEFAULT_DRAWS: Final = 16
-_DEFAULT_BUDGET: Final = 16
 _MAX_SEED: Final = 2**53 - 1
 _MOST_LABELLED: Final = 1024
 """Rows of one request with a label for each, which stand in its query."""
-
-
-class KnownModel(NamedTuple):
-    """A version as the service describes it."""
-
-    name: str
-    version: int
-    item_shape: tuple[int, ...]
-    columns: Sequence[Mapping[str, Any]]
-    picture: Mapping[str, Any] | None
-    class_names: Sequence[str]
-    classes: ClassColumn | None
-    latent_size: int
-    limits: Mapping[str, int]
-    most_draws: int
-    """The most draws that the service takes for scores of this version if a request names none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +116,7 @@ class Operations:
         model, _ = yield from self._model(name, version, deadline)
         if seed is None:
             seed = self._sender.randomness.randint(0, _MAX_SEED)
-        most = _most_samples(model, options)
+        most = model.most_samples(options)
         done = failures = 0
         while True:
             size = min(count - done, most)
@@ -242,7 +222,7 @@ class Operations:
         given, deadline, ids = label_options(label), self._sender.deadline(), ids_of(inputs, id_name)
 
         def work(model: KnownModel, version: Version) -> Script[ItemScores]:
-            size, classes = _most_scored(model, options), _with_own_labels(given, inputs, model)
+            size, classes = model.most_scored(options), _with_own_labels(given, inputs, model)
 
             def scored(rows: Floats, correction: str, **changes: Any) -> Script[ItemScores]:
                 query = {**options, **_first(classes, len(rows)), "correction": correction, **changes}
@@ -294,7 +274,7 @@ class Operations:
                 size = model.limits["npy_inputs"]
                 options = _with_own_labels(query, given, model)
             if operation == "score":
-                size = _most_scored(model, options)
+                size = model.most_scored(options)
             elif accept == NPY:
                 size = min(size, model.limits["npy_samples"])
             _check_labels(options, rows)
@@ -326,7 +306,7 @@ class Operations:
             path = operation_path(model.name, version, request.operation)
             query = request.query
             if labels is not None:
-                query = {**query, "labels": _text_of(labels[start : start + size], model.class_names)}
+                query = {**query, "labels": model.labels_text(labels[start : start + size])}
             sent = HttpRequest(path, request.accept, query, to_npy(piece))
             try:
                 answer = yield from self._answer_of(model, version, sent, deadline)
@@ -391,7 +371,7 @@ class Operations:
             answer = yield from self._sender.answer(HttpRequest(operation_path(name, version)), deadline)
             document: dict[str, Any] = answer.document()
             if document.get("state") == "ready":
-                self._known[name, version] = _known_model(document, self._sender.url)
+                self._known[name, version] = KnownModel.of(document, self._sender.url)
                 return document
             number, reason = document.get("version"), document.get("reason")
             error = Loading if document.get("state") == "loading" else LoadFailed
@@ -420,53 +400,6 @@ def _first(options: Mapping[str, Any], rows: int) -> dict[str, Any]:
     """Return the options with the labels of the first rows."""
     labels = options["labels"]
     return {**options, "labels": labels if labels is None else labels[:rows]}
-
-
-def _text_of(labels: Sequence[int | str], class_names: Sequence[str]) -> str:
-    """Return labels with commas between them; a name that has one is written as its number."""
-    return ",".join(
-        str(class_names.index(label)) if "," in str(label) and label in class_names else str(label)
-        for label in labels
-    )
-
-
-def _known_model(document: Mapping[str, Any], url: str) -> KnownModel:
-    try:
-        defaults, calibration = document["defaults"] or {}, document["calibration"] or {}
-        draws = [each.get("draws") for each in (defaults, *calibration.get("statistics", {}).values())]
-        return KnownModel(
-            document["name"],
-            document["version"],
-            tuple(document["item_shape"]),
-            document["columns"],
-            document.get("picture"),  # which older services do not have
-            document.get("class_names", ()),
-            ClassColumn.of(document),
-            document["latent_size"],
-            document["limits"],
-            max(_DEFAULT_DRAWS, *(each or 0 for each in draws)),
-        )
-    except KeyError as error:
-        raise Malformed(
-            f"the description of a model by {url} has no field {error}; is that service older than this "
-            "client?"
-        ) from error
-
-
-def _most_samples(model: KnownModel, options: Mapping[str, Any]) -> int:
-    """Return the most samples of one request."""
-    limits, most = model.limits, model.limits["npy_samples"]
-    if options.get("method") not in (None, "direct"):
-        budget = options.get("budget") or _DEFAULT_BUDGET
-        most = min(most, limits["samples_times_budget"] // max(1, budget))
-    return max(1, most)
-
-
-def _most_scored(model: KnownModel, options: Mapping[str, Any]) -> int:
-    """Return the most rows of one score request."""
-    limits, statistic = model.limits, options.get("statistic")
-    draws = 1 if statistic not in (None, *_BOUNDS) else options.get("draws") or model.most_draws
-    return min(limits["npy_inputs"], max(1, limits["rows_times_draws"] // draws))
 
 
 def _shifted(flaw: Flaw, start: int) -> Flaw:

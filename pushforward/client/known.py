@@ -1,0 +1,79 @@
+"""A version as the service describes it, and how much one request for it may hold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from service.errors import Malformed
+from service.media.tables.matching import ClassColumn
+
+_BOUNDS: Final = ("elbo", "importance_bound")
+_DEFAULT_DRAWS: Final = 16
+_DEFAULT_BUDGET: Final = 16
+
+
+class KnownModel(NamedTuple):
+    """A version as the service describes it."""
+
+    name: str
+    version: int
+    item_shape: tuple[int, ...]
+    columns: Sequence[Mapping[str, Any]]
+    picture: Mapping[str, Any] | None
+    class_names: Sequence[str]
+    classes: ClassColumn | None
+    latent_size: int
+    limits: Mapping[str, int]
+    most_draws: int
+    """The most draws that the service takes for scores of this version if a request names none."""
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any], url: str) -> KnownModel:
+        """Return a version from its description by the service at a URL.
+
+        Raises:
+            Malformed: the description lacks a field, as one of an older service may.
+        """
+        try:
+            defaults, calibration = document["defaults"] or {}, document["calibration"] or {}
+            draws = [each.get("draws") for each in (defaults, *calibration.get("statistics", {}).values())]
+            return cls(
+                document["name"],
+                document["version"],
+                tuple(document["item_shape"]),
+                document["columns"],
+                document.get("picture"),  # which older services do not have
+                document.get("class_names", ()),
+                ClassColumn.of(document),
+                document["latent_size"],
+                document["limits"],
+                max(_DEFAULT_DRAWS, *(each or 0 for each in draws)),
+            )
+        except KeyError as error:
+            raise Malformed(
+                f"the description of a model by {url} has no field {error}; is that service older than this "
+                "client?"
+            ) from error
+
+    def most_samples(self, options: Mapping[str, Any]) -> int:
+        """Return the most samples of one request."""
+        most = self.limits["npy_samples"]
+        if options.get("method") not in (None, "direct"):
+            budget = options.get("budget") or _DEFAULT_BUDGET
+            most = min(most, self.limits["samples_times_budget"] // max(1, budget))
+        return max(1, most)
+
+    def most_scored(self, options: Mapping[str, Any]) -> int:
+        """Return the most rows of one score request."""
+        statistic = options.get("statistic")
+        draws = 1 if statistic not in (None, *_BOUNDS) else options.get("draws") or self.most_draws
+        return min(self.limits["npy_inputs"], max(1, self.limits["rows_times_draws"] // draws))
+
+    def labels_text(self, labels: Sequence[int | str]) -> str:
+        """Return labels with commas between them; a name that has one is written as its number."""
+        names = self.class_names
+        return ",".join(
+            str(names.index(label)) if "," in str(label) and label in names else str(label)
+            for label in labels
+        )
