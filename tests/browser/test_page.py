@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shutil
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +19,7 @@ from pyarrow import parquet
 from service.media.tables.writing import csv_text
 from tests import toy_table
 from tests.browser.conftest import Opener
-from tests.conftest import PUBLISHED
+from tests.conftest import PUBLISHED, REPOSITORY
 from tests.serving import RunningService, running_service
 from tests.toy import publish_toy
 from tests.toy_conditional import publish_conditional, publish_conditional_vae
@@ -184,6 +185,23 @@ def test_a_picture_of_any_size_is_converted_scored_and_explained(visit: Opener, 
     assert re.search(r"ELBO\s+-?[\d,.]+ ± [\d.]+ nats", text)
     page.get_by_role("img", name=re.compile("Surprise map")).wait_for()
     page.get_by_role("img", name=re.compile("Histogram of the surprise")).wait_for()
+
+
+def test_a_picture_is_fitted_as_the_version_says_and_neither_cut_nor_inverted(
+    visit: Opener, tmp_path: Path, picture: Path
+) -> None:
+    shutil.copytree(REPOSITORY / "models/fashion-vae", tmp_path / "models/fashion-vae")
+    (manifest,) = tmp_path.glob("models/fashion-vae/*/manifest.json")
+    form = {"fit": "crop", "background": None, "binary": False}
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "picture": form}))
+    with running_service(tmp_path / "models") as service:
+        page = visit(service.url).go("score?model=fashion-vae", "Score")
+        page.get_by_label("Picture files").set_input_files(picture)
+        page.get_by_text(re.compile("its middle was scaled from 300 . 200 to 28 . 28 pixels")).wait_for()
+        text = page.get_by_role("region", name="Result").inner_text()
+    assert "turned into grey" in text
+    assert "inverted, since" not in text
+    assert "margins" not in text
 
 
 def test_a_picture_of_the_model_s_own_size_is_taken_as_it_is(

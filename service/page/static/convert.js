@@ -6,6 +6,7 @@ import {pixelsOf} from "./items.js";
 export function convert(source, model, {invert = "auto", darkBorder = true} = {}) {
   const [channels, height, width] = model.item_shape;
   const from = {width: source.naturalWidth || source.width, height: source.naturalHeight || source.height};
+  const form = model.picture;
   const steps = [];
   const fits = from.width === width && from.height === height;
   let work = canvasOf(from.width, from.height);
@@ -19,13 +20,18 @@ export function convert(source, model, {invert = "auto", darkBorder = true} = {}
     isClear ||= before[place + 3] < 250;
   }
   if (isClear) {
-    steps.push("its transparent parts were put on white");
+    const ground = form?.background ?? [255, 255, 255];
+    steps.push(`its transparent parts were put on ${ground.every((value) => value === 255) ? "white" : `the colour ${ground.join(", ")}`}`);
     context.globalCompositeOperation = "destination-over";
-    context.fillStyle = "#fff";
+    context.fillStyle = `rgb(${ground.join(",")})`;
     context.fillRect(0, 0, from.width, from.height);
     context.globalCompositeOperation = "source-over";
   }
-  if (!fits) {
+  if (!fits && form?.fit) {
+    work = shrink(form.fit === "crop" ? middleOf(work, width / height) : work, width, height);
+    context = work.getContext("2d", {willReadFrequently: true});
+    steps.push(`${form.fit === "crop" ? "its middle" : "it"} was scaled from ${from.width} × ${from.height} to ${width} × ${height} pixels, as the model's own pictures were`);
+  } else if (!fits) {
     const pixels = context.getImageData(0, 0, from.width, from.height);
     const border = borderOf(pixels);
     const part = contentOf(pixels, border);
@@ -54,7 +60,7 @@ export function convert(source, model, {invert = "auto", darkBorder = true} = {}
   }
   if (channels === 1 && isColour) steps.push("its colours were turned into grey");
   const isLight = borderOf(image).reduce((sum, value) => sum + value, 0) / 3 > 127;
-  const inverted = invert === "auto" ? !fits && isLight === darkBorder : invert;
+  const inverted = invert === "auto" ? !fits && !form?.fit && isLight === darkBorder : invert;
   if (inverted) {
     item.forEach((value, place) => { item[place] = 1 - value; });
     steps.push(darkBorder ? "it was inverted, since this model's items stand on black" : "it was inverted, since this model's items stand on white");
@@ -71,6 +77,16 @@ function canvasOf(width, height) {
   canvas.width = width;
   canvas.height = height;
   return canvas;
+}
+
+/** Return the largest part in the middle of a canvas that has a proportion of width to height. */
+function middleOf(canvas, proportion) {
+  const width = Math.max(1, Math.min(canvas.width, Math.round(canvas.height * proportion)));
+  const height = Math.max(1, Math.min(canvas.height, Math.round(canvas.width / proportion)));
+  const middle = canvasOf(width, height);
+  const context = middle.getContext("2d", {willReadFrequently: true});
+  context.drawImage(canvas, (width - canvas.width) / 2, (height - canvas.height) / 2);
+  return middle;
 }
 
 /** Shrink by halves and a last step, so that no pixel of a large picture is skipped. */
