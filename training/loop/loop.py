@@ -289,8 +289,9 @@ class _Run:
         """Return the figures of the validation items; those that are of single items are made in pieces."""
         items, labels, device = self._validation, self._labels["validation"], self._group.device
         at_once = max(1, len(items))
-        if self._task.criterion is not None:
-            at_once = rows_at_once(at_once, math.prod(items.shape[1:]))
+        few = rows_at_once(at_once, math.prod(items.shape[1:]))
+        if self._task.criterion is not None and few < at_once:
+            at_once = min(few, self._rows)  # which a step has memory for
         parts = []
         for first in range(0, len(items), at_once):
             task, rows = self._averaged, slice(first, min(first + at_once, len(items)))
