@@ -11,13 +11,13 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from service.format.manifest import (
+from service.format.manifest import Manifest
+from service.format.specs import (
     CalibratedStatistic,
     CalibrationSpec,
     FileSpec,
     GraphName,
     GraphSpec,
-    Manifest,
     Provenance,
     ScoreDefaults,
     TensorSpec,

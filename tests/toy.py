@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 from scipy.special import logsumexp
 
-from service.format.manifest import GraphName, MixturePriorSpec, Support
+from service.format.manifest import Support
+from service.format.specs import GraphName, MixturePriorSpec
 from service.format.versions import sha256_of, stage
 from tests.handmade import (
     CALIBRATION_ITEMS,

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from onnx import helper
 
-from service.format.manifest import DiscriminatorSpec
+from service.format.specs import DiscriminatorSpec
 from service.format.versions import stage
 from tests.handmade import (
     CALIBRATION_ITEMS,

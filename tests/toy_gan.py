@@ -16,11 +16,10 @@ from numpy.typing import NDArray
 from onnx import helper
 from scipy import stats
 
-from service.format.manifest import (
+from service.format.specs import (
     CalibratedStatistic,
     CalibrationSpec,
     DiscriminatorSpec,
-    Distance,
     GraphName,
     GraphSpec,
     LogitsSpec,
@@ -28,6 +27,7 @@ from service.format.manifest import (
     Objective,
     ScoreDefaults,
 )
+from service.format.statistics import Distance
 from service.format.versions import sha256_of, stage
 from tests.handmade import CALIBRATION_ITEMS, Shape, publish_graphs, write_graph
 

@@ -11,7 +11,8 @@ from onnx import TensorProto, helper
 from scipy import stats
 from scipy.special import logsumexp, softmax
 
-from service.format.manifest import Column, GraphName
+from service.format.columns import Column
+from service.format.specs import GraphName
 from service.format.versions import stage
 from tests.handmade import (
     CALIBRATION_ITEMS,

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from service.errors import InvalidVersion
-from service.format.manifest import Metric
+from service.format.specs import Metric
 from training.anomaly.calibrate import require_resolvable
 from training.data import DataError, Dataset, load_dataset
 from training.data.draft import findings_text, write_recipe

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from pushforward.bulk.failures import BulkMistake, UnfitInput
 from service.errors import Unfit
-from service.format.manifest import Column, Manifest, Support, is_picture
+from service.format.columns import Column
+from service.format.manifest import Manifest, Support, is_picture
 from service.media.tables.dialect import Decimal
 from service.media.tables.matching import TableForm, features_of
 from service.numerics.noise import Floats

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from service.format.manifest import LatentPicture
+from service.format.specs import LatentPicture
 from training.export.own.conditions import Condition, LabelsAs
 from training.export.own.gan import GanWords, publish_own_gan
 from training.export.own.likelihoods import DecoderGives, LikelihoodName

@@ -30,7 +30,8 @@ from service.api.operations.call import Call
 from service.api.operations.options import Body
 from service.api.problems import unfit
 from service.errors import LimitExceeded, MethodNotAllowed, OperationNotOffered, Unfit
-from service.format.manifest import LatentPicture, Manifest
+from service.format.manifest import Manifest
+from service.format.specs import LatentPicture
 from service.lifecycle.registry import Registry
 from service.media import pictures
 from service.media.fitting import item_of_file

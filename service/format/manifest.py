@@ -12,11 +12,26 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Final, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-GraphName = Literal[
-    "encode", "decode", "draw", "score", "statistics", "map", "columns", "discriminate", "generate_scored"
-]
+from service.format.columns import Column
+from service.format.specs import (
+    CalibrationSpec,
+    DiscriminatorSpec,
+    FileSpec,
+    Frozen,
+    GraphName,
+    GraphSpec,
+    LatentPicture,
+    Metric,
+    MixturePriorSpec,
+    Parity,
+    PictureForm,
+    Provenance,
+    ScoreDefaults,
+)
+from service.format.statistics import Bound, Distance, NoiseFree, Statistic
+
 OPERATIONS_BY_GRAPHS: tuple[tuple[str, frozenset[GraphName]], ...] = (
     ("sample", frozenset({"decode"})),
     ("interpolate", frozenset({"decode"})),
@@ -36,128 +51,16 @@ CONDITIONAL: tuple[GraphName, ...] = (
     "encode", "decode", "draw", "score", "statistics", "map", "columns", "discriminate",
 )  # fmt: skip
 """The graphs that may take `labels` (B, C), the class of each row of C, one-hot, as their last input."""
-Bound = Literal["elbo", "importance_bound"]
-"""Statistics of a VAE: bounds on log p(x), in nats, from the draws of the graph `score`."""
-Distance = Literal["residual", "feature_distance", "f_anogan"]
-"""Statistics of a GAN: noise-free columns of the graph `statistics`, higher = more anomalous.
-
-The mean squares of x - G(E(x)) and of f(x) - f(G(E(x))), where f is the discriminator's last hidden layer,
-and their weighted sum. Source: Schlegl et al. 2019, "f-AnoGAN", Medical Image Analysis 54, equation 5.
-"""
-NoiseFree = Literal["corrected", "path", "kernel_density"]
-"""Statistics of a VAE: noise-free columns of the graph `statistics`, higher = more anomalous.
-
-`corrected`, in nats: the log-likelihood of a perfect reconstruction less that at the posterior mean, plus the
-KL, so that an item is not called likely for being easy to describe. Source: Chauhan et al. 2022, "Robust
-outlier detection by de-biasing VAE likelihoods", CVPR, section 3. `path`, in standard deviations: the
-Mahalanobis distance from held-out items of features along the path through both networks. Source: Huang et
-al. 2024, "Rethinking test-time likelihood: the likelihood path principle and its application to OOD
-detection", arXiv:2401.04933, section 4. `kernel_density`, in nats: minus the log density of a table's row
-under the mean of kernels around stored training rows. Source: Parzen 1962, "On estimation of a probability
-density function and mode", Annals of Mathematical Statistics 33(3).
-"""
-Statistic = Bound | NoiseFree | Distance
-Unit = Literal["nats", "standard deviations", "mean square"]
-UNITS: dict[Statistic, Unit] = {
-    "elbo": "nats",
-    "importance_bound": "nats",
-    "corrected": "nats",
-    "path": "standard deviations",
-    "kernel_density": "nats",
-    "residual": "mean square",
-    "feature_distance": "mean square",
-    "f_anogan": "mean square",
-}
-"""The unit of the surprise by each statistic."""
-Objective = Literal["minimax", "non-saturating", "hinge", "wasserstein", "relativistic"]
-"""The objective that a GAN's discriminator was trained with."""
 Support = Literal["binary", "eight_bit", "unit_interval", "real"]
 """The values of an item: 0 and 1; [0, 1], rounded to the nearest of 256 levels; [0, 1]; any number.
 
 The first two are discrete, so that a likelihood is a probability and has bits per dimension.
 """
 DISCRETE: tuple[Support, ...] = ("binary", "eight_bit")
-FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$")]
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 MODEL_NAME: Final = r"[a-z0-9][a-z0-9-]{0,62}"
 VERSION: Final = r"[1-9][0-9]{0,8}"
 """Patterns of the two folder names NAME/VERSION."""
 ModelName = Annotated[str, Field(pattern=f"^{MODEL_NAME}$")]
-Byte = Annotated[int, Field(ge=0, le=255)]
-
-
-OTHER: Final = "other"
-"""The category of all that a column has not seen, if the model has such a one."""
-
-
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
-
-
-class Column(_Frozen):
-    """A column of a table: a number, or a category in one-hot encoding."""
-
-    name: Annotated[str, Field(min_length=1, max_length=200)]
-    """The name in the header of the training table."""
-    categories: tuple[str, ...] = ()
-    """Empty for a number; else the column has one feature per category: one is 1, the others are 0."""
-    unseen: Literal["refuse", "other", "missing"] = "refuse"
-    """The fate of any other category: its row is refused, or it becomes `other`, one of the categories, or
-    `missing`."""
-    codes: tuple[float | str, ...] = ()
-    """Values that stand for missing ones, such as 999999999 or `?`."""
-
-    @property
-    def features(self) -> int:
-        """Return the number of features of an item that the column takes."""
-        return len(self.categories) or 1
-
-    @model_validator(mode="after")
-    def _names_each_category_once(self) -> Self:
-        if len(set(self.categories)) < len(self.categories):
-            raise ValueError(f"column {self.name} names a category twice")
-        if self.unseen != "refuse" and not self.categories:
-            raise ValueError(f"column {self.name} holds numbers, for which `unseen` means nothing")
-        if self.unseen == "other" and OTHER not in self.categories:
-            raise ValueError(f"column {self.name} has no category `{OTHER}` for those that are unseen")
-        return self
-
-
-def column_places(columns: Sequence[Column]) -> Iterator[tuple[Column, slice]]:
-    """Yield each column of a table with the slice of an item that holds its features."""
-    start = 0
-    for column in columns:
-        yield column, slice(start, start + column.features)
-        start += column.features
-
-
-class FileSpec(_Frozen):
-    """A file of the version, pinned by its hash."""
-
-    file: FileName
-    """The name of the file in the folder of the version."""
-    sha256: Sha256
-    """The SHA-256 of its bytes, in hexadecimal digits."""
-
-
-class TensorSpec(_Frozen):
-    """One input or output of a graph; free axes are named "rows" or "draws"."""
-
-    name: str
-    """The name in the graph."""
-    dtype: Literal["float32"] = "float32"
-    """The type of its numbers."""
-    shape: tuple[int | Literal["rows", "draws"], ...]
-    """The size of each axis."""
-
-
-class GraphSpec(FileSpec):
-    """An ONNX graph: inputs and outputs in order."""
-
-    inputs: tuple[TensorSpec, ...]
-    """The inputs in order."""
-    outputs: tuple[TensorSpec, ...]
-    """The outputs in order."""
 
 
 def is_picture(item_shape: Sequence[int]) -> bool:
@@ -165,155 +68,7 @@ def is_picture(item_shape: Sequence[int]) -> bool:
     return len(item_shape) == 3 and item_shape[0] in (1, 3)
 
 
-class PictureForm(_Frozen):
-    """The reading of a file of a picture as an item, in training and in requests alike.
-
-    It is a PNG, JPEG, WebP, TIFF or BMP. It is turned upright as its EXIF says; of 16 bits a pixel the upper
-    8 are kept; CMYK becomes RGB; and colours become grey if items have one channel.
-    """
-
-    fit: Literal["stretch", "crop"] | None = None
-    """The way to the size of an item. `stretch`: it is resized, without keeping its proportions; `crop`: its
-    middle is, with the proportions of an item; None: a picture of another size is refused."""
-    background: tuple[Byte, Byte, Byte] | None = None
-    """The colour that shows where it is transparent: red, green and blue, each 0 to 255. None: a picture that
-    is transparent in places is refused."""
-    binary: bool = False
-    """True if values become 1 from 0.5 on, and else 0."""
-
-
-class MixturePriorSpec(FileSpec):
-    """A prior that is a mixture of M diagonal Gaussians.
-
-    The file is an .npz of weights (M,) float64, means (M, D) float32 and log_variances (M, D) float32.
-    """
-
-    kind: Literal["mixture"] = "mixture"
-    """The kind of prior."""
-    components: Annotated[int, Field(ge=1, le=65_536)]
-    """The number M of Gaussians."""
-
-
-class LatentPicture(_Frozen):
-    """Latents that are pictures for the networks, and flat rows here: those of diffusers' `AutoencoderKL`."""
-
-    shape: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
-    """The shape (C, H, W) of a latent before it was flattened."""
-    scaling_factor: Annotated[float, Field(gt=0)] = 1.0
-    """The factor of latents in the diffusion model that uses them; those here are before it."""
-    shift_factor: float = 0.0
-    """The number that is subtracted from latents before that factor."""
-
-
-class CalibratedStatistic(_Frozen):
-    """The calibration of a statistic: n items, and the draws if it is a bound."""
-
-    n: Annotated[int, Field(ge=1)]
-    """The number of held-out items."""
-    draws: Annotated[int, Field(ge=1)] | None = None
-    """Draws per item; None for a statistic without noise."""
-    seed: Annotated[int, Field(ge=0, lt=2**53)] | None = None
-    """The scoring seed that names the draws; None for a statistic without noise."""
-
-
-class CalibrationSpec(FileSpec):
-    """An .npz file with one ascending float64 array of surprises per statistic."""
-
-    statistics: dict[Statistic, CalibratedStatistic]
-    """The calibration of each statistic."""
-    columns: tuple[Annotated[int, Field(ge=0)], ...] = ()
-    """For each column of a table, the number of held-out values on which it is calibrated by itself; empty if
-    none is. The file's array `columns` has their surprises, ascending, one column after the other."""
-
-
-class ScoreDefaults(_Frozen):
-    """Defaults of a score request; draws and seed are None unless the statistic is a bound."""
-
-    statistic: Statistic
-    """The statistic behind `surprise`."""
-    draws: Annotated[int, Field(ge=1)] | None = None
-    """Latent draws per item; None for a statistic without noise."""
-    seed: Annotated[int, Field(ge=0, lt=2**53)] | None = None
-    """Seed of the draws; None for a statistic without noise."""
-    alpha: Annotated[float, Field(gt=0, lt=1)]
-    """The share of ordinary items that may be flagged as anomalies."""
-
-
-class LogitsSpec(FileSpec):
-    """An .npz file with `real` (n,) float32: calibrated logits of held-out real items, in random order."""
-
-    n: Annotated[int, Field(ge=1)]
-    """The number of logits."""
-    largest: float
-    """The largest calibrated logit of many generated items: an estimate of the largest log p_data / p_G."""
-
-
-class DiscriminatorSpec(_Frozen):
-    """The training of the discriminator, which decides whether its logits are log density ratios."""
-
-    objective: Objective
-    """The objective of the GAN."""
-    packing: Annotated[int, Field(ge=1)] = 1
-    """Number of items it judges together. Source: Lin et al. 2018, "PacGAN", arXiv:1712.04086."""
-    logits: LogitsSpec | None = None
-    """Present if and only if the graph `generate_scored` is, which needs `flaw` to be None."""
-
-    @property
-    def flaw(self) -> str | None:
-        """Return why its outputs are not log density ratios of single items, or None if they are."""
-        if self.objective == "wasserstein":
-            return "its critic was trained for a Wasserstein distance, whose values are no log density ratios"
-        if self.packing > 1:
-            return f"its discriminator judges {self.packing} items together, never a single one"
-        return None
-
-
-class Metric(_Frozen):
-    """A figure measured at publishing: its value, Monte Carlo or sampling error, unit, and a note."""
-
-    value: float
-    """The figure."""
-    standard_error: float | None = None
-    """Its standard error, if one was measured."""
-    interval: tuple[float, float] | None = None
-    """The 95 % confidence interval, if one was measured."""
-    unit: str
-    """Its unit."""
-    note: str = ""
-    """Explains how it was measured, if that is not plain."""
-
-
-class Parity(_Frozen):
-    """The largest |onnx - torch| / (1 + |torch|) measured over the batches, and the tolerance."""
-
-    largest_error: float
-    """The largest error measured."""
-    tolerance: float
-    """The largest error allowed."""
-    batches: tuple[int, ...]
-    """The batch sizes in rows."""
-    largest_row_error: float = 0.0
-    """The largest difference between a row's results in two batches, over 1 + |value|; 0 if bit-equal."""
-
-
-class Provenance(_Frozen):
-    """The origin of the version: the recipe to train it again, or that of a model that others trained."""
-
-    recipe: dict[str, object] = {}
-    """All options of the training; empty if the model was trained elsewhere."""
-    origin: dict[str, object] | None = None
-    """The networks of a model that was trained elsewhere, and the publisher's words about them."""
-    commit: str
-    """The git commit of the training code."""
-    seed: int
-    """The seed of the training."""
-    libraries: dict[str, str]
-    """Versions of the libraries by name."""
-    repacked_from: int | None = None
-    """The version that this one equals in all but the place of its weights, if it was made of one."""
-
-
-class Manifest(_Frozen):
+class Manifest(Frozen):
     """The self-description of one version."""
 
     format: Literal["pushforward-1"] = "pushforward-1"

@@ -8,7 +8,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from service.format.manifest import Column, Support, column_places
+from service.format.columns import Column, column_places
+from service.format.manifest import Support
 
 Flags = NDArray[np.bool_]
 

@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from service.errors import InvalidVersion
-from service.format.manifest import VERSION, GraphName, GraphSpec, Manifest
+from service.format.manifest import VERSION, Manifest
+from service.format.specs import GraphName, GraphSpec
 
 MANIFEST: Final = "manifest.json"
 MAX_MANIFEST_BYTES: Final = 4 * 2**20

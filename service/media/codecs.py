@@ -17,7 +17,8 @@ from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
 from service.errors import Flaw, LimitExceeded, Malformed, Unfit
-from service.format.manifest import Column, Support, column_places
+from service.format.columns import Column, column_places
+from service.format.manifest import Support
 from service.format.support import in_support, one_hot_rows
 from service.media.items import rows_of, wanted
 from service.numerics.noise import Floats

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from service.format.manifest import column_places
+from service.format.columns import column_places
 from service.numerics.noise import Doubles
 
 if TYPE_CHECKING:
-    from service.format.manifest import Bound, Column
+    from service.format.columns import Column
+    from service.format.statistics import Bound
 
 Correction = Literal["none", "benjamini-hochberg"]
 """The correction for testing many items in one request."""

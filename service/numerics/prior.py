@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import InvalidVersion
-from service.format.manifest import Manifest, MixturePriorSpec
+from service.format.manifest import Manifest
+from service.format.specs import MixturePriorSpec
 from service.format.versions import read_arrays
 from service.numerics.noise import (
     Arrays,

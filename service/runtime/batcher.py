@@ -78,7 +78,7 @@ class Batcher:
         self.waiting_rows = 0
         """Rows that were submitted and are not computed yet."""
         self._idle: list[asyncio.Future[None]] = []
-        """What the lanes without work wait for."""
+        """Lanes without work wait for these."""
         self._looking = False
         """True while a lane or a call looks for calls that come, so that no other has to."""
         self._lanes: list[asyncio.Task[None]] = []

@@ -14,7 +14,8 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from service.errors import EngineFailed, InvalidVersion, OutOfMemory, ProviderUnavailable, RuntimeFailed
-from service.format.manifest import GraphSpec, Manifest
+from service.format.manifest import Manifest
+from service.format.specs import GraphSpec
 from service.format.versions import SELF_TEST_TOLERANCE, check_self_test, read_weights
 from service.numerics.noise import Arrays
 from service.runtime.session import (

@@ -11,7 +11,8 @@ from typing import Any, Final
 import numpy as np
 
 from service.errors import InvalidVersion
-from service.format.manifest import Manifest, Statistic
+from service.format.manifest import Manifest
+from service.format.statistics import Statistic
 from service.format.versions import read_arrays, read_manifest, verify_files
 from service.numerics.calibration import Calibration, ColumnCalibration, bounds_from_terms
 from service.numerics.noise import Arrays

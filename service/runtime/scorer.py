@@ -15,7 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import LimitExceeded, Unfit
-from service.format.manifest import Manifest, ScoreDefaults, Statistic
+from service.format.manifest import Manifest
+from service.format.specs import ScoreDefaults
+from service.format.statistics import Statistic
 from service.numerics import noise
 from service.numerics.calibration import (
     Bounds,

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from service.format.manifest import GraphName
+from service.format.specs import GraphName
 from service.format.versions import read_manifest
 from service.media.pictures import heat_of
 from tests.serving import as_npy, npy, running_service

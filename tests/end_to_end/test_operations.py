@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from service.format.manifest import ScoreDefaults
+from service.format.specs import ScoreDefaults
 from service.numerics import noise
 from service.observe.timing import Timing
 from service.runtime.scorer import Scores

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from service.errors import ProviderUnavailable
-from service.format.manifest import GraphName
+from service.format.specs import GraphName
 from service.format.versions import read_manifest, version_folders
 from service.numerics.noise import Stream, normals
 from service.runtime.engine import Engine

@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from service.format.manifest import FileSpec, GraphSpec, Manifest, Provenance, TensorSpec
+from service.format.manifest import Manifest
+from service.format.specs import FileSpec, GraphSpec, Provenance, TensorSpec
 from service.format.versions import publish, sha256_of, stage
 from service.numerics.noise import NOISE, Stream, normals
 

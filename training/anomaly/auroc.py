@@ -10,7 +10,8 @@ from collections.abc import Iterable
 import numpy as np
 from scipy.stats import bootstrap, rankdata
 
-from service.format.manifest import Metric, Support
+from service.format.manifest import Support
+from service.format.specs import Metric
 from service.numerics.noise import Doubles
 from training.anomaly.calibrate import StatisticScorer
 from training.anomaly.outliers import Outliers, mislabelled, unseen_outliers

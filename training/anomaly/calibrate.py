@@ -15,16 +15,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import betabinom
 
-from service.format.manifest import (
-    Bound,
-    CalibratedStatistic,
-    CalibrationSpec,
-    Column,
-    Metric,
-    ScoreDefaults,
-    Statistic,
-    Support,
-)
+from service.format.columns import Column
+from service.format.manifest import Support
+from service.format.specs import CalibratedStatistic, CalibrationSpec, Metric, ScoreDefaults
+from service.format.statistics import Bound, Statistic
 from service.format.versions import sha256_of
 from service.numerics.calibration import Calibration, bounds_from_terms, column_surprises, surprise
 from service.numerics.noise import Doubles, Floats, scoring_noise

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from service.format.manifest import Metric, NoiseFree, Statistic, Support
+from service.format.manifest import Support
+from service.format.specs import Metric
+from service.format.statistics import NoiseFree, Statistic
 from training.anomaly.auroc import auroc_metrics
 from training.anomaly.calibrate import StatisticScorer
 from training.anomaly.outliers import PLANTED_ROWS, Outliers, planted_outliers

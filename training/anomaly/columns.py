@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from service.format.manifest import column_places
+from service.format.columns import column_places
 from training.data import Dataset
 from training.data.stored import in_blocks
 from training.models.likelihoods import GaussianTable

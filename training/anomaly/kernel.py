@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from service.format.manifest import column_places
+from service.format.columns import column_places
 from training.data import Dataset, Items, Scaling
 from training.data.dataset import Rows
 from training.data.stored import chosen_rows

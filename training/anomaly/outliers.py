@@ -11,7 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from service.format.manifest import Column, Support, column_places
+from service.format.columns import Column, column_places
+from service.format.manifest import Support
 from training.data import Dataset, Items, Labels
 from training.data.stored import chosen_rows
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from service.format.manifest import NoiseFree
+from service.format.statistics import NoiseFree
 from service.numerics.noise import Doubles
 
 FEATURES = ("residual", "mean", "scale", "surprise", "kl")

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from service.format.manifest import NoiseFree
+from service.format.statistics import NoiseFree
 from training.anomaly.kernel import KernelDensity
 from training.anomaly.path import fit_whitening
 from training.data import Labels

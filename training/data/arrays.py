@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from service.errors import Unfit
-from service.format.manifest import Column
+from service.format.columns import Column
 from service.media.items import checked_unit_interval
 from training.data.dataset import SPLITS, DataError, Dataset, Items
 from training.data.features import check_numbers, table_dataset

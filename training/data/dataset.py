@@ -15,7 +15,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from service.format.manifest import Column, PictureForm
+from service.format.columns import Column
+from service.format.specs import PictureForm
 from training.data.stored import in_blocks
 
 Items = npt.NDArray[np.float32]

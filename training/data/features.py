@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from service.format.manifest import Column, column_places
+from service.format.columns import Column, column_places
 from service.numerics.noise import Doubles
 from training.data.dataset import DataError, Dataset, Scaling
 from training.data.flaws import Flaws

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from service.errors import ServiceError, Unfit
-from service.format.manifest import PictureForm
+from service.format.specs import PictureForm
 from service.media.fitting import FittedPixels, PictureRule, fitted_pixels, opened
 from service.media.items import unit_interval
 from training.data.copied import CopiedPixels

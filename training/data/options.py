@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from service.format.manifest import Byte
+from service.format.specs import Byte
 from training.options import Options
 
 _OWN = ("arrays", "images", "table")

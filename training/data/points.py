@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from service.format.manifest import Column
+from service.format.columns import Column
 from training.data.dataset import Dataset, Items, Labels, Scaling, Split
 from training.data.options import DataOptions
 

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from service.errors import ServiceError
-from service.format.manifest import OTHER, Column
+from service.format.columns import OTHER, Column
 from service.media.tables.opening import parts_of, stem_of
 from service.media.tables.sources import Block, TableSource, TextTable, open_table
 from service.numerics.noise import Doubles

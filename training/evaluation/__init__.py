@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from service.format.manifest import Metric
+from service.format.specs import Metric
 from training.data import Dataset
 from training.evaluation.gan import evaluate_gan
 from training.evaluation.vae import evaluate_vae

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from service.format.manifest import LogitsSpec, Metric
+from service.format.specs import LogitsSpec, Metric
 from service.format.versions import sha256_of
 from service.numerics.rejection import metropolis, resampling
 from training.data import Dataset, Items, Labels, Split

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from service.format.manifest import DiscriminatorSpec, Metric
+from service.format.specs import DiscriminatorSpec, Metric
 from training.data import Dataset, Items
 from training.evaluation.discriminator import SELECTION_RULES, Discrimination, calibrate_discriminator, select
 from training.evaluation.mean import mean_metric

@@ -6,7 +6,7 @@ import math
 
 from torch import Tensor
 
-from service.format.manifest import Metric
+from service.format.specs import Metric
 
 
 def mean_metric(values: Tensor, unit: str, note: str) -> Metric:

@@ -10,7 +10,8 @@ import math
 import torch
 from torch import Tensor
 
-from service.format.manifest import DISCRETE, Metric
+from service.format.manifest import DISCRETE
+from service.format.specs import Metric
 from training.data import Dataset, Labels
 from training.data.batches import rows_at_once
 from training.evaluation.mean import mean_metric

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 
-from service.format.manifest import Manifest, Metric, MixturePriorSpec, Support
+from service.format.manifest import Manifest, Support
+from service.format.specs import Metric, MixturePriorSpec
 from training.data import Dataset
 from training.evaluation.discriminator import BUDGET, SELECTION_RULES
 from training.export.card_parts import choice_section, escaped, figures_table, pictures_section

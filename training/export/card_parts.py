@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Set
 
-from service.format.manifest import Manifest, Metric, is_picture
+from service.format.manifest import Manifest, is_picture
+from service.format.specs import Metric
 from training.metrics.names import figure_texts
 
 _PICTURES = """![{what}](samples.png)

@@ -19,7 +19,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from service.format.manifest import GraphName, TensorSpec
+from service.format.specs import GraphName, TensorSpec
 from training.export.rules import OPSET, check_graph, plain
 from training.models.conditions import in_turn
 from training.models.gan import Gan

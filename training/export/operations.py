@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from service.format.manifest import TensorSpec
+from service.format.specs import TensorSpec
 from training.anomaly.columns import ColumnSurprises
 from training.anomaly.statistics import VaeStatistics, surprise_map
 from training.export.graphs import Graph, GraphModule

@@ -14,7 +14,7 @@ import onnxruntime
 import torch
 from torch import Tensor
 
-from service.format.manifest import GraphName, Parity
+from service.format.specs import GraphName, Parity
 from service.numerics.noise import Floats
 from training.data import Dataset
 from training.export.graphs import Graph, example_inputs

@@ -10,20 +10,18 @@ from typing import Literal
 
 import torch
 
-from service.format.manifest import (
+from service.format.manifest import Manifest, is_picture
+from service.format.specs import (
     CalibrationSpec,
     DiscriminatorSpec,
-    Distance,
     GraphName,
-    Manifest,
     Metric,
     MixturePriorSpec,
-    NoiseFree,
     Parity,
     Provenance,
     ScoreDefaults,
-    is_picture,
 )
+from service.format.statistics import Distance, NoiseFree
 from service.format.versions import publish
 from service.numerics.noise import NOISE, Floats
 from service.numerics.prior import read_prior

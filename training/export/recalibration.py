@@ -18,7 +18,8 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import ValidationError
 
-from service.format.manifest import GraphName, Manifest, is_picture
+from service.format.manifest import Manifest, is_picture
+from service.format.specs import GraphName
 from service.format.support import rows_in_support
 from service.format.versions import publish, read_manifest, sha256_of, verify_files
 from service.numerics.noise import Floats

@@ -11,7 +11,8 @@ from typing import Final, Protocol
 import numpy as np
 import onnxruntime
 
-from service.format.manifest import GraphName, Manifest, TensorSpec
+from service.format.manifest import Manifest
+from service.format.specs import GraphName, TensorSpec
 from service.format.versions import (
     Weights,
     check_self_test,

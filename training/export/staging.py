@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from service.format.manifest import FileSpec, GraphName, GraphSpec, MixturePriorSpec
+from service.format.specs import FileSpec, GraphName, GraphSpec, MixturePriorSpec
 from service.format.versions import sha256_of, stage
 from service.numerics.noise import Doubles, Floats
 from training.export.sessions import GraphTensors

@@ -15,7 +15,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from service.format.manifest import Metric, Support
+from service.format.manifest import Support
+from service.format.specs import Metric
 from training.loop.run_log import VALIDATION, read_lines
 from training.loop.task import Task
 

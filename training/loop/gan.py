@@ -10,7 +10,8 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from service.format.manifest import DiscriminatorSpec, Support
+from service.format.manifest import Support
+from service.format.specs import DiscriminatorSpec
 from training.loop.task import Noise, Phase, Rate
 from training.losses.gan import LOSSES, gradient_penalty, packed, slope_penalty, value_function
 from training.losses.terms import Terms

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from service.format.manifest import Objective
+from service.format.specs import Objective
 
 
 def discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ import numpy as np
 import onnxruntime
 from pydantic import BaseModel, ConfigDict
 
-from service.format.manifest import Metric
+from service.format.specs import Metric
 from service.format.versions import sha256_of
 from training.data import Items, Labels
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from service.format.manifest import Metric
+from service.format.specs import Metric
 from service.numerics.noise import Doubles
 from training.data import Dataset, Items
 from training.data.dataset import FloatArray

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from service.format.manifest import Metric
+from service.format.specs import Metric
 from training.data import Dataset, Items
 from training.data.points import MODES
 from training.metrics.distances import SUBSET_ROWS

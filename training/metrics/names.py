@@ -17,7 +17,8 @@ import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from service.format.manifest import UNITS, Metric, Statistic
+from service.format.specs import Metric
+from service.format.statistics import UNITS, Statistic
 
 Group = Literal["", "auroc", "validation_auroc", "flagged", "flagged_at", "floor", "resample", "metropolis"]
 _PATTERNS = (

@@ -13,7 +13,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from service.format.manifest import Distance, Support
+from service.format.manifest import Support
+from service.format.statistics import Distance
 from training.data import Dataset, Scaling
 from training.models.conditions import classes_of_condition
 from training.models.likelihoods import SupportError, item_sum

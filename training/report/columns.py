@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from service.format.manifest import Column, column_places
+from service.format.columns import Column, column_places
 from training.loop.task import Noise
 from training.models.conditions import given_labels
 from training.models.priors import prior_latents

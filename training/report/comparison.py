@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from service.format.manifest import Metric
+from service.format.specs import Metric
 from training.data import Dataset
 from training.metrics.classes import Counts
 from training.metrics.classifier import CLASSIFIER, read_record

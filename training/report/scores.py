@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from service.format.manifest import Metric
+from service.format.specs import Metric
 from training.data import Labels
 from training.loop.task import Noise
 from training.metrics.names import figure_texts

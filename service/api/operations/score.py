@@ -10,7 +10,9 @@ from pydantic import Field
 from service.api.operations.call import Call, Result
 from service.api.operations.options import Count, RowLabelOptions, Seed
 from service.errors import LimitExceeded, Unfit
-from service.format.manifest import UNITS, Bound, Manifest, ScoreDefaults, Statistic
+from service.format.manifest import Manifest
+from service.format.specs import ScoreDefaults
+from service.format.statistics import UNITS, Bound, Statistic
 from service.numerics.calibration import Correction
 from service.numerics.noise import Floats
 

@@ -11,7 +11,8 @@ from service.api.answer import NPY, Document
 from service.api.v1.code import DECODE, ENCODE
 from service.api.v1.operation import Operation, Sizes
 from service.api.v1.request import body_limits
-from service.format.manifest import Manifest, Statistic
+from service.format.manifest import Manifest
+from service.format.statistics import Statistic
 from service.lifecycle.registry import Entry, Registry, State
 from service.media import codecs
 from service.settings import Settings

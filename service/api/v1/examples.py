@@ -10,7 +10,8 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from service.api.answer import CSV, JSON
-from service.format.manifest import Manifest, column_places
+from service.format.columns import column_places
+from service.format.manifest import Manifest
 from service.media.tables.writing import csv_text
 
 _ITEMS: Final = ("encode", "reconstruct", "score", "discriminate", "read")

@@ -21,7 +21,7 @@ from service.api.v1.operation import (
     scores_answer,
 )
 from service.errors import LimitExceeded
-from service.format.manifest import Statistic, Unit
+from service.format.statistics import Statistic, Unit
 from service.media.pictures import heat_of
 from service.numerics.calibration import Correction
 

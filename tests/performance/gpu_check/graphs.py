@@ -9,7 +9,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from service.format.manifest import GraphName, Manifest
+from service.format.manifest import Manifest
+from service.format.specs import GraphName
 from service.format.versions import magnitude, version_folders
 from service.numerics.noise import Arrays
 from service.runtime.session import choose_provider

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pushforward.local.model import LocalModel
-from service.format.manifest import GraphName, Manifest
+from service.format.manifest import Manifest
+from service.format.specs import GraphName
 from service.format.versions import read_manifest
 from service.runtime.engine import SELF_TEST_TOLERANCES, Engine
 

@@ -17,7 +17,7 @@ from pyarrow import parquet
 from pushforward.bulk.failures import BulkError, BulkMistake, UnfitInput, UnreadableInput
 from pushforward.bulk.opening import open_source
 from pushforward.bulk.rows import RowForm
-from service.format.manifest import Column
+from service.format.columns import Column
 from tests.pushforward.bulk.work import hashes, work
 from tests.training.data.own_data import load, stacked
 from tests.training.data.test_reading import FORMS, ONE_HOT

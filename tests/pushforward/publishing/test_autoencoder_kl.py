@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from pushforward.publishing import UnfitModel, publish_autoencoder_kl
-from service.format.manifest import LatentPicture
+from service.format.specs import LatentPicture
 from training.export.own.autoencoder_kl import _Network, read_autoencoder_kl
 from training.export.sessions import open_graph, verify_version
 

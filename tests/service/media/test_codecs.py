@@ -11,7 +11,8 @@ from PIL import Image
 from service.api.answer import JSON, NPY, PNG
 from service.api.v1.operation import negotiate
 from service.errors import NotAcceptable, ServiceError, Unfit
-from service.format.manifest import Column, Support
+from service.format.columns import Column
+from service.format.manifest import Support
 from service.media import codecs, pictures
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import stats
 
-from service.format.manifest import Column
+from service.format.columns import Column
 from service.numerics.calibration import ColumnCalibration, column_surprises
 
 VALUES = st.integers(-9, 9).map(float) | st.just(float("nan"))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from service.format.manifest import ScoreDefaults
+from service.format.specs import ScoreDefaults
 from service.observe.timing import Timing
 from tests import toy, toy_table
 from tests.registries import registry_of

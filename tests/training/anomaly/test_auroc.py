@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from service.format.manifest import Statistic
+from service.format.statistics import Statistic
 from service.numerics.calibration import Calibration
 from service.numerics.noise import Doubles
 from tests.training.models.likelihood_cases import dataset_for

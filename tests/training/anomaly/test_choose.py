@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from service.format.manifest import Statistic
+from service.format.statistics import Statistic
 from service.numerics.noise import Doubles
 from tests.training.models.likelihood_cases import dataset_for
 from training.anomaly.calibrate import StatisticScorer

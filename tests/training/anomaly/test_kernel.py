@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy.stats import norm
 
-from service.format.manifest import column_places
+from service.format.columns import column_places
 from tests.training.models.likelihood_cases import COLUMNS, SCALING, dataset_for, table
 from training.anomaly.kernel import MOST_ROWS, KernelDensity, fit_kernel_density
 from training.data import SPLITS, Dataset, Items, Scaling

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from service.format.manifest import Column
+from service.format.columns import Column
 from tests.training.data.own_data import load, random_pixels, refusal, stacked
 from training.data import SPLITS
 

@@ -9,7 +9,7 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from service.format.manifest import Column
+from service.format.columns import Column
 from tests.training.data.own_data import (
     ALL,
     ROWS,

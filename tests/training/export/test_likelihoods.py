@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from service.format.manifest import TensorSpec
+from service.format.specs import TensorSpec
 from tests.training.models.likelihood_cases import dataset_for
 from training.anomaly.kernel import fit_kernel_density
 from training.anomaly.statistics import fit_statistics

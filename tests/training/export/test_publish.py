@@ -13,7 +13,8 @@ from onnx import TensorProto, helper
 from typer.testing import CliRunner
 
 from service.errors import InvalidVersion
-from service.format.manifest import Manifest, MixturePriorSpec
+from service.format.manifest import Manifest
+from service.format.specs import MixturePriorSpec
 from service.format.versions import read_manifest
 from service.numerics.calibration import Calibration, bounds_from_terms, surprise
 from service.numerics.noise import scoring_noise

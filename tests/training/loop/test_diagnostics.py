@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from service.format.manifest import Metric, Support
+from service.format.manifest import Support
+from service.format.specs import Metric
 from training.loop.diagnostics import coding_finding, diagnose
 
 

@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import nn
 
-from service.format.manifest import Column
+from service.format.columns import Column
 from tests.training.tiny import digits, tiny_recipe, tiny_table
 from training.data import Dataset, load_dataset
 from training.data.dataset import Scaling

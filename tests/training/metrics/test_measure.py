@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from service.format.manifest import Metric
+from service.format.specs import Metric
 from training.data import SPLITS, Dataset, Items, Scaling, load_dataset
 from training.data.options import DataOptions
 from training.data.points import MODES

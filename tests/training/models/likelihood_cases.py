@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from service.format.manifest import Column
+from service.format.columns import Column
 from training.data import SPLITS, Dataset, Items, Scaling
 from training.models.likelihoods import Likelihood, make_likelihood
 from training.options import VaeOptions

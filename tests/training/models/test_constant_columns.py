@@ -6,7 +6,7 @@ import pytest
 import torch
 from scipy import integrate, stats
 
-from service.format.manifest import Column
+from service.format.columns import Column
 from training.data import Scaling
 from training.models.likelihoods import GaussianTable
 from training.models.networks import Standardise, Unstandardise

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import integrate, special, stats
 
-from service.format.manifest import Column
+from service.format.columns import Column
 from tests.training.models.likelihood_cases import COLUMNS, SCALING
 from training.models.likelihoods import GaussianTable, SupportError
 from training.models.likelihoods.table import normal_quantile

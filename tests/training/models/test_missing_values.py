@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import MultivariateNormal
 
-from service.format.manifest import Column
+from service.format.columns import Column
 from tests.training.models.likelihood_cases import COLUMNS, SCALING, table
 from training.data import Scaling
 from training.models.likelihoods import GaussianTable, SupportError

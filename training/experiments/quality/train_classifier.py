@@ -22,7 +22,7 @@ from onnxscript.ir.passes.common import ClearMetadataAndDocStringPass
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
-from service.format.manifest import Metric
+from service.format.specs import Metric
 from service.format.versions import sha256_of
 from training.data import Dataset, Labels, load_dataset
 from training.data.options import DataOptions

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
-from service.format.manifest import Objective
+from service.format.specs import Objective
 from training.experiments.theory.densities import GRID, gaussian
 from training.experiments.theory.discriminators import HIDDEN, LineDiscriminator
 from training.experiments.theory.drawing import TALL, label_decades, places_between

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from service.format.manifest import Manifest, MixturePriorSpec
+from service.format.manifest import Manifest
+from service.format.specs import MixturePriorSpec
 from training.export.card_parts import choice_section, figures_table, pictures_section
 from training.metrics.names import MetricName
 

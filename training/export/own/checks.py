@@ -13,7 +13,8 @@ from typing import get_args
 
 import numpy as np
 
-from service.format.manifest import MODEL_NAME, LatentPicture, Support
+from service.format.manifest import MODEL_NAME, Support
+from service.format.specs import LatentPicture
 from service.format.support import rows_in_support
 from service.numerics.noise import Floats
 from service.numerics.prior import GaussianMixturePrior

@@ -12,13 +12,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from service.format.manifest import (
-    DiscriminatorSpec,
-    Distance,
-    Metric,
-    Objective,
-    Support,
-)
+from service.format.manifest import Support
+from service.format.specs import DiscriminatorSpec, Metric, Objective
+from service.format.statistics import Distance
 from service.numerics.noise import Floats, Integers
 from service.numerics.prior import Prior
 from training.anomaly.calibrate import (

@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 import onnxruntime
 
-from service.format.manifest import GraphName, Parity, TensorSpec
+from service.format.specs import GraphName, Parity, TensorSpec
 from service.numerics.noise import Floats
 from training.export.own.algebra import GraphAlgebra, NumpyAlgebra
 from training.export.own.formulas import Formula, OwnGan, OwnVae

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from service.format.manifest import LatentPicture, Support
+from service.format.manifest import Support
+from service.format.specs import LatentPicture
 from service.numerics.noise import Floats
 from training.anomaly.calibrate import (
     both_scorers,

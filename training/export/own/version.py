@@ -14,22 +14,18 @@ import numpy as np
 import onnx
 from pydantic import ValidationError
 
-from service.format.manifest import (
+from service.format.manifest import Manifest, Support, is_picture
+from service.format.specs import (
     DiscriminatorSpec,
-    Distance,
     GraphName,
     LatentPicture,
     LogitsSpec,
-    Manifest,
     Metric,
-    NoiseFree,
     Parity,
     Provenance,
-    Statistic,
-    Support,
     TensorSpec,
-    is_picture,
 )
+from service.format.statistics import Distance, NoiseFree, Statistic
 from service.format.versions import publish
 from service.numerics.noise import NOISE, Floats, Integers
 from service.numerics.prior import GaussianMixturePrior, Prior, StandardNormalPrior

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from service.format.manifest import Column, Support, column_places
+from service.format.columns import Column, column_places
+from service.format.manifest import Support
 from training.models.likelihoods import constant
 from training.models.likelihoods.likelihood import SupportError, halves, in_lanes, item_sum, squashed
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from service.format.manifest import TensorSpec
+from service.format.specs import TensorSpec
 from service.numerics.noise import Floats
 from tests.networks import Decoder, Encoder, write_onnx
 from training.anomaly.path import Whitening
