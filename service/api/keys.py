@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final, Literal, NamedTuple, TypeAlias, get_args
 
 from service.errors import InvalidKeys, KeyMissing, KeyUnknown, ScopeMissing
+from service.observe.metrics import UNNAMED_KEY
 
 Scope: TypeAlias = Literal["infer", "control", "metrics"]
 """The rights of a key: `infer` allows everything but loading and unloading models, which is `control`, and
@@ -29,7 +30,7 @@ class Key(NamedTuple):
     """A key as the file describes it, without the key itself."""
 
     name: str
-    """The name that logs and metrics have; `unnamed` if the file gives none."""
+    """The name that logs and metrics have; `UNNAMED_KEY` if the file gives none."""
     scopes: frozenset[Scope]
 
 
@@ -141,7 +142,7 @@ def _read(path: Path) -> dict[bytes, Key]:
 
 def _parsed(number: int, words: list[str], file: str) -> tuple[bytes, Key]:
     """Return the digest of a line's key, and the key."""
-    key, name, scopes = (*words, *["unnamed", ",".join(get_args(Scope))][len(words) - 1 :])[:3]
+    key, name, scopes = (*words, *[UNNAMED_KEY, ",".join(get_args(Scope))][len(words) - 1 :])[:3]
     if not _KEY.fullmatch(key):
         raise InvalidKeys(
             f"line {number} of {file} is no key: 16 to 256 visible ASCII characters, without spaces"

@@ -42,6 +42,8 @@ Merge = Literal["livesum", "livemax", "livemin"]
 """The way a gauge of several replicas is merged."""
 SHARED_VALUES: Final = "PROMETHEUS_MULTIPROC_DIR"
 """The variable in which prometheus_client looks for that folder; a trial of a version must not have it."""
+UNNAMED_KEY: Final = "unnamed"
+"""The name of keys that have none."""
 REJECTIONS: Final = ("queue_full", "deadline", "body", "draining", "busy", "client_gone")
 EXPECTED_CODES: Final = (200, 429, 500, 503, 504)
 """Status codes whose counters exist from the start, so that a rate sees the first error."""
@@ -144,6 +146,7 @@ class Metrics:
         self.draining.set(0)
         for reason in REJECTIONS:
             self.rejected.labels(reason)
+        self.key_uses.labels(UNNAMED_KEY)
         for provider in ("cpu", "cuda"):
             self.provider_active.labels(provider)
 
