@@ -19,7 +19,9 @@ SECONDS = "75"
 HOOKS = """
 import schemathesis
 
-@schemathesis.serializer("application/x-npy", "application/vnd.apache.parquet")
+@schemathesis.serializer(
+    "application/x-npy", "application/vnd.apache.parquet", "application/zip", "image/bmp", "image/tiff"
+)
 def as_bytes(context, value):
     return value if isinstance(value, bytes) else str(value).encode()
 """
