@@ -176,6 +176,7 @@ export async function show(content, drawer) {
   /** Use what was read, unless something else was given meanwhile. */
   async function latest(work, use) {
     const mine = ++turn;
+    controller.abort(); // what is being scored
     result.setAttribute("aria-busy", "true");
     try {
       const read = await work();
