@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from service.format.manifest import Support
 from training.export.own.algebra import Algebra, Tensor
+from training.models.quantile import CENTRAL, TAIL, TAIL_FROM, polynomial
 
 LikelihoodName = Literal["bernoulli", "continuous-bernoulli", "gaussian"]
 LIKELIHOODS: tuple[LikelihoodName, ...] = get_args(LikelihoodName)
@@ -221,9 +222,9 @@ class GaussianFormulas:
         """
         safe = f.clip(uniforms, _SMALLEST_UNIFORM, 1 - _SMALLEST_UNIFORM)
         w = -f.log(4.0 * safe * (1.0 - safe), self.size)
-        central = _polynomial(w - 2.5, _CENTRAL)
-        tail = _polynomial(f.sqrt(f.clip(w, _TAIL_FROM, None)) - 3.0, _TAIL)
-        normals = math.sqrt(2) * (2.0 * safe - 1.0) * f.where((w, _TAIL_FROM), central, tail)
+        central = _polynomial(w - 2.5, CENTRAL)
+        tail = _polynomial(f.sqrt(f.clip(w, TAIL_FROM, None)) - 3.0, TAIL)
+        normals = math.sqrt(2) * (2.0 * safe - 1.0) * f.where((w, TAIL_FROM), central, tail)
         return self._within(f, parameters[0] + f.exp(parameters[1]) * normals)
 
     def _within(self, f: Algebra, values: Tensor) -> Tensor:
@@ -241,24 +242,8 @@ def _bounded(f: Algebra, logits: Tensor, bound: float | None) -> Tensor:
     return logits if bound is None else f.clip(logits, -bound, bound)
 
 
-_TAIL_FROM = 5.0
-# fmt: off
-_CENTRAL = (
-    2.81022636e-08, 3.43273939e-07, -3.5233877e-06, -4.39150654e-06, 0.00021858087, -0.00125372503,
-    -0.00417768164, 0.246640727, 1.50140941,
-)
-_TAIL = (
-    -0.000200214257, 0.000100950558, 0.00134934322, -0.00367342844, 0.00573950773, -0.0076224613,
-    0.00943887047, 1.00167406, 2.83297682,
-)
-# fmt: on
-
-
 def _polynomial(values: Tensor, coefficients: Sequence[float]) -> Tensor:
-    """Evaluate a polynomial by Horner's scheme, the highest power first."""
-    result = values * 0.0 + coefficients[0]
-    for coefficient in coefficients[1:]:
-        result = coefficient + result * values
+    result: Tensor = polynomial(values, values * 0.0 + coefficients[0], coefficients[1:])
     return result
 
 

@@ -13,6 +13,7 @@ from service.format.columns import Column, column_places
 from service.format.manifest import Support
 from training.models.likelihoods import constant
 from training.models.likelihoods.likelihood import SupportError, halves, in_lanes, item_sum, squashed
+from training.models.quantile import CENTRAL, TAIL, TAIL_FROM, polynomial
 
 _LOG_SCALE_BOUND = 4.0
 """The bound of log-scales: scales from 0.018 to 55 standard deviations of a column. Without it the density
@@ -214,27 +215,11 @@ def normal_quantile(uniforms: Tensor) -> Tensor:
     safe = uniforms.clamp(_SMALLEST_UNIFORM, 1 - _SMALLEST_UNIFORM)
     x = 2 * safe - 1
     w = -in_lanes(torch.log, 4 * safe * (1 - safe))
-    central = _polynomial(w - 2.5, _CENTRAL)
-    tail = _polynomial(w.clamp(min=_TAIL_FROM).sqrt() - 3, _TAIL)
-    return math.sqrt(2) * x * torch.where(w < _TAIL_FROM, central, tail)
-
-
-_TAIL_FROM = 5.0
-# fmt: off
-_CENTRAL = (
-    2.81022636e-08, 3.43273939e-07, -3.5233877e-06, -4.39150654e-06, 0.00021858087, -0.00125372503,
-    -0.00417768164, 0.246640727, 1.50140941,
-)
-_TAIL = (
-    -0.000200214257, 0.000100950558, 0.00134934322, -0.00367342844, 0.00573950773, -0.0076224613,
-    0.00943887047, 1.00167406, 2.83297682,
-)
-# fmt: on
+    central = _polynomial(w - 2.5, CENTRAL)
+    tail = _polynomial(w.clamp(min=TAIL_FROM).sqrt() - 3, TAIL)
+    return math.sqrt(2) * x * torch.where(w < TAIL_FROM, central, tail)
 
 
 def _polynomial(values: Tensor, coefficients: Sequence[float]) -> Tensor:
-    """Evaluate a polynomial by Horner's scheme, the highest power first."""
-    result = torch.full_like(values, coefficients[0])
-    for coefficient in coefficients[1:]:
-        result = coefficient + result * values
+    result: Tensor = polynomial(values, torch.full_like(values, coefficients[0]), coefficients[1:])
     return result
