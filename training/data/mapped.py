@@ -29,13 +29,11 @@ from training.data.features import scaling_of, source_of, table_notes
 from training.data.moments import Moments
 from training.data.options import DataOptions
 from training.data.reading import TextColumn
-from training.data.splits import Classes, check_sizes, kept_classes
+from training.data.splits import MOST_HELD_OUT_ROWS, Classes, check_sizes, cut_notes, kept_classes
 from training.data.stored import chosen_rows
 
 Part = Literal["train", "validation", "calibration", "test", "outliers"]
 PARTS: Final[tuple[Part, ...]] = (*SPLITS, "outliers")
-MOST_HELD_OUT_ROWS: Final = 20_000
-"""Most rows of each part but `train`: they resolve p-values of 1 / 20 001."""
 _FORMAT: Final = 1
 
 
@@ -96,7 +94,7 @@ def load_large(large: Large, options: DataOptions, files: list[Path], cache: Pat
         *table_notes(columns, scaling, moments),
         f"The table takes more than {options.memory_mib} MiB, so its rows were copied once into {folder} and "
         "are read from there; each row's split was chosen by chance.",
-        *_held_out_notes(counts),
+        *cut_notes(counts.items(), MOST_HELD_OUT_ROWS, "rows"),
     )
     return Dataset(
         name=stem_of(options.own_path.name),
@@ -111,14 +109,6 @@ def load_large(large: Large, options: DataOptions, files: list[Path], cache: Pat
         outliers=items["outliers"] if options.keep else None,
         notes=notes,
     )
-
-
-def _held_out_notes(counts: Mapping[Part, int]) -> list[str]:
-    """Return the sentence that says of which held-out parts not all rows are used."""
-    cut = [
-        f"{part} {counts[part]}" for part in PARTS if part != "train" and counts[part] > MOST_HELD_OUT_ROWS
-    ]
-    return [f"Of the held-out rows ({', '.join(cut)}) {MOST_HELD_OUT_ROWS} each are used."] if cut else []
 
 
 def _survey(large: Large, options: DataOptions) -> tuple[Moments, Classes]:

@@ -9,9 +9,8 @@ from typing import cast
 import numpy as np
 
 from training.data.dataset import Dataset, Items, Rows
-from training.data.mapped import MOST_HELD_OUT_ROWS
 from training.data.options import DataOptions
-from training.data.splits import Partition
+from training.data.splits import MOST_HELD_OUT_ROWS, Partition, cut_notes
 from training.data.stored import StoredPictures
 
 _STREAMS = {"validation": 10, "calibration": 11, "test": 4, "outliers": 8}
@@ -66,11 +65,12 @@ def _bounded(
     if outliers is not None and len(outliers) > most:
         random = np.random.default_rng([options.split_seed, _STREAMS["outliers"]])
         outliers = np.sort(random.choice(outliers, most, replace=False))
-    cut = [f"{split} {len(each)}" for split, each in partition.rows.items() if len(each) > len(rows[split])]
-    notes = [f"The pictures take more than {options.memory_mib} MiB, so batches are read from a file."]
-    if cut:
-        notes.append(f"Of the held-out pictures ({', '.join(cut)}) {most} each are used.")
-    return replace(partition, rows=rows, outliers=outliers), tuple(notes)
+    counts = ((split, len(each)) for split, each in partition.rows.items())
+    notes = (
+        f"The pictures take more than {options.memory_mib} MiB, so batches are read from a file.",
+        *cut_notes(counts, most, "pictures"),
+    )
+    return replace(partition, rows=rows, outliers=outliers), notes
 
 
 def picture_source(images: Items | StoredPictures, origin: str) -> str:

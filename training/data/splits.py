@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
@@ -13,6 +14,8 @@ from training.data.options import DataOptions
 _FEWEST_ROWS = 2
 """The fewest rows of a split: a standard deviation needs two."""
 _MOST_NAMED = 10
+MOST_HELD_OUT_ROWS: Final = 20_000
+"""Most rows of each part but `train` of data larger than memory: they resolve p-values of 1 / 20 001."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +130,12 @@ def check_sizes(rows: Mapping[Split, Sized], where: str) -> None:
             f"{where}: {total} rows make splits of {sizes}; each needs at least {_FEWEST_ROWS}. "
             "Give more rows, or raise that split's share"
         )
+
+
+def cut_notes(counts: Iterable[tuple[str, int]], most: int, what: str) -> list[str]:
+    """Return the sentence that says of which held-out parts, of those sizes, only `most` rows are used."""
+    cut = [f"{part} {count}" for part, count in counts if part != "train" and count > most]
+    return [f"Of the held-out {what} ({', '.join(cut)}) {most} each are used."] if cut else []
 
 
 def _kept(classes: Classes, keep: Sequence[str], where: str) -> tuple[Rows, Rows, Classes]:
