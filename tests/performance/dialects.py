@@ -144,7 +144,7 @@ class NaiveDialect:
 
 
 class FloorDialect(NaiveDialect):
-    """What `floor.py` understands: of all that the naive server does, samples alone."""
+    """The floor understands samples alone, of all that the naive server does."""
 
     def request(self, workload: Workload) -> Request:
         """As of the naive server."""

@@ -1,4 +1,4 @@
-"""What every part is given, and what it gives. Standard library alone: no part needs another's packages."""
+"""The input and the rows of every part. Standard library alone: no part needs another's packages."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ class CheckFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What to check, and for how long each thing is timed."""
+    """The device and the models to check, and the time for each measurement."""
 
     device: DeviceName
     models: Path
     """A folder of published models."""
     seconds: float
-    """How long one load, one loop or one kind of training step is timed."""
+    """The time for one load, one loop or one kind of training step."""
     folder: Path
     """An empty folder for what a part writes."""
