@@ -24,11 +24,16 @@ class Options(BaseModel):
 class NetworkOptions(Options):
     """The shape of both networks; the decoder mirrors the encoder."""
 
-    kind: Literal["convolutional", "dense"]
+    kind: Literal["convolutional", "residual", "dense"]
+    """`convolutional` and `residual` for pictures, the latter with more layers at each size; `dense` for
+    tables and small pictures."""
     latent: int = Field(ge=1, le=1024)
     """D, the number of latent dimensions."""
     channels: tuple[Width, ...] = ()
-    """Convolutional networks: the output channels of each stride-2 layer, from the image inwards."""
+    """Convolutional and residual networks: the output channels of each stride-2 layer, from the image
+    inwards."""
+    blocks: int = Field(default=1, ge=1, le=16)
+    """Residual networks: the number of residual blocks, of two layers each, at every size."""
     hidden: tuple[Width, ...] = (128,)
     """Widths of the dense layers, from the item's side inwards."""
     gated: bool = False
@@ -42,10 +47,10 @@ class NetworkOptions(Options):
 
     @model_validator(mode="after")
     def _channels_belong_to_convolutions(self) -> NetworkOptions:
-        if (self.kind == "convolutional") != bool(self.channels):
+        if (self.kind != "dense") != bool(self.channels):
             raise ValueError(
                 f"network.kind {self.kind!r} came with channels {list(self.channels)}; "
-                "give channels to a convolutional network, and to no other"
+                "give channels to a convolutional or residual network, and to no other"
             )
         return self
 

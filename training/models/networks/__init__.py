@@ -11,7 +11,14 @@ from torch import nn
 
 from training.models.networks.conditions import Projection, WithClass, beside
 from training.models.networks.convolutional import ConvolutionalDecoder, ConvolutionalEncoder, NetworkError
-from training.models.networks.dense import DenseDecoder, DenseEncoder, Fourier, initialise_orthogonally
+from training.models.networks.dense import (
+    DenseDecoder,
+    DenseEncoder,
+    Fourier,
+    Network,
+    initialise_orthogonally,
+)
+from training.models.networks.residual import ResidualDecoder, ResidualEncoder
 from training.models.networks.scaling import Standardise, Unstandardise, filled
 from training.options import NetworkOptions
 
@@ -33,9 +40,7 @@ __all__ = [
 ]
 
 
-def make_encoder(
-    options: NetworkOptions, item_shape: tuple[int, ...], outputs: int
-) -> ConvolutionalEncoder | DenseEncoder:
+def make_encoder(options: NetworkOptions, item_shape: tuple[int, ...], outputs: int) -> Network:
     """Make the network items (B, *item_shape) -> (B, outputs).
 
     Raises:
@@ -43,6 +48,8 @@ def make_encoder(
     """
     if options.kind == "convolutional":
         return ConvolutionalEncoder(item_shape, options.channels, options.hidden, outputs)
+    if options.kind == "residual":
+        return ResidualEncoder(item_shape, options.channels, options.hidden, options.blocks, outputs)
     count = options.fourier_features
     fourier = Fourier(count, *options.fourier_frequencies) if count else None
     return DenseEncoder(math.prod(item_shape), options.hidden, outputs, options.gated, fourier)
@@ -57,6 +64,8 @@ def make_decoder(options: NetworkOptions, outputs: tuple[int, ...], classes: int
     decoder: nn.Module
     if options.kind == "convolutional":
         decoder = ConvolutionalDecoder(inputs, outputs, options.channels, options.hidden)
+    elif options.kind == "residual":
+        decoder = ResidualDecoder(inputs, outputs, options.channels, options.hidden, options.blocks)
     else:
         decoder = DenseDecoder(inputs, outputs, options.hidden, options.gated)
     return WithClass(decoder, classes) if classes else decoder

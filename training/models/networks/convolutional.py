@@ -20,7 +20,8 @@ class NetworkError(ValueError):
     """A network cannot be built for items of that shape."""
 
 
-def _inner_size(item_shape: tuple[int, ...], halvings: int) -> tuple[int, int]:
+def inner_size(item_shape: tuple[int, ...], halvings: int) -> tuple[int, int]:
+    """Return the height and width of pictures after so many halvings, or raise a NetworkError."""
     if len(item_shape) != 3:
         raise NetworkError(f"items of shape {list(item_shape)} are no pictures; set network.kind to 'dense'")
     _, height, width = item_shape
@@ -31,7 +32,7 @@ def _inner_size(item_shape: tuple[int, ...], halvings: int) -> tuple[int, int]:
     return height // 2**halvings, width // 2**halvings
 
 
-def _channels_last(layers: Sequence[nn.Module]) -> nn.Sequential:
+def channels_last(layers: Sequence[nn.Module]) -> nn.Sequential:
     """Return the layers in sequence, kernels in the layout that CPUs convolve fastest (a third less time)."""
     joined = nn.Sequential(*layers)
     for parameter in joined.parameters():
@@ -46,13 +47,13 @@ class ConvolutionalEncoder(Network):
     def __init__(
         self, item_shape: tuple[int, ...], channels: Sequence[int], hidden: Sequence[int], outputs: int
     ) -> None:
-        height, width = _inner_size(item_shape, len(channels))
+        height, width = inner_size(item_shape, len(channels))
         layers: list[nn.Module] = []
         for before, after in itertools.pairwise((item_shape[0], *channels)):
             layers += [nn.Conv2d(before, after, kernel_size=4, stride=2, padding=1), nn.LeakyReLU(SLOPE)]
         widths = (channels[-1] * height * width, *hidden)
         layers += [nn.Flatten(), *dense_layers(widths, gated=False), nn.Linear(widths[-1], outputs)]
-        super().__init__(_channels_last(layers))
+        super().__init__(channels_last(layers))
 
 
 class ConvolutionalDecoder(Network):
@@ -61,7 +62,7 @@ class ConvolutionalDecoder(Network):
     def __init__(
         self, latent: int, item_shape: tuple[int, ...], channels: Sequence[int], hidden: Sequence[int]
     ) -> None:
-        height, width = _inner_size(item_shape, len(channels))
+        height, width = inner_size(item_shape, len(channels))
         layers = dense_layers((latent, *reversed(hidden), channels[-1] * height * width), gated=False)
         layers.append(nn.Unflatten(1, (channels[-1], height, width)))
         for before, after in itertools.pairwise((*reversed(channels), item_shape[0])):
@@ -69,4 +70,4 @@ class ConvolutionalDecoder(Network):
                 nn.ConvTranspose2d(before, after, kernel_size=4, stride=2, padding=1),
                 nn.LeakyReLU(SLOPE),
             ]
-        super().__init__(_channels_last(layers[:-1]))
+        super().__init__(channels_last(layers[:-1]))
