@@ -115,34 +115,50 @@ class GanTask:
         with torch.no_grad():
             generated = self.sample(noise, len(items))
         real, fake = packed(items, options.packing), packed(generated, options.packing)
-        both = torch.cat([real, fake])
         weights = self._penalty_weights(step)
-        if any(weights):
-            both.requires_grad_()
-        logits = self.model.discriminate(both)
-        real_logits, fake_logits = logits[: len(real)], logits[len(real) :]
+        real_logits, fake_logits, penalties = self._judged_both(real, fake, weights)
         loss = self._losses.discriminator(real_logits, fake_logits)
         report = {"discriminator_loss": loss, "real_logit": real_logits, "fake_logit": fake_logits}
-        if any(weights):
-            penalties = torch.tensor_split(gradient_penalty(both, logits), 2)
-            for name, weight, penalty in zip(("r1_penalty", "r2_penalty"), weights, penalties, strict=True):
-                if weight:
-                    loss = loss + weight * penalty
-                    report[name] = penalty
+        for name, weight in weights.items():
+            if weight:
+                loss = loss + weight * penalties[name]
+                report[name] = penalties[name]
         if options.objective == "wasserstein" and options.slope_weight:
             slopes = slope_penalty(self.model.discriminate, real, fake, noise.uniform(len(real)))
             loss = loss + options.slope_weight * slopes
             report["slope_penalty"] = slopes
         return Terms(loss, report)
 
-    def _penalty_weights(self, step: int) -> tuple[float, float]:
+    def _judged_both(
+        self, real: Tensor, fake: Tensor, weights: Mapping[str, float]
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Return the logits of real and of generated items, packed, and the penalties that have a weight."""
+        discriminate, r1, r2 = self.model.discriminate, weights["r1_penalty"], weights["r2_penalty"]
+        penalties = {}
+        if bool(r1) == bool(r2):
+            both = torch.cat([real, fake]).requires_grad_(bool(r1))
+            logits = discriminate(both)
+            if r1:
+                of_real, of_fake = torch.tensor_split(gradient_penalty(both, logits), 2)
+                penalties = {"r1_penalty": of_real, "r2_penalty": of_fake}
+            return logits[: len(real)], logits[len(real) :], penalties
+        # apart, since a penalty takes several times as long as the logits
+        real_logits = discriminate(real.requires_grad_(bool(r1)))
+        fake_logits = discriminate(fake.requires_grad_(bool(r2)))
+        if r1:
+            penalties["r1_penalty"] = gradient_penalty(real, real_logits)
+        else:
+            penalties["r2_penalty"] = gradient_penalty(fake, fake_logits)
+        return real_logits, fake_logits, penalties
+
+    def _penalty_weights(self, step: int) -> dict[str, float]:
         """Return the weights of R1 and R2 at that step; 0 at steps that skip them."""
         options = self._options
         if step % options.penalty_every:
-            return 0.0, 0.0
+            return {"r1_penalty": 0.0, "r2_penalty": 0.0}
         fallen = min(1.0, step / self._steps / (1 - options.penalty_settled))
         now = options.penalty_every * math.pow(options.penalty_final_ratio, fallen)
-        return now * options.r1_weight, now * options.r2_weight
+        return {"r1_penalty": now * options.r1_weight, "r2_penalty": now * options.r2_weight}
 
     def _generator_terms(self, items: Tensor, noise: Noise, step: int) -> Terms:
         prior, options = self.model.generator.prior, self._options

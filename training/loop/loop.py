@@ -50,6 +50,7 @@ from training.loop.runs import (
 )
 from training.loop.task import MeanLoss, Noise
 from training.models.conditions import in_turn, one_hot
+from training.models.networks.dense import Network
 from training.recipe import Recipe
 
 _SAMPLE_ROWS = 64
@@ -141,6 +142,10 @@ class _Run:
                     self._task.check(torch.from_numpy(rows))
         self._averaged = copy.deepcopy(self._task)
         self._averaged.model.eval().requires_grad_(False)
+        for model in (self._task.model, stage.frozen):
+            for module in () if model is None else model.modules():
+                if isinstance(module, Network):
+                    module.in_bfloat16 = self._options.precision == "bfloat16"
         self._best = BestWeights()
         self._augment = Augmentation(recipe.augmentation, dataset, stage.task.support)
         self.findings: list[Diagnosis] = []

@@ -94,6 +94,22 @@ def test_the_penalties_fall_geometrically_and_are_skipped_in_between(ring: Datas
     assert "r1_penalty" not in all_terms(discriminator, items, 51)
 
 
+def test_a_penalty_on_one_kind_of_items_is_the_same_with_and_without_the_other(ring: Dataset) -> None:
+    items, found = torch.from_numpy(ring.items["train"][:64]), []
+    for weights in ({"r1_weight": 1.0}, {"r1_weight": 0.0, "r2_weight": 1.0}, {"r2_weight": 1.0}):
+        torch.manual_seed(0)
+        recipe = ring_recipe(**weights)
+        assert recipe.gan is not None
+        discriminator, _ = GanTask(make_gan(recipe, ring), recipe.gan, steps=10).phases()
+        found.append(all_terms(discriminator, items, 0))
+    first, second, both = found
+    assert "r2_penalty" not in first
+    assert "r1_penalty" not in second
+    assert torch.allclose(first["r1_penalty"], both["r1_penalty"], rtol=1e-4)
+    assert torch.allclose(second["r2_penalty"], both["r2_penalty"], rtol=1e-4)
+    assert torch.allclose(first["loss"] + second["r2_penalty"], both["loss"], rtol=1e-4)
+
+
 def test_a_table_with_categories_has_no_generator(ring: Dataset) -> None:
     columns = (Column(name="x", categories=("yes", "no")),)
     recipe = ring_recipe()

@@ -17,6 +17,7 @@ from torch import nn
 from tests.training.tiny import digits, tiny_recipe
 from training.loop.checkpoint import CheckpointError, read_checkpoint
 from training.loop.loop import DivergenceError, TrainingOutcome, train
+from training.loop.run_log import read_lines
 from training.loop.runs import CHECKPOINTS, restore_published
 from training.loop.task import Phase, Rate
 from training.losses.terms import Terms
@@ -72,6 +73,22 @@ def test_another_seed_gives_other_weights(tmp_path: Path) -> None:
     train(second, digits(second), tmp_path / "second")
     name = "model.encoder.layers.0.weight"
     assert not torch.equal(tensors(tmp_path / "first")[name], tensors(tmp_path / "second")[name])
+
+
+@pytest.mark.parametrize("family", ["vae", "gan"])
+def test_a_run_in_bfloat16_learns_nearly_what_one_in_float32_learns_and_keeps_float32(
+    family: str, tmp_path: Path
+) -> None:
+    exact, rounded = tiny_recipe(family), tiny_recipe(family, precision="bfloat16")
+    train(exact, digits(exact), tmp_path / "exact")
+    train(rounded, digits(rounded), tmp_path / "rounded")
+    wanted, found = tensors(tmp_path / "exact"), tensors(tmp_path / "rounded")
+    assert {name: tensor.dtype for name, tensor in found.items()} == {
+        name: tensor.dtype for name, tensor in wanted.items()
+    }
+    assert any(not torch.equal(found[name], wanted[name]) for name in wanted)
+    wanted_terms, found_terms = (read_lines(tmp_path / run)[-1] for run in ("exact", "rounded"))
+    assert found_terms == pytest.approx(wanted_terms, rel=0.02, abs=0.02)
 
 
 @pytest.mark.slow

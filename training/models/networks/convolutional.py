@@ -37,7 +37,8 @@ def channels_last(layers: Sequence[nn.Module]) -> nn.Sequential:
     joined = nn.Sequential(*layers)
     for parameter in joined.parameters():
         if parameter.dim() == 4:
-            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+            # not `contiguous`, which leaves a kernel of one channel as it is, and with it what it puts out
+            parameter.data = parameter.data.clone(memory_format=torch.channels_last)
     return joined
 
 

@@ -34,19 +34,29 @@ class GatedLinear(nn.Module):
 class Network(nn.Module):
     """Layers in sequence, the last of which is linear."""
 
+    in_bfloat16 = False
+    """True to multiply in bfloat16 while it is trained; weights, inputs and outputs stay float32."""
+
     def __init__(self, layers: nn.Sequential) -> None:
         super().__init__()
         self.layers = layers
 
     def forward(self, values: Tensor) -> Tensor:
         """Apply the layers to values (B, ...)."""
-        outputs: Tensor = self.layers(values)
-        return outputs
+        return self._apply_layers(self.layers, values)
 
     def features(self, values: Tensor) -> Tensor:
         """Return the last hidden layer for values (B, ...)."""
-        features: Tensor = self.layers[:-1](values)
-        return features
+        return self._apply_layers(self.layers[:-1], values)
+
+    def _apply_layers(self, layers: nn.Module, values: Tensor) -> Tensor:
+        outputs: Tensor
+        if self.in_bfloat16:
+            with torch.autocast(values.device.type, torch.bfloat16):
+                outputs = layers(values)
+            return outputs.float()
+        outputs = layers(values)
+        return outputs
 
 
 def dense_layers(widths: Sequence[int], gated: bool) -> list[nn.Module]:

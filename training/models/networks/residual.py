@@ -33,6 +33,26 @@ class ResidualBlock(nn.Module):
         return pictures + added
 
 
+class _Rows(nn.Module):
+    """Pictures (B, C, H, W) -> rows (B, H W C), in the order of channels-last memory, so without a copy."""
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, H W C)."""
+        return pictures.permute(0, 2, 3, 1).flatten(1)
+
+
+class _Pictures(nn.Module):
+    """Rows (B, H W C) -> pictures (B, C, H, W), the inverse."""
+
+    def __init__(self, height: int, width: int) -> None:
+        super().__init__()
+        self._sides = height, width
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """(B, H W C) -> (B, C, H, W)."""
+        return rows.view(rows.shape[0], *self._sides, -1).permute(0, 3, 1, 2)
+
+
 class ResidualEncoder(Network):
     """Items (B, C, H, W) -> (B, F): at each size a stride-2 convolution and blocks, then dense layers."""
 
@@ -51,7 +71,7 @@ class ResidualEncoder(Network):
             layers += [ResidualBlock(after) for _ in range(blocks)]
             layers.append(nn.LeakyReLU(SLOPE))
         widths = (channels[-1] * height * width, *hidden)
-        layers += [nn.Flatten(), *dense_layers(widths, gated=False)]
+        layers += [_Rows(), *dense_layers(widths, gated=False)]
         _initialise(layers)
         # a posterior or a logit begins near 0: the last layer keeps torch's smaller weights
         super().__init__(channels_last([*layers, nn.Linear(widths[-1], outputs)]))
@@ -70,7 +90,7 @@ class ResidualDecoder(Network):
     ) -> None:
         height, width = inner_size(item_shape, len(channels))
         widths = (latent, *reversed(hidden), channels[-1] * height * width)
-        layers = [*dense_layers(widths, gated=False)[:-1], nn.Unflatten(1, (channels[-1], height, width))]
+        layers = [*dense_layers(widths, gated=False)[:-1], _Pictures(height, width)]
         for before, after in itertools.pairwise((*reversed(channels), item_shape[0])):
             layers += [ResidualBlock(before) for _ in range(blocks)]
             layers.append(nn.LeakyReLU(SLOPE))
