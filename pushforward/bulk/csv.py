@@ -15,6 +15,7 @@ from pushforward.bulk.rows import Piece, RowForm, rows_from_table, wanted_column
 from pushforward.bulk.sources import InputFile, RowSource, read_exactly
 from pushforward.bulk.storage import Storage
 from service.errors import ServiceError
+from service.format.columns import Column
 from service.media.tables.cells import MISSING
 from service.media.tables.dialect import Dialect, find_dialect
 from service.media.tables.opening import SAMPLE_BYTES, UNREADABLE, sentence, uncompressed, utf8_of
@@ -119,12 +120,14 @@ class CsvSource(RowSource):
         import pyarrow
 
         texts, names = pyarrow.string(), self._names[index]
-        kinds = {column.name: texts for column in self.form.columns if column.categories}
+        kinds = {
+            column.name: texts for column in self.form.columns if column.categories or _has_texts(column)
+        }
         numbers = {name: pyarrow.float64() for name in names if name not in kinds}
         try:
             return self._parsed(index, content, names, kinds | numbers)
         except UnfitInput:
-            # what is no number to the reader may be a truth value, or a code that stands for a missing one
+            # what is no number to the reader may be a truth value
             if self.form.columns:
                 kinds = dict.fromkeys(names, texts)
             return self._parsed(index, content, names, kinds)
@@ -153,6 +156,11 @@ class CsvSource(RowSource):
                 f"{dialect.separator!r} between values"
             ) from error
         return table
+
+
+def _has_texts(column: Column) -> bool:
+    """Return True if texts stand for missing values among the numbers of a column."""
+    return any(isinstance(code, str) for code in column.codes)
 
 
 def _index(file: BinaryIO, path: str) -> tuple[bytes, NDArray[np.int64], int]:

@@ -17,6 +17,7 @@ from typing import BinaryIO, Final, Self
 import numpy as np
 from numpy.lib import format as npy_format
 
+from training.data import cache
 from training.data.dataset import DataError, Pixels
 from training.data.listing import Listing
 from training.data.options import DataOptions
@@ -28,7 +29,7 @@ _COLOURS, _GREY = "colours.npy", "grey.npy"
 class CopiedPixels:
     """The copy of a folder's pixels, (N, C, H, W); as a context manager it leaves no half of one."""
 
-    def __init__(self, listing: Listing, options: DataOptions, cache: Path) -> None:
+    def __init__(self, listing: Listing, options: DataOptions, kept: Path) -> None:
         self._options = options
         digest = hashlib.sha256(
             json.dumps(
@@ -38,7 +39,7 @@ class CopiedPixels:
         for name in listing.names:
             state = (listing.folder / name).stat()
             digest.update(f"{name} {state.st_size} {state.st_mtime_ns}\0".encode())
-        self._folder = cache / digest.hexdigest()[:24]
+        self._folder = kept / digest.hexdigest()[:24]
         self._staging: Path | None = None
         self._file: BinaryIO | None = None
         self._shape: tuple[int, ...] = ()
@@ -58,6 +59,7 @@ class CopiedPixels:
         """Return the copy that was made before, or None."""
         for name, channels in ((_COLOURS, slice(None)), (_GREY, slice(1))):
             if (self._folder / name).is_file():
+                cache.use(self._folder)
                 pixels: Pixels = np.load(self._folder / name, mmap_mode="r")[:, channels]
                 return pixels
         return None
@@ -68,7 +70,7 @@ class CopiedPixels:
             return False
         self._shape = shape
         self._folder.parent.mkdir(parents=True, exist_ok=True)
-        self._staging = Path(tempfile.mkdtemp(prefix=".copying-", dir=self._folder.parent))
+        self._staging = Path(tempfile.mkdtemp(prefix=cache.STAGING, dir=self._folder.parent))
         self._file = (self._staging / "pixels").open("wb")
         header = {"descr": "|u1", "fortran_order": False, "shape": shape}
         npy_format.write_array_header_1_0(self._file, header)

@@ -24,6 +24,7 @@ import numpy.typing as npt
 from service.media.tables.opening import stem_of
 from service.media.tables.sources import Block
 from service.numerics.noise import Doubles
+from training.data import cache
 from training.data.dataset import SPLITS, DataError, Dataset, Items, Labels
 from training.data.features import scaling_of, source_of, table_notes
 from training.data.moments import Moments
@@ -63,15 +64,15 @@ def part_of_rows(first: int, count: int, options: DataOptions) -> npt.NDArray[np
     return (np.searchsorted(np.cumsum(shares), uniform, side="right") + 1) % len(SPLITS)
 
 
-def load_large(large: Large, options: DataOptions, files: list[Path], cache: Path) -> Dataset:
-    """Copy a table into files, unless it has been, and return the dataset of these.
+def load_large(large: Large, options: DataOptions, files: list[Path], kept: Path) -> Dataset:
+    """Copy a table into files in `kept`, unless it has been, and return the dataset of these.
 
     Raises:
         DataError: All that is wrong with the table.
     """
     state = [[str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns] for file in files]
     described = json.dumps([_FORMAT, state, options.model_dump(mode="json")])
-    folder = cache / hashlib.sha256(described.encode()).hexdigest()[:24]
+    folder = kept / hashlib.sha256(described.encode()).hexdigest()[:24]
     moments, classes = _survey(large, options)
     columns = large.columns.model_columns()
     counts = {part: int(moments.parts[place]) for place, part in enumerate(PARTS)}
@@ -79,6 +80,7 @@ def load_large(large: Large, options: DataOptions, files: list[Path], cache: Pat
     scaling = scaling_of(moments, columns, options.own_path)
     if not folder.is_dir():
         _write(large, options, classes, folder)
+    cache.use(folder)
     features = sum(column.features for column in columns)
     items: dict[Part, Items] = {}
     labels: dict[Part, Labels] = {}
@@ -156,7 +158,7 @@ def _parts(
 def _write(large: Large, options: DataOptions, classes: Classes, folder: Path) -> None:
     """Write the files of all parts into a folder, which appears when they are whole."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=".copying-", dir=folder.parent))
+    staging = Path(tempfile.mkdtemp(prefix=cache.STAGING, dir=folder.parent))
     try:
         with ExitStack() as stack:
             files = [stack.enter_context((staging / f"{part}.f4").open("wb")) for part in PARTS]

@@ -20,7 +20,7 @@ from pushforward.bulk.rows import RowForm
 from service.format.columns import Column
 from tests.pushforward.bulk.work import hashes, work
 from tests.training.data.own_data import load, stacked
-from tests.training.data.test_reading import FORMS, ONE_HOT
+from tests.training.data.table_forms import FORMS, ONE_HOT
 
 PICTURE = RowForm((1, 2, 3), "unit_interval")
 POINT = RowForm((2,), "real")

@@ -10,7 +10,7 @@ import pytest
 from pushforward.files import ItemLayout, read_inputs
 from service.format.versions import read_manifest
 from tests.serving import as_npy, running_service
-from tests.training.data.test_reading import FORMS, TABLE, as_csv
+from tests.training.data.table_forms import FORMS, TABLE, as_csv
 from tests.training.publishing import publish_recipe
 from training.recipe import parse_recipe
 

@@ -1,0 +1,44 @@
+"""Folders of copies of large data: those that were not used for longest make room for others."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+MOST_BYTES: Final = 2**35
+"""Most bytes of the copies in one folder, unless the one in use is larger: 32 GiB."""
+STAGING: Final = ".copying-"
+"""The beginning of the names of folders in which copies are made."""
+_NAME: Final = re.compile(rf"[0-9a-f]{{24}}|{re.escape(STAGING)}.+")
+
+
+def use(copy: Path, most_bytes: int = MOST_BYTES) -> None:
+    """Note that a copy is in use, and remove others beside it, the least lately used first.
+
+    They are removed until all together take at most `most_bytes`, and so are the halves that killed processes
+    have left. A process that has opened a copy can read it to its end nevertheless.
+    """
+    os.utime(copy)
+    used = sorted(_uses(copy.parent), reverse=True)
+    room = most_bytes - sum(size for _, size, folder in used if folder == copy)
+    for _, size, folder in used:
+        if folder == copy:
+            continue
+        room -= size
+        if room < 0:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _uses(parent: Path) -> Iterator[tuple[int, int, Path]]:
+    """Yield the time of last use, the bytes and the path of each copy, and of halves, which may be growing."""
+    for folder in parent.iterdir():
+        if not _NAME.fullmatch(folder.name):
+            continue
+        with contextlib.suppress(FileNotFoundError):  # another process removes copies too
+            facts = [path.stat() for path in (folder, *folder.iterdir())]
+            yield max(each.st_mtime_ns for each in facts), sum(each.st_size for each in facts[1:]), folder
