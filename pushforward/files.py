@@ -74,6 +74,11 @@ class Inputs:
     labels: list[int] | None = None
     """The class of each row by number, if all files are tables that hold it."""
 
+    @property
+    def names(self) -> Mapping[str, NDArray[Any]]:
+        """The places, if they say more than the order of the rows does; else none."""
+        return {} if [*self.places] == ["row"] else self.places
+
 
 class _Part(NamedTuple):
     """The rows of one file."""

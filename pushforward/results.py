@@ -106,6 +106,10 @@ class Encoding(NamedTuple):
     """Posterior means, (B, D)."""
     log_variance: Floats | None
     """Log-variances of the posteriors, (B, D); None for a GAN."""
+    ids: NDArray[Any] | None = None
+    """The ids of the rows, (B,), as those of `ItemScores`."""
+    id_name: str | None = None
+    """The name of the column that they are from."""
 
 
 class Interpolation(NamedTuple):
@@ -125,3 +129,7 @@ class Judgement(NamedTuple):
     """The probability that the item is real."""
     log_density_ratio: Doubles | None
     """An estimate of log p_data(x) / p_G(x); None if the objective of the GAN gives none."""
+    ids: NDArray[Any] | None = None
+    """The ids of the rows, (B,), as those of `ItemScores`."""
+    id_name: str | None = None
+    """The name of the column that they are from."""

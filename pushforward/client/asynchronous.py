@@ -12,8 +12,8 @@ import httpx
 from pushforward.checks import Label, RowLabel
 from pushforward.client.chunks import Chunks, WholeArray
 from pushforward.client.connection import DEFAULT_TIMEOUT_SECONDS, operations_of, reason_of, request_of
-from pushforward.client.operations import Version
 from pushforward.client.sending import DEFAULT_POLICY, Clock, RetryPolicy
+from pushforward.client.versions import Version
 from pushforward.client.wire import (
     BrokenConnection,
     HttpAnswer,
@@ -124,11 +124,21 @@ class AsyncClient:
         """Return the samples on a path from `start` to `end`, both included, and their latents."""
         return await self._run(self._operations.interpolate(name, version, start, end, steps, path, label))
 
+    async def read(self, name: str, inputs: Any, *, id: str | None = None, version: Version = None) -> Floats:
+        """Return items as the service reads them, float32 (B, *item); nothing is computed."""
+        return await self._run(self._operations.read(name, version, inputs, id))
+
     async def encode(
-        self, name: str, inputs: Any, *, label: RowLabel = None, version: Version = None
+        self,
+        name: str,
+        inputs: Any,
+        *,
+        id: str | None = None,
+        label: RowLabel = None,
+        version: Version = None,
     ) -> Encoding:
-        """Return the means and log-variances (B, D) of items; for `inputs` see `pushforward.reading`."""
-        return await self._run(self._operations.encode(name, version, inputs, label))
+        """Return the means and log-variances (B, D) of items."""
+        return await self._run(self._operations.encode(name, version, inputs, id, label))
 
     async def decode(
         self, name: str, latents: Any, *, label: RowLabel = None, version: Version = None
@@ -169,10 +179,16 @@ class AsyncClient:
         return await self._run(self._operations.surprise_map(name, version, inputs, label))
 
     async def discriminate(
-        self, name: str, inputs: Any, *, label: RowLabel = None, version: Version = None
+        self,
+        name: str,
+        inputs: Any,
+        *,
+        id: str | None = None,
+        label: RowLabel = None,
+        version: Version = None,
     ) -> Judgement:
         """Return the judgement of a GAN's discriminator on items, each array (B,)."""
-        return await self._run(self._operations.discriminate(name, version, inputs, label))
+        return await self._run(self._operations.discriminate(name, version, inputs, id, label))
 
     async def aclose(self) -> None:
         """Close the connections."""

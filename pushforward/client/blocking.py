@@ -12,8 +12,8 @@ import httpx
 from pushforward.checks import Label, RowLabel
 from pushforward.client.chunks import Chunks, WholeArray
 from pushforward.client.connection import DEFAULT_TIMEOUT_SECONDS, operations_of, reason_of, request_of
-from pushforward.client.operations import Version
 from pushforward.client.sending import DEFAULT_POLICY, Clock, RetryPolicy
+from pushforward.client.versions import Version
 from pushforward.client.wire import (
     BrokenConnection,
     HttpAnswer,
@@ -164,9 +164,29 @@ class Client:
         """
         return self._run(self._operations.interpolate(name, version, start, end, steps, path, label))
 
-    def encode(self, name: str, inputs: Any, *, label: RowLabel = None, version: Version = None) -> Encoding:
-        """Return the means and log-variances (B, D) of items; for `inputs` see `pushforward.reading`."""
-        return self._run(self._operations.encode(name, version, inputs, label))
+    def read(self, name: str, inputs: Any, *, id: str | None = None, version: Version = None) -> Floats:
+        """Return items as the service reads them, float32 (B, *item); nothing is computed.
+
+        Args:
+            name: The model.
+            inputs: The path of a table in CSV or Parquet, a picture or an npy, whose bytes are sent as they
+                are; that of another file, or a folder of pictures; or anything that `score` takes.
+            id: The name of a column of the file that the model does not know, and that is left out.
+            version: A number or an alias; None for the version that answers by default.
+        """
+        return self._run(self._operations.read(name, version, inputs, id))
+
+    def encode(
+        self,
+        name: str,
+        inputs: Any,
+        *,
+        id: str | None = None,
+        label: RowLabel = None,
+        version: Version = None,
+    ) -> Encoding:
+        """Return the means and log-variances (B, D) of items; `inputs` and `id` as for `score`."""
+        return self._run(self._operations.encode(name, version, inputs, id, label))
 
     def decode(self, name: str, latents: Any, *, label: RowLabel = None, version: Version = None) -> Floats:
         """Return the items (B, *item) at latents (B, D)."""
@@ -225,10 +245,16 @@ class Client:
         return self._run(self._operations.surprise_map(name, version, inputs, label))
 
     def discriminate(
-        self, name: str, inputs: Any, *, label: RowLabel = None, version: Version = None
+        self,
+        name: str,
+        inputs: Any,
+        *,
+        id: str | None = None,
+        label: RowLabel = None,
+        version: Version = None,
     ) -> Judgement:
-        """Return the judgement of a GAN's discriminator on items, each array (B,)."""
-        return self._run(self._operations.discriminate(name, version, inputs, label))
+        """Return the judgement of a GAN's discriminator on items, (B,); `inputs` and `id` as for `score`."""
+        return self._run(self._operations.discriminate(name, version, inputs, id, label))
 
     def close(self) -> None:
         """Close the connections."""

@@ -8,10 +8,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from http import HTTPStatus
 from types import MappingProxyType
-from typing import Any, Final, Generic
+from typing import Any, Final
 
 import numpy as np
 
@@ -32,8 +32,9 @@ from pushforward.client.answers import (
 )
 from pushforward.client.chunks import Take
 from pushforward.client.known import KnownModel
-from pushforward.client.npy import NpyRows, to_npy
-from pushforward.client.sending import Deadline, Sender
+from pushforward.client.npy import NpyRows
+from pushforward.client.sending import Sender
+from pushforward.client.versions import MOST_LABELLED, RowsRequest, Version, Versions
 from pushforward.client.wire import (
     JSON,
     NPY,
@@ -51,47 +52,21 @@ from pushforward.results import Encoding, Floats, Interpolation, ItemScores, Jud
 from service.errors import (
     BodyTooLarge,
     DeadlineExceeded,
-    Flaw,
-    LimitExceeded,
-    LoadFailed,
-    Loading,
-    NotFound,
-    ServiceError,
     Unfit,
 )
 
-Version = int | str | None
-"""A version: its number, an alias, or None for the version that answers requests which name none."""
 _MAX_SEED: Final = 2**53 - 1
-_MOST_LABELLED: Final = 1024
-"""Rows of one request with a label for each, which stand in its query."""
-
-
-@dataclass(frozen=True, slots=True)
-class RowsRequest(Generic[T]):
-    """A request with rows in its body, which are sent in pieces if they are too many for one request."""
-
-    operation: str
-    query: Mapping[str, Any]
-    accept: str
-    most_rows: int
-    """Most rows of a piece, by the limits of the service."""
-    read: Callable[[HttpAnswer], T]
-    divisible: bool = True
-    """True if pieces that the service cannot answer in time may be made smaller."""
-
-
-class AnotherVersion(Exception):
-    """A version other than the known one has answered."""
+_ROWS_OF_NPY: Final = ("npy_inputs", "npy_samples")
+"""The limits of rows that come and go as npy."""
 
 
 class Operations:
-    """Makes the scripts of all operations of one service; it remembers the models that it knows."""
+    """Makes the scripts of all operations of one service."""
 
     def __init__(self, sender: Sender) -> None:
         self.url = sender.url
         self._sender = sender
-        self._known: dict[tuple[str, Version], KnownModel] = {}
+        self._versions = Versions(sender)
 
     def models(self) -> Script[list[dict[str, Any]]]:
         """Return the entries of the catalogue."""
@@ -102,7 +77,7 @@ class Operations:
     def model(self, name: str, version: Version) -> Script[dict[str, Any]]:
         """Return the manifest of a version, with its state and the limits of its requests."""
         check_names(name, version)
-        return (yield from self._described(name, version, self._sender.deadline()))
+        return (yield from self._versions.described(name, version, self._sender.deadline()))
 
     def samples(
         self, name: str, version: Version, count: int, seed: int | None, offset: int, options: Any, take: Take
@@ -113,7 +88,7 @@ class Operations:
         """
         check_options(count=count, seed=seed, offset=offset, **options)
         deadline = self._sender.deadline()
-        model, _ = yield from self._model(name, version, deadline)
+        model, _ = yield from self._versions.known(name, version, deadline)
         if seed is None:
             seed = self._sender.randomness.randint(0, _MAX_SEED)
         most = model.most_samples(options)
@@ -145,13 +120,15 @@ class Operations:
             error = self._sender.error_of(answer, deadline)
             yield from self._sender.recover(error, failures, deadline, pinned=done > 0)
 
-    def encode(self, name: str, version: Version, inputs: Any, label: RowLabel) -> Script[Encoding]:
+    def encode(
+        self, name: str, version: Version, inputs: Any, id_name: str | None, label: RowLabel
+    ) -> Script[Encoding]:
         """Return the encodings of items."""
-        query = label_options(label)
+        query, ids = label_options(label), ids_of(inputs, id_name)
         parts = yield from self._on_rows(name, version, "encode", inputs, encoding_of, JSON, query)
         means, variances = zip(*parts, strict=True)
         is_gan = variances[0] is None
-        return Encoding(np.concatenate(means), None if is_gan else np.concatenate(variances))
+        return Encoding(np.concatenate(means), None if is_gan else np.concatenate(variances), ids, id_name)
 
     def decode(self, name: str, version: Version, latents: Any, label: RowLabel) -> Script[Floats]:
         """Return the items at latents."""
@@ -172,12 +149,34 @@ class Operations:
         parts = yield from self._on_rows(name, version, "score", inputs, array_of, NPY, query)
         return np.concatenate(parts)
 
-    def discriminate(self, name: str, version: Version, inputs: Any, label: RowLabel) -> Script[Judgement]:
+    def discriminate(
+        self, name: str, version: Version, inputs: Any, id_name: str | None, label: RowLabel
+    ) -> Script[Judgement]:
         """Return the judgement of the discriminator."""
-        query = label_options(label)
+        query, ids = label_options(label), ids_of(inputs, id_name)
         parts = yield from self._on_rows(name, version, "discriminate", inputs, judgements_of, JSON, query)
         columns = joined(parts)
-        return Judgement(columns["logit"], columns["probability"], columns.get("log_density_ratio"))
+        ratio = columns.get("log_density_ratio")
+        return Judgement(columns["logit"], columns["probability"], ratio, ids, id_name)
+
+    def read(self, name: str, version: Version, inputs: Any, id_name: str | None) -> Script[Floats]:
+        """Return items as the service reads them; a file is sent as it is, if the service takes such."""
+        from pushforward.client.bodies import body_of_file, rows_of  # read what few send
+
+        deadline, body = self._sender.deadline(), body_of_file(inputs)
+
+        def work(model: KnownModel, version: Version) -> Script[Floats]:
+            if body is not None:
+                path, query = operation_path(name, version, "read"), {"id": id_name}
+                sent = HttpRequest(path, NPY, query, body.data, body.content_type)
+                return array_of((yield from self._versions.answer_of(model, version, sent, deadline)))
+            rows, size = rows_of(inputs, model, id_name), min(map(model.limits.__getitem__, _ROWS_OF_NPY))
+            request = RowsRequest("read", {}, NPY, size, array_of)
+            return np.concatenate(
+                (yield from self._versions.in_pieces(model, version, request, rows, deadline))
+            )
+
+        return (yield from self._versions.on_known(name, version, deadline, work))
 
     def interpolate(
         self, name: str, version: Version, start: Any, end: Any, steps: int, path: str | None, label: Label
@@ -201,9 +200,9 @@ class Operations:
                 json.dumps(body, default=plain_number).encode(),
                 JSON,
             )
-            return (yield from self._answer_of(model, version, request, deadline))
+            return (yield from self._versions.answer_of(model, version, request, deadline))
 
-        document = (yield from self._on_model(name, version, deadline, work)).document()
+        document = (yield from self._versions.on_known(name, version, deadline, work)).document()
         arrays = (np.array(document[each], np.float32) for each in ("samples", "latents"))
         return Interpolation(*arrays)
 
@@ -228,12 +227,13 @@ class Operations:
                 query = {**options, **_first(classes, len(rows)), "correction": correction, **changes}
                 divisible = correction == "none"
                 request = RowsRequest("score", query, JSON, size, item_scores_of, divisible)
-                return joined_scores((yield from self._in_pieces(model, version, request, rows, deadline)))
+                parts = yield from self._versions.in_pieces(model, version, request, rows, deadline)
+                return joined_scores(parts)
 
             rows = as_rows(inputs, model.item_shape, model.columns, model.picture)
             _check_labels(classes, rows)
             if classes["labels"] is not None:
-                size = min(size, _MOST_LABELLED)
+                size = min(size, MOST_LABELLED)
             if correction == "none":
                 return (yield from scored(rows, correction))
             if len(rows) <= size:
@@ -249,7 +249,7 @@ class Operations:
             assert threshold is not None, "its p-values are calibrated"
             return replace(scores, threshold=threshold, anomaly=scores.surprise > threshold)
 
-        scores = yield from self._on_model(name, version, deadline, work)
+        scores = yield from self._versions.on_known(name, version, deadline, work)
         return replace(scores, ids=ids, id_name=id_name)
 
     def _on_rows(
@@ -279,106 +279,9 @@ class Operations:
                 size = min(size, model.limits["npy_samples"])
             _check_labels(options, rows)
             request = RowsRequest(operation, options, accept, size, read)
-            return (yield from self._in_pieces(model, version, request, rows, deadline))
+            return (yield from self._versions.in_pieces(model, version, request, rows, deadline))
 
-        return (yield from self._on_model(name, version, deadline, work))
-
-    def _in_pieces(
-        self,
-        model: KnownModel,
-        version: Version,
-        request: RowsRequest[T],
-        rows: Floats,
-        deadline: Deadline,
-    ) -> Script[list[T]]:
-        """Send rows in pieces, and read the answers; the version that answers the first gets all others."""
-        if request.most_rows < 1:
-            raise LimitExceeded(
-                f"one row of {model.name} is more than the service takes in a request, of at most "
-                f"{model.limits['body_bytes']} bytes"
-            )
-        start, size, results = 0, request.most_rows, []
-        labels = request.query.get("labels")
-        if labels is not None:
-            size = min(size, _MOST_LABELLED)
-        while start < len(rows):
-            piece = rows[start : start + size]
-            path = operation_path(model.name, version, request.operation)
-            query = request.query
-            if labels is not None:
-                query = {**query, "labels": model.labels_text(labels[start : start + size])}
-            sent = HttpRequest(path, request.accept, query, to_npy(piece))
-            try:
-                answer = yield from self._answer_of(model, version, sent, deadline)
-            except (DeadlineExceeded, BodyTooLarge):
-                if len(piece) == 1 or deadline.is_over or not request.divisible:
-                    raise
-                size = len(piece) // 2  # too many for the service's own deadline, or for a proxy
-                continue
-            except ServiceError as error:
-                error.flaws = tuple(_shifted(flaw, start) for flaw in error.flaws)
-                raise
-            results.append(request.read(answer))
-            version, start = model.version, start + len(piece)
-        return results
-
-    def _answer_of(
-        self, model: KnownModel, version: Version, request: HttpRequest, deadline: Deadline
-    ) -> Script[HttpAnswer]:
-        """Send a request for a model at a version; raise AnotherVersion if it is not the model's."""
-        pinned = version == model.version
-        answer = yield from self._sender.answer(request, deadline, pinned=pinned)
-        if answer.version not in (None, model.version):
-            raise AnotherVersion
-        return answer
-
-    def _on_model(
-        self,
-        name: str,
-        version: Version,
-        deadline: Deadline,
-        work: Callable[[KnownModel, Version], Script[T]],
-    ) -> Script[T]:
-        """Do work on a model as it is described; again, if its description turns out to be out of date.
-
-        Rows are read by a description, so an answer of a version that has another one is not taken.
-        """
-        model, is_fresh = yield from self._model(name, version, deadline)
-        if not is_fresh:
-            try:
-                return (yield from work(model, version))
-            except (AnotherVersion, Unfit, NotFound) as error:
-                known, (model, _) = model, (yield from self._model(name, version, deadline, fresh=True))
-                if known == model and not isinstance(error, AnotherVersion):
-                    raise
-        return (yield from work(model, model.version))
-
-    def _model(
-        self, name: str, version: Version, deadline: Deadline, *, fresh: bool = False
-    ) -> Script[tuple[KnownModel, bool]]:
-        """Return what is known of a version, and True if the service was asked for it just now."""
-        check_names(name, version)
-        known = self._known.get((name, version))
-        if known is not None and not fresh:
-            return known, False
-        yield from self._described(name, version, deadline)
-        return self._known[name, version], True
-
-    def _described(self, name: str, version: Version, deadline: Deadline) -> Script[dict[str, Any]]:
-        """Ask for the description of a version, and remember it. Wait for a version that is being loaded."""
-        failures = 0
-        while True:
-            answer = yield from self._sender.answer(HttpRequest(operation_path(name, version)), deadline)
-            document: dict[str, Any] = answer.document()
-            if document.get("state") == "ready":
-                self._known[name, version] = KnownModel.of(document, self._sender.url)
-                return document
-            number, reason = document.get("version"), document.get("reason")
-            error = Loading if document.get("state") == "loading" else LoadFailed
-            failures += 1
-            yield from self._sender.recover(
-                error(f"version {number} of {name} is not served: {reason}"), failures, deadline
-            )
+        return (yield from self._versions.on_known(name, version, deadline, work))
 
 
 def _with_own_labels(options: Mapping[str, Any], inputs: Any, model: KnownModel) -> Mapping[str, Any]:
@@ -400,14 +303,6 @@ def _first(options: Mapping[str, Any], rows: int) -> dict[str, Any]:
     """Return the options with the labels of the first rows."""
     labels = options["labels"]
     return {**options, "labels": labels if labels is None else labels[:rows]}
-
-
-def _shifted(flaw: Flaw, start: int) -> Flaw:
-    """Return the flaw of a row of a piece as that of the row of all inputs; `start` is the piece's first."""
-    if flaw.row is None:
-        return flaw
-    before, _, rest = flaw.pointer.partition(f"/{flaw.row}")
-    return Flaw(f"{before}/{flaw.row + start}{rest}", flaw.message, flaw.row + start)
 
 
 def _level(scores: ItemScores) -> float:

@@ -97,6 +97,14 @@ Scale = Annotated[
 Label = Annotated[
     str | None, typer.Option(help="Class, for models with a class condition: a number from 0, or a name.")
 ]
+Id = Annotated[
+    str | None,
+    typer.Option(
+        "--id",
+        metavar="COLUMN",
+        help="Column of a table that tells its rows apart; it is written beside the results.",
+    ),
+]
 Top = Annotated[
     int | None,
     typer.Option(
@@ -226,12 +234,47 @@ def interpolate(
 
 
 @commands.command(rich_help_panel=USE)
+def read(
+    name: Name,
+    files: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="FILE...",
+            help="CSV, TSV, Parquet, npy or a picture, which are sent as they are; or what `score` takes.",
+            show_default=False,
+        ),
+    ],
+    id_name: Annotated[
+        str | None,
+        typer.Option("--id", metavar="COLUMN", help="Column of a table to leave out, as `score` does."),
+    ] = None,
+    url: Url = _URL,
+    local: Local = None,
+    key: Key = None,
+    version: Number = None,
+    out: Out = None,
+    form: As = None,
+    scale: Scale = None,
+) -> None:
+    """Show files as the model takes them, before it scores them: rows of a table, or pictures.
+
+    [cyan]pushforward read fashion-vae boot.jpg --out seen.png[/]
+    [cyan]pushforward read breast-cancer-vae data.csv --out seen.csv[/]
+    """
+    from pushforward.command import pipeline
+
+    with pipeline.use(name, version, url, local, key) as command:
+        command.show(files, id_name, pipeline.OutputOptions(out, form, scale))
+
+
+@commands.command(rich_help_panel=USE)
 def reconstruct(
     name: Name,
     files: Files,
     beside: Annotated[
         bool, typer.Option("--beside", help="Show each item of a PNG beside its reconstruction.")
     ] = False,
+    id_name: Id = None,
     label: Label = None,
     input_form: Format = None,
     url: Url = _URL,
@@ -250,15 +293,15 @@ def reconstruct(
     from pushforward.command import pipeline
 
     with pipeline.use(name, version, url, local, key) as command:
-        command.reconstruct(
-            command.read(files, input_form), label, pipeline.OutputOptions(out, form, scale), beside=beside
-        )
+        inputs = command.read(files, input_form, id_name=id_name)
+        command.reconstruct(inputs, label, pipeline.OutputOptions(out, form, scale), beside=beside)
 
 
 @commands.command(rich_help_panel=USE)
 def encode(
     name: Name,
     files: Files,
+    id_name: Id = None,
     label: Label = None,
     input_form: Format = None,
     url: Url = _URL,
@@ -275,7 +318,8 @@ def encode(
     from pushforward.command import pipeline
 
     with pipeline.use(name, version, url, local, key) as command:
-        command.encode(command.read(files, input_form), label, pipeline.OutputOptions(out, form))
+        inputs = command.read(files, input_form, id_name=id_name)
+        command.encode(inputs, label, pipeline.OutputOptions(out, form))
 
 
 @commands.command(rich_help_panel=USE)
@@ -347,14 +391,7 @@ def score(
             rich_help_panel="Output",
         ),
     ] = None,
-    id_name: Annotated[
-        str | None,
-        typer.Option(
-            "--id",
-            metavar="COLUMN",
-            help="Column of the table that tells its rows apart; it is written beside the scores.",
-        ),
-    ] = None,
+    id_name: Id = None,
     overlay: Annotated[
         bool,
         typer.Option(
@@ -409,6 +446,7 @@ def discriminate(
     name: Name,
     files: Files,
     top: Top = None,
+    id_name: Id = None,
     label: Label = None,
     input_form: Format = None,
     url: Url = _URL,
@@ -425,4 +463,5 @@ def discriminate(
     from pushforward.command import pipeline
 
     with pipeline.use(name, version, url, local, key) as command:
-        command.discriminate(command.read(files, input_form), top, label, pipeline.OutputOptions(out, form))
+        inputs = command.read(files, input_form, id_name=id_name)
+        command.discriminate(inputs, top, label, pipeline.OutputOptions(out, form))

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, Any, Final
 
 import numpy as np
@@ -113,6 +114,7 @@ def write_items(
     *,
     name: str,
     others: Table | None = None,
+    places: Table = MappingProxyType({}),
     across: int | None = None,
     scale: int | None = None,
 ) -> None:
@@ -126,6 +128,7 @@ def write_items(
         fields: The fields before the items in JSON.
         name: The name of the items in npz and JSON.
         others: Further arrays of B rows, by name, for npz and JSON.
+        places: Arrays (B,) that tell the rows apart, by name, for tables, npz and JSON.
         across: Items of a picture from left to right.
         scale: Pixels per pixel of an item, along each side of a picture.
 
@@ -140,13 +143,13 @@ def write_items(
             for chunk in chunks:
                 file.write(np.ascontiguousarray(chunk, "<f4").tobytes())
         elif where.form in ("csv", "parquet"):
-            write_tables(file, where.form, (table_of(chunk, model) for chunk in chunks))
+            write_tables(file, where.form, _tables(chunks, model, places))
         else:
             items = np.concatenate(list(chunks))
             if where.form == "png":
                 file.write(png_of(items, model, across, scale))
             else:
-                _write_arrays(file, where.form, fields, {name: items, **(others or {})})
+                _write_arrays(file, where.form, fields, {**places, name: items, **(others or {})})
 
 
 def write_table(where: Destination, table: Table, fields: Mapping[str, Any], name: str) -> None:
@@ -163,15 +166,27 @@ def write_table(where: Destination, table: Table, fields: Mapping[str, Any], nam
             _write_arrays(file, where.form, fields, table)
 
 
-def write_arrays(where: Destination, arrays: Table, fields: Mapping[str, Any]) -> None:
-    """Write arrays (B, D): CSV and Parquet with a column for each number, npy the first array alone."""
+def _tables(chunks: Chunks, model: Model, places: Table) -> Iterator[Table]:
+    """Yield chunks of items as tables, after the places of their rows."""
+    first = 0
+    for chunk in chunks:
+        last = first + len(chunk)
+        yield {**{name: values[first:last] for name, values in places.items()}, **table_of(chunk, model)}
+        first = last
+
+
+def write_arrays(where: Destination, arrays: Table, fields: Mapping[str, Any], places: Table) -> None:
+    """Write arrays (B, D): CSV and Parquet with a column for each number, npy the first array alone.
+
+    `places` are arrays (B,) that tell the rows apart; npy has none of them.
+    """
     with opened(where.path) as file:
         if where.form in ("csv", "parquet"):
-            write_tables(file, where.form, [numbered_columns(arrays)])
+            write_tables(file, where.form, [{**places, **numbered_columns(arrays)}])
         elif where.form == "npy":
             np.save(file, next(iter(arrays.values())), allow_pickle=False)
         else:
-            _write_arrays(file, where.form, fields, arrays)
+            _write_arrays(file, where.form, fields, {**places, **arrays})
 
 
 def write_document(where: Destination, document: Mapping[str, Any]) -> None:
@@ -222,7 +237,9 @@ def _write_arrays(file: IO[bytes], form: str, fields: Mapping[str, Any], arrays:
         np.savez(held, allow_pickle=False, **arrays)
         file.write(held.getbuffer())
     else:
-        file.write(_json({**fields, **arrays}))
+        # texts are no array that JSON can be made of
+        lists = {name: each if each.dtype.kind in "fiub" else each.tolist() for name, each in arrays.items()}
+        file.write(_json({**fields, **lists}))
 
 
 def _json(document: Mapping[str, Any]) -> bytes:

@@ -26,7 +26,7 @@ SCORE_FIELDS: Final = ("statistic", "draws", "seed", "alpha", "correction", "thr
 _MOST_LINES: Final = 40
 _MOST_ACROSS: Final = 6
 _VERDICT_COLUMNS: Final = (
-    "file", "row", "surprise", "p_value", "anomaly", "odd_column", "logit", "probability",
+    "surprise", "p_value", "anomaly", "odd_column", "logit", "probability",
     "log_density_ratio",
 )  # fmt: skip
 _HEADINGS: Final = {"anomaly": "verdict"}
@@ -97,9 +97,14 @@ def title_of(scores: ItemScores, model: str) -> str:
     return f"{title}: {flagged}{above}"
 
 
-def show_verdicts(table: Mapping[str, NDArray[Any]], title: str, order: NDArray[np.intp]) -> None:
+def show_verdicts(
+    places: Mapping[str, NDArray[Any]],
+    table: Mapping[str, NDArray[Any]],
+    title: str,
+    order: NDArray[np.intp],
+) -> None:
     """Show some rows of a table of columns (B,), in an order: their places, figures and verdicts."""
-    shown = {name: table[name] for name in _VERDICT_COLUMNS if name in table}
+    shown = {**places, **{name: table[name] for name in _VERDICT_COLUMNS if name in table}}
     view = _table(*(_HEADINGS.get(name, name) for name in shown))
     flags = table.get("anomaly")
     for row in order.tolist():

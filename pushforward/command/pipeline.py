@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -118,6 +119,22 @@ class ModelCommand:
             people.say(note)
         return inputs
 
+    def show(self, files: Sequence[str], id_name: str | None, wanted: OutputOptions) -> None:
+        """Write the items of files as they are read: by the service, to which they are sent as they are."""
+        where = self._destination(wanted)
+        read = partial(self.backend.read, self.model.name, id=id_name, version=self.model.version)
+        parts = []
+        for file in files:
+            try:
+                parts.append(read(file))
+            except ServiceError as error:
+                if file not in error.detail:
+                    error.detail = f"{file}: {error.detail}"
+                raise
+        items = np.concatenate(parts)
+        title = f"{len(items)} items as {self.model} takes them"
+        self._put(where, [items], len(items), title, "inputs", wanted.scale)
+
     def sample(
         self,
         count: int | None,
@@ -180,7 +197,8 @@ class ModelCommand:
             items = np.stack([inputs.rows, items], axis=1).reshape(-1, *self.model.item_shape)
             across = 2 * max(1, round((len(inputs.rows) / 2) ** 0.5))
         title = f"{len(inputs.rows)} reconstructions by {self.model}"
-        self._put(where, [items], len(items), title, "reconstructions", wanted.scale, across=across)
+        how: dict[str, Any] = {"places": {} if beside else inputs.names, "across": across}
+        self._put(where, [items], len(items), title, "reconstructions", wanted.scale, **how)
 
     def encode(self, inputs: Inputs, label: str | None, wanted: OutputOptions) -> None:
         """Encode items and write the encodings."""
@@ -190,10 +208,10 @@ class ModelCommand:
         if parts[0].log_variance is not None:
             arrays["log_variance"] = np.concatenate([part.log_variance for part in parts])
         if where.for_people:
-            table = numbered_columns(arrays)
+            table = {**inputs.names, **numbered_columns(arrays)}
             people.show_items(table, f"{len(inputs.rows)} encodings by {self.model}")
         else:
-            output.write_arrays(where, arrays, self.model.identity)
+            output.write_arrays(where, arrays, self.model.identity, inputs.names)
 
     def decode(self, latents: Inputs, label: str | None, wanted: OutputOptions) -> None:
         """Decode latents (B, D) and write the items."""
@@ -302,18 +320,18 @@ class ModelCommand:
         scale: int | None,
         fields: Mapping[str, Any] | None = None,
         others: Table | None = None,
+        places: Table = MappingProxyType({}),
         across: int | None = None,
     ) -> None:
-        """Write or show items that come in chunks."""
+        """Write or show items that come in chunks; `places` tell the rows apart."""
         if where.for_people:
             items = np.concatenate(list(chunks))
             if not people.show_pictures(items, title):
-                people.show_items(output.table_of(items, self.model), title)
+                people.show_items({**places, **output.table_of(items, self.model)}, title)
             return
         fields = {**self.model.identity, **(fields or {})}
-        output.write_items(
-            where, chunks, count, self.model, fields, name=name, others=others, across=across, scale=scale
-        )
+        how: dict[str, Any] = {"others": others, "places": places, "across": across, "scale": scale}
+        output.write_items(where, chunks, count, self.model, fields, name=name, **how)
 
     def _put_rows(
         self,
@@ -329,7 +347,7 @@ class ModelCommand:
         table = {**inputs.places, **columns}
         first = np.argsort(order, kind="stable")[: top or people.TOP_ROWS]
         if where.for_people:
-            people.show_verdicts(table, title, first)
+            people.show_verdicts(inputs.places, columns, title, first)
             return
         if top is not None:
             table = {name: values[first] for name, values in table.items()}

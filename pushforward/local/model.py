@@ -239,15 +239,28 @@ class LocalModel:
         result = self._host.run(interpolate(self._call("interpolate", options)))
         return Interpolation(_array(result, "samples"), _array(result, "latents"))
 
-    def encode(self, inputs: Any, *, label: RowLabel = None) -> Encoding:
+    def read(self, inputs: Any, *, id: str | None = None) -> Floats:
+        """Return items as the version takes them, (B, *item): those of a file by its path, or of the caller.
+
+        `id` names a column of the file that the model does not know, and that is left out.
+        """
+        shape, columns, picture = self._item
+        if not isinstance(inputs, str | os.PathLike):
+            return as_rows(inputs, shape, columns, picture)
+        from pushforward.files import ItemLayout, read_inputs  # read what few bring
+
+        return read_inputs([os.fspath(inputs)], ItemLayout(shape, columns, id or "", picture)).rows
+
+    def encode(self, inputs: Any, *, id: str | None = None, label: RowLabel = None) -> Encoding:
         """Return the posteriors of B items; a GAN's encoder gives latents without a variance.
 
         `label`, here and below, is the class of all rows, or one for each, for versions with a class
-        condition.
+        condition. `id` names a column of a table that tells its rows apart, and that the model does not know.
         """
+        ids = ids_of(inputs, id)
         call = self._call("encode", self._labelled(label, inputs), inputs=inputs)
         result = self._host.run(code.encode(call))
-        return Encoding(_array(result, "mean"), result.arrays["log_variance"])
+        return Encoding(_array(result, "mean"), result.arrays["log_variance"], ids, id)
 
     def decode(self, latents: Any, *, label: RowLabel = None) -> Floats:
         """Return the items (B, *item) at latents (B, D)."""
@@ -307,12 +320,13 @@ class LocalModel:
         options = _options(ScoreOptions, map=True, **self._classes(label, inputs))
         return self._host.run(surprise_map(self._call("score", options, inputs=inputs)))
 
-    def discriminate(self, inputs: Any, *, label: RowLabel = None) -> Judgement:
+    def discriminate(self, inputs: Any, *, id: str | None = None, label: RowLabel = None) -> Judgement:
         """Return the judgement of a GAN's discriminator on B items."""
+        ids = ids_of(inputs, id)
         call = self._call("discriminate", self._labelled(label, inputs), inputs=inputs)
         result = self._host.run(discriminate(call))
         ratio = result.arrays["log_density_ratio"]
-        return Judgement(_array(result, "logit"), _array(result, "probability"), ratio)
+        return Judgement(_array(result, "logit"), _array(result, "probability"), ratio, ids, id)
 
     def _labelled(self, label: RowLabel, inputs: Any = None) -> RowLabelOptions:
         return _options(RowLabelOptions, **self._classes(label, inputs))

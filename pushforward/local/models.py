@@ -94,9 +94,21 @@ class LocalModels:
         """Return the items on a path through the latent space, see `LocalModel.interpolate`."""
         return self.open(name, version=version).interpolate(start, end, **options)
 
-    def encode(self, name: str, inputs: Any, *, label: RowLabel = None, version: Version = None) -> Encoding:
+    def read(self, name: str, inputs: Any, *, id: str | None = None, version: Version = None) -> Floats:
+        """Return items as the version takes them, see `LocalModel.read`."""
+        return self.open(name, version=version).read(inputs, id=id)
+
+    def encode(
+        self,
+        name: str,
+        inputs: Any,
+        *,
+        id: str | None = None,
+        label: RowLabel = None,
+        version: Version = None,
+    ) -> Encoding:
         """Return the posteriors of B items."""
-        return self.open(name, version=version).encode(inputs, label=label)
+        return self.open(name, version=version).encode(inputs, id=id, label=label)
 
     def decode(self, name: str, latents: Any, *, label: RowLabel = None, version: Version = None) -> Floats:
         """Return the items (B, *item) at latents (B, D)."""
@@ -119,10 +131,16 @@ class LocalModels:
         return self.open(name, version=version).surprise_map(inputs, label=label)
 
     def discriminate(
-        self, name: str, inputs: Any, *, label: RowLabel = None, version: Version = None
+        self,
+        name: str,
+        inputs: Any,
+        *,
+        id: str | None = None,
+        label: RowLabel = None,
+        version: Version = None,
     ) -> Judgement:
         """Return the judgement of a GAN's discriminator on B items."""
-        return self.open(name, version=version).discriminate(inputs, label=label)
+        return self.open(name, version=version).discriminate(inputs, id=id, label=label)
 
     def _summary(self, model: Path) -> dict[str, Any]:
         try:

@@ -18,6 +18,8 @@ def assert_equal(one: Any, other: Any) -> None:
         np.testing.assert_array_equal(one, other)
     elif isinstance(one, ItemScores):
         assert [getattr(one, name) for name in FIELDS] == [getattr(other, name) for name in FIELDS]
+        assert one.id_name == other.id_name
+        assert_equal(one.ids, other.ids)
         assert list(one.table()) == list(other.table())
         for name, column in one.table().items():
             assert_equal(column, other.table()[name])

@@ -180,7 +180,7 @@ def test_judgements_are_those_of_the_answer(both: Both, http: httpx.Client) -> N
     inputs = np.random.default_rng(1).normal(size=(5, 2))
     answers = http.post("/v1/models/toy-gan/discriminate", json={"inputs": inputs.tolist()}).json()["scores"]
     judgement = both("discriminate", "toy-gan", inputs)
-    for name in judgement._fields:
+    for name in ("logit", "probability", "log_density_ratio"):
         assert_equal(getattr(judgement, name), np.array([answer[name] for answer in answers]))
     assert both("discriminate", "packed-gan", inputs).log_density_ratio is None
 
@@ -217,6 +217,8 @@ def test_scores_of_a_table_have_its_ids(both: Both) -> None:
     scores = both("score", "toy-table", table, id="patient")
     assert scores.id_name == "patient"
     assert scores.ids.tolist() == ["b", "a"]
+    encoding = both("encode", "toy-table", table, id="patient")
+    assert (encoding.id_name, encoding.ids.tolist()) == ("patient", ["b", "a"])
     assert both("score", "toy-table", toy_table.items(2)).ids is None
     with pytest.raises(Unfit, match="`nobody`, which the inputs have 0 times"):
         both("score", "toy-table", table, id="nobody")

@@ -64,8 +64,15 @@ COMMANDS = [
     "interpolate digits-vae --from 1 --to 2:3 --steps 5 --as png",
     "interpolate digits-vae --from pictures/0.png --to 1 --path linear --as json",
     "encode digits-vae pixels.npy",
+    "encode toy-table table.csv --id id",
+    "encode digits-vae pictures --as json",
     "decode digits-vae latents.npy --as json",
     "reconstruct digits-vae pictures --as npy",
+    "reconstruct toy-table table.csv --id id",
+    "read toy-table table.csv --id id",
+    "read digits-vae pictures/0.png pictures/3.png --as npy",
+    "read digits-vae pixels.npy --as png",
+    "read digits-vae pictures --as json",
     "reconstruct digits-vae pictures --beside --as png",
     "score toy-table table.csv",
     "score digits-vae pictures --statistic path --top 2 --as json",
@@ -138,6 +145,26 @@ def test_the_column_of_ids_is_written_beside_the_scores(
     assert [(row["patient"], row["row"]) for row in found] == [("c", "0"), ("a", "1"), ("b", "2")]
     refused = run("score", "toy-table", f"patients.{kind}", "--id", "nobody", "--local", few_models)
     assert "`nobody`" in refused.error
+
+
+@pytest.mark.parametrize("kind", ["csv", "json", "parquet", "npz"])
+@pytest.mark.parametrize("operation", ["encode", "reconstruct"])
+def test_ids_and_files_are_written_beside_encodings_and_reconstructions(
+    run: Run, here: Path, few_models: Path, operation: str, kind: str
+) -> None:
+    where = ("--local", few_models, "--out", f"out.{kind}")
+    for line, expected in (
+        (("toy-table", "table.csv", "--id", "id"), {"id": ["7", "8", "9"], "row": [0, 1, 2]}),
+        ((IMAGE, "pictures"), {"file": [f"pictures/{number}.png" for number in range(5)]}),
+        ((IMAGE, "pixels.npy"), {}),
+    ):
+        assert run(operation, *line, *where).status == 0
+        path = here / f"out.{kind}"
+        content = json.loads(path.read_bytes()) if kind == "json" else read_back(path, "")
+        found = {name: [*content[name]] for name in ("id", "row", "file") if name in content}
+        if kind == "csv" and "id" in found:
+            found["id"] = [*map(str, found["id"])]
+        assert found == expected
 
 
 @pytest.mark.parametrize("kind", ["npy", "npz", "json", "csv", "parquet"])

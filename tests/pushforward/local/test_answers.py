@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import gzip
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from PIL import Image
+from pyarrow import parquet
 
 from pushforward.client import Client
 from pushforward.local import LocalModels
@@ -24,6 +30,7 @@ from service.errors import (
 )
 from tests import toy, toy_table
 from tests.pushforward.client.equality import assert_equal
+from tests.toy_conditional import CLASSES
 
 Backend = Client | LocalModels
 few = settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -36,8 +43,8 @@ def images(count: int, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).random((count, 1, 8, 8), np.float32)
 
 
-def assert_same_answer(local: Backend, remote: Backend, ask: Callable[[Backend], Any]) -> None:
-    assert_equal(ask(local), ask(remote))
+def assert_same_answer(local: Backend, remote: Backend, operation: str, *given: Any, **options: Any) -> None:
+    assert_equal(getattr(local, operation)(*given, **options), getattr(remote, operation)(*given, **options))
 
 
 @few
@@ -52,7 +59,7 @@ def test_samples_are_those_of_the_service(
     local: LocalModels, remote: Client, model: str, seed: int, count: int, offset: int, temperature: float
 ) -> None:
     options: dict[str, Any] = {"seed": seed, "count": count, "offset": offset, "temperature": temperature}
-    assert_same_answer(local, remote, lambda backend: backend.sample(model, **options))
+    assert_same_answer(local, remote, "sample", model, **options)
 
 
 @few
@@ -61,7 +68,7 @@ def test_samples_chosen_by_a_discriminator_are_those_of_the_service(
     local: LocalModels, remote: Client, seed: int, count: int, method: str
 ) -> None:
     options: dict[str, Any] = {"seed": seed, "count": count, "method": method, "budget": 5}
-    assert_same_answer(local, remote, lambda backend: backend.sample("toy-gan", **options))
+    assert_same_answer(local, remote, "sample", "toy-gan", **options)
 
 
 @few
@@ -70,7 +77,7 @@ def test_draws_from_the_likelihood_are_those_of_the_service(
     local: LocalModels, remote: Client, seed: int, count: int
 ) -> None:
     options: dict[str, Any] = {"seed": seed, "count": count, "output": "draw"}
-    assert_same_answer(local, remote, lambda backend: backend.sample("toy-table", **options))
+    assert_same_answer(local, remote, "sample", "toy-table", **options)
 
 
 @few
@@ -79,11 +86,11 @@ def test_encodings_reconstructions_and_maps_are_those_of_the_service(
     local: LocalModels, remote: Client, count: int, seed: int
 ) -> None:
     inputs = images(count, seed)
-    assert_same_answer(local, remote, lambda backend: backend.encode(IMAGE, inputs))
-    assert_same_answer(local, remote, lambda backend: backend.reconstruct(IMAGE, inputs))
-    assert_same_answer(local, remote, lambda backend: backend.surprise_map(IMAGE, inputs))
+    assert_same_answer(local, remote, "encode", IMAGE, inputs)
+    assert_same_answer(local, remote, "reconstruct", IMAGE, inputs)
+    assert_same_answer(local, remote, "surprise_map", IMAGE, inputs)
     latents = local.encode(IMAGE, inputs).mean
-    assert_same_answer(local, remote, lambda backend: backend.decode(IMAGE, latents))
+    assert_same_answer(local, remote, "decode", IMAGE, latents)
 
 
 @few
@@ -105,7 +112,7 @@ def test_scores_are_those_of_the_service(
     local: LocalModels, remote: Client, count: int, seed: int, options: dict[str, Any]
 ) -> None:
     inputs = images(count, seed)
-    assert_same_answer(local, remote, lambda backend: backend.score(IMAGE, inputs, **options))
+    assert_same_answer(local, remote, "score", IMAGE, inputs, **options)
 
 
 @few
@@ -114,7 +121,7 @@ def test_judgements_are_those_of_the_service(
     local: LocalModels, remote: Client, count: int, seed: int, model: str
 ) -> None:
     inputs = local.sample(model, count=count, seed=seed)
-    assert_same_answer(local, remote, lambda backend: backend.discriminate(model, inputs))
+    assert_same_answer(local, remote, "discriminate", model, inputs)
 
 
 ends = st.one_of(
@@ -131,9 +138,7 @@ ends = st.one_of(
 def test_paths_are_those_of_the_service(
     local: LocalModels, remote: Client, start: Any, end: Any, steps: int, path: str | None
 ) -> None:
-    assert_same_answer(
-        local, remote, lambda backend: backend.interpolate(IMAGE, start, end, steps=steps, path=path)
-    )
+    assert_same_answer(local, remote, "interpolate", IMAGE, start, end, steps=steps, path=path)
 
 
 def test_the_catalogue_and_the_manifests_are_those_of_the_service(local: LocalModels, remote: Client) -> None:
@@ -202,11 +207,106 @@ def test_options_out_of_range_are_refused_by_name(local: LocalModels, options: d
     assert [flaw.pointer for flaw in caught.value.flaws] == [f"/{name}" for name in options]
 
 
-def test_a_table_is_read_by_the_names_of_its_columns(local: LocalModels, remote: Client) -> None:
+def test_a_table_is_read_by_the_names_of_its_columns(local: LocalModels) -> None:
     table = {"colour": ["blue", "red"], "id": [7, 8], "height": [171.5, 168]}
     items = np.array([[171.5, 0, 0, 1], [168, 1, 0, 0]], np.float32)
     assert_equal(local.score("toy-table", table), local.score("toy-table", items))
-    assert_same_answer(local, remote, lambda backend: backend.score("toy-table", table))
+
+
+record = st.fixed_dictionaries(
+    {
+        "height": st.floats(100, 250),
+        "colour": st.sampled_from(["red", "green", "blue"]),
+        "id": st.integers(0, 2**31),
+    }
+)
+records = st.lists(record, min_size=1, max_size=20)
+TABLES: dict[str, Callable[[Sequence[Any]], Any]] = {
+    "records": lambda rows: rows,
+    "columns": lambda rows: {name: [row[name] for row in rows] for name in rows[0]},
+    "an Arrow table": pyarrow.Table.from_pylist,
+}
+
+
+def csv_of(rows: Sequence[Any]) -> bytes:
+    lines = [",".join(rows[0]), *(",".join(map(str, row.values())) for row in rows)]
+    return "\n".join(lines).encode()
+
+
+FILES: dict[str, Callable[[Path, Sequence[Any]], Any]] = {
+    "rows.csv": lambda path, rows: path.write_bytes(csv_of(rows)),
+    "rows.csv.gz": lambda path, rows: path.write_bytes(gzip.compress(csv_of(rows))),
+    "rows.json": lambda path, rows: path.write_text(json.dumps(rows)),
+    "rows.parquet": lambda path, rows: parquet.write_table(pyarrow.Table.from_pylist(rows), path),
+}
+
+
+@few
+@given(rows=records, form=st.sampled_from([*TABLES]), name=st.sampled_from(["id", None]))
+def test_tables_and_their_ids_are_answered_as_by_the_service(
+    local: LocalModels, remote: Client, rows: Sequence[Any], form: str, name: str | None
+) -> None:
+    table = TABLES[form](rows)
+    assert_same_answer(local, remote, "score", "toy-table", table, id=name)
+    assert_same_answer(local, remote, "encode", "toy-table", table, id=name)
+    assert_same_answer(local, remote, "reconstruct", "toy-table", table)
+    assert_same_answer(local, remote, "read", "toy-table", table)
+    assert (name is None) == (remote.encode("toy-table", table, id=name).ids is None)
+
+
+@few
+@given(rows=records)
+def test_files_of_a_table_are_read_by_the_service_as_in_this_process(
+    local: LocalModels, remote: Client, tmp_path: Path, rows: Sequence[Any]
+) -> None:
+    expected = remote.read("toy-table", rows)
+    for name, write in FILES.items():
+        write(tmp_path / name, rows)
+        for backend in (local, remote):
+            assert_equal(backend.read("toy-table", tmp_path / name, id="id"), expected)
+
+
+@few
+@given(
+    pixels=arrays(np.uint8, st.tuples(st.integers(1, 4), st.just(8), st.just(8))),
+    form=st.sampled_from([".png", ".bmp", ".tiff", ".webp", "PIL", "npy", "array"]),
+)
+def test_pictures_are_answered_as_by_the_service(
+    local: LocalModels, remote: Client, tmp_path: Path, pixels: np.ndarray, form: str
+) -> None:
+    pictures = [Image.fromarray(each) for each in pixels]
+    np.save(tmp_path / "pixels.npy", pixels)
+    inputs: Any = {"PIL": pictures, "npy": tmp_path / "pixels.npy", "array": pixels}.get(form)
+    if inputs is None:
+        inputs = [tmp_path / f"{number}{form}" for number in range(len(pixels))]
+        for path, picture in zip(inputs, pictures, strict=True):
+            picture.save(path, lossless=True)
+        assert_same_answer(local, remote, "read", IMAGE, inputs[0])
+    if form == "npy":
+        assert_same_answer(local, remote, "read", IMAGE, inputs)
+        return
+    for operation in ("score", "encode", "reconstruct", "surprise_map", "read"):
+        assert_same_answer(local, remote, operation, IMAGE, inputs)
+
+
+@few
+@given(data=st.data(), count=st.integers(1, 20), seed=seeds)
+def test_answers_of_a_class_are_those_of_the_service(
+    local: LocalModels, remote: Client, data: st.DataObject, count: int, seed: int
+) -> None:
+    one = st.sampled_from([*CLASSES, *range(len(CLASSES))])
+    label = data.draw(one)
+    labels = data.draw(st.one_of(one, st.lists(one, min_size=count, max_size=count)))
+    options: dict[str, Any] = {"seed": seed, "count": count, "label": label}
+    for model in ("classes-vae", "classes-gan"):
+        assert_same_answer(local, remote, "sample", model, **options)
+    path: Any = ((seed, 0), (seed, 1))
+    assert_same_answer(local, remote, "interpolate", "classes-vae", *path, label=label)
+    items, points = toy.items(count), local.sample("classes-gan", **options)
+    for operation in ("score", "encode", "reconstruct"):
+        assert_same_answer(local, remote, operation, "classes-vae", items, label=labels)
+    for operation in ("decode", "discriminate"):
+        assert_same_answer(local, remote, operation, "classes-gan", points, label=labels)
 
 
 def test_many_rows_in_pieces_have_the_scores_of_one_piece(

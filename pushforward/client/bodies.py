@@ -1,0 +1,64 @@
+"""Files as the bodies of requests, as they are but for their compression, which is undone."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from pushforward.client.known import KnownModel
+from pushforward.client.wire import NPY
+from pushforward.files import ItemLayout, read_inputs
+from pushforward.reading import as_rows
+from pushforward.results import Floats
+from service.errors import Malformed
+from service.media.tables.opening import UNREADABLE, kind_of_file, uncompressed
+
+_CONTENT_TYPES: Final = {  # of the files that the service takes
+    ".csv": "text/csv",
+    ".tsv": "text/csv",
+    ".parquet": "application/vnd.apache.parquet",
+    ".npy": NPY,
+    ".png": "image/png",
+    ".jpg": "image/jpeg",
+    ".jpeg": "image/jpeg",
+    ".webp": "image/webp",
+    ".tif": "image/tiff",
+    ".tiff": "image/tiff",
+    ".bmp": "image/bmp",
+}
+
+
+class Body(NamedTuple):
+    """The body of a request."""
+
+    data: bytes
+    content_type: str
+
+
+def body_of_file(inputs: Any) -> Body | None:
+    """Return the content of a file, of the type that its ending says; None for all else than such a path.
+
+    Raises:
+        OSError: there is no such file.
+        Malformed: its compression cannot be undone.
+    """
+    if not isinstance(inputs, str | os.PathLike):
+        return None
+    path = Path(inputs)
+    content_type = _CONTENT_TYPES.get("" if path.is_dir() else kind_of_file(path))
+    if content_type is None:
+        return None
+    with path.open("rb") as file:
+        try:
+            return Body(uncompressed(file).read(), content_type)
+        except UNREADABLE as error:
+            raise Malformed(f"{path} cannot be read: {error}; save it anew") from error
+
+
+def rows_of(inputs: Any, model: KnownModel, id_name: str | None) -> Floats:
+    """Return items for a model, (B, *item), read here: of a file by its path, or of the caller."""
+    if not isinstance(inputs, str | os.PathLike):
+        return as_rows(inputs, model.item_shape, model.columns, model.picture)
+    layout = ItemLayout(model.item_shape, model.columns, id_name or "", model.picture, model.classes)
+    return read_inputs([os.fspath(inputs)], layout).rows
