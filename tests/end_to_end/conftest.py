@@ -21,6 +21,13 @@ def gan_client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Clien
 
 
 @pytest.fixture
+def gans(gan_client: httpx.Client) -> Iterator[Client]:
+    """The project's own client of that server."""
+    with Client(str(gan_client.base_url)) as client:
+        yield client
+
+
+@pytest.fixture
 def python_client(service: RunningService) -> Iterator[Client]:
     """The project's own client, for tests that are not about the wire."""
     with Client(service.url) as client:

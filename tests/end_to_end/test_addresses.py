@@ -7,10 +7,11 @@ import httpx
 import numpy as np
 import pytest
 
+from pushforward import Client
 from service.format.versions import read_manifest, version_folders
 from tests.conftest import PUBLISHED, REPOSITORY
 from tests.published import each
-from tests.serving import RunningService, npy
+from tests.serving import RunningService
 
 NPY = {"accept": "application/x-npy"}
 TOYS = ("toy-vae", "mixture-vae", "toy-table")
@@ -24,12 +25,11 @@ FILTERED = [
 BY_METHOD = pytest.mark.parametrize("method", METHODS)
 
 
-def draw(client: httpx.Client, model: str, count: int, offset: int, **options: Any) -> np.ndarray:
-    query = {"count": count, "offset": offset, "seed": 12, **options}
-    return npy(client.get(f"/v1/models/{model}/sample", params=query, headers=NPY))
+def draw(client: Client, model: str, count: int, offset: int, **options: Any) -> np.ndarray:
+    return client.sample(model, count=count, offset=offset, seed=12, **options)
 
 
-def require_alike_in_few(client: httpx.Client, model: str, **options: Any) -> None:
+def require_alike_in_few(client: Client, model: str, **options: Any) -> None:
     """The law on ten samples, as published models are large."""
     ten = draw(client, model, 10, 0, **options)
     for count, offset in ((5, 0), (5, 5), (1, 7)):
@@ -37,7 +37,7 @@ def require_alike_in_few(client: httpx.Client, model: str, **options: Any) -> No
         np.testing.assert_array_equal(part, ten[offset : offset + count])
 
 
-def require_alike(client: httpx.Client, model: str, **options: Any) -> None:
+def require_alike(client: Client, model: str, **options: Any) -> None:
     """The law on more samples than are computed at once, in pieces of many sizes, and far from the first."""
     many = draw(client, model, 300, 0, **options)
     for count, offset in ((1, 0), (5, 0), (10, 0), (5, 5), (1, 299), (64, 100), (230, 70), (50, 50), (7, 31)):
@@ -55,30 +55,32 @@ def require_alike(client: httpx.Client, model: str, **options: Any) -> None:
 
 
 @pytest.mark.parametrize("model", each())
-def test_a_published_sample_depends_on_its_seed_and_number_alone(client: httpx.Client, model: str) -> None:
-    require_alike_in_few(client, model)
+def test_a_published_sample_depends_on_its_seed_and_number_alone(python_client: Client, model: str) -> None:
+    require_alike_in_few(python_client, model)
 
 
 @BY_METHOD
 @pytest.mark.parametrize("model", each(FILTERED))
 def test_a_published_filtered_sample_depends_on_its_seed_and_number_alone(
-    client: httpx.Client, model: str, method: str
+    python_client: Client, model: str, method: str
 ) -> None:
-    require_alike_in_few(client, model, method=method, budget=8)
+    require_alike_in_few(python_client, model, method=method, budget=8)
 
 
 @pytest.mark.parametrize("output", ["mean", "draw"])
 @pytest.mark.parametrize("model", TOYS)
-def test_a_sample_depends_on_its_seed_and_number_alone(client: httpx.Client, model: str, output: str) -> None:
-    require_alike(client, model, output=output)
+def test_a_sample_depends_on_its_seed_and_number_alone(
+    python_client: Client, model: str, output: str
+) -> None:
+    require_alike(python_client, model, output=output)
 
 
 @BY_METHOD
 @pytest.mark.parametrize("model", TOY_GANS)
 def test_a_filtered_sample_depends_on_its_seed_and_number_alone(
-    gan_client: httpx.Client, model: str, method: str
+    gans: Client, model: str, method: str
 ) -> None:
-    require_alike(gan_client, model, method=method, budget=5)
+    require_alike(gans, model, method=method, budget=5)
 
 
 @pytest.mark.parametrize("model", [*each(), *TOYS])

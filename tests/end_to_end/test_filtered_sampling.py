@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from pushforward import Client
 from tests.serving import npy
 from tests.toy_gan import DEVIATION, LARGEST_LOGIT, MEAN, log_ratio
 
@@ -14,10 +15,6 @@ MODEL = "/v1/models/toy-gan"
 METHODS = ("rejection", "resample", "metropolis")
 NPY = {"accept": "application/x-npy"}
 TOLD = ("acceptance-rate", "effective-sample-size", "unfilled")
-
-
-def samples(client: httpx.Client, model: str = "toy-gan", **query: Any) -> np.ndarray:
-    return npy(client.get(f"/v1/models/{model}/sample", params=query, headers=NPY))
 
 
 def p_values(drawn: np.ndarray) -> list[float]:
@@ -30,21 +27,19 @@ def p_values(drawn: np.ndarray) -> list[float]:
 
 
 @pytest.mark.parametrize("method", ["rejection", "metropolis"])
-def test_what_is_accepted_follows_the_data_and_direct_samples_do_not(
-    gan_client: httpx.Client, method: str
-) -> None:
-    drawn = samples(gan_client, method=method, budget=20, count=3000, seed=1)
+def test_what_is_accepted_follows_the_data_and_direct_samples_do_not(gans: Client, method: str) -> None:
+    drawn = gans.sample("toy-gan", method=method, budget=20, count=3000, seed=1)
     assert min(p_values(drawn)) > 1e-3
-    assert max(p_values(samples(gan_client, count=3000, seed=1))) < 1e-9
+    assert max(p_values(gans.sample("toy-gan", count=3000, seed=1))) < 1e-9
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_streamed_answer_equals_its_pieces_and_has_no_headers_of_choosing(
-    gan_client: httpx.Client, method: str
+    gan_client: httpx.Client, gans: Client, method: str
 ) -> None:
     query: dict[str, Any] = {"method": method, "budget": 3, "seed": 5}
     response = gan_client.get(f"{MODEL}/sample", params=query | {"count": 2500}, headers=NPY)
-    pieces = [samples(gan_client, **query, count=500, offset=offset) for offset in range(0, 2500, 500)]
+    pieces = [gans.sample("toy-gan", **query, count=500, offset=offset) for offset in range(0, 2500, 500)]
     np.testing.assert_array_equal(npy(response), np.concatenate(pieces))
     assert not [name for name in TOLD if f"x-pushforward-{name}" in response.headers]
 
@@ -76,13 +71,13 @@ def test_get_and_post_agree_and_the_latents_are_those_of_the_samples(
     assert (posted["method"], posted["budget"], posted["shape"]) == (method, 6, [7, 2])
 
 
-def test_the_budget_is_16_and_proposals_are_no_direct_samples(gan_client: httpx.Client) -> None:
+def test_the_budget_is_16_and_proposals_are_no_direct_samples(gan_client: httpx.Client, gans: Client) -> None:
     query: dict[str, Any] = {"method": "resample", "seed": 4, "count": 3}
     answer = gan_client.get(f"{MODEL}/sample", params=query).json()
     assert answer["budget"] == 16
     assert answer == gan_client.get(f"{MODEL}/sample", params=query | {"budget": 16}).json()
-    one = samples(gan_client, method="resample", budget=1, seed=4, count=3)
-    assert not np.isin(one, samples(gan_client, seed=4, count=3)).any()
+    one = gans.sample("toy-gan", method="resample", budget=1, seed=4, count=3)
+    assert not np.isin(one, gans.sample("toy-gan", seed=4, count=3)).any()
 
 
 def test_every_answer_tells_how_its_samples_were_chosen(gan_client: httpx.Client) -> None:
@@ -114,11 +109,13 @@ def test_every_answer_tells_how_its_samples_were_chosen(gan_client: httpx.Client
     }
 
 
-def test_unfilled_samples_are_their_best_proposals_and_are_counted(gan_client: httpx.Client) -> None:
+def test_unfilled_samples_are_their_best_proposals_and_are_counted(
+    gan_client: httpx.Client, gans: Client
+) -> None:
     query = {"count": 300, "seed": 6, "budget": 2}
     answer = gan_client.get(f"{MODEL}/sample", params=query | {"method": "rejection"}).json()
     chosen = log_ratio(np.array(answer["samples"]))
-    proposals = samples(gan_client, method="resample", budget=1, count=600, seed=6).reshape(300, 2, 2)
+    proposals = gans.sample("toy-gan", method="resample", budget=1, count=600, seed=6).reshape(300, 2, 2)
     best = log_ratio(proposals).max(axis=1)
     assert 50 < answer["unfilled"] < 200
     assert (np.abs(chosen - best) < 1e-5).sum() >= answer["unfilled"]

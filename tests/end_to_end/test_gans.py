@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 from scipy import stats
 
+from pushforward import Client
 from tests import toy
 from tests.handmade import CALIBRATION_ITEMS
 from tests.serving import as_npy
@@ -35,13 +36,10 @@ def test_the_logit_is_the_log_density_ratio_and_the_probability_its_logistic(
 
 
 @pytest.mark.parametrize("model", ["critic-gan", "packed-gan"])
-def test_a_critic_and_a_packed_discriminator_give_no_density_ratio(
-    gan_client: httpx.Client, model: str
-) -> None:
-    answer = gan_client.post(f"/v1/models/{model}/discriminate", json={"inputs": [[1.0, 2.0]]}).json()
-    (score,) = answer["scores"]
-    assert score["log_density_ratio"] is None
-    assert 0 < score["probability"] < 1
+def test_a_critic_and_a_packed_discriminator_give_no_density_ratio(gans: Client, model: str) -> None:
+    judgement = gans.discriminate(model, [[1.0, 2.0]])
+    assert judgement.log_density_ratio is None
+    assert 0 < judgement.probability[0] < 1
 
 
 @pytest.mark.parametrize("body", ['{"inputs": [[1, NaN]]}', '{"inputs": [[1]]}', '{"inputs": []}', "{}"])
@@ -89,18 +87,12 @@ def test_real_items_surprise_as_the_calibration_items_do_and_far_items_are_flagg
     assert after - before == 7 + sum(score["p_value"] <= ALPHA for score in real)
 
 
-def test_a_score_does_not_depend_on_its_batch(gan_client: httpx.Client) -> None:
+def test_a_score_does_not_depend_on_its_batch(gans: Client) -> None:
     items = real_items(9)
-
-    def scores(rows: np.ndarray) -> list[dict[str, float]]:
-        found: list[dict[str, float]] = gan_client.post(
-            f"{MODEL}/score", content=as_npy(rows), headers=AS_NPY
-        ).json()["scores"]
-        return found
-
-    together = scores(items)
-    assert scores(items[::-1]) == together[::-1]
-    assert [scores(row[None])[0] for row in items] == together
+    together = gans.score("toy-gan", items).table()
+    for rows in ([*reversed(range(9))], *([row] for row in range(9))):
+        for name, scores in gans.score("toy-gan", items[rows]).table().items():
+            np.testing.assert_array_equal(scores, together[name][rows])
 
 
 @pytest.mark.parametrize(
@@ -130,18 +122,18 @@ def test_a_vae_has_no_distances_and_says_what_it_has(client: httpx.Client) -> No
     assert (judged.status_code, judged.json()["code"]) == (404, "operation_not_offered")
 
 
-def test_an_encoder_without_a_variance_encodes_reconstructs_and_walks(gan_client: httpx.Client) -> None:
+def test_an_encoder_without_a_variance_encodes_reconstructs_and_walks(
+    gan_client: httpx.Client, gans: Client
+) -> None:
     items = real_items(3)
-    encoded = gan_client.post(f"{MODEL}/encode", json={"inputs": items.tolist()}).json()
-    np.testing.assert_allclose(encoded["mean"], (items - SHIFT) * ENCODER_SLOPE, rtol=1e-5, atol=1e-6)
-    assert encoded["log_variance"] is None
+    encoded = gans.encode("toy-gan", items)
+    np.testing.assert_allclose(encoded.mean, (items - SHIFT) * ENCODER_SLOPE, rtol=1e-5, atol=1e-6)
+    assert encoded.log_variance is None
     again = gan_client.post(f"{MODEL}/reconstruct", json={"inputs": items.tolist()}).json()
-    assert again["latents"] == encoded["mean"]
-    decoded = gan_client.post(f"{MODEL}/decode", json={"latents": encoded["mean"]}).json()
-    assert decoded["samples"] == again["reconstructions"]
-    ends = {"from": {"input": items[0].tolist()}, "to": {"input": items[1].tolist()}, "steps": 4}
-    walked = gan_client.post(f"{MODEL}/interpolate", json=ends).json()
-    assert [walked["latents"][0], walked["latents"][-1]] == encoded["mean"][:2]
+    np.testing.assert_array_equal(np.float32(again["latents"]), encoded.mean)
+    np.testing.assert_array_equal(gans.decode("toy-gan", encoded.mean), np.float32(again["reconstructions"]))
+    walked = gans.interpolate("toy-gan", *({"input": item} for item in items[:2]), steps=4)
+    np.testing.assert_array_equal(walked.latents[[0, -1]], encoded.mean[:2])
 
 
 def test_points_are_pictured_by_their_density_as_many_as_may_be(gan_client: httpx.Client) -> None:

@@ -11,6 +11,7 @@ import httpx
 import numpy as np
 import pytest
 
+from pushforward import Client
 from service.errors import ProviderUnavailable
 from service.format.specs import GraphName
 from service.format.versions import read_manifest, version_folders
@@ -19,7 +20,7 @@ from service.runtime.engine import Engine
 from tests import toy
 from tests.conftest import PUBLISHED, REPOSITORY
 from tests.published import each
-from tests.serving import RunningService, as_npy, running_service
+from tests.serving import RunningService, running_service
 from tests.waiting import wait_until
 
 
@@ -59,21 +60,15 @@ def test_a_row_is_bit_for_bit_the_same_in_every_batch_of_1_to_64_and_any_order(m
 
 
 @pytest.mark.parametrize("model", each(name for name in PUBLISHED if name.endswith("vae")))
-def test_the_same_input_has_the_same_score_wherever_it_stands(client: httpx.Client, model: str) -> None:
-    manifest = client.get(f"/v1/models/{model}").json()
+def test_the_same_input_has_the_same_score_wherever_it_stands(python_client: Client, model: str) -> None:
+    manifest = python_client.model(model)
     inputs = np.random.default_rng(1).random((9, *manifest["item_shape"])).astype(np.float32)
     if manifest["support"] == "binary":
         inputs = inputs.round()
-    path = f"/v1/models/{model}/score"
-
-    def score(rows: np.ndarray) -> list[dict[str, float]]:
-        response = client.post(path, content=as_npy(rows), headers={"content-type": "application/x-npy"})
-        scores: list[dict[str, float]] = response.json()["scores"]
-        return scores
-
-    together = score(inputs)
-    assert score(inputs[::-1]) == together[::-1]
-    assert [score(row[None])[0] for row in inputs] == together
+    together = python_client.score(model, inputs).table()
+    for rows in ([*reversed(range(9))], *([row] for row in range(9))):
+        for name, scores in python_client.score(model, inputs[rows]).table().items():
+            np.testing.assert_array_equal(scores, together[name][rows])
 
 
 def test_a_row_the_model_cannot_compute_harms_no_batch_mate(service: RunningService) -> None:

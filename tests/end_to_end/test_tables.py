@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from pushforward import Client
 from service.numerics import noise
 from tests import toy_table as table
 from tests.serving import as_npy, npy
@@ -26,8 +27,8 @@ def test_samples_are_the_likelihoods_means_in_json_and_npy(client: httpx.Client)
     )
 
 
-def test_draws_are_rows_of_the_table_and_follow_its_law(client: httpx.Client) -> None:
-    drawn = npy(client.get(f"{MODEL}/sample?count=20000&seed=3&output=draw", headers=NPY))
+def test_draws_are_rows_of_the_table_and_follow_its_law(python_client: Client) -> None:
+    drawn = python_client.sample("toy-table", count=20_000, seed=3, output="draw")
     colours = drawn[:, 1:]
     assert set(np.unique(colours)) == {0.0, 1.0}
     assert (colours.sum(axis=1) == 1).all()
@@ -35,8 +36,7 @@ def test_draws_are_rows_of_the_table_and_follow_its_law(client: httpx.Client) ->
     assert stats.ks_2samp(drawn[:, 0], other[:, 0]).pvalue > 1e-3
     counts = np.array([colours.sum(axis=0), other[:, 1:].sum(axis=0)])
     assert stats.chi2_contingency(counts).pvalue > 1e-3
-    taken = client.post(f"{MODEL}/encode", json={"inputs": drawn[:100].tolist()})
-    assert taken.status_code == 200
+    assert len(python_client.encode("toy-table", drawn[:100]).mean) == 100
 
 
 @pytest.mark.parametrize("operation", ["encode", "reconstruct", "score"])
@@ -51,30 +51,31 @@ def test_items_are_taken_alike_as_json_and_as_npy(client: httpx.Client, operatio
     assert alone.status_code == 200, "one item, without the axis of rows, is one row"
 
 
-def test_a_path_between_rows_of_a_table_goes_by_their_posterior_means(client: httpx.Client) -> None:
-    one, other = table.items(2).tolist()
-    answer = client.post(f"{MODEL}/interpolate", json={"from": {"input": one}, "to": {"input": other}}).json()
-    means = client.post(f"{MODEL}/encode", json={"inputs": [one, other]}).json()["mean"]
-    assert [answer["latents"][0], answer["latents"][-1]] == means
-    assert answer["shape"] == [10, table.FEATURES]
+def test_a_path_between_rows_of_a_table_goes_by_their_posterior_means(python_client: Client) -> None:
+    ends = table.items(2)
+    path = python_client.interpolate("toy-table", *ends, steps=10)
+    np.testing.assert_array_equal(path.latents[[0, -1]], python_client.encode("toy-table", ends).mean)
+    assert path.samples.shape == (10, table.FEATURES)
 
 
-def test_a_density_has_no_bits_per_dimension(client: httpx.Client) -> None:
-    scores = client.post(f"{MODEL}/score", json={"inputs": table.items(3).tolist()}).json()["scores"]
-    assert {score["bits_per_dimension"] for score in scores} == {None}
-    assert all(0 < score["p_value"] <= 1 for score in scores)
+def test_a_density_has_no_bits_per_dimension(python_client: Client) -> None:
+    scores = python_client.score("toy-table", table.items(3))
+    assert "bits_per_dimension" not in scores.columns
+    assert scores.p_value is not None
+    assert ((scores.p_value > 0) & (scores.p_value <= 1)).all()
 
 
-def test_any_finite_number_passes_and_an_extreme_one_is_an_anomaly(client: httpx.Client) -> None:
+def test_any_finite_number_passes_and_an_extreme_one_is_an_anomaly(python_client: Client) -> None:
     inputs = [
         [height, *colour] for height, colour in itertools.product((-3e38, -1e30, 1e30), np.eye(3).tolist())
     ]
-    for operation in ("encode", "reconstruct"):
-        assert client.post(f"{MODEL}/{operation}", json={"inputs": inputs}).status_code == 200
-    scores = client.post(f"{MODEL}/score", json={"inputs": inputs}).json()["scores"]
-    assert all(np.isfinite(score["elbo"]) and score["anomaly"] for score in scores)
-    ordinary = client.post(f"{MODEL}/score", json={"inputs": [[170.5, 1, 0, 0]]}).json()["scores"]
-    assert ordinary[0]["anomaly"] is False
+    for operation in (python_client.encode, python_client.reconstruct):
+        operation("toy-table", inputs)
+    scores = python_client.score("toy-table", inputs)
+    assert np.isfinite(scores.columns["elbo"]).all()
+    ordinary = python_client.score("toy-table", [[170.5, 1, 0, 0]])
+    assert np.all(scores.anomaly)
+    assert not np.any(ordinary.anomaly)
 
 
 def test_the_manifest_shown_names_the_columns_and_their_categories(client: httpx.Client) -> None:
