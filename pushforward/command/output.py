@@ -12,6 +12,7 @@ import math
 import os
 import secrets
 import sys
+import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from types import MappingProxyType
 from typing import IO, Any, Final
 
 import numpy as np
+from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
 from pushforward.command.target import Model
@@ -234,7 +236,10 @@ def _write_arrays(file: IO[bytes], form: str, fields: Mapping[str, Any], arrays:
     """Write arrays by name as npz, or after fields as JSON."""
     if form == "npz":
         held = io.BytesIO()  # since a zip needs a file that can seek
-        np.savez(held, allow_pickle=False, **arrays)
+        with zipfile.ZipFile(held, "w") as archive:  # np.savez takes no array called `file`
+            for name, array in arrays.items():
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                    npy_format.write_array(member, array, allow_pickle=False)
         file.write(held.getbuffer())
     else:
         # texts are no array that JSON can be made of

@@ -35,7 +35,7 @@ def use(copy: Path, most_bytes: int = MOST_BYTES) -> None:
 
 
 def _uses(parent: Path) -> Iterator[tuple[int, int, Path]]:
-    """Yield the time of last use, the bytes and the path of each copy, and of halves, which may be growing."""
+    """Yield the time of last use, the bytes and the path of each copy, also of halves that may be growing."""
     for folder in parent.iterdir():
         if not _NAME.fullmatch(folder.name):
             continue

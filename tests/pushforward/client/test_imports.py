@@ -20,4 +20,4 @@ def test_the_client_imports_its_own_few_modules_beside_httpx_and_numpy() -> None
     assert not client & HEAVY
     more = {name for name in client - libraries if name.split(".")[0] not in sys.stdlib_module_names}
     assert {name.split(".")[0] for name in more} == {"pushforward", "service"}
-    assert len(more) <= 23
+    assert len(more) <= 24

@@ -392,7 +392,7 @@ def test_a_fresh_seed_is_said_and_draws_the_samples_again(run: Run, few_models: 
 
 MISTAKES = [
     ("score toy-table nowhere.csv", "nowhere.csv"),
-    ("score no-vae table.csv", "there is no model of that name; there are: digits-vae"),
+    ("score no-vae table.csv", "there is no model of that name; there are: classes-gan, classes-vae, d"),
     ("score toy-table table.csv --version 7", "toy-table has no such version; it has: 1"),
     ("score toy-table table.csv --out scores.txt", ".png, .npy, .npz, .csv, .parquet, .json"),
     ("score toy-table table.csv --out scores.png", "write it as one of npy"),

@@ -229,7 +229,7 @@ TABLES: dict[str, Callable[[Sequence[Any]], Any]] = {
 
 
 def csv_of(rows: Sequence[Any]) -> bytes:
-    lines = [",".join(rows[0]), *(",".join(map(str, row.values())) for row in rows)]
+    lines = [",".join(rows[0]), *(",".join(str(row[name]) for name in rows[0]) for row in rows)]
     return "\n".join(lines).encode()
 
 
