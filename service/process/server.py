@@ -16,6 +16,7 @@ from service.api.problems import raw_problem
 from service.app import Service
 from service.process.ports import url_of
 from service.process.protocol import bounded_protocol
+from service.process.pulse import Pulse
 from service.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -28,10 +29,17 @@ class Server(uvicorn.Server):
 
     A replica's server has the end of a pipe to its `parent`. It reports there that it serves, and drains and
     exits once the parent closes its end, or at SIGTERM, so that a replica can be replaced by hand; SIGINT
-    stays ignored. It drains only once, because a signal to the process group reaches both processes.
+    stays ignored. It drains only once, because a signal to the process group reaches both processes. Its
+    `pulse` beats while its event loop runs.
     """
 
-    def __init__(self, service: Service, settings: Settings, parent: Connection | None = None) -> None:
+    def __init__(
+        self,
+        service: Service,
+        settings: Settings,
+        parent: Connection | None = None,
+        pulse: Pulse | None = None,
+    ) -> None:
         config = uvicorn.Config(
             service.app,
             loop="uvloop",
@@ -49,6 +57,7 @@ class Server(uvicorn.Server):
         self._lifecycle = service.lifecycle
         self._drain_delay_seconds = settings.drain_delay_seconds
         self._parent = parent
+        self._pulse = pulse
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -73,6 +82,8 @@ class Server(uvicorn.Server):
         if self._parent is not None:
             with contextlib.suppress(OSError):
                 self._parent.send(None)
+            if self._pulse is not None:
+                self._pulse.beat(asyncio.get_running_loop())
             return
         for listener in sockets or ():
             log.info("running on %s (Ctrl-C to quit)", url_of(listener))

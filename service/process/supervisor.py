@@ -28,6 +28,7 @@ from service.app import create_app
 from service.errors import CannotListen, ServiceError
 from service.observe.metrics import Metrics, drop_gauges, share_values
 from service.process.ports import bind_socket, hold_address, serve_metrics, url_of
+from service.process.pulse import Pulse
 from service.process.server import Server
 from service.settings import Settings
 
@@ -67,6 +68,7 @@ class Replica:
     number: int
     process: BaseProcess | None = None
     pipe: Pipe | None = None
+    pulse: Pulse | None = None
     serves: bool = False
     has_served: bool = False
     """True if any process of this replica ever served."""
@@ -77,6 +79,7 @@ class Replica:
     def start(self, pipes: list[Pipe]) -> None:
         """Fork a process, which closes its copies of the parent's `pipes`."""
         self.pipe, end = get_context("fork").Pipe()
+        self.pulse = Pulse(self.settings.silent_seconds)
         self.reason = ""
         self.process = get_context("fork").Process(
             target=self._serve,
@@ -108,7 +111,7 @@ class Replica:
         except (ServiceError, CannotListen) as error:
             parent.send(error.detail if isinstance(error, ServiceError) else str(error))
             sys.exit(2)
-        Server(app, settings, parent).run(sockets=[listener])
+        Server(app, settings, parent, self.pulse).run(sockets=[listener])
 
     def read_status(self) -> None:
         """Read the message of the process: None once it serves, else the reason why it cannot."""
@@ -128,6 +131,14 @@ class Replica:
         if self.process is not None and (now or not self.serves):
             self.process.kill()
 
+    def kill_if_silent(self) -> None:
+        """Kill the process if its event loop has not run for too long."""
+        if self.process is not None and self.pulse is not None and self.pulse.is_silent(time.monotonic()):
+            self.reason = (
+                f"replica {self.number} stood still for {self.settings.silent_seconds:g} s, and was killed"
+            )
+            self.process.kill()
+
     def reap(self) -> None:
         """Clear up after a process that has ended; `reason` says how it ended unless it said why."""
         assert self.process is not None
@@ -139,7 +150,7 @@ class Replica:
         code = self.process.exitcode or 0
         how = f"by {signal.Signals(-code).name}" if code < 0 else f"with status {code}"
         self.reason = self.reason or f"replica {self.number} ended {how}"
-        self.process, self.pipe, self.serves = None, None, False
+        self.process, self.pipe, self.pulse, self.serves = None, None, None, False
         drop_gauges(self.folder, self.number)
         now = time.monotonic()
         self.start_at = now + self.backoff.delay_seconds(now)
@@ -204,6 +215,8 @@ class Supervisor:
                 if not self._stopping and replica.process is None and replica.start_at <= time.monotonic():
                     replica.start([other.pipe for other in self._replicas if other.pipe is not None])
             ready = wait([signals, *self._watched()], self._idle_seconds())
+            for replica in self._replicas:
+                replica.kill_if_silent()
             for _ in signals.recv(64) if signals in ready else b"":
                 self._stop()
             for replica in self._replicas:
@@ -223,9 +236,12 @@ class Supervisor:
                 yield replica.pipe
 
     def _idle_seconds(self) -> float | None:
-        """Return the time until a replica is due to start; None if none is."""
-        due = [replica.start_at for replica in self._replicas if replica.process is None]
-        return max(0.0, min(due) - time.monotonic()) if due and not self._stopping else None
+        """Return the time until a replica is due to start, or its pulse to be looked at."""
+        now = time.monotonic()
+        due = [replica.pulse.interval_seconds for replica in self._replicas if replica.pulse is not None]
+        if not self._stopping:
+            due += [max(0.0, replica.start_at - now) for replica in self._replicas if replica.process is None]
+        return min(due, default=None)
 
     def _announce(self, replica: Replica) -> None:
         if self._announced and replica.serves:

@@ -179,6 +179,20 @@ def test_the_death_of_a_replica_harms_no_other_answer_and_it_is_restarted(two: R
     two.wait_for(f"replica {other[0]} serves again")
 
 
+def test_a_replica_that_was_stopped_is_replaced_and_the_others_are_not(toys: Path) -> None:
+    with running_service(toys, "--silent-seconds", "2", processes=2) as service:
+        expected = asked(service, "POST", SAMPLE, BODY)
+        connections, (victim, other) = begun(service), process_ids(service).items()
+        os.kill(victim[1], signal.SIGSTOP)
+        service.wait_for(f"replica {victim[0]} stood still for 2 s, and was killed; it is restarted in 0 s")
+        answers = [finished(connection) for connection in connections]
+        assert set(answers) == {expected, None}  # its connections were closed
+        service.wait_for(f"replica {victim[0]} serves again")
+        assert {asked(service, "POST", SAMPLE, BODY) for _ in range(MANY)} == {expected}
+        assert counted(service, "pushforward_replica_restarts_total") == 1
+        assert process_ids(service)[other[0]] == other[1]
+
+
 @pytest.mark.parametrize(
     ("send", "number"),
     [(os.kill, signal.SIGTERM), (os.killpg, signal.SIGINT), (os.killpg, signal.SIGTERM)],
