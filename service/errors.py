@@ -21,7 +21,7 @@
     ├── Unavailable
     │   ├── Loading            the model is not ready yet
     │   ├── LoadFailed         the model's newest version could not be loaded
-    │   ├── Busy               requests and answers hold too many bytes
+    │   ├── Busy               requests hold too many bytes or connections
     │   ├── OutOfMemory        there was no memory for the computation
     │   ├── Draining           the service is shutting down
     │   └── Unreachable        a client gets no answer from the address of the service
@@ -167,8 +167,8 @@ class LoadFailed(Unavailable, code="load_failed"):
     retry_after_seconds = 60
 
 
-class Busy(Unavailable, code="busy", title="Too many bytes are in flight"):
-    """Requests and answers in flight hold as many bytes as they may."""
+class Busy(Unavailable, code="busy", title="Too much is in flight"):
+    """Requests and answers in flight hold as many bytes as they may, or as many connections are at work."""
 
 
 class OutOfMemory(Unavailable, code="out_of_memory", title="There is no memory for this now"):

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api.body import ByteBudget
 from service.api.deadline import ClientGone, ScopeSweeper
-from service.api.exchange import Exchange, request_ids
+from service.api.exchange import SURPLUS, Exchange, request_ids
 from service.api.keys import Keys
 from service.api.keys import Scope as KeyScope
 from service.api.open_inference.rest import OpenInference, is_open_inference, is_probe, scope_of
@@ -22,7 +22,7 @@ from service.api.probes import Lifecycle
 from service.api.problems import open_inference_error
 from service.api.remote_vae import RemoteVae
 from service.api.v1.handler import Handler
-from service.errors import Draining, UnknownRoute
+from service.errors import Busy, Draining, UnknownRoute
 from service.observe.metrics import Metrics
 from service.settings import Settings
 
@@ -105,6 +105,8 @@ class Dispatcher:
         self._metrics.inflight.add(1)
         started_at = time.perf_counter()
         try:
+            if SURPLUS in scope:
+                self._check_probe(exchange, path)
             if self._origins and await self._is_preflight(exchange):
                 return
             if self._keys is not None and (path.startswith("/v1/") or (is_v2 and not is_probe(path))):
@@ -136,6 +138,12 @@ class Dispatcher:
         given = exchange.header(b"authorization"), exchange.header(b"x-api-key")
         exchange.key = self._keys.check(*given, needed).name
         self._metrics.uses_of(exchange.key).add()
+
+    def _check_probe(self, exchange: Exchange, path: str) -> None:
+        """Refuse whatever is no probe, and give the descriptor of the connection back soon."""
+        exchange.is_last = True
+        if not (is_probe(path) or path == "/healthz" or path == "/readyz" or path.startswith("/readyz/")):
+            raise Busy("there are as many connections as there may be; try again")
 
     def _check_public(self, exchange: Exchange, path: str) -> None:
         if path not in self._hidden:

@@ -26,6 +26,8 @@ WriteWhole: TypeAlias = Callable[[Any, Headers, bytes], bool]
 The headers include the content length."""
 WHOLE: Final = "pushforward.whole"
 """Key of a scope for the `WriteWhole` of its request."""
+SURPLUS: Final = "pushforward.surplus"
+"""Key of a scope whose connection is one too many: only probes are answered on it."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 PART_BYTES: Final = 2**18
 """Size of the parts in which answers are sent; a client that reads none within `idle_seconds` is dropped."""

@@ -1,5 +1,7 @@
 """uvicorn's HTTP protocol with limits on headers, on slow requests and on readers that stop.
 
+At the limit of open files it closes idle connections for new ones, see `descriptors`.
+
 It also writes a small answer as a whole (`WHOLE`), because with two ASGI messages every header would be
 checked again. uvicorn's protocol class is not public API: its pin, and the tests on floods and slow clients,
 guard these extensions.
@@ -15,8 +17,9 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from service.api.exchange import WHOLE
+from service.api.exchange import SURPLUS, WHOLE
 from service.api.problems import Headers
+from service.process.descriptors import Descriptors
 
 _PIECE_BYTES: Final = 2**14
 """Largest piece that is parsed at once: so many requests, at most, wait for their turn on a connection."""
@@ -44,6 +47,7 @@ def bounded_protocol(
     and a reader as long to read anything. `refusal` makes the whole answer to a broken request from a status,
     a code and a sentence.
     """
+    descriptors = Descriptors()
 
     class BoundedProtocol(HttpToolsProtocol):
         _head_timer: asyncio.TimerHandle | None = None
@@ -64,11 +68,25 @@ def bounded_protocol(
         _last_words = b""
         """The refusal of a broken request, sent once those before it are answered."""
         flow: _PipelineFlow
+        is_surplus = False
+        _is_shed = False
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
             self.flow = _PipelineFlow(transport)
             self._wait_for_head()
+            descriptors.admit(self, self.connections)
+
+        def idle_since(self) -> float | None:
+            if self._answered() is not None or self.transport.is_closing():
+                return None
+            if self.timeout_keep_alive_task is not None:
+                return self.timeout_keep_alive_task.when() - self.timeout_keep_alive
+            return self._head_timer.when() - idle_seconds if self._head_timer is not None else None
+
+        def shed(self) -> None:
+            self._is_shed = True
+            self._close_idle()
 
         def data_received(self, data: bytes) -> None:
             self._unset_keepalive_if_required()
@@ -180,6 +198,8 @@ def bounded_protocol(
             super().on_headers_complete()
             self.headers = []  # trailers are not headers of the request
             self.scope[WHOLE] = self._write_whole  # type: ignore[typeddict-unknown-key]
+            if self.is_surplus:
+                self.scope[SURPLUS] = True  # type: ignore[typeddict-unknown-key]
 
         def _repeats_a_single_one(self) -> bool:
             names = [name for name, _ in self.headers]
@@ -225,13 +245,18 @@ def bounded_protocol(
             self._write_ends()
 
         def timeout_keep_alive_handler(self) -> None:
+            self._close_idle()
+
+        def _close_idle(self) -> None:
             if self.transport.get_write_buffer_size():  # closing would wait for a reader that is gone
                 self.transport.abort()
-            super().timeout_keep_alive_handler()
+            self.transport.close()
 
         def connection_lost(self, exc: Exception | None) -> None:
             self._head_ends()
             self._write_ends()
+            if self._is_shed:
+                descriptors.shed_one_closed()
             super().connection_lost(exc)
             if (cycle := self._answered()) is not None:  # uvicorn informs only the newest
                 cycle.disconnected = True

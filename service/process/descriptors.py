@@ -1,0 +1,73 @@
+"""The limit of open files: idle connections are closed for new ones, and some descriptors kept for probes.
+
+Without this, a connection at the limit would be closed as soon as it is made, and a probe with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import os
+import resource
+from collections.abc import Collection
+from typing import Any, Final, Protocol
+
+_MOST_KEPT: Final = 128
+"""Most descriptors that are kept: for probes, for connections that come at once, and for files and pipes."""
+_KEPT_SHARE: Final = 8
+"""At most one of so many is kept."""
+_SHED_SHARE: Final = 4
+"""So many times is room made, each time by a look at all connections, for as many as are kept."""
+
+
+class Connected(Protocol):
+    """A connection to a client."""
+
+    is_surplus: bool
+    """True if it took a descriptor that is kept: only probes are answered on it."""
+
+    def idle_since(self) -> float | None:
+        """Return the time on the event loop's clock since which there has been no request; None amid one."""
+
+    def shed(self) -> None:
+        """Close it; `Descriptors.shed_one_closed` is to be called then."""
+
+
+class Descriptors:
+    """Makes room for new connections of one event loop."""
+
+    def __init__(self) -> None:
+        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        kept = min(_MOST_KEPT, limit // _KEPT_SHARE)
+        self._most = float("inf") if limit == resource.RLIM_INFINITY else limit - kept
+        self._most_shed = max(1, kept // _SHED_SHARE)
+        self._closing = 0
+        """Number of connections that are being closed to make room."""
+        self._others = len(os.listdir("/dev/fd"))
+
+    def admit(self, client: Connected, all_clients: Collection[Any]) -> None:
+        """Look at a new connection; if it is one too many, close those that were idle for the longest."""
+        if self._open(len(all_clients)) - self._closing <= self._most:
+            return
+        idle = (
+            (other.is_surplus, since, number, other)
+            for number, other in enumerate(all_clients)
+            if other is not client and (since := other.idle_since()) is not None
+        )
+        longest = heapq.nsmallest(self._most_shed, idle)
+        shed = [other for is_surplus, *_, other in longest if not is_surplus]
+        client.is_surplus = not shed
+        for other in shed or [other for *_, other in longest[:1]]:
+            self._closing += 1
+            other.shed()
+
+    def shed_one_closed(self) -> None:
+        """Count one connection less that is being closed to make room."""
+        self._closing -= 1
+
+    def _open(self, clients: int) -> int:
+        """Return the number of open descriptors; about, where the system does not tell (Linux before 6.2)."""
+        with contextlib.suppress(OSError):
+            if told := os.stat("/proc/self/fd").st_size:
+                return told
+        return clients + self._others

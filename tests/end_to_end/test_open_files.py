@@ -1,0 +1,89 @@
+"""The limit of open files: idle connections make room for new ones, and probes are always answered."""
+
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.serving import RunningService
+from tests.toy import publish_toy
+
+pytestmark = pytest.mark.living
+
+MOST_FILES = 160
+WITH_FEW_FILES = f"""
+import resource, runpy
+resource.setrlimit(resource.RLIMIT_NOFILE, ({MOST_FILES}, {MOST_FILES}))
+runpy.run_module("service", run_name="__main__")
+"""
+PROBE = b"GET /readyz HTTP/1.1\r\nhost: x\r\n\r\n"
+SAMPLE = b"POST /v1/models/toy-vae/sample HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n%b\r\n"
+OK, BUSY, CONTINUE = (b"HTTP/1.1 %b" % status for status in (b"200 ", b"503 ", b"100 "))
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[RunningService]:
+    publish_toy(tmp_path)
+    running = RunningService(tmp_path, program=("-c", WITH_FEW_FILES))
+    try:
+        yield running.wait_until_ready()
+    finally:
+        running.stop()
+
+
+def connect(service: RunningService) -> socket.socket:
+    host, port = service.url.removeprefix("http://").split(":")
+    return socket.create_connection((host, int(port)), timeout=30)
+
+
+def asked(connection: socket.socket, request: bytes) -> bytes:
+    """The head of the answer, which comes in one piece."""
+    connection.sendall(request)
+    return connection.recv(65_536)
+
+
+def asked_anew(service: RunningService, request: bytes) -> bytes:
+    """All that is answered on a connection of its own until the service closes it, or the first piece."""
+    with connect(service) as connection:
+        return asked(connection, request)
+
+
+def test_connections_that_have_been_idle_for_the_longest_make_room_for_new_ones(
+    service: RunningService,
+) -> None:
+    with ExitStack() as stack:
+        idle = [stack.enter_context(connect(service))]
+        for _ in range(2 * MOST_FILES):
+            assert asked(idle[-1], SAMPLE % b"" + b"{}").startswith(OK)
+            idle.append(stack.enter_context(connect(service)))
+        for connection in idle[:MOST_FILES]:
+            assert connection.recv(1) == b""
+        for connection in idle[-MOST_FILES // 2 :]:
+            assert asked(connection, PROBE).startswith(OK)
+
+
+def test_where_all_are_at_work_probes_are_answered_and_other_requests_told_to_come_back(
+    service: RunningService,
+) -> None:
+    waits_for_its_body = SAMPLE % b"expect: 100-continue\r\n"
+    with ExitStack() as stack:
+        at_work = []
+        while (
+            came := asked(connection := stack.enter_context(connect(service)), waits_for_its_body)
+        ).startswith(CONTINUE):
+            at_work.append(connection)
+        assert came.startswith(BUSY)
+        assert len(at_work) > MOST_FILES // 2
+        silent = []
+        for _ in range(MOST_FILES):
+            silent.append(stack.enter_context(connect(service)))
+            assert asked_anew(service, PROBE).startswith(OK)
+            refused = asked_anew(service, waits_for_its_body)
+            assert refused.startswith(BUSY)
+            assert b"\r\nretry-after: 1\r\n" in refused
+            assert b"\r\nconnection: close\r\n" in refused
+        assert silent[0].recv(1) == b""
+        assert all(asked(connection, b"{}").startswith(OK) for connection in at_work)
+        assert asked_anew(service, SAMPLE % b"" + b"{}").startswith(OK)
