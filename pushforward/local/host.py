@@ -6,12 +6,12 @@ import asyncio
 import os
 import weakref
 from collections.abc import Coroutine
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Lock, Thread, current_thread
 from typing import Any, Final, TypeVar
 
 from service.observe.metrics import Metrics
+from service.runtime.lanes import Lanes
 from service.runtime.loader import load
 from service.runtime.model import LoadedModel
 from service.runtime.session import Provider, choose_provider
@@ -103,7 +103,7 @@ class _Workers:
         self.models: dict[Path, LoadedModel] = {}
         self._metrics = Metrics()
         self._process = os.getpid()
-        self._lanes = ThreadPoolExecutor(lanes, thread_name_prefix=f"{_THREAD}lane")
+        self._lanes = Lanes(lanes, thread_name_prefix=f"{_THREAD}lane")
         self._loop = asyncio.new_event_loop()
         self._thread = Thread(target=self._loop.run_forever, name=f"{_THREAD}loop", daemon=True)
         self._thread.start()

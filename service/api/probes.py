@@ -13,7 +13,6 @@ from pydantic import BaseModel
 from service.lifecycle.registry import Registry
 from service.observe.metrics import Metrics
 
-_FAILING: Final = "computations keep failing, or one never ends; restart the process"
 _PAUSE_PER_SECOND: Final = 3.0
 """Seconds without an exposition of metrics after each second that one took."""
 
@@ -52,7 +51,7 @@ def probes_router(registry: Registry, metrics: Metrics, lifecycle: Lifecycle) ->
         if registry.healthy:
             return Health(status="ok")
         response.status_code = 503
-        return Health(status="failing", detail=_FAILING)
+        return Health(status="failing", detail=f"{registry.flaw}; restart the process")
 
     @router.get("/readyz", operation_id="readyz", responses={503: {"model": Health}})
     async def readyz(response: Response) -> Health:
@@ -60,7 +59,7 @@ def probes_router(registry: Registry, metrics: Metrics, lifecycle: Lifecycle) ->
         details = {
             "loading": "models are being loaded",
             "failed": f"no version could be loaded of {', '.join(registry.lacking)}; /v1/models says why",
-            "failing": _FAILING,
+            "failing": f"{registry.flaw}; restart the process",
             "empty": "there is no published version in the models folder",
         }
         return _readiness(response, registry.state, details.get(registry.state, ""))

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from service.errors import InvalidVersion, NotLoadedNow, ServiceError
@@ -16,6 +15,7 @@ from service.format.versions import read_manifest, verify_files
 from service.lifecycle.source import Fingerprint, fingerprint
 from service.lifecycle.trial import Trials
 from service.observe.metrics import Metrics
+from service.runtime.lanes import Lanes
 from service.runtime.loader import load
 from service.runtime.model import LoadedModel
 from service.runtime.session import Provider, choose_provider
@@ -28,7 +28,13 @@ class Admission:
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self._settings = settings
         self._metrics = metrics
-        self._threads = ThreadPoolExecutor(settings.granted_lanes, thread_name_prefix="lane")
+        self.lanes = metrics.buffered(
+            Lanes(
+                settings.granted_lanes,
+                stuck_seconds=settings.deadline_seconds,
+                gauge=metrics.oldest_batch_seconds,
+            )
+        )
         self._provider: Provider | None = None
         self._trials = None if settings.trial == "never" else Trials(settings)
 
@@ -61,7 +67,7 @@ class Admission:
             provider = await asyncio.to_thread(self._verify, folder)
             if self._trials is not None:
                 await self._trials.check(folder, provider)
-            inputs = folder, provider, self._settings, self._metrics, self._threads
+            inputs = folder, provider, self._settings, self._metrics, self.lanes
             loaded = await asyncio.to_thread(load, *inputs)
             if await asyncio.to_thread(fingerprint, folder) != seen:
                 raise InvalidVersion("its files were changed while it was loaded")  # noqa: TRY301
@@ -82,4 +88,4 @@ class Admission:
 
     def close(self) -> None:
         """End the threads, once no version uses them."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self.lanes.shutdown(wait=False, cancel_futures=True)

@@ -196,9 +196,19 @@ class Registry:
         return self.state == "ready"
 
     @property
+    def flaw(self) -> str:
+        """Return how computations fail, all those of a version or one that never ends; else an empty text."""
+        flaws = [
+            f"the computations of {entry.name}/{entry.version} keep failing"
+            for entry in self.entries()
+            if entry.loaded is not None and not entry.loaded.healthy
+        ]
+        return ", and ".join(filter(None, [*flaws, self._admission.lanes.flaw]))
+
+    @property
     def healthy(self) -> bool:
-        """Return False once the batcher of any version keeps failing or dying, or a batch never ends."""
-        return all(entry.loaded is None or entry.loaded.healthy for entry in self.entries())
+        """Return True unless there is a `flaw`."""
+        return not self.flaw
 
     def discover(self) -> None:
         """List the versions and choose the provider; no version is loaded yet.

@@ -16,7 +16,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
 from typing import Final
@@ -27,6 +26,7 @@ from service.errors import InvalidVersion, NotLoadedNow, ServiceError
 from service.format.versions import MANIFEST, MAX_MANIFEST_BYTES, read_plain_file
 from service.observe.metrics import SHARED_VALUES, Metrics
 from service.runtime.engine import lacks_memory
+from service.runtime.lanes import Lanes
 from service.runtime.loader import load
 from service.runtime.session import Provider
 from service.settings import Settings
@@ -189,8 +189,8 @@ def main() -> None:
     for folder in sys.argv[2:]:
         signal.setitimer(signal.ITIMER_REAL, settings.trial_seconds)
         try:
-            with ThreadPoolExecutor(1) as threads:
-                load(Path(folder), provider, settings, Metrics(), threads)
+            with Lanes(1) as lanes:
+                load(Path(folder), provider, settings, Metrics(), lanes)
         except Exception as error:
             no_memory = lacks_memory(error)
             _write(_out_of_memory(limit, settings) if no_memory else _flaw(error))

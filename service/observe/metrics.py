@@ -86,6 +86,9 @@ class Metrics:
         self.compute_seconds = histogram(
             "compute_duration_seconds", "Time per batch.", DURATION_BUCKETS, "model", "stage", "provider"
         )
+        self.oldest_batch_seconds = gauge(
+            "oldest_batch_seconds", "Age of the oldest batch that a lane computes.", merge="livemax"
+        )
         self.batch_rows = histogram("batch_items", "Rows per batch.", ROW_BUCKETS, "model", "stage")
         self.compute_failures = counter("compute_failures", "Batches that failed.", "model", "stage")
         body_bytes = histogram("request_body_bytes", "Bytes per request body.", BYTE_BUCKETS)

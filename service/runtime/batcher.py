@@ -47,7 +47,7 @@ class Batcher:
     `compute` takes arrays whose first axis is rows and returns arrays with the same number of rows. It runs
     in `threads`, at most `lanes` calls at once, or in the event loop for small batches; waiting rows are
     shared among as many lanes as there are `cores`. Calls share a batch only if their rows have equal shapes,
-    dtypes and costs. A batch that runs for more than `stuck_seconds` is taken for one that never ends.
+    dtypes and costs.
     """
 
     def __init__(
@@ -58,7 +58,6 @@ class Batcher:
         lanes: int = 1,
         cores: int = 1,
         threads: Executor | None = None,
-        stuck_seconds: float = math.inf,
         observer: StageObserver | None = None,
         name: str = "batcher",
         clock: Callable[[], float] = time.perf_counter,
@@ -88,16 +87,11 @@ class Batcher:
         self._keeps_dying = False
         self._failures = 0
         """Failures of ONNX Runtime since its last success."""
-        self._stuck_seconds = stuck_seconds
-        self._running_since: list[float] = []
-        """The times at which the batches began that run in threads."""
 
     @property
     def healthy(self) -> bool:
-        """Return False once the lanes keep dying, or while batches fail or one exceeds `stuck_seconds`."""
-        longest = self._clock() - min(self._running_since, default=math.inf)
-        fails = self._keeps_dying or self._failures >= _MOST_FAILURES
-        return not fails and longest <= self._stuck_seconds
+        """Return False once the lanes keep dying, or while batches fail."""
+        return not self._keeps_dying and self._failures < _MOST_FAILURES
 
     def start(self) -> None:
         """Start the lanes. Call it once, in the event loop."""
@@ -320,8 +314,6 @@ class Batcher:
 
     async def _computed_in_thread(self, inputs: Arrays) -> Arrays:
         running = asyncio.get_running_loop().run_in_executor(self._threads, self._compute, inputs)
-        self._running_since.append(began := self._clock())
-        running.add_done_callback(lambda _: self._running_since.remove(began))
         if self._calls_wait() and not self._looking:
             self._wake_lane()
         return await running

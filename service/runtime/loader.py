@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from concurrent.futures import Executor
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +20,7 @@ from service.observe.metrics import Metrics
 from service.runtime.batcher import Batcher, Compute
 from service.runtime.engine import Engine
 from service.runtime.filtered_sampling import Filter
+from service.runtime.lanes import Lanes
 from service.runtime.model import SAMPLE_STAGE, LoadedModel
 from service.runtime.queue import BatchLimits
 from service.runtime.scorer import BOUNDS_STAGE, Scorer
@@ -40,11 +40,11 @@ log = logging.getLogger(__name__)
 
 
 def load(
-    folder: Path, provider: Provider, settings: Settings, metrics: Metrics, threads: Executor | None
+    folder: Path, provider: Provider, settings: Settings, metrics: Metrics, lanes: Lanes | None
 ) -> LoadedModel:
     """Verify, load, warm up and self-test a version. Blocks; the batchers are not started.
 
-    Batches are computed in `threads`, or in the event loop without them.
+    Batches are computed in `lanes`, or in the event loop without them.
 
     Raises:
         InvalidVersion: the version is damaged, or does not reproduce its stored example.
@@ -72,7 +72,7 @@ def load(
         real_logits = read_arrays(folder / logits.file, {"real": ((logits.n,), np.float32)})
     engine = Engine(folder, manifest, provider, settings.max_batch_rows)
     engine.self_test(folder)
-    batchers = _batchers(engine, manifest, prior, settings, metrics, threads)
+    batchers = _batchers(engine, manifest, prior, settings, metrics, lanes)
     scorer = Scorer(manifest, calibrations, columns, batchers, settings.max_batch_rows)
     proposals = None
     if logits is not None:
@@ -87,7 +87,7 @@ def _batchers(
     prior: Prior,
     settings: Settings,
     metrics: Metrics,
-    threads: Executor | None,
+    lanes: Lanes | None,
 ) -> dict[str, Batcher]:
     """Make a batcher for every graph, and for the stages around two of them; the warm-up sets the limits."""
     takes_labels = manifest.conditional
@@ -110,15 +110,15 @@ def _batchers(
         stages[BOUNDS_STAGE] = (bounds, seconds_per_row["score"])
     for stage, (compute, seconds) in stages.items():
         limits = _limits(seconds, engine.provider, settings)
+        name = f"{manifest.name}/{manifest.version} {stage}"
         batchers[stage] = Batcher(
             compute,
             limits,
             lanes=settings.granted_lanes if engine.provider == "cpu" else 1,
             cores=settings.own_cores if engine.provider == "cpu" else 1,
-            threads=threads,
-            stuck_seconds=settings.deadline_seconds,
+            threads=None if lanes is None else lanes.named(name),
             observer=metrics.stage_observer(manifest.name, stage, engine.provider),
-            name=f"{manifest.name}/{manifest.version} {stage}",
+            name=name,
         )
         log.debug("%s: %.0f us a row, up to %d inline", stage, seconds * 1e6, limits.inline_cost)
     return batchers

@@ -79,7 +79,7 @@ class LoadedModel:
 
     @property
     def healthy(self) -> bool:
-        """Return False once a batcher keeps failing or dying, or a batch never ends."""
+        """Return False once a batcher keeps failing or dying."""
         return all(batcher.healthy for batcher in self._batchers.values())
 
     def start(self) -> None:

@@ -15,7 +15,6 @@ import socket
 import statistics
 import sys
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
@@ -35,6 +34,7 @@ from service.format.versions import version_folders
 from service.observe.metrics import Metrics
 from service.observe.timing import Timing
 from service.process.server import Server
+from service.runtime.lanes import Lanes
 from service.runtime.loader import load
 from service.settings import Settings
 from tests.ports import free_port
@@ -58,7 +58,7 @@ def serve(port: int) -> None:
     settings, metrics = Settings(models=REPOSITORY / "models", device="cpu"), Metrics()
     service = create_app(settings)
     folder = version_folders(settings.models / _MODEL)[-1]
-    loaded = load(folder, "cpu", settings, metrics, ThreadPoolExecutor(1))
+    loaded = load(folder, "cpu", settings, metrics, Lanes(1))
     reader = RequestReader(SAMPLE, loaded, metrics, settings)
 
     async def answer(request: SampleRequest, accept: str) -> Response:

@@ -255,28 +255,6 @@ async def test_timing_tells_queue_from_compute(batcher: Batcher, doubling: Doubl
     assert timing.compute_seconds > 0
 
 
-async def test_a_batch_that_does_not_end_is_told_until_it_does(doubling: Doubling) -> None:
-    now = 0.0
-    with ThreadPoolExecutor(1) as threads:
-        limits = BatchLimits(max_batch_cost=8, max_waiting_rows=100)
-        batcher = Batcher(doubling, limits, threads=threads, stuck_seconds=60, clock=lambda: now)
-        batcher.start()
-        doubling.gate.clear()
-        call = submit(batcher, rows(1))
-        await doubling.wait_until_begun()
-        states = [batcher.healthy]
-        now = 61.0
-        states.append(batcher.healthy)
-        call.cancel()
-        await settle()
-        states.append(batcher.healthy)  # its lane is still taken
-        doubling.gate.set()
-        await submit(batcher, rows(2))
-        states.append(batcher.healthy)
-        await batcher.stop()
-    assert states == [True, False, False, True]
-
-
 async def test_three_failures_of_onnx_runtime_without_a_success_are_told_until_it_succeeds() -> None:
     failures: deque[Exception] = deque()
     metrics = Metrics()

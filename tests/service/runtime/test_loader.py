@@ -1,6 +1,5 @@
 import json
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import pytest
 from service.errors import InvalidVersion
 from service.format.versions import sha256_of
 from service.observe.metrics import Metrics
+from service.runtime.lanes import Lanes
 from service.runtime.loader import load
 from service.runtime.model import LoadedModel
 from service.settings import Settings
@@ -23,8 +23,8 @@ def version(tmp_path: Path) -> Path:
 
 
 def loaded(version: Path) -> LoadedModel:
-    with ThreadPoolExecutor(1) as threads:
-        return load(version, "cpu", Settings(), Metrics(), threads)
+    with Lanes(1) as lanes:
+        return load(version, "cpu", Settings(), Metrics(), lanes)
 
 
 def rewrite(version: Path, change: Callable[[dict[str, Any]], object]) -> None:
