@@ -30,7 +30,7 @@ from service.format.aliases import CHAMPION
 from service.format.manifest import Manifest
 from service.format.versions import read_manifest
 from service.lifecycle.admission import Admission
-from service.lifecycle.remote import Mirror
+from service.lifecycle.remote import Mirror, reason_of
 from service.lifecycle.source import Fingerprint, ModelFolder, scan, versions_to_serve
 from service.observe.metrics import Metrics
 from service.runtime.allocator import return_free_memory
@@ -114,6 +114,8 @@ class Registry:
         self._mirror = Mirror(settings.source, settings.folder) if settings.source else None
         self._lock = asyncio.Lock()
         self._unloading: set[asyncio.Task[None]] = set()
+        self.poll_failure = ""
+        """The reason why the folder or its source could not be read at the last poll; empty if it could."""
 
     def get(self, name: str, version: str | None = None) -> LoadedModel:
         """Return the version with a number or alias; without one, the version that answers for the model.
@@ -160,6 +162,11 @@ class Registry:
         return [
             entry.loaded.manifest for entry in answering if entry is not None and entry.loaded is not None
         ]
+
+    @property
+    def unfetched(self) -> Mapping[tuple[str, int], str]:
+        """Return why versions of the source could not be fetched at the last poll, by name and number."""
+        return {} if self._mirror is None else self._mirror.unfetched
 
     def aliases(self, name: str) -> Mapping[str, int]:
         """Return the aliases of a model. Raises UnknownModel."""
@@ -220,6 +227,7 @@ class Registry:
         try:
             found = self._scan()
         except (OSError, SourceUnavailable) as error:
+            self.poll_failure = _without_paths(error)
             log.error("%s", error)  # noqa: TRY400
             found = scan(root) if root.is_dir() else {}
         if not root.is_dir():
@@ -266,9 +274,10 @@ class Registry:
             await asyncio.sleep(seconds)
             try:
                 await self.poll()
-                failing = False
+                failing, self.poll_failure = False, ""
             except Exception as error:  # whatever it is, the next poll may succeed
                 self._metrics.poll_failures.inc()
+                self.poll_failure = _without_paths(error)
                 expected = isinstance(error, OSError | SourceUnavailable)
                 if not failing:
                     what = "the models folder cannot be followed; all that is loaded serves on: %s"
@@ -348,8 +357,10 @@ class Registry:
 
     def _scan(self) -> dict[str, ModelFolder]:
         if self._mirror is not None:
-            self._mirror.refresh()
-            self._metrics.unfetched.set(len(self._mirror.unfetched))
+            try:
+                self._mirror.refresh()
+            finally:
+                self._metrics.unfetched.set(len(self._mirror.unfetched))
         return scan(self._settings.folder)
 
     def _update(self, name: str, found: ModelFolder) -> None:
@@ -471,6 +482,12 @@ class Registry:
             if entry.loaded is not None:
                 await entry.loaded.stop()
         self._admission.close()
+
+
+def _without_paths(error: Exception) -> str:
+    if isinstance(error, SourceUnavailable) or (isinstance(error, OSError) and not error.errno):  # our own
+        return str(error)
+    return f"the models folder cannot be read: {reason_of(error)}"
 
 
 async def _stop_unused(loaded: LoadedModel) -> None:

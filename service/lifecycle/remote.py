@@ -73,6 +73,12 @@ def _checked_manifest(folder: Path, name: str, version: str, sha256: str | None)
     return read_manifest(folder, name, version)
 
 
+def reason_of(error: Exception) -> str:
+    """Return what the system says of an error, or its kind; never a path or an address."""
+    number = error.errno if isinstance(error, OSError) else None
+    return os.strerror(number) if number else type(error).__name__
+
+
 class Mirror:
     """Keeps the folder `copy` equal to the models folder at `url`; call `refresh` before every scan.
 
@@ -95,9 +101,10 @@ class Mirror:
             ) from error
         self._root = root.rstrip("/")
         self._copy = copy
-        self._refused: dict[str, str] = {}
-        self.unfetched: set[str] = set()
-        """NAME/VERSION of those that could not be fetched at the last refresh."""
+        self._refused: dict[str, tuple[str, str]] = {}
+        """The listing of a version that was refused, and the reason, by NAME/VERSION."""
+        self.unfetched: dict[tuple[str, int], str] = {}
+        """Why a version could not be fetched at the last refresh, by name and number."""
 
     def refresh(self) -> None:
         """Fetch new versions, and remove those that have gone. Blocks; bad versions are logged and left out.
@@ -113,7 +120,7 @@ class Mirror:
             raise SourceUnavailable(f"the source cannot be listed ({type(error).__name__})") from error
         if not any(models.values()):
             raise SourceUnavailable("the source holds no version")
-        self.unfetched = set()
+        self.unfetched = {}
         for name, versions in models.items():
             for version in sorted(versions, key=int, reverse=True):
                 if not (self._copy / name / version).exists():
@@ -134,26 +141,30 @@ class Mirror:
         path, listing = f"{name}/{version}", ""
         try:
             listing = repr(self._files.ls(f"{self._root}/{path}", detail=True))
-            if self._refused.get(path) == listing:
-                self.unfetched.add(path)
-            else:
+            before, reason = self._refused.get(path, ("", ""))
+            if before != listing:
                 fetch(self._download, name, version, self._copy)
+                return
         except (InvalidVersion, FileNotFoundError) as error:  # until one of its files changes
-            self._refused[path] = listing
-            self.unfetched.add(path)
             reason = error.detail if isinstance(error, InvalidVersion) else "a file is missing"
+            self._refused[path] = listing, reason
             log.error("%s stays out: %s", path, reason)  # noqa: TRY400
         except Exception as error:  # each kind of source has its own
-            if not (self._copy / path).exists():  # no other process has fetched it
-                self.unfetched.add(path)
-                reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else ""
-                log.error("%s cannot be fetched now: %s", path, reason or type(error).__name__)  # noqa: TRY400
+            if (self._copy / path).exists():  # another process has fetched it
+                return
+            reason = f"it cannot be fetched now: {reason_of(error)}"
+            log.error("%s: %s", path, reason)  # noqa: TRY400
+        self.unfetched[name, int(version)] = reason
 
     def _fetch_aliases(self, name: str) -> None:
         model = self._copy / name
         if not model.is_dir():
             return
-        staging = stage(self._copy, name)
+        try:
+            staging = stage(self._copy, name)
+        except OSError as error:
+            log.warning("the aliases of %s cannot be kept now (%s)", name, reason_of(error))
+            return
         try:
             self._download(f"{name}/{ALIASES_FILE}", staging / ALIASES_FILE)
             if (aliases := read_aliases(staging)) != read_aliases(model):
@@ -163,7 +174,7 @@ class Mirror:
         except InvalidAliases as error:
             log.error("%s", error.detail.replace(staging.name, name))  # noqa: TRY400
         except Exception as error:
-            log.warning("the aliases of %s cannot be fetched now (%s)", name, type(error).__name__)
+            log.warning("the aliases of %s cannot be fetched now (%s)", name, reason_of(error))
         finally:
             shutil.rmtree(staging, ignore_errors=True)
 

@@ -3,12 +3,14 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
 from tests import toy
 from tests.serving import running_service
+from tests.waiting import wait_until
 
 
 @pytest.fixture(scope="module")
@@ -73,3 +75,33 @@ def test_the_repository_index_says_why_a_version_is_not_served(damaged: httpx.Cl
     answer = damaged.get("/v2/models/broken-vae.sample/ready")
     assert answer.status_code == 503
     assert "error" in answer.json()
+
+
+def test_what_cannot_be_fetched_from_the_source_is_told_with_the_reason_until_it_can(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    toy.publish_toy(source)
+    weights = next(path for path in toy.publish_toy(source).iterdir() if path.suffix == ".onnx")
+    weights.rename(tmp_path / "aside")
+    weights.symlink_to("/proc/self/mem")  # which cannot be read
+
+    def told() -> tuple[list[dict[str, Any]], bool]:
+        catalogue = service.client.get("/v1/models").json()
+        metrics = service.client.get("/metrics").text
+        return catalogue["unfetched"], "pushforward_unfetched_versions 1.0\n" in metrics
+
+    options = ("--source", f"file://{source}", "--cache", str(tmp_path / "cache"), "--poll-seconds", "0.1")
+    with running_service(tmp_path / "none", *options) as service:
+        (version,), is_counted = told()
+        assert is_counted
+        reason = "it cannot be fetched now: Input/output error"
+        assert version == {"name": "toy-vae", "version": 2, "reason": reason}
+        assert service.client.post("/v1/models/toy-vae/sample").json()["version"] == 1
+        weights.unlink()
+        (tmp_path / "aside").rename(weights)
+        wait_until(lambda: told() == ([], False))
+        wait_until(lambda: service.client.post("/v1/models/toy-vae/sample").json()["version"] == 2)
+        source.rename(tmp_path / "gone")
+        failure = wait_until(lambda: service.client.get("/v1/models").json()["poll_failure"])
+        assert failure.startswith("the source cannot be listed")
+        (tmp_path / "gone").rename(source)
+        wait_until(lambda: service.client.get("/v1/models").json()["poll_failure"] is None)

@@ -45,11 +45,26 @@ class ModelSummary(Document):
     """The reason why the newest version is not served, if it failed; else null."""
 
 
+class UnfetchedVersion(Document):
+    """A version of the source that could not be fetched; it is tried again at each poll."""
+
+    name: str
+    """The model's name."""
+    version: int
+    """The number of the version."""
+    reason: str
+    """The reason why it could not be fetched."""
+
+
 class Catalogue(Document):
-    """Every model in the models folder."""
+    """Every model in the models folder, and what could not be had."""
 
     models: list[ModelSummary]
     """Each model that was found."""
+    unfetched: list[UnfetchedVersion]
+    """The versions of the source (`--source`) that could not be fetched at the last poll."""
+    poll_failure: str | None
+    """The reason why the folder or its source could not be read at the last poll; null if it could."""
 
 
 class Limits(Document):
@@ -116,7 +131,12 @@ def catalogue_router(registry: Registry, settings: Settings) -> APIRouter:
     async def list_models() -> Catalogue:
         """List the models."""
         names = dict.fromkeys(entry.name for entry in registry.entries())
-        return Catalogue(models=[_summary(registry, name) for name in names])
+        unfetched = sorted(registry.unfetched.items())
+        return Catalogue(
+            models=[_summary(registry, name) for name in names],
+            unfetched=[UnfetchedVersion(name=n, version=v, reason=reason) for (n, v), reason in unfetched],
+            poll_failure=registry.poll_failure or None,
+        )
 
     @router.get("/{model}", operation_id="show_model")
     async def show_model(model: str) -> ModelDetail | UnservedVersion:

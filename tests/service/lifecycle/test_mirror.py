@@ -105,7 +105,7 @@ def test_a_kind_of_source_that_nothing_reads_is_refused_at_once(copy: Path) -> N
 
 
 ON_A_SMALL_DISK = """
-mount -t tmpfs -o size=16k small "$2" && exec "$0" -c '
+mount -t tmpfs -o "$3" small "$2" && exec "$0" -c '
 import errno, os, sys
 from pathlib import Path
 from service.lifecycle.remote import Mirror
@@ -115,24 +115,38 @@ try:
 except OSError as error:
     assert error.errno == errno.ENOSPC
 mirror.refresh()
-print(sorted(mirror.unfetched), sorted(path.name for path in copy.rglob("*") if path.is_file()))
+print(mirror.unfetched, sorted(path.name for path in copy.rglob("*") if path.is_file()))
 (copy / ".ballast").unlink()
-os.system(f"mount -o remount,size=4m small {copy}")
+os.system(f"mount -o remount,size=4m,nr_inodes=100 small {copy}")
 mirror.refresh()
-print(sorted(mirror.unfetched), (copy / "toy-vae/1/manifest.json").exists())
+print(mirror.unfetched, (copy / "toy-vae/1/manifest.json").exists())
 ' "$1" "$2"
 """
-"""Fills a disk of 16 KiB, refreshes the copy on it, and again once there is room."""
+"""Fills a small disk, refreshes the copy on it, and again once there is room."""
 
 
+@pytest.mark.parametrize("disk", ["size=16k", "nr_inodes=2"])
 def test_a_full_disk_leaves_a_version_out_and_no_part_of_it_until_there_is_room(
-    source: Path, copy: Path
+    source: Path, copy: Path, disk: str
 ) -> None:
     if subprocess.run(["unshare", "--mount", "true"], capture_output=True).returncode:
         pytest.skip("a file system of one's own may not be mounted here")
     publish_toy(source)
     copy.mkdir()
-    command = ["unshare", "--mount", "sh", "-c", ON_A_SMALL_DISK, sys.executable, str(source), str(copy)]
+    command = [
+        "unshare",
+        "--mount",
+        "sh",
+        "-c",
+        ON_A_SMALL_DISK,
+        sys.executable,
+        str(source),
+        str(copy),
+        disk,
+    ]
     done = subprocess.run(command, capture_output=True, text=True)
-    assert done.stdout.splitlines() == ["['toy-vae/1'] ['.ballast']", "[] True"], done.stderr
+    reason = "it cannot be fetched now: No space left on device"
+    assert done.stdout.splitlines() == [f"{{('toy-vae', 1): '{reason}'}} ['.ballast']", "{} True"], (
+        done.stderr
+    )
     assert "No space left on device" in done.stderr
