@@ -28,8 +28,7 @@ CSV: Final = "text/csv"
 PARQUET: Final = "application/vnd.apache.parquet"
 JSON_PIECE_VALUES: Final = 2**16
 """Values of a JSON piece, which takes a millisecond or two to write."""
-
-_NAMED_PIECE_VALUES: Final = 2**13
+_NAMED_PIECE_VALUES: Final = 2**11
 """Values of a piece of records or CSV, which are written one by one."""
 JSON_BYTES_PER_VALUE: Final = 20
 """About as many bytes as a float32 has in JSON."""
@@ -57,7 +56,7 @@ class Answer:
 async def json_in_pieces(
     fields: Mapping[str, Any],
     arrays: Mapping[str, Floats | None],
-    records: Mapping[str, Mapping[str, NDArray[Any]]] = MappingProxyType({}),
+    records: Mapping[str, Mapping[str, Column]] = MappingProxyType({}),
 ) -> bytes:
     """Return JSON of the fields and, after them, of `records` and of arrays, which are not empty.
 
@@ -72,7 +71,7 @@ async def json_in_pieces(
     return b"".join((*pieces, b"}"))
 
 
-async def records_in_pieces(table: Mapping[str, NDArray[Any]]) -> list[bytes]:
+async def records_in_pieces(table: Mapping[str, Column]) -> list[bytes]:
     """Return the JSON of columns (B,) by name as a list of objects, in pieces between which others run."""
     pieces = [b"["]
     for first, piece in _pieces_of(table):

@@ -38,6 +38,7 @@ _END_OF_LIST: Final = re.compile(rb"\s*+\]")
 _TEXT: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
 _PIECE_BYTES: Final = 2**17
 """Longest part of a JSON text that is read while no other thread runs; it takes a millisecond or two."""
+_LONGEST_RECORD: Final = 2**17
 _LONG_LIST_BYTES: Final = 2**16
 _NO_SIGNS: Final = bytes(set(range(256)) - set(b"[],"))
 _NO_BRACKETS: Final = bytes.maketrans(b"[]", b"  ")
@@ -46,7 +47,7 @@ _NO_BRACKETS: Final = bytes.maketrans(b"[]", b"  ")
 WINDOW_BITS: Final = {"gzip": 31, "deflate": 15}
 """The codings of bodies and answers, and zlib's name for each."""
 _TOKEN: Final = re.compile("[a-z0-9-]{1,40}")
-_MOST_INFLATED_BYTES: Final = 2**23
+_MOST_INFLATED_BYTES: Final = 2**22
 _MOST_INFLATION: Final = 64
 """Most bytes of a decompressed body, or this many times its length if that is more."""
 
@@ -87,7 +88,7 @@ async def decompressed(body: bytes, encoding: str, limit: int) -> bytes:
 
 def _inflated(body: bytes, encoding: str, limit: int) -> bytes:
     inflater = zlib.decompressobj(WINDOW_BITS[encoding])
-    limit = min(limit, max(_MOST_INFLATED_BYTES, _MOST_INFLATION * len(body)))
+    limit = min(limit, inflated_bytes(len(body)))
     try:
         whole = inflater.decompress(body, limit + 1)
     except zlib.error as error:
@@ -97,6 +98,11 @@ def _inflated(body: bytes, encoding: str, limit: int) -> bytes:
     if not inflater.eof or inflater.unused_data:
         raise Malformed(f"the body is not one whole stream of {encoding}")
     return whole
+
+
+def inflated_bytes(size: int) -> int:
+    """Return the most bytes that so many bytes may become, wherever something in a body is compressed."""
+    return max(_MOST_INFLATED_BYTES, _MOST_INFLATION * size)
 
 
 def query_pairs(query: bytes) -> list[tuple[str, str]]:
@@ -203,12 +209,13 @@ def cut_records(text: bytes, rows: int, cells: int) -> tuple[bytes, str, list[by
         raise Unfit("`records` is empty; give it at least one")
     pieces, first = list[bytes](), place
     while end == b",":
-        record = _RECORD.match(text, place)
+        record = _RECORD.match(text, place, place + _LONGEST_RECORD)
         if record is None:
             if len(text) <= ENVELOPE_BYTES:
                 check_whole(text)
             raise Unfit(
-                f"record {count} is no object of numbers, texts, true, false and null, by column",
+                f"record {count} is no object of numbers, texts, true, false and null, by column, in at most "
+                f"{_LONGEST_RECORD} bytes",
                 flaws=(Flaw(f"/records/{count}", "wanted an object of plain values", count),),
             )
         if count == rows:

@@ -38,7 +38,7 @@ _MOST_FLAWS = 16
 _MOST_AXES = 8
 _NPY_LENGTH_BYTES = {b"\x93NUMPY\x01\x00": 2, b"\x93NUMPY\x02\x00": 4}
 """The size of the field with the header's length, by the magic string and version before it."""
-_MOST_NPY_HEADER_BYTES = 10_000
+_MOST_NPY_HEADER_BYTES = 2**10
 _NO_NPY = "the body is not an npy document of version 1.0 or 2.0"
 
 

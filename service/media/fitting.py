@@ -28,8 +28,12 @@ ENDINGS: Final = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
 _SEVERAL: Final = ("PNG", "WEBP", "TIFF")
 """The formats of animations and pages. A second picture in the JPEG of a camera is left out."""
 _BYTES_PER_PIXEL: Final = 4
+_GREY_BYTES_PER_PIXEL: Final = 1
 _COPIES, _MOST_COPIES = 2, 4
 """The copies of a picture that are in memory while it is converted: if it is grey or RGB, and if not."""
+_DECODER_BYTES_PER_PIXEL: Final = {"WEBP": 12, "JPEG": 6}
+"""The memory of decoders that hold the whole picture."""
+_MOST_TEXT_BYTES: Final = 2**22
 _OPAQUE: Final = 255
 _GREY_MODES: Final = ("1", "L", "LA")
 _PLAIN_MODES: Final = ("1", "L", "P", "RGB")
@@ -96,8 +100,9 @@ def opened(file: BinaryIO, most_pixels: int | None = None) -> Iterator[Any]:
         Unfit: it is animated, or has several pages.
     """
     # here, because it is a tenth of the start time and often never used
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
+    PngImagePlugin.MAX_TEXT_MEMORY = _MOST_TEXT_BYTES  # of all texts of a PNG, which a few bytes may become
     unreadable = (
         OSError, SyntaxError, ValueError, EOFError, struct.error,
         Image.DecompressionBombError, Image.DecompressionBombWarning,
@@ -216,8 +221,11 @@ def header_of(file: BinaryIO, most_pixels: int | None = None) -> PictureHeader:
     """
     with opened(file, most_pixels) as picture:
         copies = _COPIES if picture.mode in ("L", "RGB") else _MOST_COPIES
+        size = _GREY_BYTES_PER_PIXEL if picture.mode in ("1", "L") else _BYTES_PER_PIXEL
         pixels = int(picture.width * picture.height)
-        return PictureHeader(pixels, copies * _BYTES_PER_PIXEL * pixels)
+        return PictureHeader(
+            pixels, pixels * (copies * size + _DECODER_BYTES_PER_PIXEL.get(picture.format, 0))
+        )
 
 
 def _picture_shape(shape: Sequence[int]) -> Sequence[int]:

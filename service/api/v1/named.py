@@ -12,9 +12,12 @@ import numpy as np
 import orjson
 
 from service.api.answer import CSV, JSON, PARQUET
+from service.api.body import ENVELOPE_BYTES, inflated_bytes
 from service.api.operations.call import RowIds
 from service.errors import LimitExceeded, Malformed, Unfit, UnsupportedMedia
 from service.format.manifest import Manifest
+from service.media.tables.bounds import TableBounds
+from service.media.tables.cells import plain_values
 from service.media.tables.matching import ClassColumn, TableForm, check_names, features_of, table_of_records
 from service.media.tables.opening import compression_of
 from service.media.tables.sources import table_of
@@ -31,6 +34,8 @@ _ESCAPED: Final = 6
 _BLOCK_CELLS: Final = 2**17
 """Cells of a file that are text at once; the numbers of all rows are kept."""
 _LONGEST_SHOWN: Final = 200
+_LONGEST_ID: Final = 1_000
+_FOOTER_BYTES_PER_CELL: Final = 512
 
 
 class NamedRows(NamedTuple):
@@ -60,6 +65,7 @@ class TableReader:
             (len(name.encode()), max(_BYTES_PER_CELL, *(len(each.encode()) + 3 for each in categories), 0))
             for name, categories in names
         ]
+        self._row_characters = ENVELOPE_BYTES + sum(name + cell for name, cell in cells)
         self.limits: Mapping[str, int] = {
             JSON: self._max_records * sum(_ESCAPED * name + 4 + cell for name, cell in cells),
             CSV: sum(name + cell for name, cell in cells) * (1 + self._max_rows),
@@ -76,8 +82,12 @@ class TableReader:
             Malformed, Unfit: they cannot be read, or do not fit.
         """
         records = [record for piece in pieces for record in _records(piece)]
+        came = list(dict.fromkeys(name for record in records for name in record))
+        _, names = self._ids({}, came, id_name)
+        # before columns are made: each record may bring other names
+        check_names(names, self._form, refuse_unknown=True)
         table, lacking = table_of_records(records, self._form)
-        ids, names = self._ids(table, list(table), id_name)
+        ids, _ = self._ids(table, came, id_name)
         rows = features_of(
             table, self._form, names=names, pointer="/records", refuse_unknown=True, lacking=lacking
         )
@@ -98,7 +108,13 @@ class TableReader:
         most = (1 + self._max_rows) * self._most_cells
         if kind == CSV and max(map(body.count, _SEPARATORS)) > most:
             raise LimitExceeded(f"more values came than {self._max_rows} rows of this model have")
-        table = table_of(lambda: io.BytesIO(body), {CSV: ".csv", PARQUET: ".parquet"}[kind])
+        bounds = TableBounds(
+            self._row_characters,
+            ENVELOPE_BYTES + self._most_cells * _FOOTER_BYTES_PER_CELL,
+            inflated_bytes(len(body)),
+        )
+        ending = {CSV: ".csv", PARQUET: ".parquet"}[kind]
+        table = table_of(lambda: io.BytesIO(body), ending, bounds=bounds)
         _, names = self._ids({}, table.names, id_name)
         form = replace(self._form, decimal=table.dialect.decimal)
         check_names(names, form, refuse_unknown=True)
@@ -109,8 +125,7 @@ class TableReader:
         for block in table.blocks(_BLOCK_CELLS):
             columns = dict(block)
             if id_name is not None:
-                column = columns.pop(id_name)
-                ids += column.to_pylist() if hasattr(column, "to_pylist") else column
+                ids += _checked_ids(plain_values(columns.pop(id_name)))
             labels += self._labels(columns, "/rows", count) or ()
             parts.append(features_of(columns, form, pointer="/rows", first_row=count))
             count += len(parts[-1])
@@ -139,6 +154,13 @@ class TableReader:
             came = list(names).count(id_name)
             raise Unfit(f"`id` names the column {id_name[:40]!r}, which came {came} times, wanted once")
         return RowIds(id_name, list(table.get(id_name, ()))), [name for name in names if name != id_name]
+
+
+def _checked_ids(ids: list[Any]) -> list[Any]:
+    """Refuse long ids, which are answered for each row, though all rows of a file may share one text."""
+    if any(isinstance(each, str | bytes) and len(each) > _LONGEST_ID for each in ids):
+        raise Unfit(f"an id has over {_LONGEST_ID} characters; name a shorter column as `id`")
+    return ids
 
 
 _SEPARATORS: Final = (b",", b";", b"\t", b"|")

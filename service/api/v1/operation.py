@@ -25,7 +25,6 @@ from service.api.answer import (
     Answer,
     csv_in_pieces,
     json_in_pieces,
-    to_json,
 )
 from service.api.operations.call import Call, Result
 from service.api.operations.options import ArrayName, Body, Inputs, NoOptions, Records
@@ -294,17 +293,31 @@ async def scores_answer(call: Call[Any], result: Result, accepted: str) -> Answe
         table |= {name: columns.pop(name) for name in _VERDICTS if name in columns} | columns
         body = await csv_in_pieces({name: values for name, values in table.items() if values is not None})
         return Answer(content_type(CSV), body, len(body), (), rows, result.anomalies, result.p_values)
-    if call.ids is not None:
-        columns = {"id": np.array(call.ids.values, object), **columns}
-    lists = [[None] * rows if values is None else values.tolist() for values in columns.values()]
-    scores = [dict(zip(columns, row, strict=True)) for row in zip(*lists, strict=True)]
+    scores: dict[str, Sequence[Any]] = {} if call.ids is None else {"id": call.ids.values}
+    scores |= {name: [None] * rows if values is None else values.tolist() for name, values in columns.items()}
     if of_columns is not None:
-        for place, score in enumerate(scores):
-            score["columns"] = {name: values[place] for name, values in single.items()}
+        scores["columns"] = _RowsOf(single)
     told = {} if call.conversions is None else {"conversions": call.conversions}
-    fields = {**identity(call), **result.fields, **told, "scores": scores}
-    body = to_json(fields) if maps is None else await json_in_pieces(fields, {"map": maps})
+    arrays = {} if maps is None else {"map": maps}
+    fields = {**identity(call), **result.fields, **told}
+    body = await json_in_pieces(fields, arrays, {"scores": scores})
     return Answer(JSON, body, len(body), (), rows, result.anomalies, result.p_values)
+
+
+class _RowsOf(Sequence[Any]):
+    """Columns as one object for each row, which is made when it is asked for."""
+
+    def __init__(self, columns: Mapping[str, Sequence[Any]]) -> None:
+        self._columns = columns
+
+    def __len__(self) -> int:
+        return len(next(iter(self._columns.values())))
+
+    def __getitem__(self, place: Any) -> Any:
+        values = [column[place] for column in self._columns.values()]
+        if not isinstance(place, slice):
+            return dict(zip(self._columns, values, strict=True))
+        return [dict(zip(self._columns, row, strict=True)) for row in zip(*values, strict=True)]
 
 
 def identity(call: Call[Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple, TypeVar
 import numpy as np
 
 from service.api.answer import FORM, PICTURES, ZIP
-from service.api.body import ENVELOPE_BYTES
+from service.api.body import ENVELOPE_BYTES, inflated_bytes
 from service.api.operations.call import RowIds
 from service.errors import Flaw, LimitExceeded, Malformed, Unfit
 from service.format.manifest import Manifest
@@ -25,6 +25,10 @@ _PICTURE_BYTES_PER_VALUE: Final = 8
 _FLOAT32_BYTES: Final = 4
 _WHOLE_PICTURES: Final = 4
 """The pixels of all pictures of a request together, over the most of one."""
+_MEMORY_BYTES: Final = 40 * 2**20
+_MEMORY_PER_BYTE: Final = 512
+"""Most memory for the pictures of a body, or as many times its length if that is more: no photograph takes
+so much, though a picture of one colour may."""
 _MOST_FLAWS: Final = 16
 
 
@@ -81,7 +85,8 @@ class PictureReader:
         if kind == FORM:
             files = files_of_form(body, content_type, self._most_files)
         elif kind == ZIP:
-            files = files_of_zip(body, self._most_files, self._most_bytes)
+            most_bytes = min(self._most_bytes, inflated_bytes(len(body)))
+            files = files_of_zip(body, self._most_files, most_bytes)
         else:
             files = [*self.alone(body).files]
         are_named = kind in (FORM, ZIP)
@@ -96,6 +101,11 @@ class PictureReader:
         memory = max(header.memory_bytes for header in headers) + len(files) * self._item_bytes
         if are_named:
             memory += sum(len(file.data) for file in files)
+        if memory > (taken := max(_MEMORY_BYTES, _MEMORY_PER_BYTE * len(body))):
+            raise LimitExceeded(
+                f"the pictures would take {memory} bytes of memory, at most {taken} are taken for a body of "
+                f"{len(body)}; make them smaller, or send several requests"
+            )
         return PictureFiles(files, are_named, memory)
 
     def alone(self, body: bytes) -> PictureFiles:

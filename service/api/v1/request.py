@@ -39,7 +39,7 @@ from service.settings import Settings
 _MEDIA_TYPE: Final = re.compile(r"[a-z0-9.+-]{1,40}/[a-z0-9.+-]{1,80}")
 _JSON_BYTES_PER_VALUE: Final = 32
 _NPY_BYTES_PER_VALUE: Final = 16
-_SHORT_BYTES: Final = {CSV: 2**12, PARQUET: 0}
+_SHORT_BYTES: Final = {CSV: 2**12, PARQUET: 0, **dict.fromkeys(PICTURES, 2**12)}
 
 
 def nested(shape: Sequence[int], *, max_rows: int = 0, or_null: bool = False) -> Any:

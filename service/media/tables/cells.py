@@ -25,7 +25,10 @@ MISSING: Final = frozenset(
 ) | {"n/a", "nan", "null"}
 """The texts of CSV cells without a value: those that pandas and Arrow take for missing."""
 _TRUTH: Final = {"true": 1.0, "false": 0.0}
-_NUMBER: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(inf|infinity|nan)", re.IGNORECASE)
+_NUMBER: Final = re.compile(
+    r"[+-]?(\d++\.?+\d*+|\.\d++)([eE][+-]?\d++)?|[+-]?(inf|infinity|nan)", re.IGNORECASE
+)
+"""It never goes back: a long row of digits before a letter would take the square of its length."""
 _MOST_MISFITS: Final = 1000
 """As many values that are no numbers are kept with their rows; all are counted."""
 LONGEST_SHOWN: Final = 40
@@ -114,8 +117,9 @@ class Places:
 
     def find(self, texts: Iterable[str | None]) -> NDArray[np.int64]:
         """Return the place of each text, (rows,): `UNKNOWN` if it is no category, `ABSENT` for none."""
-        known = self._known
-        return np.array([known[text] if text in known else self._look_up(text) for text in texts], np.int64)
+        texts, known = list(texts), self._known
+        places = {text: known[text] if text in known else self._look_up(text) for text in set(texts)}
+        return np.array([places[text] for text in texts], np.int64)
 
     def _look_up(self, text: str | None) -> int:
         if text is None:
@@ -145,7 +149,21 @@ def _as_array_or_texts(values: Any) -> Any:
         return np.array(values.to_pylist(), np.bool_)
     if re.match(r"u?int|float|double|halffloat", kind):
         return np.asarray(values)
-    return values.to_pylist()
+    return plain_values(values)
+
+
+def plain_values(values: Any) -> list[Any]:
+    """Return a column as a list; rows that share an entry of Arrow's dictionary share its object."""
+    if not hasattr(values, "to_pylist"):
+        return list(values)
+    if not str(values.type).startswith("dictionary"):
+        found: list[Any] = values.to_pylist()
+        return found
+    rows = list[Any]()
+    for part in getattr(values, "chunks", [values]):
+        entries = part.dictionary.to_pylist()
+        rows += [None if place is None else entries[place] for place in part.indices.to_pylist()]
+    return rows
 
 
 def _numbers_of_texts(values: Any, decimal: str, codes: Collection[Code]) -> Numbers:
@@ -158,14 +176,15 @@ def _numbers_of_texts(values: Any, decimal: str, codes: Collection[Code]) -> Num
     if decimal == "." and kinds == {str}:
         try:  # a hundred times as fast as one by one
             plain = ["nan" if text in absent else text for text in texts]
-            if not any("_" in text for text in plain):
+            if not any("_" in text for text in set(plain)):
                 return Numbers(np.array(plain, np.float64), 0, {})
         except ValueError:
             pass
     numbers = np.full(len(texts), np.nan)
     misfits, examples = 0, dict[int, str]()
+    written = {text: _number(text, decimal, absent) for text in {text for text in texts if type(text) is str}}
     for row, value in enumerate(texts):
-        number = _number(value, decimal, absent)
+        number = written[value] if type(value) is str else _number(value, decimal, absent)
         if number is None:
             misfits += 1
             if len(examples) < _MOST_MISFITS:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:  # the module makes noise, which the client needs not
 MOST_NAMED: Final = 16
 _MOST_CLASSES: Final = 12
 _LONGEST_CLASS: Final = 200
+_LONGEST_NAME: Final = 200
+"""As many characters of a name are shown."""
 
 
 @dataclass(frozen=True)
@@ -231,7 +233,7 @@ def check_names(names: Sequence[str], form: TableForm, *, refuse_unknown: bool) 
     found = [f"lacks {named(missing)}"] if missing else []
     found += [f"has {named(doubled)} more than once"] if doubled else []
     if unknown:
-        near = difflib.get_close_matches(unknown[0], missing or form.columns, n=1)
+        near = difflib.get_close_matches(unknown[0][:_LONGEST_NAME], missing or form.columns, n=1)
         found.append(
             f"has {named(unknown)}, which the model does not have"
             + (f" (did you mean `{near[0]}`?)" if near else "")
@@ -245,7 +247,7 @@ def check_names(names: Sequence[str], form: TableForm, *, refuse_unknown: bool) 
 def named(names: Sequence[str]) -> str:
     """List names for a message, the first of them."""
     more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
-    return ", ".join(f"`{name}`" for name in names[:MOST_NAMED]) + more
+    return ", ".join(f"`{name[:_LONGEST_NAME]}`" for name in names[:MOST_NAMED]) + more
 
 
 def _number(values: Any, name: str, form: TableForm, report: _Report, lacking: Set[int]) -> Floats:

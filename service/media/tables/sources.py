@@ -16,7 +16,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-from service.errors import Malformed, NotEnabled, ServiceError, Unfit
+from service.errors import LimitExceeded, Malformed, NotEnabled, ServiceError, Unfit
+from service.media.tables.bounds import TableBounds, check_footer, check_pages
 from service.media.tables.cells import is_number
 from service.media.tables.dialect import Decimal, Dialect, find_dialect
 from service.media.tables.opening import (
@@ -72,6 +73,7 @@ class TextTable(TableSource):
         usual: str = ",",
         separator: str | None = None,
         decimal: Decimal | None = None,
+        bounds: TableBounds | None = None,
     ) -> None:
         """Read the beginning. `opened` opens the file anew; the marks are found unless they are given.
 
@@ -79,6 +81,7 @@ class TextTable(TableSource):
             Malformed, Unfit: it is no such text, is empty, or names a column twice.
         """
         self._opened = opened
+        self._bounds = bounds
         with opened() as raw:
             text, sample = as_text(uncompressed(raw))
             with text:
@@ -125,11 +128,27 @@ class TextTable(TableSource):
 
     def _lines(self, text: io.TextIOWrapper) -> Iterator[tuple[int, list[str]]]:
         """Yield the lines that are not empty, with their numbers from 1."""
-        reader = csv.reader(text, delimiter=self.dialect.separator)
+        most = None if self._bounds is None else self._bounds.row_characters
+        left = most or 0
+
+        def pieces() -> Iterator[str]:
+            """Yield the lines of text, of which a row may have several."""
+            nonlocal left
+            while piece := text.readline(left + 1):
+                left -= len(piece)
+                if left < 0:
+                    raise LimitExceeded(
+                        f"a row that ends after line {reader.line_num} has over {most} characters, which no "
+                        "row of this model has; is a quote left open?"
+                    )
+                yield piece
+
+        reader = csv.reader(text if most is None else pieces(), delimiter=self.dialect.separator)
         try:
             for line in reader:
-                if line:
+                if line:  # empty lines count as part of the row before
                     yield reader.line_num, line
+                    left = most or 0
         except UnicodeDecodeError as error:
             raise no_text(error) from error
         except (csv.Error, *UNREADABLE) as error:
@@ -139,16 +158,23 @@ class TextTable(TableSource):
 class ParquetTable(TableSource):
     """A table in Parquet, read by row groups; the index that pandas stored with it is left out."""
 
-    def __init__(self, opened: Callable[[], BinaryIO], wanted: Collection[str] = ()) -> None:
+    def __init__(
+        self, opened: Callable[[], BinaryIO], wanted: Collection[str] = (), bounds: TableBounds | None = None
+    ) -> None:
         """Read the footer. Columns that are `wanted` are kept, also if they are the index.
 
         Raises:
-            Malformed: it is no Parquet.
+            Malformed, LimitExceeded, Unfit: it is no Parquet, or is not within the bounds.
             NotEnabled: pyarrow is not installed.
         """
         self._opened = opened
+        self._dictionaries: list[str] | None = None
         with opened() as raw:
+            if bounds is not None:
+                check_footer(whole := raw.read(), bounds)
             file = _parquet_file(uncompressed(raw))
+            if bounds is not None:
+                self._dictionaries = check_pages(whole, file.metadata, bounds)
             schema, self.rows = file.schema_arrow, file.metadata.num_rows
         index = stored_index(schema)
         self.left_out = {name: reason for name, reason in index.items() if name not in wanted}
@@ -161,7 +187,7 @@ class ParquetTable(TableSource):
 
         size = max(64, min(BLOCK_ROWS, cells // max(1, len(self.names))))
         with self._opened() as raw:
-            file = _parquet_file(uncompressed(raw))
+            file = _parquet_file(uncompressed(raw), self._dictionaries)
             try:
                 for batch in file.iter_batches(size, columns=self.names, use_threads=False):
                     yield {name: batch.column(place) for place, name in enumerate(batch.schema.names)}
@@ -169,14 +195,17 @@ class ParquetTable(TableSource):
                 raise Malformed(f"it cannot be read as Parquet: {sentence(error)}; save it anew") from error
 
 
-def _parquet_file(file: BinaryIO) -> Any:
+def _parquet_file(file: BinaryIO, dictionaries: Sequence[str] | None = None) -> Any:
+    file.seek(0)
     try:
         import pyarrow
         from pyarrow import parquet
     except ImportError:
         raise NotEnabled("Parquet is read by pyarrow, which is not installed: pip install pyarrow") from None
     try:
-        return parquet.ParquetFile(file, pre_buffer=False, buffer_size=2**20)
+        return parquet.ParquetFile(
+            file, pre_buffer=False, buffer_size=2**20, read_dictionary=dictionaries or None
+        )
     except (pyarrow.ArrowException, OSError) as error:
         raise Malformed(f"it cannot be read as Parquet: {sentence(error)}; save it anew") from error
 
@@ -186,7 +215,7 @@ def stored_index(schema: Any) -> dict[str, str]:
     try:
         document = json.loads((schema.metadata or {}).get(b"pandas", b"{}"))
         index = [name for name in document.get("index_columns", []) if isinstance(name, str)]
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, TypeError, RecursionError):  # the file says anything
         return {}
     return dict.fromkeys((name for name in index if name in schema.names), "the index that pandas stored")
 
@@ -251,12 +280,13 @@ def table_of(
     separator: str | None = None,
     decimal: Decimal | None = None,
     wanted: Collection[str] = (),
+    bounds: TableBounds | None = None,
 ) -> TableSource:
-    """Return the table in what `opened` opens, by the ending of its kind."""
+    """Return the table in what `opened` opens, by the ending of its kind; `bounds` are those of requests."""
     try:
         if ending == ".parquet":
-            return ParquetTable(opened, wanted)
-        return TextTable(opened, USUAL_SEPARATORS[ending], separator, decimal)
+            return ParquetTable(opened, wanted, bounds)
+        return TextTable(opened, USUAL_SEPARATORS[ending], separator, decimal, bounds)
     except (ServiceError, FileNotFoundError):
         raise
     except UNREADABLE as error:

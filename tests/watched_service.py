@@ -1,0 +1,63 @@
+"""`python -m tests.watched_service FILE OPTIONS`: the service, with a watch of its event loop.
+
+FILE holds the most CPU seconds that the loop's thread spent between two turns of a task that always waits for
+its turn, as a double; whoever reads it sets it to 0 before. What other processes do on the machine, or other
+threads of this one, does not count.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import mmap
+import struct
+import sys
+import time
+from pathlib import Path
+from typing import Any, Final
+
+from service.__main__ import main
+from service.process.server import Server
+
+_TURN_SECONDS: Final = 0.001
+
+
+class HoldFile:
+    """The file of a watch."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        if not path.exists():
+            path.write_bytes(bytes(8))
+        with path.open("r+b") as file:
+            self._map = mmap.mmap(file.fileno(), 8)
+
+    @property
+    def seconds(self) -> float:
+        """The longest that the loop was held since it was set."""
+        return float(struct.unpack("d", self._map)[0])
+
+    @seconds.setter
+    def seconds(self, value: float) -> None:
+        self._map[:] = struct.pack("d", value)
+
+
+async def _watch(file: HoldFile) -> None:
+    while True:
+        before = time.thread_time()
+        await asyncio.sleep(_TURN_SECONDS)
+        file.seconds = max(file.seconds, time.thread_time() - before)
+
+
+def _watched(file: HoldFile) -> Any:
+    start = Server.startup
+
+    async def startup(self: Server, sockets: Any = None) -> None:
+        await start(self, sockets)
+        self.watch = asyncio.create_task(_watch(file))  # type: ignore[attr-defined]
+
+    return startup
+
+
+if __name__ == "__main__":
+    Server.startup = _watched(HoldFile(Path(sys.argv.pop(1))))  # type: ignore[method-assign]
+    main()
