@@ -13,7 +13,7 @@ from pushforward.bulk.operations import Operation, Operator, typed_options
 from pushforward.bulk.output import OutputFolder, PartRecord
 from pushforward.bulk.plan import Plan
 from pushforward.bulk.sources import RowSource
-from pushforward.bulk.tables import parquet_bytes
+from pushforward.bulk.tables import Encoder
 from service.errors import Unfit
 from service.runtime.session import Provider
 
@@ -49,6 +49,7 @@ class PartMaker:
         """
         self._job = job
         self._output = OutputFolder(job.out)
+        self._encoder = Encoder()
         try:
             options = typed_options(job.operation, job.options)
             self._operator = Operator(job.folder, job.provider, job.operation, options, job.seed)
@@ -81,7 +82,7 @@ class PartMaker:
                 "version": job.plan.version,
                 **fields,
             }
-            content = parquet_bytes(job.offset + rows.start, columns, described)
+            content = self._encoder.parquet_bytes(job.offset + rows.start, columns, described)
         except Unfit as error:
             raise _unfit(error, job, rows.start) from error
         except Exception as error:

@@ -20,7 +20,6 @@ from service.api.operations.options import Body, LabelOptions, RowLabelOptions
 from service.errors import Unfit
 from service.format.manifest import Manifest
 from service.numerics.noise import Floats
-from service.observe.metrics import Metrics
 from service.observe.timing import Timing
 from service.runtime.loader import load
 from service.runtime.session import Provider
@@ -114,7 +113,7 @@ class Operator:
         )
         self._settings = Settings.model_construct(processes=1, cores=1, lanes=1, device=provider, **limits)
         self._operation, self._options, self._seed = operation, options, seed
-        self._loaded = load(folder, provider, self._settings, Metrics(), None)
+        self._loaded = load(folder, provider, self._settings, metrics=None)
         self._loaded.require(operation)
         self._labelled = _reads_classes(operation, options, self._loaded.manifest)
         if isinstance(options, sample.SampleOptions):
@@ -122,14 +121,9 @@ class Operator:
         if isinstance(options, score.ScoreOptions):
             self._loaded.scorer.check(score.completed(options, self._loaded.manifest), options.correction)
         self._loop = asyncio.new_event_loop()
-        self._loop.run_until_complete(self._start())
-
-    async def _start(self) -> None:
-        self._loaded.start()
 
     def close(self) -> None:
-        """Stop the batchers. Without it, the process ends with complaints of tasks that were not awaited."""
-        self._loop.run_until_complete(self._loaded.stop())
+        """Close the event loop, which would else complain at the end of the process."""
         self._loop.close()
 
     def rows(self, inputs: Floats) -> tuple[dict[str, NDArray[Any]], Mapping[str, Any]]:

@@ -22,15 +22,43 @@ Columns of numbers are compressed. Those of lists are not: items that a network 
 and that would take a twentieth of the time in which they are computed.
 """
 
+_MARGIN_BYTES: Final = 2**21
+"""Room for the column `row`, names and metadata. A page that is not touched takes no memory."""
 
-def parquet_bytes(
-    first_row: int, columns: Mapping[str, NDArray[Any]], metadata: Mapping[str, Any]
-) -> memoryview:
-    """Encode arrays (B, ...) as a Parquet file of the column `row` and theirs.
 
-    Arrays of several axes become fixed-size lists. The schema's metadata hold the shape of the items in such
-    a column as `COLUMN.shape`, and under `pushforward` the given metadata, both as JSON.
+class Encoder:
+    """Encodes parts one after the other into one place in memory.
+
+    The pages of a part are not given back to the system, which would zero new ones for the next part.
     """
+
+    def __init__(self) -> None:
+        self._room: Any = None
+
+    def parquet_bytes(
+        self, first_row: int, columns: Mapping[str, NDArray[Any]], metadata: Mapping[str, Any]
+    ) -> memoryview:
+        """Encode arrays (B, ...) as a Parquet file of the column `row` and theirs.
+
+        Arrays of several axes become fixed-size lists. The schema's metadata hold the shape of the items in
+        such a column as `COLUMN.shape`, and under `pushforward` the given metadata, both as JSON.
+
+        Returns:
+            The bytes of the file, which stay until the next part is encoded.
+        """
+        import pyarrow
+
+        most = _MARGIN_BYTES + 2 * sum(array.nbytes for array in columns.values())
+        if self._room is None or self._room.size < most:
+            self._room = pyarrow.allocate_buffer(most)
+        sink = pyarrow.FixedSizeBufferWriter(self._room)
+        _write(sink, first_row, columns, metadata)
+        return memoryview(self._room)[: sink.tell()]
+
+
+def _write(
+    sink: Any, first_row: int, columns: Mapping[str, NDArray[Any]], metadata: Mapping[str, Any]
+) -> None:
     import pyarrow
     from pyarrow import parquet
 
@@ -48,7 +76,6 @@ def parquet_bytes(
             floats.append(path)
     fields = [pyarrow.field(name, array.type, nullable=False) for name, array in arrays.items()]
     table = pyarrow.Table.from_arrays([*arrays.values()], schema=pyarrow.schema(fields, metadata=described))
-    sink = pyarrow.BufferOutputStream()
     parquet.write_table(
         table,
         sink,
@@ -57,7 +84,6 @@ def parquet_bytes(
         use_byte_stream_split=floats or False,
         **_OPTIONS,
     )
-    return memoryview(sink.getvalue())
 
 
 def _column(array: NDArray[Any]) -> Any:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -159,10 +162,11 @@ def _run(operation: Any, given: dict[str, Any], **fields: Any) -> None:
     """Carry out a command with its options, and exit with its status."""
     if find_spec("pyarrow") is None:
         _exit("Parquet files need pyarrow: pip install 'pushforward[bulk]'", 1)
+    # parts have one size, so the memory that pyarrow frees is kept for the next one, here and in workers
+    os.environ.setdefault("MIMALLOC_PURGE_DELAY", "-1")
     from pushforward.bulk.failures import BulkError
     from pushforward.bulk.plan import shard_from
     from pushforward.bulk.run import Request, planned, run
-    from training.loop.progress import passing_counter
 
     request = Request(
         operation=operation,
@@ -178,7 +182,7 @@ def _run(operation: Any, given: dict[str, Any], **fields: Any) -> None:
     try:
         shard = shard_from(given["shard"], os.environ)
         job = planned(request)
-        with passing_counter(f"{operation} {given['model']}, parts", len(shard.parts(job.plan))) as progress:
+        with _progress(f"{operation} {given['model']}, parts", len(shard.parts(job.plan))) as progress:
             report = run(job, shard, given["processes"], given["ray"], progress)
     except BulkError as error:
         _exit(str(error), error.status)
@@ -186,6 +190,15 @@ def _run(operation: Any, given: dict[str, Any], **fields: Any) -> None:
         status = 128 + signal.SIGINT if isinstance(error, KeyboardInterrupt) else error.code
         _exit(f"interrupted; the same command goes on where it was stopped, in {request.out}", status)
     _tell(report, request, time.perf_counter() - began)
+
+
+def _progress(name: str, total: int) -> AbstractContextManager[Callable[[int], object]]:
+    """Return what shows how much is done, if standard error is a terminal."""
+    if not sys.stderr.isatty():
+        return nullcontext(lambda _done: None)
+    from training.loop.progress import passing_counter  # imports rich, which takes as long as a model's start
+
+    return passing_counter(name, total)
 
 
 def _tell(report: Report, request: Request, seconds: float) -> None:

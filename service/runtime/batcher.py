@@ -307,10 +307,7 @@ class Batcher:
                 await self._run([part])
             return
         log.error("%s: the computation failed", self._name, exc_info=error)
-        if isinstance(error, OutOfMemory):
-            batch[0].call.fail(OutOfMemory("there was no memory to compute these rows; try again"))
-        else:
-            batch[0].call.fail(EngineFailed("the model could not compute these rows"))
+        batch[0].call.fail(answered(error))
 
     async def _computed_in_thread(self, inputs: Arrays) -> Arrays:
         running = asyncio.get_running_loop().run_in_executor(self._threads, self._compute, inputs)
@@ -322,6 +319,13 @@ class Batcher:
         for call in tuple(self._open_calls):
             call.fail(error)
         self._queues.clear()
+
+
+def answered(error: Exception) -> EngineFailed | OutOfMemory:
+    """Return the answer to a call whose rows alone could not be computed."""
+    if isinstance(error, OutOfMemory):
+        return OutOfMemory("there was no memory to compute these rows; try again")
+    return EngineFailed("the model could not compute these rows")
 
 
 def _joined(parts: Sequence[Arrays]) -> Arrays:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +19,7 @@ from service.numerics.noise import Arrays
 from service.numerics.prior import Prior, read_prior
 from service.observe.metrics import Metrics
 from service.runtime.batcher import Batcher, Compute
+from service.runtime.direct import Direct, Stage
 from service.runtime.engine import Engine
 from service.runtime.filtered_sampling import Filter
 from service.runtime.lanes import Lanes
@@ -40,11 +42,16 @@ log = logging.getLogger(__name__)
 
 
 def load(
-    folder: Path, provider: Provider, settings: Settings, metrics: Metrics, lanes: Lanes | None
+    folder: Path,
+    provider: Provider,
+    settings: Settings,
+    metrics: Metrics | None,
+    lanes: Lanes | None = None,
 ) -> LoadedModel:
     """Verify, load, warm up and self-test a version. Blocks; the batchers are not started.
 
-    Batches are computed in `lanes`, or in the event loop without them.
+    Batches are computed in `lanes`, or in the event loop without them. Without metrics the version is for a
+    caller who is alone: each call is computed at once, and nothing is warmed up, nor counted.
 
     Raises:
         InvalidVersion: the version is damaged, or does not reproduce its stored example.
@@ -72,7 +79,14 @@ def load(
         real_logits = read_arrays(folder / logits.file, {"real": ((logits.n,), np.float32)})
     engine = Engine(folder, manifest, provider, settings.max_batch_rows)
     engine.self_test(folder)
-    batchers = _batchers(engine, manifest, prior, settings, metrics, lanes)
+    batchers: Mapping[str, Stage]
+    if metrics is None:
+        batchers = {
+            stage: Direct(compute, settings.max_batch_rows)
+            for stage, compute in _computed(engine, manifest).items()
+        }
+    else:
+        batchers = _batchers(engine, manifest, prior, settings, metrics, lanes)
     scorer = Scorer(manifest, calibrations, columns, batchers, settings.max_batch_rows)
     proposals = None
     if logits is not None:
@@ -96,19 +110,11 @@ def _batchers(
         noise, labels = (words[:-1], words[-1:]) if takes_labels else (words, ())
         return engine.run("decode", (prior.latents_from(noise), *labels))
 
-    def bounds(inputs_and_eps: Arrays) -> Arrays:
-        terms = engine.run("score", inputs_and_eps)
-        return bounds_from_terms(*terms, analytic_kl=manifest.analytic_kl)
-
     batchers = {}
     seconds_per_row = engine.warm_up()
-    stages: dict[str, tuple[Compute, float]] = {
-        graph: (partial(engine.run, graph), seconds) for graph, seconds in seconds_per_row.items()
-    }
-    stages[SAMPLE_STAGE] = (samples, seconds_per_row["decode"])
-    if "score" in seconds_per_row:
-        stages[BOUNDS_STAGE] = (bounds, seconds_per_row["score"])
-    for stage, (compute, seconds) in stages.items():
+    graph_of = {SAMPLE_STAGE: "decode", BOUNDS_STAGE: "score"}
+    for stage, compute in {**_computed(engine, manifest), SAMPLE_STAGE: samples}.items():
+        seconds = seconds_per_row[graph_of.get(stage, stage)]
         limits = _limits(seconds, engine.provider, settings)
         name = f"{manifest.name}/{manifest.version} {stage}"
         batchers[stage] = Batcher(
@@ -122,6 +128,17 @@ def _batchers(
         )
         log.debug("%s: %.0f us a row, up to %d inline", stage, seconds * 1e6, limits.inline_cost)
     return batchers
+
+
+def _computed(engine: Engine, manifest: Manifest) -> dict[str, Compute]:
+    """Return the computation of every graph, and of the bounds that follow from `score`."""
+
+    def bounds(inputs_and_eps: Arrays) -> Arrays:
+        terms = engine.run("score", inputs_and_eps)
+        return bounds_from_terms(*terms, analytic_kl=manifest.analytic_kl)
+
+    stages: dict[str, Compute] = {graph: partial(engine.run, graph) for graph in manifest.graphs}
+    return stages | {BOUNDS_STAGE: bounds} if "score" in manifest.graphs else stages
 
 
 def _limits(seconds_per_row: float, provider: Provider, settings: Settings) -> BatchLimits:

@@ -19,7 +19,7 @@ from service.numerics import noise
 from service.numerics.noise import Arrays, Floats, Integers, Stream
 from service.numerics.prior import Prior
 from service.observe.timing import Timing
-from service.runtime.batcher import Batcher
+from service.runtime.direct import Stage
 from service.runtime.filtered_sampling import Filter
 from service.runtime.scorer import Scorer
 from service.runtime.session import Provider
@@ -40,7 +40,7 @@ class LoadedModel:
         manifest: Manifest,
         provider: Provider,
         prior: Prior,
-        batchers: Mapping[str, Batcher],
+        batchers: Mapping[str, Stage],
         scorer: Scorer,
         proposals: Filter | None,
     ) -> None:
@@ -175,7 +175,8 @@ class LoadedModel:
         *,
         admitted: bool = False,
     ) -> Floats:
-        if output == "mean" and temperature == 1.0:  # nearly always: latents are made per batch
+        plain = output == "mean" and temperature == 1.0
+        if plain and SAMPLE_STAGE in self._batchers:  # nearly always: latents are made per batch
             inputs = (*words, *self.one_hot(label, len(words[0])))
             (samples,) = await self._batchers[SAMPLE_STAGE].submit(inputs, timing, admitted=admitted)
             return samples

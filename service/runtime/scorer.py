@@ -31,7 +31,7 @@ from service.numerics.calibration import (
 )
 from service.numerics.noise import Arrays, Doubles, Floats
 from service.observe.timing import Timing
-from service.runtime.batcher import Batcher
+from service.runtime.direct import Stage
 
 BOUNDS_STAGE: Final = "bounds"
 """The stage from items and noise to bounds, beside that of the graph `score`, which gives their terms."""
@@ -58,7 +58,7 @@ class Scorer:
         manifest: Manifest,
         calibrations: Mapping[Statistic, Calibration],
         columns: ColumnCalibration | None,
-        batchers: Mapping[str, Batcher],
+        batchers: Mapping[str, Stage],
         max_batch_cost: int,
     ) -> None:
         self._manifest = manifest
