@@ -90,6 +90,14 @@ class Settings(BaseSettings):
     """TCP port for the Open Inference Protocol over gRPC, which needs the extra `grpc`; off unless set. 0
     takes a free port and logs it, with one process only."""
 
+    tls_certificate: Path | None = None
+    """File of a certificate and its chain, PEM, read at the start. If it is set, the ports of the API and of
+    gRPC speak TLS alone; the metrics' port does not."""
+
+    tls_key: Path | None = None
+    """File of the certificate's key, PEM, without a password. If it is not set, the certificate's file has it
+    too."""
+
     root_path: Annotated[str, Field(pattern=r"^(/[A-Za-z0-9._~-]+)*$")] = ""
     """Path prefix of the service behind a proxy, as /pushforward, whether the proxy removes it or not."""
 
@@ -256,6 +264,12 @@ class Settings(BaseSettings):
         for (one, number), (other, same) in itertools.combinations(ports.items(), 2):
             if number and number == same:
                 raise ValueError(f"{one} and {other} are both {number}; each needs a number of its own")
+        return self
+
+    @model_validator(mode="after")
+    def _key_has_its_certificate(self) -> Self:
+        if self.tls_key is not None and self.tls_certificate is None:
+            raise ValueError("tls-key: a key needs its certificate; set tls-certificate too")
         return self
 
     @model_validator(mode="after")

@@ -61,10 +61,10 @@ def hold_address(host: str, port: int) -> Iterator[socket.socket]:
         yield holder
 
 
-def url_of(listener: socket.socket) -> str:
+def url_of(listener: socket.socket, *, tls: bool = False) -> str:
     """Return the URL of a bound socket."""
     host, port, *_ = listener.getsockname()
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{'https' if tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def serve_metrics(metrics: Metrics, listener: socket.socket) -> None:

@@ -107,9 +107,9 @@ def bounded_protocol(
                 self.transport.close()
 
         def eof_received(self) -> bool:  # type: ignore[override]  # uvicorn's always closes
-            """Stay open for the answers to requests that came whole."""
+            """Stay open for the answers to requests that came whole; with TLS that cannot be."""
             self._give_up_incomplete()
-            if self._answered() is None:
+            if self._answered() is None or self.scheme == "https":
                 return False
             if not self._half_closed:
                 self._half_closed = True

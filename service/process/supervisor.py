@@ -108,10 +108,11 @@ class Replica:
                 serve_metrics(metrics, bind_socket(settings.host, settings.metrics_port, shared=True))
             app = create_app(settings, metrics, loads_first=True)
             listener = bind_socket(settings.host, settings.port, shared=True)
+            server = Server(app, settings, parent, self.pulse)
         except (ServiceError, CannotListen) as error:
             parent.send(error.detail if isinstance(error, ServiceError) else str(error))
             sys.exit(2)
-        Server(app, settings, parent, self.pulse).run(sockets=[listener])
+        server.run(sockets=[listener])
 
     def read_status(self) -> None:
         """Read the message of the process: None once it serves, else the reason why it cannot."""
@@ -178,7 +179,7 @@ def supervise(settings: Settings, replicas: int) -> None:
         gc.collect()
         gc.freeze()  # later collections would write to the pages that the forks share
         all_replicas = [Replica(own, Path(folder), number) for number in range(1, replicas + 1)]
-        Supervisor(all_replicas, url_of(address)).run(signals)
+        Supervisor(all_replicas, url_of(address, tls=settings.tls_certificate is not None)).run(signals)
 
 
 def _held(host: str, port: int | None) -> AbstractContextManager[socket.socket | None]:

@@ -108,7 +108,7 @@ class RpcServer:
         host = self._settings.host
         where = f"[{host}]" if ":" in host else host
         try:
-            bound = server.add_insecure_port(f"{where}:{port}")
+            bound = _bind(server, f"{where}:{port}", self._settings)
         except RuntimeError as error:
             raise errors.CannotListen(f"cannot serve gRPC on {where}:{port}; is the port in use?") from error
         await server.start()
@@ -221,6 +221,15 @@ class RpcServer:
                     return await self._plane.infer(loaded, model, Timing(), read, write)
         except TimeoutError as error:
             raise errors.DeadlineExceeded("the answer was not ready in time") from error
+
+
+def _bind(server: Any, address: str, settings: Settings) -> int:
+    """Bind an address, with TLS if the settings say so, and return the port."""
+    if settings.tls_certificate is None:
+        return int(server.add_insecure_port(address))
+    certificate = settings.tls_certificate.read_bytes()
+    key = certificate if settings.tls_key is None else settings.tls_key.read_bytes()
+    return int(server.add_secure_port(address, grpc.ssl_server_credentials([(key, certificate)])))
 
 
 def parsed(kind: Any, body: bytes) -> Any:

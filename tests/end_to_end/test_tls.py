@@ -1,0 +1,160 @@
+"""TLS by the service itself: the same answers and refusals as without, and gRPC too."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import ssl
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+import grpc
+import httpx
+import pytest
+
+from service.errors import CannotListen
+from service.process.tls import tls_context
+from tests.serving import RunningService
+from tests.toy import publish_toy
+
+if shutil.which("openssl") is None:
+    pytest.skip("a certificate is made by openssl", allow_module_level=True)
+
+SAMPLE = "/v1/models/toy-vae/sample"
+CERTIFICATE = (
+    "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -noenc -days 2 -subj /CN=localhost "
+    "-addext subjectAltName=IP:127.0.0.1 -keyout key.pem -out certificate.pem"
+)
+
+
+class Secured(NamedTuple):
+    """A service with TLS, clients of it and of the same without, and the certificate."""
+
+    service: RunningService
+    client: httpx.Client
+    plain: httpx.Client
+    certificate: Path
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("tls")
+    subprocess.run(CERTIFICATE.split(), cwd=made, check=True, capture_output=True)
+    publish_toy(made / "models")
+    return made
+
+
+@pytest.fixture(scope="module")
+def secured(folder: Path, service: RunningService) -> Iterator[Secured]:
+    certificate = folder / "certificate.pem"
+    files = "--tls-certificate", str(certificate), "--tls-key", str(folder / "key.pem")
+    running = RunningService(folder / "models", *files, "--grpc-port", "0")
+    try:
+        url = running.wait_for(r"running on (https://[\d.:]+)")[1]
+        running.wait_for(r"registry: ready")
+        context = ssl.create_default_context(cafile=certificate)
+        with httpx.Client(base_url=url, verify=context, timeout=60) as client:
+            yield Secured(running, client, service.client, certificate)
+    finally:
+        running.stop()
+
+
+def connect(secured: Secured) -> socket.socket:
+    address = urlsplit(str(secured.client.base_url))
+    assert address.hostname is not None
+    plain = socket.create_connection((address.hostname, address.port or 0), timeout=30)
+    return ssl.create_default_context(cafile=secured.certificate).wrap_socket(
+        plain, server_hostname=address.hostname
+    )
+
+
+def everything(connection: socket.socket) -> bytes:
+    return b"".join(iter(lambda: connection.recv(65_536), b""))
+
+
+@pytest.mark.parametrize("accept", ["application/json", "application/x-npy"])
+def test_an_answer_over_tls_has_the_bytes_of_one_without(secured: Secured, accept: str) -> None:
+    for count in (1, 4_000):
+        request = {"seed": 7, "count": count}
+        answers = [
+            client.post(SAMPLE, json=request, headers={"accept": accept})
+            for client in (secured.client, secured.plain)
+        ]
+        assert [answer.status_code for answer in answers] == [200, 200]
+        assert answers[0].content == answers[1].content
+
+
+def test_a_body_in_chunks_an_offer_and_pipelined_requests_are_read_as_without(secured: Secured) -> None:
+    head = f"POST {SAMPLE} HTTP/1.1\r\nhost: x\r\n".encode()
+    chunked = head + b"transfer-encoding: chunked\r\n\r\nb\r\n" + b'{"seed": 7}' + b"\r\n0\r\n\r\n"
+    offer = head + b"upgrade: h2c\r\nconnection: upgrade\r\ncontent-length: 11\r\n\r\n"
+    broken = b"GET /healthz HTTP/1.1\r\n\r\n"
+    with connect(secured) as connection:
+        connection.sendall(chunked + offer)
+        connection.sendall(b'{"seed": 7}' + broken)
+        came = everything(connection)
+    expected = secured.client.post(SAMPLE, json={"seed": 7}).content
+    assert came.count(expected) == 2
+    assert came.count(b"HTTP/1.1 400 ") == 1
+    assert came.count(b"HTTP/1.1 ") == 3
+
+
+def test_without_tls_nothing_is_answered_and_the_service_goes_on(secured: Secured) -> None:
+    address = urlsplit(str(secured.client.base_url))
+    assert address.hostname is not None
+    with socket.create_connection((address.hostname, address.port or 0), timeout=30) as connection:
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert b"HTTP/1.1" not in everything(connection)
+    assert secured.client.get("/healthz").status_code == 200
+
+
+def test_grpc_speaks_tls_too_and_nothing_else(secured: Secured) -> None:
+    address = secured.service.wait_for(r"serving gRPC on (\S+)")[1]
+    credentials = grpc.ssl_channel_credentials(secured.certificate.read_bytes())
+    live = "/inference.GRPCInferenceService/ServerLive"
+    with grpc.secure_channel(address, credentials) as channel:
+        assert channel.unary_unary(live)(b"", timeout=30) == b"\x08\x01"
+    with grpc.insecure_channel(address) as channel, pytest.raises(grpc.RpcError) as raised:
+        channel.unary_unary(live)(b"", timeout=30)
+    assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
+@pytest.mark.parametrize(
+    ("certificate", "key"),
+    [
+        ("none.pem", "key.pem"),
+        ("certificate.pem", "certificate.pem"),
+        ("key.pem", None),
+        ("", "encrypted.pem"),
+    ],
+)
+def test_files_that_cannot_be_used_are_named(folder: Path, certificate: str, key: str | None) -> None:
+    encrypt = "openssl ec -in key.pem -aes128 -passout pass:secret -out encrypted.pem"
+    subprocess.run(encrypt.split(), cwd=folder, check=True, capture_output=True)
+    files = folder / (certificate or "certificate.pem"), None if key is None else folder / key
+    with pytest.raises(CannotListen, match=f"cannot serve TLS with {files[0]}"):
+        tls_context(*files)
+    key_and_certificate = folder / "both.pem"
+    key_and_certificate.write_text(
+        (folder / "key.pem").read_text() + (folder / "certificate.pem").read_text()
+    )
+    assert (
+        tls_context(key_and_certificate, None).cert_store_stats()["x509"] == 0
+    )  # no client is asked for one
+
+
+@pytest.mark.living
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_tls_without_its_files_is_one_clear_line(folder: Path, processes: str) -> None:
+    command = [sys.executable, "-m", "service", "--models", str(folder / "models"), "--port", "0"]
+    command += ["--processes", processes, "--tls-certificate", str(folder / "none.pem")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("pushforward-serve: cannot serve TLS with ")
+    assert "No such file or directory" in last
+    assert "Traceback" not in done.stderr
