@@ -119,7 +119,7 @@ class Settings(BaseSettings):
     `metrics` still read it."""
 
     public_docs: bool = True
-    """Serve /docs and /openapi.json."""
+    """Serve /docs and /openapi.json, and describe gRPC's messages to clients that ask (reflection)."""
 
     device: Device = "auto"
     """Device that models run on: `cuda` refuses to start without a working GPU; `auto` falls back to the CPU

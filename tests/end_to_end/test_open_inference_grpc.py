@@ -210,3 +210,44 @@ def test_grpc_takes_no_calls_while_http_finishes_its_requests(tmp_path: Path) ->
         connection.sendall(b"}")
         assert b" 200 " in answer(connection)[0]
         assert service.process.wait(timeout=60) == 0
+
+
+REFLECTION = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
+
+
+def test_a_client_that_knows_no_messages_learns_them_by_reflection(service: RunningService) -> None:
+    pytest.importorskip("grpc_reflection")
+    from google.protobuf.descriptor_pool import DescriptorPool
+    from google.protobuf.message_factory import GetMessageClass
+    from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+
+    with grpc.insecure_channel(address(service)) as channel:
+        database = ProtoReflectionDescriptorDatabase(channel)
+        described = [name for name in database.get_services() if "reflection" not in name]
+        assert described == ["inference.GRPCInferenceService"]
+        methods = DescriptorPool(database).FindServiceByName(described[0]).methods_by_name
+        assert {"ServerLive", "ModelMetadata", "ModelInfer"} <= set(methods)
+        metadata = methods["ModelMetadata"]
+        ask = channel.unary_unary(
+            f"/{described[0]}/ModelMetadata",
+            request_serializer=lambda message: message.SerializeToString(),
+            response_deserializer=GetMessageClass(metadata.output_type).FromString,
+        )
+        answer = ask(GetMessageClass(metadata.input_type)(name="toy-vae.decode"), timeout=30)
+        assert [tensor.name for tensor in answer.inputs] == ["latents"]
+
+
+def test_a_message_that_asks_for_nothing_known_is_refused_without_a_trace(service: RunningService) -> None:
+    pytest.importorskip("grpc_reflection")
+    before = len(service.lines)
+    with grpc.insecure_channel(address(service)) as channel:
+        ask = channel.stream_stream(REFLECTION)
+        for body in (b"\xff" * 100, b"\x2a\xff\xff\xff\xff\x0f", b"\x10\x00" * 2**20):
+            with pytest.raises(grpc.RpcError) as raised:
+                list(ask(iter([body]), timeout=30))
+            assert raised.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        extension = b"\x2a\x09\x0a\x01x\x10\xff\xff\xff\xff\x0f"
+        assert all(
+            b"not found" in answer.lower() for answer in ask(iter([b"\x22\x01x", extension]), timeout=30)
+        )
+    assert not any("Traceback" in line for line in service.lines[before:])

@@ -6,6 +6,7 @@ It needs the extra `grpc`, so nothing imports this module unless gRPC is enabled
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
@@ -105,6 +106,11 @@ class RpcServer:
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
         check = {"Check": grpc.unary_unary_rpc_method_handler(self._health)}
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(HEALTH, check),))
+        if self._settings.public_docs:
+            with contextlib.suppress(ImportError):  # installed without it
+                from service.api.open_inference.reflection import reflection_of
+
+                server.add_generic_rpc_handlers((reflection_of(SERVICE),))
         host = self._settings.host
         where = f"[{host}]" if ":" in host else host
         try:
