@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
@@ -19,6 +19,7 @@ from service.api.operations.labels import label_of
 from service.api.operations.options import Body, LabelOptions, RowLabelOptions
 from service.errors import Unfit
 from service.format.manifest import Manifest
+from service.format.specs import GraphName
 from service.numerics.noise import Floats
 from service.observe.timing import Timing
 from service.runtime.loader import load
@@ -34,6 +35,14 @@ _OPTIONS: Final[Mapping[Operation, type[Body]]] = {
     "reconstruct": RowLabelOptions,
     "decode": RowLabelOptions,
 }
+_GRAPHS: Final[Mapping[Operation, Container[GraphName]]] = {
+    "score": ("score", "statistics", "columns"),
+    "sample": ("decode", "draw", "generate_scored"),
+    "encode": ("encode",),
+    "reconstruct": ("encode", "decode"),
+    "decode": ("decode",),
+}
+"""The graphs that each operation may need; each takes a part of the start."""
 _COLUMNS: Final = {"samples": "sample", "reconstructions": "sample"}
 """Names of columns that differ from the operation's arrays."""
 _LEFT_OUT: Final = {"reconstruct": ("latents",), "sample": ("latents",)}
@@ -113,7 +122,7 @@ class Operator:
         )
         self._settings = Settings.model_construct(processes=1, cores=1, lanes=1, device=provider, **limits)
         self._operation, self._options, self._seed = operation, options, seed
-        self._loaded = load(folder, provider, self._settings, metrics=None)
+        self._loaded = load(folder, provider, self._settings, None, graphs=_GRAPHS[operation])
         self._loaded.require(operation)
         self._labelled = _reads_classes(operation, options, self._loaded.manifest)
         if isinstance(options, sample.SampleOptions):

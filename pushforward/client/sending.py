@@ -142,7 +142,7 @@ class Sender:
             return self._late(deadline)
         return Unreachable(
             f"no answer from {self.url} ({answer.reason}); is the service running there? `pushforward serve` "
-            "starts one; another address is given by `url`, or by PUSHFORWARD_URL"
+            "starts one; another address is given by `url` (in a terminal --url), or by PUSHFORWARD_URL"
         )
 
     def recover(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -12,6 +12,7 @@ import numpy as np
 
 from service.errors import InvalidVersion
 from service.format.manifest import Manifest
+from service.format.specs import GraphName
 from service.format.statistics import Statistic
 from service.format.versions import read_arrays, read_manifest, verify_files
 from service.numerics.calibration import Calibration, ColumnCalibration, bounds_from_terms
@@ -47,11 +48,13 @@ def load(
     settings: Settings,
     metrics: Metrics | None,
     lanes: Lanes | None = None,
+    graphs: Container[GraphName] | None = None,
 ) -> LoadedModel:
     """Verify, load, warm up and self-test a version. Blocks; the batchers are not started.
 
     Batches are computed in `lanes`, or in the event loop without them. Without metrics the version is for a
-    caller who is alone: each call is computed at once, and nothing is warmed up, nor counted.
+    caller who is alone: each call is computed at once, and nothing is warmed up, nor counted. `graphs` are
+    those to load, of the ones that the version has; all of them if left out.
 
     Raises:
         InvalidVersion: the version is damaged, or does not reproduce its stored example.
@@ -59,6 +62,9 @@ def load(
     """
     manifest = read_manifest(folder)
     verify_files(folder, manifest)
+    if graphs is not None:
+        chosen = {name: graph for name, graph in manifest.graphs.items() if name in graphs}
+        manifest = manifest.model_copy(update={"graphs": chosen})
     draws = manifest.defaults.draws if manifest.defaults is not None else None
     if draws is not None and draws > settings.max_draws:
         raise InvalidVersion(f"its default of {draws} draws is over the limit of {settings.max_draws}")
@@ -89,7 +95,7 @@ def load(
         batchers = _batchers(engine, manifest, prior, settings, metrics, lanes)
     scorer = Scorer(manifest, calibrations, columns, batchers, settings.max_batch_rows)
     proposals = None
-    if logits is not None:
+    if logits is not None and "generate_scored" in batchers:
         scored = batchers["generate_scored"]
         proposals = Filter(prior, real_logits["real"], logits.largest, scored, settings.max_waiting_rows)
     return LoadedModel(manifest, provider, prior, batchers, scorer, proposals)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.errors import InvalidVersion
+from service.errors import InvalidVersion, OperationNotOffered
 from service.format.versions import sha256_of
 from service.observe.metrics import Metrics
 from service.runtime.lanes import Lanes
@@ -46,6 +46,14 @@ def test_a_gan_that_is_as_it_says_is_loaded_with_its_batchers(version: Path) -> 
     graphs = {"encode", "decode", "statistics", "discriminate", "generate_scored"}
     assert set(model._batchers) == {*graphs, "sample"}
     assert model.filter("rejection") is model.filter("metropolis")
+
+
+def test_a_lone_caller_gets_the_graphs_that_it_names_alone(version: Path) -> None:
+    model = load(version, "cpu", Settings(), None, graphs=("decode", "map"))
+    assert set(model._batchers) == {"decode"}
+    assert model.operations == ("sample", "interpolate", "decode")
+    with pytest.raises(OperationNotOffered):
+        model.filter("rejection")
 
 
 LOGITS = np.zeros(REAL_LOGITS, np.float32)
