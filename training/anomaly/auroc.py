@@ -5,38 +5,44 @@ Shapes: N items; items (N, *item).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 from scipy.stats import bootstrap, rankdata
 
 from service.format.manifest import Support
 from service.format.specs import Metric
+from service.format.statistics import Statistic
 from service.numerics.noise import Doubles
 from training.anomaly.calibrate import StatisticScorer
-from training.anomaly.outliers import Outliers, mislabelled, unseen_outliers
+from training.anomaly.outliers import Outliers, mislabelled, ordinary_items, unseen_outliers
 from training.data import Dataset
 from training.metrics.names import Group, MetricName
 
 
-def judge(scorer: StatisticScorer, support: Support, dataset: Dataset) -> dict[str, Metric]:
+def judge(
+    scorer: StatisticScorer, support: Support, dataset: Dataset, ordinary: Mapping[Statistic, Doubles]
+) -> dict[str, Metric]:
     """Measure how well each statistic separates test items from each kind of unseen outliers.
 
-    With a class condition, test items that are called another class are a kind too.
+    `ordinary` are the surprises of the test items. With a class condition, test items that are called another
+    class are a kind too.
     """
     outliers = list(unseen_outliers(dataset, support))
     if scorer.given is not None:
         outliers.append(mislabelled(dataset))
-    normal = Outliers("test", dataset.items["test"], "test items", dataset.labels["test"])
-    areas = auroc_metrics("auroc", scorer, normal, outliers)
+    areas = auroc_metrics("auroc", scorer, ordinary_items(dataset), ordinary, outliers)
     return {str(name): metric for name, metric in areas.items()}
 
 
 def auroc_metrics(
-    group: Group, scorer: StatisticScorer, normal: Outliers, kinds: Iterable[Outliers]
+    group: Group,
+    scorer: StatisticScorer,
+    normal: Outliers,
+    ordinary: Mapping[Statistic, Doubles],
+    kinds: Iterable[Outliers],
 ) -> dict[MetricName, Metric]:
-    """Measure how well each statistic separates normal items from outliers."""
-    ordinary = scorer.of(normal.labels).surprises(normal.items)
+    """Measure how well each statistic separates normal items, whose surprises come, from outliers."""
     metrics: dict[MetricName, Metric] = {}
     for kind, outliers, phrase, labels in kinds:
         for name, surprises in scorer.of(labels).surprises(outliers).items():

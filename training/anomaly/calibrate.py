@@ -6,7 +6,7 @@ Shapes: N items, K draws, D latent dimensions; items (N, *item).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, get_args
@@ -22,15 +22,14 @@ from service.format.statistics import Bound, Statistic
 from service.format.versions import sha256_of
 from service.numerics.calibration import Calibration, bounds_from_terms, column_surprises, surprise
 from service.numerics.noise import Doubles, Floats, scoring_noise
-from training.anomaly.outliers import Outliers, simple_outliers
+from training.anomaly.outliers import ordinary_items, simple_outliers
+from training.anomaly.running import RunGraph, batches_of, on_all_cores
 from training.data import Dataset, Labels
-from training.data.batches import rows_at_once
 from training.metrics.names import MetricName
 from training.options import CalibrationOptions
 from training.recipe import RecipeError
 
 _BOUNDS: Final[tuple[Statistic, ...]] = get_args(Bound)
-_ROWS = 100
 LEVELS = (0.01, 0.05, 0.1)
 _BAND = 0.99
 
@@ -59,10 +58,6 @@ class StatisticScorer:
         return {"draws": self.options.draws, "seed": self.options.seed} if statistic in _BOUNDS else {}
 
 
-RunGraph = Callable[[Sequence[Floats]], tuple[Floats, ...]]
-"""Computes a graph: inputs to outputs, both in the graph's order."""
-
-
 def bound_scorer(
     run: RunGraph,
     latent: int,
@@ -78,10 +73,10 @@ def bound_scorer(
     eps = scoring_noise(options.seed, options.draws, latent)
 
     def surprises(items: Floats) -> dict[Statistic, Doubles]:
-        parts = [
-            run([batch, np.tile(eps, (len(batch), 1, 1)), *label])
-            for batch, *label in _batches(items, labels, options.draws)
-        ]
+        parts = on_all_cores(
+            lambda batch: run([batch[0], np.tile(eps, (len(batch[0]), 1, 1)), *batch[1:]]),
+            batches_of(items, labels, options.draws),
+        )
         terms = (np.concatenate(term) for term in zip(*parts, strict=True))
         bounds = bounds_from_terms(*terms, analytic_kl=analytic_kl)
         return {statistic: surprise(bounds, statistic) for statistic in get_args(Bound)}
@@ -98,7 +93,7 @@ def column_scorer(
     """
 
     def surprises(items: Floats) -> dict[Statistic, Doubles]:
-        columns = np.concatenate([run(batch)[0] for batch in _batches(items, labels)])
+        columns = np.concatenate(on_all_cores(lambda batch: run(batch)[0], batches_of(items, labels)))
         return dict(zip(names, columns.T.astype(np.float64), strict=True))
 
     return StatisticScorer(surprises, names[-1], options)
@@ -110,7 +105,7 @@ def single_columns(
     """Judge the columns of a table one by one, by the graph `columns`; `labels` as in `column_scorer`."""
 
     def surprises(items: Floats) -> Doubles:
-        found = np.concatenate([run(batch)[0] for batch in _batches(items, labels)])
+        found = np.concatenate(on_all_cores(lambda batch: run(batch)[0], batches_of(items, labels)))
         return column_surprises(found, items, columns)
 
     return surprises
@@ -119,14 +114,6 @@ def single_columns(
 def both_scorers(first: StatisticScorer, second: StatisticScorer) -> StatisticScorer:
     """Join the statistics of two scorers of one version; the default is the first's."""
     return replace(first, surprises=lambda items: first.surprises(items) | second.surprises(items))
-
-
-def _batches(items: Floats, labels: Floats | None, draws: int = 1) -> Iterator[list[Floats]]:
-    """Yield rows of items and, if they have classes, of their labels."""
-    at_once = rows_at_once(_ROWS, draws * math.prod(items.shape[1:]))
-    for first in range(0, len(items), at_once):
-        rows = slice(first, first + at_once)
-        yield [items[rows]] if labels is None else [items[rows], labels[rows]]
 
 
 def require_resolvable(options: CalibrationOptions, rows: int, way_out: str) -> None:
@@ -143,12 +130,18 @@ def require_resolvable(options: CalibrationOptions, rows: int, way_out: str) -> 
 
 
 def calibrate(
-    scorer: StatisticScorer, support: Support, options: CalibrationOptions, dataset: Dataset, folder: Path
+    scorer: StatisticScorer,
+    support: Support,
+    options: CalibrationOptions,
+    dataset: Dataset,
+    ordinary: Mapping[Statistic, Doubles],
+    folder: Path,
 ) -> tuple[CalibrationSpec, ScoreDefaults, dict[str, Metric]]:
     """Calibrate a version's scores, and measure how often test items, noise and outliers are flagged.
 
-    Writes the sorted surprises of the calibration split, used here only, to `calibration.npz` in `folder`.
-    Raises a RecipeError if the model does not have the recipe's statistic.
+    `ordinary` are the surprises of the test split, by statistic. Writes the sorted surprises of the
+    calibration split, used here only, to `calibration.npz` in `folder`. Raises a RecipeError if the model
+    does not have the recipe's statistic.
     """
     calibrated_on = len(dataset.items["calibration"])
     of_calibration = scorer.of(dataset.labels["calibration"])
@@ -157,10 +150,10 @@ def calibrate(
     )
     statistic = defaults.statistic
     drawn = f" with {defaults.draws} draws" if defaults.draws else ""
-    normal = Outliers("test", dataset.items["test"], "test items", dataset.labels["test"])
     rates = {}
-    for kind, items, what, labels in (normal, *simple_outliers(dataset, support)):
-        p_values = calibration.p_values(scorer.of(labels).surprises(items)[statistic])
+    for kind, items, what, labels in (ordinary_items(dataset), *simple_outliers(dataset, support)):
+        surprises = ordinary if kind == "test" else scorer.of(labels).surprises(items)
+        p_values = calibration.p_values(surprises[statistic])
         note = f"of {len(items)} {what}, flagged at alpha {options.alpha:g} by {statistic}{drawn}"
         rates[str(MetricName("flagged", kind))] = _share_metric(p_values <= options.alpha, note)
         if kind == "test":

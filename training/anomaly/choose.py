@@ -16,7 +16,7 @@ from service.format.specs import Metric
 from service.format.statistics import NoiseFree, Statistic
 from training.anomaly.auroc import auroc_metrics
 from training.anomaly.calibrate import StatisticScorer
-from training.anomaly.outliers import PLANTED_ROWS, Outliers, planted_outliers
+from training.anomaly.outliers import Outliers, planted_outliers, planted_rows
 from training.anomaly.path import FITTED
 from training.data import Dataset, Items
 from training.metrics.names import MetricName
@@ -44,7 +44,8 @@ def split_validation(options: CalibrationOptions, validation: Items) -> tuple[It
     A statistic looks too good on the items it was fitted on, the more so if they are few. If nothing is to
     be chosen, all items are for fitting.
     """
-    first = min(PLANTED_ROWS, len(validation) // 2) if options.statistic == "auto" else 0
+    most = min(planted_rows(validation.shape[1:]), len(validation) // 2)
+    first = most if options.statistic == "auto" else 0
     return validation[:first], validation[first:]
 
 
@@ -62,7 +63,8 @@ def choose_statistic(
     labels = dataset.labels["validation"][: len(items)]
     normal = Outliers("validation", items, "validation items", labels)
     planted = planted_outliers(normal, dataset, support)
-    metrics = auroc_metrics("validation_auroc", scorer, normal, planted)
+    ordinary = scorer.of(labels).surprises(items)
+    metrics = auroc_metrics("validation_auroc", scorer, normal, ordinary, planted)
     areas: defaultdict[Statistic | None, list[float]] = defaultdict(list)
     for name, metric in metrics.items():
         areas[name.statistic].append(metric.value)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from service.numerics.noise import Floats
-from training.anomaly.calibrate import RunGraph
-from training.data.batches import rows_at_once
+from training.anomaly.running import RunGraph, batches_of, on_all_cores
 
-_ROWS, _AT_ONCE = 2048, 256
+_ROWS = 2048
 _ORDINARY = 0.99
 
 
@@ -25,9 +22,7 @@ def map_scale(run: RunGraph, pictures: Floats, labels: Floats | None = None) -> 
         pictures: (N, C, H, W), N > 0, of which at most 2 048 are used; the model was not trained on them.
         labels: The classes of the pictures, one-hot, if the graph takes them.
     """
-    few = [given[:_ROWS] for given in (pictures, labels) if given is not None]
-    at_once = rows_at_once(_AT_ONCE, math.prod(pictures.shape[1:]))
-    starts = range(0, len(few[0]), at_once)
-    batches = (run([given[start : start + at_once] for given in few])[0] for start in starts)
-    surprises = np.concatenate([maps.astype(np.float64).sum(axis=1).ravel() for maps in batches])
+    batches = batches_of(pictures[:_ROWS], None if labels is None else labels[:_ROWS])
+    added = on_all_cores(lambda batch: run(batch)[0].astype(np.float64).sum(axis=1).ravel(), batches)
+    surprises = np.concatenate(added)
     return float(max(np.quantile(surprises, _ORDINARY), np.finfo(np.float32).tiny))

@@ -5,6 +5,7 @@ Shapes: N items; pictures (N, C, H, W).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -16,11 +17,13 @@ from service.format.manifest import Support
 from training.data import Dataset, Items, Labels
 from training.data.stored import chosen_rows
 
-ROWS = 2000
+_ROWS = 2000
 """The most test items that are made into outliers of one kind."""
-PLANTED_ROWS = 1000
+_PLANTED_ROWS = 1000
 """The most outliers that are planted, or made of noise."""
 _GREYS = 256
+_SMALL_VALUES = 28 * 28
+"""Pictures with more values have fewer outliers of each kind, down to an eighth: they take long to score."""
 _PATCHES = 4
 """Patches along each side of a picture before they are shuffled."""
 _BLUR = 1 / 16
@@ -38,6 +41,11 @@ class Outliers(NamedTuple):
     labels: Labels
     """(N,), the classes that they are scored as where there is a class condition: those of the items that
     they were made of, else all classes in turn."""
+
+
+def ordinary_items(dataset: Dataset) -> Outliers:
+    """Return the test split, with which outliers are compared."""
+    return Outliers("test", dataset.items["test"], "test items", dataset.labels["test"])
 
 
 def unseen_outliers(dataset: Dataset, support: Support) -> Iterator[Outliers]:
@@ -84,12 +92,25 @@ def simple_outliers(dataset: Dataset, support: Support) -> Iterator[Outliers]:
         mixed, what = _mixed_columns(dataset.items["train"], dataset.columns, random), "another training row"
         yield Outliers("mixed", mixed, f"rows with every column from {what}", _in_turn(dataset, len(mixed)))
     else:
-        noise = random.random((PLANTED_ROWS, *dataset.item_shape), dtype=np.float32)
+        rows = planted_rows(dataset.item_shape)
+        noise = random.random((rows, *dataset.item_shape), dtype=np.float32)
         noise = noise.round() if support == "binary" else noise
-        yield Outliers("noise", noise, "items of uniform noise", _in_turn(dataset, PLANTED_ROWS))
+        yield Outliers("noise", noise, "items of uniform noise", _in_turn(dataset, rows))
     if dataset.outliers is not None:
         what = "items of the classes that were kept out"
         yield Outliers("outliers", dataset.outliers, what, _in_turn(dataset, len(dataset.outliers)))
+
+
+def planted_rows(item_shape: tuple[int, ...]) -> int:
+    """Return the most outliers that are planted, or made of noise."""
+    return _few(_PLANTED_ROWS, item_shape)
+
+
+def _few(most: int, item_shape: tuple[int, ...]) -> int:
+    """Return the number of outliers of a kind that has at most so many."""
+    if len(item_shape) != 3:
+        return most
+    return min(most, max(most // 8, most * _SMALL_VALUES // math.prod(item_shape)))
 
 
 def _in_turn(dataset: Dataset, rows: int) -> Labels:
@@ -97,8 +118,9 @@ def _in_turn(dataset: Dataset, rows: int) -> Labels:
 
 
 def _pictures(dataset: Dataset) -> Iterator[Outliers]:
-    random, test = np.random.default_rng(0), dataset.items["test"][:ROWS]
-    labels = dataset.labels["test"][:ROWS]
+    rows, count = (_few(most, dataset.item_shape) for most in (_ROWS, _GREYS))
+    random, test = np.random.default_rng(0), dataset.items["test"][:rows]
+    labels = dataset.labels["test"][:rows]
     if dataset.name == "fashion-mnist":
         import torch  # which publishing from ONNX does without
         from sklearn.datasets import load_digits  # takes a second to import
@@ -111,9 +133,9 @@ def _pictures(dataset: Dataset) -> Iterator[Outliers]:
             yield Outliers(f"digits_{mode}", scaled, what, _in_turn(dataset, len(scaled)))
     noise = random.random(test.shape, dtype=np.float32)
     yield Outliers("noise", noise, "pictures of uniform noise", labels)
-    greys = np.linspace(0, 1, _GREYS, dtype=np.float32).reshape(-1, 1, 1, 1)
-    greys = np.broadcast_to(greys, (_GREYS, *dataset.item_shape))
-    of_greys = _in_turn(dataset, _GREYS)
+    greys = np.linspace(0, 1, count, dtype=np.float32).reshape(-1, 1, 1, 1)
+    greys = np.broadcast_to(greys, (count, *dataset.item_shape))
+    of_greys = _in_turn(dataset, count)
     yield Outliers("constants", greys, "constant pictures from black to white", of_greys)
     if not any(side % _PATCHES for side in dataset.item_shape[1:]):
         what = f"test items with their {_PATCHES}x{_PATCHES} patches shuffled"
@@ -137,5 +159,5 @@ def _mixed_columns(items: Items, columns: Sequence[Column], random: np.random.Ge
     """Make rows whose columns each come from another row of items (N, ...); without columns, their values."""
     rows = items.reshape(len(items), -1)
     places = [place for _, place in column_places(columns)] or [slice(i, i + 1) for i in range(rows.shape[1])]
-    mixed = [chosen_rows(rows, random.integers(len(rows), size=PLANTED_ROWS))[:, place] for place in places]
-    return np.concatenate(mixed, axis=1).reshape(PLANTED_ROWS, *items.shape[1:])
+    mixed = [chosen_rows(rows, random.integers(len(rows), size=_PLANTED_ROWS))[:, place] for place in places]
+    return np.concatenate(mixed, axis=1).reshape(_PLANTED_ROWS, *items.shape[1:])

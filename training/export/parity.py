@@ -154,4 +154,6 @@ def _settled_uniforms(vae: Vae, latents: Tensor, uniforms: Tensor, dataset: Data
                 unsettled = unsettled.any(1, keepdim=True)
             others = torch.rand(uniforms.shape, generator=generator).clamp(1e-6, 1 - 1e-6)
             uniforms = torch.where(unsettled, others, uniforms)
+            if not unsettled.any():
+                break
     return uniforms

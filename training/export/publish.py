@@ -107,11 +107,13 @@ def export(
         if scorer is not None:
             choice = choose_statistic(recipe.calibration, scorer, model.support, dataset)
             log(f"calibrating on {len(dataset.items['calibration'])} items")
+            ordinary = scorer.of(dataset.labels["test"]).surprises(dataset.items["test"])
             parts.calibration, parts.defaults, rates = calibrate(
-                scorer, model.support, choice.options, dataset, staging
+                scorer, model.support, choice.options, dataset, ordinary, staging
             )
             log("judging the scores by unseen outliers")
-            parts.metrics |= choice.metrics | rates | judge(scorer, model.support, dataset)
+            areas = judge(scorer, model.support, dataset, ordinary)
+            parts.metrics |= choice.metrics | rates | areas
         if "map" in parts.exported and is_picture(dataset.item_shape):
             labels = dataset.labels["calibration"]
             of_pictures = one_hot(labels, model.classes).numpy() if model.classes else None

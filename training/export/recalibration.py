@@ -24,7 +24,6 @@ from service.format.support import rows_in_support
 from service.format.versions import publish, read_manifest, sha256_of, verify_files
 from service.numerics.noise import Floats
 from training.anomaly.calibrate import (
-    RunGraph,
     StatisticScorer,
     both_scorers,
     bound_scorer,
@@ -34,6 +33,7 @@ from training.anomaly.calibrate import (
     write_calibration,
 )
 from training.anomaly.heat import map_scale
+from training.anomaly.running import RunGraph
 from training.data import DataError
 from training.export.sessions import open_graph, run_graph
 from training.export.staging import staged

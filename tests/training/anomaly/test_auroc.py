@@ -69,10 +69,11 @@ def test_every_statistic_is_judged_on_every_kind_of_unseen_outliers() -> None:
         flat = items.reshape(len(items), -1).astype(np.float64)
         return {"elbo": flat.std(axis=1), "path": -flat.std(axis=1)}
 
-    options = CalibrationOptions()
-    metrics = judge(
-        StatisticScorer(surprises, "elbo", options), "unit_interval", dataset_for("continuous-bernoulli")
+    scorer, dataset = (
+        StatisticScorer(surprises, "elbo", CalibrationOptions()),
+        dataset_for("continuous-bernoulli"),
     )
+    metrics = judge(scorer, "unit_interval", dataset, surprises(dataset.items["test"]))
     kinds = [name.removeprefix("auroc_elbo_") for name in metrics if name.startswith("auroc_elbo_")]
     assert "constants" in kinds
     for kind in kinds:

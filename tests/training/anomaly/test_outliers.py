@@ -50,6 +50,17 @@ def test_black_and_white_are_among_the_constants_and_each_is_one_grey() -> None:
     assert {0, 1} <= set(np.unique(greys))
 
 
+def test_large_pictures_have_fewer_outliers_of_each_kind_but_not_too_few() -> None:
+    dataset = digits()
+    large = np.zeros((400, 3, 64, 64), np.float32)
+    found = kinds(
+        replace(dataset, item_shape=(3, 64, 64), items={**dataset.items, "test": large}), "eight_bit"
+    )
+    assert {len(outliers.items) for kind, outliers in found.items() if kind != "constants"} == {250}
+    assert len(found["constants"].items) == 32
+    assert {0, 1} <= set(np.unique(found["constants"].items))
+
+
 def test_outliers_of_binary_pictures_are_binary() -> None:
     dataset = load_dataset(DataOptions(dataset="digits", binarise="threshold"))
     for outliers in unseen_outliers(dataset, "binary"):
