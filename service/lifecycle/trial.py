@@ -24,7 +24,8 @@ import onnxruntime as ort
 
 from service.errors import InvalidVersion, NotLoadedNow, ServiceError
 from service.format.versions import MANIFEST, MAX_MANIFEST_BYTES, read_plain_file
-from service.observe.metrics import SHARED_VALUES, Metrics
+from service.observe.metrics import Metrics
+from service.observe.shared_values import SHARED_VALUES
 from service.runtime.engine import lacks_memory
 from service.runtime.lanes import Lanes
 from service.runtime.loader import load

@@ -2,14 +2,13 @@
 
 Labels come from closed sets: route templates, models and versions that were found, operations of the
 contract. Label sets are initialised when a model is loaded, so that rates and absences work from zero.
-Several replicas keep their values in files of a shared folder, by prometheus_client's multiprocess mode, and
-each of them serves the merged values of all.
+Several replicas keep their values in files of a shared folder, see `shared_values`, and each of them serves
+the merged values of all.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import Callable, Sequence
 from functools import cache, partial
@@ -17,9 +16,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final, Literal, TypeVar
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, values
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import choose_encoder
-from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.multiprocess import MultiProcessCollector
 
 from service.observe.accumulators import (
     DISTANCE_WINDOW,
@@ -40,8 +39,6 @@ P_VALUE_BUCKETS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0)
 AnyAccumulator = TypeVar("AnyAccumulator", bound=Accumulator)
 Merge = Literal["livesum", "livemax", "livemin"]
 """The way a gauge of several replicas is merged."""
-SHARED_VALUES: Final = "PROMETHEUS_MULTIPROC_DIR"
-"""The variable in which prometheus_client looks for that folder; a trial of a version must not have it."""
 UNNAMED_KEY: Final = "unnamed"
 """The name of keys that have none."""
 REJECTIONS: Final = ("queue_full", "deadline", "body", "draining", "busy", "client_gone")
@@ -60,7 +57,7 @@ def release() -> str:
 class Metrics:
     """The counters, gauges and histograms, named as attributes.
 
-    `shared` is the folder in which several replicas keep their values, see `share_values`.
+    `shared` is the folder in which several replicas keep their values, see `shared_values`.
     """
 
     def __init__(self, shared: Path | None = None) -> None:
@@ -262,14 +259,3 @@ class StageObserver:
         """Observe a batch of `rows` rows that took `seconds`."""
         self._seconds.observe(seconds)
         self._rows.observe(rows)
-
-
-def share_values(folder: Path, replica: int) -> None:
-    """Keep the values of metrics that are made from now on in files of the folder. Call it once."""
-    os.environ[SHARED_VALUES] = str(folder)
-    values.ValueClass = values.MultiProcessValue(lambda: replica)  # type: ignore[no-untyped-call]
-
-
-def drop_gauges(folder: Path, replica: int) -> None:
-    """Remove the gauges, but not the counters, of a dead replica from the merged values."""
-    mark_process_dead(replica, str(folder))  # type: ignore[no-untyped-call]

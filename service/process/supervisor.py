@@ -26,7 +26,8 @@ from typing import Any, Final, TypeAlias
 
 from service.app import create_app
 from service.errors import CannotListen, ServiceError
-from service.observe.metrics import Metrics, drop_gauges, share_values
+from service.observe.metrics import Metrics
+from service.observe.shared_values import drop_gauges, share_values
 from service.process.ports import bind_socket, hold_address, serve_metrics, url_of
 from service.process.pulse import Pulse
 from service.process.server import Server
@@ -98,7 +99,11 @@ class Replica:
         for pipe in pipes:
             pipe.close()
         share_values(self.folder, self.number)
-        metrics, settings = Metrics(self.folder), self.settings
+        try:
+            metrics, settings = Metrics(self.folder), self.settings
+        except OSError as error:
+            parent.send(f"the metrics cannot be kept in {self.folder}: {error.strerror}")
+            sys.exit(2)
         if self.has_served:
             metrics.replica_restarts.inc()
             if settings.trial == "hot":  # a version that arrived later may have killed the process before

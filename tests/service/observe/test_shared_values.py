@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -23,3 +25,51 @@ async def test_a_trial_leaves_no_values_beside_those_of_the_replicas(
     async with asyncio.timeout(60):
         await try_in_subprocess(version, "cpu", Settings(models=tmp_path / "models"))
     assert list(values.iterdir()) == []
+
+
+ON_A_FULL_DISK = """
+mount -t tmpfs -o size=512k small "$1" && exec "$0" -c '
+import sys
+from pathlib import Path
+from service.observe.metrics import Metrics
+from service.observe.shared_values import share_values
+
+folder = Path(sys.argv[1])
+share_values(folder, 1)
+metrics = Metrics(folder)
+uses = metrics.key_uses.labels("unnamed")
+try:
+    (folder / "ballast").write_bytes(bytes(2**20))
+except OSError as error:
+    print(error.strerror)
+count = 0
+try:
+    while True:
+        metrics.key_uses.labels(f"key-{count}").inc()
+        count += 1
+except OSError as error:
+    print(error.strerror)
+uses.inc(5)
+text = metrics.exposition("")[0].decode()
+print([line for line in text.splitlines() if "unnamed" in line], text.count("key-") == count > 100)
+(folder / "ballast").unlink()
+metrics.key_uses.labels("another").inc()
+print("another" in metrics.exposition("")[0].decode())
+try:
+    (folder / "ballast").write_bytes(bytes(2**20))
+except OSError:
+    share_values(folder, 2)
+    Metrics(folder)
+' "$1"
+"""
+
+
+def test_on_a_full_disk_new_values_are_refused_and_those_there_go_on(tmp_path: Path) -> None:
+    if subprocess.run(["unshare", "--mount", "true"], capture_output=True).returncode:
+        pytest.skip("a file system of one's own may not be mounted here")
+    command = ["unshare", "--mount", "sh", "-c", ON_A_FULL_DISK, sys.executable, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    full, counted = "No space left on device", 'pushforward_key_uses_total{key="unnamed"} 5.0'
+    assert done.stdout.splitlines() == [full, full, f"{[counted]} True", "True"], done.stderr
+    assert done.returncode == 1
+    assert done.stderr.rstrip().endswith("No space left on device")

@@ -1,0 +1,62 @@
+"""The values of the metrics of several replicas, in mapped files of a folder that they share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Final
+
+from prometheus_client import values
+from prometheus_client.mmap_dict import MmapedDict
+from prometheus_client.multiprocess import mark_process_dead
+
+SHARED_VALUES: Final = "PROMETHEUS_MULTIPROC_DIR"
+"""The variable in which prometheus_client looks for that folder; a trial of a version must not have it."""
+_FIRST_BYTES: Final = 2**16
+"""The size of a new file, as prometheus_client has it."""
+_BYTES_OF_A_VALUE: Final = 32
+"""Bytes of a value beside its name, at most."""
+
+
+def share_values(folder: Path, replica: int) -> None:
+    """Keep the values of metrics that are made from now on in files of the folder. Call it once."""
+    os.environ[SHARED_VALUES] = str(folder)
+    values.MmapedDict = _AllocatedDict  # type: ignore[attr-defined]
+    values.ValueClass = values.MultiProcessValue(lambda: replica)  # type: ignore[no-untyped-call]
+
+
+def drop_gauges(folder: Path, replica: int) -> None:
+    """Remove the gauges, but not the counters, of a dead replica from the merged values."""
+    mark_process_dead(replica, str(folder))  # type: ignore[no-untyped-call]
+
+
+class _AllocatedDict(MmapedDict):
+    """A dict of doubles in a mapped file whose bytes the disk has given already.
+
+    prometheus_client makes such files sparse; on a full disk the first write to a page ends the process by
+    SIGBUS. Here a want of space is an OSError, and the values that are there stay.
+    """
+
+    _capacity: int
+    _used: int
+
+    def __init__(self, filename: str, read_mode: bool = False) -> None:
+        self._path = filename
+        if not read_mode and not (os.path.exists(filename) and os.path.getsize(filename)):
+            self._allocate(_FIRST_BYTES)
+        super().__init__(filename, read_mode)  # type: ignore[no-untyped-call]
+
+    def _init_value(self, key: str) -> Any:
+        most, capacity = self._used + len(key.encode()) + _BYTES_OF_A_VALUE, self._capacity
+        while most > capacity:
+            capacity *= 2
+        if capacity > self._capacity:
+            self._allocate(capacity)
+        return super()._init_value(key)  # type: ignore[no-untyped-call]
+
+    def _allocate(self, size: int) -> None:
+        file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            os.posix_fallocate(file, 0, size)
+        finally:
+            os.close(file)
