@@ -169,3 +169,12 @@ def test_nothing_that_a_client_sends_is_echoed_but_its_id(client: httpx.Client) 
         assert secret not in answer.text
     named = client.post("/v2/models/toy-vae.decode/infer", json=document() | {"id": secret})
     assert named.json()["id"] == secret
+
+
+def test_the_content_type_of_mlservers_clients_is_ignored_wherever_it_stands(service: RunningService) -> None:
+    path, named = "/v2/models/toy-vae.decode/infer", {"parameters": {"content_type": "np"}}
+    plain = service.client.post(path, json=document())
+    typed = document(**named) | named | {"outputs": [SAMPLES | named]}
+    answer = service.client.post(path, json=typed)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["outputs"] == plain.json()["outputs"]

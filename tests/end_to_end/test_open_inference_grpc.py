@@ -119,6 +119,14 @@ def test_numbers_may_come_in_the_field_of_their_datatype(
     assert raw == plain.as_numpy("samples").tobytes()
 
 
+def test_the_content_type_of_mlservers_clients_is_ignored_wherever_it_stands(service: RunningService) -> None:
+    message = request()
+    message.outputs.add(name="samples")
+    for place in (message, message.inputs[0], message.outputs[0]):
+        place.parameters["content_type"].string_param = "np"
+    assert call(service, message).raw_output_contents == call(service, request()).raw_output_contents
+
+
 @pytest.mark.parametrize(
     ("changes", "code", "says"),
     [

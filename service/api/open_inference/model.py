@@ -77,7 +77,9 @@ class Statistics:
         }
 
 
-_IGNORED: Final = frozenset({"priority", "timeout", "binary_data_output"})
+CONTENT_TYPE: Final = "content_type"
+"""A parameter by which MLServer's clients name their codecs: of a request, an input or an output."""
+_IGNORED: Final = frozenset({"priority", "timeout", "binary_data_output", CONTENT_TYPE})
 """Parameters of the protocol itself: REST and gRPC read them, except that all requests have one priority."""
 _SEQUENCES: Final = frozenset({"sequence_id", "sequence_start", "sequence_end"})
 

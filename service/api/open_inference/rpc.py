@@ -24,7 +24,7 @@ from service.api.body import ByteBudget
 from service.api.keys import Keys
 from service.api.open_inference import open_inference_pb2 as messages
 from service.api.open_inference.codes import CODES
-from service.api.open_inference.model import InferenceAnswer, InferenceModel, InferenceRequest
+from service.api.open_inference.model import CONTENT_TYPE, InferenceAnswer, InferenceModel, InferenceRequest
 from service.api.open_inference.plane import DataPlane
 from service.api.open_inference.tensors import DTYPES, Array, Datatype
 from service.api.problems import client_error, rejection_of, sentence
@@ -292,7 +292,7 @@ def _request(model: InferenceModel, message: Any, max_rows: int) -> InferenceReq
     raw = message.raw_input_contents
     if raw and len(raw) != len(message.inputs):
         raise errors.Unfit(f"{len(raw)} raw contents came for {len(message.inputs)} inputs; each takes one")
-    if any(output.parameters for output in message.outputs):
+    if any(output.parameters.keys() - {CONTENT_TYPE} for output in message.outputs):
         raise errors.Unfit(
             "outputs have no parameters here; neither classification nor shared memory is offered"
         )

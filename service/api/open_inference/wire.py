@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from service.api.answer import JSON, JSON_BYTES_PER_VALUE, Answer, array_in_pieces, to_json
 from service.api.body import ENVELOPE_BYTES, WINDOW_BITS, check_json, cut_lists, json_text
-from service.api.open_inference.model import InferenceAnswer, InferenceModel, InferenceRequest
+from service.api.open_inference.model import CONTENT_TYPE, InferenceAnswer, InferenceModel, InferenceRequest
 from service.api.open_inference.tensors import Array, TensorMetadata
 from service.api.problems import unfit
 from service.errors import LimitExceeded, Malformed, Unfit
@@ -228,7 +228,7 @@ def _layout(model: InferenceModel, text: bytes, max_json_inputs: int, max_npy_in
 
 
 def _is_binary(output: OutputDocument) -> bool:
-    if output.parameters.keys() - {"binary_data"}:
+    if output.parameters.keys() - {"binary_data", CONTENT_TYPE}:
         raise Unfit(
             "an output has the parameter `binary_data` alone; neither classification nor shared memory is "
             "offered here"
