@@ -120,7 +120,7 @@ def create_app(settings: Settings, metrics: Metrics | None = None, *, loads_firs
         app.add_api_route("/", _home, include_in_schema=False)
     for kind in (errors.ServiceError, HTTPException, RequestValidationError, Exception):
         app.add_exception_handler(kind, _problem)
-    document = cache(lambda: openapi_of(app, described(), asks_for_keys=keys is not None))
+    document = cache(lambda: openapi_of(app, described(), settings, asks_for_keys=keys is not None))
     # FastAPI's own way to replace it
     app.openapi = lambda: with_examples(document(), registry.manifests())  # type: ignore[method-assign]
     # around FastAPI, so that FastAPI costs the operations nothing

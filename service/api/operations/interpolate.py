@@ -4,20 +4,35 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from service.api.operations.call import Call, Result
 from service.api.operations.labels import label_of
 from service.api.operations.options import ITEM_TEXT, Body, LabelOptions, Seed
-from service.errors import LimitExceeded, Unfit
+from service.errors import LimitExceeded
 from service.media import codecs
 from service.numerics import noise
 from service.numerics.noise import Floats
 
 
+def _only(name: str, kind: str, **more: Any) -> dict[str, Any]:
+    """Return the schema of a point that is given by one field, with the others left out or null."""
+    others = {other: {"type": "null"} for other in ("seed", "latent", "input")}
+    return {"required": [name], "properties": others | {name: {"type": kind}} | more}
+
+
 class Point(Body):
     """An end of a path: exactly one of `seed` (with `index`), `latent` and `input`."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "oneOf": [
+                _only("seed", "integer"),
+                _only("latent", "array", index={"const": 0}),
+                _only("input", "array", index={"const": 0}),
+            ]
+        }
+    )
     seed: Seed | None = None
     """The seed of a sample: the point is the latent of its sample `index`."""
     index: Annotated[int, Field(ge=0, lt=2**53)] = 0
@@ -31,8 +46,8 @@ class Point(Body):
 
     @model_validator(mode="after")
     def _is_one_point(self) -> Point:
-        given = self.model_fields_set - {"index"}
-        if len(given) != 1 or ("index" in self.model_fields_set and "seed" not in given):
+        given = [name for name in ("seed", "latent", "input") if getattr(self, name) is not None]
+        if len(given) != 1 or (self.index and self.seed is None):
             raise ValueError("give exactly one of seed (with index), latent and input")
         return self
 
@@ -87,6 +102,5 @@ async def _latent(call: Call[AnyPath], point: Point, name: str, label: int | Non
         )
         mean, _ = await loaded.encode(item, call.timing, loaded.one_hot(label, 1))
         return mean
-    if point.seed is None:
-        raise Unfit(f"`{name}` has a null seed; give a number")
+    assert point.seed is not None, "a point is given by one of the three"
     return loaded.prior.latents(point.seed, point.index, 1, 1.0)

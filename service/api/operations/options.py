@@ -19,7 +19,9 @@ ITEM_TEXT: Final = (
     "If the model's manifest says `takes_missing`, null in JSON and NaN in npy are a missing value, in all "
     "features of a category."
 )
-Inputs = Annotated[list[Any] | None, Field(description=f"Rows of items. {ITEM_TEXT}")]
+Inputs = Annotated[
+    Annotated[list[Any], Field(min_length=1)] | None, Field(description=f"Rows of items. {ITEM_TEXT}")
+]
 RECORD_TEXT: Final = (
     "A record is an object with a value for each of the model's `columns`, by name: a number, or the name of "
     "a category. Booleans are 1 and 0 in a column of numbers, and a text may write a number or a boolean. "
@@ -27,7 +29,10 @@ RECORD_TEXT: Final = (
     "manifest's `left_out`) are ignored. A category that is new becomes what the column's `unseen` says."
 )
 Cell = float | str | bool | None
-Records = Annotated[list[dict[str, Cell]] | None, Field(description=f"Rows of a table. {RECORD_TEXT}")]
+Records = Annotated[
+    Annotated[list[dict[str, Cell]], Field(min_length=1)] | None,
+    Field(description=f"Rows of a table. {RECORD_TEXT}"),
+]
 
 
 class Body(BaseModel):

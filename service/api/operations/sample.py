@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, Final, Literal, TypeVar
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from service.api.operations.call import Call, Result
 from service.api.operations.labels import label_of
@@ -22,6 +22,21 @@ DEFAULT_BUDGET: Final = 16
 class SampleOptions(LabelOptions):
     """Options of sampling."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "oneOf": [
+                {"properties": {"method": {"const": "direct"}, "budget": {"type": "null"}}},
+                {
+                    "required": ["method"],
+                    "properties": {
+                        "method": {"enum": ["rejection", "resample", "metropolis"]},
+                        "temperature": {"const": 1},
+                        "output": {"const": "mean"},
+                    },
+                },
+            ]
+        }
+    )
     temperature: Annotated[float, Field(ge=0, le=10)] = 1.0
     """Factor on the prior's standard deviation: below 1 for typical samples, above 1 for unusual ones."""
     output: Literal["mean", "draw"] = "mean"

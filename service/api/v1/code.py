@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from service.api.answer import CSV, JSON, NPY, PNG, Answer, csv_in_pieces, json_in_pieces
 from service.api.operations import code
@@ -50,7 +52,7 @@ class CodeOptions(ItemsOptions, RowLabelOptions):
 class DecodeRequest(CodeOptions):
     """Rows of latents to decode."""
 
-    latents: list[Any]
+    latents: Annotated[list[list[float]], Field(min_length=1)]
     """Rows of D numbers."""
 
 

@@ -30,8 +30,8 @@ class PathRequest(ItemsOptions, InterpolateRequest):
 def _typed_interpolation(sizes: Sizes) -> type[PathRequest]:
     """Return the body of an interpolation whose latents and inputs have the model's sizes."""
     ends: Any = {
-        "latent": (nested((sizes.latent,)), None),
-        "input": (nested(sizes.item, or_null=sizes.takes_missing), None),
+        "latent": (nested((sizes.latent,)) | None, None),
+        "input": (nested(sizes.item, or_null=sizes.takes_missing) | None, None),
     }
     point = create_model("Point", __base__=Point, **ends)
     fields: Any = {

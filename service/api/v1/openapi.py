@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
@@ -14,10 +14,21 @@ from service.api.answer import FORM, JSON, Document
 from service.api.problems import STATUS
 from service.api.v1.handler import OPERATIONS
 from service.api.v1.operation import Operation
+from service.settings import Settings
 
 _REF = "#/components/schemas/{model}"
 _PROBLEM = {"$ref": "#/components/responses/Problem"}
 _TWINS = "operations of one version"
+_LIMITS: Final = {
+    "count": ("maximum", "max_count"),
+    "budget": ("maximum", "max_budget"),
+    "draws": ("maximum", "max_draws"),
+    "steps": ("maximum", "max_steps"),
+    "inputs": ("maxItems", "max_json_inputs"),
+    "records": ("maxItems", "max_json_inputs"),
+    "latents": ("maxItems", "max_json_inputs"),
+}
+"""The keyword and the setting that bound a field."""
 _PREFIXES = ("/v1/models/{model}", "/v1/models/{model}/versions/{version}")
 
 
@@ -53,7 +64,9 @@ class Problem(Document):
     """The operations that the model offers, if it does not offer this one."""
 
 
-def openapi_of(app: FastAPI, more: Mapping[str, Any], *, asks_for_keys: bool = False) -> dict[str, Any]:
+def openapi_of(
+    app: FastAPI, more: Mapping[str, Any], settings: Settings, *, asks_for_keys: bool = False
+) -> dict[str, Any]:
     """Return the document of an app, of the operations, which may ask for keys, and of more paths."""
     document = get_openapi(
         title=app.title,
@@ -79,6 +92,7 @@ def openapi_of(app: FastAPI, more: Mapping[str, Any], *, asks_for_keys: bool = F
             described["responses"].pop("422", None)
             described["responses"]["default"] = _PROBLEM
     for operation in operations:
+        _bound(components[operation.request.__name__]["properties"], settings)
         for prefix in _PREFIXES:
             path = document["paths"].setdefault(f"{prefix}/{operation.name}", {})
             path["post"] = _post(operation, prefix)
@@ -98,6 +112,15 @@ def openapi_of(app: FastAPI, more: Mapping[str, Any], *, asks_for_keys: bool = F
             for described in path.values() if not name.startswith("/v1/") else ():
                 described["security"] = []
     return document
+
+
+def _bound(properties: dict[str, Any], settings: Settings) -> None:
+    """Add the limits of the settings to the fields of a request, also to those that may be null."""
+    for name, (keyword, setting) in _LIMITS.items():
+        schema = properties.get(name, {})
+        for kind in schema.get("anyOf", [schema]):
+            if kind.get("type") in ("integer", "array"):
+                kind[keyword] = getattr(settings, setting)
 
 
 def _ref(model: type[BaseModel]) -> dict[str, str]:
@@ -133,7 +156,8 @@ def _post(operation: Operation, prefix: str) -> dict[str, Any]:
     if FORM in content:
         several = {"type": "array", "items": {"type": "string", "format": "binary"}}
         content[FORM] = {"schema": {"type": "object", "properties": {"file": several}}}
-    body = {"required": operation.array is not None, "content": content}
+    needed = any(field.is_required() for field in operation.request.model_fields.values())
+    body = {"required": needed or operation.array is not None, "content": content}
     return _base(operation, prefix, "post") | {"requestBody": body}
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from service.api.answer import (
     CSV,
@@ -78,6 +78,22 @@ class ArraysAnswer(ModelAnswer):
 class ItemsRequest(Body):
     """Base of the request bodies of items: exactly one of `inputs` and `records`."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "oneOf": [
+                {
+                    "required": ["inputs"],
+                    "properties": {
+                        "inputs": {"type": "array"}, "records": {"type": "null"}, "id": {"type": "null"},
+                    },
+                },
+                {
+                    "required": ["records"],
+                    "properties": {"inputs": {"type": "null"}, "records": {"type": "array"}},
+                },
+            ]
+        }
+    )  # fmt: skip
     inputs: Inputs = None
     records: Records = None
     id: Annotated[str, Field(min_length=1)] | None = None

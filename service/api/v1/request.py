@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Annotated, Any, Final, NamedTuple
 
 import numpy as np
-from pydantic import FailFast, Field, ValidationError, create_model
+from pydantic import Field, ValidationError, create_model
 
 from service.api.answer import CSV, FORM, JSON, NPY, PARQUET, PICTURES, PNG, ZIP
 from service.api.body import (
@@ -49,8 +49,9 @@ def nested(shape: Sequence[int], *, max_rows: int = 0, or_null: bool = False) ->
     """
     kind: Any = float | None if or_null else float
     for size in reversed(shape):
-        kind = Annotated[list[kind], Field(min_length=size, max_length=size), FailFast()]
-    return Annotated[list[kind], Field(min_length=1, max_length=max_rows), FailFast()] if max_rows else kind
+        kind = Annotated[list[kind], Field(min_length=size, max_length=size, fail_fast=True)]
+    most = Field(min_length=1, max_length=max_rows, fail_fast=True)
+    return Annotated[list[kind], most] if max_rows else kind
 
 
 @lru_cache(maxsize=256)
