@@ -16,7 +16,7 @@ LOCK    = $(BIN)/uv pip compile --quiet --generate-hashes --no-annotate --custom
           --python-version 3.11 --python-platform x86_64-manylinux_2_28 --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test docs anomalies tables scores lint check format bench curve profile proto report figure test-performance test-slow test-bulk test-exports test-documentation test-published living-check monitoring-check test-gpu gpu-check train deploy-check image-check rolling-check diffusers-check wheel wheel-check ray-check browser-check lock sbom soak fuzz-check clean
+.PHONY: help serve test test-optimised docs anomalies tables scores lint check format bench curve profile proto report figure test-performance test-slow test-bulk test-exports test-documentation test-published living-check monitoring-check test-gpu gpu-check train deploy-check image-check rolling-check diffusers-check wheel wheel-check ray-check browser-check lock sbom soak fuzz-check clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -26,6 +26,9 @@ serve: $(VENV)/service.installed ## serve the models on 127.0.0.1:8000 (PORT=, H
 
 test: $(VENV)/develop.installed ## run the default tests, a process per core (three and a half minutes on two)
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+
+test-optimised: $(VENV)/develop.installed ## run tests under python -O, which leaves out assertions outside of tests (TESTS=tests)
+	PYTHONOPTIMIZE=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile -W 'ignore:assertions not in test modules' $(TESTS)
 
 lint: $(VENV)/develop.installed ## check format, ruff, types and layers
 	$(BIN)/ruff format --check .
@@ -101,7 +104,7 @@ browser-check: $(VENV)/browser.installed ## drive the page in Chromium, every pa
 monitoring-check: $(VENV)/develop.installed ## test the alerts, and run every rule and panel in a real Prometheus (apt: prometheus prometheus-alertmanager)
 	$(BIN)/python -m pytest -m monitoring tests/monitoring tests/end_to_end
 
-fuzz-check: $(VENV)-fuzz/installed $(VENV)/develop.installed ## make bodies and requests for every parser and path (four minutes)
+fuzz-check: $(VENV)-fuzz/installed $(VENV)/develop.installed ## make bodies and requests for every parser and path (five minutes)
 	$(BIN)/python -m pytest -m fuzz tests/fuzz
 
 test-gpu: $(VENV)/develop.installed ## run the tests that need a CUDA device

@@ -7,9 +7,26 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.serving import RunningService, running_service
-from tests.toy import publish_toy
-from tests.toy_table import publish_table
+# before the imports, so that what tests share checks also under `python -O`, which leaves assertions out
+pytest.register_assert_rewrite(
+    *(
+        f"tests.{name}"
+        for name in (
+            "browser",
+            "deploy",
+            "end_to_end",
+            "performance",
+            "pushforward",
+            "serving",
+            "soak",
+            "training",
+        )
+    )
+)
+
+from tests.serving import RunningService, running_service  # noqa: E402
+from tests.toy import publish_toy  # noqa: E402
+from tests.toy_table import publish_table  # noqa: E402
 
 REPOSITORY = Path(__file__).parent.parent
 PUBLISHED = tuple(sorted(path.name for path in (REPOSITORY / "models").iterdir() if path.is_dir()))
