@@ -82,7 +82,9 @@ def verify_files(folder: Path, manifest: Manifest) -> None:
     """
     for spec in manifest.files:
         path = folder / spec.file
-        if path.is_symlink() or not path.is_file():
+        if path.is_symlink():
+            raise InvalidVersion(f"{path}: a symbolic link; a version has plain files, so copy them")
+        if not path.is_file():
             raise InvalidVersion(f"{path}: missing, or not a plain file; publish the version again")
         if sha256_of(path) != spec.sha256:
             raise _altered(path)
@@ -200,9 +202,12 @@ def _check_shapes(graph: GraphSpec, inputs: _Arrays, outputs: _Arrays) -> None:
             )
 
 
-def version_folders(model: Path) -> list[Path]:
-    """Return the version folders of a model, oldest first; other names are ignored."""
-    folders = [path for path in model.iterdir() if path.is_dir() and not path.is_symlink()]
+def version_folders(model: Path, *, linked: bool = False) -> list[Path]:
+    """Return the version folders of a model, oldest first; also symbolic links to folders if `linked`.
+
+    Other names are ignored.
+    """
+    folders = [path for path in model.iterdir() if path.is_dir() and (linked or not path.is_symlink())]
     return sorted(
         (path for path in folders if re.fullmatch(VERSION, path.name)), key=lambda path: int(path.name)
     )

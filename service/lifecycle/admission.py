@@ -79,6 +79,8 @@ class Admission:
 
     def _verify(self, folder: Path) -> Provider:
         """Find damaged files before any process is started; choose the provider if that is still open."""
+        if folder.is_symlink():
+            raise InvalidVersion("it is a symbolic link; copy the version, or link the folder of its model")
         manifest = read_manifest(folder)
         verify_files(folder, manifest)
         if self._provider is None:

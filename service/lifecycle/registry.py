@@ -22,6 +22,7 @@ from service.errors import (
     LoadFailed,
     Loading,
     NotLoadedNow,
+    ServiceError,
     SourceUnavailable,
     UnknownModel,
     UnknownVersion,
@@ -442,7 +443,8 @@ class Registry:
             self._metrics.load_failures.labels(entry.name).inc()
             self._metrics.model_loaded.labels(*labels).set(0)
             self._metrics.model_failed.labels(*labels).set(1)
-            log.error("%s/%s stays out: %s", *labels, flaw, exc_info=flaw.__cause__)  # noqa: TRY400
+            cause = None if isinstance(flaw.__cause__, ServiceError) else flaw.__cause__  # which says enough
+            log.error("%s/%s stays out: %s", *labels, flaw, exc_info=cause)  # noqa: TRY400
             return
         manifest = loaded.manifest
         self._metrics.initialise(manifest.name, manifest.operations)

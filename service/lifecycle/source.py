@@ -33,7 +33,7 @@ def scan(root: Path) -> dict[str, ModelFolder]:
     """
     found: dict[str, ModelFolder] = {}
     for model in sorted(path for path in root.iterdir() if path.is_dir()):
-        versions = {int(folder.name): fingerprint(folder) for folder in version_folders(model)}
+        versions = {int(folder.name): fingerprint(folder) for folder in version_folders(model, linked=True)}
         if not versions:
             continue
         try:

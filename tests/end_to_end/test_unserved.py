@@ -22,6 +22,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (toy.publish_toy(models, name) / "decode.onnx").write_bytes(b"damaged")
     (toy.publish_toy(models, "only-vae") / "manifest.json").unlink()
     (toy.publish_toy(models, "mixture-vae", mixture=True) / "prior.npz").write_bytes(b"damaged")
+    whole = toy.publish_toy(models, "linked-vae").rename(models / "elsewhere")
+    (models / "linked-vae/1").symlink_to(whole)
+    version = toy.publish_toy(models, "mounted-vae")  # its files are links, as in a volume of a ConfigMap
+    for path in list(version.iterdir()):
+        (version / "..data").mkdir(exist_ok=True)
+        path.rename(version / "..data" / path.name)
+        path.symlink_to(f"..data/{path.name}")
     return models
 
 
@@ -39,14 +46,16 @@ def test_the_catalogue_says_why_a_version_is_not_served_and_the_others_serve(
     assert str(folder) not in json.dumps(listed)
     assert damaged.post("/v1/models/toy-vae/sample").json()["version"] == 1
     assert damaged.post("/v1/models/toy-vae/versions/2/sample").json()["code"] == "load_failed"
-    for name, file in (
+    for name, told in (
         ("only-vae", "manifest.json"),
         ("mixture-vae", "prior.npz"),
         ("broken-vae", "decode.onnx"),
+        ("linked-vae", "it is a symbolic link"),
+        ("mounted-vae", ".onnx: a symbolic link"),
     ):
         assert listed[name]["state"] == "failed"
-        assert file in listed[name]["reason"]
-        assert file in damaged.get(f"/v1/models/{name}").json()["reason"]
+        assert told in listed[name]["reason"]
+        assert told in damaged.get(f"/v1/models/{name}").json()["reason"]
         assert damaged.post(f"/v1/models/{name}/sample").status_code == 503
     assert "decode.onnx" in listed["toy-vae"]["reason"]
 
