@@ -18,7 +18,7 @@ import urllib.request
 from collections.abc import Callable
 from http.client import HTTPException
 from pathlib import Path
-from typing import Annotated, Final, NoReturn
+from typing import Annotated, Any, Final, NoReturn
 
 from pydantic import AnyHttpUrl, Field, ValidationError
 from pydantic_settings import BaseSettings, CliApp, SettingsConfigDict, SettingsError
@@ -38,6 +38,8 @@ from service.format.versions import (
 )
 
 _PIN: Final = rf"{MODEL_NAME}/{VERSION}@sha256:[0-9a-f]{{64}}"
+SILENT_SECONDS: Final = 30.0
+"""Longest time for which an HTTP source may say nothing."""
 log = logging.getLogger(__name__)
 
 Download = Callable[[str, Path], None]
@@ -73,6 +75,16 @@ def _checked_manifest(folder: Path, name: str, version: str, sha256: str | None)
     return read_manifest(folder, name, version)
 
 
+def _options(url: str) -> dict[str, Any]:
+    """Return options of the library for a kind of source: times for HTTP, which has five minutes in all."""
+    if not url.startswith(("http://", "https://")):
+        return {}
+    from aiohttp import ClientTimeout
+
+    timeout = ClientTimeout(total=None, sock_connect=SILENT_SECONDS, sock_read=SILENT_SECONDS)
+    return {"client_kwargs": {"timeout": timeout}}
+
+
 def reason_of(error: Exception) -> str:
     """Return what the system says of an error, or its kind; never a path or an address."""
     number = error.errno if isinstance(error, OSError) else None
@@ -94,7 +106,7 @@ class Mirror:
         try:
             import fsspec
 
-            self._files, root = fsspec.url_to_fs(url)
+            self._files, root = fsspec.url_to_fs(url, **_options(url))
         except (ImportError, ValueError) as error:
             raise SourceUnavailable(
                 f"the source cannot be read ({error}); install the extra `remote`, and for gs:// gcsfs too"

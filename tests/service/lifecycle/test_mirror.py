@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from service.errors import SourceUnavailable
 from service.format.aliases import read_aliases, write_aliases
+from service.lifecycle import remote
 from service.lifecycle.remote import Mirror
 from service.lifecycle.source import scan
 from tests.damage import flip_a_byte, take_the_graph_away
@@ -108,6 +110,7 @@ ON_A_SMALL_DISK = """
 mount -t tmpfs -o "$3" small "$2" && exec "$0" -c '
 import errno, os, sys
 from pathlib import Path
+from service.lifecycle import remote
 from service.lifecycle.remote import Mirror
 mirror, copy = Mirror(f"file://{sys.argv[1]}", Path(sys.argv[2])), Path(sys.argv[2])
 try:
@@ -150,3 +153,13 @@ def test_a_full_disk_leaves_a_version_out_and_no_part_of_it_until_there_is_room(
         done.stderr
     )
     assert "No space left on device" in done.stderr
+
+
+def test_a_source_that_takes_a_connection_and_never_answers_is_given_up(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote, "SILENT_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        mirror = Mirror(f"http://127.0.0.1:{silent.getsockname()[1]}/models", copy)
+        with pytest.raises(SourceUnavailable, match="cannot be listed"):
+            mirror.refresh()
