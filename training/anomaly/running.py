@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar
 
@@ -31,7 +31,9 @@ def batches_of(items: Floats, labels: Floats | None, draws: int = 1) -> Iterator
         yield [items[rows]] if labels is None else [items[rows], labels[rows]]
 
 
-def on_all_cores(compute: Callable[[list[Floats]], Result], batches: Iterator[list[Floats]]) -> list[Result]:
+def on_all_cores(
+    compute: Callable[[Sequence[Floats]], Result], batches: Iterable[Sequence[Floats]]
+) -> list[Result]:
     """Return the results of a computation by ONNX Runtime for each batch, in order.
 
     A session has one thread for each call, as in the service, and releases Python's lock: so results are the

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from service.format.specs import GraphName, Parity
 from service.numerics.noise import Floats
+from training.anomaly.running import on_all_cores
 from training.data import Dataset
 from training.export.graphs import Graph, example_inputs
 from training.export.sessions import (
@@ -55,14 +56,16 @@ def measure_parity(exported: Exported, dataset: Dataset) -> Parity:
     largest = 0.0
     for seed, real in ((0, False), (1, True), (2, True)):
         most = _inputs(exported.graph, dataset, max(PARITY_BATCHES), seed, real)
-        whole = exported.run([tensor.numpy() for tensor in most])
-        _check_places(exported, [tensor.numpy() for tensor in most], whole)
-        for rows in PARITY_BATCHES:
-            # from the middle, so that a row has another place than in the whole
-            start = (max(PARITY_BATCHES) - rows) // 2
-            inputs = [tensor[start : start + rows] for tensor in most]
-            got = exported.run([tensor.numpy().copy() for tensor in inputs])
-            expected = _expected(exported.graph, inputs, got)
+        arrays = [tensor.numpy() for tensor in most]
+        backwards = [np.ascontiguousarray(array[::-1]) for array in arrays]
+        # from the middle, so that a row has another place than in the whole
+        starts = [(max(PARITY_BATCHES) - rows) // 2 for rows in PARITY_BATCHES]
+        places = [slice(start, start + rows) for start, rows in zip(starts, PARITY_BATCHES, strict=True)]
+        parts = [[array[place].copy() for array in arrays] for place in places]
+        whole, reverse, *of_parts = on_all_cores(exported.run, (arrays, backwards, *parts))
+        _check_places(exported.graph, reverse, whole)
+        for rows, place, got in zip(PARITY_BATCHES, places, of_parts, strict=True):
+            expected = _expected(exported.graph, [tensor[place] for tensor in most], got)
             for spec, ours, theirs, all_rows in zip(
                 exported.graph.outputs, got, expected, whole, strict=True
             ):
@@ -73,7 +76,7 @@ def measure_parity(exported: Exported, dataset: Dataset) -> Parity:
                         f"{where}: ONNX Runtime and torch differ by {error:.1e} (1 + |value|), "
                         f"at most {PARITY_TOLERANCE:.0e} is allowed; look for values that cancel in float32"
                     )
-                if not np.array_equal(ours, all_rows[start : start + rows]):
+                if not np.array_equal(ours, all_rows[place]):
                     raise ParityError(f"{where}: a row's result depends on how many rows stand beside it")
                 largest = max(largest, error)
     return Parity(largest_error=largest, tolerance=PARITY_TOLERANCE, batches=PARITY_BATCHES)
@@ -91,14 +94,12 @@ def _expected(graph: Graph, inputs: Sequence[Tensor], got: Sequence[Floats]) -> 
     return outputs if isinstance(outputs, tuple) else (outputs,)
 
 
-def _check_places(exported: Exported, inputs: Sequence[Floats], outputs: Sequence[Floats]) -> None:
-    """Run the rows in reverse order, so that each has another place and alignment in memory."""
-    reverse = exported.run([np.ascontiguousarray(array[::-1]) for array in inputs])
-    for spec, there, here in zip(exported.graph.outputs, reverse, outputs, strict=True):
+def _check_places(graph: Graph, reverse: Sequence[Floats], outputs: Sequence[Floats]) -> None:
+    """Compare with outputs of the rows in reverse order, where each has another place in memory."""
+    for spec, there, here in zip(graph.outputs, reverse, outputs, strict=True):
         if not np.array_equal(there[::-1], here):
             raise ParityError(
-                f"graph {exported.graph.name}, output {spec.name}: "
-                "a row's result depends on its place in the batch"
+                f"graph {graph.name}, output {spec.name}: a row's result depends on its place in the batch"
             )
 
 

@@ -1,5 +1,7 @@
 """Laws of running graphs on all cores: results are in order, and those of one call."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
@@ -28,7 +30,7 @@ def test_results_are_in_the_order_of_the_batches() -> None:
 
 
 def test_an_error_of_one_batch_is_raised() -> None:
-    def compute(batch: list[np.ndarray]) -> None:
+    def compute(batch: Sequence[np.ndarray]) -> None:
         if batch[0][0] == 300:
             raise ValueError("not finite")
 

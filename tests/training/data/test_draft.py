@@ -1,5 +1,6 @@
 """A first recipe for the user's own data: what it leaves out, what it settles, and that it can be trained."""
 
+import os
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -221,6 +222,21 @@ def test_the_proposal_to_learn_by_class_is_a_recipe_too(tmp_path: Path) -> None:
     without = {name: values for name, values in wells().items() if name != "outcome"}
     other, _ = write_recipe(write_csv(tmp_path / "plain.csv", without), tmp_path / "plain.toml")
     assert "conditional" not in other.read_text()
+
+
+def test_pictures_with_a_long_side_have_figures_of_fewer_draws_and_all_cores(tmp_path: Path) -> None:
+    large, small = (random_pixels(40, side, side) for side in (64, 28))
+    np.save(tmp_path / "large.npy", large)
+    np.save(tmp_path / "small.npy", small)
+    recipe, _ = drafted(tmp_path / "large.npy")
+    (tmp_path / "recipe.toml").unlink()
+    plain, _ = drafted(tmp_path / "small.npy")
+    assert recipe.calibration.draws < plain.calibration.draws
+    assert recipe.evaluation.draws < plain.evaluation.draws
+    assert recipe.loop.threads <= len(os.sched_getaffinity(0))
+    assert (plain.loop.threads, recipe.loop.precision) == (1, "float32")
+    text = (tmp_path / "recipe.toml").read_text()
+    assert "precision" not in text
 
 
 def test_large_pictures_are_resized(tmp_path: Path) -> None:
