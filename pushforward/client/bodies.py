@@ -29,14 +29,14 @@ _CONTENT_TYPES: Final = {  # of the files that the service takes
 }
 
 
-class Body(NamedTuple):
+class RequestBody(NamedTuple):
     """The body of a request."""
 
     data: bytes
     content_type: str
 
 
-def body_of_file(inputs: Any) -> Body | None:
+def body_of_file(inputs: Any) -> RequestBody | None:
     """Return the content of a file, of the type that its ending says; None for all else than such a path.
 
     Raises:
@@ -51,7 +51,7 @@ def body_of_file(inputs: Any) -> Body | None:
         return None
     with path.open("rb") as file:
         try:
-            return Body(uncompressed(file).read(), content_type)
+            return RequestBody(uncompressed(file).read(), content_type)
         except UNREADABLE as error:
             raise Malformed(f"{path} cannot be read: {error}; save it anew") from error
 

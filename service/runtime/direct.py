@@ -11,7 +11,7 @@ from service.observe.timing import Timing
 from service.runtime.batcher import Compute, answered
 
 
-class Stage(Protocol):
+class Computation(Protocol):
     """A computation on rows, as `Batcher` and `Direct` do it; see `Batcher` for its parts."""
 
     @property

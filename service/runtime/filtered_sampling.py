@@ -18,7 +18,7 @@ from service.numerics.noise import Doubles, Floats, Stream
 from service.numerics.prior import PROPOSALS, Prior
 from service.numerics.rejection import effective_sample_sizes, metropolis, rejection, resampling
 from service.observe.timing import Timing
-from service.runtime.direct import Stage
+from service.runtime.direct import Computation
 
 Method = Literal["rejection", "resample", "metropolis"]
 
@@ -50,7 +50,12 @@ class Filter:
     """Chooses samples among the proposals of one version."""
 
     def __init__(
-        self, prior: Prior, real_logits: Floats, largest_logit: float, batcher: Stage, max_waiting_rows: int
+        self,
+        prior: Prior,
+        real_logits: Floats,
+        largest_logit: float,
+        batcher: Computation,
+        max_waiting_rows: int,
     ) -> None:
         """Take logits (n,) of real items, the largest of generated ones, and the batcher of proposals."""
         self._prior = prior

@@ -20,7 +20,7 @@ from service.numerics.noise import Arrays
 from service.numerics.prior import Prior, read_prior
 from service.observe.metrics import Metrics
 from service.runtime.batcher import Batcher, Compute
-from service.runtime.direct import Direct, Stage
+from service.runtime.direct import Computation, Direct
 from service.runtime.engine import Engine
 from service.runtime.filtered_sampling import Filter
 from service.runtime.lanes import Lanes
@@ -85,7 +85,7 @@ def load(
         real_logits = read_arrays(folder / logits.file, {"real": ((logits.n,), np.float32)})
     engine = Engine(folder, manifest, provider, settings.max_batch_rows)
     engine.self_test(folder)
-    batchers: Mapping[str, Stage]
+    batchers: Mapping[str, Computation]
     if metrics is None:
         batchers = {
             stage: Direct(compute, settings.max_batch_rows)

@@ -19,7 +19,7 @@ from service.numerics import noise
 from service.numerics.noise import Arrays, Floats, Integers, Stream
 from service.numerics.prior import Prior
 from service.observe.timing import Timing
-from service.runtime.direct import Stage
+from service.runtime.direct import Computation
 from service.runtime.filtered_sampling import Filter
 from service.runtime.scorer import Scorer
 from service.runtime.session import Provider
@@ -40,7 +40,7 @@ class LoadedModel:
         manifest: Manifest,
         provider: Provider,
         prior: Prior,
-        batchers: Mapping[str, Stage],
+        batchers: Mapping[str, Computation],
         scorer: Scorer,
         proposals: Filter | None,
     ) -> None:

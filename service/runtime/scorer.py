@@ -31,7 +31,7 @@ from service.numerics.calibration import (
 )
 from service.numerics.noise import Arrays, Doubles, Floats
 from service.observe.timing import Timing
-from service.runtime.direct import Stage
+from service.runtime.direct import Computation
 
 BOUNDS_STAGE: Final = "bounds"
 """The stage from items and noise to bounds, beside that of the graph `score`, which gives their terms."""
@@ -58,7 +58,7 @@ class Scorer:
         manifest: Manifest,
         calibrations: Mapping[Statistic, Calibration],
         columns: ColumnCalibration | None,
-        batchers: Mapping[str, Stage],
+        batchers: Mapping[str, Computation],
         max_batch_cost: int,
     ) -> None:
         self._manifest = manifest
