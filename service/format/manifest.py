@@ -212,6 +212,22 @@ class Manifest(Frozen):
         return self
 
     @model_validator(mode="after")
+    def _steps_lead_from_inputs_to_outputs(self) -> Self:
+        hashes = {graph.file: graph.sha256 for graph in self.graphs.values()}
+        for name, graph in self.graphs.items():
+            at_hand = {tensor.name for tensor in graph.inputs}
+            for step in graph.steps:
+                if hashes.setdefault(step.file, step.sha256) != step.sha256:
+                    raise ValueError(f"graphs.{name}.steps: {step.file} has two hashes")
+                if missing := sorted(set(step.inputs.values()) - at_hand):
+                    raise ValueError(f"graphs.{name}.steps: {step.file} takes {missing}, which no step gives")
+                at_hand |= set(step.outputs.values())
+            missing = sorted({tensor.name for tensor in graph.outputs} - at_hand)
+            if graph.steps and missing:
+                raise ValueError(f"graphs.{name}.steps: no step gives {missing}")
+        return self
+
+    @model_validator(mode="after")
     def _labels_are_taken_by_all_graphs_or_none(self) -> Self:
         takes = {
             name for name, graph in self.graphs.items() if "labels" in [each.name for each in graph.inputs]
@@ -284,8 +300,11 @@ class Manifest(Frozen):
 
     @property
     def files(self) -> Iterator[FileSpec]:
-        """Yield every file of the version except the manifest."""
-        yield from self.graphs.values()
+        """Yield every file of the version except the manifest, each once."""
+        graphs: dict[str, FileSpec] = {graph.file: graph for graph in self.graphs.values()}
+        for graph in self.graphs.values():
+            graphs = {step.file: step for step in graph.steps} | graphs
+        yield from graphs.values()
         yield self.self_test
         logits = self.discriminator and self.discriminator.logits
         others = (self.weights, self.calibration, logits, self.prior)

@@ -5,11 +5,20 @@ Shapes use two free axes: "rows" (B) and "draws" (K).
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Literal, TypeAlias
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.format.statistics import Statistic
+
+Floats: TypeAlias = NDArray[np.float32]
+Feeds: TypeAlias = Mapping[str, Floats]
+"""Arrays by the name of a tensor."""
+Run: TypeAlias = Callable[[Sequence[str], Feeds], Sequence[Floats]]
+"""Computes the outputs of a graph that are named, in that order, of inputs by name."""
 
 GraphName = Literal[
     "encode", "decode", "draw", "score", "statistics", "map", "columns", "discriminate", "generate_scored"
@@ -47,6 +56,16 @@ class TensorSpec(Frozen):
     """The size of each axis."""
 
 
+class StepSpec(FileSpec):
+    """A step of a graph: another graph of the version, in which the weights are that both use."""
+
+    inputs: dict[str, str]
+    """For each of its inputs the tensor that it gets: an input of the whole graph, or what an earlier step
+    gave."""
+    outputs: dict[str, str]
+    """Those of its outputs that are used, each with the name of the tensor that it gives."""
+
+
 class GraphSpec(FileSpec):
     """An ONNX graph: inputs and outputs in order."""
 
@@ -54,6 +73,24 @@ class GraphSpec(FileSpec):
     """The inputs in order."""
     outputs: tuple[TensorSpec, ...]
     """The outputs in order."""
+    steps: tuple[StepSpec, ...] = ()
+    """The same computation in steps, bit for bit on the CPU, where it runs so: graphs share steps, and so
+    each weight is in memory once. Empty if it runs as a whole."""
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Return the names of its file, and of those of its steps."""
+        return self.file, *(step.file for step in self.steps)
+
+    def run_steps(self, runs: Mapping[str, Run], feeds: Feeds) -> list[Floats]:
+        """Compute the outputs in order, of inputs by name; `runs` run the files of the steps."""
+        tensors = dict(feeds)
+        for step in self.steps:
+            given = runs[step.file](
+                [*step.outputs], {own: tensors[name] for own, name in step.inputs.items()}
+            )
+            tensors.update(zip(step.outputs.values(), given, strict=True))
+        return [tensors[output.name] for output in self.outputs]
 
 
 class PictureForm(Frozen):

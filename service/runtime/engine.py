@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from service.errors import EngineFailed, InvalidVersion, OutOfMemory, ProviderUnavailable, RuntimeFailed
 from service.format.manifest import Manifest
-from service.format.specs import GraphSpec
-from service.format.versions import SELF_TEST_TOLERANCE, check_self_test, read_weights
+from service.format.specs import GraphSpec, StepSpec
+from service.format.versions import SELF_TEST_TOLERANCE, Weights, check_self_test, read_weights
 from service.numerics.noise import Arrays
 from service.runtime.session import (
     PROVIDERS,
@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 
 
 class Engine:
-    """The sessions of one model version, one per graph, on one provider.
+    """The sessions of one model version, one per file of a graph or of a step, on one provider.
 
     `run` is safe to call from several threads. On a GPU the calls take turns, tensors use IO binding, and
     rows are padded to powers of two, so that only batch sizes that were warmed up occur; `binds` chooses this
@@ -64,26 +64,26 @@ class Engine:
             name: [tensor.name for tensor in graph.inputs] for name, graph in manifest.graphs.items()
         }
         weights = read_weights(folder, manifest)
+        sessions: dict[str, ort.InferenceSession] = {}
+
+        def opened(file: str) -> ort.InferenceSession:
+            if file not in sessions:
+                sessions[file] = _open(folder, file, weights, provider)
+            return sessions[file]
+
         for name, graph in manifest.graphs.items():
-            try:
-                session = open_session(folder / graph.file, weights, provider)
-            except Exception as error:  # onnxruntime raises plain C++ status classes
-                raise InvalidVersion(
-                    f"{graph.file}: ONNX Runtime cannot load it: {_message(error, folder)}"
-                ) from error
-            if session.get_providers()[0] != PROVIDERS[provider]:
-                raise ProviderUnavailable(f"{graph.file} runs on {session.get_providers()[0]}")
-            _check_signature(session, graph)
-            if free := _FREE_RUNNING & operators(session):
-                raise InvalidVersion(
-                    f"{graph.file} has {', '.join(sorted(free))}, whose time depends on values; publish a "
-                    "graph without control flow"
-                )
-            if provider == "cuda" and (elsewhere := operators_elsewhere(session, provider)):
-                log.warning("%s: these run on the CPU and not on CUDA: %s", graph.file, ", ".join(elsewhere))
-            if self._binds:
+            if self._binds:  # in steps, tensors would be copied from the device and back
+                session = opened(graph.file)
+                _check_signature(session, graph)
                 self._runs[name] = IoBindingSession(session, provider).run
+            elif len(graph.steps) > 1:
+                for step in graph.steps:
+                    _check_step(opened(step.file), step)
+                runs = {step.file: opened(step.file).run for step in graph.steps}
+                self._runs[name] = partial(graph.run_steps, runs)
             else:
+                session = opened(graph.steps[0].file if graph.steps else graph.file)
+                _check_signature(session, graph)
                 self._runs[name] = partial(session.run, [tensor.name for tensor in graph.outputs])
 
     def run(self, graph: str, inputs: Arrays) -> Arrays:
@@ -130,22 +130,50 @@ class Engine:
         check_self_test(folder, self._manifest, self.run, SELF_TEST_TOLERANCES[self.provider])
 
 
+def _open(folder: Path, file: str, weights: Weights, provider: Provider) -> ort.InferenceSession:
+    """Open a session of a graph's file, which must run on the provider and must not run freely."""
+    try:
+        session = open_session(folder / file, weights, provider)
+    except Exception as error:  # onnxruntime raises plain C++ status classes
+        raise InvalidVersion(f"{file}: ONNX Runtime cannot load it: {_message(error, folder)}") from error
+    if session.get_providers()[0] != PROVIDERS[provider]:
+        raise ProviderUnavailable(f"{file} runs on {session.get_providers()[0]}")
+    if free := _FREE_RUNNING & operators(session):
+        raise InvalidVersion(
+            f"{file} has {', '.join(sorted(free))}, whose time depends on values; publish a graph without "
+            "control flow"
+        )
+    if provider == "cuda" and (elsewhere := operators_elsewhere(session, provider)):
+        log.warning("%s: these run on the CPU and not on CUDA: %s", file, ", ".join(elsewhere))
+    return session
+
+
+def _check_step(session: ort.InferenceSession, step: StepSpec) -> None:
+    inputs = [tensor.name for tensor in session.get_inputs()]
+    outputs = [tensor.name for tensor in session.get_outputs()]
+    if set(inputs) != step.inputs.keys() or not step.outputs.keys() <= set(outputs):
+        raise InvalidVersion(
+            f"{step.file} maps {inputs} to {outputs}, a step of the manifest says {[*step.inputs]} to "
+            f"{[*step.outputs]}"
+        )
+
+
 def _check_signature(session: ort.InferenceSession, graph: GraphSpec) -> None:
-    got = [tensor.name for tensor in session.get_inputs()], [tensor.name for tensor in session.get_outputs()]
+    inputs, outputs = session.get_inputs(), session.get_outputs()
+    if graph.steps:  # its only step may give more
+        outputs = outputs[: len(graph.outputs)]
+    got = [tensor.name for tensor in inputs], [tensor.name for tensor in outputs]
     want = [tensor.name for tensor in graph.inputs], [tensor.name for tensor in graph.outputs]
     if got != want:
         raise InvalidVersion(
             f"{graph.file} maps {got[0]} to {got[1]}, the manifest says {want[0]} to {want[1]}"
         )
-    nodes = (*session.get_inputs(), *session.get_outputs())
-    for tensor, node in zip((*graph.inputs, *graph.outputs), nodes, strict=True):
+    for tensor, node in zip((*graph.inputs, *graph.outputs), (*inputs, *outputs), strict=True):
         if node.type != "tensor(float)":
             raise InvalidVersion(
                 f"{graph.file}: {tensor.name} is a {node.type}, the manifest says {tensor.dtype}"
             )
-    for tensor, node in zip(
-        graph.inputs, session.get_inputs(), strict=True
-    ):  # the self-test shows the outputs'
+    for tensor, node in zip(graph.inputs, inputs, strict=True):  # the self-test shows the outputs'
         declared = node.shape or tensor.shape  # ONNX Runtime need not know the shape
         sizes = zip(tensor.shape, declared, strict=False)
         conflict = any(isinstance(a, int) and isinstance(b, int) and a != b for a, b in sizes)

@@ -92,6 +92,8 @@ def open_session(graph: Path, weights: Weights, provider: Provider) -> ort.Infer
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # memory of the largest batch would stay with every session, and is no faster to have at hand
+    options.enable_cpu_mem_arena = False
     # batch sizes vary, so a memory pattern learnt from one does not fit the next
     options.enable_mem_pattern = False
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")

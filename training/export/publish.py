@@ -148,7 +148,10 @@ class _Parts:
 
 
 def _manifest(recipe: Recipe, dataset: Dataset, model: Vae | Gan, parts: _Parts, staging: Path) -> Manifest:
-    graphs, weights = graph_specs({name: one.graph for name, one in parts.exported.items()}, staging)
+    self_test = file_spec(staging / "self_test.npz")
+    graphs, weights = graph_specs(
+        {name: one.graph for name, one in parts.exported.items()}, staging, self_test
+    )
     return Manifest(
         name=recipe.name,
         version=1,
@@ -183,7 +186,7 @@ def _manifest(recipe: Recipe, dataset: Dataset, model: Vae | Gan, parts: _Parts,
             libraries=library_versions(),
         ),
         parity=parts.parity,
-        self_test=file_spec(staging / "self_test.npz"),
+        self_test=self_test,
     )
 
 

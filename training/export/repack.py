@@ -1,4 +1,4 @@
-"""Publish a version again with every weight stored once, as versions are published now."""
+"""Publish a version again with every weight stored once and shared, as versions are published now."""
 
 from __future__ import annotations
 
@@ -12,35 +12,43 @@ from service.format.manifest import Manifest
 from service.format.versions import publish, read_weights
 from training.export.sessions import open_graph, open_session, run_graph, verify_version
 from training.export.staging import graph_specs, staged
+from training.export.steps import LEAST_BYTES
+from training.export.weights import whole
 
 _BESIDE = ("README.md", "samples.png")
 """Files of a version that its manifest does not name."""
 
 
-def repack(folder: Path) -> Path:
-    """Publish the version in `folder`, whose graphs hold their weights, as the model's next version.
+def repack(folder: Path, least_shared_bytes: int = LEAST_BYTES) -> Path:
+    """Publish the version in `folder`, as an older program published it, as the model's next version.
 
-    Only the place of the weights changes: calibration, figures and origin stay, and every graph gives the
-    same bits for the stored example, which is checked.
+    Only the place of the weights and the steps of the graphs change: calibration, figures and origin stay,
+    and every graph gives the same bits for the stored example, which is checked. Graphs that share at least
+    `least_shared_bytes` of weights run in steps.
 
     Raises:
-        InvalidVersion: The version is broken, or has its weights stored once already.
+        InvalidVersion: The version is broken, or is as versions are published now.
         GraphError: A graph breaks a rule of the contract.
     """
     manifest = verify_version(folder)
-    if manifest.weights is not None:
-        raise InvalidVersion(f"{folder}: its weights are stored once already, in {manifest.weights.file}")
+    weights = read_weights(folder, manifest)
     with staged(folder.parent.parent, manifest.name) as staging:
+        graphs = {file for graph in manifest.graphs.values() for file in graph.files}
         for spec in manifest.files:
-            shutil.copyfile(folder / spec.file, staging / spec.file)
+            if spec.file not in graphs and spec != manifest.weights:
+                shutil.copyfile(folder / spec.file, staging / spec.file)
         for name, graph in manifest.graphs.items():
-            (staging / graph.file).rename(staging / f"{name}.onnx")
+            content = whole(name, folder / graph.file, weights).SerializeToString()
+            (staging / f"{name}.onnx").write_bytes(content)
         for beside in _BESIDE:
             if (folder / beside).is_file():
                 shutil.copyfile(folder / beside, staging / beside)
-        graphs, weights = graph_specs(manifest.graphs, staging)
+        specs, stored = graph_specs(manifest.graphs, staging, manifest.self_test, least_shared_bytes)
+        if specs == manifest.graphs:
+            where = "its graphs" if stored is None else stored.file
+            raise InvalidVersion(f"{folder}: its weights are stored once already, in {where}")
         provenance = manifest.provenance.model_copy(update={"repacked_from": manifest.version})
-        changes = {"graphs": graphs, "weights": weights, "provenance": provenance}
+        changes = {"graphs": specs, "weights": stored, "provenance": provenance}
         repacked = manifest.model_copy(update=changes)
         _require_equal_bits(folder, manifest, staging, repacked)
         return publish(staging, repacked)

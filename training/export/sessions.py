@@ -95,7 +95,8 @@ def verify_version(folder: Path) -> Manifest:
     weights = read_weights(folder, manifest)
     sessions: dict[str, onnxruntime.InferenceSession] = {}
     for name, spec in manifest.graphs.items():
-        check_graph(name, whole(name, folder / spec.file, weights))
+        for title, file in ((name, spec.file), *((step.file, step.file) for step in spec.steps)):
+            check_graph(title, whole(title, folder / file, weights))
         sessions[name] = open_session(folder / spec.file, weights)
     check_self_test(
         folder, manifest, lambda name, inputs: run_graph(sessions[name], manifest.graphs[name], inputs)

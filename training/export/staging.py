@@ -13,6 +13,7 @@ from service.format.specs import FileSpec, GraphName, GraphSpec, MixturePriorSpe
 from service.format.versions import sha256_of, stage
 from service.numerics.noise import Doubles, Floats
 from training.export.sessions import GraphTensors
+from training.export.steps import LEAST_BYTES, divide
 from training.export.weights import FILE as WEIGHTS
 from training.export.weights import store_once
 
@@ -36,20 +37,33 @@ def file_spec(path: Path) -> FileSpec:
 
 
 def graph_specs(
-    graphs: Mapping[GraphName, GraphTensors], staging: Path
+    graphs: Mapping[GraphName, GraphTensors],
+    staging: Path,
+    self_test: FileSpec,
+    least_shared_bytes: int = LEAST_BYTES,
 ) -> tuple[dict[GraphName, GraphSpec], FileSpec | None]:
-    """Store the weights of graphs, which are staged as NAME.onnx, once.
+    """Store the weights of graphs, which are staged as NAME.onnx, once, and divide those that share them.
+
+    The examples of the self-test, which is staged too, tell whether a divided graph gives the same bits.
 
     Returns:
         The manifest's entries of the graphs, and of their weights; None if they have no large ones.
     """
     weights = staging / WEIGHTS
     stored = store_once([staging / f"{name}.onnx" for name in graphs], weights)
-    specs = {}
-    for name, graph in graphs.items():
-        file = file_spec(staging / f"{name}.onnx")
-        specs[name] = GraphSpec(**file.model_dump(), inputs=tuple(graph.inputs), outputs=tuple(graph.outputs))
-    return specs, file_spec(weights) if stored else None
+    specs = {
+        name: GraphSpec(
+            **file_spec(staging / f"{name}.onnx").model_dump(),
+            inputs=tuple(graph.inputs),
+            outputs=tuple(graph.outputs),
+        )
+        for name, graph in graphs.items()
+    }
+    if not stored:
+        return specs, None
+    with np.load(staging / self_test.file, allow_pickle=False) as examples:
+        specs = divide(specs, staging, {weights.name: weights.read_bytes()}, examples, least_shared_bytes)
+    return specs, file_spec(weights)
 
 
 def write_mixture(path: Path, weights: Doubles, means: Floats, log_variances: Floats) -> MixturePriorSpec:

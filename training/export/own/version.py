@@ -149,7 +149,8 @@ def write_version(
         mixture = draft.prior
         networks = [each for each in draft.origin.values() if isinstance(each, dict)]
         torch_too = ["torch", "onnxscript"] if any("torch" in each for each in networks) else []
-        graphs, weights = graph_specs(draft.graphs, staging)
+        self_test = file_spec(staging / "self_test.npz")
+        graphs, weights = graph_specs(draft.graphs, staging, self_test)
         manifest = Manifest(
             name=draft.name,
             version=1,
@@ -182,7 +183,7 @@ def write_version(
                 libraries=library_versions(["onnx", "onnxruntime", "numpy", *torch_too]),
             ),
             parity=draft.parity,
-            self_test=file_spec(staging / "self_test.npz"),
+            self_test=self_test,
         )
         count = _POINTS if manifest.item_shape == (2,) else _SAMPLES
         latents = sampler(mixture, draft.latent).latents(0, 0, count, 1.0)
