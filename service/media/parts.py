@@ -78,7 +78,7 @@ def _file_of_part(part: bytes) -> NamedFile:
         raise Malformed(f"a part of the form has no headers that end within {_MOST_HEADER_BYTES} bytes")
     try:
         name = HeaderParser().parsestr(part[:end].decode()).get_filename()
-    except (UnicodeDecodeError, HeaderParseError, LookupError) as error:
+    except (ValueError, HeaderParseError, LookupError) as error:  # of bytes, and of names of charsets
         raise Malformed("the headers of a part of the form cannot be read") from error
     if not name:
         raise Unfit("a part of the form is no file, with a file name; options go into the query")
@@ -111,7 +111,12 @@ def files_of_zip(body: bytes, most: int, most_bytes: int) -> list[NamedFile]:
 
 def _is_of_the_user(entry: zipfile.ZipInfo) -> bool:
     parts = PurePosixPath(entry.filename).parts
-    return not entry.is_dir() and not any(part.startswith((".", "__MACOSX")) for part in parts)
+    # of an entry without a name, `is_dir` raises an IndexError
+    return (
+        bool(entry.filename)
+        and not entry.is_dir()
+        and not any(part.startswith((".", "__MACOSX")) for part in parts)
+    )
 
 
 def _check_entries(entries: list[zipfile.ZipInfo], most: int, most_bytes: int) -> None:

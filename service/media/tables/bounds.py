@@ -1,7 +1,8 @@
 """Bounds on tables of which nothing is known but that they are small, which hold before memory is spent.
 
-pyarrow believes what a Parquet file says of the size of its pages, and does not show it. So the headers of
-the pages are read here first: structures of Thrift's compact protocol. Sources:
+pyarrow believes what a Parquet file says of the size of its pages, and does not show it; asked about a column
+of a damaged footer, it may end the process (26.0.1). So the footer and the headers of pages, structures of
+Thrift's compact protocol, are read here first. Sources:
 https://github.com/apache/parquet-format/blob/master/src/main/thrift/parquet.thrift and
 https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-protocol.md.
 """
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any, Final, NamedTuple
 
-from service.errors import LimitExceeded, Malformed, Unfit
+from service.errors import LimitExceeded, Malformed, ServiceError, Unfit
 
 
 class TableBounds(NamedTuple):
@@ -30,122 +31,159 @@ _DELTA_BYTE_ARRAY: Final = 7
 """An encoding in which a value of one byte may repeat all of the value before."""
 _LONGEST_FIXED: Final = 32
 """Most bytes of a value of fixed length, such as a decimal or a UUID."""
-_UNCOMPRESSED, _COMPRESSED, _PAGE, _DICTIONARY, _PAGE_V2 = 2, 3, 5, 7, 8
-"""Fields of a page's header by number: two sizes, and the headers of the kinds of pages."""
-_VALUES: Final = 1
-_ENCODINGS: Final = {_PAGE: 2, _DICTIONARY: 2, _PAGE_V2: 4}
-"""The field of the encoding in the header of each kind of page."""
 _LEAST_PAGE_BYTES: Final = 512
 """A page counts for as many at least, so that there are not very many."""
-_MOST_NESTING: Final = 4
-_TRUE, _FALSE, _BYTE, _DOUBLE, _BINARY, _STRUCT = 1, 2, 3, 7, 8, 12
+_MOST_NESTING: Final = 8
+_NO_PARQUET: Final = (
+    "it cannot be read as Parquet: its footer, or the header of a page, is damaged; save it anew"
+)
+
+# fields by number: of the footer, of an element of the schema, of a row group, of a column in it, of a page
+_SCHEMA, _GROUPS = 2, 4
+_TYPE, _TYPE_LENGTH, _REPETITION, _NAME, _CHILDREN = 1, 2, 3, 4, 5
+_COLUMNS, _ABOUT = 1, 3
+_VALUES, _DATA_PAGE, _DICTIONARY_PAGE = 5, 9, 11
+_UNCOMPRESSED, _COMPRESSED, _PAGE, _DICTIONARY, _PAGE_V2 = 2, 3, 5, 7, 8
+_ENCODINGS: Final = {_PAGE: 2, _DICTIONARY: 2, _PAGE_V2: 4}
+"""The field of the encoding in the header of each kind of page; the first field is the number of values."""
+_BYTE_ARRAY, _FIXED, _REPEATED = 6, 7, 2
+# Thrift's kinds of values
+_TRUE, _FALSE, _BYTE, _DOUBLE, _BINARY, _LIST, _SET, _STRUCT = 1, 2, 3, 7, 8, 9, 10, 12
 _INTEGERS: Final = (4, 5, 6)
-_NO_PAGE: Final = "it cannot be read as Parquet: the header of a page is damaged; save it anew"
+
+Fields = dict[int, Any]
 
 
-def check_footer(body: bytes, bounds: TableBounds) -> None:
-    """Refuse a Parquet file whose footer is too long, before it is parsed.
-
-    Raises:
-        Malformed: it does not end as such a file.
-        LimitExceeded: its footer is too long.
-    """
-    if not body.endswith(_MAGIC):
-        raise Malformed("it cannot be read as Parquet: it does not end with PAR1; save it anew")
-    end = len(body) - len(_MAGIC)
-    length = int.from_bytes(body[end - _LENGTH_BYTES : end], "little")
-    if length > bounds.footer_bytes:
-        raise LimitExceeded(
-            f"the Parquet's footer has {length} bytes, at most {bounds.footer_bytes} are read; save it with "
-            "fewer row groups, or the columns of the model alone"
-        )
-
-
-def check_pages(body: bytes, metadata: Any, bounds: TableBounds) -> list[str]:
-    """Refuse a Parquet file that grows too large, before a page of it is decompressed.
-
-    Args:
-        body: The whole file.
-        metadata: pyarrow's, of its footer.
-        bounds: The most that it may have.
+def check_parquet(body: bytes, bounds: TableBounds) -> list[str]:
+    """Refuse a Parquet file that is damaged or grows too large, before pyarrow sees it.
 
     Returns:
         The names of those columns of text that have a dictionary, which are to be read as such: a row of
         theirs takes a few bytes, though its text may be long.
 
     Raises:
-        Malformed: a page's header cannot be read.
-        LimitExceeded: the pages are too large together.
+        Malformed: it is no such file, or is damaged.
+        LimitExceeded: its footer is too long, or its pages are too large together.
         Unfit: a column holds lists, or is encoded so that its size is not known before it is read.
     """
-    dictionaries, left = dict[str, None](), bounds.page_bytes
-    for place in range(metadata.num_columns):
-        column = metadata.schema.column(place)
-        if column.max_repetition_level:
-            raise Unfit(f"the column `{column.path[:200]}` holds lists; a column has one axis")
-        if column.physical_type == "FIXED_LEN_BYTE_ARRAY" and column.length > _LONGEST_FIXED:
-            raise Unfit(f"the column `{column.path[:200]}` has values of {column.length} bytes")
-        for group in range(metadata.num_row_groups):
-            chunk = metadata.row_group(group).column(place)
-            left -= _pages_bytes(body, chunk, left)
-            if chunk.has_dictionary_page and column.physical_type == "BYTE_ARRAY":
-                dictionaries[column.path] = None
+    end = len(body) - len(_MAGIC) - _LENGTH_BYTES
+    if not body.endswith(_MAGIC) or end < 0:
+        raise Malformed("it cannot be read as Parquet: it does not end with PAR1; save it anew")
+    length = int.from_bytes(body[end : end + _LENGTH_BYTES], "little")
+    if length > bounds.footer_bytes:
+        raise LimitExceeded(
+            f"the Parquet's footer has {length} bytes, at most {bounds.footer_bytes} are read; save it with "
+            "fewer row groups, or the columns of the model alone"
+        )
+    try:
+        footer, _ = _structure(body, end - length)
+        leaves = _leaves(footer[_SCHEMA])
+        dictionaries, left = dict[str, None](), bounds.page_bytes
+        for group in footer.get(_GROUPS, ()):
+            for (name, leaf), column in zip(leaves, group[_COLUMNS], strict=True):
+                size, has_dictionary = _pages(body, column[_ABOUT], left)
+                left -= size
+                if has_dictionary and leaf[_TYPE] == _BYTE_ARRAY:
+                    dictionaries[name] = None
+    except (IndexError, KeyError, TypeError, AttributeError, ValueError) as error:
+        if isinstance(error, ServiceError):
+            raise
+        raise Malformed(_NO_PARQUET) from error
     return [*dictionaries]
 
 
-def _pages_bytes(body: bytes, chunk: Any, most: int) -> int:
-    """Return the bytes that the pages of a column in a row group have together, decompressed."""
-    place, values, total = chunk.data_page_offset, chunk.num_values, 0
-    if chunk.has_dictionary_page and 0 < (chunk.dictionary_page_offset or 0) < place:
-        place = chunk.dictionary_page_offset
+def _leaves(schema: list[Fields]) -> list[tuple[str, Fields]]:
+    """Return the columns of a schema, which lists its tree depth first, each with its path."""
+    leaves = list[tuple[str, Fields]]()
+    open_groups: list[list[Any]] = []
+    for place, element in enumerate(schema):
+        name = element[_NAME].decode()
+        path = ".".join([*(group[0] for group in open_groups[1:]), name])
+        if place and element.get(_REPETITION) == _REPEATED:
+            raise Unfit(f"the column `{path[:200]}` holds lists; a column has one axis")
+        if children := element.get(_CHILDREN, 0):
+            open_groups.append([name, children + 1])
+        elif place:
+            leaves.append((path, element))
+            if element[_TYPE] == _FIXED and element[_TYPE_LENGTH] > _LONGEST_FIXED:
+                raise Unfit(f"the column `{path[:200]}` has values of {element[_TYPE_LENGTH]} bytes")
+        while open_groups:
+            open_groups[-1][1] -= 1
+            if open_groups[-1][1]:
+                break
+            open_groups.pop()
+        if len(open_groups) > _MOST_NESTING:
+            raise Unfit("the columns of the Parquet are nested; a column has one axis")
+    return leaves
+
+
+def _pages(body: bytes, about: Fields, most: int) -> tuple[int, bool]:
+    """Return the bytes of the pages of a column in a row group, decompressed, and if one is a dictionary."""
+    place, values, total, has_dictionary = about[_DATA_PAGE], about[_VALUES], 0, False
+    if 0 < about.get(_DICTIONARY_PAGE, 0) < place:
+        place = about[_DICTIONARY_PAGE]
     while values > 0:
         header, place = _structure(body, place)
-        sizes = header.get(_UNCOMPRESSED), header.get(_COMPRESSED)
-        if not all(isinstance(size, int) and size >= 0 for size in sizes):
-            raise Malformed(_NO_PAGE)
-        total += max(header[_UNCOMPRESSED], _LEAST_PAGE_BYTES)
-        place += header[_COMPRESSED]
+        size, compressed = header[_UNCOMPRESSED], header[_COMPRESSED]
+        if size < 0 or compressed < 0:
+            raise Malformed(_NO_PARQUET)
+        total, place = total + max(size, _LEAST_PAGE_BYTES), place + compressed
         if total > most:
             raise LimitExceeded("the Parquet grows too large once it is decompressed; send several requests")
-        for kind, encoding in _ENCODINGS.items():
-            page = header.get(kind)
-            if isinstance(page, dict) and page.get(encoding) == _DELTA_BYTE_ARRAY:
+        for kind in header.keys() & _ENCODINGS.keys():
+            page = header[kind]
+            if page.get(_ENCODINGS[kind]) == _DELTA_BYTE_ARRAY:
                 raise Unfit(
                     "a column is encoded as DELTA_BYTE_ARRAY, whose size is not known before it is read; "
                     "save it with dictionaries, or plain"
                 )
-            if isinstance(page, dict) and kind != _DICTIONARY:
-                values -= max(0, page.get(_VALUES, 0))
-    return total
+            if kind == _DICTIONARY:
+                has_dictionary = True
+            else:
+                values -= max(0, page[1])
+    return total, has_dictionary
 
 
-def _structure(data: bytes, place: int, depth: int = 0) -> tuple[dict[int, Any], int]:
-    """Return the integers and structures of a structure by field, and the place behind it."""
-    fields: dict[int, Any] = {}
+def _structure(data: bytes, place: int, depth: int = 0) -> tuple[Fields, int]:
+    """Return the fields of a structure by number, and the place behind it."""
+    fields: Fields = {}
     number = 0
     if depth > _MOST_NESTING or place < 0:
-        raise Malformed(_NO_PAGE)
-    try:
-        while data[place]:
-            delta, kind = divmod(data[place], 16)
-            place += 1
-            if not delta:
-                number, place = _integer(data, place)
-            number += delta
-            if kind in _INTEGERS:
-                fields[number], place = _integer(data, place)
-            elif kind == _BINARY:
-                length, place = _varint(data, place)
-                place += length
-            elif kind == _STRUCT:
-                fields[number], place = _structure(data, place, depth + 1)
-            elif kind in (_TRUE, _FALSE, _BYTE, _DOUBLE):
-                place += {_BYTE: 1, _DOUBLE: 8}.get(kind, 0)
-            else:
-                raise Malformed(_NO_PAGE)
-    except IndexError as error:
-        raise Malformed(_NO_PAGE) from error
+        raise Malformed(_NO_PARQUET)
+    while data[place]:
+        delta, kind = divmod(data[place], 16)
+        place += 1
+        if not delta:
+            number, place = _integer(data, place)
+        number += delta
+        if kind in (_TRUE, _FALSE):
+            fields[number] = kind == _TRUE
+        else:
+            fields[number], place = _value(data, place, kind, depth)
     return fields, place + 1
+
+
+def _value(data: bytes, place: int, kind: int, depth: int) -> tuple[Any, int]:
+    if kind in _INTEGERS:
+        return _integer(data, place)
+    if kind == _BINARY:
+        length, place = _varint(data, place)
+        return data[place : place + length], place + length
+    if kind == _STRUCT:
+        return _structure(data, place, depth + 1)
+    if kind in (_LIST, _SET):
+        count, kind = divmod(data[place], 16)
+        place += 1
+        if count == 15:
+            count, place = _varint(data, place)
+        values = list[Any]()
+        for _ in range(count):  # each takes a byte at least, so that a count which is too large soon ends
+            value, place = _value(data, place, kind, depth + 1)
+            values.append(value)
+        return values, place
+    if kind in (_TRUE, _FALSE, _BYTE, _DOUBLE):  # a truth value has a byte in a list alone
+        return data[place], place + (8 if kind == _DOUBLE else 1)
+    raise Malformed(_NO_PARQUET)
 
 
 def _varint(data: bytes, place: int) -> tuple[int, int]:

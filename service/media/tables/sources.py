@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from service.errors import LimitExceeded, Malformed, NotEnabled, ServiceError, Unfit
-from service.media.tables.bounds import TableBounds, check_footer, check_pages
+from service.media.tables.bounds import TableBounds, check_parquet
 from service.media.tables.cells import is_number
 from service.media.tables.dialect import Decimal, Dialect, find_dialect
 from service.media.tables.opening import (
@@ -171,10 +171,8 @@ class ParquetTable(TableSource):
         self._dictionaries: list[str] | None = None
         with opened() as raw:
             if bounds is not None:
-                check_footer(whole := raw.read(), bounds)
+                self._dictionaries = check_parquet(raw.read(), bounds)
             file = _parquet_file(uncompressed(raw))
-            if bounds is not None:
-                self._dictionaries = check_pages(whole, file.metadata, bounds)
             schema, self.rows = file.schema_arrow, file.metadata.num_rows
         index = stored_index(schema)
         self.left_out = {name: reason for name, reason in index.items() if name not in wanted}

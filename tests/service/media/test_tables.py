@@ -1,13 +1,21 @@
 """Rows of tables, written as CSV and read again."""
 
 import io
+import subprocess
+import sys
 
 import numpy as np
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
 
+from service.errors import Malformed, Unfit
+from service.media.tables.bounds import TableBounds, check_parquet
 from service.media.tables.matching import TableForm, features_of
 from service.media.tables.sources import table_of
 from service.media.tables.writing import columns_of, csv_text
 
+BOUNDS = TableBounds(row_characters=2**16, footer_bytes=2**16, page_bytes=2**20)
 FORM = TableForm({"height": (), "colour": ("red", "green"), "weight": ()})
 
 
@@ -16,3 +24,57 @@ def test_rows_that_lack_values_read_the_same_again() -> None:
     text = csv_text(columns_of(items, FORM.columns)).encode()
     blocks = [dict(block) for block in table_of(lambda: io.BytesIO(text), ".csv").blocks(100)]
     np.testing.assert_array_equal(features_of(blocks[0], FORM), items)
+
+
+def as_parquet(**options: object) -> bytes:
+    file = io.BytesIO()
+    columns = {"height": [1.5, None, 2.0], "colour": ["red", "green", "red"]}
+    parquet.write_table(pa.table(columns), file, **{"store_schema": False} | options)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("compression", ["none", "snappy", "zstd", "gzip"])
+@pytest.mark.parametrize("version", ["1.0", "2.0"])
+def test_a_parquet_within_its_bounds_is_read_with_dictionaries_of_text(
+    compression: str, version: str
+) -> None:
+    body = as_parquet(compression=compression, data_page_version=version, store_schema=True)
+    assert check_parquet(body, BOUNDS) == ["colour"]
+    block = next(iter(table_of(lambda: io.BytesIO(body), ".parquet", bounds=BOUNDS).blocks()))
+    np.testing.assert_array_equal(features_of({**block, "weight": [1, 2, 3]}, FORM)[:, 1], [1, 0, 1])
+    plain = as_parquet(compression=compression, data_page_version=version, use_dictionary=False)
+    assert check_parquet(plain, BOUNDS) == []
+
+
+def test_a_column_that_is_larger_than_it_looks_is_refused() -> None:
+    with pytest.raises(Unfit, match="DELTA_BYTE_ARRAY"):
+        check_parquet(
+            as_parquet(use_dictionary=False, column_encoding={"colour": "DELTA_BYTE_ARRAY"}), BOUNDS
+        )
+    with pytest.raises(Malformed, match="PAR1"):
+        check_parquet(as_parquet()[:-1], BOUNDS)
+
+
+CHANGED = """
+import io, sys
+from service.errors import ServiceError
+from service.media.tables.bounds import TableBounds
+from service.media.tables.sources import table_of
+bounds, body = TableBounds(9_999, 9_999, 9_999), bytearray(sys.stdin.buffer.read())
+for place in range(len(body) - 8 - int.from_bytes(body[-8:-4], "little"), len(body)):
+    for change in (1, 8, 255):
+        body[place] ^= change
+        data = bytes(body)
+        try:
+            for _ in table_of(lambda: io.BytesIO(data), ".parquet", bounds=bounds).blocks(64):
+                pass
+        except ServiceError:
+            pass
+        body[place] ^= change
+"""
+
+
+def test_a_footer_that_is_changed_anywhere_is_read_or_refused_and_ends_no_process() -> None:
+    """pyarrow ends a process that asks it about a column whose statistics of sizes are damaged."""
+    done = subprocess.run([sys.executable, "-c", CHANGED], input=as_parquet(), capture_output=True)
+    assert done.returncode == 0, done.stderr[-2_000:]
