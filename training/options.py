@@ -183,6 +183,9 @@ class LoopOptions(Options):
 
     steps: int = Field(ge=1)
     """Optimiser steps in all."""
+    stop_after: int | None = Field(default=None, ge=1)
+    """The steps after which training ends though its schedules, which span `steps`, do not. A GAN's averaged
+    weights may be at their best while its learning rate is still high."""
     batch_rows: int = Field(default=128, ge=1)
     """Items per step, over all processes; at most the size of the training split."""
     learning_rate: float = Field(default=1e-3, gt=0)
@@ -227,6 +230,11 @@ class LoopOptions(Options):
         if self.schedule == "geometric" and not self.final_learning_rate_ratio:
             raise ValueError("final_learning_rate_ratio is 0, which no geometric schedule reaches; raise it")
         return self
+
+    @property
+    def last_step(self) -> int:
+        """Return the number of steps after which training ends at the latest."""
+        return min(self.steps, self.stop_after or self.steps)
 
     @property
     def validation_steps(self) -> int:

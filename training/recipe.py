@@ -42,6 +42,10 @@ class Recipe(Options):
     """A sentence for the model card."""
     seed: int = Field(default=0, ge=0, lt=2**53)
     """The seed of weights, batch order and training noise."""
+    start: str | None = None
+    """The folder of a published version, models/NAME/VERSION, whose weights training begins with instead of
+    random ones. Its networks have the same shape; `network.kind` `residual` may add blocks to a
+    `convolutional` one."""
     data: DataOptions
     network: NetworkOptions
     vae: VaeOptions | None = None

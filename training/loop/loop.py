@@ -101,12 +101,12 @@ def train(
     made = make_stage(recipe, dataset, folder, stage) if isinstance(stage, str) else stage
     run = _Run(recipe, dataset, made, resume, group)
     with interrupt_flag(second_signal_kills=group.size == 1) as interrupted:
-        while run.place() < run.steps and not group.any(run.is_exhausted() or interrupted.is_set()):
+        while not group.any(run.is_over() or interrupted.is_set()):
             run.advance()
             if on_progress is not None:
                 on_progress(run.steps_done, run.state_text())
         run.save()
-    unfinished = run.place() < run.steps and not group.any(run.is_exhausted())
+    unfinished = not group.any(run.is_over())
     return TrainingOutcome(run.steps_done, unfinished, tuple(run.findings))
 
 
@@ -172,9 +172,12 @@ class _Run:
             self._diagnose()
             (stage.folder / RECIPE).write_text(recipe.model_dump_json(indent=2), encoding="utf-8")
 
-    def is_exhausted(self) -> bool:
-        """Return whether as many validations as the recipe's patience were no better than the best."""
-        return 0 < self._options.patience <= self._best.validations_since
+    def is_over(self) -> bool:
+        """Return whether the schedule is done, or its recipe's `stop_after` or `patience` ends the run."""
+        stop = self._options.stop_after
+        stopped = stop is not None and self.steps_done >= stop
+        exhausted = 0 < self._options.patience <= self._best.validations_since
+        return stopped or exhausted or self.place() >= self.steps
 
     def state_text(self) -> str:
         """Return the latest terms and troubles as text for a person."""
@@ -321,7 +324,7 @@ class _Run:
         n, options = self.steps_done, self._options
         if not self._group.leads:
             return
-        last = n == options.steps
+        last = n == options.last_step
         if n % options.log_every == 0 or last:
             self.log.write_means(n, rate)
         if n % options.validation_steps == 0 or last:

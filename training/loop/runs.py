@@ -11,6 +11,7 @@ from torch import nn
 from training.data import Dataset
 from training.loop.checkpoint import AVERAGE, Checkpoint, CheckpointError, read_checkpoint
 from training.loop.gan import EncoderTask, GanTask
+from training.loop.start import begin_with
 from training.loop.task import Noise, Task
 from training.loop.vae import VaeTask
 from training.metrics.monitor import make_monitor
@@ -21,8 +22,16 @@ from training.recipe import Recipe, RecipeError, flattened, parse_recipe
 
 CHECKPOINTS, RECIPE = "checkpoints", "recipe.json"
 """Names of the checkpoint folder and of the recipe inside a run's folder."""
-_MAY_DIFFER = ("evaluation.", "calibration.", "title", "loop.device", "loop.threads", "data.path")
-"""Keys of a recipe that do not change the trained weights."""
+_MAY_DIFFER = (
+    "evaluation.",
+    "calibration.",
+    "title",
+    "loop.device",
+    "loop.stop_after",
+    "loop.threads",
+    "data.path",
+)
+"""Keys of a recipe that do not change the weights of any step."""
 MODEL, ENCODER = "model", "encoder"
 """The stages. A GAN's encoder has a folder of that name inside its run's folder, with the same content."""
 ModelTask = VaeTask | GanTask
@@ -55,15 +64,21 @@ def make_stage(recipe: Recipe, dataset: Dataset, folder: Path, name: str) -> Sta
 
     Raises:
         CheckpointError: The stage needs another one, which has not been trained.
+        RecipeError: The recipe's `start` is no version, or one of other networks.
         SupportError: The model's likelihood does not fit the dataset.
     """
     if name != ENCODER:
-        return Stage(make_task(recipe, dataset), recipe.loop, folder)
+        model_task = make_task(recipe, dataset)
+        if recipe.start is not None:
+            begin_with(model_task.model, Path(recipe.start))
+        return Stage(model_task, recipe.loop, folder)
     gan, checkpoint = _restored(recipe, dataset, folder)
     assert isinstance(gan, GanTask)
     assert recipe.encoder is not None
     with Noise(recipe.seed, Noise.WEIGHTS, 0).seeding_torch():
         gan.model.encoder = make_gan_encoder(recipe, dataset)
+    if recipe.start is not None:
+        begin_with(gan.model.encoder, Path(recipe.start), prefix="encoder.")
     task = EncoderTask(gan.model, recipe.encoder)
     return Stage(task, recipe.encoder.loop, folder / ENCODER, gan.model, checkpoint.fingerprint)
 

@@ -55,6 +55,19 @@ def test_an_interrupted_and_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
 
 
+def test_a_run_that_stops_before_its_schedule_is_the_beginning_of_the_whole_one(tmp_path: Path) -> None:
+    whole, part = tiny_recipe("gan"), tiny_recipe("gan", stop_after=7)
+    dataset = digits(whole)
+    train(whole, dataset, tmp_path / "whole", on_progress=interrupt_after(7))
+    stopped = train(part, dataset, tmp_path / "part")
+    assert (stopped.steps, stopped.interrupted) == (7, False)
+    wanted, found = tensors(tmp_path / "whole"), tensors(tmp_path / "part")
+    assert all(torch.equal(wanted[name], found[name]) for name in wanted)
+    # and a longer part goes on from it
+    longer = tiny_recipe("gan", stop_after=9)
+    assert train(longer, dataset, tmp_path / "part", resume=True).steps == 9
+
+
 def test_resuming_with_dynamic_binarisation_is_exact_too(tmp_path: Path) -> None:
     table = tiny_recipe().model_dump(mode="json", exclude_none=True)
     table["data"]["binarise"], table["vae"]["likelihood"] = "dynamic", "bernoulli"

@@ -33,26 +33,6 @@ class ResidualBlock(nn.Module):
         return pictures + added
 
 
-class _Rows(nn.Module):
-    """Pictures (B, C, H, W) -> rows (B, H W C), in the order of channels-last memory, so without a copy."""
-
-    def forward(self, pictures: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, H W C)."""
-        return pictures.permute(0, 2, 3, 1).flatten(1)
-
-
-class _Pictures(nn.Module):
-    """Rows (B, H W C) -> pictures (B, C, H, W), the inverse."""
-
-    def __init__(self, height: int, width: int) -> None:
-        super().__init__()
-        self._sides = height, width
-
-    def forward(self, rows: Tensor) -> Tensor:
-        """(B, H W C) -> (B, C, H, W)."""
-        return rows.view(rows.shape[0], *self._sides, -1).permute(0, 3, 1, 2)
-
-
 class ResidualEncoder(Network):
     """Items (B, C, H, W) -> (B, F): at each size a stride-2 convolution and blocks, then dense layers."""
 
@@ -68,10 +48,9 @@ class ResidualEncoder(Network):
         layers: list[nn.Module] = []
         for before, after in itertools.pairwise((item_shape[0], *channels)):
             layers.append(nn.Conv2d(before, after, kernel_size=4, stride=2, padding=1))
-            layers += [ResidualBlock(after) for _ in range(blocks)]
-            layers.append(nn.LeakyReLU(SLOPE))
+            layers.append(_refined(after, blocks))
         widths = (channels[-1] * height * width, *hidden)
-        layers += [_Rows(), *dense_layers(widths, gated=False)]
+        layers += [nn.Flatten(), *dense_layers(widths, gated=False)]
         _initialise(layers)
         # a posterior or a logit begins near 0: the last layer keeps torch's smaller weights
         super().__init__(channels_last([*layers, nn.Linear(widths[-1], outputs)]))
@@ -90,13 +69,18 @@ class ResidualDecoder(Network):
     ) -> None:
         height, width = inner_size(item_shape, len(channels))
         widths = (latent, *reversed(hidden), channels[-1] * height * width)
-        layers = [*dense_layers(widths, gated=False)[:-1], _Pictures(height, width)]
+        layers = dense_layers(widths, gated=False)[:-1]
+        layers.append(nn.Unflatten(1, (channels[-1], height, width)))
         for before, after in itertools.pairwise((*reversed(channels), item_shape[0])):
-            layers += [ResidualBlock(before) for _ in range(blocks)]
-            layers.append(nn.LeakyReLU(SLOPE))
+            layers.append(_refined(before, blocks))
             layers.append(nn.ConvTranspose2d(before, after, kernel_size=4, stride=2, padding=1))
         _initialise(layers)
         super().__init__(channels_last(layers))
+
+
+def _refined(channels: int, blocks: int) -> nn.Sequential:
+    """Return blocks with the rectifier that stands alone in their place in a plain network."""
+    return nn.Sequential(*(ResidualBlock(channels) for _ in range(blocks)), nn.LeakyReLU(SLOPE))
 
 
 def _initialise(layers: Sequence[nn.Module]) -> None:
@@ -116,6 +100,6 @@ def _initialise(layers: Sequence[nn.Module]) -> None:
         nn.init.normal_(layer.weight, std=math.sqrt(2 / (1 + SLOPE**2) / seen))
         if layer.bias is not None:
             nn.init.zeros_(layer.bias)
-    for block in layers:
+    for block in (inner for outer in layers for inner in outer.modules()):
         if isinstance(block, ResidualBlock):
             nn.init.zeros_(block.last.weight)
