@@ -220,7 +220,7 @@ class LoopOptions(Options):
     threads: int = Field(default=1, ge=1)
     """CPU threads of each process; results are repeatable bit for bit with the same number of threads."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """What networks multiply in. `bfloat16` keeps weights, losses and everything else in float32, and is
+    """The precision of products in networks. `bfloat16` keeps all else in float32, also weights, and is
     faster for networks with many channels on processors made for it: GPUs, and CPUs with AMX."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """The device; `auto`: CUDA if there is any. Under `torchrun` each process has its own device."""

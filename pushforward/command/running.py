@@ -112,8 +112,8 @@ def repack(
 ) -> None:
     """Publish versions again, as the next ones, with every weight stored once; answers keep their bytes.
 
-    Versions that were published by an older program hold a copy of their weights in each graph.
-    It needs the extra train.
+    Versions that were published by an older program hold a copy of their weights in each graph, or large
+    ones in memory for each graph. It needs the extra train.
     """
     from training.export.repack import repack as published
 

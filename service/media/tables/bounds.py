@@ -18,11 +18,11 @@ class TableBounds(NamedTuple):
     """The most that a table may have."""
 
     row_characters: int
-    """Of a row of text."""
+    """The characters of a row of text."""
     footer_bytes: int
-    """Of Parquet's footer, of which objects are made that are a hundred times as large."""
+    """The bytes of Parquet's footer, of which objects are made that are a hundred times as large."""
     page_bytes: int
-    """Of all pages of Parquet together, once they are decompressed."""
+    """The bytes of all pages of Parquet together, once they are decompressed."""
 
 
 _MAGIC: Final = b"PAR1"
