@@ -43,7 +43,7 @@ def test_the_recipe_has_every_key_of_every_table() -> None:
         for part in (field.annotation, *getattr(field.annotation, "__args__", ())):
             for key in getattr(part, "model_fields", ()):
                 assert f"| `{key}` |" in table
-        assert f"`[{name}]`" in table or name in ("name", "title", "seed")
+        assert f"`[{name}]`" in table or name in ("name", "title", "seed", "start")
 
 
 def test_the_manifest_has_every_key_with_what_its_docstring_says() -> None:
