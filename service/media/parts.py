@@ -9,7 +9,6 @@ import io
 import zipfile
 import zlib
 from collections.abc import Iterator
-from email.errors import HeaderParseError
 from email.message import Message
 from email.parser import HeaderParser
 from pathlib import PurePosixPath
@@ -50,7 +49,10 @@ def files_of_form(body: bytes, content_type: str, most: int) -> list[NamedFile]:
     """
     header = Message()
     header["content-type"] = content_type
-    boundary = header.get_boundary("")
+    try:
+        boundary = header.get_boundary("")
+    except Exception as error:
+        raise Malformed("the parameters of the content type cannot be read") from error
     if not 0 < len(boundary) <= _LONGEST_BOUNDARY:
         raise Malformed(f"the content type has no boundary of 1 to {_LONGEST_BOUNDARY} characters")
     delimiter = b"--" + boundary.encode("latin-1", "replace")
@@ -78,7 +80,7 @@ def _file_of_part(part: bytes) -> NamedFile:
         raise Malformed(f"a part of the form has no headers that end within {_MOST_HEADER_BYTES} bytes")
     try:
         name = HeaderParser().parsestr(part[:end].decode()).get_filename()
-    except (ValueError, HeaderParseError, LookupError) as error:  # of bytes, and of names of charsets
+    except Exception as error:  # Python's parser of headers fails in many ways
         raise Malformed("the headers of a part of the form cannot be read") from error
     if not name:
         raise Unfit("a part of the form is no file, with a file name; options go into the query")

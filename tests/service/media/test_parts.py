@@ -57,6 +57,7 @@ def test_a_form_that_is_cut_or_changed_is_read_or_refused_never_a_crash(noise: b
         (b'--x\r\ncontent-disposition: form-data; filename="\xff"\r\n\r\n7\r\n--x--\r\n', Malformed),
         (b'--x\r\ncontent-disposition: form-data; filename="a\x07b"\r\n\r\n7\r\n--x--\r\n', Unfit),
         (b"--x\r\ncontent-disposition: form-data; filename*=u\0tf8''a\r\n\r\n7\r\n--x--\r\n", Malformed),
+        (b"--x\r\ncontent-disposition: f; filename*=a; filename*0=b\r\n\r\n7\r\n--x--\r\n", Malformed),
         (b"--x\r\n" + b"a: b\r\n" * 1000 + b"\r\n7\r\n--x--\r\n", Malformed),
         (b"--y\r\n\r\n7\r\n--y--\r\n", Malformed),
     ],
@@ -112,3 +113,8 @@ def test_zips_that_grow_or_have_endless_entries_or_another_method_are_refused_un
 def test_an_entry_without_a_name_is_no_file() -> None:
     nameless = as_zip({"a": b"1", "b": b"2"}).replace(b"a", b"\0")  # the name ends there
     assert [file.name for file in files_of_zip(nameless, 9, 99)] == ["b"]
+
+
+def test_a_boundary_in_parts_that_do_not_fit_is_refused() -> None:
+    with pytest.raises(Malformed, match="content type"):
+        files_of_form(b"--x--", "multipart/form-data; boundary*=x; boundary*0=x", 9)
