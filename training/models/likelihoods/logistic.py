@@ -50,7 +50,7 @@ class DiscretisedLogistic(Likelihood):
 
     def check_support(self, items: Tensor) -> None:
         """Refuse values that are not multiples of 1/255 in [0, 1]."""
-        levels = items.double() * _STEPS
+        levels = items * _STEPS
         fits = (items >= 0) & (items <= 1) & ((levels - levels.round()).abs() <= _NEAR)
         wanted = "the discretised logistic likelihood scores the 256 levels 0, 1/255 .. 1"
         advice = "use data of 8 bits, or the likelihood 'continuous-bernoulli'"
