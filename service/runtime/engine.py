@@ -43,8 +43,7 @@ class Engine:
 
     `run` is safe to call from several threads. On a GPU the calls take turns, tensors use IO binding, and
     rows are padded to powers of two, so that only batch sizes that were warmed up occur; `binds` chooses this
-    elsewhere too. A call has at most `max_batch_rows` rows. With `keeps_memory`, sessions have that of a
-    batch at hand for the next one.
+    elsewhere too. A call has at most `max_batch_rows` rows.
     """
 
     def __init__(
@@ -55,7 +54,6 @@ class Engine:
         max_batch_rows: int,
         *,
         binds: bool | None = None,
-        keeps_memory: bool = False,
     ) -> None:
         self.provider = provider
         self._manifest = manifest
@@ -70,7 +68,7 @@ class Engine:
 
         def opened(file: str) -> ort.InferenceSession:
             if file not in sessions:
-                sessions[file] = _open(folder, file, weights, provider, keeps_memory=keeps_memory)
+                sessions[file] = _open(folder, file, weights, provider)
             return sessions[file]
 
         for name, graph in manifest.graphs.items():
@@ -132,12 +130,10 @@ class Engine:
         check_self_test(folder, self._manifest, self.run, SELF_TEST_TOLERANCES[self.provider])
 
 
-def _open(
-    folder: Path, file: str, weights: Weights, provider: Provider, *, keeps_memory: bool
-) -> ort.InferenceSession:
+def _open(folder: Path, file: str, weights: Weights, provider: Provider) -> ort.InferenceSession:
     """Open a session of a graph's file, which must run on the provider and must not run freely."""
     try:
-        session = open_session(folder / file, weights, provider, keeps_memory=keeps_memory)
+        session = open_session(folder / file, weights, provider)
     except Exception as error:  # onnxruntime raises plain C++ status classes
         raise InvalidVersion(f"{file}: ONNX Runtime cannot load it: {_message(error, folder)}") from error
     if session.get_providers()[0] != PROVIDERS[provider]:

@@ -83,7 +83,7 @@ def load(
     real_logits = {}
     if logits is not None:
         real_logits = read_arrays(folder / logits.file, {"real": ((logits.n,), np.float32)})
-    engine = Engine(folder, manifest, provider, settings.max_batch_rows, keeps_memory=metrics is None)
+    engine = Engine(folder, manifest, provider, settings.max_batch_rows)
     engine.self_test(folder)
     batchers: Mapping[str, Computation]
     if metrics is None:

@@ -75,12 +75,8 @@ def _cuda_failure(folder: Path | None) -> str | None:
     return None
 
 
-def open_session(
-    graph: Path, weights: Weights, provider: Provider, *, keeps_memory: bool = False
-) -> ort.InferenceSession:
+def open_session(graph: Path, weights: Weights, provider: Provider) -> ort.InferenceSession:
     """Open a session with one thread per call; ONNX Runtime raises its own exceptions if that fails.
-
-    It `keeps_memory` of a batch for the next one if all batches are alike.
 
     ONNX Runtime gets the bytes of the graph and of its weights, which it copies, and opens no file that the
     graph names.
@@ -96,8 +92,6 @@ def open_session(
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # memory of the largest batch would stay with every session
-    options.enable_cpu_mem_arena = keeps_memory
     # batch sizes vary, so a memory pattern learnt from one does not fit the next
     options.enable_mem_pattern = False
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")

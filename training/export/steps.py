@@ -158,21 +158,20 @@ def divide(
         least_bytes: The weights that a graph must share to be divided.
 
     Returns:
-        The graphs with their steps; as they were, if a step gave other bits.
+        The graphs with their steps. One whose steps gave other bits is as it was.
     """
-    divided = _divided(specs, folder, least_bytes)
-    found = {
-        name: spec.model_copy(update={"steps": tuple(step.spec(folder) for step in divided[name])})
-        for name, spec in specs.items()
-        if name in divided
+    divided = {
+        name: specs[name].model_copy(update={"steps": tuple(step.spec(folder) for step in steps)})
+        for name, steps in _divided(specs, folder, least_bytes).items()
     }
-    if all(_agree(name, spec, folder, weights, examples) for name, spec in found.items()):
-        return {**specs, **found}
-    for file in {step.file for spec in found.values() for step in spec.steps} - {
-        spec.file for spec in specs.values()
-    }:
+    agreeing = {name: spec for name, spec in divided.items() if _agree(name, spec, folder, weights, examples)}
+    if any(name in SHARED for name in divided.keys() - agreeing.keys()):  # others run their steps
+        agreeing = {}
+    result = {**specs, **agreeing}
+    kept = {file for spec in result.values() for file in spec.files}
+    for file in {file for spec in divided.values() for file in spec.files} - kept:
         (folder / file).unlink()
-    return dict(specs)
+    return result
 
 
 def _agree(

@@ -6,9 +6,9 @@ import onnxruntime
 import pytest
 
 from service.errors import EngineFailed, InvalidVersion, OutOfMemory, RuntimeFailed
-from service.format.versions import read_manifest, read_weights, sha256_of
+from service.format.versions import read_manifest, sha256_of
 from service.runtime.engine import Engine
-from service.runtime.session import choose_provider, open_session, operators_elsewhere
+from service.runtime.session import choose_provider, operators_elsewhere
 from tests import toy
 
 
@@ -138,11 +138,3 @@ def test_an_error_of_onnx_runtime_is_told_from_a_want_of_memory(
     monkeypatch.setitem(broken._runs, "decode", fail)
     with pytest.raises(kind):
         broken.run("decode", (np.zeros((1, 2), np.float32),))
-
-
-@pytest.mark.parametrize("keeps", [True, False])
-def test_a_session_keeps_the_memory_of_a_batch_only_if_told(version: Path, keeps: bool) -> None:
-    manifest = read_manifest(version)
-    graph, weights = version / manifest.graphs["decode"].file, read_weights(version, manifest)
-    session = open_session(graph, weights, "cpu", keeps_memory=keeps)
-    assert session.get_session_options().enable_cpu_mem_arena == keeps
