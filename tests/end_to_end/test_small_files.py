@@ -28,6 +28,8 @@ from tests.toy import publish_toy
 from tests.toy_table import publish_table
 from tests.watched_service import HoldFile
 
+pytestmark = pytest.mark.living  # which runs alone, as times are measured
+
 MOST_HELD_SECONDS = 0.1
 """Twice what is promised of the event loop, because caches are cold on a busy machine."""
 MOST_ANSWER_SECONDS = 10.0
