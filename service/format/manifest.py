@@ -242,8 +242,7 @@ class Manifest(Frozen):
     @property
     def conditional(self) -> bool:
         """Return True if its graphs take the class of each row as well."""
-        decode = self.graphs.get("decode")
-        return decode is not None and any(tensor.name == "labels" for tensor in decode.inputs)
+        return any(tensor.name == "labels" for graph in self.graphs.values() for tensor in graph.inputs)
 
     @property
     def operations(self) -> tuple[str, ...]:
