@@ -17,8 +17,8 @@ from training.recipe import read_recipe
 pytestmark = [pytest.mark.exports, pytest.mark.timeout(900)]
 RANDOM = np.random.default_rng(3)
 CHANGES = (
-    "network.kind=residual", "loop.precision=bfloat16", "loop.steps=3", "loop.batch_rows=8",
-    "vae.kl_warmup_steps=2", "evaluation.draws=2", "calibration.draws=2",
+    "network.kind=residual", "network.channels=[8, 16, 16]", "loop.precision=bfloat16", "loop.steps=3",
+    "loop.batch_rows=8", "vae.kl_warmup_steps=2", "evaluation.draws=2", "calibration.draws=2",
 )  # fmt: skip
 
 
