@@ -33,7 +33,7 @@ pytestmark = pytest.mark.living  # which runs alone, as times are measured
 MOST_HELD_SECONDS = 0.1
 """Twice what is promised of the event loop, because caches are cold on a busy machine."""
 MOST_ANSWER_SECONDS = 10.0
-"""Of CPU, in which 16 384 rows are computed and written."""
+"""The most CPU time in which 16 384 rows are computed and written."""
 ROWS = 16_384
 LONG, DIGITS = "a" * 60_000, "1" * 60_000 + "x"
 ZEROS = np.zeros(8 * 10**6)
@@ -44,7 +44,7 @@ TABLE, PICTURE, FITTED = "toy-table", "fashion-vae", "fitted-vae"
 CSV, PARQUET, JSON = "text/csv", "application/vnd.apache.parquet", "application/json"
 NPY, FORM, ZIP = "application/x-npy", "multipart/form-data; boundary=b", "application/zip"
 OPTIONS = ("use_dictionary", "column_encoding", "row_group_size")
-"""Of pyarrow's `write_table`."""
+"""The options of pyarrow's `write_table` among those of a case."""
 FORM_HEAD = b'--b\r\nContent-Disposition: form-data; name="f"; filename="f.png"\r\n\r\n'
 
 

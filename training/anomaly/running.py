@@ -6,13 +6,12 @@ Shapes: N items; items (N, *item).
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar
 
 from service.numerics.noise import Floats
-from training.data.batches import rows_at_once
+from training.data.batches import cores_at_hand, rows_at_once
 
 _ROWS: Final = 100
 _VALUES: Final = 2**20
@@ -39,6 +38,5 @@ def on_all_cores(
     A session has one thread for each call, as in the service, and releases Python's lock: so results are the
     same on any number of cores.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    with ThreadPoolExecutor(cores) as threads:
+    with ThreadPoolExecutor(cores_at_hand()) as threads:
         return list(threads.map(compute, batches))

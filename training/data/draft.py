@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any, Final
 import numpy as np
 
 from service.media.tables.opening import stem_of
+from training.data.batches import cores_at_hand
 from training.data.dataset import DataError, Dataset, Items
 from training.data.inspection import Finding, Inspection, inspect
 
@@ -137,8 +137,7 @@ def _is_large(dataset: Dataset) -> bool:
 def _speed_lines(dataset: Dataset) -> Iterator[str]:
     """Yield the rest of [loop], and [evaluation], for large pictures."""
     if _is_large(dataset):
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        yield f"threads = {min(_MOST_THREADS, cores)}"
+        yield f"threads = {min(_MOST_THREADS, cores_at_hand())}"
         yield "# Multiply in bfloat16, twice as fast on GPUs and on CPUs with AMX (Intel Xeon since 2023):"
         yield '# precision = "bfloat16"'
         yield ""

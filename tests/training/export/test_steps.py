@@ -63,7 +63,7 @@ def test_steps_give_the_bits_of_the_whole_graph_in_every_batch(pair: tuple[Path,
 
 
 def test_graphs_in_steps_hold_no_weight_that_a_shared_step_has(pair: tuple[Path, Path]) -> None:
-    """Of a graph's own steps only what no other graph has is left: a prior's means, a whitening."""
+    """A graph's own steps have what no other graph has: a prior's means, a whitening."""
     manifest = verify_version(pair[1])
     of_weights = {}
     for path in pair[1].glob("*.onnx"):
