@@ -232,7 +232,8 @@ def _occurrences(graph: _Graph, shared: Mapping[GraphName, _Graph]) -> list[_Occ
     for each in found:
         each.given = _given(each, graph)
     order = {output: place for place, node in enumerate(graph.nodes) for output in node.output}
-    return sorted(found, key=lambda each: min(order[tensor] for tensor in each.given))
+    useful = [each for each in found if each.given]
+    return sorted(useful, key=lambda each: min(order[tensor] for tensor in each.given))
 
 
 def _collect(parts: list[dict[str, str]], shared: _Graph, own: str, graph: _Graph, other: str) -> None:
