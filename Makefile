@@ -104,7 +104,7 @@ browser-check: $(VENV)/browser.installed ## drive the page in Chromium, every pa
 monitoring-check: $(VENV)/develop.installed ## test the alerts, and run every rule and panel in a real Prometheus (apt: prometheus prometheus-alertmanager)
 	$(BIN)/python -m pytest -m monitoring tests/monitoring tests/end_to_end
 
-fuzz-check: $(VENV)-fuzz/installed $(VENV)/develop.installed ## make bodies and requests for every parser and path (five minutes)
+fuzz-check: $(VENV)-fuzz/installed $(VENV)/develop.installed ## make bodies and requests for every parser and path (FUZZ_SEED=n; five minutes)
 	$(BIN)/python -m pytest -m fuzz tests/fuzz
 
 test-gpu: $(VENV)/develop.installed ## run the tests that need a CUDA device
