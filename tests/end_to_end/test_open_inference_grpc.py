@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import socket
 import subprocess
 import sys
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -85,6 +87,38 @@ async def test_the_asynchronous_client_gets_the_same(
     np.testing.assert_array_equal(result.as_numpy("samples"), plain.as_numpy("samples"))
 
 
+COMPRESSIONS = pytest.mark.parametrize("compression", [grpc.Compression.Gzip, grpc.Compression.Deflate])
+
+
+@COMPRESSIONS
+def test_a_compressed_message_is_read_as_it_was(
+    service: RunningService, compression: grpc.Compression
+) -> None:
+    items = np.ones((500, *toy.ITEM), np.float32)
+    message = service_pb2.ModelInferRequest(model_name="toy-vae.encode", id="a" * 900)
+    message.inputs.add(name="inputs", datatype="FP32", shape=items.shape)
+    message.raw_input_contents.append(items.tobytes())
+    plain = call(service, message)
+    assert len(plain.raw_output_contents[0]) == 500 * 2 * 4
+    assert call(service, message, compression) == plain
+    with grpc.insecure_channel(address(service), compression=compression) as channel:
+        ask = channel.unary_unary("/grpc.health.v1.Health/Check")
+        with pytest.raises(grpc.RpcError) as raised:
+            ask(b"\n\x7f" + b"a" * 127, timeout=30)
+    assert raised.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+@pytest.mark.parametrize(
+    "damaged", [gzip.compress(b"\n\x01a")[:-4], b"\x1f\x8b", b"x\x9c", zlib.compress(b"a") * 2]
+)
+def test_a_compressed_message_that_is_not_whole_is_refused(service: RunningService, damaged: bytes) -> None:
+    with grpc.insecure_channel(address(service)) as channel:
+        infer = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+        with pytest.raises(grpc.RpcError) as raised:
+            infer(damaged, timeout=30)
+    assert raised.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
 def request(**changes: Any) -> Any:
     """A request to decode one latent, by the numbers' own field instead of bytes."""
     message = service_pb2.ModelInferRequest(model_name=DECODE)
@@ -101,8 +135,10 @@ def request(**changes: Any) -> Any:
     return message
 
 
-def call(service: RunningService, message: Any) -> Any:
-    with grpc.insecure_channel(address(service)) as channel:
+def call(
+    service: RunningService, message: Any, compression: grpc.Compression = grpc.Compression.NoCompression
+) -> Any:
+    with grpc.insecure_channel(address(service), compression=compression) as channel:
         infer = channel.unary_unary(
             "/inference.GRPCInferenceService/ModelInfer",
             request_serializer=service_pb2.ModelInferRequest.SerializeToString,

@@ -21,6 +21,8 @@ SMALL_BYTES = 2**16
 MOST_MEMORY_BYTES = 50e6
 MOST_CPU_SECONDS = 0.3
 """Of a request in all, whatever else runs on the machine; a part of it holds the event loop."""
+HEALTH_CHECK = "grpc.health.v1.Health/Check"
+REFLECTION = "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
 INPUTS, LONG = b'{"inputs":[%b]}', b"a" * 7_000_000
 
 
@@ -139,7 +141,7 @@ def test_a_message_of_empty_inputs_is_refused_for_little(service: RunningService
     errors: list[grpc.StatusCode] = []
     with grpc.insecure_channel(f"127.0.0.1:{port}", compression=grpc.Compression.Gzip) as channel:
         infer = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
-        for body in (b"\x2a\x00" * 4_000_000, b"\x2a\x02\x22\x00" * 2_000_000, b"\x22\x00" * 4_000_000):
+        for body in (b"\x2a\x00" * 2_000_000, b"\x2a\x02\x22\x00" * 1_000_000, b"\x22\x00" * 2_000_000):
 
             def ask(body: bytes = body) -> None:
                 with pytest.raises(grpc.RpcError) as caught:
@@ -150,6 +152,29 @@ def test_a_message_of_empty_inputs_is_refused_for_little(service: RunningService
             assert memory < MOST_MEMORY_BYTES
             assert seconds < MOST_CPU_SECONDS
     assert errors == [grpc.StatusCode.INVALID_ARGUMENT] * 3
+
+
+@pytest.mark.parametrize("method", ["inference.GRPCInferenceService/ModelInfer", HEALTH_CHECK, REFLECTION])
+@pytest.mark.parametrize("compression", [grpc.Compression.Gzip, grpc.Compression.Deflate])
+def test_a_compressed_message_that_grows_is_refused_for_little(
+    service: RunningService, compression: grpc.Compression, method: str
+) -> None:
+    port = service.wait_for(r"serving gRPC on 127\.0\.0\.1:(\d+)")[1]
+    options = [("grpc.max_send_message_length", -1)]
+    codes: list[grpc.StatusCode] = []
+    with grpc.insecure_channel(f"127.0.0.1:{port}", options, compression) as channel:
+        ask_in_stream = channel.stream_stream(f"/{method}")
+        for size in (5 * 2**20, 31 * 2**20, 60 * 2**20):
+
+            def ask(body: bytes = bytes(size)) -> None:
+                with pytest.raises(grpc.RpcError) as caught:
+                    list(ask_in_stream(iter([body]), timeout=30))
+                codes.append(caught.value.code())
+
+            memory, seconds = costs(service, ask)
+            assert memory < MOST_MEMORY_BYTES
+            assert seconds < MOST_CPU_SECONDS
+    assert set(codes) <= {grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.INVALID_ARGUMENT}
 
 
 def test_requests_that_wait_for_their_turn_take_little(service: RunningService) -> None:

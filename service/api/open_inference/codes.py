@@ -16,6 +16,7 @@ CODES: Final[dict[type[errors.ServiceError], grpc.StatusCode]] = {
     errors.ScopeMissing: grpc.StatusCode.PERMISSION_DENIED,
     errors.NotEnabled: grpc.StatusCode.PERMISSION_DENIED,
     errors.NotFound: grpc.StatusCode.NOT_FOUND,
+    errors.BodyTooLarge: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.Unavailable: grpc.StatusCode.UNAVAILABLE,
     errors.DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,

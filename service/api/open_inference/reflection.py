@@ -13,6 +13,9 @@ from google.protobuf.message import DecodeError
 from grpc_reflection.v1alpha import reflection
 from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest
 
+from service.api.open_inference.compression import whole_message
+from service.errors import ServiceError
+
 _MOST_BYTES: Final = 2**12
 """Most bytes of a question; one has a name in it."""
 
@@ -28,8 +31,8 @@ def reflection_of(*services: str) -> grpc.GenericRpcHandler:
                 if len(body) > _MOST_BYTES:
                     await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the message is too long")
                 try:
-                    yield ServerReflectionRequest.FromString(body)
-                except DecodeError:
+                    yield ServerReflectionRequest.FromString(await whole_message(body, _MOST_BYTES))
+                except (DecodeError, ServiceError):
                     await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the message cannot be read")
 
         async for answer in servicer.ServerReflectionInfo(requests(), context):

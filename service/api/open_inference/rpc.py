@@ -24,6 +24,7 @@ from service.api.body import ByteBudget
 from service.api.keys import Keys
 from service.api.open_inference import open_inference_pb2 as messages
 from service.api.open_inference.codes import CODES
+from service.api.open_inference.compression import KEEP_COMPRESSED, whole_message
 from service.api.open_inference.model import CONTENT_TYPE, InferenceAnswer, InferenceModel, InferenceRequest
 from service.api.open_inference.plane import DataPlane
 from service.api.open_inference.tensors import DTYPES, Array, Datatype
@@ -37,6 +38,8 @@ SERVICE: Final = "inference.GRPCInferenceService"
 HEALTH: Final = "grpc.health.v1.Health"
 _HEALTH: Final = {True: b"\x08\x01", False: b"\x08\x02"}
 """The messages that say SERVING and NOT_SERVING."""
+_MOST_HEALTH_BYTES: Final = 2**10
+"""Most bytes of a question for health; one has a name in it."""
 _MOST_FREQUENT_PING_MILLISECONDS: Final = 5_000
 """Clients that ping more often are sent away; many ping every ten seconds."""
 _CONTENTS: Final[dict[Datatype, str]] = {"INT64": "int64_contents", "FP32": "fp32_contents"}
@@ -89,6 +92,7 @@ class RpcServer:
             options=[
                 ("grpc.max_receive_message_length", self._settings.max_body_bytes),
                 ("grpc.max_send_message_length", -1),
+                KEEP_COMPRESSED,
                 ("grpc.so_reuseport", int(self._settings.replicas > 1)),
                 ("grpc.http2.min_recv_ping_interval_without_data_ms", _MOST_FREQUENT_PING_MILLISECONDS),
                 ("grpc.keepalive_permit_without_calls", 1),
@@ -139,9 +143,13 @@ class RpcServer:
             try:
                 if call not in (self._live, self._ready):
                     self._check_key(context)
-                self._budget.take(len(body), 0)
-                held = len(body)
-                return await call(parsed(kind, body), context)
+                self._budget.take(len(body), held)
+                held += len(body)
+                whole = await whole_message(body, self._settings.max_body_bytes)
+                if whole is not body:
+                    self._budget.take(len(whole), held)
+                    held += len(whole)
+                return await call(parsed(kind, whole), context)
             except Exception as error:  # the client gets a status and no internals
                 await self._fail(error, context)
             finally:
@@ -172,6 +180,10 @@ class RpcServer:
 
         Source: https://github.com/grpc/grpc/blob/master/doc/health-checking.md.
         """
+        try:
+            body = await whole_message(body, _MOST_HEALTH_BYTES)
+        except errors.ServiceError as error:
+            await self._fail(error, context)
         # the message has one field, a text; longer names than a byte of length tells are of no model
         name = body[2:].decode(errors="replace") if body[:1] == b"\n" and len(body) == 2 + body[1] else ""
         if name in ("", SERVICE):
