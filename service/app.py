@@ -7,7 +7,7 @@ import contextlib
 import gc
 import logging
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from functools import cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -81,7 +81,7 @@ def create_app(settings: Settings, metrics: Metrics | None = None, *, loads_firs
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        loading = asyncio.create_task(_load(registry), name="load models")
+        loading = asyncio.create_task(_load(registry, document), name="load models")
         following = asyncio.create_task(_follow(registry, settings, loading), name="follow the models folder")
         settling = asyncio.create_task(metrics.flush_periodically(), name="flush metrics")
         for task in (settling, following, loading):
@@ -173,8 +173,9 @@ def _translated(error: Exception) -> Exception:
     return errors.ServiceError("the service failed on this request")
 
 
-async def _load(registry: Registry) -> None:
-    await registry.start()
+async def _load(registry: Registry, document: Callable[[], object]) -> None:
+    # the OpenAPI document is made in a thread; the first request for it would hold the event loop
+    await asyncio.gather(registry.start(), asyncio.to_thread(document))
     # The objects made so far stay, and requests leave no cycles behind. Collections over all objects would
     # delay some requests by tens of milliseconds.
     gc.collect()

@@ -1,8 +1,8 @@
 """`python -m tests.watched_service FILE OPTIONS`: the service, with a watch of its event loop.
 
-FILE holds the most CPU seconds that the loop's thread spent between two turns of a task that always waits for
-its turn, as a double; whoever reads it sets it to 0 before. What other processes do on the machine, or other
-threads of this one, does not count.
+FILE holds the most CPU seconds that this process spent between two turns of a task that always waits for
+its turn, as a double; whoever reads it sets it to 0 before. What other processes do on the machine does not
+count; what other threads of this one do does, as they may keep the interpreter from the loop.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ class HoldFile:
 
 async def _watch(file: HoldFile) -> None:
     while True:
-        before = time.thread_time()
+        before = time.process_time()
         await asyncio.sleep(_TURN_SECONDS)
-        file.seconds = max(file.seconds, time.thread_time() - before)
+        file.seconds = max(file.seconds, time.process_time() - before)
 
 
 def _watched(file: HoldFile) -> Any:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import orjson
 from numpy.typing import NDArray
@@ -30,8 +30,13 @@ JSON_PIECE_VALUES: Final = 2**16
 """Values of a JSON piece, which takes a millisecond or two to write."""
 _NAMED_PIECE_VALUES: Final = 2**11
 """Values of a piece of records or CSV, which are written one by one."""
+PART_BYTES: Final = 2**18
+"""Size of the parts in which answers are sent; a client that reads none within `idle_seconds` is dropped."""
 JSON_BYTES_PER_VALUE: Final = 20
 """About as many bytes as a float32 has in JSON."""
+
+
+Piece: TypeAlias = bytes | memoryview
 
 
 class Document(BaseModel, use_attribute_docstrings=True):
@@ -40,10 +45,10 @@ class Document(BaseModel, use_attribute_docstrings=True):
 
 @dataclass(slots=True)
 class Answer:
-    """A body ready to be sent, or a stream of known length, with the headers that the operation adds."""
+    """A body ready to be sent, as a whole or in pieces, or a stream of known length, with headers."""
 
     media_type: str
-    body: bytes | AsyncIterator[bytes]
+    body: bytes | list[Piece] | AsyncIterator[bytes]
     length: int
     """Length of the body in bytes."""
     headers: Headers = ()
@@ -52,28 +57,34 @@ class Answer:
     """Number of rows flagged as anomalies."""
     p_values: Sequence[float] = ()
 
+    @classmethod
+    def of_pieces(cls, media_type: str, pieces: list[Piece], **others: Any) -> Answer:
+        """Return an answer of pieces, joined if they are small: a copy of many bytes would hold the loop."""
+        length = sum(map(len, pieces))
+        return cls(media_type, pieces if length > PART_BYTES else b"".join(pieces), length, **others)
+
 
 async def json_in_pieces(
     fields: Mapping[str, Any],
     arrays: Mapping[str, Floats | None],
     records: Mapping[str, Mapping[str, Column]] = MappingProxyType({}),
-) -> bytes:
-    """Return JSON of the fields and, after them, of `records` and of arrays, which are not empty.
+) -> list[Piece]:
+    """Return the JSON of the fields and, after them, of `records` and of arrays, which are not empty.
 
-    `records` are tables, each of columns (B,) by name, written as one object a row. Other tasks run between
-    the pieces.
+    `records` are tables, each of columns (B,) by name, written as one object a row. Other tasks run
+    between the pieces.
     """
-    pieces = [to_json(fields)[:-1]]
+    pieces: list[Piece] = [to_json(fields)[:-1]]
     for name, table in records.items():
         pieces += (b"," + to_json(name) + b":", *await records_in_pieces(table))
     for name, array in arrays.items():
         pieces += (b"," + to_json(name) + b":", *await array_in_pieces(array))
-    return b"".join((*pieces, b"}"))
+    return [*pieces, b"}"]
 
 
-async def records_in_pieces(table: Mapping[str, Column]) -> list[bytes]:
+async def records_in_pieces(table: Mapping[str, Column]) -> list[Piece]:
     """Return the JSON of columns (B,) by name as a list of objects, in pieces between which others run."""
-    pieces = [b"["]
+    pieces: list[Piece] = [b"["]
     for first, piece in _pieces_of(table):
         if first:
             pieces.append(b",")
@@ -84,14 +95,14 @@ async def records_in_pieces(table: Mapping[str, Column]) -> list[bytes]:
     return pieces
 
 
-async def csv_in_pieces(table: Mapping[str, Column]) -> bytes:
-    """Return columns (B,) by name as CSV; other tasks run while it is written."""
-    pieces = []
+async def csv_in_pieces(table: Mapping[str, Column]) -> list[Piece]:
+    """Return columns (B,) by name as CSV, in pieces between which other tasks run."""
+    pieces: list[Piece] = []
     for first, piece in _pieces_of(table):
         if first:
             await asyncio.sleep(0)
         pieces.append(csv_text(piece, with_names=not first).encode())
-    return b"".join(pieces)
+    return pieces
 
 
 def _pieces_of(table: Mapping[str, Column]) -> Iterator[tuple[int, Mapping[str, Column]]]:
@@ -102,11 +113,11 @@ def _pieces_of(table: Mapping[str, Column]) -> Iterator[tuple[int, Mapping[str, 
         yield first, {name: column[first : first + rows] for name, column in table.items()}
 
 
-async def array_in_pieces(array: NDArray[Any] | None) -> list[bytes]:
+async def array_in_pieces(array: NDArray[Any] | None) -> list[Piece]:
     """Return the JSON of a non-empty array, or null, in pieces; other tasks run between them."""
     if array is None:
         return [b"null"]
-    pieces = [b"["]
+    pieces: list[Piece] = [b"["]
     rows = max(1, JSON_PIECE_VALUES * len(array) // array.size)
     for first in range(0, len(array), rows):
         if first:

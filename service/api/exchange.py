@@ -13,7 +13,7 @@ from typing import Any, Final, TypeAlias
 from starlette.types import Message, Receive, Scope, Send
 
 from service.api import problems
-from service.api.answer import Answer
+from service.api.answer import PART_BYTES, Answer, Piece
 from service.api.body import ByteBudget, decompressed
 from service.api.deadline import CancelScope, ClientGone, ScopeSweeper
 from service.api.problems import Headers
@@ -29,8 +29,6 @@ WHOLE: Final = "pushforward.whole"
 SURPLUS: Final = "pushforward.surplus"
 """Key of a scope whose connection is one too many: only probes are answered on it."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
-PART_BYTES: Final = 2**18
-"""Size of the parts in which answers are sent; a client that reads none within `idle_seconds` is dropped."""
 _STREAM_BYTES: Final = 2**24
 """Most bytes that a streamed answer counts for; about as many are in memory at once."""
 _VERSION_HEADERS: Final = (b"x-pushforward-model", b"x-pushforward-version")
@@ -211,18 +209,20 @@ class Exchange:
         self.rows, self.length = answer.rows, answer.length
         if isinstance(body, bytes) and self._write_whole(headers, body):
             return
-        held = answer.length if isinstance(body, bytes) else min(answer.length, _STREAM_BYTES)
+        held = answer.length if isinstance(body, bytes | list) else min(answer.length, _STREAM_BYTES)
         self.hold(max(0, held - self._expected_bytes))
         await self.send({"type": "http.response.start", "status": 200, "headers": headers})
         if isinstance(body, bytes):
             await self._send_parts(body, last=True)
             return
-        if self.is_head:
-            await self._send({"type": "http.response.body", "body": b""})
-            return
-        with self.cancel_scope(None):
-            async for piece in body:
-                await self._send_parts(piece, last=False)
+        if isinstance(body, list):
+            body.reverse()
+            while body and not self.is_head:
+                await self._send_parts(body.pop(), last=False)  # it is freed once it is read
+        elif not self.is_head:
+            with self.cancel_scope(None):
+                async for piece in body:
+                    await self._send_parts(piece, last=False)
         await self._send({"type": "http.response.body", "body": b""})
 
     def _write_whole(self, headers: Headers, body: bytes) -> bool:
@@ -235,10 +235,10 @@ class Exchange:
         self.status = 200
         return True
 
-    async def _send_parts(self, body: bytes, *, last: bool) -> None:
+    async def _send_parts(self, body: Piece, *, last: bool) -> None:
         for start in range(0, len(body), PART_BYTES):
             more = not last or start + PART_BYTES < len(body)
-            part = body[start : start + PART_BYTES]
+            part = bytes(body[start : start + PART_BYTES])
             await self._send({"type": "http.response.body", "body": part, "more_body": more})
 
     async def fail(self, error: Exception) -> None:

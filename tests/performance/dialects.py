@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from service.api.answer import JSON, NPY, PNG
-from service.media.codecs import npy
 from service.numerics.noise import scoring_noise
+from tests.serving import as_npy
 
 from .models import Feeds, Model, Values
 from .workloads import Workload
@@ -176,7 +176,7 @@ def _sample_body(workload: Workload) -> bytes:
 
 
 def _score_request(model: Model, path: str) -> Request:
-    bodies = tuple(npy(image[None]) for image in images(model))
+    bodies = tuple(as_npy(image[None]) for image in images(model))
     return Request(path, {"Content-Type": NPY, "Accept": JSON}, bodies, len('{"scores":[{"elbo":0}]}'))
 
 

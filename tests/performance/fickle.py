@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import orjson
 
-from service.media.codecs import npy
+from tests.serving import as_npy
 
 from .dialects import NaiveDialect
 from .models import Model
@@ -35,7 +35,7 @@ class Fickle(ThreadingHTTPServer):
         seed = orjson.loads(body)["seed"] + (self.mood == "wrong")
         single = WORKLOADS[0]
         samples = self.model.values("sample", self.dialect.feeds(single, seed, 0))
-        return npy(samples)[: 10 if self.mood == "short" else None]
+        return as_npy(samples)[: 10 if self.mood == "short" else None]
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Annotated, Any, Final, NamedTuple
@@ -18,7 +18,7 @@ import numpy as np
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from service.api.answer import JSON, JSON_BYTES_PER_VALUE, Answer, array_in_pieces, to_json
+from service.api.answer import JSON, JSON_BYTES_PER_VALUE, Answer, Piece, array_in_pieces, to_json
 from service.api.body import ENVELOPE_BYTES, WINDOW_BITS, check_json, cut_lists, json_text
 from service.api.open_inference.model import CONTENT_TYPE, InferenceAnswer, InferenceModel, InferenceRequest
 from service.api.open_inference.tensors import Array, TensorMetadata
@@ -41,18 +41,19 @@ async def compressed(answer: Answer, accept_encoding: str) -> Answer:
     encoding = accept_encoding.strip().lower()
     if encoding not in WINDOW_BITS:
         return answer
-    assert isinstance(answer.body, bytes), "answers of this protocol are whole"
+    pieces = [answer.body] if isinstance(answer.body, bytes) else answer.body
+    assert isinstance(pieces, list), "answers of this protocol are no streams"
     if answer.length <= _BESIDE_THE_LOOP_BYTES:
-        body = _deflated(answer.body, encoding)
+        body = _deflated(pieces, encoding)
     else:
-        body = await asyncio.to_thread(_deflated, answer.body, encoding)
+        body = await asyncio.to_thread(_deflated, pieces, encoding)
     headers = (*answer.headers, (b"content-encoding", encoding.encode()))
     return Answer(answer.media_type, body, len(body), headers, answer.rows)
 
 
-def _deflated(body: bytes, encoding: str) -> bytes:
+def _deflated(pieces: Iterable[Piece], encoding: str) -> bytes:
     deflater = zlib.compressobj(_FASTEST, wbits=WINDOW_BITS[encoding])
-    return deflater.compress(body) + deflater.flush()
+    return b"".join((*map(deflater.compress, pieces), deflater.flush()))
 
 
 BINARY: Final = "application/octet-stream"
@@ -257,13 +258,13 @@ async def written(
     Raises:
         LimitExceeded: more rows than are answered in JSON.
     """
-    pieces = [model.opening]
+    pieces: list[Piece] = [model.opening]
     if request.id:
         pieces += (b',"id":', to_json(request.id))
     if answer.parameters:
         pieces += (b',"parameters":', to_json(answer.parameters))
     pieces.append(b',"outputs":[')
-    contents: list[memoryview] = []
+    contents: list[Piece] = []
     for tensor, array in answer.tensors:
         if request.is_binary(tensor.name):
             contents.append(tensor.to_bytes(array))
@@ -271,13 +272,12 @@ async def written(
         else:
             values = await _values(array, settings)
             pieces += (_description(tensor, array.shape, None), b',"data":', *values, b"},")
-    pieces[-1] = pieces[-1].removesuffix(b",")
-    pieces.append(b"]}")
-    body, rows = b"".join((*pieces, *contents)), len(answer.tensors[0][1])
+    pieces[-1] = b"}]}"
+    rows = len(answer.tensors[0][1])
     if not contents:
-        return Answer(JSON, body, len(body), rows=rows)
-    json_length = b"%d" % sum(map(len, pieces))
-    return Answer(BINARY, body, len(body), ((JSON_LENGTH, json_length),), rows)
+        return Answer.of_pieces(JSON, pieces, rows=rows)
+    headers = ((JSON_LENGTH, b"%d" % sum(map(len, pieces))),)
+    return Answer.of_pieces(BINARY, pieces + contents, headers=headers, rows=rows)
 
 
 @lru_cache(maxsize=256)
@@ -287,7 +287,7 @@ def _description(tensor: TensorMetadata, shape: tuple[int, ...], size: int | Non
     return to_json(fields | ({} if size is None else {"parameters": {"binary_data_size": size}}))[:-1]
 
 
-async def _values(array: Array, settings: Settings) -> Sequence[bytes]:
+async def _values(array: Array, settings: Settings) -> Sequence[Piece]:
     """Return the JSON of a tensor's contents, flat and in pieces."""
     if len(array) > settings.max_json_count:
         raise LimitExceeded(

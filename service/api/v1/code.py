@@ -91,10 +91,10 @@ async def _encode(call: Call[RowLabelOptions], accepted: str) -> Answer:
     arrays = (await code.encode(call)).arrays
     if accepted == CSV:
         given = {name: array for name, array in arrays.items() if array is not None}
-        body = await csv_in_pieces({**id_column(call), **numbered_columns(given)})
+        pieces = await csv_in_pieces({**id_column(call), **numbered_columns(given)})
     else:
-        body = await json_in_pieces({**identity(call), **row_fields(call)}, arrays)
-    return Answer(content_type(accepted), body, len(body), rows=len(call.arrays["inputs"]))
+        pieces = await json_in_pieces({**identity(call), **row_fields(call)}, arrays)
+    return Answer.of_pieces(content_type(accepted), pieces, rows=len(call.arrays["inputs"]))
 
 
 async def _decode(call: Call[CodeOptions], accepted: str) -> Answer:

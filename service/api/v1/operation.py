@@ -238,19 +238,19 @@ async def arrays_answer(
     """
     name, first = next(iter(arrays.items()))
     if accepted == NPY:
-        body = codecs.npy(first)
+        pieces = codecs.npy_in_pieces(first)
     elif accepted == PNG:
-        body = await _picture(call, first, columns)
+        pieces = [await _picture(call, first, columns)]
     elif accepted == CSV:
-        body = await csv_in_pieces({**id_column(call), **_columns_of(call, first, name)})
+        pieces = await csv_in_pieces({**id_column(call), **_columns_of(call, first, name)})
     else:
         fields = {**identity(call), **(fields or {}), **row_fields(call), "shape": list(first.shape)}
         if call.options.form == "records":
             others = {other: array for other, array in arrays.items() if other != name}
-            body = await json_in_pieces(fields, others, {name: _columns_of(call, first, name)})
+            pieces = await json_in_pieces(fields, others, {name: _columns_of(call, first, name)})
         else:
-            body = await json_in_pieces(fields, arrays)
-    return Answer(content_type(accepted), body, len(body), headers, len(first))
+            pieces = await json_in_pieces(fields, arrays)
+    return Answer.of_pieces(content_type(accepted), pieces, headers=headers, rows=len(first))
 
 
 def check_form(options: Any, loaded: LoadedModel) -> None:
@@ -298,6 +298,7 @@ async def scores_answer(call: Call[Any], result: Result, accepted: str) -> Answe
     columns = dict(result.arrays)
     maps, of_columns = columns.pop("map", None), columns.pop("columns", None)
     rows, single = len(call.arrays["inputs"]), {}
+    counted = {"rows": rows, "anomalies": result.anomalies, "p_values": result.p_values}
     if of_columns is not None:
         single = {
             column.name: [None if math.isnan(value) else value for value in values]
@@ -307,8 +308,8 @@ async def scores_answer(call: Call[Any], result: Result, accepted: str) -> Answe
         columns |= {f"p_value.{name}": np.array(values, object) for name, values in single.items()}
         table: dict[str, Any] = id_column(call) or {"row": range(rows)}
         table |= {name: columns.pop(name) for name in _VERDICTS if name in columns} | columns
-        body = await csv_in_pieces({name: values for name, values in table.items() if values is not None})
-        return Answer(content_type(CSV), body, len(body), (), rows, result.anomalies, result.p_values)
+        pieces = await csv_in_pieces({name: values for name, values in table.items() if values is not None})
+        return Answer.of_pieces(content_type(CSV), pieces, **counted)
     scores: dict[str, Sequence[Any]] = {} if call.ids is None else {"id": call.ids.values}
     scores |= {name: [None] * rows if values is None else values.tolist() for name, values in columns.items()}
     if of_columns is not None:
@@ -316,8 +317,7 @@ async def scores_answer(call: Call[Any], result: Result, accepted: str) -> Answe
     told = {} if call.conversions is None else {"conversions": call.conversions}
     arrays = {} if maps is None else {"map": maps}
     fields = {**identity(call), **result.fields, **told}
-    body = await json_in_pieces(fields, arrays, {"scores": scores})
-    return Answer(JSON, body, len(body), (), rows, result.anomalies, result.p_values)
+    return Answer.of_pieces(JSON, await json_in_pieces(fields, arrays, {"scores": scores}), **counted)
 
 
 class _RowsOf(Sequence[Any]):

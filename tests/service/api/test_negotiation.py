@@ -16,7 +16,7 @@ def test_json_in_pieces_is_the_json_of_the_whole(rows: int) -> None:
         "latents": random.normal(size=(rows, 5)).astype(np.float32),
     }
     pieces = asyncio.run(json_in_pieces(FIELDS, arrays))
-    assert pieces == to_json({**FIELDS, **arrays})
+    assert b"".join(pieces) == to_json({**FIELDS, **arrays})
 
 
 def test_others_have_their_turn_between_the_pieces() -> None:

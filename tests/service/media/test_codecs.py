@@ -18,7 +18,7 @@ from service.media import codecs, pictures
 
 @given(hnp.arrays(np.float32, hnp.array_shapes(min_dims=2, max_dims=4, max_side=5)))
 def test_npy_is_what_numpy_writes_and_comes_back(array: np.ndarray) -> None:
-    document = codecs.npy(array)
+    document = b"".join(codecs.npy_in_pieces(array))
     np.testing.assert_array_equal(np.load(io.BytesIO(document)), array)
     back = codecs.from_npy(document, array.shape[1:], 10, "inputs")
     np.testing.assert_array_equal(back, array)
