@@ -1,4 +1,4 @@
-"""Ways in which the graph `decode` of a published version can be broken, each with what is said of it."""
+"""Ways to break the graph `decode` of a published version, each with the message about it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which of the published models the default tests take."""
+"""The published models that the default tests take."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ async def registry_of(
 
 
 async def look_twice(registry: Registry) -> None:
-    """Once for what is there, once for whether it stays as it is."""
+    """Poll twice: first to see the versions, then to see that they stay as they are."""
     await registry.poll()
     await registry.poll()
 

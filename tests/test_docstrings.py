@@ -9,10 +9,10 @@ import pytest
 
 from tests.conftest import REPOSITORY
 
-HEADLESS = re.compile(r"(Of|What|Whether|How|Has|Where)\b")
+HEADLESS = re.compile(r"(As|Has|How|Of|That|What|Where|Whether|Which|Why)\b")
 FILES = [
     path.relative_to(REPOSITORY)
-    for package in ("pushforward", "service", "training")
+    for package in ("pushforward", "service", "training", "tests")
     for path in sorted((REPOSITORY / package).rglob("*.py"))
     if not path.name.endswith("_pb2.py")
 ]

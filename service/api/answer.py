@@ -33,7 +33,7 @@ _NAMED_PIECE_VALUES: Final = 2**11
 PART_BYTES: Final = 2**18
 """Size of the parts in which answers are sent; a client that reads none within `idle_seconds` is dropped."""
 JSON_BYTES_PER_VALUE: Final = 20
-"""About as many bytes as a float32 has in JSON."""
+"""The approximate number of bytes of a float32 in JSON."""
 
 
 Piece: TypeAlias = bytes | memoryview

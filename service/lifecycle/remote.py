@@ -116,7 +116,7 @@ class Mirror:
         self._refused: dict[str, tuple[str, str]] = {}
         """The listing of a version that was refused, and the reason, by NAME/VERSION."""
         self.unfetched: dict[tuple[str, int], str] = {}
-        """Why a version could not be fetched at the last refresh, by name and number."""
+        """The reason why a version could not be fetched at the last refresh, by name and number."""
 
     def refresh(self) -> None:
         """Fetch new versions, and remove those that have gone. Blocks; bad versions are logged and left out.

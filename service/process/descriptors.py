@@ -15,9 +15,9 @@ from typing import Any, Final, Protocol
 _MOST_KEPT: Final = 128
 """Most descriptors that are kept: for probes, for connections that come at once, and for files and pipes."""
 _KEPT_SHARE: Final = 8
-"""At most one of so many is kept."""
+"""The largest share of the descriptors that is kept, as its divisor: at most one in eight."""
 _SHED_SHARE: Final = 4
-"""So many times is room made, each time by a look at all connections, for as many as are kept."""
+"""The share of the kept descriptors that is freed at once, as its divisor: each time looks at all connections."""
 
 
 class Connected(Protocol):

@@ -34,7 +34,7 @@ Compute = Callable[[Arrays], Arrays]
 RELAPSE_SECONDS = 60.0
 """A lane that dies twice within this time makes the batcher unhealthy."""
 _MOST_FAILURES: Final = 3
-"""So many failures of ONNX Runtime without a success make the batcher unhealthy, until it succeeds."""
+"""The number of failures of ONNX Runtime in a row that make the batcher unhealthy, until it succeeds."""
 _MOST_YIELDS: Final = 8
 _LONGEST_RETRY_SECONDS: Final = 60
 

@@ -1,4 +1,4 @@
-"""Files that need the extra `deploy` are collected where it is, as `make deploy-check` has it."""
+"""Files that need the extra `deploy` are collected only where it is installed, as by `make deploy-check`."""
 
 from importlib.util import find_spec
 

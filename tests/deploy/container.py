@@ -18,12 +18,12 @@ from typing import Any
 REPOSITORY = Path(__file__).parents[2]
 TOOLS = ("buildah", "runc", "debootstrap")
 BASE = "localhost/debian-python:12"
-"""What stands in for the Dockerfile's base where no registry of images can be reached."""
+"""The substitute for the Dockerfile's base where no registry of images can be reached."""
 START_SECONDS = 120
 
 
 def obstacle() -> str | None:
-    """Why this machine can neither build nor run the image, or None if it can."""
+    """Return the reason why this machine can neither build nor run the image, or None if it can."""
     if os.geteuid() != 0:
         return "only root can debootstrap and run a container here"
     missing = [tool for tool in TOOLS if shutil.which(tool) is None]
@@ -170,7 +170,7 @@ class Container:
         raise AssertionError(f"not ready within {START_SECONDS} s:\n{self.log_path.read_text()}")
 
     def status(self) -> dict[str, str]:
-        """/proc/PID/status of its first process."""
+        """Return /proc/PID/status of its first process."""
         pid = json.loads(run("runc", "state", self.name).stdout)["pid"]
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
         return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
@@ -180,7 +180,7 @@ class Container:
         return run("runc", "exec", self.name, *command, check=False)
 
     def memory_bytes(self) -> int:
-        """What its processes hold now, of which nothing can be reclaimed."""
+        """Return the memory that its processes hold now and that the kernel cannot reclaim."""
         stats = json.loads(run("runc", "events", "--stats", self.name).stdout)["data"]["memory"]
         raw = stats["raw"]
         return int(raw.get("rss", raw.get("anon", 0))) + int(raw.get("shmem", 0))
@@ -190,7 +190,7 @@ class Container:
         run("runc", "update", "--memory", str(memory_bytes), "--memory-swap", str(memory_bytes), self.name)
 
     def terminate(self) -> None:
-        """SIGTERM to its first process."""
+        """Sends SIGTERM to its first process."""
         run("runc", "kill", self.name, "TERM")
 
     def close(self) -> None:

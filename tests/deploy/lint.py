@@ -1,4 +1,4 @@
-"""What the schemas of Kubernetes accept, and a cluster refuses, or runs and must not.
+"""Mistakes that the schemas of Kubernetes accept, but a cluster refuses, or runs and must not.
 
 Each rule takes all objects that are applied together and yields its findings, one sentence each. Those about
 this service rather than Kubernetes are in `serving_rules`.

@@ -1,4 +1,4 @@
-"""What files of requirements pin."""
+"""The packages that files of requirements pin."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ PROGRAMS = {
     "/opt/pushforward/bin/python": (sys.executable,),
     "/opt/pushforward/bin/pushforward": (sys.executable, "-m", "pushforward"),
 }
-"""The programs of the image, and what stands for each of them here."""
+"""The programs of the image, and their substitutes on this machine."""
 
 
 def command_here(container: Object, environment: Mapping[str, str], replaced: Mapping[str, str]) -> list[str]:

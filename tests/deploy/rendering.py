@@ -1,4 +1,4 @@
-"""What the overlays render to, as kubectl would apply it."""
+"""The objects that the overlays render to, as kubectl would apply them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ OVERLAYS = tuple(sorted(path.name for path in (DEPLOY / "overlays").iterdir()))
 
 
 def rendered(folder: Path) -> list[Object]:
-    """The objects of a kustomization; fails with what kubectl said where it cannot be built."""
+    """The objects of a kustomization; fails with kubectl's message if it cannot be built."""
     built = subprocess.run(["kubectl", "kustomize", str(folder)], capture_output=True, text=True)
     assert built.returncode == 0, built.stderr
     return list(yaml.safe_load_all(built.stdout))

@@ -1,4 +1,4 @@
-"""What pods of this service need, beyond what Kubernetes asks: a drain, probes, ports, replicas."""
+"""The needs of this service's pods beyond those of Kubernetes: a drain, probes, ports, replicas."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from tests.deploy.lint import Rule
 from tests.deploy.rendering import Object, name_of, of_kind, pod_templates, variables
 
 SPARE_SECONDS = 5
-"""What a grace period must hold beyond all that is waited for."""
+"""The part of a grace period that must remain beyond everything that is waited for."""
 START_BUDGET_SECONDS = 20
-"""Ten times what loading three models took; what a startup probe must at least allow."""
+"""The least that a startup probe must allow: ten times the time that loading three models took."""
 PORTS = {"http": "", "metrics": "METRICS_", "grpc": "GRPC_"}
-"""The names of a server's ports, and what precedes PORT in the name of its setting."""
+"""The names of a server's ports, and the prefix of PORT in the name of the setting."""
 
 
 def servers_drain_within_their_grace(objects: list[Object]) -> Iterator[str]:
@@ -76,7 +76,7 @@ def disruptions_leave_a_replica(objects: list[Object]) -> Iterator[str]:
 
 
 def _servers(objects: list[Object]) -> Iterator[tuple[str, Object, Object, dict[str, str]]]:
-    """Yield the name, pod, container and settings of each server, but of those whose settings are missing."""
+    """Yield the name, pod, container and settings of each server whose settings exist."""
     maps = {item["metadata"]["name"]: item["data"] for item in of_kind(objects, "ConfigMap")}
     for name, template in pod_templates(of_kind(objects, "Deployment", "InferenceService", "ServingRuntime")):
         pod = template["spec"]

@@ -33,7 +33,7 @@ UPLOAD = (
     f"POST {SCORE} HTTP/1.1\r\nhost: x\r\n"
     f"content-type: application/x-npy\r\ncontent-length: {32 * 2**20}\r\n\r\n"
 ).encode() + bytes(31 * 2**20)
-"""All but the end of a large body, which is kept until it has come whole."""
+"""A large body without its end: the service keeps it until the rest comes."""
 OUT_OF_MEMORY = 137
 """The status of a process that SIGKILL ended."""
 

@@ -25,7 +25,7 @@ EXCEPTIONS = {
     "CKV_K8S_43": "the tag is a default; a release names its digest under `images`, once it is pushed",
     "CKV_K8S_15": "IfNotPresent with a tag that never moves, so a pod starts while the registry is down",
 }
-"""What checkov finds and is meant so, and why; each is still found, else it is no exception."""
+"""The findings of checkov that are intended, and why; each must still be found, else it is no exception."""
 
 RAY = {
     "aiohttp-cors", "colorful", "distlib", "google-api-core", "google-auth", "msgpack", "opencensus",

@@ -136,7 +136,7 @@ def wait_until_both_are_up(stats: Path) -> None:
 
 
 def answers(port: int) -> dict[int, bytes]:
-    """What is answered to each seed while nothing is restarted."""
+    """Return the answer to each seed while nothing is restarted."""
     connection = HTTPConnection("127.0.0.1", port, timeout=60)
     expected = {seed: asked(connection, seed) for seed in range(SEEDS)}
     connection.close()

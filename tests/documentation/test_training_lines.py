@@ -62,7 +62,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 def manifests(folders: list[Path]) -> list[Manifest]:
-    """Those of all versions that the pages published."""
+    """Return the manifests of all versions that the pages published."""
     shipped = REPOSITORY / "models" / SHIPPED
     versions = (path.parent for folder in folders for path in folder.glob("models/*/*/manifest.json"))
     return [

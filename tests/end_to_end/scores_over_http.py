@@ -27,7 +27,7 @@ from training.recipe import parse_recipe
 
 MODELS = REPOSITORY / "models"
 TOLERANCE = 1e-4
-"""Of a share or an area: other processors round other scores the other way."""
+"""The tolerance of a share or an area, since processors differ in how they round some scores."""
 _ROWS = 100
 
 
@@ -40,7 +40,7 @@ class Figure(NamedTuple):
 
     @property
     def agrees(self) -> bool:
-        """Whether they are the same but for rounding."""
+        """Return True if both are the same except for rounding."""
         return abs(self.published - self.over_http) <= TOLERANCE
 
 

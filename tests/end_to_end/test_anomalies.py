@@ -1,4 +1,4 @@
-"""What scoring is for: real held-out items pass, and noise does not."""
+"""The purpose of scoring: real held-out items pass, and noise does not."""
 
 import re
 from functools import cache, partial

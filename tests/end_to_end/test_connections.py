@@ -105,7 +105,7 @@ def test_an_empty_line_after_an_answer_does_not_hold_the_connection(impatient: R
 
 
 def chunked(trailers: bytes) -> bytes:
-    """A sample wanted as JSON, its body in chunks, and what comes after."""
+    """Return a request for a sample as JSON, with its body in chunks, and then trailers."""
     head = b"POST /v1/models/digits-vae/sample HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n"
     return head + b"accept: application/json\r\n\r\n2\r\n{}\r\n0\r\n" + trailers + b"\r\n"
 

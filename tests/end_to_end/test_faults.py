@@ -86,7 +86,7 @@ def test_methods_hosts_and_ranges_that_mean_nothing_here_change_nothing(client: 
 
 
 def test_no_time_of_the_calendar_decides_anything() -> None:
-    """A clock that is set meanwhile changes what is told, and no deadline, delay or order."""
+    """A clock that is set meanwhile changes reports only, but no deadline, delay or order."""
     told = {  # statistics, metrics and traces
         "service/api/exchange.py",
         "service/api/open_inference/model.py",

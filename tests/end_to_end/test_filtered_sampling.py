@@ -18,7 +18,7 @@ TOLD = ("acceptance-rate", "effective-sample-size", "unfilled")
 
 
 def p_values(drawn: np.ndarray) -> list[float]:
-    """Of chi-square tests against the data's law, one for each number, in 16 cells of equal probability."""
+    """Return p-values of chi-square tests against the data's law, one per number, in 16 equal cells."""
     found = []
     for values, mean in zip(drawn.T, MEAN, strict=True):
         edges = stats.norm.ppf(np.linspace(0, 1, 17)[1:-1], mean, DEVIATION)
@@ -131,7 +131,7 @@ def test_a_seeded_answer_is_cached_by_its_method_and_budget(gan_client: httpx.Cl
         again = gan_client.get(path + tail, headers={"if-none-match": response.headers["etag"]})
         assert (again.status_code, again.content) == (304, b"")
         tags.add(response.headers["etag"])
-    assert len(tags) == 3  # a budget of 16 is what is meant by none
+    assert len(tags) == 3  # without a budget, it is 16
 
 
 REFUSED = [

@@ -1,4 +1,4 @@
-"""What a GAN with a discriminator and an encoder offers: judging, scoring, coding, densities."""
+"""The operations of a GAN with a discriminator and an encoder: judging, scoring, coding, densities."""
 
 import io
 import math

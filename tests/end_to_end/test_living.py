@@ -27,7 +27,7 @@ from tests.toy import publish_toy
 
 pytestmark = [pytest.mark.living, pytest.mark.timeout(600)]
 LATE = "30"
-"""Seconds; an answer that is later than this is a 504, and so a failure."""
+"""The deadline in seconds; a later answer is a 504, and so a failure."""
 JSON, NPY = "application/json", "application/x-npy"
 
 
@@ -39,11 +39,11 @@ class Question:
     body: str
     accept: str = JSON
     keeps: bool = True
-    """Whether it comes again on the same connection."""
+    """True if it is asked again on the same connection."""
 
 
 def questions(item_shape: tuple[int, ...]) -> list[Question]:
-    """Short and long ones, JSON and npy, streamed ones, and those of every graph."""
+    """Return short and long questions, as JSON and npy, some streamed, to every graph."""
     item: object = 0.0
     for size in reversed(item_shape):
         item = [item] * size
@@ -73,7 +73,7 @@ class Clients:
         self.failures: list[str] = []
 
     def learn(self, models: Path, versions: Iterable[int]) -> None:
-        """What each version answers, from a service that serves them side by side and does nothing else."""
+        """Learn the answers of each version from an idle service that serves them side by side."""
         with running_service(models) as service:
             connection = connected(service)
             for version, question in product(versions, self._questions):
@@ -84,7 +84,7 @@ class Clients:
 
     @contextmanager
     def asking(self, service: RunningService) -> Iterator[None]:
-        """Until the block ends; then none of them may have seen anything wrong."""
+        """Ask until the block ends; then no client may have seen anything wrong."""
         threads = [
             threading.Thread(target=self._go_on, args=(connected(service), question))
             for question in self._questions

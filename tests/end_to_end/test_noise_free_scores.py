@@ -1,4 +1,4 @@
-"""What a trained VAE says of items without noise: two more statistics, and a map, from a real server."""
+"""The scores of a trained VAE without noise: two more statistics, and a map, from a real server."""
 
 import io
 import shutil
@@ -91,7 +91,7 @@ def test_the_recipes_statistic_is_the_default_and_bounds_keep_the_draws_they_wer
 def test_bounds_stand_beside_a_statistic_without_noise_unless_it_is_named(
     tiny: httpx.Client, items: np.ndarray
 ) -> None:
-    """What is named takes one pass; a client that knows of bounds alone finds them wherever a VAE scores."""
+    """A named statistic takes one pass; a client that only knows bounds finds them wherever a VAE scores."""
     default, alone = score(tiny, items), score(tiny, items, statistic="path")
     bound = score(tiny, items, statistic="elbo")
     own = ("surprise", "p_value", "anomaly")

@@ -1,4 +1,4 @@
-"""What a running service tells of itself: metrics on a port of their own, and logs as JSON."""
+"""The reports of a running service on itself: metrics on a port of their own, and logs as JSON."""
 
 import json
 import socket

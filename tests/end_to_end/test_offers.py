@@ -102,7 +102,7 @@ def test_what_javas_client_posts_is_read(service: RunningService) -> None:
 
 
 def test_requests_one_upon_the_other_are_all_answered(service: RunningService) -> None:
-    """Many more than wait for their turn at a time, the last with a body and an offer."""
+    """They are far more than may wait at a time, and the last of them have a body and an offer."""
     offered = b"".join(post("/v1/models/toy-vae/sample", b'{"seed": 7}', OFFERS["h2c"], chunked=False))
     sent = HEALTH * 3_000 + offered * 300
     with connect(service) as connection, ThreadPoolExecutor(1) as sender:

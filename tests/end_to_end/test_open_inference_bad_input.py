@@ -1,4 +1,4 @@
-"""What the Open Inference Protocol's paths make of requests that no client of it would send."""
+"""Requests to the Open Inference Protocol's paths that no client of it would send."""
 
 from __future__ import annotations
 

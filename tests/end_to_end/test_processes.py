@@ -59,7 +59,7 @@ def asked(service: RunningService, method: str, path: str, body: bytes | None = 
 
 
 def begun(service: RunningService) -> list[HTTPConnection]:
-    """Many requests that have arrived, on a connection each, but for the end of their bodies."""
+    """Send many requests, each on its own connection, without the end of their bodies."""
     connections = [connected(service) for _ in range(MANY)]
     for connection in connections:
         connection.putrequest("POST", SAMPLE)
@@ -85,7 +85,7 @@ def finished(connection: HTTPConnection) -> bytes | None:
 
 
 def counted(service: RunningService, name: str, **labels: str) -> float:
-    """The sum of a metric's samples with these labels, as some replica tells it."""
+    """Return the sum of a metric's samples with these labels, as one of the replicas reports it."""
     return summed(asked(service, "GET", "/metrics").decode(), name, **labels)
 
 
@@ -96,7 +96,7 @@ def summed(metrics: str, name: str, **labels: str) -> float:
 
 
 def answered(service: RunningService) -> float:
-    """How many POSTs of samples have been answered, as some replica tells it."""
+    """Return the number of POSTs of samples that have been answered, as one of the replicas reports it."""
     return counted(
         service, "pushforward_http_requests_total", route="/v1/models/{model}/sample", method="POST"
     )

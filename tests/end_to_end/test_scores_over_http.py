@@ -1,4 +1,4 @@
-"""What training published of a model's anomaly scores, measured again by a client of the service."""
+"""The published figures of a model's anomaly scores, measured again by a client of the service."""
 
 import subprocess
 import sys

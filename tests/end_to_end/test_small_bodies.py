@@ -20,7 +20,7 @@ from tests.serving import RunningService, as_npy, npy
 SMALL_BYTES = 2**16
 MOST_MEMORY_BYTES = 50e6
 MOST_CPU_SECONDS = 0.3
-"""Of a request in all, whatever else runs on the machine; a part of it holds the event loop."""
+"""The CPU time of a whole request, whatever else runs on the machine; a part of it holds the event loop."""
 HEALTH_CHECK = "grpc.health.v1.Health/Check"
 REFLECTION = "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
 INPUTS, LONG = b'{"inputs":[%b]}', b"a" * 7_000_000
@@ -83,7 +83,7 @@ def cpu_seconds(service: RunningService) -> float:
 
 
 def costs(service: RunningService, act: Callable[[], object]) -> tuple[float, float]:
-    """Bytes that memory grew by at most while something was done, and seconds of CPU that it took."""
+    """Return the peak growth of memory in bytes while something is done, and the CPU seconds it took."""
     Path(f"/proc/{service.process.pid}/clear_refs").write_text("5")  # the highest so far is the present
     memory, seconds = memory_bytes(service, "VmRSS"), cpu_seconds(service)
     act()
@@ -123,7 +123,7 @@ def test_a_large_body_of_empty_lists_is_refused_for_little(service: RunningServi
 
 @pytest.mark.parametrize("nested", [False, True])
 def test_as_many_rows_as_json_may_have_are_read_for_little(service: RunningService, *, nested: bool) -> None:
-    """The largest requests that are not refused, for which it is their numbers that take memory."""
+    """These are the largest requests that are not refused; their numbers alone take memory."""
     item = b"[[%b]]" % many(b"[%b]" % many(b"0.5", 28), 28) if nested else many(b"0.5", 784)
     body, answers = gzip.compress(data(many(item, 1024))), []
 
@@ -205,7 +205,7 @@ def test_more_rows_than_json_answers_are_answered_as_npy_alone(
 
 
 ITEMS = [[[[0.5] * 28] * 28]] * 1024
-"""As many items as JSON may hold."""
+"""The largest number of items that JSON may hold."""
 FEWER = ITEMS[:50]
 """Enough for a long list."""
 

@@ -36,10 +36,10 @@ from tests.toy import publish_toy
 from tests.toy_table import publish_table
 from tests.watched_service import HoldFile
 
-pytestmark = pytest.mark.living  # which runs alone, as times are measured
+pytestmark = pytest.mark.living  # runs alone, since it measures times
 
 MOST_HELD_SECONDS = 0.05
-"""What is promised of the event loop."""
+"""The promised limit on how long the event loop is held."""
 MOST_ANSWER_SECONDS = 10.0
 """The most CPU time in which 16 384 rows are computed and written."""
 ROWS = 16_384
@@ -252,7 +252,7 @@ READ = {
     "png: profiles",
     "png: empty chunks",
 }
-"""Those that are read; all others are refused."""
+"""The files that are read; all others are refused."""
 GROWING: dict[str, tuple[str, str, Callable[[], bytes]]] = {
     "csv: many columns": (TABLE, CSV, lambda: b"," * 2_400_000),
     "csv: many names": (TABLE, CSV, lambda: b"ab," * 800_000),

@@ -1,4 +1,4 @@
-"""What each support takes, and where a likelihood has bits."""
+"""The values that each support takes, and the likelihoods that have bits."""
 
 import math
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ TAKEN: dict[Support, set[float]] = {
     "unit_interval": {0, 1, 0.3, 7 / 255},
     "real": {0, 1, 0.3, 7 / 255, -2.5, 255},
 }
-"""Of these numbers, the ones that each support takes."""
+"""The numbers, among those of the test, that each support takes."""
 
 
 @pytest.fixture(scope="module")

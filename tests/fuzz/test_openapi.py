@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.fuzz, pytest.mark.timeout(300)]
 SECONDS = "75"
 SECONDS_OF_VALID_ONES = "30"
 SEED = os.environ.get("FUZZ_SEED", "1")
-"""A fixed one, so that what passes for one change fails for another by that change; other seeds find more."""
+"""The seed is fixed, so that a new failure comes from the change under test; other seeds find more."""
 HOOKS = """
 import schemathesis
 
@@ -44,7 +44,7 @@ def map_body(context, body):
         return {name: map_body(context, value) for name, value in body.items()}
     return int(body) if isinstance(body, float) and body.is_integer() else body
 """
-"""To JSON Schema 18.0 is an integer; here it is refused: a count that was computed may be 17.9 next."""
+"""JSON Schema takes 18.0 as an integer; the service refuses it: a computed count may be 17.9 next."""
 TOOL = Path(os.environ.get("SCHEMATHESIS", REPOSITORY / ".venv-fuzz/bin/schemathesis"))
 
 
@@ -80,7 +80,7 @@ def whole(least: int, most: int) -> dict[str, Any]:
 
 
 def narrowed(document: dict[str, Any]) -> dict[str, Any]:
-    """The document for one model: it says what that of all models cannot.
+    """Return the document of one model, with facts that the one of all models cannot state.
 
     - The names and versions of models, and the sizes and values of their rows.
     - What a version lacks: classes, columns, a discriminator, maps, p-values of another statistic.

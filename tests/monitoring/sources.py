@@ -52,7 +52,7 @@ def dashboard_expressions() -> dict[str, str]:
 
 
 def expressions() -> dict[str, str]:
-    """Every expression there is, by where it stands."""
+    """Return every expression of the rules and the dashboard by its place."""
     return {**RECORDED, **{alert.name: alert.expression for alert in ALERTS}, **dashboard_expressions()}
 
 

@@ -22,7 +22,7 @@ pytestmark = [
 
 
 def receiver_of(**labels: str) -> str:
-    """Where an alert of these labels goes."""
+    """Return the receiver of an alert with these labels."""
     command = ["amtool", "config", "routes", "test", f"--config.file={CONFIGURATION}"]
     done = subprocess.run(
         [*command, *(f"{name}={value}" for name, value in labels.items())],

@@ -44,7 +44,7 @@ class Prometheus:
         self.client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30)
 
     def is_ready(self) -> bool:
-        """Whether it answers queries yet: it listens before it does."""
+        """Return True if it answers queries yet: it listens before it does."""
         try:
             return self.client.get("/-/ready").is_success
         except httpx.TransportError:
@@ -95,7 +95,7 @@ def prometheus(scraped: RunningService, tmp_path_factory: pytest.TempPathFactory
 
 
 def use(service: RunningService) -> None:
-    """Some of every kind of request."""
+    """Send some requests of every kind."""
     model = "/v1/models/toy-vae"
     assert service.client.post(f"{model}/sample", json={"count": 3}).status_code == 200
     assert service.client.post(f"{model}/score", json={"inputs": toy.items(8).tolist()}).status_code == 200

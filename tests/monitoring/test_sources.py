@@ -1,4 +1,4 @@
-"""Rules and dashboard speak of metrics that there are; every alert has a runbook and tests of both kinds."""
+"""Rules and dashboard use metrics that exist; every alert has a runbook and tests of both kinds."""
 
 import re
 from collections import defaultdict

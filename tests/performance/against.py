@@ -1,4 +1,4 @@
-"""Other servers, already running, to be measured beside ours: which API they speak is found by asking."""
+"""Other running servers that are measured beside ours; the bench asks them which API they speak."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _OURS: Final = (SERVICE, NAIVE, FLOOR)
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a server is, and what the report calls it."""
+    """The URL of a server, and its name in the report."""
 
     name: str
     url: str
 
     @classmethod
     def parse(cls, text: str) -> Address:
-        """From `URL` or `NAME=URL`; raises ValueError if it is neither, or the name is one of ours."""
+        """Parse `URL` or `NAME=URL`; raise ValueError if it is neither, or the name is one of ours."""
         name, equals, url = text.partition("=") if not text.startswith("http") else ("", "", text)
         parsed = httpx.URL(url.rstrip("/"))
         if parsed.scheme != "http" or not parsed.host or (equals and not name) or name in _OURS:

@@ -16,7 +16,7 @@ def positive(text: str) -> int:
 
 
 def seconds(text: str) -> float:
-    """From a tenth of a second to an hour."""
+    """Return a duration from a tenth of a second to an hour."""
     number = float(text)
     if not 0.1 <= number <= 3600:
         raise ArgumentTypeError(f"{text} is not from 0.1 to 3600")
@@ -24,7 +24,7 @@ def seconds(text: str) -> float:
 
 
 def address(text: str) -> Address:
-    """Where another server is."""
+    """Return the address of another server."""
     try:
         return Address.parse(text)
     except ValueError as error:

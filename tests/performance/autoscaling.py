@@ -36,11 +36,11 @@ DAY_SECONDS: Final = 86_400
 PERIOD_SECONDS: Final = 15
 SETTLED_SECONDS: Final = 300
 SIGNAL_SECONDS: Final = 30
-"""What a signal is the mean of."""
+"""The seconds over which a signal is averaged."""
 
 
 def day(seed: int = 0) -> Floats:
-    """Requests a second, by the second: a daily wave, an hour's step, two spikes of five minutes, noise."""
+    """Return the requests of each second: a daily wave, an hour's step, two spikes of five minutes, noise."""
     second = np.arange(DAY_SECONDS)
     hour = second / 3600
     load = 3250 - 2750 * np.cos((hour - 2) / 24 * 2 * np.pi)
@@ -54,11 +54,11 @@ def day(seed: int = 0) -> Floats:
 
 @dataclass(frozen=True)
 class Policy:
-    """What to scale by, and how much of it a replica should have; a target of 0 means always `least`."""
+    """A signal to scale by, and its target for a replica; a target of 0 means always `least`."""
 
     name: str
     signal: Callable[[float, float], float]
-    """Of one replica: from its arrivals a second, and the requests that wait beyond what is computed."""
+    """The signal of one replica, by its arrivals per second and the requests that wait in it."""
     target: float
     least: int = 2
     most: int = 20
@@ -78,7 +78,7 @@ def in_flight(arrivals: float, waiting: float) -> float:
 
 @dataclass
 class Course:
-    """What came of a day, by the second."""
+    """The course of a day, by the second."""
 
     replicas: Floats
     wait_seconds: Floats
@@ -100,11 +100,11 @@ class Fleet:
 
     @property
     def total(self) -> int:
-        """With those that start."""
+        """Return the number of replicas, including those that are starting."""
         return self.ready + sum(number for _, number in self._starting)
 
     def start(self, second: int) -> None:
-        """What is ready by now counts as such."""
+        """Count the replicas as ready that have started by now."""
         while self._starting and self._starting[0][0] <= second:
             self.ready += self._starting.popleft()[1]
 

@@ -1,4 +1,4 @@
-"""`make bench`, or `python -m tests.performance.bench`: how fast the service is, and beside what.
+"""`make bench`, or `python -m tests.performance.bench`: the speed of the service, beside other servers.
 
 In each of several interleaved rounds, every workload is run against the naive server, the floor, the service
 and any other server named by `--against`. ONNX Runtime alone is measured just before and after each load, and
@@ -74,7 +74,7 @@ def _write(path: Path, text: str) -> None:
 
 
 def options_of(given: argparse.Namespace) -> Options:
-    """What the command line asks for; its text is of what differs from the defaults."""
+    """Return the options of the command line; their text names those that differ from the defaults."""
     named = given.workload or [workload.name for workload in WORKLOADS]
     text = [
         f" --{name.replace('_', '-')} {getattr(given, name):g}"

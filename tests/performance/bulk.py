@@ -39,7 +39,7 @@ _LINES: Final[Mapping[str, Sequence[str]]] = {
 
 
 def why_not_bulk(workload: Workload) -> str:
-    """Why this bulk work cannot be measured here, or nothing if it can."""
+    """Return the reason why this bulk work cannot be measured here, or "" if it can."""
     if workload.measure == "bulk-on-ray" and find_spec("ray") is None:
         return "Ray is not installed; use .venv-ray, see make ray-check"
     if (
@@ -100,7 +100,7 @@ def _done(lines: Sequence[Sequence[str]], name: str) -> tuple[float, float]:
 
 
 def _pictures(rows: int) -> np.ndarray:
-    """The first so many of the 70 000 pictures of Fashion-MNIST, (N, 28, 28) uint8."""
+    """Return the first `rows` of the 70 000 pictures of Fashion-MNIST, (N, 28, 28) uint8."""
     parts = []
     for split in ("train", "t10k"):
         with gzip.open(FASHION / f"{split}-images-idx3-ubyte.gz") as file:
@@ -109,7 +109,7 @@ def _pictures(rows: int) -> np.ndarray:
 
 
 def _rate_after_start(out: Path, rows: int) -> float:
-    """Rows per second between the first parts' ends, one of each actor, and the last part's.
+    """Return the rows per second after the first parts, one of each actor, until the end of the last part.
 
     Raises:
         BenchFailed: There are too few parts to tell.

@@ -1,4 +1,4 @@
-"""Whether a server answers rightly: asked alone before anything is timed, and again under every load."""
+"""The check of a server's answers: alone before anything is timed, and again under every load."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _PICTURE_TOLERANCE: Final = 0.51 / 255
 
 @dataclass(slots=True)
 class Watch:
-    """How many questions were answered, all of them rightly, or what was wrong."""
+    """The number of questions that were answered rightly, or the first flaw."""
 
     answers: int = 0
     flaw: str = ""
@@ -110,7 +110,7 @@ def _client() -> httpx.Client:
 
 
 def _flaw(got: Values, expected: Values, tolerance: float) -> str:
-    """What is wrong with an answer, or nothing; the tolerance is relative above 1."""
+    """Return the flaw of an answer, or "" if there is none; the tolerance is relative above 1."""
     if got.shape != expected.shape:
         return f"the answer has shape {got.shape}, {expected.shape} was expected"
     gap = float(np.max(np.abs(got - expected) / np.maximum(1, np.abs(expected))))

@@ -1,4 +1,4 @@
-"""How throughput and latency scale: with connections, with the batch limit, with the model's size."""
+"""The scaling of throughput and latency: with connections, the batch limit, and the model's size."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ Axis = Literal["connections", "max_batch_rows", "parameters"]
 CONNECTIONS: Final = (1, 2, 4, 8, 16, 32, 64, 128)
 MAX_BATCH_ROWS: Final = (1, 4, 16, 64, 256)
 WIDTHS: Final = (0.25, 0.5, 1.0, 2.0)
-"""Of the decoder; its parameters are what the picture shows."""
+"""The widths of the decoder; the picture shows its numbers of parameters."""
 
 _SINGLE: Final = next(workload for workload in WORKLOADS if workload.name == "single-32")
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One round of one load: which axis it is on, and where; values by name, with units in the names."""
+    """One round of one load: its axis, its place on it, and values by name, with units in the names."""
 
     axis: Axis
     at: float
@@ -49,12 +49,12 @@ class Curve:
     points: tuple[Point, ...]
 
     def written(self) -> str:
-        """As JSON."""
+        """Return the curve as JSON."""
         return TypeAdapter(Curve).dump_json(self, indent=2).decode() + "\n"
 
 
 def measure_curve(rounds: int, seconds: float, processes: int) -> Curve:
-    """One sample a request, over each axis; the naive server where the axis concerns it.
+    """Measure one sample per request over each axis, by the naive server too where the axis concerns it.
 
     Raises:
         BenchFailed: wrk is missing, or a server failed or answered wrongly.

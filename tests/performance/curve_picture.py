@@ -89,7 +89,7 @@ def _plot(axes: Axes, curve: Curve, axis: Axis, line: _Line) -> None:
 
 
 def _scale(throughput: Axes, latency: Axes, curve: Curve, axis: Axis) -> None:
-    """Logarithms of all but throughput, where models are of one size."""
+    """Set logarithmic scales, except for the throughput of models of one size."""
     places = sorted({point.at for point in curve.points if point.axis == axis})
     names = [f"{at / 1e6:.1f}" if axis == "parameters" else f"{at:g}" for at in places]
     latency.set_xscale("log", base=2)

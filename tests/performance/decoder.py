@@ -44,7 +44,7 @@ _SAMPLES = TensorSpec(name="samples", shape=("rows", *ITEM_SHAPE))
 
 @dataclass(frozen=True, slots=True)
 class _Layer:
-    """One operator with weights, and what follows it."""
+    """One operator with weights, and the operators after it."""
 
     operator: str
     weights: tuple[int, ...]
@@ -71,12 +71,12 @@ def _layers(width: float) -> tuple[_Layer, ...]:
 
 
 def parameters(width: float) -> int:
-    """How many weights and biases the decoder of that width has."""
+    """Return the number of weights and biases of the decoder of that width."""
     return sum(math.prod(layer.weights) + layer.bias for layer in _layers(width))
 
 
 def name_of(width: float) -> str:
-    """The name that the decoder of that width is published by; its width in per cent, if it is not 1."""
+    """Return the published name of the decoder of that width; it ends in the width in per cent if not 1."""
     return NAME if width == 1 else f"{NAME}-{round(100 * width)}"
 
 

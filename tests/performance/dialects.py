@@ -1,4 +1,4 @@
-"""How a server is asked for a workload, and how its answers are read: our API, and the naive server's.
+"""The requests and answers of a workload by the API of each kind of server: ours, and the naive one's.
 
 Shapes: B rows, D latent; items as the model's manifest says.
 """
@@ -25,12 +25,12 @@ from .models import Feeds, Model, Values
 from .workloads import Workload
 
 SEED: Final = "{seed}"
-"""Where a request holds this, every one that is sent holds another seed."""
+"""The placeholder in a request that is replaced by another seed each time it is sent."""
 
 _IMAGES: Final = 64
-"""How many different images are sent to be scored, in turn."""
+"""The number of different images that are sent in turn to be scored."""
 _SEED: Final = 0
-"""Names the draws that images are scored by."""
+"""The seed of the draws that images are scored by."""
 _GRID_GAP_PIXELS: Final = 2
 
 
@@ -46,7 +46,7 @@ class Request:
     headers: Mapping[str, str]
     bodies: tuple[bytes, ...]
     least_bytes: int
-    """No right answer is shorter than this, headers aside."""
+    """The length of the shortest right answer, without headers."""
 
     def filled(self, seed: int, turn: int) -> tuple[str, bytes]:
         """The path and the body of one request."""
@@ -55,18 +55,18 @@ class Request:
 
 
 class Dialect(Protocol):
-    """What one kind of server understands."""
+    """The language of one kind of server."""
 
     exact: bool
-    """Whether it promises the same bytes for the same request, whatever else it is asked meanwhile."""
+    """True if it promises the same bytes for the same request, whatever else it is asked meanwhile."""
     streams: bool
-    """Whether it answers far more samples than it computes at once."""
+    """True if it answers far more samples than it computes at once."""
 
     def request(self, workload: Workload) -> Request:
         """The request of the workload; raises NotOffered."""
 
     def feeds(self, workload: Workload, seed: int, turn: int) -> Feeds:
-        """What the model's graph must have been given to answer that request."""
+        """Return the inputs of the model's graph that answer that request."""
 
     def values(self, workload: Workload, answer: httpx.Response) -> Values:
         """The samples (B, *item) or bounds (B,) of an answer; ValueError or KeyError if it has none."""
@@ -111,7 +111,7 @@ class OurDialect:
 
 
 class NaiveDialect:
-    """What `naive.py` understands: the same bodies, at shorter paths."""
+    """The language of `naive.py`: the same bodies, at shorter paths."""
 
     exact = False
     streams = False
@@ -120,7 +120,7 @@ class NaiveDialect:
         self._models = models
 
     def request(self, workload: Workload) -> Request:
-        """As of the service; it has neither JSON of samples nor pictures."""
+        """Return the same request as for the service; there are neither samples as JSON nor pictures."""
         model = self._models[workload.model]
         if workload.operation == "score":
             return _score_request(model, f"/{workload.model}/score")
@@ -144,10 +144,10 @@ class NaiveDialect:
 
 
 class FloorDialect(NaiveDialect):
-    """The floor understands samples alone, of all that the naive server does."""
+    """The language of the floor: that of the naive server, but for samples alone."""
 
     def request(self, workload: Workload) -> Request:
-        """As of the naive server."""
+        """Return the same request as for the naive server, for samples alone."""
         if workload.operation != "sample":
             raise NotOffered("it answers samples alone")
         return super().request(workload)

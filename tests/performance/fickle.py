@@ -18,7 +18,7 @@ from .workloads import WORKLOADS
 
 
 class Fickle(ThreadingHTTPServer):
-    """As the naive server it samples one model; it keeps all bodies, and does what `mood` says."""
+    """A server that samples one model as the naive server does, keeps all bodies, and obeys its `mood`."""
 
     daemon_threads = True
 
@@ -30,7 +30,7 @@ class Fickle(ThreadingHTTPServer):
         self.mood = "right"
 
     def answer(self, body: bytes) -> bytes:
-        """Samples by the seed that the body names, or in the mood `wrong` by another."""
+        """Return samples by the seed in the body, or by another one in the mood `wrong`."""
         self.bodies.append(body)
         seed = orjson.loads(body)["seed"] + (self.mood == "wrong")
         single = WORKLOADS[0]

@@ -1,4 +1,4 @@
-"""What one process of the service needs: time to start, and memory, at rest and while it streams."""
+"""The needs of one process of the service: time to start, and memory, at rest and while it streams."""
 
 from __future__ import annotations
 

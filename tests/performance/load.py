@@ -22,7 +22,7 @@ _TIMEOUT_SECONDS: Final = 10
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What wrk saw: requests answered, wall seconds, latencies, and its own CPU seconds.
+    """The measurements of wrk: requests answered, wall seconds, latencies, and its own CPU seconds.
 
     wrk corrects its latencies for coordinated omission: an answer that came late counts for the requests
     that its connection would have sent meanwhile.
@@ -36,7 +36,7 @@ class Load:
 
 
 def wrk_is_there() -> bool:
-    """Whether wrk is on the path."""
+    """Return True if wrk is on the path."""
     return shutil.which("wrk") is not None
 
 
@@ -65,7 +65,7 @@ def apply_load(url: str, request: Request, connections: int, seconds: float, fir
 
 
 def _output(command: list[str], seconds: float) -> str:
-    """What wrk printed; it takes whole seconds, and is interrupted after a fraction of one."""
+    """Return the output of wrk, which only takes whole seconds, and so is interrupted after a fraction."""
     wrk = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         if seconds % 1:

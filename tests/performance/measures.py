@@ -1,4 +1,4 @@
-"""How the workloads of running servers are measured: one round of one workload against one target.
+"""The measures of the workloads of running servers: one round of one workload against one target.
 
 Each returns values by name, with their units in the names; the figures of a workload are made of them.
 """
@@ -41,7 +41,7 @@ def measure(bench: Bench, target: Target, workload: Workload) -> Measured:
 
 
 def why_not(target: Target, workload: Workload) -> str:
-    """Why the workload is not measured against a target, or nothing if it is."""
+    """Return the reason why the workload is not measured against a target, or "" if it is."""
     ours = workload.measure in ("encoding", "two-protocols")
     if workload.measure not in _MEASURES or (ours and target.name != SERVICE):
         return ONLY_OURS
@@ -51,7 +51,7 @@ def why_not(target: Target, workload: Workload) -> str:
 
 
 def _load(bench: Bench, target: Target, workload: Workload) -> Measured:
-    """What a load sees, and ONNX Runtime alone just before and just after it."""
+    """Measure a load, and ONNX Runtime alone just before and just after it."""
     raw = bench.raw(workload)
     before = raw.rows_per_second(bench.beside_seconds)
     measured = _loaded(bench, target, workload)
@@ -104,7 +104,7 @@ def _beside_runtime(bench: Bench, target: Target, workload: Workload) -> Measure
 
 
 def _batches(target: Target, workload: Workload) -> tuple[float, float]:
-    """How many batches of the workload's model the service has computed so far, and their rows."""
+    """Return the number of batches of the workload's model that the service has computed, and their rows."""
     text = httpx.get(f"{target.url}/metrics", timeout=30.0, trust_env=False).text
     stage = workload.operation
     found = {}
@@ -119,7 +119,7 @@ def _batches(target: Target, workload: Workload) -> tuple[float, float]:
 
 
 def _encoding(bench: Bench, target: Target, workload: Workload) -> Measured:
-    """A load, and the CPU that encoding one such answer takes in a loop of nothing else."""
+    """Measure a load, and the CPU that encoding one such answer takes in a loop of its own."""
     measured = _load(bench, target, workload)
     model = bench.models[workload.model]
     samples = model.values(workload.operation, target.dialect.feeds(workload, bench.fresh_seeds(), 0))
@@ -150,7 +150,7 @@ def _two_protocols(bench: Bench, target: Target, workload: Workload) -> Measured
 
 
 def _fairness(bench: Bench, target: Target, workload: Workload) -> Measured:
-    """The load alone, and again while one large answer after the other streams."""
+    """Measure the load alone, and again while one large answer after the other streams."""
     alone = _loaded(bench, target, workload)
     large = replace(workload, count=workload.large_count)
     model = bench.models[workload.model]

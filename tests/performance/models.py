@@ -1,4 +1,4 @@
-"""The models that speed is measured on, and what ONNX Runtime alone makes of them.
+"""The models that speed is measured on, and their values by ONNX Runtime alone.
 
 Shapes: B rows, D latent; items as a model's manifest says.
 """
@@ -25,7 +25,7 @@ Feeds = dict[str, NDArray[np.float32]]
 
 REPOSITORY: Final = Path(__file__).resolve().parents[2]
 PUBLISHED: Final = ("fashion-vae", "digits-vae", "fashion-gan")
-"""The three models that a service is started with, to see how long that takes and what it holds."""
+"""Return the three models with which the start and the memory of a service are measured."""
 
 _GRAPHS: Final = {"sample": "decode", "score": "score", "statistics": "statistics"}
 
@@ -55,7 +55,7 @@ class Model:
         return {"inputs": items, "eps": generator.standard_normal((rows, 1, size), np.float32)}
 
     def values(self, operation: str, feeds: Feeds) -> Values:
-        """What an answer must hold: samples (B, *item), or the evidence lower bound of each item (B,)."""
+        """Return the values of a right answer: samples (B, *item), or evidence lower bounds (B,)."""
         if operation not in self._sessions:
             self._sessions[operation] = one_thread_session(self.graph(operation))
         outputs = self._sessions[operation].run(None, feeds)

@@ -1,4 +1,4 @@
-"""The server most people would write first: FastAPI, a plain `def`, one run of the session a request.
+"""The server most people would write first: FastAPI, a plain `def`, one run of the session per request.
 
     python tests/performance/naive.py --decode NAME=decode.onnx --score NAME=score.onnx --port 8001
 
@@ -21,7 +21,7 @@ from pydantic import BaseModel
 
 
 class SampleRequest(BaseModel):
-    """How many samples, and the seed of their noise."""
+    """The number of samples, and the seed of their noise."""
 
     count: int = 1
     seed: int

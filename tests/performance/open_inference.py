@@ -21,12 +21,12 @@ from .models import Feeds, Model, Values
 from .workloads import Workload
 
 BINARY_EXTENSION: Final = "binary_tensor_data"
-"""How a server's metadata name the extension."""
+"""The name of the extension in a server's metadata."""
 JSON_LENGTH: Final = "Inference-Header-Content-Length"
-"""How many bytes of JSON come before the tensors, where any come as bytes."""
+"""The header with the number of bytes of JSON before the tensors, if any tensors come as bytes."""
 
 _BODIES: Final = 64
-"""How many different requests are sent, in turn."""
+"""The number of different requests that are sent in turn."""
 _SCORE_OUTPUTS: Final = ("log_likelihood", "log_prior", "log_posterior", "kl")
 
 
@@ -78,7 +78,7 @@ class OpenInference:
         )
 
     def feeds(self, workload: Workload, seed: int, turn: int) -> Feeds:
-        """What the request itself holds: the client makes the noise."""
+        """Return the inputs that the request itself holds: the client makes the noise."""
         del seed
         model = self._models[workload.model]
         size = model.manifest.latent_size
@@ -109,7 +109,7 @@ class OpenInference:
         return self._known[key]
 
     def _found(self, workload: Workload) -> Tensors:
-        """Raises NotOffered if the server has no such model, under none of the names it may have."""
+        """Raise NotOffered if the server has no such model under any of the names it may have."""
         graph = "decode" if workload.operation == "sample" else "score"
         names = [f"{workload.model}.{graph}", f"{workload.model}-{graph}", workload.model]
         for name in names:
@@ -165,7 +165,7 @@ class SampleTensors:
         return Request(f"/v2/models/{workload.model}.sample/infer", headers, tuple(bodies), least_bytes)
 
     def feeds(self, workload: Workload, seed: int, turn: int) -> Feeds:
-        """Latents by the service's addressable noise, of the seed that the body of that turn has."""
+        """Return latents by the service's addressable noise, with the seed of that turn's body."""
         del seed
         prior = self._models[workload.model].prior
         return {"latents": prior.latents(turn % _BODIES, 0, workload.count, 1.0)}

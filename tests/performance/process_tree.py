@@ -1,4 +1,4 @@
-"""What a process and all its descendants use together, as Linux counts it under `/proc`."""
+"""The resources of a process and all its descendants together, as Linux counts them under `/proc`."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def resident_megabytes(root: int) -> float:
 
 
 def proportional_megabytes(root: int) -> float:
-    """Proportional memory (PSS) of a tree in 10^6 bytes: of a page that n processes share, each has 1/n."""
+    """Proportional memory (PSS) of a tree in 10^6 bytes: a page of n processes counts 1/n for each."""
     kibibytes = 0
     for process in tree(root):
         lines = (_PROC / str(process) / "smaps_rollup").read_text().splitlines()
@@ -48,7 +48,7 @@ def proportional_megabytes(root: int) -> float:
 
 
 def listeners(port: int) -> int:
-    """How many sockets listen on a TCP port; processes that share it have one each."""
+    """Return the number of sockets that listen on a TCP port; processes that share it have one each."""
     lines = (_PROC / "net" / "tcp").read_text().splitlines()[1:]
     sockets = ((fields[1].rpartition(":")[2], fields[3]) for fields in map(str.split, lines))
     return sum(int(number, 16) == port and state == _LISTENING for number, state in sockets)

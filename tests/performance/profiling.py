@@ -1,4 +1,4 @@
-"""`make profile`: where the service's time goes under single samples, as a flame graph and for speedscope.
+"""`make profile`: a profile of the service under single samples, as a flame graph and for speedscope.
 
 py-spy records the service twice, once for each file. Where it may not attach to a running process, the
 service is started under it instead; then the start is in the picture, too. Linux only.
@@ -30,11 +30,11 @@ from .state import Bench
 from .workloads import SERVICE, WORKLOADS, Workload
 
 FILES: Final = {"flamegraph": "profile.svg", "speedscope": "profile.speedscope.json"}
-"""What is written, by py-spy's name of the format."""
+"""The files that are written, by py-spy's name of the format."""
 
 _SAMPLES_A_SECOND: Final = 200
 _MARGIN_SECONDS: Final = 1
-"""How much longer than the recording a load lasts."""
+"""The seconds that a load lasts beyond the recording."""
 _WRITING_SECONDS: Final = 60
 
 

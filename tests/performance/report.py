@@ -1,4 +1,4 @@
-"""What was measured, as Markdown: each figure beside its goal, each load in detail, and where it was run.
+"""The results as Markdown: each figure with its goal, each load in detail, and the machine.
 
 A file of results is rendered again:
 
@@ -18,7 +18,7 @@ from .results import Results, Run, Summary, read, values_of
 from .workloads import FLOOR, NAIVE, SERVICE, Figure
 
 BUSY_CLIENT_CORES: Final = 0.7
-"""Above this much of its one thread, wrk may be the bottleneck, and the report says so."""
+"""The share of its one thread above which wrk may be the bottleneck, and the report says so."""
 
 _DETAILS: Final = {
     "requests/s": "requests_per_second",
@@ -57,7 +57,7 @@ def _figures(results: Results, judged: Sequence[str]) -> str:
 
 
 def _details(results: Results) -> str:
-    """Medians of all that the loads saw; of ONNX Runtime alone, over those beside all targets."""
+    """Return the medians of each load, and those of ONNX Runtime alone over the loads of all targets."""
     rows = []
     for workload in results.workloads:
         runs = [run for run in results.runs if run.workload == workload.name]
@@ -129,7 +129,7 @@ def _cell(summary: Summary | None) -> str:
 
 
 def _number(value: float) -> str:
-    """Whole from 100 on, else two digits after the point."""
+    """Return a number as text: whole from 100 on, else with two digits after the point."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.2f}"
 
 

@@ -1,4 +1,4 @@
-"""What was measured: every round, and the medians and ratios that are made of the rounds; kept as JSON."""
+"""The results of the bench: every round, and the medians and ratios over the rounds; kept as JSON."""
 
 from __future__ import annotations
 
@@ -59,9 +59,9 @@ class Results:
 
     machine: dict[str, str | int | float]
     command: str
-    """The options it was started with, the workloads aside."""
+    """The options that it was started with, without the workloads."""
     targets: dict[str, str]
-    """What each target is, by name, in the order of the report."""
+    """The description of each target by its name, in the order of the report."""
     workloads: tuple[Workload, ...]
     runs: tuple[Run, ...]
     left_out: tuple[LeftOut, ...]
@@ -72,7 +72,7 @@ class Results:
         return sorted(chosen, key=lambda run: run.round)
 
     def summary(self, workload: str, target: str, figure: Figure) -> Summary | None:
-        """A figure of a target; None where it, or what it is divided by, was not measured."""
+        """Return a figure of a target; None if it, or its divisor, was not measured."""
         upper = values_of(self.of(workload, target), figure.value)
         if not figure.over:
             return Summary(median(upper), min(upper), max(upper)) if upper else None
@@ -80,7 +80,7 @@ class Results:
         return ratio(upper, lower) if upper and len(upper) == len(lower) else None
 
     def written(self) -> str:
-        """As JSON; `read` takes it back."""
+        """Return the results as JSON, which `read` takes back."""
         return _JSON.dump_json(self, indent=2).decode() + "\n"
 
 
@@ -104,7 +104,7 @@ def ratio(upper: Sequence[float], lower: Sequence[float]) -> Summary:
 
 
 def machine() -> dict[str, str | int | float]:
-    """Where, when and with what it was measured; the load average is of the minute before."""
+    """Return the machine, the time and the versions; the load average is of the minute before."""
     return {
         "cpu": _cpu_name(),
         "granted_cores": granted_cores(),

@@ -30,12 +30,12 @@ _OF_ONE_PROCESS: Final[Mapping[Measure, Callable[[Bench, Workload], dict[str, fl
 }
 """The measures that need none of the running servers."""
 _ONCE: Final = ("stream",)
-"""What takes minutes, and is measured in one round alone."""
+"""The measures that take minutes, and are taken in one round alone."""
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What to measure, against what, how often and for how many seconds."""
+    """The workloads to measure, the targets, the number of rounds, and the seconds of each load."""
 
     workloads: tuple[Workload, ...]
     rounds: int
@@ -45,7 +45,7 @@ class Options:
     divisor: int
     against: tuple[Address, ...]
     text: str
-    """All but the workloads, as it was given on the command line."""
+    """The options of the command line, but for the workloads."""
 
 
 def measure_all(options: Options) -> Results:
@@ -124,7 +124,7 @@ def _targets(bench: Bench, loads: Sequence[Workload], against: Sequence[Address]
 def _pairs(
     bench: Bench, loads: Sequence[Workload], targets: Sequence[Target]
 ) -> tuple[list[tuple[Workload, list[Target]]], list[LeftOut]]:
-    """Which targets can do each workload, once they have answered rightly and are warm, and which cannot."""
+    """Return the targets that can do each workload, checked and warmed up, and those that cannot."""
     pairs, left_out = [], []
     for workload in loads:
         able = []
@@ -142,7 +142,7 @@ def _pairs(
 
 
 def _unable(target: Target, workload: Workload) -> str:
-    """Why a target cannot do a workload, or nothing if it can."""
+    """Return the reason why a target cannot do a workload, or "" if it can."""
     try:
         target.dialect.request(workload)
     except NotOffered as reason:

@@ -30,14 +30,14 @@ _TAIL_LINES: Final = 20
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A running server: its name, its base URL, what it understands and, if the bench started it, more."""
+    """A running server: its name, its base URL, its dialect and, if the bench started it, more."""
 
     name: str
     url: str
     dialect: Dialect
     process_id: int | None = None
     ready_seconds: float = 0.0
-    """From its process's start to its first answer that it is ready."""
+    """The seconds from the start of its process to its first answer that it is ready."""
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""What all measurements of one run of the bench share."""
+"""The state that all measurements of one run of the bench share."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _DECODERS: Final = "decoders"
 
 
 class Bench:
-    """The models, how long a load takes, and what is made once for all rounds.
+    """The models, the seconds of a load, and the objects that all rounds share.
 
     Args:
         folder: An empty folder, for models and logs.
-        seconds: Of each load.
-        processes: Of the service, where a workload does not say otherwise.
+        seconds: The duration of each load.
+        processes: The number of the service's processes, unless a workload says otherwise.
         stream_seconds: The longest that the stream of a workload of that kind is read.
         divisor: Divides the rows of bulk work.
     """
@@ -48,16 +48,16 @@ class Bench:
 
     @property
     def beside_seconds(self) -> float:
-        """How long ONNX Runtime alone is measured, before and again after each load."""
+        """Return the seconds for which ONNX Runtime alone is measured, before and again after each load."""
         return min(_BESIDE_SECONDS, self.seconds / 2)
 
     @property
     def warm_up_seconds(self) -> float:
-        """How long a target is loaded before the first round."""
+        """Return the seconds for which a target is loaded before the first round."""
         return min(_WARM_UP_SECONDS, self.seconds)
 
     def fresh_seeds(self) -> int:
-        """The first of a range of seeds that nothing else has, so that no answer is asked for twice."""
+        """Return the first of a range of unused seeds, so that no answer is asked for twice."""
         self._loads += 1
         return self._loads * _SEEDS_A_LOAD
 
@@ -69,7 +69,7 @@ class Bench:
         return self._raws[key]
 
     def witness(self, target: Target, workload: Workload) -> Witness:
-        """What checks the target's answers; the first time, it asks while nothing else does."""
+        """Return the witness that checks the target's answers; the first time, it asks alone."""
         key = target.url, workload.name
         if key not in self._witnesses:
             self._witnesses[key] = Witness(target, workload, self.models[workload.model])

@@ -18,12 +18,12 @@ from .workloads import Workload
 
 _BUFFER_BYTES: Final = 2**18
 _CHECKED_SAMPLES: Final = 64
-"""How many samples of each answer are compared with what ONNX Runtime computes alone, bit for bit."""
+"""The number of samples of each answer that are compared with those of ONNX Runtime alone, bit for bit."""
 _TIMEOUT_SECONDS: Final = 30.0
 
 
 class Stream:
-    """Reads a workload's answer, and if it is to repeat then those of the next seeds, until it is left.
+    """Reads a workload's answer until it is left, and those of the next seeds too if it repeats.
 
     Raises:
         BenchFailed: an answer failed or was wrong; on leaving.
@@ -52,7 +52,7 @@ class Stream:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Leaves the answer that is being read where it is."""
+        """Stop in the middle of the answer that is being read."""
         self._stopped.set()
         self._thread.join()
         if self._flaw and kind is None:
@@ -60,12 +60,12 @@ class Stream:
 
     @property
     def samples(self) -> float:
-        """How many samples have come so far."""
+        """Return the number of samples that have come so far."""
         return self._bytes_read / self._sample_bytes
 
     @property
     def ended(self) -> bool:
-        """Whether nothing more will come."""
+        """Return True if no more samples will come."""
         return not self._thread.is_alive()
 
     @property

@@ -17,7 +17,7 @@ FIXED = Policy("two, always", cpu_cores, 0, least=2)
 
 
 def steady(replicas: float, seconds: int = 1200) -> np.ndarray:
-    """So many replicas' capacities of load."""
+    """Return the load that so many replicas can bear."""
     return np.full(seconds, replicas * CAPACITY)
 
 

@@ -1,4 +1,4 @@
-"""What is measured: every workload of the report, and the figures that it is judged by, as data."""
+"""The workloads of the report, and the figures that each is judged by, as data."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Measure = Literal[
     "bulk",
     "bulk-on-ray",
 ]
-"""How a workload is measured (`measures`): by a load alone, by more than that, or without any."""
+"""The ways to measure a workload (`measures`): by a load alone, by more than that, or without any."""
 
 SERVICE: Final = "service"
 NAIVE: Final = "naive"
@@ -29,7 +29,7 @@ FLOOR: Final = "floor"
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """The median over rounds of one value, or the ratio of two medians, and what it ought to be.
+    """The median over rounds of one value, or the ratio of two medians, and its goals.
 
     `value` and `over` are keys of `Run.values`, whose names hold their units. `beside` is the target that
     `over` is taken of, if it is not the one that the figure is of.
@@ -40,7 +40,7 @@ class Figure:
     over: str = ""
     beside: str = ""
     release: str = ""
-    """What a release must reach, for people to read; `reach` is what is aimed at."""
+    """The goal that a release must reach, for people to read; `reach` is the aim beyond it."""
     reach: str = ""
 
 

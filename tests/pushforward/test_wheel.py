@@ -25,7 +25,7 @@ DEMO = "pushforward/demo/digits-vae"
 CLEAN = {
     name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "PUSHFORWARD"))
 } | {"NO_COLOR": "1", "COLUMNS": "110"}
-"""The environment without what would find the repository."""
+"""The environment without the variables by which Python would find the repository."""
 
 
 @dataclass(frozen=True)

@@ -46,13 +46,13 @@ _PATIENCE_SECONDS: Final = 20.0
 _LONGEST_ANSWER_SECONDS: Final = 120.0
 _MOST_DESCRIPTORS_MORE: Final = 2
 _FEWEST_ROUNDS: Final = 6
-"""Of rounds of a minute, or shorter ones in a shorter run; the first third of them is the warm-up."""
+"""The least number of rounds, of a minute or less each; the first third of them is the warm-up."""
 _FEWEST_MINUTES_OF_A_SLOPE: Final = 10
-"""A shorter run tells the growth of memory and does not judge it: all of it is warm-up."""
+"""A shorter run reports the growth of memory but does not judge it: all of it is warm-up."""
 
 
 class Soak:
-    """The service, its clients, and what was read of it."""
+    """The service, its clients, and the readings of its resources."""
 
     def __init__(self, service: RunningService, rpc_port: int, given: argparse.Namespace) -> None:
         self.findings = Findings()
@@ -139,7 +139,7 @@ class Soak:
                 self._go.wait()
 
     def result(self) -> dict[str, Any]:
-        """All that was read, and what was wrong of it."""
+        """All readings, and the faults among them."""
         slope = slope_of(self.rounds[self._warm_up :])
         first, wrong = self.quiet[0], list(self.findings.wrong)
         if self._given.minutes >= _FEWEST_MINUTES_OF_A_SLOPE and slope.exceeds:

@@ -1,4 +1,4 @@
-"""What a client of the soak is: connections to the service, random choices, and what it has found wrong."""
+"""The clients of the soak: connections to the service, random choices, and the faults they found."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _MOST_TOLD = 20
 
 @dataclass(slots=True)
 class Findings:
-    """What all clients have counted, and the first things that were not as they should be."""
+    """The counts of all clients, and the first faults they found."""
 
     statuses: Counter[tuple[str, str]] = field(default_factory=Counter)
     """Answers by the question's name and the status."""
     wrong: list[str] = field(default_factory=list)
-    """The first answers that were not as they should be, in words."""
+    """The first wrong answers, in words."""
     wrong_count: int = 0
     answers: dict[tuple[str, str], bytes] = field(default_factory=dict)
     """The first answer to each fixed request of each version: every later one has the same bytes."""
@@ -84,7 +84,7 @@ class Client:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A kind of request: what asks it and returns the status, and the statuses that are right."""
+    """A kind of request: a function that sends it and returns the status, and the right statuses."""
 
     name: str
     ask: Callable[[Client], str]

@@ -1,4 +1,4 @@
-"""What a running service holds: memory, file descriptors, and what is in flight."""
+"""The resources that a running service holds: memory, file descriptors, and requests in flight."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Quiet:
-    """What is left while nothing is asked."""
+    """The resources that the service still holds while no client asks anything."""
 
     seconds: float
     file_descriptors: int
@@ -41,7 +41,7 @@ class Quiet:
     inflight_bytes: float
 
     def document(self) -> dict[str, Any]:
-        """It as JSON."""
+        """The reading as JSON."""
         return asdict(self)
 
 
@@ -94,7 +94,7 @@ class Slope:
 
     @property
     def exceeds(self) -> bool:
-        """True if it is over one per cent, and the readings can tell so."""
+        """Return True if the growth is over one per cent, and the readings are enough to tell."""
         return self.percent > max(1.0, 2 * self.error)
 
 

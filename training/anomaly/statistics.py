@@ -67,7 +67,7 @@ class VaeStatistics:
     """The columns, in order; `corrected` only if a perfect reconstruction has a likelihood."""
     path: PathDistance
     kernel: KernelDensity | None = None
-    """That of a table's training rows, for `kernel_density`."""
+    """The kernel density of a table's training rows, for `kernel_density`."""
 
     def __call__(self, vae: Vae, items: Tensor) -> Tensor:
         """Return the columns for items (B, *item), (B, S); higher means more anomalous."""

@@ -34,7 +34,7 @@ _CLASS_NAMES: Final = {
 _IDENTIFIER: Final = re.compile(r"(^|[\W_])(id|uuid|guid|key|index|row|nr|no|number|serial)$", re.IGNORECASE)
 _FEW_CODES: Final = 5
 _MOST_MARKS: Final = 5
-"""As many distinct texts among numbers are taken for marks of missing values."""
+"""The largest number of distinct texts among numbers that are taken for marks of missing values."""
 _DATE_ADVICE: Final = "give a number instead, e.g. days since an event"
 _FAR_FROM_ALL: Final = 1e9
 """Stands for missing values where columns are compared."""

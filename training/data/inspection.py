@@ -42,7 +42,7 @@ _LOOKED_AT: Final = (8, 8)
 _WHITE: Final = (255, 255, 255)
 _MOST_SHOWN: Final = 20
 MOST_SEEN_CELLS: Final = 2**25
-"""As many values of a table are looked at."""
+"""The largest number of values of a table that are looked at."""
 
 Kind = Literal["arrays", "images", "table"]
 

@@ -20,7 +20,7 @@ LARGEST = 1e30
 """The largest value, and 1 over it the smallest standard deviation, that float32 holds without loss."""
 MOST_CATEGORIES = 256
 FEW_CATEGORIES: Final = 20
-"""As many categories are fine, however few rows there are."""
+"""The number of categories that are allowed even if there are few rows."""
 _NINES: Final = np.array([10.0**digits - 1 for digits in range(2, 16)])
 _FAR: Final = 3
 """A code lies this many times the range of all other values away from them."""

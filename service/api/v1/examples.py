@@ -17,7 +17,7 @@ from service.media.tables.writing import csv_text
 _ITEMS: Final = ("encode", "reconstruct", "score", "discriminate", "read")
 """The operations whose body is items."""
 _MOST_TABLES: Final = 8
-"""As many models of tables have examples of their own, so that the document stays small."""
+"""The largest number of models of tables with examples of their own, so that the document stays small."""
 
 
 class Example(NamedTuple):

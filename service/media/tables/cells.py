@@ -30,7 +30,7 @@ _NUMBER: Final = re.compile(
 )
 """It never goes back: a long row of digits before a letter would take the square of its length."""
 _MOST_MISFITS: Final = 1000
-"""As many values that are no numbers are kept with their rows; all are counted."""
+"""The largest number of values that are no numbers that are kept with their rows; all are counted."""
 LONGEST_SHOWN: Final = 40
 
 UNKNOWN, ABSENT = -1, -2

@@ -23,7 +23,7 @@ MOST_NAMED: Final = 16
 _MOST_CLASSES: Final = 12
 _LONGEST_CLASS: Final = 200
 _LONGEST_NAME: Final = 200
-"""As many characters of a name are shown."""
+"""The largest number of characters of a name that are shown."""
 
 
 @dataclass(frozen=True)

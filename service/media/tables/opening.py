@@ -35,7 +35,7 @@ _MARKS: Final = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 SAMPLE_BYTES: Final = 2**18
-"""As many bytes of a text's beginning tell its encoding and what separates its values."""
+"""The number of bytes at the beginning of a text that show its encoding and its separator."""
 
 
 def ending_of(name: str) -> str:

@@ -35,7 +35,7 @@ from service.media.tables.opening import (
 Block = Mapping[str, Any]
 BLOCK_ROWS: Final = 16_384
 BLOCK_CELLS: Final = 2**21
-"""As many values, about, that one block holds: fewer rows where there are many columns."""
+"""The approximate number of values that one block holds: fewer rows if there are many columns."""
 csv.field_size_limit(2**24)
 
 

@@ -12,7 +12,7 @@ DeviceName = Literal["cpu", "cuda"]
 
 
 class CheckFailed(Exception):
-    """Something that was measured is not as it ought to be; the rows so far stand."""
+    """A measurement is not as it ought to be; the rows so far stand."""
 
 
 @dataclass(frozen=True, slots=True)

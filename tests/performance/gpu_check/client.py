@@ -32,7 +32,7 @@ _LENGTH: Final = b"\r\ncontent-length:"
 
 @dataclass(slots=True)
 class _Share:
-    """What one process saw."""
+    """The measurements of one process."""
 
     seconds: float = 0.0
     cpu_seconds: float = 0.0
@@ -71,7 +71,7 @@ def _await_others(begun: Barrier) -> None:
 
 
 def _load_share(port: int, request: Request, connections: int, seconds: float, first_seed: int) -> _Share:
-    """One process's part; runs in it."""
+    """Run one process's part of the load, in that process."""
     share = _Share()
     cpu_before, started_at = time.process_time(), time.perf_counter()
     try:

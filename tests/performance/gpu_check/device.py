@@ -1,4 +1,4 @@
-"""What NVIDIA's driver tells of the device."""
+"""The facts about the device that NVIDIA's driver reports."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class Device:
     capability: str
     total_megabytes: float
     used_megabytes: float
-    """By all processes together, in 10^6 bytes like the total."""
+    """The memory of all processes together, in 10^6 bytes like the total."""
 
 
 def first_device() -> Device | None:
-    """The first GPU, as `nvidia-smi` tells; None where that is missing or tells of none."""
+    """Return the first GPU that `nvidia-smi` lists; None if that command is missing or lists none."""
     if shutil.which("nvidia-smi") is None:
         return None
     command = ["nvidia-smi", f"--query-gpu={','.join(_FIELDS)}", "--format=csv,noheader,nounits"]

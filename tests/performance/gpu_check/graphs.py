@@ -62,9 +62,9 @@ def examples(folder: Path, manifest: Manifest, graph: GraphName) -> Arrays:
 
 
 class Gap:
-    """How far two values of the same output are apart: at most, absolutely and relative to 1 + |value|.
+    """The largest distance of two values of the same output: absolute, and relative to 1 + |value|.
 
-    Of the outputs `map` and `columns` it is 1 + the sum of |value| over the item, as in the self-test.
+    For the outputs `map` and `columns` it is relative to 1 + the item's sum of |value|, as in the self-test.
     """
 
     def __init__(self, output: str, one: NDArray[Any], other: NDArray[Any], tolerance: float) -> None:
@@ -74,4 +74,4 @@ class Gap:
         self.relative = float(relative.max(initial=0.0))
         self.values = apart.size
         self.beyond = int(np.count_nonzero(relative > tolerance))
-        """How many values are further apart than the tolerance."""
+        """The number of values that are further apart than the tolerance."""

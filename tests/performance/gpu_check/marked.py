@@ -25,7 +25,7 @@ def rows(check: Check) -> Iterator[Row]:
     files = [path for path in sorted((REPOSITORY / "tests").rglob("test_*.py")) if _MARK in path.read_text()]
     report = check.folder / "tests.xml"
     command = [sys.executable, "-m", "pytest", "-m", "gpu", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
-    command += ["-W", "default"]  # what other versions of packages warn of is not the point
+    command += ["-W", "default"]  # warnings of other versions of packages do not matter here
     if check.device == "cpu":
         command.append("--collect-only")
     else:

@@ -1,4 +1,4 @@
-"""One process with the three published models of the bench: its start, and what it holds."""
+"""The start and the memory of one process with the three published models of the bench."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def _held(check: Check, target: Target, at_first: float | None) -> Row:
 
 
 def _device_memory(check: Check, at_first: float | None) -> Row:
-    """What all processes together use on the device, and how much more than before the start."""
+    """Return the memory of all processes on the device, and its growth since before the start."""
     used = _used(check)
     if used is None or at_first is None:
         return {}

@@ -16,11 +16,11 @@ class Part:
     name: str
     what: str
     seconds: float
-    """The longest that it may take, besides what the parts before it have left of theirs."""
+    """The seconds that it may take, besides the time that the parts before it have left."""
     module: str
     """The module of this package whose `rows` yields its rows."""
     computes: bool = True
-    """Whether it has rows only once something was computed on the device."""
+    """True if it has rows only once something was computed on the device."""
 
 
 PARTS: Final = (

@@ -1,4 +1,4 @@
-"""What a bare machine needs: wheels that were carried there, and a word about what is missing.
+"""The preparation of a bare machine: wheels that were carried there, and a list of what is missing.
 
 Standard library alone, since this runs where nothing is installed yet.
 """
@@ -18,13 +18,13 @@ from typing import Final
 REPOSITORY: Final = Path(__file__).resolve().parents[3]
 
 _LOCK: Final = REPOSITORY / "deploy" / "requirements-train.txt"
-"""Everything that the service and training need, with what it needs itself, pinned."""
+"""The packages of the service and of training, and their own dependencies, pinned."""
 _TESTS: Final = ("pytest", "pytest-timeout", "iniconfig", "pluggy")
-"""What the tests need beyond that."""
+"""The packages that the tests need beyond those."""
 _PLATFORMS: Final = ("2_35", "2_34", "2_31", "2_28", "2_27", "2_24", "2_17")
 """Versions of the C library; pip takes a wheel for one of them only if that very one is named."""
 _ELSEWHERE: Final = {"onnxruntime-gpu": "onnxruntime"}
-"""On a CPU another distribution of the same module does."""
+"""The distributions of the same module that serve as well on a CPU."""
 
 
 class Unprepared(Exception):
@@ -52,7 +52,7 @@ def environment_with(wheels: Path, site: Path) -> dict[str, str]:
 
 
 def missing(device: str, site: Path) -> list[str]:
-    """The pinned requirements that neither this Python nor `site` has, of whatever version."""
+    """The pinned requirements that neither this Python nor `site` has in any version."""
     path = [str(folder) for folder in _search_path(site)]
     here = {_normalised(found.metadata["Name"]) for found in distributions(path=path)}
     wanted = dict(_pins()) | {name: name for name in _TESTS}
@@ -105,7 +105,7 @@ def _joined(wheels: Path, folder: Path) -> list[Path]:
 
 
 def _install(found: Sequence[Path], site: Path) -> None:
-    """Installs wheels into a folder of their own, unless these very ones are there."""
+    """Installs wheels into a folder of their own, unless the same ones are there already."""
     stamp = site / "installed.txt"
     wanted = "".join(f"{wheel.name} {wheel.stat().st_size}\n" for wheel in found)
     if stamp.exists() and stamp.read_text(encoding="utf-8") == wanted:
@@ -127,7 +127,7 @@ def _pins() -> Mapping[str, str]:
 
 
 def _search_path(site: Path) -> list[Path]:
-    """Where modules are found once `site` is before all others."""
+    """Return the folders in which modules are found once `site` is before all others."""
     return [site, *(Path(path) for path in sys.path if path)]
 
 

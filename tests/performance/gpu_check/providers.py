@@ -1,4 +1,4 @@
-"""Where ONNX Runtime placed every graph: what its session says, and what it recorded of each node."""
+"""The provider of every graph, by ONNX Runtime's session, and of each node, by its records."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def rows(check: Check) -> Iterator[Row]:
 
 
 def _nodes(session: Any, asked: str) -> tuple[int, list[str]]:
-    """How many nodes are on the provider, and the operators and providers of those that are not."""
+    """Return the number of nodes on the provider, and the operators and providers of all other nodes."""
     here, elsewhere = 0, []
     for part in session.get_provider_graph_assignment_info():
         for node in part.get_nodes():

@@ -1,4 +1,4 @@
-"""What the check found, as one JSON file and one page. Standard library alone."""
+"""The findings of the check, as one JSON file and one page. Standard library alone."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NOT_A_GPU: Final = (
     "below is of a GPU."
 )
 _EXACT: Final = 1e-2
-"""Smaller numbers are written with an exponent, larger ones without."""
+"""The number below which numbers are written with an exponent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Found:
 
     @property
     def gpu_measured(self) -> bool:
-        """Whether anything was computed on a GPU; parts fail rather than fall back to the CPU."""
+        """Return True if anything was computed on a GPU; parts fail rather than fall back to the CPU."""
         computing = [part.name for part in PARTS if part.computes]
         return self.device == "cuda" and any(part.rows and part.name in computing for part in self.parts)
 
@@ -84,7 +84,7 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _replace(path: Path, text: str) -> None:
-    """Never half a file, even if this process is killed meanwhile."""
+    """Write a file whole or not at all, even if this process is killed meanwhile."""
     partial = path.with_suffix(f"{path.suffix}.partial")
     partial.write_text(text, encoding="utf-8")
     partial.replace(path)

@@ -26,7 +26,7 @@ _TAIL_LINES: Final = 40
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a part, and the rows that it wrote before its end."""
+    """The result of a part, and the rows that it wrote before its end."""
 
     name: str
     what: str
@@ -35,7 +35,7 @@ class Outcome:
     seconds: float = 0.0
     reason: str = ""
     log: str = ""
-    """The end of what it wrote, unless it is done."""
+    """The end of its log, unless it is done."""
     rows: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
 
 
@@ -73,7 +73,7 @@ def run_part(
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Ends a process and all that it started, servers too; by force what does not end by itself."""
+    """Ends a process and all that it started, servers too, by force if they do not end by themselves."""
     if process.poll() is not None:
         return
     family = tree(process.pid)

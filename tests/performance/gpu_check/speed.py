@@ -23,7 +23,7 @@ _FIRST_SEED: Final = 10_000_000
 _SEED: Final = 2024
 _WARM_UP_SHARE: Final = 0.3
 _MOST_OFF: Final = 1e-3
-"""By how much an answer may differ from that of ONNX Runtime on the CPU, relative to 1 + |value|."""
+"""The largest distance of an answer from that of ONNX Runtime on the CPU, relative to 1 + |value|."""
 
 
 def rows(check: Check) -> Iterator[Row]:
@@ -76,7 +76,7 @@ def _of_load(
 
 
 def _off(target: Target, workload: Workload, model: Model) -> float:
-    """How far an answer is from what ONNX Runtime computes on the CPU, relative to 1 + |value|."""
+    """Return the distance of an answer from that of ONNX Runtime on the CPU, relative to 1 + |value|."""
     path, body = target.dialect.request(workload).filled(_SEED, 0)
     headers = target.dialect.request(workload).headers
     answer = httpx.post(target.url + path, content=body, headers=headers, timeout=60.0, trust_env=False)

@@ -33,7 +33,7 @@ _MOST_OFF: Final = 1e-3
 
 
 class _Enough(Exception):
-    """So many steps were timed."""
+    """Enough steps were timed."""
 
 
 def rows(check: Check) -> Iterator[Row]:

@@ -40,7 +40,7 @@ def service(small_models: Path) -> Iterator[RunningService]:
 
 @pytest.fixture(scope="session")
 def limited_service(small_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService]:
-    """One that asks for a key, with such small limits that most calls take several requests."""
+    """A service that asks for a key, with such small limits that most calls take several requests."""
     keys = tmp_path_factory.mktemp("keys") / "keys.txt"
     keys.write_text(f"{KEY}\n")
     with running_service(small_models, *SMALL_LIMITS, "--keys-file", str(keys)) as running:

@@ -29,7 +29,7 @@ ROW_BYTES = 16
 
 
 class Naps:
-    """Sleeps not at all, and remembers for how long it was asked to."""
+    """A clock that does not sleep, but remembers for how long it was asked to."""
 
     def __init__(self) -> None:
         self.seconds: list[float] = []
@@ -111,7 +111,7 @@ def test_a_sample_without_a_seed_keeps_the_one_that_the_client_drew(
         (Cut(250), 0),
         (Refuse(429, "2"), 2),
         (Refuse(503, "2"), 2),
-        (Refuse(502), 1),  # of a proxy, which says nothing
+        (Refuse(502), 1),  # by a proxy, without a reason
     ],
     ids=str,
 )

@@ -201,7 +201,7 @@ def test_samples_of_a_table_can_be_scored_as_a_table(run: Run, few_models: Path)
 def test_many_samples_are_written_as_they_are_computed(
     run: Run, here: Path, few_models: Path, local: LocalModels
 ) -> None:
-    """That is, in several chunks, of which no file has a trace."""
+    """Samples come in several chunks, which leave no trace in the file."""
     samples = local.sample("toy-table", count=10_000, seed=7)
     for kind in ("npy", "csv", "parquet"):
         run(
@@ -280,7 +280,7 @@ def as_files(folder: Path) -> None:
 
 
 def test_every_format_of_the_same_rows_has_the_same_scores(run: Run, here: Path, few_models: Path) -> None:
-    """Also if it comes by standard input, whose format is seen in its first bytes or named."""
+    """Standard input works too: its format is seen in its first bytes or named."""
     where = ("--local", few_models)
     wanted = run("score", "toy-table", "table.csv", *where).text
     as_files(here)
@@ -329,7 +329,7 @@ def test_several_files_are_one_batch_and_each_row_names_its_own(
 def test_scores_of_a_long_file_are_those_of_one_call(
     run: Run, here: Path, few_models: Path, local: LocalModels
 ) -> None:
-    """Although the command makes several calls, between which it shows its progress."""
+    """The command makes several calls, and shows its progress between them."""
     items = toy_table.items(2_500)
     np.save("long.npy", items)
     cases: list[dict[str, Any]] = [{}, {"correction": "benjamini-hochberg", "alpha": 0.3}]
@@ -341,7 +341,7 @@ def test_scores_of_a_long_file_are_those_of_one_call(
 
 
 def test_a_terminal_shows_the_anomalies_first(few_models: Path) -> None:
-    """In a table that fits, between the notes and the progress on standard error."""
+    """They come in a table that fits, between the notes and the progress on standard error."""
     primary, replica = os.openpty()
     command = [
         sys.executable,
@@ -467,7 +467,7 @@ def test_a_mistake_has_status_2_and_its_message_names_the_flaw(
 def test_a_result_that_fails_leaves_the_old_file_as_it_was(
     run: Run, here: Path, few_models: Path, number: signal.Signals, status: int
 ) -> None:
-    """Also if it is interrupted while it is written."""
+    """The file stays whole even if the command is interrupted while it writes."""
     Path("old.csv").write_text("old")
     where = ("--local", few_models, "--out", "old.csv")
     done = run("score", "toy-table", "table.csv", "--alpha", "1e-9", *where)

@@ -90,7 +90,7 @@ def test_a_copy_by_pickle_loads_the_same_version_at_its_first_call(model: LocalM
 
 
 def test_all_pickles_of_a_version_are_one_object_in_a_process(model: LocalModel) -> None:
-    """So that a worker loads it once, however many of its tasks bring one."""
+    """A worker loads a version once, however many of its tasks bring a pickle."""
     assert pickle.loads(pickle.dumps(model)) is pickle.loads(pickle.dumps(model.score)).__self__
 
 
@@ -134,7 +134,7 @@ def test_closing_ends_all_threads_and_a_later_call_loads_again(few_models: Path)
 def test_a_version_that_is_collected_as_garbage_in_one_of_its_own_threads_ends_them(
     few_models: Path,
 ) -> None:
-    """It cannot wait there for its own end."""
+    """A thread cannot wait for its own end."""
     run_python(
         """
         import asyncio, gc, sys, threading, time
@@ -156,7 +156,7 @@ def test_a_version_that_is_collected_as_garbage_in_one_of_its_own_threads_ends_t
 
 
 def test_a_process_ends_with_an_open_version_and_needs_no_web_framework(few_models: Path) -> None:
-    """Nor does it need a client, training, or the libraries of tables and pictures."""
+    """It needs no client, no training, and no libraries of tables and pictures either."""
     shown = run_python(
         """
         import sys
@@ -172,7 +172,7 @@ def test_a_process_ends_with_an_open_version_and_needs_no_web_framework(few_mode
 
 
 def test_a_forked_process_loads_the_version_again(few_models: Path) -> None:
-    """As the workers of multiprocessing and of Spark do."""
+    """The workers of multiprocessing and of Spark are forked in this way."""
     run_python(
         """
         import os, sys, warnings

@@ -64,7 +64,7 @@ def test_a_refusal_is_a_message_and_an_exit_code(tmp_path: Path) -> None:
     options = ["--latent-size", "5", "--item-shape", "1x8x8", "--models", tmp_path / "models"]
     arguments = ["vae", "digits", "--encoder", encoder, "--decoder", decoder, *options]
     result = CliRunner().invoke(commands, [str(each) for each in arguments])
-    assert isinstance(result.exception, Unfit)  # which the command ends by with status 2
+    assert isinstance(result.exception, Unfit)  # the command ends with status 2
     told = str(result.exception)
     assert told.startswith("digits does not fit, and nothing was written:\n- the encoder takes batches")
     assert "the decoder takes rows of shape [6]" in told

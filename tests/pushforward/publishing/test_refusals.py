@@ -1,4 +1,4 @@
-"""What does not fit is refused before anything is written, with what came and what fits."""
+"""Refusals of what does not fit: before anything is written, with what came and what fits."""
 
 from __future__ import annotations
 

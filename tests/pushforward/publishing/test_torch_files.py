@@ -84,7 +84,7 @@ def test_a_vae_is_published_from_its_files_as_from_its_modules(kind: str, tmp_pa
 
 
 class Touch:
-    """What a pickle would do on being read."""
+    """An action that a pickle would run when it is read."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

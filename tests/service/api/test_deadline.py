@@ -1,4 +1,4 @@
-"""What ends a request that waits, and that it lets go of all that the request held."""
+"""The ends of a request that waits: each releases everything that the request held."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ pytestmark = pytest.mark.anyio
 
 
 class Batch:
-    """Stands for the arrays that a request holds while it waits."""
+    """A substitute for the arrays that a request holds while it waits."""
 
 
 @pytest.fixture
 async def no_collector() -> AsyncIterator[None]:
-    """What is freed without the collector was in no cycle."""
+    """Disable the garbage collector: objects that are freed without it were in no cycle."""
     gc.collect()
     gc.disable()
     yield
@@ -41,7 +41,7 @@ async def silent() -> dict[str, Any]:
 async def watched(
     receive: Callable[[], Awaitable[Any]], seconds: float, work: Callable[[], Awaitable[None]]
 ) -> tuple[type[Exception] | None, weakref.ref[Batch]]:
-    """How a block of that work ended, and whether what it held is still there."""
+    """Return the error that ended a block of that work, and a reference to what it held."""
     batch = Batch()
     held = weakref.ref(batch)
     try:

@@ -1,4 +1,4 @@
-"""What the protocol keeps of a model ends with it."""
+"""The protocol drops all it keeps about a model when the model goes."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def trials() -> list[int]:
 
 
 def read(path: Path) -> bytes:
-    """What a file of /proc holds; nothing once its process has ended."""
+    """Return the content of a file of /proc; empty once its process has ended."""
     try:
         return path.read_bytes()
     except (FileNotFoundError, ProcessLookupError):
@@ -51,12 +51,12 @@ def read(path: Path) -> bytes:
 
 
 def begun_trial(after: int = 0) -> int:
-    """The process of a trial, once there is one other than the one before."""
+    """Wait for a trial whose process is not `after`, and return its process."""
     return wait_until(lambda: [pid for pid in trials() if pid != after])[0]
 
 
 def ended(process: int) -> None:
-    """Returns once the trial is no process any more."""
+    """Returns once the process of the trial is gone."""
     wait_until(lambda: process not in trials())
 
 

@@ -1,4 +1,4 @@
-"""The local copy, of a source that fsspec reads as it reads an object store, but that is a folder here."""
+"""The local copy of a source that fsspec reads as it reads an object store; here the source is a folder."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""How versions come and go. Each test looks at the folder itself, so nothing waits for a clock."""
+"""The coming and going of versions. Each test looks at the folder itself, so nothing waits for a clock."""
 
 from __future__ import annotations
 

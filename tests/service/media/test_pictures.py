@@ -22,7 +22,7 @@ def drawn(points: np.ndarray, view: View | None = VIEW) -> np.ndarray:
 
 
 def lit(picture: np.ndarray) -> tuple[float, float]:
-    """Where the light is, from left to right and from top to bottom, in 0 .. 1."""
+    """Return the centre of the light, from left to right and from top to bottom, in 0 .. 1."""
     above = picture - picture.min()
     rows, columns = above.sum(axis=1), above.sum(axis=0)
     places = [np.arange(len(part)) @ part / part.sum() / len(part) for part in (columns, rows)]

@@ -95,7 +95,7 @@ def _toy_terms(inputs: np.ndarray, draws: int, *seeds: int, mixture: bool = Fals
 
 
 def _toy_bounds(inputs: np.ndarray, draws: int, seeds: range, *, mixture: bool) -> dict[str, np.ndarray]:
-    """By name, each (seeds, inputs)."""
+    """Return the bounds by name, each (seeds, inputs)."""
     bounds = bounds_from_terms(*_toy_terms(inputs, draws, *seeds, mixture=mixture), analytic_kl=not mixture)
     return {name: values.reshape(len(seeds), -1) for name, values in bounds._asdict().items()}
 

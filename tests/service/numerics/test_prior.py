@@ -109,7 +109,7 @@ def test_latents_of_a_mixture_follow_its_law() -> None:
 
 
 def test_the_latents_of_seed_5_stay_what_they_are() -> None:
-    """Written down once, so that no change of code or library changes what a seed means."""
+    """The values are fixed here, so that no change of code or library changes the meaning of a seed."""
     expected = [[0.9754540, 2.3626561], [0.6733672, 0.9629682], [-1.4008316, 0.0126035]]
     np.testing.assert_allclose(mixture().latents(5, 2**52, 3, 1.0), expected, atol=1e-6)
 

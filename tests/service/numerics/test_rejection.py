@@ -38,13 +38,13 @@ def starts(outputs: int, seed: int = 1) -> Doubles:
 
 
 def p_value(points: Doubles) -> float:
-    """Of a chi-square test of points against the target, in 20 cells of equal probability."""
+    """Return the p-value of a chi-square test of points against the target, in 20 equal cells."""
     edges = stats.norm.ppf(np.linspace(0, 1, 21)[1:-1], MEAN, DEVIATION)
     return float(stats.chisquare(np.bincount(np.searchsorted(edges, points), minlength=20)).pvalue)
 
 
 def kept(points: Doubles, selection: Selection) -> Doubles:
-    """The chosen ones of the points (B, K), of the outputs that are filled."""
+    """Return the chosen points among (B, K), for the outputs that are filled."""
     chosen: Doubles = points[np.arange(len(points)), selection.chosen][selection.filled]
     return chosen
 

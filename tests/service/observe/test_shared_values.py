@@ -1,4 +1,4 @@
-"""What other processes count never mixes into the metrics of the replicas."""
+"""The counts of other processes never mix into the metrics of the replicas."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a request ends: the same by our protocol as by h11, a second parser; else it is refused."""
+"""The end of a request: our protocol and a second parser, h11, agree on it, or the request is refused."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ BODIES = [
     b"5\r\nhelloGET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n", b"GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n",
 ]  # fmt: skip
 TURNS = 30
-"""Turns of the event loop in which whatever can be answered is answered."""
+"""The turns of the event loop in which every request that can be answered is answered."""
 
 
 class Read(NamedTuple):
@@ -55,7 +55,7 @@ class Read(NamedTuple):
 
     requests: list[tuple[str, str, bytes]]
     refused: bool
-    """Whether the rest is not read, because it is no HTTP."""
+    """True if the rest is not read, because it is not HTTP."""
 
 
 REQUESTS = st.tuples(
@@ -82,7 +82,7 @@ def written(requests: list[tuple[Any, ...]], places: list[float]) -> list[bytes]
 
 
 def read_by_h11(pieces: list[bytes]) -> Read:
-    """What h11 reads; empty lines before a request, which it refuses, are left out (RFC 9112, 2.2)."""
+    """Read by h11; empty lines before a request, which it refuses, are left out (RFC 9112, 2.2)."""
     requests: list[tuple[str, str, bytes]] = []
     rest = b"".join(pieces)
     while rest := rest.lstrip(b"\r\n"):
@@ -105,7 +105,7 @@ def read_by_h11(pieces: list[bytes]) -> Read:
 
 
 class Answered(NamedTuple):
-    """What our protocol makes of a stream: the requests that reached the app, and what the client got."""
+    """The result of a stream by our protocol: the requests that reached the app, and the client's answers."""
 
     requests: list[tuple[str, str, bytes]]
     answers: bytes

@@ -215,7 +215,7 @@ async def test_stopping_fails_those_who_wait_and_refuses_those_who_come(
 
 
 class LaneKilled(BaseException):
-    """Not an Exception: kills the lane itself."""
+    """An error that is no Exception, and so kills the lane itself."""
 
 
 @pytest.mark.parametrize(("seconds_between", "healthy"), [(59.0, False), (61.0, True)])

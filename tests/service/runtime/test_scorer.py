@@ -22,7 +22,7 @@ class Case(NamedTuple):
     draws: int
     seeds: int
     gap_nats: float
-    """How far from the exact evidence the mean importance-weighted bound of so many draws may be."""
+    """The largest distance of the mean importance-weighted bound of so many draws from the exact evidence."""
 
 
 CASES = {
@@ -41,7 +41,7 @@ CASES = {
 }
 
 Repeated = dict[str, NDArray[np.float64]]
-"""By the name of a score its values (seeds, B)."""
+"""Return the values (seeds, B) of each score by its name."""
 
 
 @pytest.fixture(scope="module", params=CASES)

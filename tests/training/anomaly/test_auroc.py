@@ -30,7 +30,7 @@ def test_areas_of_many_samples_at_once_are_those_of_each() -> None:
 
 
 def test_the_interval_holds_the_true_area_about_as_often_as_it_says() -> None:
-    """Of two unit normals whose means are 1 apart, the area is Phi(1 / sqrt 2) = 0.7602."""
+    """The area of two unit normals whose means are 1 apart is Phi(1 / sqrt 2) = 0.7602."""
     random, hits = np.random.default_rng(2), 0
     for _ in range(60):
         outliers, normal = random.standard_normal(80) + 1, random.standard_normal(120)

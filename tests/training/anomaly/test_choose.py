@@ -1,4 +1,4 @@
-"""The statistic that `auto` chooses: by planted outliers, and by nothing that is tested on."""
+"""The statistic that `auto` chooses: by planted outliers, and never by the test data."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -18,7 +18,7 @@ AUTO = CalibrationOptions(statistic="auto")
 
 
 class Unseen(Mapping[Split, Items]):
-    """Splits, of which the test and the calibration split may not be looked at."""
+    """Splits whose test and calibration parts must not be looked at."""
 
     def __init__(self, items: Mapping[Split, Items]) -> None:
         self._items = items

@@ -1,4 +1,4 @@
-"""The kernel density of a table: a density, of whatever is there, and high where training rows are."""
+"""The kernel density of a table: it is a density, allows missing values, and is high at training rows."""
 
 import itertools
 from dataclasses import replace

@@ -106,7 +106,7 @@ def test_a_large_array_is_checked_before_it_is_trained_on(tmp_path: Path, pixels
 
 
 def peak_of_a_training(folder: Path, form: str, count: int) -> int:
-    """The most memory that a training on pictures has resident; as many as ever are held out."""
+    """Return the peak resident memory of a training on pictures, with a fixed number of them held out."""
     folder.mkdir()
     random = np.random.default_rng(0)
     path = folder / form

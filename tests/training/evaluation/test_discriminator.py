@@ -1,4 +1,4 @@
-"""What a published discriminator is worth, where the exact density ratio is known."""
+"""The quality of a published discriminator where the exact density ratio is known."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""The trials of anomaly scores: what is kept of them, and the page that tabulates them."""
+"""The trials of anomaly scores, their records, and the page that tabulates them."""
 
 import json
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Which column is odd: a table whose columns have different scales, trained, published, served and asked."""
+"""The odd column of a row: a table whose columns differ in scale, trained, published, served and asked."""
 
 import json
 from pathlib import Path

@@ -132,7 +132,7 @@ def test_other_programs_read_the_weights_as_external_data_of_onnx(inside: Path, 
         {"location": "other.bin"},
         {"location": "../digits-vae.bin"},
         {"location": "/etc/hostname"},
-        {"location": "*/_ORT_MEM_ADDR_/*"},  # by which ONNX Runtime means an address in memory
+        {"location": "*/_ORT_MEM_ADDR_/*"},  # ONNX Runtime uses this name for an address in memory
         {"offset": str(2**40)},
         {"offset": "-64"},
         {"offset": "none"},

@@ -1,4 +1,4 @@
-"""What is measured of which data, and that defects of a generator show in its figures."""
+"""The figures that are measured on each kind of data, and defects of a generator that show in them."""
 
 import dataclasses
 import math

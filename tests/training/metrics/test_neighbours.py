@@ -116,7 +116,7 @@ def test_too_few_or_unequally_many_items_are_refused() -> None:
 
 @pytest.mark.slow
 def test_ten_thousand_normals_in_a_thousand_dimensions_have_the_published_figures() -> None:
-    """Of the code of Naeem et al.: precision 0.477, recall 0.471, density 1.056, coverage 0.974."""
+    """The code of Naeem et al. gives precision 0.477, recall 0.471, density 1.056, coverage 0.974."""
     ours = compared(normal(10_000, 1000, 0), normal(10_000, 1000, 1))
     # few points near the origin lie in most balls, hence the wide margins
     assert ours.precision.mean() == pytest.approx(0.477, abs=0.05)

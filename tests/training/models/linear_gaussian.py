@@ -93,7 +93,7 @@ def linear_gaussian(
 
 
 def _log_evidence(items: Tensor, weight: Tensor, prior: GaussianMixture | None) -> Tensor:
-    """A Gaussian pushed forward by W, plus noise, is a Gaussian; a mixture is as many of them."""
+    """Return log p(x): W pushes each Gaussian of the prior forward, and noise adds its variance."""
     means, variances = torch.zeros(1, LATENT).double(), torch.ones(1, LATENT).double()
     if prior is not None:
         means, variances = prior.means.detach(), prior.log_variances.detach().exp()

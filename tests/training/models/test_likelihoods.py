@@ -1,4 +1,4 @@
-"""What holds for every likelihood."""
+"""Laws of every likelihood."""
 
 import itertools
 import math
@@ -30,7 +30,7 @@ def items_for(name: str, rows: int) -> torch.Tensor:
 
 
 def random_outputs(likelihood: Likelihood, items: torch.Tensor, spread: float = 3.0) -> torch.Tensor:
-    """What a decoder might return for the items: one number for every parameter of every value."""
+    """Draw outputs of a decoder for the items: one number for every parameter of every value."""
     shape = (len(items), likelihood.parameters_per_value * items.shape[1], *items.shape[2:])
     return spread * torch.randn(shape, generator=torch.Generator().manual_seed(1))
 
@@ -73,7 +73,7 @@ def test_a_probability_is_never_above_1_in_float32(name: str) -> None:
 def test_float32_agrees_with_float64(name: str) -> None:
     single, items = likelihood_of(name), items_for(name, 40)
     for spread in (0.1, 3.0, 1e4):
-        # rounded before they part: what is asked is how much the likelihood loses
+        # rounded once for both, so that the gap is the likelihood's own loss
         parameters = single.bounded(random_outputs(single, items, spread))
         double = in_float64(likelihood_of(name))
         for ours, exact in (

@@ -11,7 +11,7 @@ from training.models.likelihoods import DiscretisedLogistic
 
 LEVELS = torch.arange(256, dtype=torch.float64) / 255
 LOCATIONS = (-1.0, -0.3, 0.0, 1e-4, 0.1, 0.5, 0.5 + 0.25 / 255, 0.999, 1.0, 1.5, 2.0)
-"""Over the whole bounded range, on levels, between them, and at both ends."""
+"""Values over the whole bounded range, on levels, between them, and at both ends."""
 LOG_SCALES = tuple(np.linspace(math.log(0.5 / 255), 0.0, 9).tolist())
 logistic = DiscretisedLogistic()
 

@@ -69,7 +69,7 @@ def test_graphs_of_residual_networks_compute_each_row_as_torch_does_in_every_bat
     dataset = digits(recipe)
     gan = make_gan(recipe, dataset)
     for module in gan.modules():
-        if isinstance(module, ResidualBlock):  # one that begins as the identity says little
+        if isinstance(module, ResidualBlock):  # a network that begins as the identity would prove little
             torch.nn.init.normal_(module.last.weight, std=0.2)
     for graph in gan_graphs(gan.eval().requires_grad_(False), dataset.item_shape, Platt(1.0, 0.0))[:2]:
         path = tmp_path / f"{graph.name}.onnx"

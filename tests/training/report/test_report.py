@@ -1,4 +1,4 @@
-"""The page about a run: what it shows, that it needs nothing else, and that it trusts no text."""
+"""The page about a run: it shows the run's figures, needs no other file, and trusts no text."""
 
 import base64
 import json
@@ -47,7 +47,7 @@ def a_recipe(family: str, folder: Path) -> Recipe:
 
 
 class Page(HTMLParser):
-    """What a reader's browser would find in a page."""
+    """The content that a reader's browser would find in a page."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -81,7 +81,7 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def trained_runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The folder of a finished run of each family, for tests that leave what it holds as it was."""
+    """The folder of a finished run of each family, for tests that leave it unchanged."""
     runs = {}
     for family in FAMILIES:
         folder = tmp_path_factory.mktemp(family)

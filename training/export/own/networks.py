@@ -72,7 +72,7 @@ class Units:
     """The shape of items, and how the networks have their values and channels."""
 
     item_shape: tuple[int, ...]
-    """As the service takes them: (C, H, W), or any other shape of one to three axes."""
+    """The shape that the service takes: (C, H, W), or any other shape of one to three axes."""
     values: Values = "0..1"
     channels: Channels = "first"
 

@@ -1,4 +1,4 @@
-"""What is proved about discriminators: the optimum, the way to it, the bound, and the vanishing gradient."""
+"""The theorems on discriminators: the optimum, the way to it, the bound, and the vanishing gradient."""
 
 import itertools
 import math
