@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 class Lanes(ThreadPoolExecutor):
-    """A fixed number of threads. A batch that takes more than `stuck_seconds` is taken for one that never ends.
+    """A fixed number of threads. A batch that takes more than `stuck_seconds` counts as one that never ends.
 
     No thread can be ended, so such a batch takes a lane of all versions until the process ends, also after
     its version was unloaded: it is told in `flaw`, in the log and in the `gauge`, in seconds.
