@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import Annotated, Final, Literal, Self, get_args
 
 from pydantic import Field, model_validator
@@ -239,7 +240,7 @@ class Manifest(Frozen):
             )
         return self
 
-    @property
+    @cached_property
     def conditional(self) -> bool:
         """Return True if its graphs take the class of each row as well."""
         return any(tensor.name == "labels" for graph in self.graphs.values() for tensor in graph.inputs)

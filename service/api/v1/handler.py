@@ -6,6 +6,7 @@ import asyncio
 import re
 import time
 from functools import lru_cache, partial
+from itertools import chain
 from typing import Final, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -140,7 +141,7 @@ class Handler:
                 exchange.hold(files.memory_bytes)
             read = partial(reader.read, content_type, query, body, files)
             request = await read_body(body, read, short=reader.short(content_type))
-            if told := dict.fromkeys(phrase for phrases in request.conversions or () for phrase in phrases):
+            if request.conversions and (told := dict.fromkeys(chain.from_iterable(request.conversions))):
                 exchange.add_header(b"x-pushforward-conversions", "; ".join(told).encode())
         if operation.answers_to is not None and operation.answers_to(request.options) != operation.answers:
             accepted = negotiate(accept, operation.answers_to(request.options))
