@@ -27,6 +27,7 @@ from service.api.open_inference.rest import OpenInference
 from service.api.probes import Lifecycle, probes_router
 from service.api.problems import problem
 from service.api.remote_vae import RemoteVae, described
+from service.api.tls import Certificate
 from service.api.v1.catalogue import catalogue_router
 from service.api.v1.examples import with_examples
 from service.api.v1.handler import Handler
@@ -46,10 +47,11 @@ log = logging.getLogger(__name__)
 
 
 class Service(NamedTuple):
-    """The service as an ASGI app, and the lifecycle that a server controls."""
+    """The service as an ASGI app, the lifecycle that a server controls, and the certificate that it has."""
 
     app: ASGIApp
     lifecycle: Lifecycle
+    certificate: Certificate | None = None
 
 
 def create_app(settings: Settings, metrics: Metrics | None = None, *, loads_first: bool = False) -> Service:
@@ -62,6 +64,7 @@ def create_app(settings: Settings, metrics: Metrics | None = None, *, loads_firs
         ProviderUnavailable: `--device cuda` is set, and CUDA cannot be used here.
         NotEnabled: `--grpc-port` is set, and gRPC is not installed.
         InvalidKeys: the file of `--keys-file` cannot be read, or has no valid keys.
+        CannotListen: the files for TLS cannot be used.
     """
     keys = None if settings.keys_file is None else Keys(settings.keys_file)
     metrics = metrics or Metrics()
@@ -77,14 +80,20 @@ def create_app(settings: Settings, metrics: Metrics | None = None, *, loads_firs
     plane = DataPlane(registry, metrics, lifecycle, settings)
     budget = ByteBudget(settings.max_inflight_bytes)
     metrics.buffered(SampledGauge(metrics.inflight_bytes, lambda: budget.used))
-    rpc = _rpc_server(plane, metrics, settings, budget, keys)
+    certificate = None
+    if settings.tls_certificate is not None:
+        certificate = Certificate(settings.tls_certificate, settings.tls_key, metrics)
+    rpc = _rpc_server(plane, metrics, settings, budget, keys, certificate)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         loading = asyncio.create_task(_load(registry, document), name="load models")
         following = asyncio.create_task(_follow(registry, settings, loading), name="follow the models folder")
         settling = asyncio.create_task(metrics.flush_periodically(), name="flush metrics")
-        for task in (settling, following, loading):
+        tasks = [settling, following, loading]
+        if certificate is not None:
+            tasks.append(asyncio.create_task(certificate.follow(), name="follow the certificate"))
+        for task in tasks:
             task.add_done_callback(_log_failure)
         if loads_first:
             await asyncio.wait({loading})
@@ -95,7 +104,7 @@ def create_app(settings: Settings, metrics: Metrics | None = None, *, loads_firs
         yield
         if rpc is not None:
             await rpc.stop()
-        for task in (settling, following, loading):
+        for task in tasks:
             task.cancel()
         await asyncio.wait({following, loading})  # ends their trial process, if there is one
         await registry.close()
@@ -129,11 +138,17 @@ def create_app(settings: Settings, metrics: Metrics | None = None, *, loads_firs
     dispatcher = Dispatcher(
         app, handler, remote_vae, open_inference, metrics, settings, budget, lifecycle, keys
     )
-    return Service(dispatcher if tracing is None else tracing.around(dispatcher), lifecycle)
+    served = dispatcher if tracing is None else tracing.around(dispatcher)
+    return Service(served, lifecycle, certificate)
 
 
 def _rpc_server(
-    plane: DataPlane, metrics: Metrics, settings: Settings, budget: ByteBudget, keys: Keys | None
+    plane: DataPlane,
+    metrics: Metrics,
+    settings: Settings,
+    budget: ByteBudget,
+    keys: Keys | None,
+    certificate: Certificate | None,
 ) -> RpcServer | None:
     if settings.grpc_port is None:
         return None
@@ -143,7 +158,7 @@ def _rpc_server(
         raise errors.NotEnabled(
             "--grpc-port needs the extra `grpc`: pip install 'pushforward[grpc]'"
         ) from error
-    return RpcServer(plane, metrics, settings, budget, keys)
+    return RpcServer(plane, metrics, settings, budget, keys, certificate)
 
 
 async def _home(request: Request) -> RedirectResponse:

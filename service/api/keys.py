@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Literal, NamedTuple, TypeAlias, get_args
 
+from service.api.files import fingerprint
 from service.errors import InvalidKeys, KeyMissing, KeyUnknown, ScopeMissing
 from service.observe.metrics import UNNAMED_KEY
 
@@ -55,7 +56,7 @@ class Keys:
     def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
         self._path = path
         self._clock = clock
-        self._seen = _fingerprint(path)
+        self._seen = fingerprint(path)
         self._keys = _read(path)
         self._unended = self._seen
         """The state of the file that is read although its last line has no end."""
@@ -91,7 +92,7 @@ class Keys:
             return
         self._checked_at = now
         try:
-            state = _fingerprint(self._path)
+            state = fingerprint(self._path)
             if state == self._seen:
                 return
             if state != self._unended and not _ends_with_a_line(self._path):
@@ -107,15 +108,6 @@ class Keys:
 
 def _digest(key: str) -> bytes:
     return hashlib.sha256(key.encode()).digest()
-
-
-def _fingerprint(path: Path) -> tuple[int, int, int] | None:
-    """Return values that change with the file; None if it is not there, which `_read` reports."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_ino, status.st_mtime_ns, status.st_size
 
 
 def _ends_with_a_line(path: Path) -> bool:

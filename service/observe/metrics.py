@@ -113,6 +113,9 @@ class Metrics:
         self.unfetched = gauge(
             "unfetched_versions", "Versions of the source that could not be fetched.", merge="livemax"
         )
+        self.certificate_refused = gauge(
+            "certificate_refused", "1 while the files for TLS cannot be used as they are.", merge="livemax"
+        )
         self.draining = gauge("draining", "1 while shutting down.", merge="livemax")
         self.rejected = counter("rejected", "Requests that were refused or given up.", "reason")
         self.key_uses = counter("key_uses", "Requests with a key that is taken.", "key")
@@ -144,6 +147,7 @@ class Metrics:
         """The one counter of the requests with a key of that name."""
         self._answers: dict[tuple[str, str, int], BufferedCounter] = {}
         self.draining.set(0)
+        self.certificate_refused.set(0)
         for reason in REJECTIONS:
             self.rejected.labels(reason)
         self.key_uses.labels(UNNAMED_KEY)

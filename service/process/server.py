@@ -17,7 +17,6 @@ from service.app import Service
 from service.process.ports import url_of
 from service.process.protocol import bounded_protocol
 from service.process.pulse import Pulse
-from service.process.tls import tls_context
 from service.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -26,8 +25,7 @@ log = logging.getLogger(__name__)
 class Server(uvicorn.Server):
     """Drains at the first SIGTERM or SIGINT: not ready, serves for the delay, exits with 0.
 
-    At a second signal it exits at once. Run it on bound sockets. Making one raises CannotListen if the files
-    for TLS cannot be used.
+    At a second signal it exits at once. Run it on bound sockets.
 
     A replica's server has the end of a pipe to its `parent`. It reports there that it serves, and drains and
     exits once the parent closes its end, or at SIGTERM, so that a replica can be replaced by hand; SIGINT
@@ -42,9 +40,7 @@ class Server(uvicorn.Server):
         parent: Connection | None = None,
         pulse: Pulse | None = None,
     ) -> None:
-        tls = None
-        if settings.tls_certificate is not None:
-            tls = tls_context(settings.tls_certificate, settings.tls_key)
+        tls = service.certificate
         config = uvicorn.Config(
             service.app,
             loop="uvloop",
@@ -54,7 +50,7 @@ class Server(uvicorn.Server):
             log_config=None,
             access_log=False,
             server_header=False,
-            ssl_context_factory=None if tls is None else lambda *_: tls,
+            ssl_context_factory=None if tls is None else lambda *_: tls.context,
             proxy_headers=False,
             timeout_keep_alive=settings.keep_alive_seconds,
             timeout_graceful_shutdown=settings.drain_seconds,

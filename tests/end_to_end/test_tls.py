@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import socket
 import ssl
@@ -16,8 +17,8 @@ import grpc
 import httpx
 import pytest
 
+from service.api.tls import tls_context
 from service.errors import CannotListen
-from service.process.tls import tls_context
 from tests.serving import RunningService
 from tests.toy import publish_toy
 
@@ -121,6 +122,69 @@ def test_grpc_speaks_tls_too_and_nothing_else(secured: Secured) -> None:
     with grpc.insecure_channel(address) as channel, pytest.raises(grpc.RpcError) as raised:
         channel.unary_unary(live)(b"", timeout=30)
     assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
+def made_certificate(folder: Path) -> tuple[bytes, bytes]:
+    """A certificate and its key, made anew."""
+    subprocess.run(CERTIFICATE.split(), cwd=folder, check=True, capture_output=True)
+    return (folder / "certificate.pem").read_bytes(), (folder / "key.pem").read_bytes()
+
+
+def test_a_renewed_certificate_is_served_to_new_connections_and_a_broken_one_is_not(
+    folder: Path, tmp_path: Path
+) -> None:
+    made, served = tmp_path / "made", tmp_path / "served"
+    made.mkdir()
+    served.mkdir()
+    first, second = made_certificate(made), made_certificate(made)
+    files = served / "certificate.pem", served / "key.pem"
+
+    def write(*pair: bytes) -> None:
+        for file, content in zip(files, pair, strict=True):
+            file.write_bytes(content)
+
+    write(*first)
+    options = "--tls-certificate", str(files[0]), "--tls-key", str(files[1]), "--grpc-port", "0"
+    running = RunningService(folder / "models", *options)
+    try:
+        url = running.wait_for(r"running on (https://[\d.:]+)")[1]
+        running.wait_for(r"registry: ready")
+
+        def client(certificate: bytes) -> httpx.Client:
+            context = ssl.create_default_context(cadata=certificate.decode())
+            return httpx.Client(base_url=url, verify=context, timeout=60)
+
+        def is_served(certificate: bytes) -> bool:
+            with client(certificate) as new, contextlib.suppress(httpx.ConnectError):
+                return new.get("/readyz").status_code == 200
+            return False
+
+        def is_served_by_grpc(certificate: bytes) -> bool:
+            credentials = grpc.ssl_channel_credentials(certificate)
+            target = running.wait_for(r"serving gRPC on (\S+)")[1]
+            with grpc.secure_channel(target, credentials) as channel, contextlib.suppress(grpc.RpcError):
+                live = channel.unary_unary("/inference.GRPCInferenceService/ServerLive")
+                return bool(live(b"", timeout=30) == b"\x08\x01")
+            return False
+
+        with client(first[0]) as kept:
+            assert "pushforward_certificate_refused 0.0" in kept.get("/metrics").text
+            write(second[0], first[1])
+            running.wait_for("the certificate read before stays")
+            assert "pushforward_certificate_refused 1.0" in kept.get("/metrics").text
+            assert is_served(first[0])
+            assert is_served_by_grpc(first[0])
+            write(*second)
+            running.wait_for("the certificate was read anew")
+            assert "pushforward_certificate_refused 0.0" in kept.get("/metrics").text
+            assert is_served(second[0])
+            assert not is_served(first[0])
+            assert is_served_by_grpc(second[0])
+            assert not is_served_by_grpc(first[0])
+            assert kept.post(SAMPLE, json={"seed": 7}).status_code == 200
+            assert sum("Traceback" in line for line in running.lines) == 0
+    finally:
+        running.stop()
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ from service.api.open_inference.model import CONTENT_TYPE, InferenceAnswer, Infe
 from service.api.open_inference.plane import DataPlane
 from service.api.open_inference.tensors import DTYPES, Array, Datatype
 from service.api.problems import client_error, rejection_of, sentence
+from service.api.tls import Certificate
 from service.observe.metrics import Metrics
 from service.observe.timing import Timing
 from service.settings import Settings
@@ -73,8 +74,10 @@ class RpcServer:
         settings: Settings,
         budget: ByteBudget,
         keys: Keys | None = None,
+        certificate: Certificate | None = None,
     ) -> None:
         self._budget = budget
+        self._certificate = certificate
         self._keys = keys
         self._plane = plane
         self._metrics = metrics
@@ -118,7 +121,7 @@ class RpcServer:
         host = self._settings.host
         where = f"[{host}]" if ":" in host else host
         try:
-            bound = _bind(server, f"{where}:{port}", self._settings)
+            bound = _bind(server, f"{where}:{port}", self._certificate)
         except RuntimeError as error:
             raise errors.CannotListen(f"cannot serve gRPC on {where}:{port}; is the port in use?") from error
         await server.start()
@@ -241,13 +244,22 @@ class RpcServer:
             raise errors.DeadlineExceeded("the answer was not ready in time") from error
 
 
-def _bind(server: Any, address: str, settings: Settings) -> int:
-    """Bind an address, with TLS if the settings say so, and return the port."""
-    if settings.tls_certificate is None:
+def _bind(server: Any, address: str, certificate: Certificate | None) -> int:
+    """Bind an address, with TLS if there is a certificate, and return the port."""
+    if certificate is None:
         return int(server.add_insecure_port(address))
-    certificate = settings.tls_certificate.read_bytes()
-    key = certificate if settings.tls_key is None else settings.tls_key.read_bytes()
-    return int(server.add_secure_port(address, grpc.ssl_server_credentials([(key, certificate)])))
+
+    served = certificate.pem
+
+    def renewed() -> Any:  # called at each handshake
+        nonlocal served
+        if certificate.pem is served:
+            return None
+        served = certificate.pem
+        return grpc.ssl_server_certificate_configuration([served])
+
+    first = grpc.ssl_server_certificate_configuration([served])
+    return int(server.add_secure_port(address, grpc.dynamic_ssl_server_credentials(first, renewed)))
 
 
 def parsed(kind: Any, body: bytes) -> Any:
