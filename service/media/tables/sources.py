@@ -188,6 +188,7 @@ class ParquetTable(TableSource):
             file = _parquet_file(uncompressed(raw), self._dictionaries)
             try:
                 for batch in file.iter_batches(size, columns=self.names, use_threads=False):
+                    batch.validate(full=True)  # texts may hold any bytes, and dictionaries be too short
                     yield {name: batch.column(place) for place, name in enumerate(batch.schema.names)}
             except (pyarrow.ArrowException, OSError) as error:
                 raise Malformed(f"it cannot be read as Parquet: {sentence(error)}; save it anew") from error

@@ -55,6 +55,16 @@ def test_a_column_that_is_larger_than_it_looks_is_refused() -> None:
         check_parquet(as_parquet()[:-1], BOUNDS)
 
 
+@pytest.mark.parametrize("use_dictionary", [True, False])
+def test_a_parquet_whose_texts_are_not_utf_8_is_refused(use_dictionary: bool) -> None:
+    body = as_parquet(compression="none", use_dictionary=use_dictionary, write_statistics=False)
+    damaged = body.replace(b"green", b"gr\x8cen")
+    assert damaged != body
+    table = table_of(lambda: io.BytesIO(damaged), ".parquet", bounds=BOUNDS)
+    with pytest.raises(Malformed, match="UTF8"):
+        list(table.blocks())
+
+
 CHANGED = """
 import io, sys
 from service.errors import ServiceError
