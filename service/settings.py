@@ -91,8 +91,8 @@ class Settings(BaseSettings):
     takes a free port and logs it, with one process only."""
 
     tls_certificate: Path | None = None
-    """File of a certificate and its chain, PEM, read again once it changes. If it is set, the ports of the API
-    and of gRPC speak TLS alone; the metrics' port does not."""
+    """File of a certificate and its chain, PEM, read again once it changes. If it is set, the ports of the
+    API and of gRPC speak TLS alone; the metrics' port does not."""
 
     tls_key: Path | None = None
     """File of the certificate's key, PEM, without a password. If it is not set, the certificate's file has it
