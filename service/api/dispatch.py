@@ -140,7 +140,7 @@ class Dispatcher:
         self._metrics.uses_of(exchange.key).add()
 
     def _check_probe(self, exchange: Exchange, path: str) -> None:
-        """Refuse whatever is no probe, and give the descriptor of the connection back soon."""
+        """Refuse all but probes, and give the descriptor of the connection back soon."""
         exchange.is_last = True
         if not (is_probe(path) or path == "/healthz" or path == "/readyz" or path.startswith("/readyz/")):
             raise Busy("there are as many connections as there may be; try again")

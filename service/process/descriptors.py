@@ -17,7 +17,7 @@ _MOST_KEPT: Final = 128
 _KEPT_SHARE: Final = 8
 """The largest share of the descriptors that is kept, as its divisor: at most one in eight."""
 _SHED_SHARE: Final = 4
-"""The share of the kept ones that is freed at once, as its divisor: each time costs a look at all of them."""
+"""The share of the kept ones that is freed at once, as its divisor: each time looks at all connections."""
 
 
 class Connected(Protocol):

@@ -15,7 +15,7 @@ from tests.waiting import wait_until
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Models of which one has a good version beside a damaged one, and three have none that is good."""
+    """Four models: one has a good version beside a damaged one, and three have no good version."""
     models = tmp_path_factory.mktemp("models")
     toy.publish_toy(models)
     for name in ("toy-vae", "broken-vae"):

@@ -82,9 +82,9 @@ def _loaded(bench: Bench, target: Target, workload: Workload) -> Measured:
 
 
 def _beside_runtime(bench: Bench, target: Target, workload: Workload) -> Measured:
-    """A load, and the CPU that the service takes for a request beside what ONNX Runtime takes.
+    """Measure a load, and the CPU that the service takes for a request beside that of ONNX Runtime.
 
-    The latter is what as many calls, with as many rows each on average, take in a loop of nothing else; the
+    The latter is that of the same number of calls, with as many rows on average, in a loop of their own; the
     service's own metrics tell how many there were.
     """
     if target.name != SERVICE:

@@ -109,7 +109,7 @@ class OpenInference:
         return self._known[key]
 
     def _found(self, workload: Workload) -> Tensors:
-        """Raise NotOffered if the server has no such model under any of the names it may have."""
+        """Return the tensors of the model; raise NotOffered if the server has it under no possible name."""
         graph = "decode" if workload.operation == "sample" else "score"
         names = [f"{workload.model}.{graph}", f"{workload.model}-{graph}", workload.model]
         for name in names:
@@ -119,7 +119,7 @@ class OpenInference:
         raise NotOffered(f"it has no model {' or '.join(names)}")
 
     def _matched(self, workload: Workload, metadata: Mapping[str, Any]) -> Tensors:
-        """Inputs are told by their number of axes, outputs by their names, a single one without.
+        """Match inputs by their number of axes, outputs by their names, and a single output without a name.
 
         Raises:
             NotOffered: its tensors are not those of our graph.

@@ -18,7 +18,7 @@ from tests.soak.asking import Client, Question
 
 OK = frozenset(["200"])
 SEEDS = 8
-"""Each request comes with as many seeds, so that its answers can be compared with those before."""
+"""The number of seeds that each request comes with, so that its answers can be compared with earlier ones."""
 JSON, NPY, PNG = "application/json", "application/x-npy", "image/png"
 _LARGE_COUNT = 10_000
 _LONG_DRAWS = 100

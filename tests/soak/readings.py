@@ -62,7 +62,7 @@ def read_processes(root: int, seconds: float) -> Reading:
 
 
 def read_quiet(url: str, root: int, seconds: float, patience_seconds: float) -> Quiet:
-    """Look at what is left once nothing is asked, after `patience_seconds` at the latest."""
+    """Read the resources still held once nothing is asked, after `patience_seconds` at the latest."""
     ends_at = time.monotonic() + patience_seconds
     fewest = 10**9
     while True:

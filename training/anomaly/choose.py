@@ -54,7 +54,7 @@ def choose_statistic(
 ) -> ChosenStatistic:
     """Replace `auto` by the statistic with the largest mean AUROC over the kinds of planted outliers.
 
-    A version with a kernel density has that chosen, whatever the figures, which are measured all the same.
+    A kernel density is always chosen if there is one; the figures are measured nevertheless.
     `path` is not chosen if it was fitted on fewer than 100 rows.
     """
     if options.statistic != "auto":

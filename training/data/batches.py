@@ -13,5 +13,5 @@ def rows_at_once(most: int, values: int, most_values: int = _MOST_VALUES) -> int
 
 
 def cores_at_hand() -> int:
-    """Return the number of cores that this process may use, whatever its cgroup grants of them."""
+    """Return the number of cores that this process may use, without regard to its cgroup's quota."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -41,7 +41,7 @@ _FAR_FROM_ALL: Final = 1e9
 _SAMPLED_ROWS: Final = 1000
 _CONSTANT: Final = "a change of it is an anomaly"
 _REPEATED: Final = 1e-6
-"""The largest difference, in standard deviations, between two columns of which one repeats the other."""
+"""The largest difference, in standard deviations, between a column and another one that repeats it."""
 
 
 @dataclass(frozen=True)

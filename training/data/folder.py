@@ -114,7 +114,7 @@ def read_pictures(listing: Listing, options: DataOptions) -> Iterator[tuple[str,
 
 
 class FolderFlaws:
-    """The flaws of a folder and of its files, of which those that have the same are told together."""
+    """The flaws of a folder and of its files; files with the same flaw are reported together."""
 
     def __init__(self, listing: Listing) -> None:
         self._listing = listing

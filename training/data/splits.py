@@ -133,7 +133,7 @@ def check_sizes(rows: Mapping[Split, Sized], where: str) -> None:
 
 
 def cut_notes(counts: Iterable[tuple[str, int]], most: int, what: str) -> list[str]:
-    """Return the sentence that says of which held-out parts, of those sizes, only `most` rows are used."""
+    """Return a sentence on the held-out parts, of those sizes, of which only `most` rows are used."""
     cut = [f"{part} {count}" for part, count in counts if part != "train" and count > most]
     return [f"Of the held-out {what} ({', '.join(cut)}) {most} each are used."] if cut else []
 

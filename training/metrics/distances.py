@@ -1,4 +1,4 @@
-"""Distances between distributions of features, of which only samples are known.
+"""Distances between distributions of features that are only known by samples.
 
 Written in float64 rather than taken from torchmetrics, whose versions are tied to Inception, rounded to
 float32, without a standard error, and take subsets from torch's global generator. Shapes: N real items, M

@@ -1,4 +1,4 @@
-"""Bounds on tables of which nothing is known but that they are small, which hold before memory is spent.
+"""Bounds on tables in small files of unknown content, which are checked before memory is spent.
 
 pyarrow believes what a Parquet file says of the size of its pages, and does not show it; asked about a column
 of a damaged footer, it may end the process (26.0.1). So the footer and the headers of pages, structures of
@@ -20,7 +20,7 @@ class TableBounds(NamedTuple):
     row_characters: int
     """The characters of a row of text."""
     footer_bytes: int
-    """The bytes of Parquet's footer, of which objects are made that are a hundred times as large."""
+    """The bytes of Parquet's footer, whose parsed objects are a hundred times as large."""
     page_bytes: int
     """The bytes of all pages of Parquet together, once they are decompressed."""
 
@@ -32,7 +32,7 @@ _DELTA_BYTE_ARRAY: Final = 7
 _LONGEST_FIXED: Final = 32
 """Most bytes of a value of fixed length, such as a decimal or a UUID."""
 _LEAST_PAGE_BYTES: Final = 512
-"""A page counts for as many at least, so that there are not very many."""
+"""The least number of bytes that a page counts for, so that there are not very many pages."""
 _MOST_NESTING: Final = 8
 _NO_PARQUET: Final = (
     "it cannot be read as Parquet: its footer, or the header of a page, is damaged; save it anew"

@@ -132,7 +132,7 @@ class TextTable(TableSource):
         left = most or 0
 
         def pieces() -> Iterator[str]:
-            """Yield the lines of text, of which a row may have several."""
+            """Yield the lines of text; a row may have several."""
             nonlocal left
             while piece := text.readline(left + 1):
                 left -= len(piece)

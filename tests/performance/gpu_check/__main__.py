@@ -75,7 +75,7 @@ def _outcomes(
 
 
 def _prepared(given: argparse.Namespace) -> tuple[Path, Mapping[str, str], list[str]]:
-    """An empty folder for the parts, their environment, and what is missing, which is told at once."""
+    """Return an empty folder for the parts, their environment, and the missing packages, which it prints."""
     if given.device == "cuda" and not any(path.exists() for path in _DEVICE_FILES):
         raise Unprepared(
             "there is no NVIDIA device on this machine (/dev/nvidiactl); DEVICE=cpu runs the same on the CPU"

@@ -1,4 +1,4 @@
-"""Every kind of input gives the rows that it holds, whatever piece of it is read."""
+"""Every kind of input gives the rows that it holds, by any pieces in which it is read."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ MARK = "PUSHFORWARD_TEST_OF_RAY"
 
 
 def _actors(mark: str) -> list[int]:
-    """The process ids of the actors that were started, at whatever remove, with this environment."""
+    """Return the process ids of the actors that inherited this environment."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:

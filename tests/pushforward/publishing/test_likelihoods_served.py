@@ -45,7 +45,7 @@ class Case:
 
 
 def gaussian(to_network: float, shift: float) -> Callable[[Tensor, Any, float], Tensor]:
-    """The density of items x of the service, of which networks see to_network x + shift."""
+    """The density of items x of the service; networks see to_network x + shift."""
 
     def log_prob(items: Tensor, given: Any, scale: float) -> Tensor:
         mean, deviation = given if isinstance(given, tuple) else (given, torch.tensor(scale))

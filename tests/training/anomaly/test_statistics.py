@@ -1,4 +1,4 @@
-"""Scores of an item's own way through a VAE: what they must be, whatever the model."""
+"""Laws of the scores of an item's way through a VAE, for any model."""
 
 import math
 

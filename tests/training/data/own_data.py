@@ -49,7 +49,7 @@ def write_csv(path: Path, table: Mapping[str, list[Any]], delimiter: str = ",") 
 
 
 def a_table() -> dict[str, list[Any]]:
-    """60 rows: an id, two numbers, a boolean, a colour, and a class, of which two in three are `good`."""
+    """60 rows: an id, two numbers, a boolean, a colour, and a class, two thirds of them `good`."""
     random = np.random.default_rng(2)
     return {
         "id": list(range(ROWS)),

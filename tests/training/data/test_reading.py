@@ -1,4 +1,4 @@
-"""Tables as people have them: what is found by itself, what is told, what is refused with what to write."""
+"""Tables as people have them: some marks are detected, some reported, some refused with advice."""
 
 import tomllib
 from pathlib import Path

@@ -26,7 +26,7 @@ from training.recipe import parse_recipe
 pytestmark = [pytest.mark.exports, pytest.mark.timeout(300)]
 
 NAMES = ("5", "2", "7")
-"""Names of the species, of which `2` is the number of another class."""
+"""Names of the species; the name `2` is also the number of another class."""
 COLUMNS = ("sepal length", "sepal width", "petal length", "petal width")
 
 

@@ -59,7 +59,7 @@ def joined(vae: Vae, dataset: Dataset) -> Graph:
 def run_at(
     one: Exported, uniform: float, items: npt.NDArray[np.float32], size: float
 ) -> dict[str, npt.NDArray[np.float32]]:
-    """Outputs by name, of latents as many standard deviations out in every direction as `size` says."""
+    """Return outputs by name at latents that are `size` standard deviations out in every direction."""
     corners = np.stack(np.meshgrid(*[(-size, 0.0, size)] * 3), -1).reshape(-1, 3).astype(np.float32)
     rows = items[: len(corners)]
     outputs = one.run([corners, np.full(rows.shape, uniform, np.float32), rows, corners[:, None]])

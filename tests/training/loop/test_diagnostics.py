@@ -1,4 +1,4 @@
-"""Laws of the troubles that a run's log shows: each is told where it is, and a healthy run has none."""
+"""Laws of the troubles that a run's log shows: each is reported at its place, and a healthy run has none."""
 
 import math
 from typing import Any

@@ -74,7 +74,7 @@ class Algebra(Protocol):
         """Convert back to the algebra's own precision."""
 
     def reshape(self, x: Tensor, shape: Sequence[int]) -> Tensor:
-        """Give another shape, in which -1 is what is left."""
+        """Give another shape, in which -1 stands for the remaining size."""
 
     def transpose(self, x: Tensor, axes: Sequence[int]) -> Tensor:
         """Permute the axes."""
@@ -267,7 +267,7 @@ class GraphAlgebra:
         return self._cast(x, TensorProto.FLOAT)
 
     def reshape(self, x: Node, shape: Sequence[int]) -> Node:
-        """Give another shape, in which -1 is what is left."""
+        """Give another shape, in which -1 stands for the remaining size."""
         return self.op("Reshape", x, np.array(shape, np.int64))
 
     def transpose(self, x: Node, axes: Sequence[int]) -> Node:
@@ -393,7 +393,7 @@ class NumpyAlgebra:
         return x
 
     def reshape(self, x: Tensor, shape: Sequence[int]) -> Tensor:
-        """Give another shape, in which -1 is what is left."""
+        """Give another shape, in which -1 stands for the remaining size."""
         return x.reshape(shape)
 
     def transpose(self, x: Tensor, axes: Sequence[int]) -> Tensor:

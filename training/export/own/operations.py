@@ -97,7 +97,7 @@ def path_features(vae: OwnVae, opset: int) -> OwnGraph:
 
 
 def gan_graphs(gan: OwnGan, opset: int, classes: int = 0) -> dict[GraphName, OwnGraph]:
-    """Build the graphs of a GAN whose networks are exported, as many as it has networks for.
+    """Build the graphs of a GAN whose networks are exported, each for which it has the networks.
 
     With `classes`, they take the class of each row too, and none makes proposals to choose among.
     """

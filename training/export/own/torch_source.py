@@ -38,7 +38,7 @@ class TorchSource:
         self._modules = _modules_of(self._function)
         self._exported: dict[tuple[int, ...], onnx.ModelProto] = {}
         self.gave_distribution = False
-        """True if its last result was a torch distribution, of which mean and scale were taken."""
+        """True if its last result was a torch distribution, whose mean and scale were taken."""
 
     def flaws(self) -> list[str]:
         """Return the layers in training mode and the parameters that are not float32, if there are any."""
