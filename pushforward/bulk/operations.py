@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Container, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
@@ -20,6 +20,8 @@ from service.api.operations.options import Body, LabelOptions, RowLabelOptions
 from service.errors import Unfit
 from service.format.manifest import Manifest
 from service.format.specs import GraphName
+from service.format.statistics import Bound
+from service.format.versions import read_manifest
 from service.numerics.noise import Floats
 from service.observe.timing import Timing
 from service.runtime.loader import load
@@ -35,14 +37,6 @@ _OPTIONS: Final[Mapping[Operation, type[Body]]] = {
     "reconstruct": RowLabelOptions,
     "decode": RowLabelOptions,
 }
-_GRAPHS: Final[Mapping[Operation, Container[GraphName]]] = {
-    "score": ("score", "statistics", "columns"),
-    "sample": ("decode", "draw", "generate_scored"),
-    "encode": ("encode",),
-    "reconstruct": ("encode", "decode"),
-    "decode": ("decode",),
-}
-"""The graphs that each operation may need; each takes a part of the start."""
 _COLUMNS: Final = {"samples": "sample", "reconstructions": "sample"}
 """Names of columns that differ from the operation's arrays."""
 _LEFT_OUT: Final = {"reconstruct": ("latents",), "sample": ("latents",)}
@@ -95,6 +89,28 @@ def completed_options(operation: Operation, options: Body, manifest: Manifest) -
     return completed
 
 
+def _graphs_of(operation: Operation, options: Body, manifest: Manifest) -> set[GraphName]:
+    """Return the graphs that an operation needs with these options; each takes a part of the start.
+
+    Raises:
+        service.errors.Unfit: the version lacks the statistic, or the statistic has no draws.
+    """
+    if isinstance(options, sample.SampleOptions):
+        chosen: GraphName = "decode" if options.method == "direct" else "generate_scored"
+        return {"decode", "draw" if options.output == "draw" else chosen}
+    if isinstance(options, score.ScoreOptions):
+        how = score.completed(options, manifest)
+        needed: Mapping[GraphName, bool] = {
+            "score": how.draws is not None,
+            "statistics": how.statistic not in get_args(Bound),
+            "columns": bool(options.columns),
+        }
+        return {graph for graph, is_needed in needed.items() if is_needed}
+    if operation == "reconstruct":
+        return {"encode", "decode"}
+    return {"encode" if operation == "encode" else "decode"}
+
+
 def row_cost(completed: Mapping[str, Any]) -> int:
     """Return the draws or proposals of a row."""
     return completed.get("draws") or completed.get("budget") or 1
@@ -122,7 +138,8 @@ class Operator:
         )
         self._settings = Settings.model_construct(processes=1, cores=1, lanes=1, device=provider, **limits)
         self._operation, self._options, self._seed = operation, options, seed
-        self._loaded = load(folder, provider, self._settings, None, graphs=_GRAPHS[operation])
+        graphs = _graphs_of(operation, options, read_manifest(folder))
+        self._loaded = load(folder, provider, self._settings, None, graphs=graphs)
         self._loaded.require(operation)
         self._labelled = _reads_classes(operation, options, self._loaded.manifest)
         if isinstance(options, sample.SampleOptions):

@@ -102,10 +102,14 @@ class OutputFolder:
         except OSError as error:
             raise self._failed(error) from error
 
-    def flush(self, parts: Iterable[int]) -> None:
-        """Return once these parts are on the disk, and not only in the memory of this machine."""
+    def flush(self, part: int) -> None:
+        """Return once a part is on the disk, and not only in the memory of this machine.
+
+        Raises:
+            OutputFailed: it cannot be written there.
+        """
         try:
-            self._storage.flush(self.location, [file_of(part) for part in parts])
+            self._storage.flush(self.location, file_of(part))
         except OSError as error:
             raise self._failed(error) from error
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Generator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -156,18 +157,21 @@ def run(
     there = output.check(plan)
     parts = shard.parts(plan)
     missing, damaged = missing_parts(output, parts)
-    made: list[int] = []
+    flushes: list[Future[None]] = []
     report = Report(plan, there=len(parts) - len(missing), damaged=damaged, left=len(missing))
     try:
         if there is not None and (there.input or {}).get("changed") != (plan.input or {}).get("changed"):
             _check_input(job, output)
         progress(report.there)
-        with contextlib.closing(_outcomes(job, missing, processes, ray)) as outcomes:
+        with (
+            ThreadPoolExecutor(1, "pushforward-flush") as flusher,  # the disk writes while parts are made
+            contextlib.closing(_outcomes(job, missing, processes, ray)) as outcomes,
+        ):
             for outcome in outcomes:
                 if not isinstance(outcome, BulkError):
                     report.made, report.left = report.made + 1, report.left - 1
                     report.made_rows += outcome.rows
-                    made.append(outcome.part)
+                    flushes.append(flusher.submit(output.flush, outcome.part))
                     progress(1)
                     continue
                 report.failures.append(outcome)
@@ -176,8 +180,8 @@ def run(
     finally:
         if job.source is not None:
             job.source.close()
-    if made:  # without any part there is no folder
-        output.flush(made)
+    for flush in flushes:
+        flush.result()
     report.complete = not report.failures and output.finish(plan)
     return report
 

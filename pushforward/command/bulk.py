@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -164,10 +165,14 @@ def _run(operation: Any, given: dict[str, Any], **fields: Any) -> None:
         _exit("Parquet files need pyarrow: pip install 'pushforward[bulk]'", 1)
     # parts have one size, so the memory that pyarrow frees is kept for the next one, here and in workers
     os.environ.setdefault("MIMALLOC_PURGE_DELAY", "-1")
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy would start as many as there are cores
+    gc.disable()  # to look through all that is imported, again and again, takes a tenth of the start
     from pushforward.bulk.failures import BulkError
     from pushforward.bulk.plan import shard_from
     from pushforward.bulk.run import Request, planned, run
 
+    gc.freeze()
+    gc.enable()
     request = Request(
         operation=operation,
         models=given["local"],

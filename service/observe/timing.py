@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from service.observe.metrics import Meter
+if TYPE_CHECKING:
+    from service.observe.metrics import Meter
 
 
 @dataclass(slots=True)

@@ -19,15 +19,17 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from service.errors import Draining, EngineFailed, LimitExceeded, OutOfMemory, Overloaded, RuntimeFailed
 from service.numerics.noise import Arrays
-from service.observe.metrics import StageObserver
 from service.observe.timing import Timing
 from service.runtime.queue import BatchLimits, Queue, QueuedCall, RateEstimate, Slice
+
+if TYPE_CHECKING:
+    from service.observe.metrics import StageObserver
 
 Compute = Callable[[Arrays], Arrays]
 

@@ -8,9 +8,10 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from threading import get_ident
-from typing import Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from prometheus_client import Gauge
+if TYPE_CHECKING:
+    from prometheus_client import Gauge
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Container, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -18,7 +18,6 @@ from service.format.versions import read_arrays, read_manifest, verify_files
 from service.numerics.calibration import Calibration, ColumnCalibration, bounds_from_terms
 from service.numerics.noise import Arrays
 from service.numerics.prior import Prior, read_prior
-from service.observe.metrics import Metrics
 from service.runtime.batcher import Batcher, Compute
 from service.runtime.direct import Computation, Direct
 from service.runtime.engine import Engine
@@ -29,6 +28,9 @@ from service.runtime.queue import BatchLimits
 from service.runtime.scorer import BOUNDS_STAGE, Scorer
 from service.runtime.session import Provider
 from service.settings import Settings
+
+if TYPE_CHECKING:
+    from service.observe.metrics import Metrics
 
 INLINE_SECONDS: Final = 0.001
 """Batches on the CPU that take less time run in the event loop, which saves a thread hop."""
