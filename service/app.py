@@ -73,6 +73,7 @@ def create_app(settings: Settings, metrics: Metrics | None = None, *, loads_firs
     metrics.gpu_present.set(has_gpu())
     metrics.cores.set(settings.own_cores)
     metrics.buffered(SampledGauge(metrics.ready, lambda: registry.ready and not lifecycle.draining))
+    lifecycle.is_healthy = lambda: registry.healthy
     registry.discover()
     if settings.traces:
         from service.observe.tracing import Tracing

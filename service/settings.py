@@ -129,8 +129,8 @@ class Settings(BaseSettings):
     """Replicas of the service that share the port; 0 means one per granted core, or a single one on a GPU."""
 
     silent_seconds: Seconds = 30.0
-    """Longest time for which one of several processes may stand still, in seconds; it is then killed, and
-    another one started in its place."""
+    """Longest time for which one of several processes may stand still, or its computations fail, in seconds;
+    it is then killed, or drained and stopped, and another one started in its place."""
 
     cores: Annotated[int, Field(ge=0, le=1024)] = 0
     """Cores that a process plans with; 0 means those granted, or its share of them with several processes."""

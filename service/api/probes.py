@@ -34,6 +34,8 @@ class Lifecycle:
         self.draining = False
         self.when_closed: Callable[[], None] = lambda: None
         """Called once no new connections are to be taken."""
+        self.is_healthy: Callable[[], bool] = lambda: True
+        """Returns False while the process should be restarted."""
 
     def drain(self) -> None:
         """Mark the process as not ready; it keeps serving."""

@@ -30,7 +30,7 @@ class Server(uvicorn.Server):
     A replica's server has the end of a pipe to its `parent`. It reports there that it serves, and drains and
     exits once the parent closes its end, or at SIGTERM, so that a replica can be replaced by hand; SIGINT
     stays ignored. It drains only once, because a signal to the process group reaches both processes. Its
-    `pulse` beats while its event loop runs.
+    `pulse` beats while its event loop runs, and says whether its computations fail.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class Server(uvicorn.Server):
             with contextlib.suppress(OSError):
                 self._parent.send(None)
             if self._pulse is not None:
-                self._pulse.beat(asyncio.get_running_loop())
+                self._pulse.beat(asyncio.get_running_loop(), self._lifecycle.is_healthy)
             return
         for listener in sockets or ():
             log.info("running on %s (Ctrl-C to quit)", url_of(listener, tls=self._has_tls))

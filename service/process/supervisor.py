@@ -138,12 +138,23 @@ class Replica:
             self.process.kill()
 
     def kill_if_silent(self) -> None:
-        """Kill the process if its event loop has not run for too long."""
+        """Kill the process if its event loop has not run for too long, be it because it cannot end."""
         if self.process is not None and self.pulse is not None and self.pulse.is_silent(time.monotonic()):
-            self.reason = (
+            self.reason = self.reason or (
                 f"replica {self.number} stood still for {self.settings.silent_seconds:g} s, and was killed"
             )
             self.process.kill()
+
+    def drain_if_failing(self, *, others_serve: bool) -> None:
+        """Make the process drain if its computations have failed for too long, unless others are missing."""
+        if self.pulse is None or self.pipe is None or not self.serves:
+            return
+        if self.pulse.is_failing(time.monotonic()) and others_serve:
+            self.reason = (
+                f"the computations of replica {self.number} failed, or did not end, for "
+                f"{self.settings.silent_seconds:g} s, and it was stopped"
+            )
+            self.stop(now=False)
 
     def reap(self) -> None:
         """Clear up after a process that has ended; `reason` says how it ended unless it said why."""
@@ -223,6 +234,11 @@ class Supervisor:
             ready = wait([signals, *self._watched()], self._idle_seconds())
             for replica in self._replicas:
                 replica.kill_if_silent()
+                # one at a time, so that a version that always fails takes no more away than it has to
+                others_serve = all(
+                    other.serves and other.pipe for other in self._replicas if other is not replica
+                )
+                replica.drain_if_failing(others_serve=others_serve)
             for _ in signals.recv(64) if signals in ready else b"":
                 self._stop()
             for replica in self._replicas:

@@ -13,9 +13,11 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
+import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.conftest import REPOSITORY
 from tests.serving import RunningService, running_service
 from tests.toy import publish_toy
 from tests.waiting import wait_until
@@ -191,6 +193,26 @@ def test_a_replica_that_was_stopped_is_replaced_and_the_others_are_not(toys: Pat
         assert {asked(service, "POST", SAMPLE, BODY) for _ in range(MANY)} == {expected}
         assert counted(service, "pushforward_replica_restarts_total") == 1
         assert process_ids(service)[other[0]] == other[1]
+
+
+def test_a_replica_whose_computation_does_not_end_is_replaced_and_the_others_are_not(tmp_path: Path) -> None:
+    """Ten thousand draws in one batch take many times the deadline of half a second."""
+    (tmp_path / "fashion-vae").symlink_to(REPOSITORY / "models" / "fashion-vae")
+    options = "--silent-seconds", "1", "--deadline-seconds", "0.5", "--max-batch-rows", "65536"
+    score = json.dumps({"inputs": np.zeros((2, 1, 28, 28)).tolist(), "draws": 5_000}).encode()
+    with running_service(tmp_path, *options, processes=2) as service:
+        before, connection = process_ids(service), connected(service)
+        connection.request("POST", "/v1/models/fashion-vae/score", score)
+        assert connection.getresponse().status == 504
+        told = service.wait_for(
+            r"computations of replica (\d) failed, or did not end, for 1 s, and it was stopped"
+        )
+        service.wait_for(f"replica {told[1]} serves again")
+        connection.close()
+        after = process_ids(service)
+        assert [number for number in after if after[number] != before[number]] == [told[1]]
+        assert counted(service, "pushforward_replica_restarts_total") == 1
+        assert {asked(service, "GET", "/healthz") for _ in range(MANY)} == {b'{"status":"ok","detail":""}'}
 
 
 @pytest.mark.parametrize(
