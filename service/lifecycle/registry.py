@@ -13,7 +13,6 @@ import logging
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -27,10 +26,10 @@ from service.errors import (
     UnknownModel,
     UnknownVersion,
 )
-from service.format.aliases import CHAMPION
 from service.format.manifest import Manifest
 from service.format.versions import read_manifest
 from service.lifecycle.admission import Admission
+from service.lifecycle.entries import Entry, ModelVersions
 from service.lifecycle.remote import Mirror, reason_of
 from service.lifecycle.source import Fingerprint, ModelFolder, scan, versions_to_serve
 from service.observe.metrics import Metrics
@@ -38,66 +37,10 @@ from service.runtime.allocator import return_free_memory
 from service.runtime.model import LoadedModel
 from service.settings import Settings
 
-State = Literal["loading", "ready", "failed", "unloaded"]
 FIRST_RETRY_SECONDS = 10.0
 """The delay until a version is tried again that failed for a reason that may pass; it doubles each time."""
 _LONGEST_RETRY_SECONDS = 600.0
 log = logging.getLogger(__name__)
-
-
-@dataclass(slots=True, eq=False)
-class Entry:
-    """A version that was found: its state, and the reason if it failed."""
-
-    name: str
-    version: int
-    folder: Path
-    state: State = "unloaded"
-    reason: str = ""
-    loaded: LoadedModel | None = None
-    """The loaded version, while the state is `ready`."""
-    seen: Fingerprint = ()
-    """The fingerprint of its files at the last poll; empty once it has gone."""
-    stable: bool = True
-    """True if the last two polls found the same files, so that no copy is in progress."""
-    retry_at: float = math.inf
-    """The monotonic time at which a failed version is tried again."""
-    retry_seconds: float = 0.0
-    """The last delay until then."""
-
-
-@dataclass(slots=True, eq=False)
-class ModelVersions:
-    """The versions of one model: those in the folder, and those that are still served."""
-
-    name: str
-    entries: dict[int, Entry] = field(default_factory=dict)
-    aliases: Mapping[str, int] = field(default_factory=dict)
-    flaw: str = ""
-    """The reason why its aliases could not be read at the last poll."""
-    answering: Entry | None = None
-    """The version that answers requests which name none."""
-    unloaded: bool = False
-    """True from a request to unload the model until a request to load it."""
-
-    def newest_first(self) -> list[Entry]:
-        """Return all versions, newest first."""
-        return sorted(self.entries.values(), key=lambda entry: -entry.version)
-
-    def ready(self) -> dict[int, Entry]:
-        """Return the versions that can answer by number, newest first."""
-        return {entry.version: entry for entry in self.newest_first() if entry.state == "ready"}
-
-    def choose(self) -> None:
-        """Choose the version that answers requests which name none: the champion, else the newest ready one.
-
-        While the champion is not ready, the version before it keeps answering if it is ready.
-        """
-        ready = self.ready()
-        champion = ready.get(self.aliases.get(CHAMPION, 0))
-        if champion is None and CHAMPION in self.aliases and self.answering is not None:
-            champion = ready.get(self.answering.version)
-        self.answering = champion or next(iter(ready.values()), None)
 
 
 class Registry:

@@ -13,7 +13,8 @@ from service.api.v1.operation import Operation, Sizes
 from service.api.v1.request import body_limits
 from service.format.manifest import Manifest
 from service.format.statistics import Statistic
-from service.lifecycle.registry import Entry, Registry, State
+from service.lifecycle.entries import Entry, State
+from service.lifecycle.registry import Registry
 from service.media import codecs
 from service.settings import Settings
 

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import gzip
 import io
 import json
 import os
 import shlex
-import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,32 +23,12 @@ from pyarrow import parquet
 from pushforward.local import LocalModels
 from tests import toy_table
 from tests.conftest import REPOSITORY
-from tests.pushforward.command.running import Run, make_run
+from tests.pushforward.command.inputs import HEIGHTS, PICTURES, TABLE, as_files
+from tests.pushforward.command.running import Run
 from tests.serving import RunningService
 
 IMAGE = "digits-vae"
-PICTURES = np.random.default_rng(3).integers(0, 256, (5, 8, 8), np.uint8)
-TABLE = "height,colour,id\n171.5,blue,7\n168,red,8\n1e4,green,9\n"
-HEIGHTS = np.array([[171.5, 0, 0, 1], [168, 1, 0, 0], [1e4, 0, 1, 0]], np.float32)
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]) -> Run:
-    return make_run(monkeypatch, capfdbinary)
-
-
-@pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current folder: a table, pictures, and latents."""
-    monkeypatch.chdir(tmp_path)
-    Path("table.csv").write_text(TABLE)
-    np.save("latents.npy", np.linspace(-1, 1, 30).reshape(3, 10))
-    np.save("pixels.npy", PICTURES)
-    Path("pictures").mkdir()
-    for number, pixels in enumerate(PICTURES):
-        Image.fromarray(pixels).save(f"pictures/{number}.png")
-    return tmp_path
-
+pytestmark = pytest.mark.usefixtures("here")
 
 COMMANDS = [
     "models",
@@ -263,22 +240,6 @@ def test_a_flaw_names_its_row_in_a_long_file(run: Run, few_models: Path) -> None
     assert "/inputs/3000, row 3000" in done.error
 
 
-def as_files(folder: Path) -> None:
-    """Write the same three rows in each format."""
-    text = TABLE.replace("1e4", "10000")
-    (folder / "rows.csv").write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode())
-    (folder / "rows.csv.gz").write_bytes(gzip.compress(text.encode()))
-    (folder / "rows.tsv").write_text(text.replace(",", "\t"))
-    (folder / "bare.csv").write_text("".join(",".join(map(str, row)) + "\n" for row in HEIGHTS.tolist()))
-    np.save(folder / "rows.npy", HEIGHTS)
-    np.savez(folder / "rows.npz", items=HEIGHTS, labels=np.arange(3))
-    table = arrow_csv.read_csv(io.BytesIO(text.encode()))
-    parquet.write_table(table, folder / "rows.parquet")
-    (folder / "rows.json").write_text(json.dumps({"records": table.to_pylist()}))
-    (folder / "list.json").write_text(json.dumps(HEIGHTS.tolist()))
-    (folder / "body.json").write_text(json.dumps({"inputs": HEIGHTS.tolist(), "alpha": 0.5}))
-
-
 def test_every_format_of_the_same_rows_has_the_same_scores(run: Run, here: Path, few_models: Path) -> None:
     """Standard input works too: its format is seen in its first bytes or named."""
     where = ("--local", few_models)
@@ -388,113 +349,6 @@ def test_a_fresh_seed_is_said_and_draws_the_samples_again(run: Run, few_models: 
     first = run("sample", IMAGE, "--local", few_models)
     seed = first.error.removeprefix("the seed is ").strip()
     assert run("sample", IMAGE, "--seed", seed, "--local", few_models).text == first.text
-
-
-MISTAKES = [
-    ("score toy-table nowhere.csv", "nowhere.csv"),
-    ("score no-vae table.csv", "there is no model of that name; there are: classes-gan, classes-vae, d"),
-    ("score toy-table table.csv --version 7", "toy-table has no such version; it has: 1"),
-    ("score toy-table table.csv --out scores.txt", ".png, .npy, .npz, .csv, .parquet, .json"),
-    ("score toy-table table.csv --out scores.png", "write it as one of npy"),
-    ("score toy-table table.csv --out nowhere/scores.csv", "nowhere: no such folder"),
-    ("score toy-table table.csv --statistic guess", "guess"),
-    ("score toy-table table.csv --alpha 1e-9", "the smallest this model is calibrated for"),
-    ("score digits-vae table.csv", "table.csv: it has 3 columns; an item of the model has 64 values"),
-    ("score digits-vae pictures.npy", "wanted [rows, 1, 8, 8]"),
-    ("score toy-table less.csv", "less.csv: the table lacks `height`; it has `colour`"),
-    ("score toy-table twice.csv", "twice.csv: the table has `height` more than once"),
-    ("score toy-table word.csv", "word.csv: the column `height` holds 'tall' in row 1"),
-    ("score toy-table short.csv", "short.csv: line 3 has 1 values, and the first line has 2"),
-    ("score toy-table hole.csv", "hole.csv: the column `height` is empty in 1 rows, the first is row 1"),
-    ("score toy-table category.csv", "none of its categories, the first in row 1"),
-    ("score toy-table empty.csv", "empty.csv: it is empty"),
-    ("score toy-table broken.npy", "broken.npy cannot be read as npy: the magic string is not correct"),
-    ("score toy-table objects.npy", "never unpickled"),
-    ("score toy-table broken.parquet", "broken.parquet: it cannot be read as Parquet"),
-    ("score toy-table broken.json", "broken.json cannot be read as json"),
-    ("score digits-vae broken.png", "broken.png: the picture cannot be read as a PNG"),
-    ("score digits-vae large.png", "large.png: the picture has 9 x 8 pixels"),
-    ("score digits-vae hollow", "hollow: no pictures are in this folder"),
-    ("sample digits-vae --method rejection", "does not offer the method rejection"),
-    ("sample digits-vae --count 5000 --out grid.png", "more than the 4096 that go into one picture"),
-    ("sample digits-vae --count 0", "--count"),
-    ("sample toy-table --out table.png", "write it as one of npy"),
-    ("interpolate digits-vae --from 1 --to pixels.npy", "a point is one item or latent; 5 came"),
-    ("discriminate digits-vae pixels.npy", "does not offer discriminate"),
-    (
-        "reconstruct digits-vae pixels.npy --beside --out pairs.csv",
-        "--beside is for pictures; the output is csv",
-    ),
-    ("score toy-table table.csv --alpha 1.5", "less than or equal to 1"),
-]
-
-
-def write_mistakes(folder: Path) -> None:
-    texts = {
-        "less.csv": "colour\nred\n",
-        "twice.csv": "height,colour,height\n1,red,2\n",
-        "word.csv": "height,colour\n1,red\ntall,red\n",
-        "short.csv": "height,colour\n1,red\n1\n",
-        "hole.csv": "height,colour\n1,red\n,red\n",
-        "category.csv": "height,colour\n1,red\n2,pink\n",
-        "empty.csv": "",
-        "broken.npy": "nothing at all",
-        "broken.parquet": "nothing",
-        "broken.json": "{",
-        "broken.png": "nothing",
-    }
-    for name, text in texts.items():
-        (folder / name).write_text(text)
-    np.save(folder / "objects.npy", np.array([{}], object), allow_pickle=True)
-    np.save(folder / "pictures.npy", np.zeros((2, 9, 9), np.float32))
-    Image.new("L", (9, 8)).save(folder / "large.png")
-    (folder / "hollow").mkdir()
-
-
-@pytest.mark.parametrize(("line", "flaw"), MISTAKES)
-def test_a_mistake_has_status_2_and_its_message_names_the_flaw(
-    run: Run, here: Path, few_served: RunningService, line: str, flaw: str
-) -> None:
-    write_mistakes(here)
-    done = run(*shlex.split(line), "--url", few_served.url)
-    assert done.status == 2
-    assert flaw in " ".join(done.error.split())
-    assert done.out == b""
-    assert "Traceback" not in done.error
-
-
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_result_that_fails_leaves_the_old_file_as_it_was(
-    run: Run, here: Path, few_models: Path, number: signal.Signals, status: int
-) -> None:
-    """The file stays whole even if the command is interrupted while it writes."""
-    Path("old.csv").write_text("old")
-    where = ("--local", few_models, "--out", "old.csv")
-    done = run("score", "toy-table", "table.csv", "--alpha", "1e-9", *where)
-    assert done.status == 2
-    assert Path("old.csv").read_text() == "old"
-    threading.Timer(0.5, os.kill, (os.getpid(), number)).start()
-    done = run("sample", IMAGE, "--count", 10**9, *where)
-    assert done.status == status
-    assert Path("old.csv").read_text() == "old"
-    assert not [path for path in here.iterdir() if path.name.startswith(".")]
-
-
-def test_parquet_without_its_library_says_what_to_install(
-    run: Run, here: Path, few_models: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    as_files(here)
-    monkeypatch.setitem(sys.modules, "pyarrow", None)
-    for options in (("rows.parquet",), ("rows.csv", "--out", "scores.parquet")):
-        done = run("score", "toy-table", *options, "--local", few_models)
-        assert done.status == 1
-        assert "pip install pyarrow" in done.error
-
-
-def test_no_service_at_the_address_has_status_1(run: Run) -> None:
-    done = run("models", "--url", "http://127.0.0.1:9")
-    assert (done.status, done.out) == (1, b"")
-    assert "http://127.0.0.1:9" in done.error
 
 
 def test_the_variable_names_the_service(
