@@ -180,7 +180,7 @@ def _detail(entry: Entry, settings: Settings) -> ModelDetail | UnservedVersion:
     limits = limits_of(manifest, settings)
     quantiles = {name: values.tolist() for name, values in loaded.scorer.calibration_quantiles().items()}
     return ModelDetail(
-        **dict(manifest),
+        **{name: getattr(manifest, name) for name in Manifest.model_fields},
         state=entry.state,
         provider=loaded.provider,
         limits=limits,
