@@ -5,8 +5,11 @@ Shapes: B rows, K draws, D latent dimensions; items (B, *item).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +19,8 @@ from torch import Tensor
 
 from service.format.specs import GraphName, Parity
 from service.numerics.noise import Floats
-from training.anomaly.running import on_all_cores
 from training.data import Dataset
+from training.data.batches import cores_at_hand
 from training.export.graphs import Graph, example_inputs
 from training.export.sessions import (
     PARITY_BATCHES,
@@ -56,16 +59,19 @@ def measure_parity(exported: Exported, dataset: Dataset) -> Parity:
     largest = 0.0
     for seed, real in ((0, False), (1, True), (2, True)):
         most = _inputs(exported.graph, dataset, max(PARITY_BATCHES), seed, real)
-        arrays = [tensor.numpy() for tensor in most]
-        backwards = [np.ascontiguousarray(array[::-1]) for array in arrays]
         # from the middle, so that a row has another place than in the whole
         starts = [(max(PARITY_BATCHES) - rows) // 2 for rows in PARITY_BATCHES]
         places = [slice(start, start + rows) for start, rows in zip(starts, PARITY_BATCHES, strict=True)]
-        parts = [[array[place].copy() for array in arrays] for place in places]
-        whole, reverse, *of_parts = on_all_cores(exported.run, (arrays, backwards, *parts))
+        parts = [[tensor[place].clone() for tensor in most] for place in places[:-1]]
+        backwards = [np.ascontiguousarray(tensor.numpy()[::-1]) for tensor in most]
+        with _one_thread_each(), ThreadPoolExecutor(cores_at_hand()) as threads:
+            results = threads.map(partial(_by_both, exported), (most, *parts))
+            reverse = threads.submit(exported.run, backwards).result()
+        of_whole, *of_parts = results
+        whole, _ = of_whole
         _check_places(exported.graph, reverse, whole)
-        for rows, place, got in zip(PARITY_BATCHES, places, of_parts, strict=True):
-            expected = _expected(exported.graph, [tensor[place] for tensor in most], got)
+        compared = zip(PARITY_BATCHES, places, (*of_parts, of_whole), strict=True)
+        for rows, place, (got, expected) in compared:
             for spec, ours, theirs, all_rows in zip(
                 exported.graph.outputs, got, expected, whole, strict=True
             ):
@@ -80,6 +86,23 @@ def measure_parity(exported: Exported, dataset: Dataset) -> Parity:
                     raise ParityError(f"{where}: a row's result depends on how many rows stand beside it")
                 largest = max(largest, error)
     return Parity(largest_error=largest, tolerance=PARITY_TOLERANCE, batches=PARITY_BATCHES)
+
+
+@contextlib.contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Have torch compute each call by one thread, as ONNX Runtime does: threads that wait for others spin."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _by_both(exported: Exported, inputs: Sequence[Tensor]) -> tuple[tuple[Floats, ...], tuple[Tensor, ...]]:
+    """Compute the outputs with ONNX Runtime, and with torch."""
+    got = exported.run([tensor.numpy() for tensor in inputs])
+    return got, _expected(exported.graph, inputs, got)
 
 
 def _expected(graph: Graph, inputs: Sequence[Tensor], got: Sequence[Floats]) -> tuple[Tensor, ...]:
@@ -135,26 +158,33 @@ def _settled_uniforms(vae: Vae, latents: Tensor, uniforms: Tensor, dataset: Data
     """Replace the uniforms for which a discrete draw depends on the last digits of its parameters.
 
     With these another processor may draw the neighbouring level, which is no error of the graph. A row of a
-    table is drawn again as a whole, since a category depends on the uniform of another feature.
+    table is drawn again as a whole, since a category depends on the uniform of another feature; a value of a
+    picture by itself.
     """
     generator = torch.Generator().manual_seed(0)
     discrete = torch.tensor(
         [bool(column.categories) for column in dataset.columns for _ in range(column.features)] or [True]
     )
     with torch.no_grad():
-        parameters = vae.decode(latents)
-        first = torch.arange(parameters.shape[1]) < parameters.shape[1] / vae.likelihood.parameters_per_value
+        parameters, axis, settled = vae.decode(latents), 0, uniforms.clone()
+        per_value = vae.likelihood.parameters_per_value
+        if not dataset.columns:  # all values of all rows in one long row
+            parameters = parameters.reshape(len(latents), per_value, -1).transpose(0, 1)
+            parameters, axis, settled = parameters.reshape(1, per_value, -1), 2, settled.reshape(1, 1, -1)
+        first = torch.arange(parameters.shape[1]) < parameters.shape[1] / per_value
         first = first.float().reshape(-1, *[1] * (parameters.dim() - 2))
+        pending = torch.arange(settled.shape[axis])
         for _ in range(_SETTLING_ROUNDS):
+            some, theirs = (each.index_select(axis, pending) for each in (parameters, settled))
             draws = []
             for sign, other in ((1, 1), (1, -1), (-1, 1), (-1, -1)):
                 change = _UNSETTLED * (sign * first + other * (1 - first))
-                draws.append(vae.likelihood.draw(parameters * (1 + change) + change, uniforms))
+                draws.append(vae.likelihood.draw(some * (1 + change) + change, theirs))
             unsettled = torch.stack([draw != draws[0] for draw in draws]).any(0) & discrete
-            if dataset.columns:
-                unsettled = unsettled.any(1, keepdim=True)
-            others = torch.rand(uniforms.shape, generator=generator).clamp(1e-6, 1 - 1e-6)
-            uniforms = torch.where(unsettled, others, uniforms)
-            if not unsettled.any():
+            pending = pending[unsettled.movedim(axis, 0).flatten(1).any(1)]
+            if not len(pending):
                 break
-    return uniforms
+            shape = (*settled.shape[:axis], len(pending), *settled.shape[axis + 1 :])
+            others = torch.rand(shape, generator=generator).clamp(1e-6, 1 - 1e-6)
+            settled.index_copy_(axis, pending, others)
+    return settled.reshape(uniforms.shape)
