@@ -58,6 +58,14 @@ def test_a_level_has_the_mass_of_the_logistic_around_it(location: float, log_sca
 
 
 @every_shape
+def test_the_gradient_is_that_of_the_log_probability(location: float, log_scale: float) -> None:
+    at = parameters(location, log_scale, 256).clone().requires_grad_(True)
+    assert torch.autograd.gradcheck(
+        lambda at: logistic.value_log_prob(at, LEVELS[:, None]), at, fast_mode=True
+    )
+
+
+@every_shape
 def test_the_mean_is_that_of_the_levels_within_a_fortieth_of_a_level(
     location: float, log_scale: float
 ) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from service.format.manifest import Support
@@ -62,6 +64,9 @@ class DiscretisedLogistic(Likelihood):
         With a and b the standardised upper and lower edge, log(F(a) - F(b)) = log F(a) + log F(-b) + log(1 -
         e^(b - a)), in which nothing cancels; at the outermost levels one edge is infinite.
         """
+        if torch.is_grad_enabled() and parameters.requires_grad and not torch.compiler.is_exporting():
+            value: Tensor = _WithGradient.apply(parameters, items)  # type: ignore[no-untyped-call]
+            return value
         location, log_scale = halves(parameters)
         levels = torch.round(items * _STEPS)
         centred, inverse_scale = levels * _LEVEL - location, torch.exp(-log_scale)
@@ -101,3 +106,37 @@ class DiscretisedLogistic(Likelihood):
         log_odds = in_lanes(torch.log, uniforms) - in_lanes(torch.log, 1 - uniforms)
         values = location + torch.exp(log_scale) * log_odds
         return torch.round(values.clamp(0, 1) * _STEPS) * _LEVEL
+
+
+class _WithGradient(torch.autograd.Function):
+    """The log-probability with its gradient in closed form: two thirds of the time of its operations'.
+
+    With a and b the standardised upper and lower edge, w = a - b, s the scale and F the logistic distribution
+    function, d log P / d location = (F(b) - F(-a)) / s, and d log P / d log s = b F(b) - a F(-a) - w / (e^w -
+    1). What belongs to an infinite edge of an outermost level is 0.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, parameters: Tensor, items: Tensor) -> Tensor:
+        ctx.save_for_backward(parameters, items)
+        return DiscretisedLogistic().value_log_prob(parameters, items)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        parameters, items = ctx.saved_tensors
+        location, log_scale = halves(parameters)
+        levels, inverse_scale = torch.round(items * _STEPS), torch.exp(-log_scale)
+        black, white = levels < 0.5, levels > _STEPS - 0.5
+        centred = (levels * _LEVEL).sub_(location)
+        upper = (centred + 0.5 * _LEVEL).mul_(inverse_scale)
+        lower = centred.sub_(0.5 * _LEVEL).mul_(inverse_scale)
+        above, below = (
+            torch.sigmoid(-upper).masked_fill_(white, 0),
+            torch.sigmoid(lower).masked_fill_(black, 0),
+        )
+        width = _LEVEL * inverse_scale
+        of_location = (below - above).mul_(inverse_scale).mul_(gradient)
+        edges = width.div_(torch.expm1(width)).masked_fill_(black | white, 0)
+        of_scale = lower.mul_(below).sub_(upper.mul_(above)).sub_(edges).mul_(gradient)
+        return torch.cat([of_location, of_scale], dim=1), None
