@@ -15,6 +15,7 @@ import numpy.typing as npt
 from service.errors import Unfit
 from service.format.columns import Column
 from service.media.items import checked_unit_interval
+from training.data.archive import bytes_of_arrays, mapped_arrays
 from training.data.dataset import SPLITS, DataError, Dataset, Items
 from training.data.features import check_numbers, table_dataset
 from training.data.flaws import Flaws
@@ -29,17 +30,18 @@ NumberArray = npt.NDArray[Any]
 _MOST_CHANNELS = 4
 
 
-def load_arrays(options: DataOptions) -> Dataset:
+def load_arrays(options: DataOptions, cache: Path) -> Dataset:
     """Load an .npy (the items) or an .npz (`items` and perhaps `labels`, or the four splits).
 
     Items (N, H, W) and (N, C, H, W) are pictures, uint8 or floats in [0, 1]; items (N, F) are a table of
-    numbers in their own units, with columns `feature-0`, `feature-1`, ...; NaN is a missing value.
+    numbers in their own units, with columns `feature-0`, `feature-1`, ...; NaN is a missing value. What an
+    .npz compresses of more than `memory_mib` is unpacked into `cache` once, and read from there.
 
     Raises:
         DataError: The file cannot be read, or its arrays do not fit.
     """
     path = options.own_path
-    arrays = read_arrays_file(path, options.memory_mib)
+    arrays = read_arrays_file(path, cache, options.memory_mib)
     items, rows = (_joined if set(arrays) == set(SPLITS) else _split)(arrays, path, options)
     if items.ndim > 2:
         images = _stored(items, path) if isinstance(items, np.memmap) else _images(items, path)
@@ -58,10 +60,11 @@ def load_arrays(options: DataOptions) -> Dataset:
     return table_dataset(path, values, columns, rows, options)
 
 
-def read_arrays_file(path: Path, memory_mib: int = MEMORY_MIB) -> Mapping[str, NumberArray]:
+def read_arrays_file(path: Path, cache: Path, memory_mib: int = MEMORY_MIB) -> Mapping[str, NumberArray]:
     """Read the arrays by name; that of an .npy is called `items`. Nothing is unpickled.
 
-    An .npy of more than `memory_mib` MiB is mapped, and read when it is used.
+    Arrays of more than `memory_mib` MiB are mapped, and read when they are used; compressed ones are unpacked
+    into `cache` for that.
 
     Raises:
         DataError: The file is missing, damaged or of another kind, or holds Python objects.
@@ -71,6 +74,8 @@ def read_arrays_file(path: Path, memory_mib: int = MEMORY_MIB) -> Mapping[str, N
     try:
         if path.suffix == ".npy" and path.stat().st_size > memory_mib * 2**20:
             return {"items": np.load(path, mmap_mode="r", allow_pickle=False)}
+        if path.suffix == ".npz" and bytes_of_arrays(path) > memory_mib * 2**20:
+            return mapped_arrays(path, cache)
         with path.open("rb") as file:
             loaded = np.load(file, allow_pickle=False)
             if isinstance(loaded, np.ndarray):
@@ -96,7 +101,10 @@ def _joined(
     if len({(part.shape[1:], part.dtype) for part in parts.values()}) > 1:
         came = ", ".join(f"{split} {part.dtype} {list(part.shape)}" for split, part in parts.items())
         raise DataError(f"{path}: the splits differ in the shape or type of their items: {came}")
-    items = np.concatenate(list(parts.values()))
+    first = next(iter(parts.values()))
+    # slices of one mapped array, end to end and in this order, or arrays of their own
+    items = first.base if isinstance(first, np.memmap) else np.concatenate(list(parts.values()))
+    assert isinstance(items, np.ndarray)
     ends = np.cumsum([len(part) for part in parts.values()])
     # shuffled, because the rows may be sorted by class, and then the first rows are no sample
     shuffle = np.random.default_rng(options.split_seed)

@@ -17,6 +17,11 @@ STAGING: Final = ".copying-"
 _NAME: Final = re.compile(rf"[0-9a-f]{{24}}|{re.escape(STAGING)}.+")
 
 
+def default_cache(kind: str) -> Path:
+    """Return the folder of copies of a kind of data, unless a caller names another."""
+    return Path.home() / ".cache" / "pushforward" / kind
+
+
 def use(copy: Path, most_bytes: int = MOST_BYTES) -> None:
     """Note that a copy is in use, and remove others beside it, the least lately used first.
 

@@ -16,6 +16,7 @@ from service.media.tables.opening import ending_of, is_folder_of_parts
 from service.media.tables.sources import open_table, whole
 from service.numerics.noise import Doubles
 from training.data.arrays import read_arrays_file
+from training.data.cache import default_cache
 from training.data.columns import ColumnRole, class_column, column_roles
 from training.data.dataset import SPLITS, DataError, Dataset, Rows
 from training.data.folder import FolderFlaws, Misfit, read_pictures
@@ -275,7 +276,7 @@ def _settle_columns(inspection: Inspection, roles: Sequence[ColumnRole]) -> None
 
 
 def _arrays(path: Path, keep: Sequence[str]) -> Inspection:
-    arrays = read_arrays_file(path)
+    arrays = read_arrays_file(path, default_cache("pictures"))
     if "X" in arrays and "items" not in arrays:
         labels = ', labels=data["y"]' if "y" in arrays else ""
         raise DataError(

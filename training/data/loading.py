@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from training.data.arrays import load_arrays
+from training.data.cache import default_cache
 from training.data.dataset import Dataset
 from training.data.digits import load_digits
 from training.data.fashion import load_fashion
@@ -23,17 +24,16 @@ def load_dataset(options: DataOptions, cache: Path | None = None) -> Dataset:
     Raises:
         DataError: The data is missing or unfit; the message names the file.
     """
-    kept = Path.home() / ".cache" / "pushforward"
     match options.dataset:
         case "digits":
             return load_digits(options)
         case "fashion-mnist":
-            return load_fashion(options, cache or kept / "fashion-mnist")
+            return load_fashion(options, cache or default_cache("fashion-mnist"))
         case "ring" | "grid":
             return load_points(options)
         case "arrays":
-            return load_arrays(options)
+            return load_arrays(options, cache or default_cache("pictures"))
         case "images":
-            return load_folder(options, cache or kept / "pictures")
+            return load_folder(options, cache or default_cache("pictures"))
         case "table":
-            return load_table(options, cache or kept / "tables")
+            return load_table(options, cache or default_cache("tables"))

@@ -61,11 +61,13 @@ def _bounded(
     size = np.dtype(np.float32).itemsize * math.prod(images.shape[1:])
     most = max(_FEWEST_HELD_OUT, min(MOST_HELD_OUT_ROWS, _HELD_OUT_BYTES // size))
     rows = {split: each if split == "train" else each[:most] for split, each in partition.rows.items()}
+    counts = [(split, len(each)) for split, each in partition.rows.items()]
     outliers = partition.outliers
-    if outliers is not None and len(outliers) > most:
-        random = np.random.default_rng([options.split_seed, _STREAMS["outliers"]])
-        outliers = np.sort(random.choice(outliers, most, replace=False))
-    counts = ((split, len(each)) for split, each in partition.rows.items())
+    if outliers is not None:
+        counts.append(("outliers", len(outliers)))
+        if len(outliers) > most:
+            random = np.random.default_rng([options.split_seed, _STREAMS["outliers"]])
+            outliers = np.sort(random.choice(outliers, most, replace=False))
     notes = (
         f"The pictures take more than {options.memory_mib} MiB, so batches are read from a file.",
         *cut_notes(counts, most, "pictures"),

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,37 @@ def test_a_folder_whose_files_change_is_copied_anew(tmp_path: Path, pixels: np.n
     assert changed.fingerprint == load(folder, tmp_path / "cache").fingerprint
 
 
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+@pytest.mark.parametrize("keys", ["items", "items and labels", "splits"])
+def test_arrays_of_a_large_npz_are_those_of_a_small_one(
+    tmp_path: Path, pixels: np.ndarray, save: Callable[..., None], keys: str
+) -> None:
+    arrays = {"items": pixels}
+    if keys == "items and labels":
+        arrays["labels"] = np.arange(COUNT) % 3
+    if keys == "splits":
+        arrays = dict(zip(SPLITS, np.split(pixels, [120, 180, 240]), strict=True))
+    save(tmp_path / "p.npz", **arrays)
+    held = load(tmp_path / "p.npz", tmp_path / "cache")
+    for _ in range(2):  # then from the copy, if the first has made one
+        stored = load(tmp_path / "p.npz", tmp_path / "cache", memory_mib=1)
+        assert stored.fingerprint == held.fingerprint
+        assert same(in_memory(stored), held)
+    is_mapped_in_place = save is np.savez and keys != "splits"
+    assert (tmp_path / "cache").exists() is not is_mapped_in_place
+    assert not [*tmp_path.glob("cache/.copying-*")]
+
+
+def test_a_large_npz_of_python_objects_or_splits_of_two_kinds_is_refused(tmp_path: Path) -> None:
+    objects = np.array([{"text": "x" * 2**20}], object)
+    parts = dict.fromkeys(SPLITS, np.zeros((80, 64, 64), np.uint8))
+    np.savez(tmp_path / "objects.npz", items=objects, labels=np.zeros(2**20))
+    np.savez(tmp_path / "kinds.npz", **{**parts, "test": np.zeros((80, 64, 64), np.float32)})
+    for name, words in (("objects", "never unpickled"), ("kinds", r"test float32 \[80, 64, 64\]")):
+        with pytest.raises(DataError, match=words):
+            load(tmp_path / f"{name}.npz", tmp_path / "cache", memory_mib=1)
+
+
 def test_of_each_held_out_part_a_bounded_number_is_read_and_that_is_said(
     tmp_path: Path, pixels: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -93,6 +125,12 @@ def test_of_each_held_out_part_a_bounded_number_is_read_and_that_is_said(
     assert stored.notes[1] == (
         "Of the held-out pictures (validation 30, calibration 60, test 60) 20 each are used."
     )
+    labels = np.repeat(["good", "bad"], [100, 200])
+    np.savez(tmp_path / "classes.npz", items=pixels, labels=labels)
+    kept = load(tmp_path / "classes.npz", tmp_path, memory_mib=1, keep=["good"])
+    assert kept.outliers is not None
+    assert len(kept.outliers) == 20
+    assert "outliers " in kept.notes[1]
 
 
 def test_a_large_array_is_checked_before_it_is_trained_on(tmp_path: Path, pixels: np.ndarray) -> None:
@@ -110,10 +148,12 @@ def peak_of_a_training(folder: Path, form: str, count: int) -> int:
     folder.mkdir()
     random = np.random.default_rng(0)
     path = folder / form
-    if form == "pictures.npy":
-        array = np.lib.format.open_memmap(path, "w+", np.uint8, (count, 3, SIDE, SIDE))
+    if form != "pictures":
+        array = np.lib.format.open_memmap(folder / "pictures.npy", "w+", np.uint8, (count, 3, SIDE, SIDE))
         for first in range(0, count, 100):
             array[first : first + 100] = random.integers(0, 256, (100, 3, SIDE, SIDE), np.uint8)
+        if form.endswith("npz"):
+            np.savez_compressed(path, items=array)
         del array
     else:
         path.mkdir()
@@ -123,7 +163,7 @@ def peak_of_a_training(folder: Path, form: str, count: int) -> int:
     (folder / "recipe.toml").write_text(f"""
         name = "pictures"
         [data]
-        dataset = "{"arrays" if form.endswith("npy") else "images"}"
+        dataset = "{"images" if form == "pictures" else "arrays"}"
         path = "{form}"
         memory_mib = 1
         validation_share = {share}
@@ -147,7 +187,7 @@ def peak_of_a_training(folder: Path, form: str, count: int) -> int:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("form", ["pictures.npy", "pictures"])
+@pytest.mark.parametrize("form", ["pictures.npy", "pictures.npz", "pictures"])
 def test_a_training_holds_no_more_for_ten_times_the_pictures(tmp_path: Path, form: str) -> None:
     fewer, more = (peak_of_a_training(tmp_path / str(count), form, count) for count in (1_000, 10_000))
     added_as_bytes = 9_000 * 3 * SIDE * SIDE
