@@ -1,12 +1,34 @@
-// Pictures of any size and colour, made into what a model takes; what was done is said in words.
+// Pictures for a model: the service reads files; those of sizes that it refuses, and drawings, are made to fit here.
 
+import {json, path} from "./api.js";
 import {pixelsOf} from "./items.js";
+
+const READ = /^image\/(png|jpeg|webp|tiff|bmp)$/;
+const UNSEEN = "image/tiff"; // which browsers do not decode
+
+/** Return a function that makes {item, steps, inverted} of a file, as `convert` does. The service reads it, by the rule of
+ * training, unless the version takes one size alone and the picture has another. */
+export async function pictureOf(file, model) {
+  const [, height, width] = model.item_shape;
+  if (!model.picture?.fit && file.type !== UNSEEN) {
+    const image = await imageOf(file);
+    const isRead = READ.test(file.type) && image.naturalWidth === width && image.naturalHeight === height;
+    if (!isRead) return (options) => convert(image, model, options);
+  }
+  const {inputs, conversions} = await json(path(model, "read"), {body: file, type: file.type});
+  const item = Float32Array.from(inputs.flat(Infinity));
+  const steps = conversions?.[0] ?? [];
+  return ({invert = false, darkBorder = true} = {}) => (invert === true
+    ? {item: inverse(item), steps: [...steps, inversion(darkBorder)], inverted: true} : {item, steps, inverted: false});
+}
+
+const inverse = (item) => item.map((value) => 1 - value);
+const inversion = (darkBorder) => `it was inverted, since this model's items stand on ${darkBorder ? "black" : "white"}`;
 
 /** Return {item, steps, inverted} of an image or canvas for a model; `invert` is true, false, or "auto". */
 export function convert(source, model, {invert = "auto", darkBorder = true} = {}) {
   const [channels, height, width] = model.item_shape;
   const from = {width: source.naturalWidth || source.width, height: source.naturalHeight || source.height};
-  const form = model.picture;
   const steps = [];
   const fits = from.width === width && from.height === height;
   let work = canvasOf(from.width, from.height);
@@ -20,18 +42,13 @@ export function convert(source, model, {invert = "auto", darkBorder = true} = {}
     isClear ||= before[place + 3] < 250;
   }
   if (isClear) {
-    const ground = form?.background ?? [255, 255, 255];
-    steps.push(`its transparent parts were put on ${ground.every((value) => value === 255) ? "white" : `the colour ${ground.join(", ")}`}`);
+    steps.push("its transparent parts were put on white");
     context.globalCompositeOperation = "destination-over";
-    context.fillStyle = `rgb(${ground.join(",")})`;
+    context.fillStyle = "#fff";
     context.fillRect(0, 0, from.width, from.height);
     context.globalCompositeOperation = "source-over";
   }
-  if (!fits && form?.fit) {
-    work = shrink(form.fit === "crop" ? middleOf(work, width / height) : work, width, height);
-    context = work.getContext("2d", {willReadFrequently: true});
-    steps.push(`${form.fit === "crop" ? "its middle" : "it"} was scaled from ${from.width} × ${from.height} to ${width} × ${height} pixels, as the model's own pictures were`);
-  } else if (!fits) {
+  if (!fits) {
     const pixels = context.getImageData(0, 0, from.width, from.height);
     const border = borderOf(pixels);
     const part = contentOf(pixels, border);
@@ -52,7 +69,7 @@ export function convert(source, model, {invert = "auto", darkBorder = true} = {}
   }
   const image = context.getImageData(0, 0, width, height);
   const size = width * height;
-  const item = new Float32Array(channels * size);
+  let item = new Float32Array(channels * size);
   for (let place = 0; place < size; place++) {
     const [red, green, blue] = image.data.subarray(4 * place, 4 * place + 3);
     if (channels === 1) item[place] = (red === green && green === blue ? red : Math.round(0.299 * red + 0.587 * green + 0.114 * blue)) / 255;
@@ -60,16 +77,16 @@ export function convert(source, model, {invert = "auto", darkBorder = true} = {}
   }
   if (channels === 1 && isColour) steps.push("its colours were turned into grey");
   const isLight = borderOf(image).reduce((sum, value) => sum + value, 0) / 3 > 127;
-  const inverted = invert === "auto" ? !fits && !form?.fit && isLight === darkBorder : invert;
+  const inverted = invert === "auto" ? !fits && isLight === darkBorder : invert;
   if (inverted) {
-    item.forEach((value, place) => { item[place] = 1 - value; });
-    steps.push(darkBorder ? "it was inverted, since this model's items stand on black" : "it was inverted, since this model's items stand on white");
+    item = inverse(item);
+    steps.push(inversion(darkBorder));
   }
   if (model.support === "binary") {
     item.forEach((value, place) => { item[place] = value >= 0.5 ? 1 : 0; });
     steps.push("each pixel became 0 or 1");
   }
-  return {item, steps, inverted, from};
+  return {item, steps, inverted};
 }
 
 function canvasOf(width, height) {
@@ -77,16 +94,6 @@ function canvasOf(width, height) {
   canvas.width = width;
   canvas.height = height;
   return canvas;
-}
-
-/** Return the largest part in the middle of a canvas that has a proportion of width to height. */
-function middleOf(canvas, proportion) {
-  const width = Math.max(1, Math.min(canvas.width, Math.round(canvas.height * proportion)));
-  const height = Math.max(1, Math.min(canvas.height, Math.round(canvas.width / proportion)));
-  const middle = canvasOf(width, height);
-  const context = middle.getContext("2d", {willReadFrequently: true});
-  context.drawImage(canvas, (width - canvas.width) / 2, (height - canvas.height) / 2);
-  return middle;
 }
 
 /** Shrink by halves and a last step, so that no pixel of a large picture is skipped. */
@@ -146,7 +153,7 @@ export function nested(item, shape) {
 }
 
 /** Return an image element of a file, or raise an error in plain words. */
-export async function imageOf(file) {
+async function imageOf(file) {
   const image = new Image();
   image.src = URL.createObjectURL(file);
   try {

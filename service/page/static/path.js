@@ -1,7 +1,7 @@
 // Interpolation: between two kept samples or two pictures, as a strip and as an animation.
 
 import {json, labelOf, path} from "./api.js";
-import {convert, imageOf, nested} from "./convert.js";
+import {nested, pictureOf} from "./convert.js";
 import {choice, download, field, h, reducedMotion, slider} from "./dom.js";
 import {draw, picture, pixelsOf} from "./items.js";
 import {gif} from "./gif.js";
@@ -42,7 +42,7 @@ export function show(content, drawer) {
     };
     const take = async (file) => {
       try {
-        dropped[name] = convert(await imageOf(file), model).item;
+        dropped[name] = (await pictureOf(file, model))().item;
         refresh();
         load();
       } catch (error) { state.replaceChildren(failure(error)); }

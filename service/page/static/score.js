@@ -1,7 +1,7 @@
 // Score: how surprising a picture, a drawing, a row, or many of them are, and where.
 
 import {array, json, labelOf, path, rowsOf} from "./api.js";
-import {convert, imageOf, nested, pngOf} from "./convert.js";
+import {convert, nested, pictureOf, pngOf} from "./convert.js";
 import {download, field, h, number, say, select} from "./dom.js";
 import {draw, featuresOf, picture} from "./items.js";
 import {bare, chooseKept, classField, command, curl, failure, heading, lines, loading, python, sentence} from "./parts.js";
@@ -109,13 +109,13 @@ export async function show(content, drawer) {
     await guarded(async () => {
       if (files.length > 1) {
         const read = [];
-        for (const file of files) read.push({name: file.name, ...convert(await imageOf(file), model, {darkBorder})});
+        for (const file of files) read.push({name: file.name, ...(await pictureOf(file, model))({invert: "auto", darkBorder})});
         await many(read.map(({item}) => item), read.map(({name}) => name), [`${files.length} pictures, each made into ${model.item_shape[2]} × ${model.item_shape[1]} where it was not`]);
         return;
       }
-      const image = await imageOf(files[0]);
+      const made = await pictureOf(files[0], model);
       const useAs = (invert) => {
-        const {item, steps, inverted} = convert(image, model, {invert, darkBorder});
+        const {item, steps, inverted} = made({invert, darkBorder});
         one(item, [files[0].name || "the picture", ...steps], {inverted, reverse: () => useAs(!inverted)});
       };
       useAs("auto");
