@@ -9,7 +9,7 @@ import tempfile
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any, Final, NamedTuple
+from typing import IO, Any, Final, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -72,7 +72,7 @@ def _stored(path: Path, member: zipfile.ZipInfo) -> npt.NDArray[Any]:
         name, extra = (int.from_bytes(header[place : place + 2], "little") for place in (26, 28))
         file.seek(member.header_offset + _LOCAL_HEADER + name + extra)
         shape, is_fortran, dtype = _read_header(file)
-        order = "F" if is_fortran else "C"
+        order: Literal["C", "F"] = "F" if is_fortran else "C"
         return np.memmap(path, dtype, "r", offset=file.tell(), shape=shape, order=order)
 
 

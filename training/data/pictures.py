@@ -61,7 +61,7 @@ def _bounded(
     size = np.dtype(np.float32).itemsize * math.prod(images.shape[1:])
     most = max(_FEWEST_HELD_OUT, min(MOST_HELD_OUT_ROWS, _HELD_OUT_BYTES // size))
     rows = {split: each if split == "train" else each[:most] for split, each in partition.rows.items()}
-    counts = [(split, len(each)) for split, each in partition.rows.items()]
+    counts: list[tuple[str, int]] = [(split, len(each)) for split, each in partition.rows.items()]
     outliers = partition.outliers
     if outliers is not None:
         counts.append(("outliers", len(outliers)))

@@ -101,9 +101,10 @@ def test_arrays_of_a_large_npz_are_those_of_a_small_one(
 
 def test_a_large_npz_of_python_objects_or_splits_of_two_kinds_is_refused(tmp_path: Path) -> None:
     objects = np.array([{"text": "x" * 2**20}], object)
-    parts = dict.fromkeys(SPLITS, np.zeros((80, 64, 64), np.uint8))
+    parts: dict[str, Any] = dict.fromkeys(SPLITS, np.zeros((80, 64, 64), np.uint8))
+    parts["test"] = parts["test"].astype(np.float32)
     np.savez(tmp_path / "objects.npz", items=objects, labels=np.zeros(2**20))
-    np.savez(tmp_path / "kinds.npz", **{**parts, "test": np.zeros((80, 64, 64), np.float32)})
+    np.savez(tmp_path / "kinds.npz", **parts)
     for name, words in (("objects", "never unpickled"), ("kinds", r"test float32 \[80, 64, 64\]")):
         with pytest.raises(DataError, match=words):
             load(tmp_path / f"{name}.npz", tmp_path / "cache", memory_mib=1)

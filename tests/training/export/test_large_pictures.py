@@ -1,4 +1,4 @@
-"""A residual network of pictures of 64 x 64 trains by `init`'s recipe, is published, and served."""
+"""Residual networks of 64 x 64 and 128 x 128 train by `init`'s recipe, are published, and served."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +22,7 @@ CHANGES = (
 )  # fmt: skip
 
 
-@pytest.fixture(scope="module", params=[64])
+@pytest.fixture(scope="module", params=[64, 128])
 def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     side = request.param
     folder = tmp_path_factory.mktemp(f"pictures-{side}")
