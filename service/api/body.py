@@ -11,7 +11,7 @@ import re
 import secrets
 import zlib
 from collections.abc import Callable, Sequence, Set
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Self, TypeVar
 from urllib.parse import parse_qsl
 
 import numpy as np
@@ -68,6 +68,25 @@ class ByteBudget:
         if self.used + size > self._limit and self.used > own:
             raise Busy("requests and answers in flight hold as many bytes as they may; try again")
         self.used += size
+
+
+class Held:
+    """The bytes of a budget that one request holds while its block runs."""
+
+    def __init__(self, budget: ByteBudget) -> None:
+        self._budget = budget
+        self._bytes = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._budget.used -= self._bytes
+
+    def take(self, size: int) -> None:
+        """Hold more bytes. Raises Busy if the budget is spent, and not by this request alone."""
+        self._budget.take(size, self._bytes)
+        self._bytes += size
 
 
 async def decompressed(body: bytes, encoding: str, limit: int) -> bytes:

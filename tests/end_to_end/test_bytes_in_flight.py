@@ -7,11 +7,16 @@ import json
 import socket
 import zlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 
+import grpc
 import pytest
+from tritonclient.grpc import service_pb2
 
 from tests.end_to_end.test_connections import answer, connect
+from tests.end_to_end.test_small_bodies import costs, memory_bytes
 from tests.serving import RunningService, running_service
 from tests.waiting import wait_until
 
@@ -25,7 +30,7 @@ ITEM = b'{"inputs": [[[[0, 1], [1, 1]]]]}'
 
 @pytest.fixture(scope="module")
 def bounded(models: Path) -> Iterator[RunningService]:
-    with running_service(models, "--max-inflight-bytes", str(BUDGET)) as service:
+    with running_service(models, "--max-inflight-bytes", str(BUDGET), "--grpc-port", "0") as service:
         yield service
 
 
@@ -74,6 +79,100 @@ def test_a_large_answer_that_is_not_read_leaves_no_room_for_another_but_for_smal
         assert bounded.client.post(SAMPLE, json={"seed": 1}).status_code == 200
     wait_until(lambda: held(bounded) == 0)
     assert bounded.client.get(LARGE).status_code == 200
+
+
+INFER = "/inference.GRPCInferenceService/ModelInfer"
+
+
+def samples(count: int) -> bytes:
+    """A message that asks for so many samples of 3 136 bytes."""
+    message = service_pb2.ModelInferRequest(model_name="fashion-vae.sample")
+    for name in ("seed", "index"):
+        given = message.inputs.add(name=name, datatype="INT64", shape=[count])
+        given.contents.int64_contents.extend(range(count))
+    return bytes(message.SerializeToString())
+
+
+def test_a_large_answer_of_grpc_that_is_not_read_leaves_no_room_for_another_but_for_small_ones(
+    bounded: RunningService,
+) -> None:
+    target = bounded.wait_for(r"serving gRPC on (\S+)")[1]
+    options = [("grpc.max_receive_message_length", -1), ("grpc.use_local_subchannel_pool", 1)]
+    large = samples(BUDGET * 2 // 3 // 3_136)
+    with grpc.insecure_channel(target, options) as slow, grpc.insecure_channel(target, options) as other:
+        unread = slow.stream_stream(INFER)(iter([large]), timeout=60)
+        wait_until(lambda: held(bounded) > BUDGET / 2)
+        infer = other.unary_unary(INFER)
+        with pytest.raises(grpc.RpcError) as raised:
+            infer(large, timeout=60)
+        assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert dict(raised.value.trailing_metadata())["retry-after"] == "1"
+        assert len(infer(samples(1), timeout=60)) > 3_136
+        assert len(next(unread)) > BUDGET / 2
+        wait_until(lambda: held(bounded) == 0)
+        assert len(infer(large, timeout=60)) > BUDGET / 2
+
+
+LONG_MESSAGE = bytes(31 * 2**20)
+"""Very many fields, which are refused once the message is there."""
+
+
+def refused(target: str) -> None:
+    options = [("grpc.max_send_message_length", -1), ("grpc.use_local_subchannel_pool", 1)]
+    with grpc.insecure_channel(target, options) as channel, pytest.raises(grpc.RpcError):
+        channel.unary_unary(INFER)(LONG_MESSAGE, timeout=60)
+
+
+def test_messages_that_come_at_once_are_received_in_turns(bounded: RunningService) -> None:
+    target = bounded.wait_for(r"serving gRPC on (\S+)")[1]
+
+    def ask() -> None:
+        with ThreadPoolExecutor(12) as threads:
+            list(threads.map(refused, [target] * 12))
+
+    assert costs(bounded, ask)[0] < 5 * len(LONG_MESSAGE)
+
+
+def test_a_message_that_is_refused_leaves_nothing_behind(bounded: RunningService) -> None:
+    target = bounded.wait_for(r"serving gRPC on (\S+)")[1]
+    refused(target)
+    before = memory_bytes(bounded, "VmRSS")
+    for _ in range(4):
+        refused(target)
+    assert memory_bytes(bounded, "VmRSS") - before < 2 * len(LONG_MESSAGE)
+
+
+def test_calls_that_never_send_their_message_keep_nobody_out(bounded: RunningService) -> None:
+    target = bounded.wait_for(r"serving gRPC on (\S+)")[1]
+    never = Event()
+    with grpc.insecure_channel(target) as channel, grpc.insecure_channel(target) as other:
+        ask = channel.stream_stream(INFER)
+        silent = [ask(iter(lambda: bytes(never.wait()), b""), timeout=60) for _ in range(20)]
+        try:
+            for _ in range(2):
+                assert len(other.unary_unary(INFER)(samples(1), timeout=30)) > 3_136
+        finally:
+            for call in silent:
+                call.cancel()
+            never.set()
+
+
+def test_without_a_key_no_message_is_read(models: Path, tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text("a-key-of-the-shop\n")
+    with running_service(models, "--keys-file", str(keys), "--grpc-port", "0") as service:
+        target = service.wait_for(r"serving gRPC on (\S+)")[1]
+        with grpc.insecure_channel(target, [("grpc.max_send_message_length", -1)]) as channel:
+            infer = channel.unary_unary(INFER)
+
+            def ask() -> None:
+                with pytest.raises(grpc.RpcError) as raised:
+                    infer(bytes(30 * 2**20), timeout=60)
+                assert raised.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+            assert costs(service, ask)[0] < 2**23
+            metadata = (("x-api-key", "a-key-of-the-shop"),)
+            assert len(infer(samples(1), metadata=metadata, timeout=60)) > 3_136
 
 
 @pytest.mark.parametrize(("encoding", "pack"), [("gzip", gzip.compress), ("Deflate", zlib.compress)])

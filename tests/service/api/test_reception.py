@@ -1,0 +1,73 @@
+"""Messages of gRPC arrive in a bounded number at once, and those that never do keep nobody out for long."""
+
+import asyncio
+from contextlib import AsyncExitStack
+
+import pytest
+
+from service.api.open_inference.reception import Reception
+from service.errors import Busy
+
+pytestmark = pytest.mark.anyio
+
+FOR_EVER = 3_600.0
+
+
+async def arrive(reception: Reception, name: str, order: list[str], seconds: float = 0.0) -> None:
+    async with reception.place():
+        order.append(name)
+        await asyncio.sleep(seconds)
+
+
+async def test_there_are_no_more_at_once_than_places_and_each_has_its_turn() -> None:
+    reception, order, most = Reception(3), list[int](), 0
+
+    async def one(number: int) -> None:
+        nonlocal most
+        async with reception.place():
+            order.append(number)
+            most = max(most, len(order) - done)
+            await asyncio.sleep(0)
+        ended()
+
+    done = 0
+
+    def ended() -> None:
+        nonlocal done
+        done += 1
+
+    await asyncio.gather(*(one(number) for number in range(50)))
+    assert sorted(order) == list(range(50))
+    assert most == 3
+
+
+async def test_one_that_never_arrives_is_given_up_once_another_waits_and_the_last_to_come_is_first() -> None:
+    reception, order = Reception(2, patience_seconds=0.1), list[str]()
+    silent = [asyncio.create_task(arrive(reception, "silent", order, FOR_EVER)) for _ in range(6)]
+    await asyncio.sleep(0)
+    await asyncio.wait_for(arrive(reception, "message", order), 0.5)
+    assert order[:3] == ["silent", "silent", "message"]
+    with pytest.raises(Busy, match="too long to arrive"):
+        await silent[0]
+    for task in silent:
+        task.cancel()
+    await asyncio.gather(*silent, return_exceptions=True)
+    async with AsyncExitStack() as both:
+        for _ in range(2):
+            await asyncio.wait_for(both.enter_async_context(reception.place()), 1)
+
+
+async def test_nothing_is_given_up_while_nobody_waits() -> None:
+    reception, order = Reception(1, patience_seconds=0.01), list[str]()
+    await arrive(reception, "slow", order, 0.1)
+    assert order == ["slow"]
+
+
+async def test_one_that_leaves_while_it_is_called_leaves_its_turn_to_another() -> None:
+    reception, order = Reception(1, patience_seconds=FOR_EVER), list[str]()
+    async with reception.place():
+        waiting = [asyncio.create_task(arrive(reception, str(number), order)) for number in range(2)]
+        await asyncio.sleep(0)
+    waiting[1].cancel()
+    await asyncio.wait_for(waiting[0], 1)
+    assert order == ["0"]
