@@ -104,7 +104,7 @@ def opened(file: BinaryIO, most_pixels: int | None = None) -> Iterator[Any]:
 
     PngImagePlugin.MAX_TEXT_MEMORY = _MOST_TEXT_BYTES  # of all texts of a PNG, which a few bytes may become
     unreadable = (
-        OSError, SyntaxError, ValueError, EOFError, struct.error,
+        OSError, SyntaxError, ValueError, EOFError, TypeError, struct.error,
         Image.DecompressionBombError, Image.DecompressionBombWarning,
     )  # fmt: skip
     try:

@@ -181,14 +181,15 @@ def bounded_protocol(
 
         def on_headers_complete(self) -> None:
             self._head_ends()
+            self._told = True
             if self._came_bytes > max_header_bytes or not self._began:  # else they are small enough
-                size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+                size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
                 if size > max_header_bytes:
                     self._refuse_headers()
                     raise HttpParserError("no more is read")
             names = dict(self.headers)
             if (
-                (b"host" not in names and self.parser.get_http_version() == "1.1")
+                (b"host" not in names and self.parser.get_http_version() != "1.0")
                 or (len(names) < len(self.headers) and self._repeats_a_single_one())
                 or (b"transfer-encoding" in names and not self._is_chunked())
             ):

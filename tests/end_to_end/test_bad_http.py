@@ -47,10 +47,20 @@ def test_enormous_headers_are_refused(service: RunningService) -> None:
     assert service.client.get("/healthz").status_code == 200
 
 
+@pytest.mark.parametrize("count", [1_000, 5_000, 5_600, 8_000, 10_000, 12_000])
+def test_a_request_of_many_short_headers_has_one_answer(service: RunningService, count: int) -> None:
+    request = b"GET /healthz HTTP/1.1\r\nhost: x\r\n" + b"a: b\r\n" * count + b"\r\n"
+    answered = _raw(service, request)
+    assert answered.count(b"HTTP/1.1 ") == 1
+    assert (b" 431 " in answered) == (len(request) > 32 * 2**10)
+
+
 @pytest.mark.parametrize(
     "request_bytes",
     [
         b"nonsense\r\n\r\n",
+        b"GET /healthz\r\n\r\n",
+        b"GET /healthz HTTP/0.9\r\n\r\n",
         b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: -5\r\n\r\n",
         b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n",
         b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",

@@ -1,5 +1,6 @@
 """Files of pictures, read as items."""
 
+import contextlib
 import io
 from typing import Any
 
@@ -36,6 +37,18 @@ def test_any_bytes_as_a_picture_are_refused_never_a_crash(body: bytes) -> None:
         for rule in (None, ANY_SIZE):
             with pytest.raises(ServiceError):
                 item_of_file(io.BytesIO(prefix + body), SHAPE, rule)
+
+
+@pytest.mark.parametrize("value", [0, 1, 2, 255])
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of Pillow, about damaged TIFF
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_file_of_which_one_byte_is_another_is_read_or_refused(form: str, value: int) -> None:
+    whole = as_file(noise(5, 4), form).getvalue()
+    for place in range(len(whole)):
+        changed = whole[:place] + bytes([value]) + whole[place + 1 :]
+        with contextlib.suppress(ServiceError):
+            header_of(io.BytesIO(changed), 2**20)
+            item_of_file(io.BytesIO(changed), (3, 4, 5), most_pixels=2**20)
 
 
 @pytest.mark.parametrize("form", FORMATS)
