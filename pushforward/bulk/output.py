@@ -185,8 +185,8 @@ class OutputFolder:
         if is_full(error):
             there = len(self.recorded())
             return OutputFailed(
-                f"{self.location}: there is no room for the next file ({error.strerror}); {there} parts are "
-                "there and whole. Make room and give the same command again: it makes those that are missing"
+                f"{self.location}: there is no room for the next file ({error.strerror}); parts that are "
+                f"there and whole: {there}. Make room and give the same command again: it makes the others"
             )
         return OutputFailed(
             f"{self.location} cannot be written: {error}; put that right and give the same command again"

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from pushforward.command.inference import Statistic
+
 if TYPE_CHECKING:
     from pushforward.bulk.run import Report, Request
 
@@ -74,7 +76,10 @@ def score(
     out: Out,
     local: Models = Path("models"),
     version: Version = None,
-    statistic: Annotated[str | None, typer.Option(help="Statistic behind `surprise`.")] = None,
+    statistic: Annotated[
+        Statistic | None,
+        typer.Option(help="Statistic behind `surprise`; without it, the default of the version."),
+    ] = None,
     draws: Annotated[int | None, typer.Option(min=1, max=5_000, help="Latent draws per item.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, max=2**53 - 1, help="Seed of the draws.")] = None,
     alpha: Annotated[
@@ -96,7 +101,7 @@ def score(
 
     A named noise-free statistic, as `--statistic path`, costs one pass; bounds cost one for each draw.
     """
-    options = {"statistic": statistic, "draws": draws, "seed": seed, "alpha": alpha}
+    options: dict[str, Any] = {"statistic": statistic, "draws": draws, "seed": seed, "alpha": alpha}
     options |= {"columns": columns or None, "label": label}
     given = {name: value for name, value in options.items() if value is not None}
     _run("score", locals(), input=input, column=column, options=given)

@@ -50,6 +50,7 @@ def test_one_line_says_what_was_done(few_models: Path, tmp_path: Path) -> None:
         (("sample", "digits-vae", "--count", "1", "--temperature", "11"), "temperature: "),
         (("sample", "digits-vae", "--count", "1", "--device", "cuda"), "the device asked for is cuda"),
         (("score", "fashion-gan", "DIGITS"), "rows of shape [8, 8]; wanted [rows, 1, 28, 28]"),
+        (("score", "digits-vae", "DIGITS", "--statistic", "pth"), "'corrected', 'path'"),
         (("score", "digits-vae", "DIGITS", "--statistic", "residual"), "has no statistic residual"),
         (("score", "digits-vae", "DIGITS", "--statistic", "path", "--draws", "2"), "free of noise"),
         (("score", "digits-vae", "DIGITS", "--alpha", "1e-9"), "the smallest this model is calibrated for"),
