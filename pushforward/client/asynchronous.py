@@ -149,7 +149,7 @@ class AsyncClient:
     async def reconstruct(
         self, name: str, inputs: Any, *, label: RowLabel = None, version: Version = None
     ) -> Floats:
-        """Return the items (B, *item) decoded from the encodings of items."""
+        """Return the items (B, *item) decoded from the encodings of items, in their order and without ids."""
         return await self._run(self._operations.reconstruct(name, version, inputs, label))
 
     async def score(

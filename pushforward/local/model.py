@@ -269,7 +269,7 @@ class LocalModel:
         return _array(result, "samples")
 
     def reconstruct(self, inputs: Any, *, label: RowLabel = None) -> Floats:
-        """Return the items (B, *item) decoded from their own encodings."""
+        """Return the items (B, *item) decoded from their own encodings, in their order and without ids."""
         call = self._call("reconstruct", self._labelled(label, inputs), inputs=inputs)
         result = self._host.run(code.reconstruct(call))
         return _array(result, "reconstructions")

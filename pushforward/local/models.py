@@ -117,7 +117,7 @@ class LocalModels:
     def reconstruct(
         self, name: str, inputs: Any, *, label: RowLabel = None, version: Version = None
     ) -> Floats:
-        """Return the items (B, *item) decoded from their own encodings."""
+        """Return the items (B, *item) decoded from their own encodings, in their order and without ids."""
         return self.open(name, version=version).reconstruct(inputs, label=label)
 
     def score(self, name: str, inputs: Any, *, version: Version = None, **options: Any) -> ItemScores:
