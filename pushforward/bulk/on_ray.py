@@ -101,4 +101,6 @@ def _connect(ray: Any, address: str, actors: int) -> bool:
         ray.init(**options)
     except (OSError, ValueError, RuntimeError) as error:
         raise BulkMistake(f"--ray {address}: {error}; start a cluster by `ray start --head`") from error
+    except Exception as error:  # Ray raises a plain one if a node does not start in time
+        raise BulkError(f"--ray {address}: {error} The same command may succeed next time") from error
     return True
