@@ -34,9 +34,13 @@ def bounded(models: Path) -> Iterator[RunningService]:
         yield service
 
 
-def held(service: RunningService) -> float:
+def gauge(service: RunningService, name: str) -> float:
     lines = service.client.get("/metrics").text.splitlines()
-    return float(next(line for line in lines if line.startswith("pushforward_inflight_bytes ")).split()[1])
+    return float(next(line for line in lines if line.startswith(f"pushforward_{name} ")).split()[1])
+
+
+def held(service: RunningService) -> float:
+    return gauge(service, "inflight_bytes")
 
 
 def padded(size: int) -> bytes:
@@ -149,6 +153,7 @@ def test_calls_that_never_send_their_message_keep_nobody_out(bounded: RunningSer
         ask = channel.stream_stream(INFER)
         silent = [ask(iter(lambda: bytes(never.wait()), b""), timeout=60) for _ in range(20)]
         try:
+            wait_until(lambda: gauge(bounded, "inflight_requests") >= len(silent))
             for _ in range(2):
                 assert len(other.unary_unary(INFER)(samples(1), timeout=30)) > 3_136
         finally:

@@ -57,6 +57,18 @@ async def test_one_that_never_arrives_is_given_up_once_another_waits_and_the_las
             await asyncio.wait_for(both.enter_async_context(reception.place()), 1)
 
 
+async def test_a_message_waits_for_one_that_never_arrives_and_not_for_all_of_them() -> None:
+    reception, order = Reception(1, patience_seconds=0.05), list[str]()
+    silent = [asyncio.create_task(arrive(reception, "silent", order, FOR_EVER)) for _ in range(40)]
+    await asyncio.sleep(0)
+    for _ in range(5):
+        await asyncio.wait_for(arrive(reception, "message", order, 0.01), 1)
+    assert order[:10] == ["silent", "message"] * 5
+    for task in silent:
+        task.cancel()
+    await asyncio.gather(*silent, return_exceptions=True)
+
+
 async def test_nothing_is_given_up_while_nobody_waits() -> None:
     reception, order = Reception(1, patience_seconds=0.01), list[str]()
     await arrive(reception, "slow", order, 0.1)
