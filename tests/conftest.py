@@ -6,6 +6,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from hypothesis import settings
 
 # before the imports, so that what tests share checks also under `python -O`, which leaves assertions out
 pytest.register_assert_rewrite(
@@ -33,8 +34,10 @@ PUBLISHED = tuple(sorted(path.name for path in (REPOSITORY / "models").iterdir()
 
 
 def pytest_configure() -> None:
-    """Let SIGINT interrupt tests and what they start also where a shell started pytest in the background."""
+    """Let SIGINT interrupt tests and their processes, even if a shell started pytest in the background."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    settings.register_profile("untimed", deadline=None)  # a busy machine is no fault of the code
+    settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session", autouse=True)

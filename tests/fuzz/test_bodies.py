@@ -107,7 +107,7 @@ def test_any_body_is_answered_or_refused_and_never_a_failure(toys: RunningServic
     path, headers, valid = KINDS[kind]
     before = len(toys.lines)
 
-    @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=EXAMPLES, suppress_health_check=list(HealthCheck))
     @given(near(valid))
     def ask(body: bytes) -> None:
         response: httpx.Response = toys.client.post(path, content=body, headers=headers)
@@ -132,7 +132,7 @@ def test_any_message_of_grpc_is_answered_or_refused_and_never_a_failure(toys: Ru
     with grpc.insecure_channel(address) as channel:
         infer = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
 
-        @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+        @settings(max_examples=EXAMPLES, suppress_health_check=list(HealthCheck))
         @given(near(message()))
         def ask(body: bytes) -> None:
             assert outcome(infer, body) in right

@@ -23,7 +23,7 @@ from tests.serving import RunningService, as_npy, npy
 
 NPY = {"accept": "application/x-npy"}
 SENT = {"content-type": "application/x-npy"}
-few = settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+few = settings(max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture])
 seeds = st.integers(0, 2**53 - 1)
 pixels = st.integers(0, 1).map(np.float32)
 digits = arrays(

@@ -33,7 +33,7 @@ from tests.pushforward.client.equality import assert_equal
 from tests.toy_conditional import CLASSES
 
 Backend = Client | LocalModels
-few = settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+few = settings(max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture])
 seeds = st.integers(0, 2**53 - 1)
 counts = st.integers(1, 40)
 IMAGE = "digits-vae"

@@ -39,7 +39,6 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
 @settings(
     max_examples=60,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-    deadline=None,
 )
 @given(st.data(), ROWS, st.sampled_from([None, 1]), st.booleans(), st.booleans())
 def test_the_numbers_are_those_of_another_reader(

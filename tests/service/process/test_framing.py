@@ -169,7 +169,7 @@ async def read_by_ours(pieces: list[bytes]) -> Answered:
     return Answered(requests, answers, closed)
 
 
-@settings(max_examples=250, derandomize=True, deadline=None)
+@settings(max_examples=250, derandomize=True)
 @given(STREAMS)
 def test_every_request_ends_where_a_second_parser_ends_it_or_is_refused(
     stream: tuple[list[tuple[Any, ...]], list[float]],

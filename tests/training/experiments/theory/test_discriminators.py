@@ -57,7 +57,7 @@ def test_the_divergence_is_symmetric_and_between_zero_and_log_two() -> None:
     st.lists(st.floats(-2, 2), min_size=4, max_size=4).filter(lambda weights: max(map(abs, weights)) > 0.01),
     st.floats(0.2, 4),
 )
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=40, derandomize=True)
 def test_any_other_discriminator_has_a_smaller_value(
     pair: tuple[LineMixture, LineMixture], weights: list[float], frequency: float
 ) -> None:

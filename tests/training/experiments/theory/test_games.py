@@ -12,7 +12,7 @@ from training.experiments.theory.games import Game, Play, bilinear_game, dirac_g
 RATES = st.floats(0.01, 0.5)
 PLACES = st.tuples(st.floats(0.1, 3), st.floats(-3, 3))
 GAMES = pytest.mark.parametrize("game", [bilinear_game, dirac_gan])
-quick = settings(max_examples=8, deadline=None, derandomize=True)
+quick = settings(max_examples=8, derandomize=True)
 
 
 @given(RATES, PLACES)
