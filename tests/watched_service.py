@@ -1,8 +1,9 @@
 """`python -m tests.watched_service FILE OPTIONS`: the service, with a watch of its event loop.
 
-FILE holds the most CPU seconds that this process spent between two turns of a task that always waits for
-its turn, as a double; whoever reads it sets it to 0 before. What other processes do on the machine does not
-count; what other threads of this one do does, as they may keep the interpreter from the loop.
+FILE holds the longest time between two turns of a task that always waits for its turn, as a double; a reader
+sets it to 0 before. It is the shorter one of the time by the clock and the CPU time of this process. So the
+work of other processes does not count, and other threads of this one, which may keep the interpreter from
+the loop, count for no longer than the loop waited.
 """
 
 from __future__ import annotations
@@ -43,9 +44,9 @@ class HoldFile:
 
 async def _watch(file: HoldFile) -> None:
     while True:
-        before = time.process_time()
+        cpu, clock = time.process_time(), time.perf_counter()
         await asyncio.sleep(_TURN_SECONDS)
-        file.seconds = max(file.seconds, time.process_time() - before)
+        file.seconds = max(file.seconds, min(time.process_time() - cpu, time.perf_counter() - clock))
 
 
 def _watched(file: HoldFile) -> Any:
