@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import tempfile
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -88,16 +87,8 @@ def _unpacked(
         headers = [_header_of(archive, member) for member in members]
         if len(headers) > 1:
             _check_alike(path, headers)
-        kept.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=cache.STAGING, dir=kept))
-        try:
+        with cache.written(folder, f"{path} cannot be unpacked into") as staging:
             _write(staging / "items.npy", archive, members, headers)
-            staging.rename(folder)
-        except OSError as error:
-            if not folder.is_dir():  # which another process may have written meanwhile
-                raise DataError(f"{path} cannot be unpacked into {folder}: {error}; make room") from error
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
     cache.use(folder)
     unpacked: npt.NDArray[Any] = np.load(folder / "items.npy", mmap_mode="r", allow_pickle=False)
     return unpacked

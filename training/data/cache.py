@@ -6,9 +6,12 @@ import contextlib
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
+
+from training.data.dataset import DataError
 
 MOST_BYTES: Final = 2**35
 """Most bytes of the copies in one folder, unless the one in use is larger: 32 GiB."""
@@ -20,6 +23,25 @@ _NAME: Final = re.compile(rf"[0-9a-f]{{24}}|{re.escape(STAGING)}.+")
 def default_cache(kind: str) -> Path:
     """Return the folder of copies of a kind of data, unless a caller names another."""
     return Path.home() / ".cache" / "pushforward" / kind
+
+
+@contextlib.contextmanager
+def written(copy: Path, failure: str) -> Iterator[Path]:
+    """Yield a folder to write a copy into, which appears as `copy` once the block has ended.
+
+    Raises:
+        DataError: It cannot be written; the message begins with `failure`.
+    """
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=STAGING, dir=copy.parent))
+    try:
+        yield staging
+        staging.rename(copy)
+    except OSError as error:
+        if not copy.is_dir():  # which another process may have written meanwhile
+            raise DataError(f"{failure} {copy}: {error}; make room") from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
 
 
 def use(copy: Path, most_bytes: int = MOST_BYTES) -> None:

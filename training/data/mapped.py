@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -25,7 +23,7 @@ from service.media.tables.opening import stem_of
 from service.media.tables.sources import Block
 from service.numerics.noise import Doubles
 from training.data import cache
-from training.data.dataset import SPLITS, DataError, Dataset, Items, Labels
+from training.data.dataset import SPLITS, Dataset, Items, Labels
 from training.data.features import scaling_of, source_of, table_notes
 from training.data.moments import Moments
 from training.data.options import DataOptions
@@ -157,19 +155,10 @@ def _parts(
 
 def _write(large: Large, options: DataOptions, classes: Classes, folder: Path) -> None:
     """Write the files of all parts into a folder, which appears when they are whole."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=cache.STAGING, dir=folder.parent))
-    try:
-        with ExitStack() as stack:
-            files = [stack.enter_context((staging / f"{part}.f4").open("wb")) for part in PARTS]
-            labels = [stack.enter_context((staging / f"{part}.i8").open("wb")) for part in PARTS]
-            _write_rows(large, options, classes, files, labels)
-        staging.rename(folder)
-    except OSError as error:
-        if not folder.is_dir():  # which another process may have written meanwhile
-            raise DataError(f"{options.own_path} cannot be copied to {folder}: {error}; make room") from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+    with cache.written(folder, f"{options.own_path} cannot be copied to") as staging, ExitStack() as stack:
+        files = [stack.enter_context((staging / f"{part}.f4").open("wb")) for part in PARTS]
+        labels = [stack.enter_context((staging / f"{part}.i8").open("wb")) for part in PARTS]
+        _write_rows(large, options, classes, files, labels)
 
 
 def _write_rows(
