@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 
@@ -32,8 +33,8 @@ _NAMED_PIECE_VALUES: Final = 2**11
 """Values of a piece of records or CSV, which are written one by one."""
 PART_BYTES: Final = 2**18
 """Size of the parts in which answers are sent; a client that reads none within `idle_seconds` is dropped."""
-JSON_BYTES_PER_VALUE: Final = 20
-"""The approximate number of bytes of a float32 in JSON."""
+_LITTLE_BYTES: Final = 2**15
+"""A smaller piece is written in less time than a turn of the event loop is worth."""
 
 
 Piece: TypeAlias = bytes | memoryview
@@ -45,12 +46,12 @@ class Document(BaseModel, use_attribute_docstrings=True):
 
 @dataclass(slots=True)
 class Answer:
-    """A body ready to be sent, as a whole or in pieces, or a stream of known length, with headers."""
+    """A body ready to be sent, as a whole or in pieces, or a stream, with headers."""
 
     media_type: str
-    body: bytes | list[Piece] | AsyncIterator[bytes]
-    length: int
-    """Length of the body in bytes."""
+    body: bytes | list[Piece] | AsyncIterator[Piece]
+    length: int | None
+    """Length of the body in bytes; None if it is written while it is sent."""
     headers: Headers = ()
     rows: int = 0
     anomalies: int = 0
@@ -63,46 +64,64 @@ class Answer:
         length = sum(map(len, pieces))
         return cls(media_type, pieces if length > PART_BYTES else b"".join(pieces), length, **others)
 
+    @classmethod
+    async def of_text(cls, media_type: str, pieces: Iterator[Piece], **others: Any) -> Answer:
+        """Return an answer of text. What is more than `PART_BYTES` of it is written while it is sent.
 
-async def json_in_pieces(
+        So a large answer never lies in memory as text. Other tasks run between the pieces.
+        """
+        written: list[Piece] = []
+        length = 0
+        for piece in pieces:
+            written.append(piece)
+            length += len(piece)
+            if length > PART_BYTES:
+                return cls(media_type, in_turns(chain(written, pieces)), None, **others)
+            if len(piece) > _LITTLE_BYTES:
+                await asyncio.sleep(0)
+        return cls(media_type, b"".join(written), length, **others)
+
+
+async def in_turns(pieces: Iterator[Piece]) -> AsyncIterator[Piece]:
+    """Yield pieces; other tasks run between them."""
+    for piece in pieces:
+        yield piece
+        await asyncio.sleep(0)
+
+
+def json_pieces(
     fields: Mapping[str, Any],
     arrays: Mapping[str, Floats | None],
     records: Mapping[str, Mapping[str, Column]] = MappingProxyType({}),
-) -> list[Piece]:
-    """Return the JSON of the fields and, after them, of `records` and of arrays, which are not empty.
+) -> Iterator[Piece]:
+    """Yield the JSON of the fields and, after them, of `records` and of arrays, which are not empty.
 
-    `records` are tables, each of columns (B,) by name, written as one object a row. Other tasks run
-    between the pieces.
+    `records` are tables, each of columns (B,) by name, written as one object a row. A piece takes a
+    millisecond or two to write.
     """
-    pieces: list[Piece] = [to_json(fields)[:-1]]
+    yield to_json(fields)[:-1]
     for name, table in records.items():
-        pieces += (b"," + to_json(name) + b":", *await records_in_pieces(table))
+        yield b"," + to_json(name) + b":"
+        yield from _record_pieces(table)
     for name, array in arrays.items():
-        pieces += (b"," + to_json(name) + b":", *await array_in_pieces(array))
-    return [*pieces, b"}"]
+        yield b"," + to_json(name) + b":"
+        yield from array_pieces(array)
+    yield b"}"
 
 
-async def records_in_pieces(table: Mapping[str, Column]) -> list[Piece]:
-    """Return the JSON of columns (B,) by name as a list of objects, in pieces between which others run."""
-    pieces: list[Piece] = [b"["]
+def _record_pieces(table: Mapping[str, Column]) -> Iterator[Piece]:
+    """Yield the JSON of columns (B,) by name as a list of objects."""
     for first, piece in _pieces_of(table):
-        if first:
-            pieces.append(b",")
-            await asyncio.sleep(0)
         rows = zip(*piece.values(), strict=True)
-        pieces.append(to_json([dict(zip(table, row, strict=True)) for row in rows])[1:-1])
-    pieces.append(b"]")
-    return pieces
+        text = to_json([dict(zip(table, row, strict=True)) for row in rows])
+        yield (b"," if first else b"[") + text[1:-1]
+    yield b"]"
 
 
-async def csv_in_pieces(table: Mapping[str, Column]) -> list[Piece]:
-    """Return columns (B,) by name as CSV, in pieces between which other tasks run."""
-    pieces: list[Piece] = []
+def csv_pieces(table: Mapping[str, Column]) -> Iterator[Piece]:
+    """Yield columns (B,) by name as CSV."""
     for first, piece in _pieces_of(table):
-        if first:
-            await asyncio.sleep(0)
-        pieces.append(csv_text(piece, with_names=not first).encode())
-    return pieces
+        yield csv_text(piece, with_names=not first).encode()
 
 
 def _pieces_of(table: Mapping[str, Column]) -> Iterator[tuple[int, Mapping[str, Column]]]:
@@ -113,19 +132,16 @@ def _pieces_of(table: Mapping[str, Column]) -> Iterator[tuple[int, Mapping[str, 
         yield first, {name: column[first : first + rows] for name, column in table.items()}
 
 
-async def array_in_pieces(array: NDArray[Any] | None) -> list[Piece]:
-    """Return the JSON of a non-empty array, or null, in pieces; other tasks run between them."""
+def array_pieces(array: NDArray[Any] | None) -> Iterator[Piece]:
+    """Yield the JSON of a non-empty array, or null."""
     if array is None:
-        return [b"null"]
-    pieces: list[Piece] = [b"["]
+        yield b"null"
+        return
     rows = max(1, JSON_PIECE_VALUES * len(array) // array.size)
     for first in range(0, len(array), rows):
-        if first:
-            pieces.append(b",")
-            await asyncio.sleep(0)
-        pieces.append(to_json(array[first : first + rows])[1:-1])
-    pieces.append(b"]")
-    return pieces
+        text = to_json(array[first : first + rows])
+        yield (b"," if first else b"[") + text[1:-1]
+    yield b"]"
 
 
 def to_json(document: Mapping[str, Any] | Sequence[Any] | NDArray[Any] | str) -> bytes:

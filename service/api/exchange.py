@@ -31,6 +31,8 @@ SURPLUS: Final = "pushforward.surplus"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _STREAM_BYTES: Final = 2**24
 """Most bytes that a streamed answer counts for; about as many are in memory at once."""
+_WRITTEN_BYTES: Final = 2**21
+"""Bytes that text counts for that is written while it is sent, beside the numbers that it is written from."""
 _VERSION_HEADERS: Final = (b"x-pushforward-model", b"x-pushforward-version")
 _NO_SNIFFING: Final = (b"x-content-type-options", b"nosniff")
 _PAGE_HEADERS: Final = (
@@ -200,16 +202,20 @@ class Exchange:
 
     async def answer(self, answer: Answer) -> None:
         """Send an answer: a small one at once, others in parts, to notice clients that stop reading."""
-        headers = [
-            *answer.headers,
-            (b"content-type", answer.media_type.encode()),
-            (b"content-length", b"%d" % answer.length),
-        ]
-        body = answer.body
-        self.rows, self.length = answer.rows, answer.length
+        body, length = answer.body, answer.length
+        if length is None and not isinstance(body, bytes | list) and self.scope["http_version"] == "1.0":
+            body = b"".join([piece async for piece in body])  # HTTP/1.0 has no chunks
+            length = len(body)
+        headers = [*answer.headers, (b"content-type", answer.media_type.encode())]
+        if length is not None:
+            headers.append((b"content-length", b"%d" % length))
+        self.rows, self.length = answer.rows, length or 0
         if isinstance(body, bytes) and self._write_whole(headers, body):
             return
-        held = answer.length if isinstance(body, bytes | list) else min(answer.length, _STREAM_BYTES)
+        if isinstance(body, bytes | list):
+            held = self.length
+        else:
+            held = _WRITTEN_BYTES if length is None else min(length, _STREAM_BYTES)
         self.hold(max(0, held - self._expected_bytes))
         await self.send({"type": "http.response.start", "status": 200, "headers": headers})
         if isinstance(body, bytes):
@@ -223,6 +229,7 @@ class Exchange:
             with self.cancel_scope(None):
                 async for piece in body:
                     await self._send_parts(piece, last=False)
+                    self.length += 0 if length else len(piece)
         await self._send({"type": "http.response.body", "body": b""})
 
     def _write_whole(self, headers: Headers, body: bytes) -> bool:

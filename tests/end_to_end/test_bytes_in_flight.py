@@ -23,7 +23,7 @@ from tests.waiting import wait_until
 BUDGET = 2**24
 SAMPLE = "/v1/models/toy-vae/sample"
 SCORE = "/v1/models/toy-vae/score"
-LARGE = "/v1/models/fashion-vae/sample?count=760&seed=1"
+LARGE = "/v1/models/fashion-vae/sample?count=4096&seed=1"
 """A sample whose answer in JSON is most of the budget."""
 ITEM = b'{"inputs": [[[[0, 1], [1, 1]]]]}'
 

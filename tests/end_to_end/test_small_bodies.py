@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import json
 import os
 import re
 from collections.abc import Callable
@@ -13,9 +14,10 @@ import grpc
 import httpx
 import numpy as np
 import pytest
+from tritonclient.grpc import service_pb2
 
 from tests.end_to_end.test_connections import HEALTH, connect
-from tests.serving import RunningService, as_npy, npy
+from tests.serving import RunningService, as_npy, npy, running_service
 
 SMALL_BYTES = 2**16
 MOST_MEMORY_BYTES = 50e6
@@ -241,3 +243,107 @@ def test_a_long_body_that_does_not_fit_is_refused_with_the_reason(
     answer = service.client.post("/v1/models/fashion-vae/reconstruct", json=body)
     assert answer.status_code == 422
     assert told in answer.json()["detail"]
+
+
+def latents(rows: int) -> np.ndarray:
+    return np.zeros((rows, 24), np.float32)
+
+
+MOST_DECODED = {
+    "pictures in JSON": ("/v1/models/fashion-vae/sample", b'{"count":4096,"seed":1}', {}),
+    "pictures in a grid": (
+        "/v1/models/fashion-vae/sample",
+        b'{"count":4096,"seed":1}',
+        {"accept": "image/png"},
+    ),
+    "decoded to npy": (
+        "/v1/models/fashion-vae/decode",
+        as_npy(latents(10_699)),
+        {"content-type": "application/x-npy", "accept": "application/x-npy"},
+    ),
+    "decoded to JSON": (
+        "/v1/models/fashion-vae/decode",
+        as_npy(latents(4_096)),
+        {"content-type": "application/x-npy", "accept": "application/json"},
+    ),
+    "bytes of v2": (
+        "/v2/models/fashion-vae.decode/infer",
+        latents(10_699).tobytes(),
+        {"inference-header-content-length": "0"},
+    ),
+    "JSON of v2": (
+        "/v2/models/fashion-vae.decode/infer",
+        b'{"inputs":[{"name":"latents","shape":[1024,24],"datatype":"FP32","data":[%b]}]}'
+        % many(b"0", 1024 * 24),
+        {},
+    ),
+}
+"""The largest answers that small bodies may ask for: path, body before compression, and headers."""
+
+
+@pytest.mark.parametrize("name", MOST_DECODED)
+def test_a_small_body_that_asks_for_much_takes_little_memory(service: RunningService, name: str) -> None:
+    path, body, headers = MOST_DECODED[name]
+    small = gzip.compress(body, 9)
+    assert len(small) <= SMALL_BYTES
+    answers: list[httpx.Response] = []
+    headers = headers | {"content-encoding": "gzip"}
+
+    def ask() -> None:
+        answers.append(service.client.post(path, content=small, headers=headers, timeout=60))
+
+    memory, _ = costs(service, ask)
+    assert answers[0].status_code == 200, answers[0].text[:300]
+    assert memory < MOST_MEMORY_BYTES
+
+
+def test_a_small_message_that_asks_for_much_takes_little_memory(service: RunningService) -> None:
+    port = service.wait_for(r"serving gRPC on 127\.0\.0\.1:(\d+)")[1]
+    rows = 5_349
+    tensor = service_pb2.ModelInferRequest.InferInputTensor(name="latents", datatype="FP32", shape=[rows, 24])
+    request = service_pb2.ModelInferRequest(
+        model_name="fashion-vae.decode", inputs=[tensor], raw_input_contents=[latents(rows).tobytes()]
+    )
+    options = [("grpc.max_receive_message_length", -1)]
+    answers: list[bytes] = []
+    with grpc.insecure_channel(f"127.0.0.1:{port}", options, grpc.Compression.Gzip) as channel:
+        infer = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+        memory, _ = costs(service, lambda: answers.append(infer(request.SerializeToString(), timeout=60)))
+    assert len(answers[0]) > 4 * 784 * rows
+    assert memory < MOST_MEMORY_BYTES
+
+
+def test_an_answer_that_is_no_stream_has_no_more_bytes_of_numbers_than_a_body(models: Path) -> None:
+    with running_service(models, "--max-body-bytes", "40000") as service:
+        most = 40_000 // (4 * 4)
+        limits = service.client.get("/v1/models/toy-vae").json()["limits"]
+        assert limits["npy_latents"] == limits["json_samples"] == most
+        config = service.client.get("/v2/models/toy-vae.decode/config").json()
+        assert config["max_batch_size"] == most
+        npy_both_ways = {"content-type": "application/x-npy", "accept": "application/x-npy"}
+        for rows, status in ((most, 200), (most + 1, 422)):
+            points = np.zeros((rows, 2), np.float32)
+            path = "/v1/models/toy-vae"
+            decoded = service.client.post(f"{path}/decode", content=as_npy(points), headers=npy_both_ways)
+            sampled = service.client.get(f"{path}/sample?count={rows}&seed=1")
+            headers = {"inference-header-content-length": "0"}
+            inferred = service.client.post(
+                "/v2/models/toy-vae.decode/infer", content=points.tobytes(), headers=headers
+            )
+            assert [decoded.status_code, sampled.status_code, inferred.status_code] == [status] * 3
+            streamed = service.client.get(
+                f"{path}/sample?count={rows}&seed=1", headers={"accept": "application/x-npy"}
+            )
+            assert len(npy(streamed)) == rows
+
+
+def test_http_1_0_which_knows_no_chunks_gets_a_large_answer_with_its_length(service: RunningService) -> None:
+    path = "/v1/models/fashion-vae/sample?count=50&seed=1"
+    chunked = service.client.get(path)
+    assert chunked.headers["transfer-encoding"] == "chunked"
+    assert "content-length" not in chunked.headers
+    with connect(service) as connection:
+        connection.sendall(f"GET {path} HTTP/1.0\r\n\r\n".encode())
+        head, _, body = b"".join(iter(lambda: connection.recv(2**16), b"")).partition(b"\r\n\r\n")
+    assert b"content-length: %d" % len(body) in head.lower()
+    assert json.loads(body)["samples"] == chunked.json()["samples"]

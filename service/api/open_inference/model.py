@@ -18,6 +18,7 @@ from service.errors import Unfit
 from service.observe.metrics import Metrics
 from service.observe.timing import Timing
 from service.runtime.model import LoadedModel
+from service.settings import Settings
 
 
 @dataclass(slots=True)
@@ -118,7 +119,14 @@ class InferenceAnswer(NamedTuple):
 class InferenceModel:
     """Per-model data shared by all requests. It holds no reference to the loaded version."""
 
-    def __init__(self, loaded: LoadedModel, operation: str, signature: Signature, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        operation: str,
+        signature: Signature,
+        metrics: Metrics,
+        settings: Settings,
+    ) -> None:
         manifest = loaded.manifest
         self.operation = operation
         self.compute = signature.compute
@@ -130,6 +138,12 @@ class InferenceModel:
         self.meter = metrics.meter(manifest.name, operation)
         self.input_values = sum(tensor.row_values for tensor in self.inputs)
         self.input_bytes = sum(tensor.row_bytes for tensor in self.inputs)
+        answered = self.outputs[0]
+        self.max_rows = min(settings.max_npy_inputs, settings.max_answered_rows(answered.row_values))
+        """Most rows of a request; their first outputs must fit into an answer."""
+        grows = answered.row_bytes > self.input_bytes
+        self.max_message_rows = max(1, self.max_rows // 2) if grows else self.max_rows
+        """Most rows of a message of gRPC, which has an answer in memory twice."""
         self.opening = orjson.dumps({"model_name": self.name, "model_version": self.version})[:-1]
         """The beginning of the JSON document of an answer."""
         self.layouts: dict[bytes, Any] = {}

@@ -97,7 +97,7 @@ class DataPlane:
             "platform": PLATFORM,
             "backend": "onnxruntime",
             "version_policy": {"latest": {"num_versions": 1}},
-            "max_batch_size": self.settings.max_npy_inputs,
+            "max_batch_size": model.max_rows,
             "input": [_configuration(tensor) for tensor in model.inputs],
             "output": [_configuration(tensor) for tensor in model.outputs],
             "dynamic_batching": {},
@@ -179,7 +179,7 @@ class DataPlane:
         models = self._models.get(loaded)
         if models is None:
             models = self._models[loaded] = {
-                name: InferenceModel(loaded, name, signature, self._metrics)
+                name: InferenceModel(loaded, name, signature, self._metrics, self.settings)
                 for name, signature in SIGNATURES.items()
                 if name in loaded.operations
             }

@@ -89,12 +89,12 @@ def _check_fields(body: bytes) -> None:
                 )
 
 
-def request_of(model: InferenceModel, message: Any, max_rows: int) -> InferenceRequest:
+def request_of(model: InferenceModel, message: Any) -> InferenceRequest:
     """Return the request that a message is.
 
     Raises:
         Unfit: its tensors, outputs or parameters do not fit the model.
-        LimitExceeded: it has more than `max_rows` rows.
+        LimitExceeded: it has more rows than the model takes at once.
     """
     raw = message.raw_input_contents
     if raw and len(raw) != len(message.inputs):
@@ -110,7 +110,7 @@ def request_of(model: InferenceModel, message: Any, max_rows: int) -> InferenceR
             raise errors.Unfit(f"`{tensor.name}` came twice")
         if raw and given.HasField("contents"):
             raise errors.Unfit(f"`{tensor.name}` must have either contents or raw contents, and not both")
-        tensor.check(given.datatype, given.shape, max_rows)
+        tensor.check(given.datatype, given.shape, model.max_message_rows)
         contents = raw[place] if raw else _contents(given.contents, tensor.datatype)
         arrays[tensor.name] = tensor.from_bytes(contents, given.shape)
     outputs = tuple(output.name for output in message.outputs)

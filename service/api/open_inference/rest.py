@@ -147,7 +147,7 @@ class OpenInference:
                 return request
 
             async def write(request: WireRequest, answer: InferenceAnswer) -> Answer:
-                exchange.expect(wire.json_bytes(request, answer))
+                exchange.expect(wire.bytes_written_from(request, answer))
                 whole = await wire.written(model, request, answer, settings)
                 return await compressed(whole, exchange.header(b"accept-encoding"))
 

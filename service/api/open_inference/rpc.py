@@ -239,7 +239,7 @@ class RpcServer:
                 started_at = asyncio.get_running_loop().time()
 
                 async def read() -> InferenceRequest:
-                    request = request_of(model, message, self._settings.max_npy_inputs)
+                    request = request_of(model, message)
                     end = limit.when()
                     if request.timeout_seconds is not None and end is not None:
                         limit.reschedule(min(end, started_at + request.timeout_seconds))

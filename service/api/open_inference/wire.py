@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from itertools import chain
 from typing import Annotated, Any, Final, NamedTuple
 
 import numpy as np
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from service.api.answer import JSON, JSON_BYTES_PER_VALUE, Answer, Piece, array_in_pieces, to_json
+from service.api.answer import JSON, Answer, Piece, array_pieces, in_turns, to_json
 from service.api.body import ENVELOPE_BYTES, WINDOW_BITS, check_json, cut_lists, json_text
 from service.api.open_inference.model import CONTENT_TYPE, InferenceAnswer, InferenceModel, InferenceRequest
 from service.api.open_inference.tensors import Array, TensorMetadata
@@ -41,19 +42,26 @@ async def compressed(answer: Answer, accept_encoding: str) -> Answer:
     encoding = accept_encoding.strip().lower()
     if encoding not in WINDOW_BITS:
         return answer
-    pieces = [answer.body] if isinstance(answer.body, bytes) else answer.body
-    assert isinstance(pieces, list), "answers of this protocol are no streams"
-    if answer.length <= _BESIDE_THE_LOOP_BYTES:
-        body = _deflated(pieces, encoding)
-    else:
-        body = await asyncio.to_thread(_deflated, pieces, encoding)
     headers = (*answer.headers, (b"content-encoding", encoding.encode()))
-    return Answer(answer.media_type, body, len(body), headers, answer.rows)
-
-
-def _deflated(pieces: Iterable[Piece], encoding: str) -> bytes:
     deflater = zlib.compressobj(_FASTEST, wbits=WINDOW_BITS[encoding])
+    if isinstance(answer.body, bytes | list):
+        pieces = [answer.body] if isinstance(answer.body, bytes) else answer.body
+        if sum(map(len, pieces)) <= _BESIDE_THE_LOOP_BYTES:
+            body = _deflated(deflater, pieces)
+        else:
+            body = await asyncio.to_thread(_deflated, deflater, pieces)
+        return Answer(answer.media_type, body, len(body), headers, answer.rows)
+    return Answer(answer.media_type, _deflating(deflater, answer.body), None, headers, answer.rows)
+
+
+def _deflated(deflater: Any, pieces: Iterable[Piece]) -> bytes:
     return b"".join((*map(deflater.compress, pieces), deflater.flush()))
+
+
+async def _deflating(deflater: Any, pieces: AsyncIterator[Piece]) -> AsyncIterator[Piece]:
+    async for piece in pieces:
+        yield await asyncio.to_thread(deflater.compress, piece)
+    yield deflater.flush()
 
 
 BINARY: Final = "application/octet-stream"
@@ -117,7 +125,7 @@ def body_limit(model: InferenceModel, settings: Settings, *, has_length: bool) -
     """Return the most bytes a request can sensibly have: all rows as JSON and, if bytes follow, as bytes."""
     size = settings.max_json_inputs * model.input_values * _JSON_BYTES_PER_VALUE
     if has_length:
-        size += settings.max_npy_inputs * model.input_bytes
+        size += model.max_rows * model.input_bytes
     return min(settings.max_body_bytes, size + ENVELOPE_BYTES)
 
 
@@ -134,20 +142,20 @@ def read_request(model: InferenceModel, body: bytes, json_length: str, settings:
         raise Malformed("Inference-Header-Content-Length is no number of bytes that the body has")
     end = int(json_length)
     if not end:
-        return _from_raw(model, body, settings)
+        return _from_raw(model, body)
     if end > body_limit(model, settings, has_length=False):
         raise LimitExceeded("the JSON before the bytes is longer than any request for this model")
     return _from_document(model, body[:end], memoryview(body)[end:], settings)
 
 
-def _from_raw(model: InferenceModel, body: bytes, settings: Settings) -> WireRequest:
+def _from_raw(model: InferenceModel, body: bytes) -> WireRequest:
     """Return a request whose body is one tensor, of as many rows as its bytes hold; the answer is binary."""
     if len(model.inputs) > 1:
         raise Unfit(f"{model.name} takes several inputs, so the body cannot be one tensor alone")
     tensor = model.inputs[0]
     rows = len(body) // tensor.row_bytes
     shape = (rows, *tensor.row)
-    tensor.check(tensor.datatype, shape, settings.max_npy_inputs)
+    tensor.check(tensor.datatype, shape, model.max_rows)
     arrays = {tensor.name: tensor.from_bytes(body, shape)}
     return WireRequest(arrays, binary_outputs=True)
 
@@ -155,7 +163,7 @@ def _from_raw(model: InferenceModel, body: bytes, settings: Settings) -> WireReq
 def _from_document(model: InferenceModel, text: bytes, rest: memoryview, settings: Settings) -> WireRequest:
     layout = model.layouts.get(text)
     if layout is None:
-        layout = _layout(model, text, settings.max_json_inputs, settings.max_npy_inputs)
+        layout = _layout(model, text, min(settings.max_json_inputs, model.max_rows))
         if rest and len(text) <= _LONGEST_REPEATED:
             if len(model.layouts) >= _MOST_LAYOUTS:
                 model.layouts.clear()
@@ -189,7 +197,7 @@ class _Layout(NamedTuple):
     """Long lists of numbers that were cut out of the document, as by `cut_lists`."""
 
 
-def _layout(model: InferenceModel, text: bytes, max_json_inputs: int, max_npy_inputs: int) -> _Layout:
+def _layout(model: InferenceModel, text: bytes, max_json_inputs: int) -> _Layout:
     text = json_text(text)
     check_json(text, max_json_inputs * len(model.inputs), model.inputs[0].row)
     text, lists = cut_lists(text)
@@ -213,7 +221,7 @@ def _layout(model: InferenceModel, text: bytes, max_json_inputs: int, max_npy_in
             raise Unfit(f"`{tensor.name}` must have either data or a binary_data_size, and not both")
         if size is not None and (type(size) is not int or size < 0):
             raise Unfit(f"the binary_data_size of `{tensor.name}` is no number of bytes that follow the JSON")
-        tensor.check(given.datatype, given.shape, max_json_inputs if size is None else max_npy_inputs)
+        tensor.check(given.datatype, given.shape, max_json_inputs if size is None else model.max_rows)
         tensors[tensor.name] = (tensor, given, start, start + (size or 0))
         start += size or 0
     outputs = document.outputs or []
@@ -244,10 +252,9 @@ def _flag(parameters: Parameters, name: str) -> bool:
     return value
 
 
-def json_bytes(request: WireRequest, answer: InferenceAnswer) -> int:
-    """Return about as many bytes as the JSON of an answer's tensors will have."""
-    values = sum(array.size for tensor, array in answer.tensors if not request.is_binary(tensor.name))
-    return values * JSON_BYTES_PER_VALUE
+def bytes_written_from(request: WireRequest, answer: InferenceAnswer) -> int:
+    """Return the bytes of the arrays that are written as JSON: they are in memory until that is sent."""
+    return sum(array.nbytes for tensor, array in answer.tensors if not request.is_binary(tensor.name))
 
 
 async def written(
@@ -258,26 +265,48 @@ async def written(
     Raises:
         LimitExceeded: more rows than are answered in JSON.
     """
-    pieces: list[Piece] = [model.opening]
+    start: list[Piece] = [model.opening]
     if request.id:
-        pieces += (b',"id":', to_json(request.id))
+        start += (b',"id":', to_json(request.id))
     if answer.parameters:
-        pieces += (b',"parameters":', to_json(answer.parameters))
-    pieces.append(b',"outputs":[')
+        start += (b',"parameters":', to_json(answer.parameters))
+    rows = len(answer.tensors[0][1])
     contents: list[Piece] = []
+    outputs: list[Iterator[Piece]] = []
     for tensor, array in answer.tensors:
         if request.is_binary(tensor.name):
             contents.append(tensor.to_bytes(array))
-            pieces += (_description(tensor, array.shape, len(contents[-1])), b"},")
+            outputs.append(iter((_description(tensor, array.shape, len(contents[-1])), b"}")))
+        elif rows > settings.max_json_count:
+            raise LimitExceeded(
+                f"{rows} rows are more than the {settings.max_json_count} that are answered in JSON; ask "
+                "for them as binary data"
+            )
         else:
-            values = await _values(array, settings)
-            pieces += (_description(tensor, array.shape, None), b',"data":', *values, b"},")
-    pieces[-1] = b"}]}"
-    rows = len(answer.tensors[0][1])
+            outputs.append(_in_json(tensor, array))
+    pieces = chain(start, _listed(outputs))
     if not contents:
-        return Answer.of_pieces(JSON, pieces, rows=rows)
-    headers = ((JSON_LENGTH, b"%d" % sum(map(len, pieces))),)
-    return Answer.of_pieces(BINARY, pieces + contents, headers=headers, rows=rows)
+        return await Answer.of_text(JSON, pieces, rows=rows)
+    document = [piece async for piece in in_turns(pieces)]
+    headers = ((JSON_LENGTH, b"%d" % sum(map(len, document))),)
+    return Answer.of_pieces(BINARY, document + contents, headers=headers, rows=rows)
+
+
+def _listed(outputs: Iterable[Iterator[Piece]]) -> Iterator[Piece]:
+    """Yield the rest of a document: its outputs, of which there is one at least."""
+    before = b',"outputs":['
+    for output in outputs:
+        yield before
+        yield from output
+        before = b","
+    yield b"]}"
+
+
+def _in_json(tensor: TensorMetadata, array: Array) -> Iterator[Piece]:
+    """Yield the JSON of an output, its contents flat."""
+    yield _description(tensor, array.shape, None) + b',"data":'
+    yield from array_pieces(np.ascontiguousarray(array).reshape(-1))
+    yield b"}"
 
 
 @lru_cache(maxsize=256)
@@ -285,13 +314,3 @@ def _description(tensor: TensorMetadata, shape: tuple[int, ...], size: int | Non
     """Return an output's JSON without its data; `size` is that of its bytes after the document, if any."""
     fields: dict[str, Any] = {"name": tensor.name, "datatype": tensor.datatype, "shape": list(shape)}
     return to_json(fields | ({} if size is None else {"parameters": {"binary_data_size": size}}))[:-1]
-
-
-async def _values(array: Array, settings: Settings) -> Sequence[Piece]:
-    """Return the JSON of a tensor's contents, flat and in pieces."""
-    if len(array) > settings.max_json_count:
-        raise LimitExceeded(
-            f"{len(array)} rows are more than the {settings.max_json_count} that are answered in JSON; ask "
-            "for them as binary data"
-        )
-    return await array_in_pieces(np.ascontiguousarray(array).reshape(-1))

@@ -191,12 +191,13 @@ def _detail(entry: Entry, settings: Settings) -> ModelDetail | UnservedVersion:
 def limits_of(manifest: Manifest, settings: Settings) -> Limits:
     """Return the limits of the requests for a version."""
     sizes = Sizes(manifest.latent_size, manifest.item_shape, settings.max_json_inputs)
+    items = settings.max_answered_rows(math.prod(manifest.item_shape))
     return Limits(
         body_bytes=settings.max_body_bytes,
         json_rows=settings.max_json_inputs,
         npy_inputs=_npy_rows(ENCODE, sizes, settings),
-        npy_latents=_npy_rows(DECODE, sizes, settings),
-        json_samples=settings.max_json_count,
+        npy_latents=min(_npy_rows(DECODE, sizes, settings), items),
+        json_samples=min(settings.max_json_count, items),
         npy_samples=settings.max_count,
         draws=settings.max_draws,
         rows_times_draws=settings.max_score_cost,

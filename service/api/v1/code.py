@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from service.api.answer import CSV, JSON, NPY, PNG, Answer, csv_in_pieces, json_in_pieces
+from service.api.answer import CSV, JSON, NPY, PNG, Answer, csv_pieces, json_pieces
 from service.api.operations import code
 from service.api.operations.call import Call
 from service.api.operations.options import RowLabelOptions
@@ -91,10 +91,10 @@ async def _encode(call: Call[RowLabelOptions], accepted: str) -> Answer:
     arrays = (await code.encode(call)).arrays
     if accepted == CSV:
         given = {name: array for name, array in arrays.items() if array is not None}
-        pieces = await csv_in_pieces({**id_column(call), **numbered_columns(given)})
+        pieces = csv_pieces({**id_column(call), **numbered_columns(given)})
     else:
-        pieces = await json_in_pieces({**identity(call), **row_fields(call)}, arrays)
-    return Answer.of_pieces(content_type(accepted), pieces, rows=len(call.arrays["inputs"]))
+        pieces = json_pieces({**identity(call), **row_fields(call)}, arrays)
+    return await Answer.of_text(content_type(accepted), pieces, rows=len(call.arrays["inputs"]))
 
 
 async def _decode(call: Call[CodeOptions], accepted: str) -> Answer:
@@ -114,7 +114,7 @@ async def _read(call: Call[ItemsOptions], accepted: str) -> Answer:
 
 
 def _check(call: Call[Any], rows: int, accepted: str) -> None:
-    check_count(rows, accepted, call.settings)
+    check_count(rows, accepted, call.loaded, call.settings)
     check_scale(rows, call.options.scale, accepted, call.loaded)
     check_form(call.options, call.loaded)
 

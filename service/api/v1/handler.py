@@ -10,7 +10,7 @@ from itertools import chain
 from typing import Final, NamedTuple
 from weakref import WeakKeyDictionary
 
-from service.api.answer import JSON, JSON_BYTES_PER_VALUE, PNG
+from service.api.answer import JSON, PNG
 from service.api.body import read_body
 from service.api.exchange import Exchange
 from service.api.operations.call import Call
@@ -104,7 +104,7 @@ class Handler:
                 scope.listen()
                 if accepted == JSON and PNG in route.operation.answers:  # an answer of items
                     rows = len(next(iter(arrays.values()), ())) or getattr(options, "count", 1)
-                    exchange.expect(rows * loaded.item_size * JSON_BYTES_PER_VALUE)
+                    exchange.expect(rows * loaded.item_size * 4)
                 call = Call(loaded, options, arrays, self._settings, timing, ids, conversions)
                 answer = await route.operation.answer(call, accepted)
             exchange.add_timing(timing)

@@ -15,6 +15,7 @@ from service.api.v1.operation import (
     Operation,
     Sizes,
     arrays_answer,
+    check_count,
     check_form,
     check_scale,
 )
@@ -51,6 +52,7 @@ class InterpolateAnswer(ArraysAnswer):
 
 
 async def _interpolate(call: Call[PathRequest], accepted: str) -> Answer:
+    check_count(call.options.steps, accepted, call.loaded, call.settings)
     check_scale(call.options.steps, call.options.scale, accepted, call.loaded)
     check_form(call.options, call.loaded)
     arrays = (await interpolate(call)).arrays

@@ -23,8 +23,8 @@ from service.api.answer import (
     PNG,
     ZIP,
     Answer,
-    csv_in_pieces,
-    json_in_pieces,
+    csv_pieces,
+    json_pieces,
 )
 from service.api.operations.call import Call, Result
 from service.api.operations.options import ArrayName, Body, Inputs, NoOptions, Records
@@ -204,11 +204,18 @@ def _quality(accept: str, media_type: str) -> float:
     return found[1]
 
 
-def check_count(count: int, media_type: str, settings: Settings) -> None:
-    """Raise LimitExceeded if more rows are to be answered than go into that media type."""
+def check_count(
+    count: int, media_type: str, loaded: LoadedModel, settings: Settings, *, streams: bool = False
+) -> None:
+    """Raise LimitExceeded if more items are to be answered than go into that media type.
+
+    Those of npy have no bound of their own if the operation `streams` them.
+    """
     limit = settings.max_count if media_type == NPY else settings.max_json_count
+    if media_type != NPY or not streams:
+        limit = min(limit, settings.max_answered_rows(loaded.item_size))
     if count > limit:
-        hint = f"; ask for {NPY} to get more" if media_type != NPY else ""
+        hint = f"; ask for {NPY} to get more" if media_type != NPY else "; ask for fewer at a time"
         raise LimitExceeded(f"count is {count}, at most {limit} go into {media_type}{hint}")
 
 
@@ -237,20 +244,21 @@ async def arrays_answer(
     records have the names of the columns.
     """
     name, first = next(iter(arrays.items()))
+    told: dict[str, Any] = {"headers": headers, "rows": len(first)}
     if accepted == NPY:
-        pieces = codecs.npy_in_pieces(first)
-    elif accepted == PNG:
-        pieces = [await _picture(call, first, columns)]
-    elif accepted == CSV:
-        pieces = await csv_in_pieces({**id_column(call), **_columns_of(call, first, name)})
+        return Answer.of_pieces(NPY, codecs.npy_in_pieces(first), **told)
+    if accepted == PNG:
+        return Answer.of_pieces(PNG, [await _picture(call, first, columns)], **told)
+    if accepted == CSV:
+        pieces = csv_pieces({**id_column(call), **_columns_of(call, first, name)})
+        return await Answer.of_text(content_type(CSV), pieces, **told)
+    fields = {**identity(call), **(fields or {}), **row_fields(call), "shape": list(first.shape)}
+    if call.options.form == "records":
+        others = {other: array for other, array in arrays.items() if other != name}
+        pieces = json_pieces(fields, others, {name: _columns_of(call, first, name)})
     else:
-        fields = {**identity(call), **(fields or {}), **row_fields(call), "shape": list(first.shape)}
-        if call.options.form == "records":
-            others = {other: array for other, array in arrays.items() if other != name}
-            pieces = await json_in_pieces(fields, others, {name: _columns_of(call, first, name)})
-        else:
-            pieces = await json_in_pieces(fields, arrays)
-    return Answer.of_pieces(content_type(accepted), pieces, headers=headers, rows=len(first))
+        pieces = json_pieces(fields, arrays)
+    return await Answer.of_text(JSON, pieces, **told)
 
 
 def check_form(options: Any, loaded: LoadedModel) -> None:
@@ -308,8 +316,8 @@ async def scores_answer(call: Call[Any], result: Result, accepted: str) -> Answe
         columns |= {f"p_value.{name}": np.array(values, object) for name, values in single.items()}
         table: dict[str, Any] = id_column(call) or {"row": range(rows)}
         table |= {name: columns.pop(name) for name in _VERDICTS if name in columns} | columns
-        pieces = await csv_in_pieces({name: values for name, values in table.items() if values is not None})
-        return Answer.of_pieces(content_type(CSV), pieces, **counted)
+        pieces = csv_pieces({name: values for name, values in table.items() if values is not None})
+        return await Answer.of_text(content_type(CSV), pieces, **counted)
     scores: dict[str, Sequence[Any]] = {} if call.ids is None else {"id": call.ids.values}
     scores |= {name: [None] * rows if values is None else values.tolist() for name, values in columns.items()}
     if of_columns is not None:
@@ -317,7 +325,7 @@ async def scores_answer(call: Call[Any], result: Result, accepted: str) -> Answe
     told = {} if call.conversions is None else {"conversions": call.conversions}
     arrays = {} if maps is None else {"map": maps}
     fields = {**identity(call), **result.fields, **told}
-    return Answer.of_pieces(JSON, await json_in_pieces(fields, arrays, {"scores": scores}), **counted)
+    return await Answer.of_text(JSON, json_pieces(fields, arrays, {"scores": scores}), **counted)
 
 
 class _RowsOf(Sequence[Any]):
