@@ -9,6 +9,7 @@ import sys
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import grpc
@@ -24,6 +25,7 @@ from tests.end_to_end.test_connections import answer, connect
 from tests.serving import RunningService, running_service
 from tests.waiting import wait_until
 
+SERVICE = "inference.GRPCInferenceService"
 SAMPLE, SCORE, DECODE = "toy-vae.sample", "toy-vae.score", "toy-vae.decode"
 
 
@@ -295,3 +297,38 @@ def test_a_message_that_asks_for_nothing_known_is_refused_without_a_trace(servic
             b"not found" in answer.lower() for answer in ask(iter([b"\x22\x01x", extension]), timeout=30)
         )
     assert not any("Traceback" in line for line in service.lines[before:])
+
+
+def test_a_connection_has_a_bounded_number_of_calls_at_once_so_that_none_is_cancelled(
+    service: RunningService,
+) -> None:
+    with grpc.insecure_channel(address(service)) as channel:
+        live = channel.unary_unary(f"/{SERVICE}/ServerLive")
+        calls = [live.future(b"", timeout=60, wait_for_ready=True) for _ in range(10_000)]
+        codes = {call.code() for call in calls}
+    # those that come before the client knows the bound are refused as calls to send again
+    assert grpc.StatusCode.OK in codes
+    assert codes <= {grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE}
+
+
+def test_probes_do_not_wait_for_calls_that_never_send_their_message(service: RunningService) -> None:
+    target, never = address(service), Event()
+    with grpc.insecure_channel(target) as channel, grpc.insecure_channel(target) as probes:
+        ask = channel.stream_stream(f"/{SERVICE}/ModelInfer")
+        silent = [ask(iter(lambda: bytes(never.wait()), b""), timeout=60) for _ in range(20)]
+        try:
+            wait_until(lambda: inflight(service) >= len(silent))
+            for path in (f"/{SERVICE}/ServerLive", f"/{SERVICE}/ServerReady", "/grpc.health.v1.Health/Check"):
+                assert probes.unary_unary(path)(b"", timeout=2) == b"\x08\x01"
+            with pytest.raises(grpc.RpcError) as raised:
+                probes.unary_unary(f"/{SERVICE}/ServerLive")(bytes(2**20), timeout=60)
+            assert raised.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        finally:
+            for call in silent:
+                call.cancel()
+            never.set()
+
+
+def inflight(service: RunningService) -> float:
+    lines = service.client.get("/metrics").text.splitlines()
+    return float(next(line for line in lines if line.startswith("pushforward_inflight_requests ")).split()[1])

@@ -36,8 +36,12 @@ SERVICE: Final = "inference.GRPCInferenceService"
 HEALTH: Final = "grpc.health.v1.Health"
 _HEALTH: Final = {True: b"\x08\x01", False: b"\x08\x02"}
 """The messages that say SERVING and NOT_SERVING."""
-_MOST_HEALTH_BYTES: Final = 2**10
-"""Most bytes of a question for health; one has a name in it."""
+_MOST_PROBE_BYTES: Final = 2**10
+"""Most bytes of a probe; one has a name in it."""
+_PROBE_PATIENCE_SECONDS: Final = 0.5
+_MOST_CALLS: Final = 1_000
+"""Most calls at once on a connection; clients keep others back by themselves. Without a bound, one that
+begins thousands fills what gRPC holds for all clients, and calls of others end as CANCELLED."""
 _MOST_FREQUENT_PING_MILLISECONDS: Final = 5_000
 """Clients that ping more often are sent away; many ping every ten seconds."""
 
@@ -62,6 +66,7 @@ class RpcServer:
         self._certificate = certificate
         # half of the budget, since a message is copied once when it is there
         self._reception = Reception(max(1, settings.max_inflight_bytes // settings.max_body_bytes // 2))
+        self._probes = Reception(1, _PROBE_PATIENCE_SECONDS)  # short ones, which wait for no others
         self._keys = keys
         self._plane = plane
         self._metrics = metrics
@@ -79,6 +84,7 @@ class RpcServer:
             options=[
                 ("grpc.max_receive_message_length", self._settings.max_body_bytes),
                 ("grpc.max_send_message_length", -1),
+                ("grpc.max_concurrent_streams", _MOST_CALLS),
                 KEEP_COMPRESSED,
                 ("grpc.http2.bdp_probe", 0),  # else megabytes of each message come before it is asked for
                 ("grpc.so_reuseport", int(self._settings.replicas > 1)),
@@ -94,12 +100,9 @@ class RpcServer:
             "ModelMetadata": (messages.ModelMetadataRequest, self._model_metadata),
             "ModelInfer": (messages.ModelInferRequest, self._infer),
         }
-        longest = self._settings.max_body_bytes
-        handlers = {
-            name: self._handler(partial(parsed, kind), call, longest) for name, (kind, call) in calls.items()
-        }
+        handlers = {name: self._handler(partial(parsed, kind), call) for name, (kind, call) in calls.items()}
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
-        check = {"Check": self._handler(_health_name, self._health, _MOST_HEALTH_BYTES)}
+        check = {"Check": self._handler(_health_name, self._health)}
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(HEALTH, check),))
         if self._settings.public_docs:
             with contextlib.suppress(ImportError):  # installed without it
@@ -127,14 +130,14 @@ class RpcServer:
         if self._stopping is not None:
             await self._stopping
 
-    def _handler(self, parse: Callable[[bytes], Any], call: _Call, longest: int) -> Any:
-        """Return gRPC's handler of calls whose messages have at most so many bytes."""
+    def _handler(self, parse: Callable[[bytes], Any], call: _Call) -> Any:
+        """Return gRPC's handler of calls."""
 
         async def answer(_: Any, context: Any) -> None:
             self._metrics.inflight.add(1)
             refusal: tuple[Any, ...] = ()
             try:
-                await self._answer(parse, call, longest, context)
+                await self._answer(parse, call, context)
             except Exception as error:  # the client gets a status and no internals
                 refusal = self._refusal(error)
             finally:
@@ -148,17 +151,21 @@ class RpcServer:
         # reads the message before it asks for anything, and sends the answer after
         return grpc.stream_stream_rpc_method_handler(answer)
 
-    async def _answer(self, parse: Callable[[bytes], Any], call: _Call, longest: int, context: Any) -> None:
+    async def _answer(self, parse: Callable[[bytes], Any], call: _Call, context: Any) -> None:
+        reception, longest = self._reception, self._settings.max_body_bytes
         with Held(self._budget) as held:
-            if call not in (self._live, self._ready, self._health):
+            if call in (self._live, self._ready, self._health):
+                reception, longest = self._probes, _MOST_PROBE_BYTES
+            else:
                 self._check_key(context)
-            body = await self._received(held, longest, context)
+            body = await self._received(reception, held, longest, context)
             answered = await call(parse(body), held, context)
             # its bytes count until gRPC has passed them on, so that slow readers cannot add up
             await self._sent(answered, context)
 
-    async def _received(self, held: Held, longest: int, context: Any) -> bytes:
-        async with self._reception.place():
+    async def _received(self, reception: Reception, held: Held, longest: int, context: Any) -> bytes:
+        address, *_ = context.peer().rpartition(":")  # without the port, of which a client has many
+        async with reception.place(address):
             body = await context.read()
         if body is grpc.aio.EOF:
             raise errors.Malformed("the call ended without a message")
