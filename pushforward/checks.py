@@ -17,10 +17,9 @@ RowLabel = Label | Iterable[int | str]
 def check_names(name: Any, version: Any) -> None:
     """Raise Unfit unless these can be a model's name, and a version of it: a number, an alias or None."""
     if not isinstance(name, str) or not name:
-        raise Unfit(f"the model is {_shown(name)}; wanted its name, as 'digits-vae'")
-    is_number = isinstance(version, Integral) and not isinstance(version, bool)
-    if not (version is None or is_number or (isinstance(version, str) and version)):
-        raise Unfit(f"the version is {_shown(version)}; wanted a number, an alias, or None for the default")
+        raise Unfit(f"the model is {shown(name)}; wanted its name, as 'digits-vae'")
+    if not (version is None or is_whole(version) or (isinstance(version, str) and version)):
+        raise Unfit(f"the version is {shown(version)}; wanted a number, an alias, or None for the default")
 
 
 def check_options(**options: Any) -> None:
@@ -34,7 +33,7 @@ def check_options(**options: Any) -> None:
         is_left_out = value is None and name not in _NEEDED
         is_flag = isinstance(value, bool) and kind is not bool  # which is a whole number to Python
         if not is_left_out and (is_flag or not isinstance(value, kind)):
-            flaws.append(Flaw(f"/{name}", f"{_shown(value)} came; wanted {wanted}"))
+            flaws.append(Flaw(f"/{name}", f"{shown(value)} came; wanted {wanted}"))
     if not flaws and "chunk_rows" in options and options["chunk_rows"] < 1:
         flaws.append(Flaw("/chunk_rows", f"{options['chunk_rows']} came; wanted 1 or more"))
     if flaws:
@@ -60,8 +59,8 @@ def label_options(given: Any) -> dict[str, Any]:
     for row, label in enumerate(labels):
         if not isinstance(label, str | int):
             wanted = _KINDS["label"][1]
-            flaw = Flaw(f"/labels/{row}", f"{_shown(label)} came; wanted {wanted}", row)
-            raise Unfit(f"the label of row {row} is {_shown(label)}; wanted {wanted}", flaws=(flaw,))
+            flaw = Flaw(f"/labels/{row}", f"{shown(label)} came; wanted {wanted}", row)
+            raise Unfit(f"the label of row {row} is {shown(label)}; wanted {wanted}", flaws=(flaw,))
     return {"label": None, "labels": labels}
 
 
@@ -71,10 +70,16 @@ def plain_number(value: Any) -> int | float:
         return int(value)
     if isinstance(value, Real):
         return float(value)
-    raise Unfit(f"{_shown(value)} came where a number was wanted")
+    raise Unfit(f"{shown(value)} came where a number was wanted")
 
 
-def _shown(value: Any) -> str:
+def is_whole(value: Any) -> bool:
+    """Return True for a whole number; a flag is none, though it is one to Python."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def shown(value: Any) -> str:
+    """Return a value that is refused as messages show it: at most 60 characters of it, and its type."""
     text = repr(value)
     return f"{text if len(text) <= 60 else text[:60] + '...'} ({type(value).__name__})"
 

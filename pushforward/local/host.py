@@ -8,8 +8,10 @@ import weakref
 from collections.abc import Coroutine
 from pathlib import Path
 from threading import Lock, Thread, current_thread
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, get_args
 
+from pushforward.checks import is_whole, shown
+from service.errors import Unfit
 from service.observe.metrics import Metrics
 from service.runtime.lanes import Lanes
 from service.runtime.loader import load
@@ -32,9 +34,16 @@ class Host:
     Args:
         device: `cpu`, `cuda`, or `auto` for a GPU if there is one.
         cores: Cores to compute with; 0 means all that the process may use.
+
+    Raises:
+        Unfit: there is no such device, or the cores are no such number.
     """
 
     def __init__(self, device: Device = "cpu", cores: int = 0) -> None:
+        if device not in get_args(Device):
+            raise Unfit(f"the device is {shown(device)}; wanted 'cpu', 'cuda' or 'auto'")
+        if not is_whole(cores) or cores < 0:
+            raise Unfit(f"the cores are {shown(cores)}; wanted a number of them, or 0 for all")
         # Without the environment, whose variables are those of a service. The limits that are lifted protect
         # a service from its clients, or are of one request, and a client sends several.
         self.settings = Settings.model_construct(

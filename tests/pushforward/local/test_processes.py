@@ -12,13 +12,14 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import pushforward
 from pushforward.local import LocalModel, LocalModels
-from service.errors import InvalidVersion, UnknownModel, UnknownVersion
+from service.errors import InvalidVersion, Unfit, UnknownModel, UnknownVersion
 from tests import toy
 from tests.conftest import REPOSITORY
 
@@ -217,3 +218,23 @@ def test_a_folder_that_is_no_model_is_refused_with_what_it_is(tmp_path: Path) ->
         pushforward.load(tmp_path / "nothing")
     with pytest.raises(UnknownModel, match=r"is a folder of models; load one of them: .*digits-vae"):
         pushforward.load(REPOSITORY / "models")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"device": "gpu"}, r"the device is 'gpu' \(str\); wanted 'cpu', 'cuda' or 'auto'"),
+        ({"device": "cuda:0"}, "the device is 'cuda:0'"),
+        ({"device": None}, "the device is None"),
+        ({"cores": -1}, r"the cores are -1 \(int\); wanted a number of them, or 0 for all"),
+        ({"cores": 1.5}, "the cores are 1.5"),
+        ({"cores": True}, "the cores are True"),
+    ],
+)
+def test_a_device_or_a_number_of_cores_that_is_none_is_refused(
+    few_models: Path, given: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(Unfit, match=message):
+        pushforward.load(few_models / "toy-vae", **given)
+    with pytest.raises(Unfit, match=message):
+        LocalModels(few_models, **given)
