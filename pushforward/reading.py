@@ -23,6 +23,15 @@ from service.media.items import rows_of, wanted
 from service.media.tables.matching import ClassColumn, TableForm, features_of, table_of_records
 
 _MOST_FLAWS: Final = 16
+_READ_BY: Final = {
+    ".csv": "pandas.read_csv",
+    ".tsv": "pandas.read_table",
+    ".parquet": "pandas.read_parquet",
+    ".json": "json.load",
+    ".npy": "numpy.load",
+    ".npz": "numpy.load",
+}
+"""The functions that read files of rows, by the endings of their names."""
 Shape = tuple[int, ...]
 Column: TypeAlias = Mapping[str, Any]
 """A column of a model's table, as its manifest has it: a `name`, and `categories` if they are one-hot."""
@@ -149,6 +158,8 @@ def as_point(
         return point
     if isinstance(end, tuple) and len(end) == 2 and all(_is_whole(part) for part in end):
         return {"seed": int(end[0]), "index": int(end[1])}
+    if _is_whole(end):
+        raise Unfit(f"`{name}` is {end}; a sample is a pair (seed, index), as ({end}, 0)")
     if not _is_picture(end) and _column_names(end) is None and _has_shape(end, latent):
         if shape == latent:
             raise Unfit(
@@ -218,11 +229,22 @@ def _pictures_of_files(paths: Sequence[str], shape: Shape, rule: PictureRule | N
             with open(path, "rb") as file:
                 rows.append(item_of_file(file, shape, rule).item)
         except (OSError, ServiceError) as error:
-            flaws.append(Flaw(f"/inputs/{row}", f"{path}: {error}", row))
+            flaws.append(Flaw(f"/inputs/{row}", f"{path}: {_why_no_picture(path, error)}", row))
     if flaws:
         texts = "; ".join(flaw.message for flaw in flaws[:_MOST_FLAWS])
         raise Unfit(f"{len(flaws)} of {len(paths)} files are not taken: {texts}", flaws=tuple(flaws))
     return np.stack(rows)
+
+
+def _why_no_picture(path: str, error: Exception) -> str:
+    """Return why the file of a path is not taken and, if it holds rows, what takes them."""
+    from service.media.tables.opening import ending_of  # only to say what is wrong
+
+    if os.path.isdir(path):
+        return "it is a folder; give the paths of the pictures in it"
+    if how := _READ_BY.get(ending_of(path)):
+        return f"it is no picture; read it, as by {how}, and give the rows"
+    return (isinstance(error, OSError) and error.strerror) or str(error)
 
 
 def _column_names(inputs: Any) -> list[Any] | None:

@@ -2,7 +2,9 @@
 
 import decimal
 import io
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -240,6 +242,7 @@ def test_an_end_of_a_path_is_a_sample_a_latent_or_an_item(end: Any, fields: dict
         ([1, 2, 3, 4], 2, r"`start`: the inputs have shape \[4\]"),
         ([[1, 2, 3], [4, 5, 6]], 2, "`start` is one item or latent; 2 came"),
         ([[1], [2, 3]], 2, "`start`: the inputs are ragged"),
+        (7, 2, r"`start` is 7; a sample is a pair \(seed, index\), as \(7, 0\)"),
     ],
 )
 def test_an_end_of_a_path_that_fits_neither_or_both_is_refused(
@@ -247,3 +250,25 @@ def test_an_end_of_a_path_that_fits_neither_or_both_is_refused(
 ) -> None:
     with pytest.raises(Unfit, match=message):
         as_point(end, FEATURES, latent_size, "start")
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("rows.csv", r"it is no picture; read it, as by pandas\.read_csv, and give the rows"),
+        ("rows.tsv.gz", r"as by pandas\.read_table"),
+        ("rows.parquet", r"as by pandas\.read_parquet"),
+        ("items.npy", r"as by numpy\.load"),
+        ("absent.png", "No such file or directory$"),
+        ("", "it is a folder; give the paths of the pictures in it"),
+    ],
+)
+@pytest.mark.parametrize("shape", [FEATURES, (1, 8, 8)])
+def test_the_path_of_what_is_no_picture_is_refused_with_what_reads_it(
+    tmp_path: Path, name: str, why: str, shape: tuple[int, ...]
+) -> None:
+    path = tmp_path / name
+    if name and path.suffix != ".png":
+        path.write_text("a,b,c\n1,2,3\n")
+    with pytest.raises(Unfit, match=f"^1 of 1 files are not taken: {re.escape(str(path))}: .*{why}"):
+        as_rows(path, shape)
