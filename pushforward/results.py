@@ -16,7 +16,7 @@ Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class ItemScores:
     """Scores of B items, and how they were made."""
 
@@ -53,6 +53,12 @@ class ItemScores:
 
     def __len__(self) -> int:
         return len(self.surprise)
+
+    def __repr__(self) -> str:
+        found = "no p-values"
+        if self.anomaly is not None:
+            found = f"{int(self.anomaly.sum())} flagged at alpha {self.alpha:g}"
+        return f"<scores of {len(self)} items by {self.statistic}, in {self.unit}: {found}>"
 
     def table(self) -> dict[str, NDArray[Any]]:
         """Return all arrays by name: the columns, `surprise`, and the p-values and flags if there are any.

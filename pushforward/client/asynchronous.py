@@ -55,6 +55,9 @@ class AsyncClient:
             sleep = asyncio.sleep
         self._sleep = sleep
 
+    def __repr__(self) -> str:
+        return f"<AsyncClient of {self.url}>"
+
     async def models(self) -> list[dict[str, Any]]:
         """Return all models: name, version, family, operations, item shape and state of each."""
         return await self._run(self._operations.models())

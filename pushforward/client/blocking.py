@@ -68,6 +68,9 @@ class Client:
         self._http = httpx.Client()
         self._sleep = sleep
 
+    def __repr__(self) -> str:
+        return f"<Client of {self.url}>"
+
     def models(self) -> list[dict[str, Any]]:
         """Return all models: name, version, family, operations, item shape and state of each."""
         return self._run(self._operations.models())

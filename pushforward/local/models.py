@@ -50,6 +50,9 @@ class LocalModels:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def __repr__(self) -> str:
+        return f"<LocalModels of {self.folder}>"
+
     def close(self) -> None:
         """End the threads and free the versions; a later call loads its version again."""
         self._host.close()

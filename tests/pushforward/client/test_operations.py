@@ -174,6 +174,14 @@ def test_scores_by_other_draws_have_no_p_values_and_one_draw_no_standard_error(b
     result = both("score", "toy-vae", toy.items(3), draws=1, seed=2)
     assert (result.draws, result.seed, result.p_value, result.anomaly) == (1, 2, None, None)
     assert "standard_error" not in result.columns
+    assert repr(result).endswith(" in nats: no p-values>")
+
+
+def test_clients_and_scores_say_in_a_line_what_they_are(client: Client, service: RunningService) -> None:
+    scores = client.score("digits-vae", np.zeros((9, 1, 8, 8)), alpha=0.5)
+    assert repr(scores) == "<scores of 9 items by elbo, in nats: 9 flagged at alpha 0.5>"
+    assert repr(client) == f"<Client of {service.url}>"
+    assert repr(AsyncClient(service.url)) == f"<AsyncClient of {service.url}>"
 
 
 def test_judgements_are_those_of_the_answer(both: Both, http: httpx.Client) -> None:
