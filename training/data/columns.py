@@ -156,7 +156,8 @@ def _number(
     mean, deviation = learned.mean(), learned.std()
     if learned.min() == learned.max():
         others = int((there != learned[0]).sum())
-        return ColumnRole(name, "number", f"{learned[0]:g} in all but {others} rows", _CONSTANT, codes=codes)
+        where = f"all but {others} rows" if others else "every row that has it"
+        return ColumnRole(name, "number", f"{learned[0]:g} in {where}", _CONSTANT, codes=codes)
     if np.abs(there).max() > LARGEST or deviation < 1 / LARGEST:
         return ColumnRole(name, "unfit", f"{seen}: float32 cannot hold them", "give it another unit")
     if abs(mean) > LARGEST_MEAN * deviation:
@@ -181,8 +182,9 @@ def _text(name: str, texts: Sequence[str | None], reader: NumberColumn, kept: _K
     if reader.holds_dates:
         return ColumnRole(name, "unfit", f"dates, such as {there[0]!r}", _DATE_ADVICE)
     categories = tuple(in_order(text for text in truth_names([*dict.fromkeys(there)]) if text is not None))
-    if len(categories) == 1 and len(there) == len(texts):
-        return ColumnRole(name, "unfit", f"{categories[0]!r} in every row")
+    if len(categories) == 1:
+        rows = "row" if len(there) == len(texts) else f"one of the {len(there)} rows that have it"
+        return ColumnRole(name, "unfit", f"{categories[0]!r} in every {rows}")
     if len(categories) == len(texts):
         return ColumnRole(name, "redundant", "another text in every row: names the rows")
     if not few_recur(len(categories), len(texts)):

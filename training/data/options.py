@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import math
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from service.format.specs import Byte
 from training.options import Options
@@ -42,6 +43,16 @@ ClassName = Annotated[
     Field(coerce_numbers_to_str=True),
     BeforeValidator(lambda value: str(value).lower() if isinstance(value, bool) else value),
 ]
+
+
+def _written(code: float | str) -> float | str:
+    """Return a code as JSON can hold it, which has no infinities: `inf` and `-inf` as texts."""
+    if code != code:
+        raise ValueError("NaN came as a code; it counts as missing without being named, so leave it out")
+    return str(code) if isinstance(code, float) and math.isinf(code) else code
+
+
+MissingCode = Annotated[float | str, AfterValidator(_written)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Side = Annotated[int, Field(ge=1, le=4096)]
 
@@ -101,7 +112,7 @@ class DataOptions(Options):
     decimal: Literal[".", ","] | None = None
     """Tables in text: the decimal mark. By default it is found: a comma only where values are separated by
     something else, some numbers have one, and none a point."""
-    missing_codes: dict[str, tuple[float | str, ...]] = Field(default_factory=dict)
+    missing_codes: dict[str, tuple[MissingCode, ...]] = Field(default_factory=dict)
     """Tables: values that stand for missing ones, by column, e.g. `{ flow = [999999999, "?"] }`."""
 
     memory_mib: int = Field(default=MEMORY_MIB, ge=1)

@@ -24,6 +24,8 @@ MISSING: Final = frozenset(
     ("", "#N/A", "#N/A N/A", "#NA", "-NaN", "-nan", "<NA>", "N/A", "NA", "NULL", "NaN", "NaT", "None")
 ) | {"n/a", "nan", "null"}
 """The texts of CSV cells without a value: those that pandas and Arrow take for missing."""
+_INFINITE: Final = ("inf", "-inf")
+"""Codes that are numbers, written as texts because JSON has no infinities."""
 _TRUTH: Final = {"true": 1.0, "false": 0.0}
 _NUMBER: Final = re.compile(
     r"[+-]?(\d++\.?+\d*+|\.\d++)([eE][+-]?\d++)?|[+-]?(inf|infinity|nan)", re.IGNORECASE
@@ -69,8 +71,8 @@ def numbers_of(values: Any, decimal: str = ".", codes: Collection[Code] = ()) ->
     else:
         read = _numbers_of_texts(values, decimal, codes)
     for code in codes:
-        if not isinstance(code, str):
-            read.values[read.values == code] = np.nan
+        if not isinstance(code, str) or code in _INFINITE:
+            read.values[read.values == float(code)] = np.nan
     return read
 
 

@@ -1,12 +1,17 @@
 """Tables that lack values."""
 
+import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow
 import pytest
+from pyarrow import parquet
 
+from pushforward.files import ItemLayout, read_inputs
 from tests.training.data.own_data import ALL, ROWS, a_table, load, write_csv
 from training.data import Dataset, Items
+from training.data.options import DataOptions
 from training.recipe import RecipeError, parse_recipe
 
 
@@ -75,3 +80,31 @@ def test_new_categories_cannot_be_missing_values_where_these_are_refused() -> No
               "vae": {"likelihood": "gaussian"}, "loop": {"steps": 1, "batch_rows": 1}}  # fmt: skip
     with pytest.raises(RecipeError, match="unseen = 'missing'"):
         parse_recipe(recipe)
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_infinities_that_are_called_missing_are_missing_in_training_and_in_serving(
+    tmp_path: Path, ending: str
+) -> None:
+    table = dict(a_table())
+    table["length"] = [*map(float, ("inf", "-inf")), *table["length"][2:]]
+    path = write_csv(tmp_path / "table.csv", table)
+    if ending == "parquet":
+        path = tmp_path / "table.parquet"
+        parquet.write_table(pyarrow.table(table), path)
+    codes = {"length": [float("inf"), float("-inf")]}
+    options = {"dataset": "table", "path": str(path), **ALL, "missing_codes": codes}
+    checked = DataOptions.model_validate(options)
+    assert DataOptions.model_validate_json(checked.model_dump_json()) == checked
+    dataset = load("table", path, **ALL, missing_codes=codes)
+    columns = json.loads(json.dumps([column.model_dump() for column in dataset.columns], allow_nan=False))
+    assert columns[0]["codes"] == ["inf", "-inf"]
+    rows = read_inputs([str(path)], ItemLayout(dataset.item_shape, columns)).rows
+    assert np.flatnonzero(np.isnan(rows[:, 0])).tolist() == [0, 1]
+
+
+def test_nan_needs_no_code() -> None:
+    with pytest.raises(ValueError, match="leave it out"):
+        DataOptions.model_validate(
+            {"dataset": "table", "path": "a.csv", "missing_codes": {"a": [float("nan")]}}
+        )
