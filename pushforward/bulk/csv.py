@@ -66,10 +66,11 @@ class CsvSource(RowSource):
                     file = self._content(path, stack)
                     header, places, rows = _index(file, path)
                     file.seek(0)
-                    start = file.read(SAMPLE_BYTES).removeprefix(_BYTE_ORDER_MARK)
+                    start = file.read(SAMPLE_BYTES)
             except UNREADABLE as error:
                 raise UnreadableInput(f"{path} cannot be read: {sentence(error)}; save it anew") from error
-            self._dialects.append(find_dialect(start.decode("utf-8", "replace"), usual))
+            sample = start.removeprefix(_BYTE_ORDER_MARK).decode("utf-8", "replace")
+            self._dialects.append(find_dialect(sample, usual, is_cut=len(start) == SAMPLE_BYTES))
             self._headers.append(header)
             self._places.append(places)
             files.append(InputFile(path, name, facts, rows))

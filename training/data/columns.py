@@ -13,7 +13,14 @@ from service.media.tables.cells import Code, is_number, texts_of, truth_names
 from service.numerics.noise import Doubles
 from training.data.dataset import Rows
 from training.data.features import LARGEST_MEAN
-from training.data.reading import FEW_CATEGORIES, LARGEST, NumberColumn, few_recur
+from training.data.reading import (
+    FEW_CATEGORIES,
+    LARGEST,
+    MOST_CATEGORIES,
+    PLAIN_ADVICE,
+    NumberColumn,
+    few_recur,
+)
 from training.data.splits import in_order, named
 from training.data.table import MOST_GAPS, ascends
 
@@ -78,8 +85,11 @@ def class_column(table: Mapping[str, Any]) -> str | None:
     for name, values in table.items():
         if name.casefold() in _CLASS_NAMES:
             texts = texts_of(values)
-            few = 2 <= len(set(texts)) <= FEW_CATEGORIES and None not in texts
-            if few and not any(text is not None and "." in text and is_number(text) for text in texts):
+            distinct = {text for text in texts if text is not None}
+            numbers = [float(text) for text in distinct if is_number(text)]
+            most = FEW_CATEGORIES if numbers else MOST_CATEGORIES
+            few = 2 <= len(distinct) <= most and few_recur(len(distinct), len(texts))
+            if few and None not in texts and all(number.is_integer() for number in numbers):
                 return name
     return None
 
@@ -112,6 +122,8 @@ def _role(name: str, values: Any, train: Rows, kept: _Kept, decimal: str) -> Col
     if reader.strange:
         advice = _DATE_ADVICE if reader.strange.startswith("dates") else ""
         return ColumnRole(name, "unfit", reader.strange, advice)
+    if reader.holds_marked_numbers:
+        return ColumnRole(name, "unfit", f"numbers with marks: {reader.misfit_shown}", PLAIN_ADVICE)
     if reader.misfit_texts and not reader.mostly_numbers:
         return _text(name, texts_of(values), reader, kept)
     codes: tuple[Code, ...] = ()

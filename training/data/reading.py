@@ -26,9 +26,26 @@ _FAR: Final = 3
 """A code lies this many times the range of all other values away from them."""
 _MOST_SHOWN: Final = 3
 _MOST_TEXTS: Final = 100_000
+_MONTH: Final = "(jan|feb|m[aä]r|apr|ma[iy]|jun|jul|aug|sep|o[ck]t|nov|de[cz])[a-zä]*"
+_CLOCK: Final = r"\d{1,2}:\d\d(:\d\d.*)?( ?[ap]\.?m\.?)?"
 _DATE: Final = re.compile(
-    r"\d{4}-\d{1,2}-\d{1,2}([T ].*)?|\d{1,2}[./-]\d{1,2}[./-]\d{2,4}|\d{1,2}:\d\d(:\d\d.*)?"
+    r"\d{4}([-/.])\d{1,2}\1\d{1,2}([T ].*)?|\d{1,2}([./-])\d{1,2}\3(\d{4}|\d\d)(,? .*)?"
+    r"|(19|20)\d\d[-/](0[1-9]|1[0-2])|(19|20)\d\d[- ]?[QW]\d{1,2}|\d{8}T\d{4,6}.*"
+    rf"|([a-z]{{2,9}}\.?,? )?(\d{{1,2}}[ ./-]*)?{_MONTH}\.?[ ,./-]+\d{{1,4}}"
+    rf"([ ,T]+\d[-\d:., +]*[a-z.]{{0,5}})?|{_CLOCK}",
+    re.IGNORECASE,
 )
+"""Dates, times of day, months of a year and quarters."""
+_GROUPED: Final = r"(\d+([.,]\d+)?|\d{1,3}([.,'\u2019\s]\d{3})+([.,]\d+)?)"
+_CURRENCY: Final = r"([$€£¥₹]|EUR|USD|GBP|CHF|JPY)?"
+_MARKED: Final = re.compile(
+    rf"\(?[-+\u2212]?\s*{_CURRENCY}\s*[-+\u2212]?{_GROUPED}([ed][-+]?\d+)?\s*({_CURRENCY}|[%‰]|[-\u2212])\)?",
+    re.IGNORECASE,
+)
+"""A number in a form that is not read: grouped digits, currencies, percent, other signs and decimal marks."""
+_WITH_UNIT: Final = re.compile(rf"[-+\u2212]?{_GROUPED}\s*(?P<unit>[^\W\d][^\d\s]{{0,7}})")
+
+PLAIN_ADVICE: Final = "write them as plain numbers, e.g. 1234.5, and units in the column's name"
 
 Codes = npt.NDArray[np.int64]
 
@@ -112,6 +129,20 @@ class NumberColumn:
         return bool(self._misfit_texts) and all(_DATE.fullmatch(text) for text in self._misfit_texts)
 
     @property
+    def holds_marked_numbers(self) -> bool:
+        """True if texts are numbers with marks, such as `1,234.50`, `$5`, `12 %` or `3 kg`.
+
+        In a column of plain numbers one such text is enough: it is no mark of a missing value. In another
+        one all texts are such, and more than categories usually are.
+        """
+        marked = [_MARKED.fullmatch(text) is not None for text in self._texts]
+        if self.mostly_numbers:
+            return any(marked)
+        units = {found and found["unit"] for found in map(_WITH_UNIT.fullmatch, self._texts)}
+        is_number = all(marked) or (len(units) == 1 and None not in units)
+        return len(self._texts) > FEW_CATEGORIES and is_number
+
+    @property
     def mostly_numbers(self) -> bool:
         """True if the texts that are no numbers are few, and different from the numbers around them."""
         there = self.rows - self.missing.count + self.misfits
@@ -164,6 +195,8 @@ class NumberColumn:
                 f"{column} holds dates, e.g. {shown}; give a number instead, e.g. days since an event",
                 self.name,
             )
+        elif self.holds_marked_numbers:
+            flaws.add(f"{column} holds numbers with marks, e.g. {shown}; {PLAIN_ADVICE}", self.name)
         elif self.mostly_numbers:
             codes = f"missing_codes = {{ {_key(self.name)} = {_toml_list(texts[:5])} }}"
             flaws.add(

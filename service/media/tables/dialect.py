@@ -11,6 +11,8 @@ from service.media.tables.cells import MISSING, is_number
 
 SEPARATORS: Final = (",", ";", "\t", "|")
 _COMMA_DECIMAL: Final = re.compile(r"[+-]?\d*,\d+([eE][+-]?\d+)?")
+_GROUPED: Final = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+")
+"""Digits in groups of thousands, as in English; or a number with three decimals after a comma."""
 _POINT_DECIMAL: Final = re.compile(r"[+-]?\d*\.\d+([eE][+-]?\d+)?")
 _MOST_LINES: Final = 1000
 
@@ -34,16 +36,23 @@ class Dialect(NamedTuple):
 
 
 def find_dialect(
-    sample: str, usual: str = ",", separator: str | None = None, decimal: Decimal | None = None
+    sample: str,
+    usual: str = ",",
+    separator: str | None = None,
+    decimal: Decimal | None = None,
+    *,
+    is_cut: bool = False,
 ) -> Dialect:
-    """Find the dialect of a table from the text that it begins with.
+    """Find the dialect of a table from the text that it begins with, which is all of it unless it `is_cut`.
 
     A separator is one that cuts every line into as many values as the line of names, and the most of them
     into numbers; `usual` is preferred if several do. Decimals are commas only if values are separated by
-    something else, some numbers have commas and none a point. Marks that are given are taken as they are.
+    something else or quoted, some numbers have commas and none a point. Unless semicolons separate the
+    values, one of these numbers must be no group of thousands, as `1,234` may be. Marks that are given are
+    taken as they are.
     """
     if separator is None:
-        cuts = {each: _cut(sample, each) for each in dict.fromkeys((usual, *SEPARATORS))}
+        cuts = {each: _cut(sample, each, is_cut) for each in dict.fromkeys((usual, *SEPARATORS))}
         even = {
             each: lines for each, lines in cuts.items() if lines and len(lines[0]) > 1 and _is_even(lines)
         }
@@ -52,17 +61,20 @@ def find_dialect(
             if set(even) <= {usual}
             else max(even, key=lambda each: (_numeric_share(even[each]), each == usual))
         )
-    lines = _cut(sample, separator)
+    lines = _cut(sample, separator, is_cut)
     if decimal is None:
         cells = [cell.strip() for line in lines[1:] for cell in line]
         commas = separator != "," or any("," in cell for cell in cells)
-        commas = commas and any(_COMMA_DECIMAL.fullmatch(cell) for cell in cells)
+        commas = commas and any(
+            _COMMA_DECIMAL.fullmatch(cell) and (separator == ";" or not _GROUPED.fullmatch(cell))
+            for cell in cells
+        )
         decimal = "," if commas and not any(_POINT_DECIMAL.fullmatch(cell) for cell in cells) else "."
     return Dialect(separator, decimal)
 
 
-def _cut(sample: str, separator: str) -> list[list[str]]:
-    """Return the values of the first lines, less the last one, which the sample may cut."""
+def _cut(sample: str, separator: str, is_cut: bool) -> list[list[str]]:
+    """Return the values of the first lines, less the last one if the sample may cut it."""
     lines: list[list[str]] = []
     try:
         for line in csv.reader(sample.splitlines(keepends=True), delimiter=separator):
@@ -72,7 +84,7 @@ def _cut(sample: str, separator: str) -> list[list[str]]:
                 break
     except csv.Error:
         return lines
-    return lines[:-1] if len(lines) > 2 else lines
+    return lines[:-1] if is_cut and len(lines) > 2 else lines
 
 
 def _is_even(lines: Sequence[Sequence[str]]) -> bool:

@@ -134,8 +134,11 @@ def encoding_of(start: bytes) -> str:
     return "utf-8"
 
 
-def as_text(file: BinaryIO) -> tuple[io.TextIOWrapper, str]:
-    """Return an open file as text with its line ends as they are, and the text that it begins with."""
+def as_text(file: BinaryIO) -> tuple[io.TextIOWrapper, str, bool]:
+    """Return an open file as text with its line ends as they are, and the text that it begins with.
+
+    The third value is False if that is all of the text.
+    """
     start = file.read(SAMPLE_BYTES)
     file.seek(0)
     encoding = encoding_of(start)
@@ -144,7 +147,7 @@ def as_text(file: BinaryIO) -> tuple[io.TextIOWrapper, str]:
         sample = decoder.decode(start, final=False)
     except UnicodeDecodeError as error:
         raise no_text(error) from error
-    return io.TextIOWrapper(file, encoding, newline=""), sample
+    return io.TextIOWrapper(file, encoding, newline=""), sample, len(start) == SAMPLE_BYTES
 
 
 def no_text(error: UnicodeDecodeError) -> Malformed:

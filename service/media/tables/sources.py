@@ -83,9 +83,9 @@ class TextTable(TableSource):
         self._opened = opened
         self._bounds = bounds
         with opened() as raw:
-            text, sample = as_text(uncompressed(raw))
+            text, sample, is_cut = as_text(uncompressed(raw))
             with text:
-                self.dialect = find_dialect(sample, usual, separator, decimal)
+                self.dialect = find_dialect(sample, usual, separator, decimal, is_cut=is_cut)
                 self.names = next(self._lines(text), (0, list[str]()))[1]
         self._first_line_is_names = True
         self.left_out, self.notes = {}, []

@@ -4,8 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
-from tests.training.data.own_data import write_csv
+from service.media.tables.dialect import Dialect, find_dialect
+from tests.training.data.own_data import refusal, write_csv
 from training.data.draft import draft_recipe
 from training.data.inspection import Finding, inspect
 
@@ -36,3 +38,107 @@ def test_a_column_with_one_value_where_it_has_one_is_told_so(tmp_path: Path) -> 
     assert (text.seen, text.settled) == ("'yes' in every one of the 20 rows that have it", "left out")
     number = found(with_column(tmp_path / "t.csv", [3.5, "", ""] * (ROWS // 3)))["odd"]
     assert number.seen == "3.5 in every row that has it"
+
+
+DATES = {
+    "day.month.year": lambda day: f"{day + 1}.3.2024 {day % 24:02}:15",
+    "twelve hours": lambda day: f"3/{day + 1}/2024 {day % 12 + 1}:05 PM",
+    "month by name": lambda day: f"{day + 1:02}-Mar-2024",
+    "month first": lambda day: f"March {day + 1}, 2024",
+    "mail": lambda day: f"Mon, {day + 1:02} Mar 2024 10:00:00 GMT",
+    "slashes": lambda day: f"2024/03/{day + 1:02}",
+    "months": lambda day: f"2024-{day % 12 + 1:02}",
+    "quarters": lambda day: f"2024-Q{day % 4 + 1}",
+    "clock": lambda day: f"{day % 12 + 1}:30 p.m.",
+}
+
+
+@pytest.mark.parametrize("form", DATES)
+@pytest.mark.parametrize("different", [1, 4, 28])
+def test_dates_in_every_form_are_dates_and_no_categories(tmp_path: Path, form: str, different: int) -> None:
+    path = with_column(tmp_path / "t.csv", [DATES[form](row % (different + 1)) for row in range(ROWS)])
+    odd = found(path)["odd"]
+    assert odd.seen.startswith("dates, such as"), odd
+    assert odd.settled == "left out"
+    assert "'odd' holds dates" in refusal("table", path)
+
+
+@pytest.mark.parametrize("form", ["May {}", "Mar 3 type {}", "10.0.0.{}", "10-{}", "v1.2.{}", "T{}", "{}th"])
+def test_texts_that_only_resemble_dates_or_numbers_are_categories(tmp_path: Path, form: str) -> None:
+    path = with_column(tmp_path / "t.csv", [form.format("abc"[row % 3]) for row in range(ROWS)])
+    assert found(path)["odd"].settled == "one_hot: 3 features"
+
+
+MARKED = {
+    "thousands": lambda value: f"{value * 1000:,.2f}",
+    "apostrophes": lambda value: f"{value * 1000:,.2f}".replace(",", "'"),
+    "dollars": lambda value: f"${value:.2f}",
+    "euros": lambda value: f"{value:.2f} €".replace(".", ","),
+    "codes": lambda value: f"EUR {value:.2f}",
+    "percent": lambda value: f"{value:.2f} %",
+    "kilograms": lambda value: f"{value:.2f} kg",
+    "books": lambda value: f"({value:.2f})",
+    "typographic minus": lambda value: f"\N{MINUS SIGN}{value:.2f}",
+    "minus behind": lambda value: f"{value:.2f}-",
+    "Fortran": lambda value: f"{value:.3E}".replace("E", "D"),
+}
+
+
+@pytest.mark.parametrize("form", MARKED)
+def test_numbers_with_marks_are_told_as_such(tmp_path: Path, form: str) -> None:
+    path = with_column(tmp_path / "t.csv", [MARKED[form](value) for value in RANDOM.gamma(2, 3, ROWS) + 1])
+    odd = found(path)["odd"]
+    assert "numbers with marks: " in odd.seen, odd
+    assert "write them as plain numbers" in odd.seen
+    assert odd.settled == "left out"
+    assert "numbers with marks, e.g. " in refusal("table", path)
+
+
+@pytest.mark.parametrize("large", ["1,234.5", "1.234,5", "$1200", "-", "3%"])
+def test_a_few_numbers_with_marks_are_never_taken_for_missing_values(tmp_path: Path, large: str) -> None:
+    numbers: list[Any] = RANDOM.random(ROWS).round(3).tolist()
+    odd = found(with_column(tmp_path / "t.csv", [large, *numbers[1:]]))["odd"]
+    if large == "-":
+        assert "1 of 60 are missing (as '-')" in odd.seen
+    else:
+        assert f"numbers with marks: {large!r} in row 1" in odd.seen, odd
+
+
+@pytest.mark.parametrize(
+    ("text", "dialect"),
+    [
+        ('town,people\na,"1,234"\nb,"12,345"\nc,999\n', Dialect(",", ".")),
+        ('town,people\na,"1,234,567"\nb,"12,345"\n', Dialect(",", ".")),
+        ('town\tpeople\na\t"1,234"\nb\t"12,345"\n', Dialect("\t", ".")),
+        ('town,people\na,"1,234"\nb,"12,34"\n', Dialect(",", ",")),
+        ('town,people\na,"0,234"\nb,"12,345"\n', Dialect(",", ",")),
+        ("town\tpeople\na\t1,5\nb\t12,345\n", Dialect("\t", ",")),
+        ("town;people\na;1,234\nb;12,345\n", Dialect(";", ",")),
+    ],
+)
+def test_groups_of_thousands_are_no_decimals(text: str, dialect: Dialect) -> None:
+    assert find_dialect(text) == dialect
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "is_class"),
+    [
+        ("label", [chr(97 + row % 26) for row in range(ROWS * 5)], True),
+        ("target", [["1.0", "2.0"][row % 2] for row in range(ROWS)], True),
+        ("y", [row % 2 for row in range(ROWS)], True),
+        ("y", [row % 40 for row in range(ROWS * 5)], False),
+        ("target", [["1.5", "2.0"][row % 2] for row in range(ROWS)], False),
+        ("label", [f"a text {row}" for row in range(ROWS)], False),
+    ],
+)
+def test_classes_are_few_names_or_very_few_whole_numbers(
+    tmp_path: Path, name: str, values: list[Any], is_class: bool
+) -> None:
+    path = write_csv(tmp_path / "t.csv", {"plain": RANDOM.random(len(values)).tolist(), name: values})
+    assert (found(path)[name].settled == "label: not learned" if name in found(path) else False) == is_class
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3])
+def test_the_last_row_of_a_short_table_shows_its_decimals_as_well(rows: int) -> None:
+    assert find_dialect("a;b\n" + "1;2\n" * (rows - 1) + "1,5;2\n") == Dialect(";", ",")
+    assert find_dialect("a;b\n" + "1;2\n" * rows + "1,5;2", is_cut=True) == Dialect(";", ".")
