@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import operator
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -327,6 +327,13 @@ def _source(what: str, network: Network) -> Source:
         from training.export.own.torch_files import read_torch_file  # torch is not needed for ONNX files
 
         return read_torch_file(what, path)
+    given: Any = network
+    if isinstance(given, type) or not callable(given):
+        came = f"the class {given.__name__}" if isinstance(given, type) else type(given).__name__
+        flaw = f"{what} is {came}; wanted a module or function of torch, or the path of a file"
+        if isinstance(given, Mapping):
+            flaw += "; load these weights into the module that they are of (load_state_dict), and give that"
+        raise UnfitModel(what, [flaw])
     from training.export.own.torch_source import TorchSource
 
     return TorchSource(what, network)

@@ -105,21 +105,56 @@ def export_module(
     inputs: Sequence[str],
     outputs: Sequence[str] | None,
 ) -> onnx.ModelProto:
-    """Export a module as ONNX, with those names of its tensors; `free_axes` are those of each input."""
+    """Export a module as ONNX, with those names of its tensors; `free_axes` are those of each input.
+
+    The exporter fixes an axis whose size becomes a number of Python, as in `len(x)`. Then the module's code
+    is read by TorchDynamo, which keeps it free.
+
+    Raises:
+        FixedRows: An axis is fixed even so.
+    """
+    names = list(inputs), None if outputs is None else list(outputs)
     with _quiet():
         program = torch.onnx.export(
             module,
             examples,
             dynamo=True,
             dynamic_shapes=(free_axes,),
-            input_names=list(inputs),
-            output_names=None if outputs is None else list(outputs),
+            input_names=names[0],
+            output_names=names[1],
             opset_version=OPSET,
             external_data=False,
             verbose=False,
         )
-    assert program is not None
+        assert program is not None
+        if _fixes(program.model_proto, free_axes):
+            read = torch.export.export(module, examples, dynamic_shapes=(free_axes,), strict=True)
+            program = torch.onnx.export(
+                read,
+                dynamo=True,
+                input_names=names[0],
+                output_names=names[1],
+                opset_version=OPSET,
+                external_data=False,
+                verbose=False,
+            )
+            assert program is not None
+    if _fixes(program.model_proto, free_axes):
+        raise FixedRows("the exported graph has a fixed axis")
     return plain(program.model_proto)
+
+
+class FixedRows(RuntimeError):
+    """An exported graph works for one size of an axis that has to be free."""
+
+
+def _fixes(model: onnx.ModelProto, free_axes: tuple[dict[int, torch.export.Dim], ...]) -> bool:
+    """Return True if an axis of an input that has to be free is not."""
+    return any(
+        given.type.tensor_type.shape.dim[axis].HasField("dim_value")
+        for given, axes in zip(model.graph.input, free_axes, strict=False)
+        for axis in axes
+    )
 
 
 def export_script(script: nn.Module, shape: tuple[int, ...]) -> onnx.ModelProto:
@@ -141,13 +176,17 @@ def export_script(script: nn.Module, shape: tuple[int, ...]) -> onnx.ModelProto:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Suppress the exporter's progress lines and the deprecation warnings of its libraries."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    """Suppress the exporter's own lines, whose errors are raised too, and its libraries' warnings."""
+    loggers = [
+        logging.getLogger(name) for name in logging.root.manager.loggerDict if name.startswith("torch")
+    ]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         try:
             yield
         finally:
-            logger.setLevel(level)
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)

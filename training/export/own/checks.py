@@ -21,7 +21,15 @@ from service.numerics.prior import GaussianMixturePrior
 from training.export.own.algebra import NumpyAlgebra
 from training.export.own.formulas import EncoderGives
 from training.export.own.likelihoods import DECODER_WORDS, LIKELIHOODS, LikelihoodFormulas
-from training.export.own.networks import VALUES, OwnNetwork, Source, Units
+from training.export.own.networks import (
+    ONE_BATCH,
+    VALUES,
+    OwnNetwork,
+    Source,
+    StrangeResult,
+    Units,
+    reason_of,
+)
 from training.export.own.priors import MixtureOfGaussians
 
 FEWEST_ITEMS = 40
@@ -139,7 +147,7 @@ def probe(
     if flaws := source.flaws():
         return None, [], flaws
     shapes = source.shapes(expected)
-    wanted = " or ".join(str(["B", *shape]).replace("'", "") for shape in expected)
+    wanted = " or ".join(map(_row, expected))
     if not shapes:
         declared = getattr(source, "declared", "others")
         return (
@@ -147,14 +155,16 @@ def probe(
             [],
             [f"{source.what} takes rows of shape {declared}; by the sizes given it would be {wanted}"],
         )
-    errors = []
+    errors: list[tuple[tuple[int, ...], str]] = []
     for shape in shapes:
         rows = examples.reshape(-1, *shape)
         try:
             outputs = source.run(rows)
+        except StrangeResult as error:
+            return None, [], [f"{source.what} {error}"]
         except Exception as error:
             # a network of others may fail in any way
-            errors.append(f"{[len(rows), *shape]}: {str(error).strip().splitlines()[-1][:200]}")
+            errors.append((shape, reason_of(error)))
             continue
         if any(each.ndim == 0 or len(each) != len(rows) for each in outputs):
             came = [list(each.shape) for each in outputs]
@@ -162,7 +172,12 @@ def probe(
             return None, [], [flaw]
         network = OwnNetwork(source, shape, tuple(each.shape[1:] for each in outputs), rows)
         return network, outputs, _row_flaws(source, rows, outputs)
-    return None, [], [f"{source.what} does not take rows of shape {wanted}: {'; '.join(errors)}"]
+    reasons = list(dict.fromkeys(reason for _, reason in errors))
+    if any("positional argument" in reason for reason in reasons):
+        reasons.append("give a function of one batch of rows, as `lambda rows: network(rows, ...)`")
+    elif len(reasons) > 1:
+        reasons = [f"of {_row(shape)}: {reason}" for shape, reason in errors]
+    return None, [], [f"{source.what} does not take rows of shape {wanted}: {'; '.join(reasons)}"]
 
 
 def _row_flaws(source: Source, rows: Floats, outputs: Sequence[Floats]) -> list[str]:
@@ -177,13 +192,17 @@ def _row_flaws(source: Source, rows: Floats, outputs: Sequence[Floats]) -> list[
     if not all(map(np.array_equal, outputs, again)):
         return [
             f"{source.what} gave two results for the same rows, so a random operation is inside; give the "
-            "part without noise (a mean and log-variance rather than a draw)"
+            "part without noise (a mean and log-variance rather than a draw), in evaluation mode (.eval())"
         ]
     first = [each[:_ROWS] for each in outputs]
-    parts = zip(*(source.run(rows[i : i + 1]) for i in range(_ROWS)), strict=True)
-    pairs = zip([np.concatenate(part) for part in parts], first, strict=True)
-    apart = max(float(np.max(np.abs(a - b) / (1 + np.abs(b)))) for a, b in pairs)
-    if apart > _ROW_TOLERANCE:
+    try:
+        alone = [source.run(rows[i : i + 1]) for i in range(_ROWS)]
+        pairs = zip([np.concatenate(part) for part in zip(*alone, strict=True)], first, strict=True)
+        apart = max(float(np.max(np.abs(a - b) / (1 + np.abs(b)))) for a, b in pairs)
+    except Exception as error:
+        # it ran on 64 rows, and so fails for their number
+        return [f"{source.what} {ONE_BATCH}: {reason_of(error)}"]
+    if not apart <= _ROW_TOLERANCE:
         return [
             f"{source.what} gives a row other results alone than in a batch, apart by {apart:.1e} (1 + "
             "|value|): its rows depend on each other; use layers without batch statistics, or .eval()"
@@ -329,4 +348,8 @@ def _in_order(network: OwnNetwork, units: Units) -> bool:
 
 
 def _came(outputs: Sequence[Floats]) -> str:
-    return " and ".join(str(["B", *each.shape[1:]]).replace("'", "") for each in outputs)
+    return " and ".join(_row(each.shape[1:]) for each in outputs)
+
+
+def _row(shape: Sequence[int]) -> str:
+    return f"[{', '.join(map(str, ('B', *shape)))}]"

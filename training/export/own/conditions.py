@@ -60,7 +60,7 @@ class Condition:
             network, outputs, found = checks.probe(whole, [packed.shape[1:]], packed)
             if network is not None:
                 return network, outputs, found
-            errors += [found[0].rpartition(f"{list(packed.shape)}: ")[2]]
+            errors += [found[0].partition("]: ")[2] or found[0]]
         labels = "(B,)" if self.labels_as == "index" else f"(B, {len(self.names)})"
         shapes = " or ".join(f"(B, {', '.join(map(str, shape))})" for shape in expected)
         reasons = "; ".join(dict.fromkeys(errors))

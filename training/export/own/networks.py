@@ -21,6 +21,11 @@ Values = Literal["0..1", "-1..1", "0..255", "real"]
 """The range of an item's values as the networks have them; `real` is any number."""
 VALUES: tuple[Values, ...] = get_args(Values)
 Channels = Literal["first", "last"]
+ONE_BATCH = (
+    "works for one size of batch only (a fixed number of rows in a view, a loop over the batch); keep the "
+    "first axis free, as in x.view(x.shape[0], -1)"
+)
+"""The flaw of a network with a fixed batch."""
 
 
 class UnfitModel(ValueError):
@@ -31,6 +36,16 @@ class UnfitModel(ValueError):
         """The flaws, a sentence each."""
         lines = "".join(f"\n- {flaw}" for flaw in flaws)
         super().__init__(f"{name} does not fit, and nothing was written:{lines}")
+
+
+class StrangeResult(TypeError):
+    """A network gives something else than tensors; the message goes on after its name."""
+
+
+def reason_of(error: BaseException) -> str:
+    """Return the last line of a network's error, or its kind if it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[-1][:200] if lines else type(error).__name__
 
 
 class Source(Protocol):

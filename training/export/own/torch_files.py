@@ -18,10 +18,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-import onnx
 import torch
 
-from training.export.graphs import export_script
 from training.export.own.networks import UnfitModel
 from training.export.own.torch_source import TorchSource
 
@@ -77,7 +75,7 @@ def read_torch_file(what: str, path: Path) -> TorchSource:
 
 
 class _ScriptSource(TorchSource):
-    """A network of TorchScript, which torch's older exporter turns into ONNX."""
+    """A network of TorchScript."""
 
     def __init__(self, what: str, path: Path, parts: Mapping[str, bytes]) -> None:
         code = [part.decode("utf-8", "replace") for name, part in parts.items() if name.endswith(".py")]
@@ -85,12 +83,9 @@ class _ScriptSource(TorchSource):
         _require_a_network(what, path, sorted(calls))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
-            self._script = _loaded(what, path, parts, torch.jit.load)
-        super().__init__(what, self._script)
+            script = _loaded(what, path, parts, torch.jit.load)
+        super().__init__(what, script)
         self.origin = {"file": path.name, "torch": "TorchScript"}
-
-    def _model(self, shape: tuple[int, ...]) -> onnx.ModelProto:
-        return export_script(self._script, shape)
 
 
 class _ProgramSource(TorchSource):

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
 
 from service.numerics.noise import Floats
-from training.export.graphs import EXAMPLE_ROWS, ROWS, export_module
-from training.export.own.networks import UnfitModel
+from training.export.graphs import EXAMPLE_ROWS, ROWS, FixedRows, export_module, export_script
+from training.export.own.networks import ONE_BATCH, StrangeResult, UnfitModel
 from training.export.own.onnx_source import simplified
 from training.export.rules import operator_flaws
 
@@ -30,11 +30,11 @@ class TorchSource:
     def __init__(self, what: str, function: Callable[..., Any]) -> None:
         """Take a module, on any device, or a function that calls modules."""
         self.what = what
+        if isinstance(function, torch.export.ExportedProgram):
+            function = function.module(check_guards=False)
         kind = type(function).__name__ if isinstance(function, nn.Module) else "function"
         self.origin: dict[str, object] = {"torch": kind}
-        self._function = function
-        if isinstance(function, nn.Module) and any(p.device.type != "cpu" for p in function.parameters()):
-            self._function = copy.deepcopy(function).cpu()
+        self._function = function if not isinstance(function, nn.Module) else _on_cpu(what, function)
         self._modules = _modules_of(self._function)
         self._exported: dict[tuple[int, ...], onnx.ModelProto] = {}
         self.gave_distribution = False
@@ -99,6 +99,8 @@ class TorchSource:
         return self._exported[shape]
 
     def _model(self, shape: tuple[int, ...]) -> onnx.ModelProto:
+        if isinstance(self._function, torch.jit.ScriptModule):
+            return export_script(self._function, shape)
         adapter, example = _Adapter(self._function, self._modules), torch.rand(EXAMPLE_ROWS, *shape)
         return export_module(
             adapter.eval() if not self._modules else adapter, (example,), ({0: ROWS},), ["rows_in"], None
@@ -147,16 +149,31 @@ class _Conditioned(nn.Module):
         return self._function(values, labels)
 
 
+def _on_cpu(what: str, module: nn.Module) -> nn.Module:
+    """Return a module, or its copy on the CPU if some of it is elsewhere.
+
+    Raises:
+        UnfitModel: It has no numbers there.
+    """
+    places = {each.device.type for each in (*module.parameters(), *module.buffers())}
+    if "meta" in places:
+        raise UnfitModel(
+            what,
+            [f"{what} is on the device 'meta', without weights; load its weights first (load_state_dict)"],
+        )
+    return copy.deepcopy(module).cpu() if places - {"cpu"} else module
+
+
 def _tensors(result: Any) -> list[Tensor]:
     """Return the tensors of a network's result.
 
     Raises:
-        TypeError: It has none, or is a distribution that is not normal.
+        StrangeResult: It has none, or is a distribution that is not normal.
     """
     if isinstance(result, Distribution):
         base = result.base_dist if isinstance(result, Independent) else result
         if not isinstance(base, Normal):
-            raise TypeError(f"it gives a {type(base).__name__} distribution; wanted a Normal, or tensors")
+            raise StrangeResult(f"gives a {type(base).__name__} distribution; wanted a Normal, or tensors")
         return [base.mean, base.stddev]
     if isinstance(result, Tensor):
         return [result]
@@ -166,7 +183,7 @@ def _tensors(result: Any) -> list[Tensor]:
         or not all(isinstance(each, Tensor) for each in parts)
         or not parts
     ):
-        raise TypeError(f"it gives {type(result).__name__}; wanted a tensor, or a tuple of them")
+        raise StrangeResult(f"gives {type(result).__name__}; wanted a tensor, or a tuple of them")
     return list(parts)
 
 
@@ -206,10 +223,10 @@ def _reason(error: BaseException) -> str:
         causes.append(str(cause))
         cause = cause.__cause__
     text = "\n".join(causes)
-    if "rows" in text and ("specializ" in text or "constant" in text or "violated" in text):
-        return (
-            "it works for one size of batch only (a fixed number of rows in a view, a loop over the batch); "
-            "keep the first axis free, as in x.view(x.shape[0], -1)"
-        )
+    fixed = "rows" in text and ("specializ" in text or "constant" in text or "violated" in text)
+    if fixed or isinstance(error, FixedRows):
+        return f"it {ONE_BATCH}"
+    if "data-dependent" in text or "data dependent" in text:
+        return "it branches on values of its rows (an if, a loop); compute all rows alike, as by torch.where"
     lines = [line.strip() for line in causes[-1].splitlines() if line.strip()]
     return lines[0][:300] if lines else "the exporter gave no reason"

@@ -39,7 +39,7 @@ from training.data import Dataset, Split
 from training.data.png import write_samples
 from training.export.own import checks
 from training.export.own.card import own_card
-from training.export.own.networks import Export, OwnNetwork, UnfitModel, Units
+from training.export.own.networks import Export, OwnNetwork, UnfitModel, Units, reason_of
 from training.export.own.onnx_source import opset_of, with_opset, without_sigmoid
 from training.export.own.operations import (
     Example,
@@ -269,7 +269,14 @@ def exported(name: str, networks: list[OwnNetwork], log: Log) -> tuple[list[OwnN
     refuse(name, flaws)
     opset = max([OPSET, *map(opset_of, models)])
     brought = [with_opset(n.source.what, model, opset) for n, model in zip(networks, models, strict=True)]
-    done = [replace(n, export=_export(n, model)) for n, model in zip(networks, brought, strict=True)]
+    done: list[OwnNetwork] = []
+    for network, model in zip(networks, brought, strict=True):
+        try:
+            done.append(replace(network, export=_export(network, model)))
+        except Exception as error:
+            # ONNX Runtime raises errors of many kinds
+            flaws.append(f"{network.source.what} does not run in ONNX Runtime: {reason_of(error)}")
+    refuse(name, flaws)
     flaws = [
         f"{each.source.what} gives other results in ONNX Runtime, by {each.error:.1e} (1 + |value|); at most "
         f"{PARITY_TOLERANCE:.0e} is allowed"
