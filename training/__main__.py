@@ -70,11 +70,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="""Train VAEs and GANs and publish them as ONNX versions.
 
-    Start with `pushforward-train run training/recipes/digits-vae.toml`: it trains for less than a
-    minute, measures, exports, calibrates and publishes the next version of models/digits-vae. A recipe
-    is a TOML file; replace any of its values with --set, e.g. `--set loop.steps=500 --set seed=3`.
-    Ctrl-C saves a checkpoint, and --resume continues from it. Several processes, one per device,
-    train one model with `torchrun --nproc-per-node 2 -m training run RECIPE`.""",
+    Start with `pushforward-train run training/recipes/digits-vae.toml`.
+    In less than a minute it trains, measures, calibrates and publishes a next version in models/digits-vae.
+    A recipe is a TOML file; --set replaces its values: `--set loop.steps=500 --set seed=3`.
+    Ctrl-C saves a checkpoint, and --resume continues from it.
+    `torchrun --nproc-per-node 2 -m training run RECIPE` trains one model in several processes.""",
 )
 
 RecipePath = Annotated[
@@ -184,10 +184,10 @@ def theory_command(
 ) -> None:
     """Measure what is proved about GANs, and write it as one page (a minute).
 
-    The best discriminator and the Jensen-Shannon divergence; a network that
-    finds it; a bound on the divergence while a GAN trains; the vanishing
-    gradient; games that circle, and settle with R1. It needs neither data nor
-    recipe; open the file in a browser.
+    The best discriminator, the Jensen-Shannon divergence, and a network that finds it.
+    A bound on the divergence while a GAN trains.
+    The vanishing gradient; games that circle, and settle with R1.
+    It needs neither data nor recipe; open the file in a browser.
     """
     with counter("theory", len(SECTIONS), quiet) as advance:
         path = write_theory(output, advance)
@@ -197,7 +197,7 @@ def theory_command(
 @app.command("verify")
 def verify_command(
     versions: Annotated[
-        list[Path], typer.Argument(metavar="VERSION...", help="Folders, e.g. models/digits-vae/3.")
+        list[Path], typer.Argument(metavar="VERSION", help="Folders, e.g. models/digits-vae/3.")
     ],
 ) -> None:
     """Check published versions: manifest, hashes, rules for graphs, and the stored self-test."""
@@ -225,8 +225,8 @@ def calibrate_command(
 ) -> None:
     """Publish a version again, calibrated on your own normal items.
 
-    Nothing is trained. p-values then rank an item among *your* normal items,
-    so give at least 1 / alpha items that the model was not trained on.
+    Nothing is trained. p-values then rank an item among *your* normal items.
+    Give at least 1 / alpha of them that the model was not trained on.
     """
     given = {"statistic": statistic, "alpha": alpha, "draws": draws}
     chosen = {key: value for key, value in given.items() if value is not None}
@@ -237,7 +237,7 @@ def calibrate_command(
 @app.command("quality")
 def quality_command(
     versions: Annotated[
-        list[Path], typer.Argument(metavar="VERSION...", help="Folders, e.g. models/fashion-gan/1.")
+        list[Path], typer.Argument(metavar="VERSION", help="Folders, e.g. models/fashion-gan/1.")
     ],
     seed: Annotated[int, typer.Option(help="Seed of the samples and of all resampling.")] = 0,
     output: Annotated[Path, typer.Option(help="Writes OUTPUT.json and OUTPUT.html.")] = Path("runs/quality"),

@@ -85,7 +85,7 @@ def run() -> None:
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
         _end(f"{error.filename}: {error.strerror}", USER_MISTAKE)
     except OSError as error:
-        _end(str(error), 1)
+        _end(f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error), 1)
 
 
 def _end(message: str, status: int, flaws: tuple[errors.Flaw, ...] = ()) -> None:

@@ -25,9 +25,10 @@ commands = typer.Typer(
     pretty_exceptions_enable=False,
     help="""Score, sample, encode, reconstruct or decode any number of rows into a folder of Parquet files.
 
-    Inputs are .npy, .csv, .tsv and .parquet files, or folders of them, by path or URL. The output's column
-    `row` is the input's row, from 0. The same command goes on where it was stopped. Several machines share
-    the work by --shard i/n, each into the same folder; the files are the same bytes however it is shared.""",
+    Inputs are .npy, .csv, .tsv and .parquet files, or folders of them, by path or URL.
+    The output's column `row` is the input's row, from 0.
+    The same command goes on where it was stopped.
+    Several machines share the work by --shard I/N, each into the same folder, with the same bytes.""",
 )
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="Name of the model.")]

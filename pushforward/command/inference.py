@@ -32,7 +32,7 @@ Name = Annotated[str, typer.Argument(metavar="MODEL", help="Name of the model.",
 Files = Annotated[
     list[str],
     typer.Argument(
-        metavar="FILE...",
+        metavar="FILE",
         help="CSV (also .gz), TSV, Parquet, npy, npz, JSON, PNG, JPEG, WebP, TIFF or BMP; a folder of "
         "pictures; or - for standard input.",
         show_default=False,
@@ -110,7 +110,7 @@ Top = Annotated[
     typer.Option(
         min=1,
         metavar="N",
-        help="The N most anomalous rows alone, the most anomalous first.",
+        help="The N most anomalous, or least real, rows alone, in that order.",
         rich_help_panel="Output",
     ),
 ]
@@ -119,7 +119,7 @@ Top = Annotated[
 @commands.command(rich_help_panel=USE)
 def models(
     name: Annotated[
-        str | None, typer.Argument(metavar="[MODEL]", help="The model to show.", show_default=False)
+        str | None, typer.Argument(metavar="MODEL", help="The model to show.", show_default=False)
     ] = None,
     url: Url = _URL,
     local: Local = None,
@@ -239,7 +239,7 @@ def read(
     files: Annotated[
         list[str],
         typer.Argument(
-            metavar="FILE...",
+            metavar="FILE",
             help="CSV, TSV, Parquet, npy or a picture, which are sent as they are; or what `score` takes.",
             show_default=False,
         ),

@@ -89,6 +89,17 @@ def destination(
 @contextmanager
 def opened(path: str) -> Iterator[IO[bytes]]:
     """Open a file for writing, which replaces the old one only once it is whole; or standard output."""
+    try:
+        with _opened(path) as file:
+            yield file
+    except OSError as error:
+        if error.filename is None:  # as where a disk is full
+            error.filename = "standard output" if path == STDOUT else path
+        raise
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[IO[bytes]]:
     if path == STDOUT:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()

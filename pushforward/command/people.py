@@ -84,13 +84,18 @@ def show_model(model: Model) -> None:
     _print(table)
 
 
+def counted(number: int, one: str, several: str = "") -> str:
+    """Return a number of things, e.g. `1 item` or `2 items`."""
+    return f"{number} {one if number == 1 else several or f'{one}s'}"
+
+
 def title_of(scores: ItemScores, model: str) -> str:
     """Return the line above a table of scores: how many anomalies there are, and how they were found."""
     how = scores.statistic + (f", {scores.draws} draws, seed {scores.seed}" if scores.draws else "")
-    title = f"{len(scores)} items scored by {model} ({how})"
+    title = f"{counted(len(scores), 'item')} scored by {model} ({how})"
     if scores.anomaly is None:
         return f"{title}; no p-values, since the statistic is not calibrated with these options"
-    flagged = f"{int(scores.anomaly.sum())} anomalies at alpha {scores.alpha:g}"
+    flagged = f"{counted(int(scores.anomaly.sum()), 'anomaly', 'anomalies')} at alpha {scores.alpha:g}"
     if scores.correction != "none":
         flagged += f", {scores.correction}"
     above = "" if scores.threshold is None else f", a surprise above {scores.threshold:.4g} {scores.unit}"
@@ -130,10 +135,12 @@ def show_items(table: Mapping[str, NDArray[Any]], title: str) -> None:
 
 
 def show_pictures(items: NDArray[Any], title: str) -> bool:
-    """Show pictures (B, C, H, W), two pixels a character. Return False if they or the terminal cannot."""
+    """Show pictures (B, C, H, W), two pixels a character. Return False if it cannot be done."""
     if not is_picture(items.shape[1:]):
         return False
     console = Console()
+    if console.no_color:  # in which a picture is one block
+        return False
     across = min(len(items), (console.width - 2) // (items.shape[3] + 2))
     if not across or console.color_system not in ("256", "truecolor"):
         return False

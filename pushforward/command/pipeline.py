@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from pushforward.command import output, people
 from pushforward.command.output import Destination, Table, destination
 from pushforward.command.target import Backend, Model, find_model, open_backend
-from pushforward.files import Inputs, ItemLayout, read_inputs
+from pushforward.files import STDIN, Inputs, ItemLayout, read_inputs
 from pushforward.results import Floats, joined_scores
 from service.errors import Flaw, ServiceError, Unfit, UnknownModel
 from service.format.manifest import is_picture
@@ -60,7 +60,7 @@ def list_models(url: str, local: str | None, key: str | None, out: str | None, f
     with _opened(url, local, key) as backend:
         entries = backend.models()
         if not entries:
-            raise UnknownModel("there are no models there")
+            raise UnknownModel(f"there are no models {f'in {local}' if local else f'at {url}'}")
         if where.for_people:
             people.show_models(entries)
         elif where.form == "json":
@@ -132,7 +132,7 @@ class ModelCommand:
                     error.detail = f"{file}: {error.detail}"
                 raise
         items = np.concatenate(parts)
-        title = f"{len(items)} items as {self.model} takes them"
+        title = f"{people.counted(len(items), 'item')} as {self.model} takes them"
         self._put(where, [items], len(items), title, "inputs", wanted.scale)
 
     def sample(
@@ -163,7 +163,7 @@ class ModelCommand:
         if is_fresh:
             people.say(f"the seed is {seed}")
         fields = {"seed": seed, "offset": offset, "method": options["method"]}
-        title = f"{count} samples of {self.model}, seed {seed}"
+        title = f"{people.counted(count, 'sample')} of {self.model}, seed {seed}"
         self._put(where, _counted(chunks, "sample", count), count, title, "samples", wanted.scale, fields)
 
     def interpolate(
@@ -196,7 +196,7 @@ class ModelCommand:
         if beside:
             items = np.stack([inputs.rows, items], axis=1).reshape(-1, *self.model.item_shape)
             across = 2 * max(1, round((len(inputs.rows) / 2) ** 0.5))
-        title = f"{len(inputs.rows)} reconstructions by {self.model}"
+        title = f"{people.counted(len(inputs.rows), 'reconstruction')} by {self.model}"
         how: dict[str, Any] = {"places": {} if beside else inputs.names, "across": across}
         self._put(where, [items], len(items), title, "reconstructions", wanted.scale, **how)
 
@@ -209,7 +209,7 @@ class ModelCommand:
             arrays["log_variance"] = np.concatenate([part.log_variance for part in parts])
         if where.for_people:
             table = {**inputs.names, **numbered_columns(arrays)}
-            people.show_items(table, f"{len(inputs.rows)} encodings by {self.model}")
+            people.show_items(table, f"{people.counted(len(inputs.rows), 'encoding')} by {self.model}")
         else:
             output.write_arrays(where, arrays, self.model.identity, inputs.names)
 
@@ -217,7 +217,8 @@ class ModelCommand:
         """Decode latents (B, D) and write the items."""
         where = self._destination(wanted)
         items = np.concatenate(self._in_parts("decode", latents.rows, label=label))
-        self._put(where, [items], len(items), f"{len(items)} items of {self.model}", "samples", wanted.scale)
+        title = f"{people.counted(len(items), 'item')} of {self.model}"
+        self._put(where, [items], len(items), title, "samples", wanted.scale)
 
     def score(
         self,
@@ -265,7 +266,7 @@ class ModelCommand:
             for name, columns in zip(parts[0]._fields, zip(*parts, strict=True), strict=True)
             if columns[0] is not None
         }
-        title = f"{len(inputs.rows)} items judged by {self.model}, the least real first"
+        title = f"{people.counted(len(inputs.rows), 'item')} judged by {self.model}, the least real first"
         self._put_rows(where, inputs, arrays, arrays["logit"], top, title, {})
 
     def _destination(self, wanted: OutputOptions) -> Destination:
@@ -279,6 +280,8 @@ class ModelCommand:
         seed, colon, index = text.partition(":")
         if seed.isdigit() and (index.isdigit() or not colon):
             return int(seed), int(index or 0)
+        if text != STDIN and not os.path.exists(text):
+            raise Unfit(f"{text} is no point: wanted SEED, SEED:INDEX, or a file, and there is no such file")
         model = self.model
         layout = ItemLayout(model.item_shape, model.columns, picture=model.picture)
         try:

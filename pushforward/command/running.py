@@ -53,8 +53,8 @@ def alias(
 
     Requests that name no version go to the champion, or else to the newest version.
 
-    `pushforward alias digits-vae champion 2` makes version 2 the champion; a running service follows within
-    seconds.
+    `pushforward alias digits-vae champion 2` makes version 2 the champion.
+    A running service follows within seconds.
     """
     from service.format.aliases import change_alias, read_aliases
 
@@ -112,8 +112,8 @@ def repack(
 ) -> None:
     """Publish versions again, as the next ones, with every weight stored once; answers keep their bytes.
 
-    Versions that were published by an older program hold a copy of their weights in each graph, or large
-    ones in memory for each graph. It needs the extra train.
+    Older programs stored a copy of the weights in each graph, or held large ones in memory for each.
+    It needs the extra train.
     """
     from training.export.repack import repack as published
 

@@ -58,8 +58,8 @@ def init(
 ) -> None:
     """Look at your own data, and write a recipe for it that `pushforward train` can run.
 
-    It prints all that it saw and settled: kinds of columns, those that it leaves out and why, likelihood,
-    network, steps, splits and alpha. Every line of the recipe can be changed.
+    It prints what it saw and settled: the columns, which it leaves out and why, and how it will train.
+    Every line of the recipe can be changed.
     """
     from training.data.dataset import DataError
     from training.data.draft import findings_text, write_recipe

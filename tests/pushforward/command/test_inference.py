@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -301,20 +302,12 @@ def test_scores_of_a_long_file_are_those_of_one_call(
         assert_table(read_back(here / "long.npz", "scores"), wanted)
 
 
-def test_a_terminal_shows_the_anomalies_first(few_models: Path) -> None:
-    """They come in a table that fits, between the notes and the progress on standard error."""
+def in_a_terminal(*arguments: str, **variables: str) -> tuple[str, str]:
+    """Return what a command shows in a terminal of 80 columns, and what it writes to standard error."""
     primary, replica = os.openpty()
-    command = [
-        sys.executable,
-        "-m",
-        "pushforward",
-        "score",
-        "toy-table",
-        "table.csv",
-        "--local",
-        str(few_models),
-    ]
+    command = [sys.executable, "-m", "pushforward", *arguments]
     environment = {"PYTHONPATH": str(REPOSITORY), "COLUMNS": "80", "TERM": "dumb", "PATH": "/usr/bin:/bin"}
+    environment |= variables
     with subprocess.Popen(
         command, stdout=replica, stderr=subprocess.PIPE, env=environment, text=True
     ) as process:
@@ -325,17 +318,33 @@ def test_a_terminal_shows_the_anomalies_first(few_models: Path) -> None:
                 shown += piece
         os.close(primary)
         assert process.stderr is not None
-        assert process.stderr.read() == "table.csv: left out `id`, which the model does not have\n"
-    title, heading, *rows = shown.decode().replace("\r\n", "\n").splitlines()
-    assert title.startswith(
-        "3 items scored by toy-table 1 (elbo, 8 draws, seed 5): 1 anomalies at alpha 0.05"
-    )
+        return shown.decode().replace("\r\n", "\n"), process.stderr.read()
+
+
+def test_a_terminal_shows_the_anomalies_first(few_models: Path) -> None:
+    """They come in a table that fits, between the notes and the progress on standard error."""
+    shown, notes = in_a_terminal("score", "toy-table", "table.csv", "--local", str(few_models))
+    assert notes == "table.csv: left out `id`, which the model does not have\n"
+    title, heading, *rows = shown.splitlines()
+    assert title.startswith("3 items scored by toy-table 1 (elbo, 8 draws, seed 5): 1 anomaly at alpha 0.05")
     assert heading.split() == ["row", "surprise", "p", "value", "verdict"]
     assert [(row.split()[0], row.split()[-1]) for row in rows] == [
         ("2", "anomaly"),
         ("0", "ordinary"),
         ("1", "ordinary"),
     ]
+
+
+def test_a_picture_is_shown_in_colours_and_where_there_are_none_as_numbers(few_models: Path) -> None:
+    command = ("sample", IMAGE, "--seed", "7", "--local", str(few_models))
+    title = "1 sample of digits-vae 3, seed 7\n"
+    in_colours, _ = in_a_terminal(*command, TERM="xterm-256color")
+    assert in_colours.startswith(title)
+    assert "\u2580" in in_colours
+    in_none, _ = in_a_terminal(*command, TERM="xterm-256color", NO_COLOR="1")
+    assert in_none.startswith(title)
+    assert "\u2580" not in in_none
+    assert re.search(r"value-0 +0\.0\d+", in_none)
 
 
 def test_the_top_rows_are_the_most_anomalous_in_order(run: Run, few_models: Path) -> None:

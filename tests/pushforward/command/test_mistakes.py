@@ -48,6 +48,7 @@ MISTAKES = [
     ("sample digits-vae --count 5000 --out grid.png", "more than the 4096 that go into one picture"),
     ("sample digits-vae --count 0", "--count"),
     ("sample toy-table --out table.png", "write it as one of npy"),
+    ("interpolate digits-vae --from x1 --to 2", "x1 is no point: wanted SEED, SEED:INDEX, or a file"),
     ("interpolate digits-vae --from 1 --to pixels.npy", "a point is one item or latent; 5 came"),
     ("discriminate digits-vae pixels.npy", "does not offer discriminate"),
     (
@@ -118,6 +119,14 @@ def test_parquet_without_its_library_says_what_to_install(
         done = run("score", "toy-table", *options, "--local", few_models)
         assert done.status == 1
         assert "pip install pyarrow" in done.error
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a device that is always full")
+@pytest.mark.parametrize("form", ["csv", "npy", "json"])
+def test_a_full_disk_is_said_with_the_name_of_the_file(run: Run, few_models: Path, form: str) -> None:
+    where = ("--local", few_models, "--as", form, "--out", "/dev/full")
+    done = run("sample", "digits-vae", "--count", 500, "--seed", 7, *where)
+    assert (done.status, done.error) == (1, "error: /dev/full: No space left on device\n")
 
 
 def test_no_service_at_the_address_has_status_1(run: Run) -> None:

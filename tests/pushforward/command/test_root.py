@@ -1,5 +1,6 @@
 """The command's root: help, `serve`, `train`, `alias`, `verify` and `init`, typed as a user types them."""
 
+import inspect
 import json
 import os
 import re
@@ -7,17 +8,21 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import typer
 
 from pushforward.__main__ import main
+from pushforward.command.app import app
 from tests.conftest import REPOSITORY
 from tests.serving import RunningService
 from tests.training.data.own_data import a_table, write_csv
+from training.__main__ import app as training
 
 MODELS = REPOSITORY / "models"
 Typed = Callable[..., tuple[int | str | None, str, str]]
@@ -71,6 +76,36 @@ def test_help_names_the_first_things_to_type_and_groups_the_commands(typed: Type
         _, _, rest = shown.partition(f"─ {panel} ─")
         for command in commands:
             assert re.search(rf"│ {command} ", rest.partition("╰")[0]), (panel, command)
+
+
+def commands_of(group: Any, name: str) -> Iterator[tuple[str, Any]]:
+    yield name, group
+    for part, command in getattr(group, "commands", {}).items():
+        yield from commands_of(command, f"{name} {part}")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        pytest.param(command, id=name)
+        for root, path in ((app, "pushforward"), (training, "pushforward train"))
+        for name, command in commands_of(typer.main.get_command(root), path)
+    ],
+)
+def test_a_line_of_a_help_text_is_whole_since_a_narrow_terminal_keeps_its_end(
+    command: Any,
+) -> None:
+    """Only the lines of a first paragraph are joined before they are fitted into the terminal."""
+    _, *paragraphs = inspect.cleandoc(command.help).partition("\f")[0].split("\n\n")
+    lines = [line for text in paragraphs if not text.startswith("\b") for line in text.splitlines()]
+    assert [line for line in lines if not line.endswith((".", ":", "[/]"))] == []
+
+
+def test_the_usage_says_that_there_may_be_several_files(typed: Typed) -> None:
+    _, shown, _ = typed("score", "--help")
+    assert "Usage: pushforward score [OPTIONS] {MODEL} {FILE}... \n" in shown.replace("  ", "")
+    _, shown, _ = typed("models", "--help")
+    assert "Usage: pushforward models [OPTIONS] [MODEL]" in shown
 
 
 def test_the_version_is_that_of_the_package(typed: Typed) -> None:
