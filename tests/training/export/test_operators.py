@@ -32,7 +32,7 @@ CONSTANTS = {
 RECIPES = """
 Abs Add Cast Clip Concat Constant Conv ConvTranspose Cos Div Exp Expand Flatten Gemm Greater GreaterOrEqual
 Identity LeakyRelu Less Log MatMul Max Min Mul Neg Pow Reciprocal ReduceMax Relu Reshape Round Shape Sigmoid
-Sign Sin Slice Softplus Sqrt Squeeze Sub Tanh Transpose Unsqueeze Where
+Sign Sin Slice Sqrt Squeeze Sub Tanh Transpose Unsqueeze Where
 """
 """The operators of the graphs of recipes, whose parity with torch their own tests measure."""
 Case = tuple[str, list[str], dict[str, Any], Callable[[Tensor], Tensor]]
@@ -55,6 +55,7 @@ CASES: list[Case] = [
     ("HardSigmoid", ["x"], {"alpha": 1 / 6, "beta": 0.5}, F.hardsigmoid),
     ("HardSwish", ["x"], {}, F.hardswish),
     ("Elu", ["x"], {}, F.elu),
+    ("Softplus", ["x"], {}, F.softplus),
     ("Celu", ["x"], {}, F.celu),
     ("Selu", ["x"], {}, F.selu),
     ("Mish", ["x"], {}, F.mish),

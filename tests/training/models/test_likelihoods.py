@@ -17,10 +17,17 @@ from tests.training.models.likelihood_cases import (
     likelihood_of,
 )
 from training.models.likelihoods import Likelihood, SupportError, make_likelihood
+from training.models.likelihoods.likelihood import softplus
 from training.options import VaeOptions
 
 EXTREME_OUTPUTS = (-1e30, -1e4, -30.0, 0.0, 30.0, 1e4, 1e30)
 EXTREME_UNIFORMS = (1e-45, 1.2e-38, 2.0**-24, 0.5, 1 - 2.0**-24)
+
+
+class Softplus(torch.nn.Module):
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        return softplus(values)
+
 
 every_likelihood = pytest.mark.parametrize("name", NAMES)
 
@@ -224,3 +231,13 @@ def test_every_likelihood_has_its_own_name_and_support() -> None:
     supports: dict[str, Support] = {name: likelihood_of(name).support for name in NAMES}
     assert list(supports.values()) == ["binary", "unit_interval", "eight_bit", "real"]
     assert [likelihood_of(name).name for name in NAMES] == list(NAMES)
+
+
+def test_softplus_of_graphs_is_that_of_torch_and_of_operations_on_whole_vectors() -> None:
+    values = torch.cat([torch.linspace(-120, 120, 4092), torch.tensor([0.0, -0.0, 1e-30, 1e4, -1e30])])
+    values = values.reshape(-1, 17)
+    program = torch.export.export(Softplus(), (values,))
+    exact = torch.nn.functional.softplus(values.double())
+    assert ((program.module()(values) - exact).abs() <= 1.2e-7 * (1 + values.abs())).all()
+    assert not any("softplus" in str(node.target) for node in program.graph.nodes)
+    assert torch.equal(softplus(values), torch.nn.functional.softplus(values))

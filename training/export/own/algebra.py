@@ -211,12 +211,20 @@ class GraphAlgebra:
         return self.op("Exp", x)
 
     def log(self, x: Node, width: int) -> Node:
-        """Return the natural logarithm."""
-        return self._in_lanes("Log", x, width)
+        """Return the natural logarithm, computed in whole vectors, row by row.
+
+        ONNX Runtime computes the rest of a tensor that does not fill a vector by other code, with other last
+        digits, so an item's score would depend on its place in the batch.
+        """
+        missing = -width % _LANES
+        if not missing:
+            return self.op("Log", x)
+        filled = self.op("Pad", x, np.array([0, missing]), None, np.array([-1]), mode="edge")
+        return self.part(self.op("Log", filled), 0, width)
 
     def softplus(self, x: Node, width: int) -> Node:
-        """Return log(1 + e^x)."""
-        return self._in_lanes("Softplus", x, width)
+        """Return log(1 + e^x), by the operations of `softplus` in `training.models.likelihoods`."""
+        return self.op("Relu", x) - self.log(self.sigmoid(self.op("Abs", x)), width)
 
     def sigmoid(self, x: Node) -> Node:
         """Return 1 / (1 + e^-x)."""
@@ -296,18 +304,6 @@ class GraphAlgebra:
         count = self.op("Shape", x, start=1)
         total = self.op("MatMul", x, self.op("Expand", 1.0, count))
         return total / self._cast(count, TensorProto.FLOAT)
-
-    def _in_lanes(self, operator: str, x: Node, width: int) -> Node:
-        """Apply an operator in whole vectors, row by row.
-
-        ONNX Runtime computes the rest of a tensor that does not fill a vector by other code, with other last
-        digits, so an item's score would depend on its place in the batch.
-        """
-        missing = -width % _LANES
-        if not missing:
-            return self.op(operator, x)
-        filled = self.op("Pad", x, np.array([0, missing]), None, np.array([-1]), mode="edge")
-        return self.part(self.op(operator, filled), 0, width)
 
     def _named(self, value: Any, double: bool) -> str:
         node = value if isinstance(value, Node) else self.constant(value)

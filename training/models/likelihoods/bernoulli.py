@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from service.format.manifest import Support
-from training.models.likelihoods.likelihood import Likelihood, in_lanes, require_support, squashed
+from training.models.likelihoods.likelihood import (
+    Likelihood,
+    in_lanes,
+    require_support,
+    softplus,
+    squashed,
+)
 
 _SERIES_BELOW = 1.0
 """|logit| below which Taylor series replace the closed forms, which lose digits to cancellation there."""
@@ -36,7 +41,7 @@ class Bernoulli(Likelihood):
 
     def value_log_prob(self, parameters: Tensor, items: Tensor) -> Tensor:
         """Return the log-probability of each pixel, x l - log(1 + e^l)."""
-        return items * parameters - in_lanes(F.softplus, parameters)
+        return items * parameters - softplus(parameters)
 
     def best_log_prob(self, items: Tensor) -> Tensor:
         """Return 0: a pixel of a perfect reconstruction is certain."""

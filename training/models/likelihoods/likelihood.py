@@ -8,6 +8,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from service.format.manifest import Support
 
@@ -84,7 +85,7 @@ def halves(parameters: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def in_lanes(function: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:
-    """Apply a logarithm or softplus to values (B, ...) in whole vectors, row by row.
+    """Apply a logarithm to values (B, ...) in whole vectors, row by row.
 
     ONNX Runtime computes the rest of a tensor that does not fill a vector by other code, with other last
     digits, so an item's score would depend on its place in the batch.
@@ -95,6 +96,17 @@ def in_lanes(function: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:
     rows = values.flatten(1)
     filled = torch.cat([rows, rows[:, :1].expand(-1, missing)], dim=1)
     return function(filled)[:, :-missing].reshape(values.shape)
+
+
+def softplus(values: Tensor) -> Tensor:
+    """Return log(1 + e^v), elementwise.
+
+    Graphs have max(v, 0) - log(sigmoid(|v|)), whose error is at most 1.2e-7 (1 + |v|): ONNX Runtime computes
+    these operations on whole vectors, and its Softplus on one value at a time.
+    """
+    if not torch.compiler.is_exporting():
+        return F.softplus(values)
+    return torch.relu(values) - in_lanes(torch.log, torch.sigmoid(values.abs()))
 
 
 def item_sum(values: Tensor) -> Tensor:

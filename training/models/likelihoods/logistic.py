@@ -8,11 +8,17 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.nn import functional as F
 
 from service.format.manifest import Support
 from training.models.likelihoods.bernoulli import log_sinhc_half
-from training.models.likelihoods.likelihood import Likelihood, halves, in_lanes, require_support, squashed
+from training.models.likelihoods.likelihood import (
+    Likelihood,
+    halves,
+    in_lanes,
+    require_support,
+    softplus,
+    squashed,
+)
 
 _STEPS = 255
 _LEVEL = 1 / _STEPS
@@ -70,8 +76,8 @@ class DiscretisedLogistic(Likelihood):
         location, log_scale = halves(parameters)
         levels = torch.round(items * _STEPS)
         centred, inverse_scale = levels * _LEVEL - location, torch.exp(-log_scale)
-        below_upper = in_lanes(F.softplus, -(centred + 0.5 * _LEVEL) * inverse_scale)
-        above_lower = in_lanes(F.softplus, (centred - 0.5 * _LEVEL) * inverse_scale)
+        below_upper = softplus(-(centred + 0.5 * _LEVEL) * inverse_scale)
+        above_lower = softplus((centred - 0.5 * _LEVEL) * inverse_scale)
         # log(1 - e^-y) = log y - y/2 + log(sinh(y/2) / (y/2)), exact for small y as well
         width = _LEVEL * inverse_scale
         both_edges = math.log(_LEVEL) - log_scale - 0.5 * width + log_sinhc_half(width)
@@ -95,9 +101,7 @@ class DiscretisedLogistic(Likelihood):
         location, log_scale = halves(parameters)
         scale, inverse_scale = torch.exp(log_scale), torch.exp(-log_scale)
         # E = integral of 1 - F(t) over [0, 1]; float32 may round it to above 1
-        above_black, above_white = (
-            in_lanes(F.softplus, (location - end) * inverse_scale) for end in (0.0, 1.0)
-        )
+        above_black, above_white = (softplus((location - end) * inverse_scale) for end in (0.0, 1.0))
         return (scale * (above_black - above_white)).clamp(0, 1)
 
     def draw(self, parameters: Tensor, uniforms: Tensor) -> Tensor:
