@@ -94,7 +94,8 @@ class CsvSource(RowSource):
                 f"{self._dialects[index].separator!r} is between the values; save a "
                 ".csv with commas, or a .tsv with tabs"
             )
-        twice = [name for name in names if names.count(name) > 1]
+        wanted = [column.name for column in self.form.columns] or names
+        twice = [name for name in wanted if names.count(name) > 1]
         if twice:
             raise BulkMistake(
                 f"{path}: column {twice[0]!r} is there {names.count(twice[0])} times; rename one"

@@ -20,6 +20,7 @@ from training.data.reading import (
     PLAIN_ADVICE,
     NumberColumn,
     few_recur,
+    is_date,
 )
 from training.data.splits import in_order, named
 from training.data.table import MOST_GAPS, ascends
@@ -92,6 +93,17 @@ def class_column(table: Mapping[str, Any]) -> str | None:
             if few and None not in texts and all(number.is_integer() for number in numbers):
                 return name
     return None
+
+
+def names_are_a_row(table: Mapping[str, Any], decimal: str) -> bool:
+    """Return True if the names of the columns look like a row: numbers, dates, or values of their columns.
+
+    At least one is a number, and one the text of another row.
+    """
+    names = [name for name in table if name]
+    numbers = [name for name in names if is_number(name, decimal)]
+    others = [name for name in names if name not in numbers and not is_date(name)]
+    return bool(numbers and others) and all(name in texts_of(table[name]) for name in others)
 
 
 def column_roles(

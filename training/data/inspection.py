@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -13,11 +13,11 @@ import numpy as np
 
 from service.errors import ServiceError
 from service.media.tables.opening import ending_of, is_folder_of_parts
-from service.media.tables.sources import open_table, whole
+from service.media.tables.sources import TextTable, open_table, whole
 from service.numerics.noise import Doubles
 from training.data.arrays import read_arrays_file
 from training.data.cache import default_cache
-from training.data.columns import ColumnRole, class_column, column_roles
+from training.data.columns import ColumnRole, class_column, column_roles, names_are_a_row
 from training.data.dataset import SPLITS, DataError, Dataset, Rows
 from training.data.folder import FolderFlaws, Misfit, read_pictures
 from training.data.listing import GOOD, holds_pictures, list_pictures, some
@@ -42,6 +42,9 @@ _LOOKED_AT: Final = (8, 8)
 """The size of pictures that are only looked at."""
 _WHITE: Final = (255, 255, 255)
 _MOST_SHOWN: Final = 20
+_ONE_COLUMN: Final = (
+    "If its rows hold several values, save it with commas, semicolons, tabs or bars between them"
+)
 MOST_SEEN_CELLS: Final = 2**25
 """The largest number of values of a table that are looked at."""
 
@@ -212,6 +215,8 @@ def _table(path: Path, label: str | None, keep: Sequence[str], most_cells: int) 
     blocks = blocks_of(source, path)
     raw = whole(source, most_cells // max(1, len(source.names)), lambda: blocks)
     table = {name: values for name, values in raw.items() if name not in nameless}
+    if isinstance(source, TextTable):
+        _check_first_line(source, table, path)
     rows = len(next(iter(raw.values()), ()))
     if not rows:
         raise DataError(f"{path} has column names but no rows; give it rows")
@@ -240,6 +245,23 @@ def _table(path: Path, label: str | None, keep: Sequence[str], most_cells: int) 
     train = _split(inspection, classes, keep, pictures=False)
     _settle_columns(inspection, column_roles(table, train, label, source.dialect.decimal))
     return inspection
+
+
+def _check_first_line(source: TextTable, table: Mapping[str, Any], path: Path) -> None:
+    """Refuse a text whose first line has no names; an index before these, and empty columns, need none."""
+    index = next((place for place, name in enumerate(source.names) if name), 0)
+    filled = [place for place, is_filled in source.nameless.items() if is_filled and place >= index]
+    if filled:
+        raise DataError(
+            f"{path}: columns without a name hold values, the first is column {filled[0] + 1}, and the first "
+            f"line is {named(source.names)}; if that is a title, remove the lines above the names of the "
+            "columns, else name all columns"
+        )
+    if names_are_a_row(table, source.dialect.decimal):
+        raise DataError(
+            f"{path}: the first line, {named(source.names)}, looks like a row and not like names of columns; "
+            "put a line with names above it"
+        )
 
 
 def _settle_columns(inspection: Inspection, roles: Sequence[ColumnRole]) -> None:
@@ -271,7 +293,8 @@ def _settle_columns(inspection: Inspection, roles: Sequence[ColumnRole]) -> None
         inspection.add(f"  {more} more columns", "as the recipe says", "left out")
     if not numbers and not categories:
         reasons = "; ".join(f"{name!r}: {why}" for name, why in [*inspection.left_out.items()][:_MOST_SHOWN])
-        raise DataError(f"{inspection.path}: no column can be learned ({reasons})")
+        hint = f". {_ONE_COLUMN}" if len(roles) == 1 else ""
+        raise DataError(f"{inspection.path}: no column can be learned ({reasons}){hint}")
     inspection.data = {key: value for key, value in keys.items() if value} | inspection.data
 
 

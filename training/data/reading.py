@@ -126,7 +126,7 @@ class NumberColumn:
     @property
     def holds_dates(self) -> bool:
         """True if the texts are dates or times of day."""
-        return bool(self._misfit_texts) and all(_DATE.fullmatch(text) for text in self._misfit_texts)
+        return bool(self._misfit_texts) and all(map(is_date, self._misfit_texts))
 
     @property
     def holds_marked_numbers(self) -> bool:
@@ -274,6 +274,11 @@ class TextColumn:
                 "features. Merge the rare ones",
                 self.name,
             )
+
+
+def is_date(text: str) -> bool:
+    """Return True if a text is a date, a time of day, a month of a year or a quarter."""
+    return _DATE.fullmatch(text) is not None
 
 
 def few_recur(distinct: int, rows: int) -> bool:

@@ -93,7 +93,8 @@ def blocks_of(table: TableSource, path: Path) -> Iterator[Block]:
 
 def _check_names(table: TableSource, options: DataOptions, path: Path) -> None:
     names, flaws = table.names, Flaws(path)
-    for name in dict.fromkeys(name for name in names if names.count(name) > 1):
+    doubled = (name for name in names if names.count(name) > 1 and name not in options.drop)
+    for name in dict.fromkeys(doubled):
         flaws.add(f"column {name!r} is there {names.count(name)} times; rename one")
     for option, chosen in {**options.column_roles, "missing_codes": tuple(options.missing_codes)}.items():
         for name in chosen:

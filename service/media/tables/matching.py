@@ -267,8 +267,16 @@ def _number(values: Any, name: str, form: TableForm, report: _Report, lacking: S
             name,
             "it has no number in the column",
         )
-    with np.errstate(over="ignore"):  # what overflows float32 is refused by its value, as not finite
+    with np.errstate(over="ignore"):  # what overflows float32 is refused below
         part = numbers.values.astype(np.float32)[:, None]
+    if infinite := np.flatnonzero(np.isinf(part)).tolist():
+        report.add(
+            f"the column `{name}` is {numbers.values[infinite[0]]:g} in {report.where(infinite)}, wanted "
+            "numbers that are finite in float32",
+            infinite,
+            name,
+            "it has no number that is finite in float32 in the column",
+        )
     if not report.takes_missing and np.isnan(part).any():
         known = {*numbers.examples, *lacking}
         report.add_missing([row for row in np.flatnonzero(np.isnan(part)).tolist() if row not in known], name)

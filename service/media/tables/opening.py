@@ -192,6 +192,14 @@ def parts_of(folder: Path) -> list[Path]:
     return visible
 
 
+def partition_keys(part: str) -> list[str]:
+    """Return the columns that the folders of a part are named after, as Hive and Spark name them.
+
+    They are `year` and `kind` in `year=2024/kind=lime/part-0.parquet`.
+    """
+    return [name.partition("=")[0] for name in part.split("/")[:-1] if "=" in name]
+
+
 def is_folder_of_parts(folder: Path) -> bool:
     """Return True if a folder holds tables."""
     return folder.is_dir() and any(

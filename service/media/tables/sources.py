@@ -27,6 +27,7 @@ from service.media.tables.opening import (
     as_text,
     kind_of_file,
     no_text,
+    partition_keys,
     parts_of,
     sentence,
     uncompressed,
@@ -36,6 +37,7 @@ Block = Mapping[str, Any]
 BLOCK_ROWS: Final = 16_384
 BLOCK_CELLS: Final = 2**21
 """The approximate number of values that one block holds: fewer rows if there are many columns."""
+_LONGEST_TITLE: Final = 60
 csv.field_size_limit(2**24)
 
 
@@ -88,6 +90,8 @@ class TextTable(TableSource):
                 self.dialect = find_dialect(sample, usual, separator, decimal, is_cut=is_cut)
                 self.names = next(self._lines(text), (0, list[str]()))[1]
         self._first_line_is_names = True
+        self.nameless = dict.fromkeys((place for place, name in enumerate(self.names) if not name), False)
+        """The places of the columns without a name, and whether a value of theirs has been read."""
         self.left_out, self.notes = {}, []
         if self.dialect != Dialect(usual):
             self.notes.append(f"read with {self.dialect}")
@@ -116,13 +120,19 @@ class TextTable(TableSource):
                 next(lines, None)
             rows = (self._checked(number, line) for number, line in lines)
             while chunk := list(islice(rows, size)):
-                yield dict(zip(self.names, map(list, zip(*chunk, strict=True)), strict=True))
+                columns = [list(column) for column in zip(*chunk, strict=True)]
+                for place in self.nameless:
+                    self.nameless[place] |= any(columns[place])
+                yield dict(zip(self.names, columns, strict=True))
 
     def _checked(self, number: int, line: list[str]) -> list[str]:
         if len(line) != len(self.names):
+            title, names = "", [name for name in self.names if name.strip()]
+            if len(names) == 1 < len(line):
+                title = f". If {names[0][:_LONGEST_TITLE]!r} is no name of a column, remove its line"
             raise Malformed(
                 f"line {number} has {len(line)} values, and the first line has {len(self.names)}; it was "
-                f"read with {self.dialect}"
+                f"read with {self.dialect}{title}"
             )
         return line
 
@@ -239,6 +249,9 @@ class PartedTable(TableSource):
         known = [part.rows for _, part in parts if part.rows is not None]
         self.rows = sum(known) if len(known) == len(parts) else None
         self.notes = [*first.notes, f"read {len(parts)} parts" if len(parts) > 1 else "read one part"]
+        keys = dict.fromkeys(key for name, _ in parts for key in partition_keys(name))
+        if keys:
+            self.notes.append(f"read without {', '.join(keys)}, which only the names of folders hold")
 
     def blocks(self, cells: int = BLOCK_CELLS) -> Iterator[Block]:
         """Yield the rows of all parts in order."""
@@ -266,7 +279,9 @@ def open_table(
     """
     if path.is_dir():
         parts = parts_of(path)
-        return PartedTable([(part.name, open_table(part, separator, decimal, wanted)) for part in parts])
+        names = [part.relative_to(path).as_posix() for part in parts]
+        opened = [open_table(part, separator, decimal, wanted) for part in parts]
+        return PartedTable(list(zip(names, opened, strict=True)))
     ending = kind_of_file(path)
     if ending not in TABLES:
         raise Unfit(f"tables are read from {', '.join(TABLES)}, also compressed; save the table as one")
