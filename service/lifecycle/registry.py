@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 import math
+import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -31,7 +32,7 @@ from service.format.versions import read_manifest
 from service.lifecycle.admission import Admission
 from service.lifecycle.entries import Entry, ModelVersions
 from service.lifecycle.remote import Mirror, reason_of
-from service.lifecycle.source import Fingerprint, ModelFolder, scan, versions_to_serve
+from service.lifecycle.source import Fingerprint, ModelFolder, scan, unlisted, versions_to_serve
 from service.observe.metrics import Metrics
 from service.runtime.allocator import return_free_memory
 from service.runtime.model import LoadedModel
@@ -173,9 +174,14 @@ class Registry:
         except (OSError, SourceUnavailable) as error:
             self.poll_failure = _without_paths(error)
             log.error("%s", error)  # noqa: TRY400
-            found = scan(root) if root.is_dir() else {}
-        if not root.is_dir():
+            found = {}
+            with contextlib.suppress(OSError):
+                found = scan(root)  # what an earlier look at the source has left
+        if not os.path.lexists(root):
             log.error("the models folder %s does not exist; if that is no slip, it is waited for", root)
+        if flaw := unlisted(found):
+            self.poll_failure = flaw
+            log.error("%s", flaw)
         for name, model_folder in found.items():
             self._update(name, model_folder)
         for name, versions in self._settings.pins.items():
@@ -233,7 +239,8 @@ class Registry:
         """Follow the folder once: load new versions, unload those that have gone, and move the aliases.
 
         Raises:
-            OSError: the folder cannot be listed, or is suddenly empty; the loaded versions serve on.
+            OSError: the folder cannot be listed, or is suddenly empty; the loaded versions serve on. Or the
+                folder of a model cannot be listed: all others are followed.
             SourceUnavailable: the same is true of the source.
         """
         async with self._lock:
@@ -244,6 +251,8 @@ class Registry:
                 self._update(name, found.get(name, ModelFolder({})))
             for model in list(self._models.values()):
                 await self._reconcile(model)
+            if flaw := unlisted(found):
+                raise OSError(flaw)
 
     async def load(self, name: str) -> None:
         """Load the versions to serve of a model now, also those that failed or were unloaded.
@@ -309,6 +318,8 @@ class Registry:
 
     def _update(self, name: str, found: ModelFolder) -> None:
         """Update the entries of a model by what a poll has found."""
+        if found.unlisted:
+            return
         model = self._models.setdefault(name, ModelVersions(name))
         if found.flaw and found.flaw != model.flaw:
             log.error("%s; the names set before stay", found.flaw)

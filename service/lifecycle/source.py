@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from service.errors import InvalidAliases
 from service.format.aliases import read_aliases
+from service.format.manifest import MODEL_NAME
 from service.format.versions import version_folders
 
 Fingerprint = tuple[tuple[str, int, int, int], ...]
@@ -23,17 +25,30 @@ class ModelFolder:
     aliases: Mapping[str, int] = field(default_factory=dict)
     flaw: str = ""
     """The reason why the aliases cannot be read, if they cannot."""
+    unlisted: str = ""
+    """The reason why the folder cannot be listed, so that nothing is known of it; empty if it can."""
 
 
 def scan(root: Path) -> dict[str, ModelFolder]:
     """List every model of the folder that has a version, by name; only names and aliases are read.
 
+    Folders whose names cannot be shown are no models. Of others that cannot be listed, only those are told
+    that have a model's name: a volume's `lost+found` is no fault.
+
     Raises:
         OSError: the folder cannot be listed.
     """
     found: dict[str, ModelFolder] = {}
-    for model in sorted(path for path in root.iterdir() if path.is_dir()):
-        versions = {int(folder.name): fingerprint(folder) for folder in version_folders(model, linked=True)}
+    for model in sorted(path for path in root.iterdir() if path.is_dir() and path.name.isprintable()):
+        try:
+            folders = version_folders(model, linked=True)
+        except FileNotFoundError:  # it has just gone
+            continue
+        except OSError as error:
+            if re.fullmatch(MODEL_NAME, model.name):
+                found[model.name] = ModelFolder({}, unlisted=str(error.strerror))
+            continue
+        versions = {int(folder.name): fingerprint(folder) for folder in folders}
         if not versions:
             continue
         try:
@@ -43,13 +58,24 @@ def scan(root: Path) -> dict[str, ModelFolder]:
     return found
 
 
+def unlisted(found: Mapping[str, ModelFolder]) -> str:
+    """Return which folders of models cannot be listed, and why; empty if all can."""
+    reasons = [f"{name} ({folder.unlisted})" for name, folder in found.items() if folder.unlisted]
+    return f"folders of models that cannot be listed: {', '.join(reasons)}" if reasons else ""
+
+
 def fingerprint(folder: Path) -> Fingerprint:
-    """Return a value that changes with the files of a version; empty if they cannot be listed."""
+    """Return a value that changes with the files of a version; empty if it is gone or has none.
+
+    Of a folder that cannot be listed, it is the system's reason, so that the version is not taken for gone.
+    """
     try:
         with os.scandir(folder) as entries:
             files = [(entry.name, entry.stat(follow_symlinks=False)) for entry in entries]
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return ()
+    except OSError as error:
+        return ((str(error.strerror), 0, 0, 0),)
     return tuple(sorted((name, stat.st_size, stat.st_mtime_ns, stat.st_ino) for name, stat in files))
 
 

@@ -1,6 +1,7 @@
 """Versions that cannot be served are listed with the reason, by every wire, and the others serve."""
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import httpx
 import pytest
 
 from tests import toy
-from tests.serving import running_service
+from tests.serving import RunningService, running_service
 from tests.waiting import wait_until
 
 
@@ -114,3 +115,63 @@ def test_what_cannot_be_fetched_from_the_source_is_told_with_the_reason_until_it
         assert failure.startswith("the source cannot be listed")
         (tmp_path / "gone").rename(source)
         wait_until(lambda: service.client.get("/v1/models").json()["poll_failure"] is None)
+
+
+def test_folders_that_cannot_be_listed_are_told_and_keep_no_other_from_being_followed(tmp_path: Path) -> None:
+    """Such a folder is `lost+found` of a volume, which only root may list, or one copied without rights."""
+    models = tmp_path / "models"
+    version = toy.publish_toy(models)
+    strange = (models / "lost+found", models / "two\nlines", Path(os.fsdecode(bytes(models) + b"/\xff\xfe")))
+    for folder in (*strange, models / "other-vae"):
+        (folder / "1").mkdir(parents=True)
+        (folder / "1/manifest.json").touch()
+    for folder in (strange[0], models / "other-vae"):
+        folder.chmod(0)
+    options = ("--cache", str(tmp_path / "cache"), "--poll-seconds", "0.1")
+    service = RunningService(models, *options, program=("-m", "tests.unprivileged_service"))
+
+    def told() -> tuple[dict[str, str], str | None]:
+        catalogue = service.client.get("/v1/models").json()
+        return {model["name"]: model["state"] for model in catalogue["models"]}, catalogue["poll_failure"]
+
+    def flaw(name: str) -> str:
+        return f"folders of models that cannot be listed: {name} (Permission denied)"
+
+    try:
+        service.wait_until_ready()
+        wait_until(lambda: told() == ({"toy-vae": "ready"}, flaw("other-vae")))
+        assert service.client.post("/v2/repository/index").status_code == 200
+        (models / "other-vae").chmod(0o755)
+        wait_until(lambda: told() == ({"other-vae": "failed", "toy-vae": "ready"}, None))
+        version.parent.chmod(0)
+        toy.publish_toy(models, "third-vae")
+        both = {"other-vae": "failed", "third-vae": "ready", "toy-vae": "ready"}
+        wait_until(lambda: told() == (both, flaw("toy-vae")))
+        assert service.client.post("/v1/models/toy-vae/sample").status_code == 200
+        version.parent.chmod(0o755)
+        version.chmod(0)
+        service.wait_for("toy-vae/1 was changed in its folder; it serves on")
+        wait_until(lambda: told() == (both, None))
+        toy.publish_toy(models, "fourth-vae").chmod(0)
+        wait_until(lambda: told() == (both | {"fourth-vae": "failed"}, None))
+        assert "Permission denied" in service.client.get("/v1/models/fourth-vae").json()["reason"]
+        assert "Traceback" not in "".join(service.lines)
+    finally:
+        service.stop()
+
+
+def test_a_models_folder_that_cannot_be_read_is_told_and_waited_for(tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    toy.publish_toy(models)
+    models.chmod(0)
+    options = ("--cache", str(tmp_path / "cache"), "--poll-seconds", "0.1")
+    service = RunningService(models, *options, program=("-m", "tests.unprivileged_service"))
+    try:
+        service.wait_until_ready()
+        failure = service.client.get("/v1/models").json()["poll_failure"]
+        assert failure == "the models folder cannot be read: Permission denied"
+        assert service.client.get("/readyz").status_code == 503
+        models.chmod(0o755)
+        wait_until(lambda: service.client.get("/readyz").status_code == 200)
+    finally:
+        service.stop()
