@@ -24,7 +24,7 @@ detection", arXiv:2401.04933, section 4. `kernel_density`, in nats: minus the lo
 under the mean of kernels around stored training rows. Source: Parzen 1962, "On estimation of a probability
 density function and mode", Annals of Mathematical Statistics 33(3).
 """
-Statistic = Bound | NoiseFree | Distance
+Statistic = Literal[Bound, NoiseFree, Distance]
 Unit = Literal["nats", "standard deviations", "mean square"]
 UNITS: dict[Statistic, Unit] = {
     "elbo": "nats",

@@ -4,6 +4,7 @@ import io
 import json
 import struct
 import zlib
+from typing import Any
 
 import httpx
 import numpy as np
@@ -263,6 +264,26 @@ def test_a_body_of_many_flaws_is_refused_with_few_words(client: httpx.Client, pa
     response = client.post(path, content=body)
     assert response.status_code in (413, 422)
     assert len(response.content) < 8_000
+
+
+@pytest.mark.parametrize(
+    ("operation", "given", "pointer"),
+    [
+        ("score", {"statistic": "guess"}, "/statistic"),
+        ("score", {"label": [1]}, "/label"),
+        ("score", {"labels": ["a", 1.5]}, "/labels/1"),
+        ("encode", {"label": -1}, "/label"),
+        ("sample", {"label": ""}, "/label"),
+    ],
+)
+def test_a_value_that_none_of_several_types_takes_is_one_flaw_in_its_own_place(
+    client: httpx.Client, operation: str, given: dict[str, Any], pointer: str
+) -> None:
+    rows = {} if operation == "sample" else {"inputs": [[[[0] * 8] * 8]] * 2}
+    answer = client.post(f"/v1/models/digits-vae/{operation}", json=given | rows)
+    assert answer.status_code == 422
+    assert [flaw["pointer"] for flaw in answer.json()["errors"]] == [pointer]
+    assert "more)" not in answer.json()["detail"]
 
 
 def test_unknown_keys_are_not_repeated_and_the_known_ones_are_named(client: httpx.Client) -> None:

@@ -4,12 +4,32 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler
+from pydantic_core import CoreSchema
+
+
+class _OneFault:
+    """Makes a value that fits no member of a union one fault, in the place of the value.
+
+    Without it there is one for each member, in places that no request has.
+    """
+
+    def __init__(self, message: str) -> None:
+        self._message = message
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        schema = handler(source)
+        assert schema["type"] == "union", "others have one fault"
+        return {**schema, "custom_error_type": "no_member", "custom_error_message": self._message}
+
 
 ArrayName = Literal["inputs", "latents"]
 Seed = Annotated[int, Field(ge=0, lt=2**53, description="0 .. 2^53 - 1, exact in every JSON client")]
 Count = Annotated[int, Field(ge=1, lt=2**53)]
-Label = Annotated[int, Field(ge=0, lt=2**53)] | Annotated[str, Field(min_length=1, max_length=200)]
+Label = Annotated[
+    Annotated[int, Field(ge=0, lt=2**53)] | Annotated[str, Field(min_length=1, max_length=200)],
+    _OneFault("wanted a class by its number, from 0, or its name, of at most 200 characters"),
+]
 _MOST_LABELS: Final = 2**16
 ITEM_TEXT: Final = (
     "An item is nested lists of the model's `item_shape`, with numbers of its `support`: `binary` takes "
