@@ -13,6 +13,7 @@ from service.errors import LimitExceeded
 from service.media import codecs
 from service.numerics import noise
 from service.numerics.noise import Floats
+from service.settings import Settings
 
 
 def _only(name: str, kind: str, **more: Any) -> dict[str, Any]:
@@ -68,11 +69,16 @@ class InterpolateRequest(LabelOptions):
 AnyPath = TypeVar("AnyPath", bound=InterpolateRequest)
 
 
+def check_steps(steps: int, settings: Settings) -> None:
+    """Raise LimitExceeded if a path has more points than are taken."""
+    if steps > settings.max_steps:
+        raise LimitExceeded(f"steps is {steps}, at most {settings.max_steps} are taken")
+
+
 async def interpolate(call: Call[AnyPath]) -> Result:
     """Return the latents (steps, D) along a path between two points, and the items decoded from them."""
-    options, most = call.options, call.settings.max_steps
-    if options.steps > most:
-        raise LimitExceeded(f"steps is {options.steps}, at most {most} are taken")
+    options = call.options
+    check_steps(options.steps, call.settings)
     loaded = call.loaded
     label = label_of(loaded.manifest, options.label)
     start = await _latent(call, options.start, "from", label)

@@ -8,7 +8,7 @@ from pydantic import Field, create_model
 
 from service.api.answer import CSV, JSON, NPY, PNG, Answer
 from service.api.operations.call import Call
-from service.api.operations.interpolate import InterpolateRequest, Point, interpolate
+from service.api.operations.interpolate import InterpolateRequest, Point, check_steps, interpolate
 from service.api.v1.operation import (
     ArraysAnswer,
     ItemsOptions,
@@ -52,6 +52,7 @@ class InterpolateAnswer(ArraysAnswer):
 
 
 async def _interpolate(call: Call[PathRequest], accepted: str) -> Answer:
+    check_steps(call.options.steps, call.settings)
     check_count(call.options.steps, accepted, call.loaded, call.settings)
     check_scale(call.options.steps, call.options.scale, accepted, call.loaded)
     check_form(call.options, call.loaded)
