@@ -64,12 +64,12 @@ def vae(
     decoder_gives: Annotated[
         str | None,
         typer.Option(
-            help="probabilities or logits; or mean, mean_and_scale, mean_and_log_scale, "
+            help="probabilities or logits; or mean, mean_and_scale, mean_and_variance, mean_and_log_scale, "
             "mean_and_log_variance of a Gaussian. By default probabilities, or mean."
         ),
     ] = None,
     encoder_gives: Annotated[
-        str, typer.Option(help="What comes with the mean: log_variance, scale or log_scale.")
+        str, typer.Option(help="What comes with the mean: log_variance, variance, scale or log_scale.")
     ] = "log_variance",
     values: _Values = None,
     channels: _Channels = "first",

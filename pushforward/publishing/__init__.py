@@ -77,10 +77,11 @@ def publish_vae(
         likelihood: `bernoulli` for values 0 and 1, `continuous-bernoulli` for [0, 1], `gaussian`.
         latent_size: D, the number of latent dimensions.
         item_shape: The shape of an item as the service takes it: (C, H, W) for pictures, (F,) for rows.
-        decoder_gives: `probabilities` or `logits`; or `mean`, `mean_and_scale`, `mean_and_log_scale` or
-            `mean_and_log_variance` of a Gaussian. By default `probabilities`, or `mean`.
-        encoder_gives: What comes with the mean: `log_variance`, `scale` (standard deviation), `log_scale`, or
-            `distribution` if it is one of torch.
+        decoder_gives: `probabilities` or `logits`; or `mean`, `mean_and_scale`, `mean_and_variance`,
+            `mean_and_log_scale` or `mean_and_log_variance` of a Gaussian. By default `probabilities`, or
+            `mean`.
+        encoder_gives: What comes with the mean: `log_variance`, `variance`, `scale` (standard deviation),
+            `log_scale`, or `distribution` if it is one of torch.
         values: The range that items have for the networks: `0..1`, `-1..1`, `0..255`, or `real` for any
             number. The service takes pictures in [0, 1] whatever it is. By default `0..1`; `real` for a
             Gaussian of items that are no pictures.

@@ -41,6 +41,15 @@ _ROWS = 5
 _ROW_TOLERANCE = 1e-4
 """Largest difference, over 1 + |value|, of a row computed alone and in a batch."""
 _MOST_AXES = 3
+_DISTRIBUTIONS = {
+    "Bernoulli": ("bernoulli", "logits"),
+    "ContinuousBernoulli": ("continuous-bernoulli", "logits"),
+    "Normal": ("gaussian", "mean_and_scale"),
+}
+"""The likelihood of a decoder that gives a distribution of torch, and the word for the parameters taken."""
+_FEWER = (
+    "; leave the others out, as by `lambda rows: network(rows)[1:]` of torch or by onnx.utils.extract_model"
+)
 
 
 def naming_flaws(name: str, units: Units, latent: int) -> list[str]:
@@ -215,21 +224,22 @@ def encoder_flaws(
 ) -> list[str]:
     """Check what a VAE's encoder gave."""
     widths = [math.prod(shape) for shape in network.output_shapes]
-    distribution = getattr(network.source, "gave_distribution", False)
+    gave = getattr(network.source, "gave", None)
     if widths not in ([latent, latent], [2 * latent]):
+        fewer = _FEWER if len(widths) > 2 else ""
         return [
             f"the encoder gave {_came(outputs)}; for latent_size {latent} wanted two tensors of {latent} "
-            f"values a row (mean and {gives.replace('_', '-')}) or one of {2 * latent}"
+            f"values a row (mean and {gives.replace('_', '-')}) or one of {2 * latent}{fewer}"
         ]
-    if distribution != (gives == "distribution"):
-        came = "a torch distribution" if distribution else f"tensors, {_came(outputs)}"
-        fits = "say encoder_gives='distribution'" if distribution else "say what they are by encoder_gives"
+    if (gave == "Normal") != (gives == "distribution"):
+        came = "a torch distribution" if gave else f"tensors, {_came(outputs)}"
+        fits = "say encoder_gives='distribution'" if gave else "say what they are by encoder_gives"
         return [f"encoder_gives is {gives!r}, but the encoder gave {came}; {fits}"]
     second = outputs[-1].reshape(len(outputs[-1]), -1)[:, -latent:]
-    if gives in ("scale", "distribution") and second.min() <= 0:
+    if gives in ("scale", "variance", "distribution") and second.min() <= 0:
         return [
-            f"encoder_gives is {gives!r}, but the encoder gave scales down to {second.min():g}, and they are "
-            "positive; if these are logarithms, say 'log_variance' or 'log_scale'"
+            f"encoder_gives is {gives!r}, but the encoder gave {gives}s down to {second.min():g}, and they "
+            "are positive; if these are logarithms, say 'log_variance' or 'log_scale'"
         ]
     return []
 
@@ -238,6 +248,13 @@ def decoder_flaws(
     network: OwnNetwork, outputs: Sequence[Floats], likelihood: LikelihoodFormulas, units: Units
 ) -> list[str]:
     """Check what a VAE's decoder gave."""
+    gave = getattr(network.source, "gave", None)
+    if gave is not None and (likelihood.name, likelihood.gives) != _DISTRIBUTIONS[gave]:
+        name, word = _DISTRIBUTIONS[gave]
+        return [
+            f"the decoder gave a {gave} distribution, whose parameters are taken; say likelihood={name!r} "
+            f"and decoder_gives={word!r}"
+        ]
     n, count = units.size, likelihood.outputs
     fits = [[n] * count, [count * n]]
     widths = [math.prod(shape) for shape in network.output_shapes]
@@ -255,11 +272,12 @@ def decoder_flaws(
             f"decoder_gives is 'probabilities', but the decoder gave values from {values.min():g} to "
             f"{values.max():g}; say 'logits' if a sigmoid is to be applied"
         ]
-    if gives == "mean_and_scale" and values[:, n:].min() <= 0:
+    least = float(values[:, n:].min()) if count == 2 else 0.0
+    if gives in ("mean_and_scale", "mean_and_variance") and least <= 0:
+        came = gives.removeprefix("mean_and_")
         return [
-            f"decoder_gives is {gives!r}, but the decoder gave scales down to {values[:, n:].min():g}; these "
-            "are positive; if these are logarithms, say 'mean_and_log_scale' or "
-            "'mean_and_log_variance'"
+            f"decoder_gives is {gives!r}, but the decoder gave {came}s down to {least:g}, and they are "
+            "positive; if these are logarithms, say 'mean_and_log_scale' or 'mean_and_log_variance'"
         ]
     return []
 

@@ -15,7 +15,7 @@ from training.export.own.likelihoods import LikelihoodFormulas, Parameters
 from training.export.own.networks import OwnNetwork, Units, halves
 from training.export.own.priors import MixtureOfGaussians, normal_log_prob, prior_kl, prior_log_prob
 
-EncoderGives = Literal["log_variance", "scale", "log_scale", "distribution"]
+EncoderGives = Literal["log_variance", "variance", "scale", "log_scale", "distribution"]
 """The meaning of an encoder's second output; from a torch distribution mean and scale are taken."""
 
 
@@ -52,6 +52,8 @@ class OwnVae:
         )
         if self.encoder_gives == "log_variance":
             return mean, second
+        if self.encoder_gives == "variance":
+            return mean, f.log(second, D)
         return mean, 2.0 * (second if self.encoder_gives == "log_scale" else f.log(second, D))
 
     def parameters(self, f: Algebra, latents: Tensor) -> Parameters:

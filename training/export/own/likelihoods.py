@@ -24,13 +24,25 @@ from training.models.quantile import CENTRAL, TAIL, TAIL_FROM, polynomial
 LikelihoodName = Literal["bernoulli", "continuous-bernoulli", "gaussian"]
 LIKELIHOODS: tuple[LikelihoodName, ...] = get_args(LikelihoodName)
 DecoderGives = Literal[
-    "logits", "probabilities", "mean", "mean_and_scale", "mean_and_log_scale", "mean_and_log_variance"
+    "logits",
+    "probabilities",
+    "mean",
+    "mean_and_scale",
+    "mean_and_variance",
+    "mean_and_log_scale",
+    "mean_and_log_variance",
 ]
 """The meaning of a decoder's outputs."""
 DECODER_WORDS: dict[LikelihoodName, tuple[DecoderGives, ...]] = {
     "bernoulli": ("probabilities", "logits"),
     "continuous-bernoulli": ("probabilities", "logits"),
-    "gaussian": ("mean", "mean_and_scale", "mean_and_log_scale", "mean_and_log_variance"),
+    "gaussian": (
+        "mean",
+        "mean_and_scale",
+        "mean_and_variance",
+        "mean_and_log_scale",
+        "mean_and_log_variance",
+    ),
 }
 """The words that fit a likelihood; with `mean` the scale is a constant."""
 Parameters = tuple[Tensor, ...]
@@ -191,6 +203,8 @@ class GaussianFormulas:
         second = outputs[1]
         if self.gives == "mean_and_scale":
             second = f.log(second, self.size)
+        elif self.gives == "mean_and_variance":
+            second = 0.5 * f.log(second, self.size)
         elif self.gives == "mean_and_log_variance":
             second = 0.5 * second
         return mean, second + math.log(self.factor)

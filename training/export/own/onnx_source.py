@@ -19,6 +19,7 @@ import onnxruntime
 
 from service.numerics.noise import Floats
 from training.export.own.networks import UnfitModel
+from training.export.own.outputs import mean_and_spread
 from training.export.rules import OPSET, operator_flaws, plain
 from training.export.sessions import open_session
 
@@ -45,6 +46,10 @@ class OnnxSource:
         producer = f"{loaded.producer_name} {loaded.producer_version}".strip()
         self.origin |= {"producer": producer} if producer else {}
         self._model = simplified(loaded)
+        names = tuple(each.name for each in self._model.graph.output)
+        if places := mean_and_spread(names):
+            kept = [names[place] for place in places]
+            self._model, self.origin["outputs"] = _with_outputs(self._model, kept), kept
         self.before: OnnxSource | None = None
         """The network as it came, if this one is made of it."""
 
@@ -165,6 +170,25 @@ def _packed(model: onnx.ModelProto, shape: tuple[int, ...], classes: int, labels
         onnx.helper.make_tensor_value_info("packed_rows", onnx.TensorProto.FLOAT, ["rows", size + classes])
     )
     return packed
+
+
+def _with_outputs(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
+    """Return a model that gives those of its outputs alone, in that order, without what they do not need."""
+    kept = onnx.ModelProto()
+    kept.CopyFrom(model)
+    graph, needed = kept.graph, {*names}
+    nodes: list[onnx.NodeProto] = []
+    for node in reversed(model.graph.node):
+        if needed & {*node.output}:
+            needed |= {*node.input}
+            nodes.insert(0, node)
+    outputs = {each.name: each for each in model.graph.output}
+    del graph.node[:], graph.output[:], graph.input[:], graph.initializer[:]
+    graph.node.extend(nodes)
+    graph.output.extend(outputs[name] for name in names)
+    graph.input.extend(each for each in model.graph.input if each.name in needed)
+    graph.initializer.extend(each for each in model.graph.initializer if each.name in needed)
+    return kept
 
 
 def opset_of(model: onnx.ModelProto) -> int:

@@ -6,17 +6,18 @@ import copy
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import onnx
 import torch
 from torch import Tensor, nn
-from torch.distributions import Distribution, Independent, Normal
+from torch.distributions import Bernoulli, ContinuousBernoulli, Distribution, Independent, Normal
 
 from service.numerics.noise import Floats
 from training.export.graphs import EXAMPLE_ROWS, ROWS, FixedRows, export_module, export_script
 from training.export.own.networks import ONE_BATCH, StrangeResult, UnfitModel
 from training.export.own.onnx_source import simplified
+from training.export.own.outputs import chosen, mean_and_spread
 from training.export.rules import operator_flaws
 
 _NAMED = 3
@@ -25,7 +26,7 @@ _MODES = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
 
 
 class TorchSource:
-    """A network that takes one tensor and gives tensors, a mapping of tensors, or a normal distribution."""
+    """A network that takes one tensor and gives tensors, by order or by name, or a distribution of torch."""
 
     def __init__(self, what: str, function: Callable[..., Any]) -> None:
         """Take a module, on any device, or a function that calls modules."""
@@ -37,8 +38,8 @@ class TorchSource:
         self._function = function if not isinstance(function, nn.Module) else _on_cpu(what, function)
         self._modules = _modules_of(self._function)
         self._exported: dict[tuple[int, ...], onnx.ModelProto] = {}
-        self.gave_distribution = False
-        """True if its last result was a torch distribution, whose mean and scale were taken."""
+        self.gave: str | None = None
+        """The kind of its last result, if that was a torch distribution, whose parameters were taken."""
 
     def flaws(self) -> list[str]:
         """Return the layers in training mode and the parameters that are not float32, if there are any."""
@@ -65,9 +66,11 @@ class TorchSource:
     def run(self, inputs: Floats) -> list[Floats]:
         """Compute its outputs for inputs (B, ...)."""
         with torch.no_grad():
-            result = self._function(torch.from_numpy(inputs.copy()))
-            self.gave_distribution = isinstance(result, Distribution)
-            return [each.detach().cpu().numpy() for each in _tensors(result)]
+            result = _taken(self._function(torch.from_numpy(inputs.copy())))
+            self.gave = result.distribution
+            if result.names:
+                self.origin["outputs"] = list(result.names)
+            return [each.detach().cpu().numpy() for each in result.tensors]
 
     def conditioned(self, shape: tuple[int, ...], classes: int, labels_as: str) -> TorchSource:
         """Return it as a network of one input, rows of values and the class after them, one-hot."""
@@ -118,7 +121,7 @@ class _Adapter(nn.Module):
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """Apply the function to its one input (B, ...)."""
-        return tuple(_tensors(self._function(*inputs)))
+        return _taken(self._function(*inputs)).tensors
 
 
 class _Conditioned(nn.Module):
@@ -164,27 +167,71 @@ def _on_cpu(what: str, module: nn.Module) -> nn.Module:
     return copy.deepcopy(module).cpu() if places - {"cpu"} else module
 
 
-def _tensors(result: Any) -> list[Tensor]:
-    """Return the tensors of a network's result.
+class _Taken(NamedTuple):
+    """The tensors that are taken of a network's result."""
+
+    tensors: tuple[Tensor, ...]
+    distribution: str | None = None
+    """The kind of the torch distribution that they are parameters of."""
+    names: tuple[str, ...] = ()
+    """The names by which they were taken of more, or in another order."""
+
+
+def _taken(result: Any) -> _Taken:
+    """Return the tensors of a network's result: the mean before the spread, if they have such names.
 
     Raises:
-        StrangeResult: It has none, or is a distribution that is not normal.
+        StrangeResult: It has none, or is a distribution of another kind.
     """
     if isinstance(result, Distribution):
         base = result.base_dist if isinstance(result, Independent) else result
-        if not isinstance(base, Normal):
-            raise StrangeResult(f"gives a {type(base).__name__} distribution; wanted a Normal, or tensors")
-        return [base.mean, base.stddev]
+        if isinstance(base, Normal):
+            return _Taken((base.mean, base.stddev), "Normal")
+        if isinstance(base, Bernoulli | ContinuousBernoulli):
+            return _Taken((base.logits,), type(base).__name__)
+        came = f"gives a {type(base).__name__} distribution"
+        raise StrangeResult(f"{came}; wanted a Normal, a Bernoulli, a ContinuousBernoulli, or tensors")
     if isinstance(result, Tensor):
-        return [result]
-    parts = list(result.values()) if isinstance(result, Mapping) else result
-    if (
-        not isinstance(parts, (tuple, list))
-        or not all(isinstance(each, Tensor) for each in parts)
-        or not parts
-    ):
-        raise StrangeResult(f"gives {type(result).__name__}; wanted a tensor, or a tuple of them")
-    return list(parts)
+        return _Taken((result,))
+    named = _named(result)
+    if len(named) == 1:
+        return _taken(*named.values())
+    if named and all(isinstance(each, Tensor) for each in named.values()):
+        names, parts = tuple(named), tuple(named.values())
+        places = chosen(names)
+        told = tuple(names[place] for place in places) if mean_and_spread(names) else ()
+        return _Taken(tuple(parts[place] for place in places), None, told)
+    found = _flat(result) if isinstance(result, tuple | list) else []
+    if len(found) == 1 and not isinstance(found[0], Tensor):
+        return _taken(found[0])
+    if not found or not all(isinstance(each, Tensor) for each in found):
+        raise StrangeResult(
+            f"gives {type(result).__name__}; wanted a tensor, a tuple, dict or object of tensors, or a "
+            "Normal distribution; give a function that picks them, as `lambda rows: network(rows).tensor`"
+        )
+    return _Taken(tuple(found))
+
+
+def _named(result: Any) -> dict[str, Any]:
+    """Return the tensors and distributions of a dict, a named tuple or an object, by their names."""
+    if isinstance(result, Mapping):
+        found = {str(name): each for name, each in result.items()}
+    elif isinstance(result, tuple | list):
+        found = dict(zip(getattr(result, "_fields", ()), result, strict=False))
+    else:
+        found = dict(getattr(result, "__dict__", {}))
+    return {name: each for name, each in found.items() if isinstance(each, Tensor | Distribution)}
+
+
+def _flat(parts: Sequence[Any]) -> list[Any]:
+    """Return the parts of nested tuples and lists in order, without those that are None."""
+    found: list[Any] = []
+    for each in parts:
+        if isinstance(each, tuple | list):
+            found += _flat(each)
+        elif each is not None:
+            found.append(each)
+    return found
 
 
 def _modules_of(function: Callable[..., Any]) -> list[nn.Module]:
