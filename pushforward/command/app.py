@@ -17,8 +17,6 @@ USER_MISTAKE: Final = 2
 _MISTAKES: Final = (
     errors.BodyTooLarge,
     errors.InvalidAliases,
-    errors.KeyMissing,
-    errors.KeyUnknown,
     errors.Malformed,
     errors.NotFound,
     errors.Unfit,
@@ -75,6 +73,8 @@ def run() -> None:
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     try:
         app(prog_name="pushforward")
+    except (errors.KeyMissing, errors.KeyUnknown) as error:
+        _end(f"{error.detail}; here --key or the variable PUSHFORWARD_KEY gives it", USER_MISTAKE)
     except errors.ServiceError as error:
         _end(error.detail, USER_MISTAKE if isinstance(error, _MISTAKES) else 1, error.flaws)
     except ModuleNotFoundError as error:

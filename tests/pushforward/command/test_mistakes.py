@@ -15,7 +15,7 @@ from PIL import Image
 
 from tests.pushforward.command.inputs import as_files
 from tests.pushforward.command.running import Run
-from tests.serving import RunningService
+from tests.serving import RunningService, running_service
 
 pytestmark = pytest.mark.usefixtures("here")
 
@@ -127,6 +127,17 @@ def test_a_full_disk_is_said_with_the_name_of_the_file(run: Run, few_models: Pat
     where = ("--local", few_models, "--as", form, "--out", "/dev/full")
     done = run("sample", "digits-vae", "--count", 500, "--seed", 7, *where)
     assert (done.status, done.error) == (1, "error: /dev/full: No space left on device\n")
+
+
+def test_a_missing_and_a_wrong_key_say_how_one_is_given(run: Run, few_models: Path, tmp_path: Path) -> None:
+    key = "a-key-of-a-test-that-is-long-enough"
+    (tmp_path / "keys").write_text(f"{key}\n")
+    with running_service(few_models, "--keys-file", str(tmp_path / "keys")) as service:
+        for given in ((), ("--key", "another-key")):
+            done = run("models", "--url", service.url, *given)
+            assert (done.status, done.out) == (2, b"")
+            assert done.error.endswith("; here --key or the variable PUSHFORWARD_KEY gives it\n")
+        assert run("models", "--url", service.url, "--key", key).status == 0
 
 
 def test_no_service_at_the_address_has_status_1(run: Run) -> None:
