@@ -83,6 +83,28 @@ def test_rows_by_name_are_answered_as_arrays_are_with_their_ids(client: httpx.Cl
         assert found == arrays
 
 
+def test_a_parquet_may_hold_anything_in_columns_that_the_model_left_out(client: httpx.Client) -> None:
+    columns = named(ITEMS)
+    plain = client.post(
+        f"{MODEL}/score", params={"id": "patient"}, content=as_parquet(columns), headers=PARQUET
+    )
+    for notes in ([["a", "b"]], [{"x": 1.0, "names": ["a"]}], [b"x" * 99], [None]):
+        content = as_parquet(columns | {"notes": notes * len(ITEMS)})
+        answer = client.post(f"{MODEL}/score", params={"id": "patient"}, content=content, headers=PARQUET)
+        assert answer.json() == plain.json()
+
+
+def test_an_index_that_pandas_stored_can_be_the_id(client: httpx.Client) -> None:
+    columns = named(ITEMS)
+    table = pyarrow.table(columns).replace_schema_metadata({b"pandas": b'{"index_columns": ["patient"]}'})
+    file = io.BytesIO()
+    parquet.write_table(table, file)
+    path, query = f"{MODEL}/score", {"id": "patient"}
+    indexed = client.post(path, params=query, content=file.getvalue(), headers=PARQUET)
+    assert indexed.json() == client.post(path, params=query, content=as_csv(columns), headers=CSV).json()
+    assert [score["id"] for score in indexed.json()["scores"]] == columns["patient"]
+
+
 def test_what_is_read_of_a_file_is_answered_in_every_form_and_reads_the_same_again(
     client: httpx.Client,
 ) -> None:

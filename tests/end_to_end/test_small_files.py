@@ -46,6 +46,7 @@ MOST_ANSWER_SECONDS = 10.0
 """The most CPU time in which 16 384 rows are computed and written."""
 ROWS = 16_384
 LONG, DIGITS = "a" * 60_000, "1" * 60_000 + "x"
+FIXED = pa.array([LONG.encode()] * ROWS, pa.binary(len(LONG)))
 ZEROS = np.zeros(8 * 10**6)
 NULLS = pa.nulls(len(ZEROS), pa.string())
 FIELDS = b"('a','<f4',(9,9)),"
@@ -115,6 +116,12 @@ def parquet_of(height: object = None, colour: object = None, **more: object) -> 
     return make
 
 
+def as_deltas(name: str) -> Callable[[], bytes]:
+    """A maker of a table with a long text in each row of a column, which has no length of its own."""
+    columns = {"height": np.zeros(1_000), "colour": ["red"] * 1_000, name: [LONG] * 1_000}
+    return parquet_of(**columns, use_dictionary=False, column_encoding={name: "DELTA_BYTE_ARRAY"})
+
+
 def varint(number: int) -> bytes:
     return bytes([number & 0x7F | 0x80]) + varint(number >> 7) if number >= 0x80 else bytes([number])
 
@@ -179,18 +186,12 @@ BODIES: dict[str, tuple[str, str, Callable[[], bytes]]] = {
     "parquet: one large page": (TABLE, PARQUET, parquet_of(ZEROS, NULLS, use_dictionary=False)),
     "parquet: long text for all rows": (TABLE, PARQUET, parquet_of(colour=pa.array([LONG] * ROWS))),
     "parquet: long text of an unread column": (TABLE, PARQUET, parquet_of(notes=pa.array([LONG] * ROWS))),
-    "parquet: long text as deltas": (
-        TABLE,
-        PARQUET,
-        parquet_of(
-            notes=pa.array([LONG] * 1_000), height=np.zeros(1_000), colour=["red"] * 1_000,
-            use_dictionary=False, column_encoding={"notes": "DELTA_BYTE_ARRAY"},
-        ),
-    ),
-    "parquet: a long list": (TABLE, PARQUET, parquet_of([170.0], ["red"], notes=pa.array([ZEROS]))),
-    "parquet: values of fixed length": (
-        TABLE, PARQUET, parquet_of(notes=pa.array([LONG.encode()] * ROWS, pa.binary(len(LONG)))),
-    ),
+    "parquet: long text as deltas": (TABLE, PARQUET, as_deltas("colour")),
+    "parquet: long text as deltas, unread": (TABLE, PARQUET, as_deltas("notes")),
+    "parquet: a long list": (TABLE, PARQUET, parquet_of(pa.array([ZEROS]), ["red"])),
+    "parquet: a long list, unread": (TABLE, PARQUET, parquet_of([170.0], ["red"], notes=pa.array([ZEROS]))),
+    "parquet: values of fixed length": (TABLE, PARQUET, parquet_of(colour=FIXED)),
+    "parquet: values of fixed length, unread": (TABLE, PARQUET, parquet_of(notes=FIXED)),
     "parquet: many columns": (
         TABLE, PARQUET, parquet_of([170.0], ["red"], **{f"{number:x}": [1.0] for number in range(200)}),
     ),
@@ -249,6 +250,9 @@ BODIES: dict[str, tuple[str, str, Callable[[], bytes]]] = {
 READ = {
     "csv: rows without end",
     "parquet: long text of an unread column",
+    "parquet: long text as deltas, unread",
+    "parquet: a long list, unread",
+    "parquet: values of fixed length, unread",
     "parquet: much about pandas",
     "parquet: depth about pandas",
     "png: profiles",

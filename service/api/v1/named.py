@@ -114,7 +114,9 @@ class TableReader:
             inflated_bytes(len(body)),
         )
         ending = {CSV: ".csv", PARQUET: ".parquet"}[kind]
-        table = table_of(lambda: io.BytesIO(body), ending, bounds=bounds)
+        label = None if self._classes is None else self._classes.name
+        wanted = {name for name in (*self._form.columns, id_name, label) if name is not None}
+        table = table_of(lambda: io.BytesIO(body), ending, wanted=wanted, bounds=bounds)
         _, names = self._ids({}, table.names, id_name)
         form = replace(self._form, decimal=table.dialect.decimal)
         check_names(names, form, refuse_unknown=True)

@@ -9,6 +9,7 @@ https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-protocol.m
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, Final, NamedTuple
 
 from service.errors import LimitExceeded, Malformed, ServiceError, Unfit
@@ -54,8 +55,10 @@ _INTEGERS: Final = (4, 5, 6)
 Fields = dict[int, Any]
 
 
-def check_parquet(body: bytes, bounds: TableBounds) -> list[str]:
+def check_parquet(body: bytes, bounds: TableBounds, wanted: Collection[str] | None = None) -> list[str]:
     """Refuse a Parquet file that is damaged or grows too large, before pyarrow sees it.
+
+    Only columns that are `wanted`, by default all, may be read then: others may hold anything.
 
     Returns:
         The names of those columns of text that have a dictionary, which are to be read as such: a row of
@@ -77,10 +80,12 @@ def check_parquet(body: bytes, bounds: TableBounds) -> list[str]:
         )
     try:
         footer, _ = _structure(body, end - length)
-        leaves = _leaves(footer[_SCHEMA])
+        leaves = _leaves(footer[_SCHEMA], wanted)
         dictionaries, left = dict[str, None](), bounds.page_bytes
         for group in footer.get(_GROUPS, ()):
             for (name, leaf), column in zip(leaves, group[_COLUMNS], strict=True):
+                if not _is_wanted(name, wanted):
+                    continue
                 size, has_dictionary = _pages(body, column[_ABOUT], left)
                 left -= size
                 if has_dictionary and leaf[_TYPE] == _BYTE_ARRAY:
@@ -92,20 +97,32 @@ def check_parquet(body: bytes, bounds: TableBounds) -> list[str]:
     return [*dictionaries]
 
 
-def _leaves(schema: list[Fields]) -> list[tuple[str, Fields]]:
-    """Return the columns of a schema, which lists its tree depth first, each with its path."""
+def _is_wanted(path: str, wanted: Collection[str] | None) -> bool:
+    """Return True if a column is wanted, or one in which it lies; names may have points, as paths do."""
+    if wanted is None:
+        return True
+    names = path.split(".")
+    return any(".".join(names[:count]) in wanted for count in range(1, len(names) + 1))
+
+
+def _leaves(schema: list[Fields], wanted: Collection[str] | None) -> list[tuple[str, Fields]]:
+    """Return the columns of a schema, which lists its tree depth first, each with its path.
+
+    Those that are wanted may hold neither lists nor long values.
+    """
     leaves = list[tuple[str, Fields]]()
     open_groups: list[list[Any]] = []
     for place, element in enumerate(schema):
         name = element[_NAME].decode()
         path = ".".join([*(group[0] for group in open_groups[1:]), name])
-        if place and element.get(_REPETITION) == _REPEATED:
+        is_wanted = place > 0 and _is_wanted(path, wanted)
+        if is_wanted and element.get(_REPETITION) == _REPEATED:
             raise Unfit(f"the column `{path[:200]}` holds lists; a column has one axis")
         if children := element.get(_CHILDREN, 0):
             open_groups.append([name, children + 1])
         elif place:
             leaves.append((path, element))
-            if element[_TYPE] == _FIXED and element[_TYPE_LENGTH] > _LONGEST_FIXED:
+            if is_wanted and element[_TYPE] == _FIXED and element[_TYPE_LENGTH] > _LONGEST_FIXED:
                 raise Unfit(f"the column `{path[:200]}` has values of {element[_TYPE_LENGTH]} bytes")
         while open_groups:
             open_groups[-1][1] -= 1

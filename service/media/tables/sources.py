@@ -173,6 +173,8 @@ class ParquetTable(TableSource):
     ) -> None:
         """Read the footer. Columns that are `wanted` are kept, also if they are the index.
 
+        Within bounds no others are read, if some are wanted.
+
         Raises:
             Malformed, LimitExceeded, Unfit: it is no Parquet, or is not within the bounds.
             NotEnabled: pyarrow is not installed.
@@ -181,12 +183,14 @@ class ParquetTable(TableSource):
         self._dictionaries: list[str] | None = None
         with opened() as raw:
             if bounds is not None:
-                self._dictionaries = check_parquet(raw.read(), bounds)
+                self._dictionaries = check_parquet(raw.read(), bounds, wanted or None)
             file = _parquet_file(uncompressed(raw))
             schema, self.rows = file.schema_arrow, file.metadata.num_rows
         index = stored_index(schema)
         self.left_out = {name: reason for name, reason in index.items() if name not in wanted}
         self.names = [name for name in schema.names if name not in self.left_out]
+        is_whole = bounds is None or not wanted
+        self._read = [name for name in self.names if is_whole or name in wanted]
         self.notes = []
 
     def blocks(self, cells: int = BLOCK_CELLS) -> Iterator[Block]:
@@ -197,7 +201,7 @@ class ParquetTable(TableSource):
         with self._opened() as raw:
             file = _parquet_file(uncompressed(raw), self._dictionaries)
             try:
-                for batch in file.iter_batches(size, columns=self.names, use_threads=False):
+                for batch in file.iter_batches(size, columns=self._read, use_threads=False):
                     batch.validate(full=True)  # texts may hold any bytes, and dictionaries be too short
                     yield {name: batch.column(place) for place, name in enumerate(batch.schema.names)}
             except (pyarrow.ArrowException, OSError) as error:

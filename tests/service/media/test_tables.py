@@ -55,6 +55,28 @@ def test_a_column_that_is_larger_than_it_looks_is_refused() -> None:
         check_parquet(as_parquet()[:-1], BOUNDS)
 
 
+@pytest.mark.parametrize("encoding", ["PLAIN", "DELTA_BYTE_ARRAY"])
+def test_columns_that_are_not_wanted_may_hold_anything(encoding: str) -> None:
+    table = pa.table(
+        {
+            "height": [1.5, 2.0],
+            "tags": [["a", "b"], []],
+            "place": [{"x": 1.0, "names": ["a"]}, None],
+            "note": ["a" * 99, "b"],
+            "digest": pa.array([b"x" * 99, b"y" * 99], pa.binary(99)),
+        }
+    )
+    file = io.BytesIO()
+    parquet.write_table(table, file, use_dictionary=False, column_encoding={"note": encoding})
+    body = file.getvalue()
+    read = table_of(lambda: io.BytesIO(body), ".parquet", wanted={"height"}, bounds=BOUNDS)
+    assert read.names == table.column_names
+    assert [(*block, block["height"].to_pylist()) for block in read.blocks()] == [("height", [1.5, 2.0])]
+    for wanted in ("tags", "place", "digest", *(["note"] if encoding != "PLAIN" else [])):
+        with pytest.raises(Unfit):
+            table_of(lambda: io.BytesIO(body), ".parquet", wanted={"height", wanted}, bounds=BOUNDS)
+
+
 @pytest.mark.parametrize("use_dictionary", [True, False])
 def test_a_parquet_whose_texts_are_not_utf_8_is_refused(use_dictionary: bool) -> None:
     body = as_parquet(compression="none", use_dictionary=use_dictionary, write_statistics=False)
@@ -76,7 +98,8 @@ for place in range(len(body) - 8 - int.from_bytes(body[-8:-4], "little"), len(bo
         body[place] ^= change
         data = bytes(body)
         try:
-            for _ in table_of(lambda: io.BytesIO(data), ".parquet", bounds=bounds).blocks(64):
+            table = table_of(lambda: io.BytesIO(data), ".parquet", wanted=sys.argv[1:], bounds=bounds)
+            for _ in table.blocks(64):
                 pass
         except ServiceError:
             pass
@@ -84,7 +107,17 @@ for place in range(len(body) - 8 - int.from_bytes(body[-8:-4], "little"), len(bo
 """
 
 
-def test_a_footer_that_is_changed_anywhere_is_read_or_refused_and_ends_no_process() -> None:
+@pytest.mark.parametrize("wanted", [(), ("height",)])
+def test_a_footer_that_is_changed_anywhere_is_read_or_refused_and_ends_no_process(
+    wanted: tuple[str, ...],
+) -> None:
     """pyarrow ends a process that asks it about a column whose statistics of sizes are damaged."""
-    done = subprocess.run([sys.executable, "-c", CHANGED], input=as_parquet(), capture_output=True)
+    body = as_parquet()
+    if wanted:
+        file = io.BytesIO()
+        parquet.write_table(
+            pa.table({"height": [1.5, 2.0], "tags": [["a", "b"], []]}), file, store_schema=False
+        )
+        body = file.getvalue()
+    done = subprocess.run([sys.executable, "-c", CHANGED, *wanted], input=body, capture_output=True)
     assert done.returncode == 0, done.stderr[-2_000:]
