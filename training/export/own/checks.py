@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from service.numerics.noise import Floats
 from service.numerics.prior import GaussianMixturePrior
 from training.export.own.algebra import NumpyAlgebra
 from training.export.own.formulas import EncoderGives
+from training.export.own.halves import axis_of_forms, axis_of_latents, divided, half_shapes
 from training.export.own.likelihoods import DECODER_WORDS, LIKELIHOODS, LikelihoodFormulas
 from training.export.own.networks import (
     ONE_BATCH,
@@ -220,7 +221,7 @@ def _row_flaws(source: Source, rows: Floats, outputs: Sequence[Floats]) -> list[
 
 
 def encoder_flaws(
-    network: OwnNetwork, outputs: Sequence[Floats], latent: int, gives: EncoderGives
+    network: OwnNetwork, outputs: Sequence[Floats], latent: int, gives: EncoderGives, channels: str
 ) -> list[str]:
     """Check what a VAE's encoder gave."""
     widths = [math.prod(shape) for shape in network.output_shapes]
@@ -231,11 +232,19 @@ def encoder_flaws(
             f"the encoder gave {_came(outputs)}; for latent_size {latent} wanted two tensors of {latent} "
             f"values a row (mean and {gives.replace('_', '-')}) or one of {2 * latent}{fewer}"
         ]
+    row = network.output_shapes[0]
+    if len(widths) == 1 and axis_of_latents(row, channels) is None:
+        return [
+            f"the encoder gave {_came(outputs)}, in which mean and {gives.replace('_', '-')} could lie along "
+            "more than one axis; give them as two tensors, or flat, the mean first"
+        ]
     if (gave == "Normal") != (gives == "distribution"):
         came = "a torch distribution" if gave else f"tensors, {_came(outputs)}"
         fits = "say encoder_gives='distribution'" if gave else "say what they are by encoder_gives"
         return [f"encoder_gives is {gives!r}, but the encoder gave {came}; {fits}"]
-    second = outputs[-1].reshape(len(outputs[-1]), -1)[:, -latent:]
+    second = outputs[-1].reshape(len(outputs[-1]), -1)
+    if len(widths) == 1:
+        second = divided(NumpyAlgebra(), row, axis_of_latents(row, channels) or 0, second)[1]
     if gives in ("scale", "variance", "distribution") and second.min() <= 0:
         return [
             f"encoder_gives is {gives!r}, but the encoder gave {gives}s down to {second.min():g}, and they "
@@ -255,24 +264,26 @@ def decoder_flaws(
             f"the decoder gave a {gave} distribution, whose parameters are taken; say likelihood={name!r} "
             f"and decoder_gives={word!r}"
         ]
-    n, count = units.size, likelihood.outputs
-    fits = [[n] * count, [count * n]]
-    widths = [math.prod(shape) for shape in network.output_shapes]
-    what = "one tensor" if count == 1 else "two tensors, or one with twice the channels,"
-    if widths not in fits or (len(outputs) == count and not _in_order(network, units)):
+    count, row = likelihood.outputs, network.output_shapes[0]
+    whole = len(outputs) == count and _in_order(network, units)
+    axis = axis_of_forms(row, units.forms) if count == 2 and len(outputs) == 1 else None
+    if not whole and axis is None:
+        what = "one tensor" if count == 1 else "two tensors, or one with twice the channels,"
         return [
             f"the decoder gave {_came(outputs)}; for item_shape {list(units.item_shape)}, channels "
             f"{units.channels}, and decoder_gives {likelihood.gives!r} wanted {what} of rows "
             f"{list(units.network_shape)}"
         ]
-    values = np.concatenate([each.reshape(len(each), -1) for each in outputs], 1)
+    flat: list[Any] = [each.reshape(len(each), -1) for each in outputs]
+    parts = flat if axis is None else divided(NumpyAlgebra(), row, axis, flat[0])
+    values = parts[0]
     gives: str = likelihood.gives
     if gives == "probabilities" and not (values.min() >= 0 and values.max() <= 1):
         return [
             f"decoder_gives is 'probabilities', but the decoder gave values from {values.min():g} to "
             f"{values.max():g}; say 'logits' if a sigmoid is to be applied"
         ]
-    least = float(values[:, n:].min()) if count == 2 else 0.0
+    least = float(parts[-1].min())
     if gives in ("mean_and_scale", "mean_and_variance") and least <= 0:
         came = gives.removeprefix("mean_and_")
         return [
@@ -325,17 +336,22 @@ def latent_flaws(network: OwnNetwork, outputs: Sequence[Floats], latent: int) ->
     ]
 
 
-def item_shapes(units: Units) -> list[tuple[int, ...]]:
-    """Return the shapes that a network may take items in: as pictures, without one channel, or flat."""
-    shapes = [units.network_shape, (units.size,)]
-    if len(units.item_shape) == _MOST_AXES and units.item_shape[0] == 1:
-        shapes.insert(1, units.item_shape[1:])
-    return list(dict.fromkeys(shapes))
-
-
-def latent_shapes(latent: int, picture: LatentPicture | None = None) -> list[tuple[int, ...]]:
-    """Return the shapes that a decoder may take latents in: rows, or pictures of one pixel or more."""
-    return [(latent,), (latent, 1, 1)] if picture is None else [picture.shape]
+def latent_shapes(
+    latent: int,
+    picture: LatentPicture | None = None,
+    encoder: OwnNetwork | None = None,
+    channels: str = "first",
+) -> list[tuple[int, ...]]:
+    """Return the shapes that a decoder may take latents in: those that the encoder gives, rows, or pixels."""
+    if picture is not None:
+        return [picture.shape]
+    given: list[tuple[int, ...]] = []
+    if encoder is not None:
+        row = encoder.output_shapes[0]
+        axis = axis_of_latents(row, channels) if len(encoder.output_shapes) == 1 else None
+        given = [row] if axis is None else half_shapes(row, axis)
+    fitting = [shape for shape in given if math.prod(shape) == latent]
+    return list(dict.fromkeys([*fitting, (latent,), (latent, 1, 1)]))
 
 
 def example_items(items: Floats | None, units: Units, support: Support) -> Floats:
@@ -359,10 +375,7 @@ def example_latents(latent: int) -> Floats:
 
 def _in_order(network: OwnNetwork, units: Units) -> bool:
     """Return True if the outputs' axes are those of items: a transposed picture has other numbers of rows."""
-    allowed = {*item_shapes(units)}
-    return all(shape in allowed for shape in network.output_shapes) or network.output_shapes[0] == (
-        2 * units.size,
-    )
+    return all(shape in units.forms for shape in network.output_shapes)
 
 
 def _came(outputs: Sequence[Floats]) -> str:

@@ -11,8 +11,9 @@ from typing import Literal
 
 from training.anomaly.path import Whitening
 from training.export.own.algebra import Algebra, Tensor
+from training.export.own.halves import axis_of_forms, axis_of_latents, divided
 from training.export.own.likelihoods import LikelihoodFormulas, Parameters
-from training.export.own.networks import OwnNetwork, Units, halves
+from training.export.own.networks import OwnNetwork, Units
 from training.export.own.priors import MixtureOfGaussians, normal_log_prob, prior_kl, prior_log_prob
 
 EncoderGives = Literal["log_variance", "variance", "scale", "log_scale", "distribution"]
@@ -47,9 +48,10 @@ class OwnVae:
     def posterior(self, f: Algebra, items: Tensor) -> tuple[Tensor, Tensor]:
         """Return the posterior's mean and log-variance, each (B, D)."""
         D, outputs = self.latent, self.encoder.apply(f, self.units.to_network(f, items))
-        mean, second = (
-            outputs if len(outputs) == 2 else (f.part(outputs[0], 0, D), f.part(outputs[0], D, 2 * D))
-        )
+        if len(outputs) == 1:
+            row = self.encoder.output_shapes[0]
+            outputs = divided(f, row, axis_of_latents(row, self.units.channels) or 0, outputs[0])
+        mean, second = outputs
         if self.encoder_gives == "log_variance":
             return mean, second
         if self.encoder_gives == "variance":
@@ -60,7 +62,8 @@ class OwnVae:
         """Return the likelihood's parameters for latents (B, D), each (B, n)."""
         outputs = self.decoder.apply(f, latents)
         if len(outputs) < self.likelihood.outputs:
-            outputs = halves(f, self.units, self.decoder.output_shapes[0], outputs[0])
+            row = self.decoder.output_shapes[0]
+            outputs = divided(f, row, axis_of_forms(row, self.units.forms) or 0, outputs[0])
         return self.likelihood.parameters(f, [self.units.in_order(f, each) for each in outputs])
 
     def encode(self, f: Algebra, items: Tensor) -> tuple[Tensor, ...]:

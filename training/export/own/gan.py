@@ -134,12 +134,12 @@ def publish_own_gan(
     seen = checks.example_items(items, units, support)
     judge = guide = None
     if discriminator is not None:
-        judge, outputs, found = probe(discriminator, checks.item_shapes(units), seen)
+        judge, outputs, found = probe(discriminator, units.forms, seen)
         flaws += found
         if judge is not None and not found:
             flaws += checks.discriminator_flaws(judge, outputs, words.discriminator_gives == "probabilities")
     if encoder is not None:
-        guide, outputs, found = checks.probe(encoder, checks.item_shapes(units), seen)
+        guide, outputs, found = checks.probe(encoder, units.forms, seen)
         flaws += found
         if guide is not None and not found:
             flaws += checks.latent_flaws(guide, outputs, words.latent_size)

@@ -104,6 +104,14 @@ class Units:
         return (*self.item_shape[1:], self.item_shape[0])
 
     @property
+    def forms(self) -> list[tuple[int, ...]]:
+        """Return the shapes that a network may have items in: as pictures, without one channel, or flat."""
+        shapes = [self.network_shape, (self.size,)]
+        if len(self.item_shape) == 3 and self.item_shape[0] == 1:
+            shapes.insert(1, self.item_shape[1:])
+        return list(dict.fromkeys(shapes))
+
+    @property
     def factor(self) -> float:
         """Return the size of a step of the networks' values in the items' units."""
         return {"0..1": 1.0, "-1..1": 0.5, "0..255": 1 / 255, "real": 1.0}[self.values]
@@ -215,16 +223,3 @@ class OwnNetwork:
             outputs = [each.astype(np.float64) for each in self.export.run(rows.astype(np.float32))]
         widths = [math.prod(shape) for shape in self.output_shapes]
         return [f.reshape(each, (-1, width)) for each, width in zip(outputs, widths, strict=True)]
-
-
-def halves(f: Algebra, units: Units, shape: tuple[int, ...], values: Tensor) -> list[Tensor]:
-    """Split a decoder's one output (B, 2 n), with twice the channels or features, in two of (B, n).
-
-    `shape` is that of a row before it was flattened.
-    """
-    size = units.size
-    if units.channels == "last" and len(shape) == 3:
-        height, width, channels = units.network_shape
-        rows = f.reshape(values, (-1, height, width, 2, channels))
-        values = f.reshape(f.transpose(rows, (0, 3, 1, 2, 4)), (-1, 2 * size))
-    return [f.part(values, 0, size), f.part(values, size, 2 * size)]

@@ -124,13 +124,15 @@ def publish_own_vae(
             "deviation it was trained with (in the units of the decoder), or `normals` to fit it on"
         )
     seen = checks.example_items(items, units, likelihood.support)
-    first, outputs, found = checks.probe(encoder, checks.item_shapes(units), seen)
+    first, outputs, found = checks.probe(encoder, units.forms, seen)
     flaws += found
     if first is not None and not found:
-        flaws += checks.encoder_flaws(first, outputs, words.latent_size, words.encoder_gives)
+        flaws += checks.encoder_flaws(first, outputs, words.latent_size, words.encoder_gives, words.channels)
     latents = checks.example_latents(words.latent_size)
     second, outputs, found = checks.probe(
-        decoder, checks.latent_shapes(words.latent_size, words.latent_picture), latents
+        decoder,
+        checks.latent_shapes(words.latent_size, words.latent_picture, first, words.channels),
+        latents,
     )
     flaws += found
     if second is not None and not found:
