@@ -12,7 +12,7 @@ import json
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -37,6 +37,8 @@ Block = Mapping[str, Any]
 BLOCK_ROWS: Final = 16_384
 BLOCK_CELLS: Final = 2**21
 """The approximate number of values that one block holds: fewer rows if there are many columns."""
+_END: Final = "end"
+"""Each value of the row that is read after the last one of a text."""
 _LONGEST_TITLE: Final = 60
 csv.field_size_limit(2**24)
 
@@ -140,6 +142,13 @@ class TextTable(TableSource):
         """Yield the lines that are not empty, with their numbers from 1."""
         most = None if self._bounds is None else self._bounds.row_characters
         left = most or 0
+        mark, is_ended, begin = [_END, _END], False, 0
+
+        def end() -> Iterator[str]:
+            """Yield a row of two values, which is one value more of the last row if a quote is left open."""
+            nonlocal is_ended
+            is_ended = True
+            yield self.dialect.separator.join(mark)
 
         def pieces() -> Iterator[str]:
             """Yield the lines of text; a row may have several."""
@@ -153,16 +162,24 @@ class TextTable(TableSource):
                     )
                 yield piece
 
-        reader = csv.reader(text if most is None else pieces(), delimiter=self.dialect.separator)
+        lines = chain(text if most is None else pieces(), end())
+        reader = csv.reader(lines, delimiter=self.dialect.separator)
         try:
             for line in reader:
-                if line:  # empty lines count as part of the row before
+                if is_ended:
+                    mark = line
+                elif line:  # empty lines count as part of the row before
                     yield reader.line_num, line
-                    left = most or 0
+                    left, begin = most or 0, reader.line_num
         except UnicodeDecodeError as error:
             raise no_text(error) from error
         except (csv.Error, *UNREADABLE) as error:
             raise Malformed(f"line {reader.line_num} cannot be read: {sentence(error)}") from error
+        if mark != [_END, _END]:
+            raise Malformed(
+                f"a quote is left open in the row that begins after line {begin}, which so takes all further "
+                "lines; close it, and double the quotes inside of quotes"
+            )
 
 
 class ParquetTable(TableSource):

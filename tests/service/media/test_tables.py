@@ -1,5 +1,6 @@
 """Rows of tables, written as CSV and read again."""
 
+import csv
 import io
 import subprocess
 import sys
@@ -121,3 +122,23 @@ def test_a_footer_that_is_changed_anywhere_is_read_or_refused_and_ends_no_proces
         body = file.getvalue()
     done = subprocess.run([sys.executable, "-c", CHANGED, *wanted], input=body, capture_output=True)
     assert done.returncode == 0, done.stderr[-2_000:]
+
+
+@pytest.mark.parametrize("bounds", [None, BOUNDS])
+@pytest.mark.parametrize("last", ['"', '3,"', '3,"a', '3,"a\n', '3,"a\n4,b\n5,c\n', '"end,end', '3,"a""'])
+def test_a_quote_that_is_left_open_is_refused_and_takes_no_rows(
+    last: str, bounds: TableBounds | None
+) -> None:
+    text = f"a,b\n1,x\n\n2,y\n{last}".encode()
+    with pytest.raises(Malformed, match="a quote is left open in the row that begins after line 4"):
+        list(table_of(lambda: io.BytesIO(text), ".csv", bounds=bounds).blocks())
+
+
+@pytest.mark.parametrize(
+    "last", ["", "\n", "\n\n", "\nend,end", '\n"end","end"\n', '\n"a\nb",""\n', '\na""",b"']
+)
+def test_a_text_ends_where_it_ends(last: str) -> None:
+    text = f"a,b\n1,x{last}".encode()
+    (block,) = table_of(lambda: io.BytesIO(text), ".csv").blocks()
+    rows = list(csv.reader(io.StringIO(text.decode(), newline="")))
+    assert [*zip(*block.values(), strict=True)] == [tuple(row) for row in rows[1:] if row]
