@@ -297,6 +297,10 @@ def test_what_is_wrong_with_a_file_of_rows_is_said_as_the_service_says_it(
     (tmp_path / "bad.csv").write_text("a,b\n1,2\n")
     page.get_by_label("File of rows").set_input_files(tmp_path / "bad.csv")
     page.get_by_role("alert").filter(has_text="the table lacks").wait_for()
+    page.get_by_label("mean radius").fill("wide")
+    page.get_by_role("button", name="Score this row").click()
+    told = "holds 'wide' in row 0; wanted numbers; it has no number in the column `mean radius`."
+    page.get_by_role("alert").get_by_text(told).wait_for()
 
 
 def test_a_category_that_training_has_not_seen_is_other_on_the_page(visit: Opener, tmp_path: Path) -> None:
@@ -358,6 +362,17 @@ def test_on_a_phone_nothing_scrolls_sideways(visit: Opener) -> None:
         if excess > 0:
             wide[panel] = excess
     assert wide == {}
+
+
+def test_a_link_to_what_is_not_there_says_so(visit: Opener) -> None:
+    """An old link names a model that is gone, one by hand a panel that the model does not have."""
+    opened = visit()
+    page = opened.go("samples?model=no-such-model", "Samples")
+    page.get_by_text("There is no model no-such-model here; another one is chosen.").wait_for()
+    for panel, title in (("density?model=fashion-vae", "Density"), ("score?model=ring-gan", "Score")):
+        page = opened.go(panel, title)
+        page.get_by_role("heading", name=f"{panel.partition('=')[2]} has no such panel").wait_for()
+        settle(page)
 
 
 def test_the_theme_is_kept(visit: Opener) -> None:

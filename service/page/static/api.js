@@ -41,9 +41,9 @@ async function problemOf(response) {
   let told = {};
   try { told = await response.json(); } catch { /* a proxy's own page */ }
   const seconds = response.headers.get("retry-after");
-  const flaws = (told.errors || []).slice(0, 3).map((flaw) => flaw.message).join("; ");
-  const detail = [told.detail || `The answer was HTTP ${response.status}.`, flaws, seconds && `Try again in ${seconds} s.`]
-    .filter(Boolean).join(" ");
+  const said = told.detail || `The answer was HTTP ${response.status}`;
+  const flaws = (told.errors || []).slice(0, 3).map((flaw) => flaw.message).filter((flaw) => !said.includes(flaw));
+  const detail = [[said, ...flaws].join("; ").replace(/\.?$/, "."), seconds && `Try again in ${seconds} s.`].filter(Boolean).join(" ");
   return new Problem(told.title || "The request failed", detail, told.code);
 }
 

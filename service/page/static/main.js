@@ -57,13 +57,14 @@ async function show() {
   try {
     models = await catalogue();
     const ready = models.filter((model) => model.state === "ready");
+    const unknown = summary() ? "" : get("model");
     if (!summary() && ready.length) {
       const pictures = ready.filter(({item_shape: shape}) => shape?.length === 3 && shape[1] >= 16);
       const first = pictures.sort((a, b) => b.version - a.version)[0] || ready[0];
       set({model: first.name, keep: null});
     }
     showFrame();
-    const [title, load] = PANELS[state.panel];
+    const [title, load, fits] = PANELS[state.panel];
     document.title = `${title} – Pushforward`;
     const panel = await load();
     let drawer = null;
@@ -71,8 +72,11 @@ async function show() {
     if (mine !== turn) return;
     const content = h("div.panel");
     main.replaceChildren(content);
+    if (unknown) content.append(h("p.hint", {role: "status"}, `There is no model ${unknown} here; another one is chosen.`));
     if (!drawer && !FREE.includes(state.panel)) {
-      content.append(empty("No model is ready", "Publish one into the models folder, or wait until it is loaded; the Models panel says why one is not."));
+      content.append(h("h1", title), empty(summary() ? `${summary().name} is not ready` : "No model is ready", "Publish one into the models folder, or wait until it is loaded; the Models panel says why one is not."));
+    } else if (!FREE.includes(state.panel) && !fits(summary())) {
+      content.append(h("h1", title), empty(`${summary().name} has no such panel`, "The model does not offer what this panel shows. Choose another panel, or another model."));
     } else {
       leave = await panel.show(content, drawer, models) || null;
       if (mine !== turn) leave?.();

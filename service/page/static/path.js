@@ -32,7 +32,7 @@ export function show(content, drawer) {
   const end = (name, title) => {
     const element = h("fieldset.end", h("legend", title));
     const refresh = () => {
-      const input = h("input", {type: "text", value: dropped[name] ? "" : ends[name], pattern: "\\d+:\\d+.*", placeholder: dropped[name] ? "a picture" : "7:0", spellcheck: "false",
+      const input = h("input", {type: "text", value: dropped[name] ? "" : ends[name], pattern: "\\d+:\\d+.*", title: "A seed and the number of a sample, such as 7:3", placeholder: dropped[name] ? "a picture" : "7:0", spellcheck: "false",
         onchange: () => { if (/^\d+:\d+(@[\d.]+)?(~\w+)?$/.test(input.value.trim())) { delete dropped[name]; pick(name, input.value.trim()); } else input.setCustomValidity("SEED:INDEX, as 7:0"); input.reportValidity(); input.setCustomValidity(""); }});
       const tray = chooseKept(drawer, `Kept samples for ${title.toLowerCase()}`, dropped[name] ? "" : ends[name], (chosen) => { delete dropped[name]; pick(name, chosen); refresh(); });
       const canDrop = model.operations.includes("encode") && kind === "picture";
