@@ -287,3 +287,23 @@ def test_the_manifest_names_what_may_come_beside_the_columns(client: httpx.Clien
     assert client.get(MODEL).json()["left_out"] == ["notes"]
     rows = [{"height": 170, "colour": "red", "notes": json.dumps({"any": "text"})}]
     assert client.post(f"{MODEL}/score", json={"records": rows}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        [{"height": 1}],
+        {"height": 1},
+        {"records": {"height": [1]}},
+        {"columns": ["height"], "data": [[1]]},
+        {},
+    ],
+)
+def test_rows_in_a_form_of_another_library_are_told_the_one_that_is_read(
+    client: httpx.Client, body: object
+) -> None:
+    problem = refused(client.post(f"{MODEL}/score", json=body))
+    assert problem["detail"].endswith(
+        '; send {"records": [{"column": value, ...}, ...]} or {"inputs": [...]}'
+    )
+    assert problem["errors"]

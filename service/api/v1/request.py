@@ -28,7 +28,7 @@ from service.api.problems import unfit
 from service.api.v1.named import NamedRows, TableReader
 from service.api.v1.operation import ItemsRequest, Operation, Sizes, negotiate
 from service.api.v1.picture_files import PictureFiles, PictureReader
-from service.errors import LimitExceeded, NotAcceptable, Unfit, UnsupportedMedia
+from service.errors import LimitExceeded, NotAcceptable, ServiceError, Unfit, UnsupportedMedia
 from service.format.manifest import is_picture
 from service.media import codecs
 from service.numerics.noise import Floats
@@ -220,7 +220,7 @@ class RequestReader:
         try:
             request = model.model_validate_json(body or b"{}")
         except ValidationError as error:
-            raise unfit(error, "the body", model) from error
+            raise self._with_form(unfit(error, "the body", model), name) from error
         if name is None:
             return ReadRequest(request, {})
         if mark:
@@ -230,6 +230,15 @@ class RequestReader:
         if lists:
             return ReadRequest(request, {name: self._long_list(lists, getattr(request, name), name)})
         return ReadRequest(request, {name: codecs.from_lists(getattr(request, name), self._row, name)})
+
+    def _with_form(self, error: ServiceError, name: str | None) -> ServiceError:
+        """Return an error, with the form in which rows come if the body has none."""
+        if name is None or not error.flaws or error.flaws[0].pointer not in ("", f"/{name}"):
+            return error
+        form = f'{{"{name}": [...]}}'
+        if self._table is not None:
+            form = f'{{"records": [{{"column": value, ...}}, ...]}} or {form}'
+        return Unfit(f"{error}; send {form}", flaws=error.flaws)
 
     def _of_table(self) -> TableReader:
         if self._table is None:
