@@ -25,7 +25,9 @@ __all__ = ["AsyncClient", "Client", "load", "publish_gan", "publish_vae"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import the module in which a public name lives, and return the object."""
+    """Import the module in which a public name lives, and return the object; or return the version."""
+    if name == "__version__":
+        return import_module("importlib.metadata").version("pushforward")
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)

@@ -25,6 +25,7 @@ TOP_ROWS: Final = 10
 SCORE_FIELDS: Final = ("statistic", "draws", "seed", "alpha", "correction", "threshold", "unit")
 _MOST_LINES: Final = 40
 _MOST_ACROSS: Final = 6
+_WIDE: Final = 80
 _VERDICT_COLUMNS: Final = (
     "surprise", "p_value", "anomaly", "odd_column", "logit", "probability",
     "log_density_ratio",
@@ -38,8 +39,9 @@ def say(text: str) -> None:
 
 
 def show_models(entries: Sequence[Mapping[str, Any]]) -> None:
-    """Show the catalogue as a table."""
-    table = _table("name", "version", "family", "item", "operations", "state")
+    """Show the catalogue as a table; a narrow terminal has no room for what the models offer."""
+    is_wide = Console().width >= _WIDE
+    table = _table("name", "version", "family", "item", *(["operations"] if is_wide else []), "state")
     for entry in entries:
         aliases = "".join(f" {alias}={number}" for alias, number in entry["aliases"].items())
         shape = entry["item_shape"]
@@ -48,7 +50,7 @@ def show_models(entries: Sequence[Mapping[str, Any]]) -> None:
             f"{entry['version']}{aliases}",
             entry["family"] or "-",
             "x".join(map(str, shape)) if shape else "-",
-            ", ".join(entry["operations"]) or "-",
+            *([", ".join(entry["operations"]) or "-"] if is_wide else []),
             entry["state"] + (f": {entry['reason']}" if entry["reason"] else ""),
         )
     _print(table)

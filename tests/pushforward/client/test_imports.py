@@ -3,7 +3,9 @@
 import json
 import subprocess
 import sys
+import tomllib
 
+import pushforward
 from tests.conftest import REPOSITORY
 
 HEAVY = {"asyncio", "fastapi", "onnx", "onnxruntime", "orjson", "pandas", "PIL", "pydantic", "torch", "typer"}
@@ -21,3 +23,8 @@ def test_the_client_imports_its_own_few_modules_beside_httpx_and_numpy() -> None
     more = {name for name in client - libraries if name.split(".")[0] not in sys.stdlib_module_names}
     assert {name.split(".")[0] for name in more} == {"pushforward", "service"}
     assert len(more) <= 24
+
+
+def test_the_version_of_the_package_is_where_others_have_it() -> None:
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    assert pushforward.__version__ == project["version"]

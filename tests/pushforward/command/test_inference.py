@@ -347,6 +347,16 @@ def test_a_picture_is_shown_in_colours_and_where_there_are_none_as_numbers(few_m
     assert re.search(r"value-0 +0\.0\d+", in_none)
 
 
+def test_a_narrow_terminal_has_whole_names_of_models(few_models: Path) -> None:
+    names = {folder.name for folder in few_models.iterdir()}
+    for columns, headings in (("60", 5), ("80", 6)):
+        variables = {"COLUMNS": columns, "TERM": "xterm"}
+        shown, _ = in_a_terminal("models", "--local", str(few_models), **variables)
+        heading, *rows = re.sub(r"\x1b\[\d*m", "", shown).splitlines()
+        assert len(heading.split()) == headings
+        assert names <= {row.split()[0] for row in rows}
+
+
 def test_the_top_rows_are_the_most_anomalous_in_order(run: Run, few_models: Path) -> None:
     done = run("score", "toy-table", "table.csv", "--top", 2, "--local", few_models)
     rows = list(csv.DictReader(done.text.splitlines()))
