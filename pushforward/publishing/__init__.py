@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import operator
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,6 +16,7 @@ import numpy as np
 
 from service.format.specs import LatentPicture
 from training.export.own.conditions import Condition, LabelsAs
+from training.export.own.files import is_zip
 from training.export.own.gan import GanWords, publish_own_gan
 from training.export.own.likelihoods import DecoderGives, LikelihoodName
 from training.export.own.networks import Channels, Source, UnfitModel, Values
@@ -323,7 +323,7 @@ def _sizes(name: str, latent_size: Any, item_shape: Any) -> tuple[int, tuple[int
 def _source(what: str, network: Network) -> Source:
     if isinstance(network, str | Path):
         path = Path(network)
-        if not zipfile.is_zipfile(path):
+        if not is_zip(path):
             return OnnxSource(what, path)
         from training.export.own.torch_files import read_torch_file  # torch is not needed for ONNX files
 

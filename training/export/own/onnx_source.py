@@ -18,6 +18,7 @@ import onnx.version_converter
 import onnxruntime
 
 from service.numerics.noise import Floats
+from training.export.own.files import strange_file
 from training.export.own.networks import UnfitModel
 from training.export.own.outputs import mean_and_spread
 from training.export.rules import OPSET, operator_flaws, plain
@@ -25,6 +26,7 @@ from training.export.sessions import open_session
 
 _LEAST_OPSET = 7
 """The oldest opset that the version converter of ONNX brings to a newer one."""
+_OTHER_FLOATS = {onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16, onnx.TensorProto.DOUBLE}
 
 
 class OnnxSource:
@@ -38,11 +40,15 @@ class OnnxSource:
         """
         self.what = what
         self.origin: dict[str, object] = {"file": path.name}
+        if strange := strange_file(path):
+            raise UnfitModel(what, [f"{path} {strange}"])
         try:
             loaded = onnx.load(path)
         except Exception as error:
             # protobuf's errors have no common base class
             raise UnfitModel(what, [f"{path} cannot be read as ONNX: {error}"]) from error
+        if not loaded.graph.node:
+            raise UnfitModel(what, [f"{path} cannot be read as ONNX: it has no operators"])
         producer = f"{loaded.producer_name} {loaded.producer_version}".strip()
         self.origin |= {"producer": producer} if producer else {}
         self._model = simplified(loaded)
@@ -77,9 +83,13 @@ class OnnxSource:
 
     def _flaws(self, inputs: int) -> list[str]:
         graph, opset = self._model.graph, opset_of(self._model)
-        flaws = operator_flaws(self._model)
+        flaws = operator_flaws(self._newer)
         if opset < _LEAST_OPSET:
             flaws.append(f"is of opset {opset}; export it again with opset {OPSET} or newer")
+        kinds = {each.data_type for each in graph.initializer} & _OTHER_FLOATS
+        if kinds:
+            names = ", ".join(sorted(map(onnx.TensorProto.DataType.Name, kinds)))
+            flaws.append(f"has weights of {names}; wanted FLOAT, 32 bits: export it in float32")
         if len(graph.input) != inputs:
             flaws.append(f"takes {[each.name for each in graph.input]}; wanted one input, a batch of rows")
         for tensor in (*graph.input[:1], *graph.output):
@@ -96,8 +106,18 @@ class OnnxSource:
                 )
         return [f"{self.what} {flaw}" for flaw in flaws]
 
+    @property
+    def _newer(self) -> onnx.ModelProto:
+        """Return the model as it will be published, if it can be brought to that opset."""
+        try:
+            return with_opset(self.what, self._model, max(OPSET, opset_of(self._model)))
+        except UnfitModel:
+            return self._model
+
     def shapes(self, expected: Sequence[tuple[int, ...]]) -> Sequence[tuple[int, ...]]:
         """Return those of the expected shapes of a row that the graph's input allows."""
+        if not self._model.graph.input[0].type.tensor_type.HasField("shape"):
+            return expected
         axes = self._model.graph.input[0].type.tensor_type.shape.dim[1:]
         sizes = [axis.dim_value if axis.HasField("dim_value") else None for axis in axes]
         return [
@@ -234,7 +254,7 @@ def without_sigmoid(model: onnx.ModelProto) -> tuple[onnx.ModelProto, bool]:
 
 
 def simplified(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Inline local functions; drop weights from the inputs, and Dropout, which does nothing in inference."""
+    """Inline local functions; drop weights from the inputs, Dropout, and axes of -1, which are free."""
     inlined = onnx.inliner.inline_local_functions(model) if model.functions else model
     simple = plain(inlined)
     graph = simple.graph
@@ -242,6 +262,9 @@ def simplified(model: onnx.ModelProto) -> onnx.ModelProto:
     inputs = [each for each in graph.input if each.name not in weights]
     del graph.input[:]
     graph.input.extend(inputs)
+    for axis in (axis for each in (*graph.input, *graph.output) for axis in each.type.tensor_type.shape.dim):
+        if axis.HasField("dim_value") and axis.dim_value < 1:  # some exporters' word for a free one
+            axis.Clear()
     for node in graph.node:
         if (
             node.op_type == "Dropout"

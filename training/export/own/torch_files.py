@@ -20,6 +20,7 @@ from typing import Any, Final
 
 import torch
 
+from training.export.own.files import strange_archive
 from training.export.own.networks import UnfitModel
 from training.export.own.torch_source import TorchSource
 
@@ -64,14 +65,7 @@ def read_torch_file(what: str, path: Path) -> TorchSource:
         return _ProgramSource(what, path, parts)
     if "constants.pkl" in parts and any(name.startswith("code/") for name in parts):
         return _ScriptSource(what, path, parts)
-    raise UnfitModel(
-        what,
-        [
-            f"{path} holds pickled objects of Python, which may run any code and are never read; save the "
-            "network by torch.export.save(torch.export.export(...), 'NAME.pt2') where its code is, or give "
-            "the module itself"
-        ],
-    )
+    raise UnfitModel(what, [f"{path} {strange_archive(names)}"])
 
 
 class _ScriptSource(TorchSource):
