@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from pushforward.local import load
     from pushforward.publishing import publish_gan, publish_vae
 
+    __version__: str
+
 _HOMES: Final = {
     "AsyncClient": "pushforward.client",
     "Client": "pushforward.client",

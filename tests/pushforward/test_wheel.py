@@ -165,3 +165,22 @@ def test_nothing_of_training_is_installed(installed: Installed) -> None:
     names = "torch", "onnx", "sklearn", "pyarrow", "pytest"
     code = f"from importlib.util import find_spec; print([name for name in {names} if find_spec(name)])"
     assert installed.run("python", "-c", code).stdout == "[]\n"
+
+
+def test_a_type_checker_finds_the_types_of_a_clone_that_is_installed_for_editing(tmp_path: Path) -> None:
+    """So do editors; `make serve` and the other targets install so."""
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "environment"], check=True)
+    python = str(tmp_path / "environment" / "bin" / "python")
+    pip = [python, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-deps"]
+    subprocess.run([*pip, "--editable", str(REPOSITORY)], env=CLEAN, check=True)
+    (tmp_path / "use.py").write_text("from pushforward import Client\n\nnumber: int = Client()\n")
+    checked = subprocess.run(
+        [sys.executable, "-m", "mypy", "--python-executable", python, "use.py"],
+        cwd=tmp_path,
+        env=CLEAN,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert 'expression has type "Client", variable has type "int"' in checked.stdout
+    assert "import-not-found" not in checked.stdout
