@@ -34,6 +34,7 @@ _VALUES: Mapping[Support | Literal["latent"], str] = {
     "latent": f"numbers from {-LARGEST_LATENT:g} to {LARGEST_LATENT:g}",
 }
 """The values that each support allows, in words."""
+_TAKES = "the model takes {}"
 _MOST_FLAWS = 16
 _MOST_AXES = 8
 _NPY_LENGTH_BYTES = {b"\x93NUMPY\x01\x00": 2, b"\x93NUMPY\x02\x00": 4}
@@ -127,7 +128,10 @@ def check_support(
             Flaw(f"/{name}/{row}", _misfit(array[row], values, fits[row], columns), int(row))
             for row in bad[:_MOST_FLAWS]
         )
-        raise Unfit(f"{len(bad)} of {len(array)} rows of `{name}` are not {values}", flaws=flaws)
+        detail = f"{len(bad)} of {len(array)} rows of `{name}` are not {values}"
+        if flaws[0].message != _TAKES.format(values):
+            detail += f"; in row {bad[0]} {flaws[0].message}"
+        raise Unfit(detail, flaws=flaws)
     _check_one_hot(array, columns, name, takes_missing)
 
 
@@ -140,7 +144,7 @@ def _misfit(item: Floats, wanted: str, fits: NDArray[np.bool_], columns: Sequenc
                 f"column `{column.name}` is missing; the model was trained without missing values and takes "
                 f"{wanted}: fill it in, or train with rows that lack values"
             )
-    return f"the model takes {wanted}"
+    return _TAKES.format(wanted)
 
 
 def _check_one_hot(array: Floats, columns: Sequence[Column], name: str, takes_missing: bool) -> None:

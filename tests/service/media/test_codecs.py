@@ -150,3 +150,13 @@ def test_the_media_type_accept_likes_best_is_answered(accept: str, chosen: str) 
 def test_what_cannot_be_made_is_not_acceptable(accept: str) -> None:
     with pytest.raises(NotAcceptable):
         negotiate(accept, (JSON, NPY, PNG))
+
+
+def test_a_missing_value_is_said_with_its_row_and_its_column() -> None:
+    rows = np.ones((4, 2), np.float32)
+    rows[2:, 1] = np.nan
+    columns = [Column(name="depth"), Column(name="rock")]
+    with pytest.raises(Unfit, match=r"^2 of 4 rows of .*; in row 2 column `rock` is missing; .* fill"):
+        codecs.check_support(rows, "real", "inputs", columns)
+    with pytest.raises(Unfit, match=r"^2 of 4 rows of `inputs` are not numbers that are finite in float32$"):
+        codecs.check_support(np.where(np.isnan(rows), np.inf, rows), "real", "inputs", columns)
