@@ -23,6 +23,7 @@ from service.media.pictures import grid_pixels
 TOP_ROWS: Final = 10
 """Rows of a table in a terminal, unless a number is asked for."""
 SCORE_FIELDS: Final = ("statistic", "draws", "seed", "alpha", "correction", "threshold", "unit")
+_BOUNDS: Final = ("elbo", "importance_bound")
 _MOST_LINES: Final = 40
 _MOST_ACROSS: Final = 6
 _WIDE: Final = 80
@@ -93,7 +94,8 @@ def counted(number: int, one: str, several: str = "") -> str:
 
 def title_of(scores: ItemScores, model: str) -> str:
     """Return the line above a table of scores: how many anomalies there are, and how they were found."""
-    how = scores.statistic + (f", {scores.draws} draws, seed {scores.seed}" if scores.draws else "")
+    is_drawn = scores.draws and scores.statistic in _BOUNDS  # else the draws are those of further figures
+    how = scores.statistic + (f", {scores.draws} draws, seed {scores.seed}" if is_drawn else "")
     title = f"{counted(len(scores), 'item')} scored by {model} ({how})"
     if scores.anomaly is None:
         return f"{title}; no p-values, since the statistic is not calibrated with these options"

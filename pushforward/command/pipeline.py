@@ -235,6 +235,8 @@ class ModelCommand:
         If only some scores are shown, these are the most surprising ones.
         """
         map_to = None
+        if overlay and map_output is None:
+            raise Unfit("--overlay lays a map over the items; name the file of the map by --map")
         if map_output is not None:
             forms = output.FORMATS if is_picture(self.model.item_shape) else output.TABLE_FORMATS
             map_to = destination(map_output.out, None, text="json", forms=forms)

@@ -222,7 +222,7 @@ class LoadedModel:
         """
         if "map" not in self.manifest.graphs:
             name = f"{self.manifest.name} {self.manifest.version}"
-            way_out = "publish its run again with `pushforward-train export`, or leave `map` out"
+            way_out = "publish its run again with `pushforward train export`, or leave `map` out"
             if "encode" not in self.manifest.graphs:
                 way_out = "it has no encoder, so nothing to compare an item with; leave `map` out"
             raise Unfit(f"{name} has no graph `map`, which tells how surprising each value is: {way_out}")

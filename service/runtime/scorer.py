@@ -114,7 +114,7 @@ class Scorer:
         if self._columns is not None:
             return self._columns
         name = f"{self._manifest.name} {self._manifest.version}"
-        way_out = "publish its run again with `pushforward-train export`, or leave `columns` out"
+        way_out = "publish its run again with `pushforward train export`, or leave `columns` out"
         if self._manifest.family == "gan" or not self._manifest.columns:
             way_out = "columns are those of a table that a VAE has learned; leave `columns` out"
         raise Unfit(f"{name} has no graph `columns`, which tells how odd each column is: {way_out}")

@@ -216,7 +216,7 @@ def test_a_version_without_a_map_says_what_to_do(client: httpx.Client) -> None:
     body = {"inputs": np.zeros((1, 1, 2, 2)).tolist(), "map": True}
     refused = client.post("/v1/models/toy-vae/score", json=body)
     assert (refused.status_code, refused.json()["code"]) == (422, "unfit")
-    assert "pushforward-train export" in refused.json()["detail"]
+    assert "pushforward train export" in refused.json()["detail"]
 
 
 def test_a_gan_maps_the_squared_differences_from_its_reconstruction(client: httpx.Client) -> None:

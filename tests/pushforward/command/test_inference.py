@@ -21,7 +21,9 @@ from PIL import Image
 from pyarrow import csv as arrow_csv
 from pyarrow import parquet
 
+from pushforward.command.people import title_of
 from pushforward.local import LocalModels
+from pushforward.results import ItemScores
 from tests import toy_table
 from tests.conftest import REPOSITORY
 from tests.pushforward.command.inputs import HEIGHTS, PICTURES, TABLE, as_files
@@ -345,6 +347,15 @@ def test_a_picture_is_shown_in_colours_and_where_there_are_none_as_numbers(few_m
     assert in_none.startswith(title)
     assert "\u2580" not in in_none
     assert re.search(r"value-0 +0\.0\d+", in_none)
+
+
+@pytest.mark.parametrize(("statistic", "how"), [("path", "path"), ("elbo", "elbo, 16 draws, seed 0")])
+def test_draws_are_told_of_where_they_make_the_surprise(statistic: str, how: str) -> None:
+    """An answer whose default is without noise has them for the bounds beside it."""
+    numbers = np.ones(2)
+    scores = ItemScores(statistic, 16, 0, 0.05, "none", 1.5, "nats", {}, numbers, numbers, np.zeros(2, bool))
+    title = f"2 items scored by a model ({how}): 0 anomalies at alpha 0.05, a surprise above 1.5 nats"
+    assert title_of(scores, "a model") == title
 
 
 def test_a_narrow_terminal_has_whole_names_of_models(few_models: Path) -> None:

@@ -55,6 +55,7 @@ MISTAKES = [
         "reconstruct digits-vae pixels.npy --beside --out pairs.csv",
         "--beside is for pictures; the output is csv",
     ),
+    ("score digits-vae pixels.npy --overlay", "name the file of the map by --map"),
     ("score toy-table table.csv --alpha 1.5", "less than or equal to 1"),
 ]
 
