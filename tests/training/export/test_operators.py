@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
+from tests.training.export.test_recurrent import GATES
 from training.export.rules import ALLOWED_OPERATORS, check_graph
 from training.export.sessions import open_session
 
@@ -35,6 +36,14 @@ Identity LeakyRelu Less Log MatMul Max Min Mul Neg Pow Reciprocal ReduceMax Relu
 Sign Sin Slice Sqrt Squeeze Sub Tanh Transpose Unsqueeze Where
 """
 """The operators of the graphs of recipes, whose parity with torch their own tests measure."""
+GRID = torch.rand(3, 2, 5, 2, generator=torch.Generator().manual_seed(8)) * 2 - 1
+CONSTANTS |= {
+    "grid": GRID.numpy(), "columns": np.tile([3, 1], (3, 4, 6, 1)), "places_of": np.tile([1, 2], (3, 1)),
+    "halves_of": np.full((3, 4, 6, 2), 0.5, "f4"), "rows_of": np.array([[0]]),
+    "row_of": np.ones((1, 4, 6, 6), "f4"),
+}  # fmt: skip
+FIRST = {"square": ("Mul", ["x", "x"]), "share": ("Sigmoid", ["x"]), "large": ("Max", ["x", "wide"])}
+"""Nodes whose result the operators of some cases take."""
 Case = tuple[str, list[str], dict[str, Any], Callable[[Tensor], Tensor]]
 
 
@@ -92,6 +101,27 @@ CASES: list[Case] = [
     ("Sum", ["x", "x", "x"], {}, lambda x: 3 * x),
     ("Mean", ["x", "x"], {}, lambda x: x),
     ("Trilu", ["x"], {"upper": 0}, torch.tril),
+    ("GatherElements", ["x", "columns"], {"axis": -1}, lambda x: x[..., [3, 1]]),
+    ("GatherND", ["x", "places_of"], {"batch_dims": 1}, lambda x: x[:, 1, 2]),
+    ("ScatterElements", ["x", "columns", "halves_of"], {"axis": -1},
+     lambda x: x.index_fill(-1, torch.tensor([1, 3]), 0.5)),
+    ("ScatterND", ["x", "rows_of", "row_of"], {}, lambda x: torch.cat([torch.ones_like(x[:1]), x[1:]])),
+    ("ReduceLogSumExp", ["x", "last"], {"keepdims": 0}, lambda x: x.logsumexp(-1)),
+    ("ReduceLogSum", ["square", "last"], {"keepdims": 0}, lambda x: x.square().sum(-1).log()),
+    ("ReduceL1", ["x", "last"], {"keepdims": 0}, lambda x: x.abs().sum(-1)),
+    ("Sinh", ["x"], {}, torch.sinh),
+    ("Cosh", ["x"], {}, torch.cosh),
+    ("Tan", ["x"], {}, torch.tan),
+    ("Asin", ["share"], {}, lambda x: torch.asin(torch.sigmoid(x))),
+    ("Acos", ["share"], {}, lambda x: torch.acos(torch.sigmoid(x))),
+    ("Atan", ["x"], {}, torch.atan),
+    ("Asinh", ["x"], {}, torch.asinh),
+    ("Acosh", ["large"], {}, lambda x: torch.acosh(x.clamp(min=1))),
+    ("Atanh", ["share"], {}, lambda x: torch.atanh(torch.sigmoid(x))),
+    ("Shrink", ["x"], {"lambd": 0.5, "bias": 0.5}, F.softshrink),
+    ("LRN", ["x"], {"size": 3}, lambda x: F.local_response_norm(x, 3)),
+    ("GridSample", ["x", "grid"], {"align_corners": 0},
+     lambda x: F.grid_sample(x, GRID, align_corners=False)),
 ]  # fmt: skip
 
 
@@ -99,7 +129,10 @@ def run(nodes: list[Any], output: tuple[int, ...], opset: int = 18) -> np.ndarra
     """The output of a graph of these nodes, which keeps the rules."""
     numbers = {"zero": 0, "one": 1, "start": 0, "end": 6, "step": 1}
     constants: dict[str, Any] = CONSTANTS | {name: np.float32(number) for name, number in numbers.items()}
-    constants |= {"axis": np.int64(-1), "six": np.array([6])}
+    constants |= {
+        "axis": np.int64(-1), "six": np.array([6]), "two": np.array([2]), "depth": np.int64(6),
+        "off_on": np.array([0, 1], np.float32), "square_of": np.zeros((6, 6), np.float32),
+    }  # fmt: skip
     used = {name for node in nodes for name in node.input}
     tensors = [numpy_helper.from_array(np.asarray(v), k) for k, v in constants.items() if k in used]
     rank = len(output)
@@ -120,7 +153,8 @@ def run(nodes: list[Any], output: tuple[int, ...], opset: int = 18) -> np.ndarra
 def test_an_operator_is_allowed_and_agrees_with_torch(case: Case) -> None:
     operator, inputs, attributes, function = case
     wanted = function(IMAGES).numpy()
-    got = run([helper.make_node(operator, inputs, ["y"], **attributes)], wanted.shape)
+    before = [helper.make_node(*FIRST[name], [name]) for name in inputs if name in FIRST]
+    got = run([*before, helper.make_node(operator, inputs, ["y"], **attributes)], wanted.shape)
     assert got.shape == wanted.shape
     assert (np.abs(got - wanted) <= 1e-5 * (1 + np.abs(wanted))).all()
 
@@ -190,6 +224,46 @@ COMPOSED: dict[str, tuple[list[Part], Callable[[Tensor], Tensor]]] = {
         ],
         lambda x: x * torch.arange(6),
     ),
+    "places of the largest": (
+        [
+            ("ArgMax", ["x"], ["largest"], {"axis": -1, "keepdims": 0}),
+            ("ArgMin", ["x"], ["least"], {"axis": -1, "keepdims": 0}),
+            ("Sub", ["largest", "least"], ["apart"], {}),
+            ("Cast", ["apart"], ["y"], {"to": TensorProto.FLOAT}),
+        ],
+        lambda x: (x.argmax(-1) - x.argmin(-1)).float(),
+    ),
+    "the largest": (
+        [("TopK", ["x", "two"], ["y", "places_unused"], {"axis": -1})],
+        lambda x: x.topk(2, -1).values,
+    ),
+    "a class of each row": (
+        [
+            ("ArgMax", ["x"], ["largest"], {"axis": -1, "keepdims": 0}),
+            ("OneHot", ["largest", "depth", "off_on"], ["y"], {"axis": -1}),
+        ],
+        lambda x: F.one_hot(x.argmax(-1), 6).float(),
+    ),
+    "either": (
+        [
+            ("Div", ["x", "zero"], ["quotient"], {}),
+            ("IsInf", ["quotient"], ["endless"], {"detect_negative": 0}),
+            ("Greater", ["x", "one"], ["high"], {}),
+            ("Xor", ["endless", "high"], ["either"], {}),
+            ("Cast", ["either"], ["y"], {"to": TensorProto.FLOAT}),
+        ],
+        lambda x: ((x > 0) ^ (x > 1)).float(),
+    ),
+    "sizes": (
+        [
+            ("Size", ["places"], ["count"], {}),
+            ("Cast", ["count"], ["number"], {"to": TensorProto.FLOAT}),
+            ("EyeLike", ["square_of"], ["eye"], {}),
+            ("MatMul", ["x", "eye"], ["same"], {}),
+            ("Mul", ["same", "number"], ["y"], {}),
+        ],
+        lambda x: 2 * x,
+    ),
     "halves": (
         [
             ("Split", ["x", "halves"], ["first", "second"], {"axis": 1}),
@@ -211,7 +285,7 @@ def test_operators_that_work_together_agree_with_torch(name: str) -> None:
 
 def test_every_operator_beside_those_of_recipes_is_compared_with_torch() -> None:
     recipes = set(RECIPES.split())
-    compared = {case[0] for case in CASES} | {"Gelu", "GroupNormalization"}
+    compared = {case[0] for case in CASES} | {"Gelu", "GroupNormalization", *GATES}
     compared |= {part[0] for parts, _ in COMPOSED.values() for part in parts}
     assert compared | recipes >= ALLOWED_OPERATORS
     assert not any(each.startswith("Random") for each in ALLOWED_OPERATORS)
