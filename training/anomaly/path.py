@@ -22,6 +22,9 @@ _LEAST_SPREAD = 0.01
 """The least standard deviation of a feature over 1 + |mean|: below it, rounding of float32 would dominate."""
 _LEAST_VARIANCE = 1e-3
 """The least variance along any direction of standardised features, for the same reason."""
+_MOST_GAIN = 500.0
+"""The most by which the map may enlarge what is rounded of features, relative to 1 + |mean|: those of a model
+that has learned next to nothing hardly vary and follow from each other, so that rounding would decide."""
 
 
 class Whitening(NamedTuple):
@@ -36,12 +39,20 @@ class Whitening(NamedTuple):
 def fit_whitening(features: Doubles) -> Whitening:
     """Fit the map on features (N, F), N > F.
 
-    A feature that hardly varies, or nearly follows from the others, is given a small variance.
+    A feature that hardly varies, or nearly follows from the others, is given a small variance. If the map
+    still enlarges rounding too much, all features are given the one with which it does not.
     """
     centre = features.mean(0)
-    spread = np.maximum(features.std(0), _LEAST_SPREAD * (1 + np.abs(centre)))
+    units = 1 + np.abs(centre)
+    spread = np.maximum(features.std(0), _LEAST_SPREAD * units)
     standardised = (features - centre) / spread
     correlation = standardised.T @ standardised / len(features)
     missing = max(_LEAST_VARIANCE - float(np.linalg.eigvalsh(correlation)[0]), 0.0)
     factor = np.linalg.cholesky(correlation + missing * np.eye(len(centre)))
-    return Whitening(centre, np.linalg.inv(factor) / spread)
+    matrix: Doubles = np.linalg.inv(factor) / spread
+    if (np.abs(matrix) @ units).max() > _MOST_GAIN:
+        relative = (features - centre) / units
+        least = len(centre) / _MOST_GAIN**2  # no row of the inverse factor is longer than 1 / sqrt(least)
+        factor = np.linalg.cholesky(relative.T @ relative / len(features) + least * np.eye(len(centre)))
+        matrix = np.linalg.inv(factor) / units
+    return Whitening(centre, matrix)

@@ -10,8 +10,9 @@ from torch import Tensor
 from tests.training.export.test_likelihoods import tiny_vae
 from tests.training.models.likelihood_cases import NAMES, dataset_for
 from tests.training.models.linear_gaussian import SIGMA, UnitNoise, linear_gaussian
-from training.anomaly.path import FEATURES
+from training.anomaly.path import FEATURES, fit_whitening
 from training.anomaly.statistics import fit_path, fit_statistics, path_features, surprise_map
+from training.export.sessions import PARITY_TOLERANCE
 from training.models.vae import Vae, elbo, score_terms
 
 WITH_A_PERFECT_RECONSTRUCTION = [name for name in NAMES if name != "gaussian"]
@@ -129,3 +130,27 @@ def test_scores_of_other_items_leave_a_row_as_it_is() -> None:
         whole = fitted(vae, torch.from_numpy(items))
         torch.testing.assert_close(fitted(vae, torch.from_numpy(items[order])), whole[order])
         torch.testing.assert_close(fitted(vae, torch.from_numpy(items[3:5])), whole[3:5])
+
+
+@pytest.mark.parametrize("spread", [1e-7, 1e-4, 1e-2, 1])
+@pytest.mark.parametrize("rows", [8, 300])
+def test_rounding_moves_no_distance_however_little_the_features_of_held_out_items_vary(
+    rows: int, spread: float
+) -> None:
+    """A model that has learned nothing has such features, and its graph has to agree with torch."""
+    random = np.random.default_rng(rows)
+    centre = np.array([0.5, 0.06, 1.4, -1.1, 0.003])
+    one = random.normal(size=(rows, 1)) @ random.normal(size=(1, 5))
+    features = centre + spread * (one + 1e-3 * random.normal(size=(rows, 5)))
+    path = fit_path(torch.from_numpy(features))
+    rounded = features + random.choice([-1, 1], (rows, 5)) * 2e-8 * (1 + np.abs(centre))
+    ours, theirs = (path(torch.from_numpy(each)).numpy() for each in (features, rounded))
+    assert np.abs((ours - theirs) / (1 + theirs)).max() < PARITY_TOLERANCE
+    assert (np.abs(fit_whitening(features).matrix) @ (1 + np.abs(features.mean(0)))).max() <= 500
+
+
+def test_features_that_vary_are_whitened_as_they_are() -> None:
+    features = np.random.default_rng(0).normal(size=(300, 5)) @ np.random.default_rng(1).normal(size=(5, 5))
+    centre, matrix = fit_whitening(features)
+    whitened = (features - centre) @ matrix.T
+    np.testing.assert_allclose(whitened.T @ whitened / 300, np.eye(5), atol=1e-9)
