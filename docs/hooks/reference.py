@@ -45,7 +45,7 @@ _UNITS: Final = {"seconds": "s", "bytes": "bytes", "rows": "rows"}
 _BOUNDS: Final = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
 PASSED_ON: Final = ("serve", "train")
 """The commands of `pushforward` whose options are those of another command."""
-_HELP_ENVIRONMENT: Final = {"COLUMNS": "110", "NO_COLOR": "1", "TERM": "dumb"}
+_HELP_ENVIRONMENT: Final = {"COLUMNS": "86", "NO_COLOR": "1", "TERM": "dumb"}
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
