@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
-from urllib.parse import unquote
 
 import numpy as np
 
@@ -13,6 +12,7 @@ from pushforward.bulk.failures import BulkMistake
 from pushforward.bulk.rows import Piece, RowForm, rows_from_table, wanted_columns
 from pushforward.bulk.sources import InputFile, RowSource
 from pushforward.bulk.storage import Storage
+from service.media.tables.opening import partition_values
 from service.numerics.noise import Floats
 
 _BATCH_BYTES: Final = 2**22
@@ -120,9 +120,7 @@ class ParquetSource(RowSource):
 
     def _partitions(self, index: int) -> dict[str, str]:
         """Return the columns that the names of a file's folders give."""
-        folders = self.files[index].name.split("/")[:-1]
-        pairs = (folder.split("=", 1) for folder in folders if "=" in folder)
-        return {unquote(key): unquote(value) for key, value in pairs}
+        return partition_values(self.files[index].name)
 
 
 class _Cursor:

@@ -14,6 +14,7 @@ import zipfile
 import zlib
 from pathlib import Path, PurePath
 from typing import Any, BinaryIO, Final
+from urllib.parse import unquote
 
 from service.errors import Malformed, NotEnabled, Unfit
 
@@ -34,6 +35,7 @@ _MARKS: Final = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+_NO_VALUE: Final = "__HIVE_DEFAULT_PARTITION__"
 SAMPLE_BYTES: Final = 2**18
 """The number of bytes at the beginning of a text that show its encoding and its separator."""
 
@@ -192,12 +194,13 @@ def parts_of(folder: Path) -> list[Path]:
     return visible
 
 
-def partition_keys(part: str) -> list[str]:
-    """Return the columns that the folders of a part are named after, as Hive and Spark name them.
+def partition_values(part: str) -> dict[str, str]:
+    """Return the columns that the names of a part's folders give, as Hive and Spark do, with their values.
 
-    They are `year` and `kind` in `year=2024/kind=lime/part-0.parquet`.
+    They are year and kind in `year=2024/kind=lime/part-0.parquet`; a missing value is empty.
     """
-    return [name.partition("=")[0] for name in part.split("/")[:-1] if "=" in name]
+    pairs = (folder.split("=", 1) for folder in part.split("/")[:-1] if "=" in folder)
+    return {unquote(key): "" if value == _NO_VALUE else unquote(value) for key, value in pairs}
 
 
 def is_folder_of_parts(folder: Path) -> bool:

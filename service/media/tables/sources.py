@@ -27,7 +27,7 @@ from service.media.tables.opening import (
     as_text,
     kind_of_file,
     no_text,
-    partition_keys,
+    partition_values,
     parts_of,
     sentence,
     uncompressed,
@@ -251,7 +251,10 @@ def stored_index(schema: Any) -> dict[str, str]:
 
 
 class PartedTable(TableSource):
-    """A folder of parts, as Spark and Dask write them: the rows of all parts, in the order of their names."""
+    """A folder of parts, as Spark and Dask write them: the rows of all parts, in the order of their names.
+
+    Folders in it that are named KEY=VALUE are columns of the rows in them.
+    """
 
     def __init__(self, parts: Sequence[tuple[str, TableSource]]) -> None:
         """Check that all parts have the same columns.
@@ -261,27 +264,37 @@ class PartedTable(TableSource):
         """
         self._parts = parts
         first_name, first = parts[0]
+        keys = partition_values(first_name)
+        self.names = [*first.names, *(key for key in keys if key not in first.names)]
         for name, part in parts[1:]:
-            if set(part.names) != set(first.names):
-                other = sorted(set(part.names) ^ set(first.names))
+            if other := sorted({*part.names, *partition_values(name)} ^ set(self.names)):
                 raise Unfit(f"{name} and {first_name} differ in their columns: {', '.join(other[:8])}")
-        self.names, self.left_out, self.dialect = first.names, first.left_out, first.dialect
+        self.left_out, self.dialect = first.left_out, first.dialect
         self.is_text = first.is_text
         known = [part.rows for _, part in parts if part.rows is not None]
         self.rows = sum(known) if len(known) == len(parts) else None
         self.notes = [*first.notes, f"read {len(parts)} parts" if len(parts) > 1 else "read one part"]
-        keys = dict.fromkeys(key for name, _ in parts for key in partition_keys(name))
         if keys:
-            self.notes.append(f"read without {', '.join(keys)}, which only the names of folders hold")
+            self.notes.append(f"took {', '.join(keys)} from the names of folders")
 
     def blocks(self, cells: int = BLOCK_CELLS) -> Iterator[Block]:
         """Yield the rows of all parts in order."""
         for name, part in self._parts:
             try:
+                values = partition_values(name)
                 for block in part.blocks(cells):
-                    yield {column: block[column] for column in self.names}
+                    rows = len(next(iter(block.values()), ()))
+                    found = {key: self._repeated(value, rows) for key, value in values.items()} | dict(block)
+                    yield {column: found[column] for column in self.names}
             except ServiceError as error:
                 raise type(error)(f"{name}: {error}") from error
+
+    def _repeated(self, text: str, rows: int) -> Any:
+        if self.is_text:
+            return [text] * rows
+        import pyarrow
+
+        return pyarrow.array([text] * rows, pyarrow.string())
 
 
 def open_table(

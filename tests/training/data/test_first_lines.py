@@ -3,9 +3,7 @@
 from pathlib import Path
 
 import numpy as np
-import pyarrow
 import pytest
-from pyarrow import parquet
 
 from pushforward.files import ItemLayout, read_inputs
 from service.errors import Unfit
@@ -93,18 +91,6 @@ def test_names_that_are_numbers_are_names_beside_others(tmp_path: Path) -> None:
 def test_rows_without_a_known_separator_are_told_what_to_write(tmp_path: Path) -> None:
     path = written(tmp_path / "t.csv", "depth flow rock", *(line.replace(",", "  ") for line in LINES))
     assert "commas, semicolons, tabs or bars between them" in refused(path)
-
-
-def test_what_only_the_names_of_folders_hold_is_told(tmp_path: Path) -> None:
-    for rock in ("sand", "lime"):
-        folder = tmp_path / "wells" / f"rock={rock}"
-        folder.mkdir(parents=True)
-        numbers = {name: RANDOM.normal(size=ROWS) for name in ("depth", "flow")}
-        parquet.write_table(pyarrow.table(numbers), folder / "part-0.parquet")
-    inspection = inspect(tmp_path / "wells")
-    assert (
-        inspection.findings[0].seen == "read 2 parts; read without rock, which only the names of folders hold"
-    )
 
 
 @pytest.mark.parametrize("value", [1e300, -1e39, "inf"])
