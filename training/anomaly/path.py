@@ -20,7 +20,7 @@ FITTED: NoiseFree = "path"
 """The statistic that is fitted, on items that must not be used to compare statistics."""
 _LEAST_SPREAD = 0.01
 """The least standard deviation of a feature over 1 + |mean|: below it, rounding of float32 would dominate."""
-_LEAST_VARIANCE = 1e-3
+LEAST_VARIANCE = 1e-3
 """The least variance along any direction of standardised features, for the same reason."""
 _MOST_GAIN = 500.0
 """The most by which the map may enlarge what is rounded of features, relative to 1 + |mean|: those of a model
@@ -36,7 +36,7 @@ class Whitening(NamedTuple):
     """(F, F), the inverse of the lower Cholesky factor of their covariance."""
 
 
-def fit_whitening(features: Doubles) -> Whitening:
+def fit_whitening(features: Doubles, least_variance: float = LEAST_VARIANCE) -> Whitening:
     """Fit the map on features (N, F), N > F.
 
     A feature that hardly varies, or nearly follows from the others, is given a small variance. If the map
@@ -47,7 +47,7 @@ def fit_whitening(features: Doubles) -> Whitening:
     spread = np.maximum(features.std(0), _LEAST_SPREAD * units)
     standardised = (features - centre) / spread
     correlation = standardised.T @ standardised / len(features)
-    missing = max(_LEAST_VARIANCE - float(np.linalg.eigvalsh(correlation)[0]), 0.0)
+    missing = max(least_variance - float(np.linalg.eigvalsh(correlation)[0]), 0.0)
     factor = np.linalg.cholesky(correlation + missing * np.eye(len(centre)))
     matrix: Doubles = np.linalg.inv(factor) / spread
     if (np.abs(matrix) @ units).max() > _MOST_GAIN:

@@ -165,7 +165,7 @@ def publish_own_gan(
     log("building the graphs")
     example, count = example_of(support, items), 0 if condition is None else len(condition.names)
     graphs, parity = checked(
-        name, built(name, partial(gan_graphs, gan, opset, count)), example, False, error, log
+        name, built(name, partial(gan_graphs, gan, opset, count)), example, False, error, log, {}
     )
     names: tuple[Distance, ...] = ("residual",) if gan.encoder is not None else ()
     scorer = column_scorer(graphs["statistics"].run, names, options) if names else None

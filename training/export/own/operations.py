@@ -84,10 +84,17 @@ def vae_graphs(vae: OwnVae, opset: int) -> dict[GraphName, OwnGraph]:
         ("score", vae.score, (inputs, _spec("eps", *per_draw, D)), (*terms, _spec("kl", "rows"))),
         ("map", vae.surprise_map, (inputs,), (_spec("map", *items),)),
     ]
+    graphs = {name: build(name, formula, given, results, opset) for name, formula, given, results in wanted}
     if vae.statistics:
-        columns = _spec("statistics", "rows", len(vae.statistics))
-        wanted.insert(4, ("statistics", vae.noise_free, (inputs,), (columns,)))
-    return {name: build(name, formula, given, results, opset) for name, formula, given, results in wanted}
+        graphs["statistics"] = statistics_graph(vae, opset)
+    return graphs
+
+
+def statistics_graph(vae: OwnVae, opset: int) -> OwnGraph:
+    """Build the graph of the noise-free statistics of a VAE that has some."""
+    inputs = _spec("inputs", "rows", *vae.units.item_shape)
+    columns = _spec("statistics", "rows", len(vae.statistics))
+    return build("statistics", vae.noise_free, (inputs,), (columns,), opset)
 
 
 def path_features(vae: OwnVae, opset: int) -> OwnGraph:
@@ -144,6 +151,13 @@ def measure_parity(graph: OwnGraph, example: Example, discrete: bool, largest: f
             expected = expected[0], *graph.judge(NumpyAlgebra(), whole[0].astype(np.float64))
         pairs = list(zip(graph.outputs, whole, strict=True))
         for (spec, ours), theirs in zip(pairs, expected, strict=True):
+            if not np.isfinite(ours).all():
+                count = int((~np.isfinite(ours)).sum())
+                raise ParityError(
+                    f"graph {graph.name}, output {spec.name}: {count} values are NaN or infinite; look for "
+                    "log-variances or logits of hundreds, and say by `values` what range items have for the "
+                    "networks"
+                )
             agreed = theirs if unsettled is None else np.where(unsettled, ours, theirs)
             error = relative_error(spec.name, ours, agreed, like=ours)
             _require(graph, spec, error, "ONNX Runtime and the model's own networks differ")

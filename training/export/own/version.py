@@ -5,7 +5,7 @@ Shapes: N items, D latent dimensions; items (N, *item).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -314,11 +314,17 @@ def checked(
     discrete: bool,
     least_error: float,
     log: Log,
+    held: Mapping[GraphName, Parity],
 ) -> tuple[dict[GraphName, OwnGraph], dict[GraphName, Parity]]:
-    """Measure every graph's parity, at least the networks' own error; all that fail are named at once."""
-    parity: dict[GraphName, Parity] = {}
+    """Measure every graph's parity, at least the networks' own error; all that fail are named at once.
+
+    `held` are the parities of graphs that were measured before.
+    """
+    parity = dict(held)
     flaws = []
     for each, graph in graphs.items():
+        if each in held:
+            continue
         log(f"comparing {each} with the model's own networks")
         try:
             parity[each] = measure_parity(graph, example, discrete, least_error)
