@@ -56,5 +56,12 @@ def request_of(http: httpx.Client | httpx.AsyncClient, step: Send) -> httpx.Requ
 
 
 def reason_of(error: httpx.RequestError) -> str:
-    """Return the reason for which a connection broke."""
-    return str(error) or type(error).__name__
+    """Return the reason for which a connection broke; if it was one to a proxy, say so."""
+    reason = str(error) or type(error).__name__
+    if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.ProxyError):
+        from urllib.request import getproxies, proxy_bypass  # which takes long to import
+
+        url, proxies = error.request.url, getproxies()
+        if (url.scheme in proxies or "all" in proxies) and not proxy_bypass(url.host):
+            reason += f"; by the proxy of the environment, which NO_PROXY={url.host} leaves out"
+    return reason

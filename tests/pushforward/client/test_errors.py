@@ -95,6 +95,23 @@ def test_a_mistake_has_the_words_and_flaws_of_the_service(client: Client) -> Non
         client.sample("toy-vae", count=0)
 
 
+@pytest.mark.parametrize(("bypassed", "is_told"), [("", True), ("127.0.0.1", False)])
+def test_a_proxy_that_does_not_answer_is_told_of(
+    monkeypatch: pytest.MonkeyPatch, bypassed: str, is_told: bool
+) -> None:
+    for name in ("HTTP_PROXY", "ALL_PROXY", "no_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", "http://someone:secret@127.0.0.1:9")
+    monkeypatch.setenv("no_proxy", bypassed)
+    with (
+        Client("http://127.0.0.1:9", timeout_seconds=1) as client,
+        pytest.raises(errors.Unreachable) as raised,
+    ):
+        client.models()
+    assert ("proxy of the environment, which NO_PROXY=127.0.0.1 leaves out" in str(raised.value)) is is_told
+    assert "secret" not in str(raised.value)
+
+
 WRONG_TYPES: list[tuple[Callable[[Any], Any], str]] = [
     (lambda models: models.sample(""), "the model is '' (str); wanted its name"),
     (lambda models: models.encode(None, []), "the model is None (NoneType)"),
