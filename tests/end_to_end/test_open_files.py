@@ -2,7 +2,7 @@
 
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import httpx
@@ -24,12 +24,15 @@ SAMPLE = b"POST /v1/models/toy-vae/sample HTTP/1.1\r\nhost: x\r\ncontent-length:
 OK, BUSY, CONTINUE = (b"HTTP/1.1 %b" % status for status in (b"200 ", b"503 ", b"100 "))
 
 
+def serving(models: Path, *options: str) -> RunningService:
+    publish_toy(models)
+    return RunningService(models, "--poll-seconds", "0", *options, program=("-c", WITH_FEW_FILES))
+
+
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[RunningService]:
-    publish_toy(tmp_path)
     patient = "--idle-seconds", "3600", "--deadline-seconds", "3600"
-    options = "--metrics-port", "0", "--poll-seconds", "0", *patient
-    running = RunningService(tmp_path, *options, program=("-c", WITH_FEW_FILES))
+    running = serving(tmp_path, "--metrics-port", "0", *patient)
     try:
         yield running.wait_until_ready()
     finally:
@@ -96,3 +99,31 @@ def test_where_all_are_at_work_probes_are_answered_and_other_requests_told_to_co
         assert silent[0].recv(1) == b""
         assert all(asked(connection, b"{}").startswith(OK) for connection in at_work)
         assert asked_anew(service, SAMPLE % b"" + b"{}").startswith(OK)
+
+
+GRPC_BEGIN = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
+
+
+@pytest.mark.parametrize("begin", [b"", GRPC_BEGIN])
+def test_connections_of_grpc_leave_files_for_those_of_http_and_go_if_they_are_idle(
+    tmp_path: Path, begin: bytes
+) -> None:
+    short = "--idle-seconds", "2", "--keep-alive-seconds", "2"
+    service = serving(tmp_path, "--grpc-port", "0", *short)
+    try:
+        service.wait_until_ready()
+        host, port = service.wait_for(r"serving gRPC on (\S+)")[1].split(":")
+        with ExitStack() as stack:
+            idle = []
+            for _ in range(2 * MOST_FILES):
+                idle.append(stack.enter_context(socket.create_connection((host, int(port)), timeout=30)))
+                with suppress(ConnectionError):  # closed already
+                    idle[-1].sendall(begin)
+            for request in (PROBE, SAMPLE % b"" + b"{}"):
+                assert asked_anew(service, request).startswith(OK)
+            for connection in idle:
+                with suppress(ConnectionError):
+                    while connection.recv(65_536):
+                        pass
+    finally:
+        service.stop()

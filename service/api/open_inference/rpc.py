@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import resource
 import secrets
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -42,6 +43,7 @@ _PROBE_PATIENCE_SECONDS: Final = 0.5
 _MOST_CALLS: Final = 1_000
 """Most calls at once on a connection; clients keep others back by themselves. Without a bound, one that
 begins thousands fills what gRPC holds for all clients, and calls of others end as CANCELLED."""
+_MOST_NUMBER: Final = 2**31 - 1
 _MOST_FREQUENT_PING_MILLISECONDS: Final = 5_000
 """Clients that ping more often are sent away; many ping every ten seconds."""
 
@@ -80,14 +82,19 @@ class RpcServer:
         Raises:
             CannotListen: the address cannot be listened on, for example because it is in use.
         """
+        settings = self._settings
         server = grpc.aio.server(
             options=[
-                ("grpc.max_receive_message_length", self._settings.max_body_bytes),
+                ("grpc.max_receive_message_length", settings.max_body_bytes),
                 ("grpc.max_send_message_length", -1),
                 ("grpc.max_concurrent_streams", _MOST_CALLS),
                 KEEP_COMPRESSED,
+                # half of the open files, since HTTP cannot close these connections for its own
+                ("grpc.max_allowed_incoming_connections", _most_connections()),
+                ("grpc.server_handshake_timeout_ms", round(1e3 * settings.idle_seconds)),
+                ("grpc.max_connection_idle_ms", 1_000 * settings.keep_alive_seconds),
                 ("grpc.http2.bdp_probe", 0),  # else megabytes of each message come before it is asked for
-                ("grpc.so_reuseport", int(self._settings.replicas > 1)),
+                ("grpc.so_reuseport", int(settings.replicas > 1)),
                 ("grpc.http2.min_recv_ping_interval_without_data_ms", _MOST_FREQUENT_PING_MILLISECONDS),
                 ("grpc.keepalive_permit_without_calls", 1),
             ]
@@ -104,12 +111,12 @@ class RpcServer:
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
         check = {"Check": self._handler(_health_name, self._health)}
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(HEALTH, check),))
-        if self._settings.public_docs:
+        if settings.public_docs:
             with contextlib.suppress(ImportError):  # installed without it
                 from service.api.open_inference.reflection import reflection_of
 
                 server.add_generic_rpc_handlers((reflection_of(SERVICE),))
-        host = self._settings.host
+        host = settings.host
         where = f"[{host}]" if ":" in host else host
         try:
             bound = _bind(server, f"{where}:{port}", self._certificate)
@@ -275,6 +282,12 @@ def _bind(server: Any, address: str, certificate: Certificate | None) -> int:
 
     first = grpc.ssl_server_certificate_configuration([served])
     return int(server.add_secure_port(address, grpc.dynamic_ssl_server_credentials(first, renewed)))
+
+
+def _most_connections() -> int:
+    """Return half of the files that may be open, if that is a number gRPC takes."""
+    most_files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return _MOST_NUMBER if most_files == resource.RLIM_INFINITY else min(most_files // 2, _MOST_NUMBER)
 
 
 def _health_name(body: bytes) -> str:
