@@ -1,6 +1,7 @@
 """uvicorn's HTTP protocol with limits on headers, on slow requests and on readers that stop.
 
-At the limit of open files it closes idle connections for new ones, see `descriptors`.
+At the limit of open files it closes idle connections for new ones, see `descriptors`. TLS begins on
+connections that are there already, so that those whose handshake does not end are closed as all others.
 
 It also writes a small answer as a whole (`WHOLE`), because with two ASGI messages every header would be
 checked again. uvicorn's protocol class is not public API: its pin, and the tests on floods and slow clients,
@@ -10,7 +11,8 @@ guard these extensions.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import ssl
+from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
@@ -39,13 +41,16 @@ _PROBE_SECONDS: Final = 0.1
 
 
 def bounded_protocol(
-    max_header_bytes: int, idle_seconds: float, refusal: Callable[[int, str, str], bytes]
+    max_header_bytes: int,
+    idle_seconds: float,
+    refusal: Callable[[int, str, str], bytes],
+    tls: ssl.SSLContext | None = None,
 ) -> type[HttpToolsProtocol]:
     """Return a class of HTTP protocol like uvicorn's, with limits.
 
     A request's line and headers have at most `max_header_bytes`. Its head may take `idle_seconds` to arrive,
-    and a reader as long to read anything. `refusal` makes the whole answer to a broken request from a status,
-    a code and a sentence.
+    the handshake of `tls` included, and a reader as long to read anything. `refusal` makes the whole answer
+    to a broken request from a status, a code and a sentence.
     """
     descriptors = Descriptors()
 
@@ -76,6 +81,27 @@ def bounded_protocol(
             self.flow = _PipelineFlow(transport)
             self._wait_for_head()
             descriptors.admit(self, self.connections)
+            if tls is not None:
+                self._begin_tls(transport, tls)
+
+        def _begin_tls(self, transport: Any, context: ssl.SSLContext) -> None:
+            """Speak TLS from the first byte on: begun in a task, it would come after bytes that are there."""
+            starting = self.loop.start_tls(transport, self, context, server_side=True)
+            handshake = starting.send(None)
+            handshake.add_done_callback(lambda _: self._tls_began(transport, starting))
+
+        def _tls_began(self, transport: Any, starting: Coroutine[Any, Any, Any]) -> None:
+            """Go on with TLS; no byte of a request has come yet."""
+            error: OSError | None = None
+            try:
+                starting.send(None)
+            except StopIteration as done:
+                self.transport = done.value
+            except OSError as failure:  # also what ssl raises
+                error = failure
+            self.scheme, self.flow = "https", _PipelineFlow(self.transport)
+            if transport.is_closing():  # amid a handshake, nobody else says so
+                self.connection_lost(error)
 
         def idle_since(self) -> float | None:
             if self._answered() is not None or self.transport.is_closing():
@@ -254,6 +280,8 @@ def bounded_protocol(
             self.transport.close()
 
         def connection_lost(self, exc: Exception | None) -> None:
+            if self not in self.connections:  # told already
+                return
             self._head_ends()
             self._write_ends()
             if self._is_shed:

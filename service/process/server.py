@@ -44,13 +44,14 @@ class Server(uvicorn.Server):
         config = uvicorn.Config(
             service.app,
             loop="uvloop",
-            http=bounded_protocol(settings.max_header_bytes, settings.idle_seconds, raw_problem),
+            http=bounded_protocol(
+                settings.max_header_bytes, settings.idle_seconds, raw_problem, tls.context if tls else None
+            ),
             ws="none",
             lifespan="on",
             log_config=None,
             access_log=False,
             server_header=False,
-            ssl_context_factory=None if tls is None else lambda *_: tls.context,
             proxy_headers=False,
             timeout_keep_alive=settings.keep_alive_seconds,
             timeout_graceful_shutdown=settings.drain_seconds,

@@ -8,6 +8,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +20,7 @@ import pytest
 
 from service.api.tls import tls_context
 from service.errors import CannotListen
+from tests.end_to_end.test_open_files import MOST_FILES, WITH_FEW_FILES
 from tests.serving import RunningService
 from tests.toy import publish_toy
 
@@ -26,6 +28,7 @@ if shutil.which("openssl") is None:
     pytest.skip("a certificate is made by openssl", allow_module_level=True)
 
 SAMPLE = "/v1/models/toy-vae/sample"
+BEGUN_HANDSHAKE = bytes.fromhex("1603010200010001fc0303")
 CERTIFICATE = (
     "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -noenc -days 2 -subj /CN=localhost "
     "-addext subjectAltName=IP:127.0.0.1 -keyout key.pem -out certificate.pem"
@@ -113,6 +116,36 @@ def test_without_tls_nothing_is_answered_and_the_service_goes_on(secured: Secure
     assert secured.client.get("/healthz").status_code == 200
 
 
+def test_connections_whose_handshake_does_not_end_make_room_for_others_and_are_closed(folder: Path) -> None:
+    files = "--tls-certificate", str(folder / "certificate.pem"), "--tls-key", str(folder / "key.pem")
+    program = "-c", WITH_FEW_FILES
+    running = RunningService(folder / "models", *files, "--idle-seconds", "4", program=program)
+    try:
+        url = running.wait_for(r"running on (https://[\d.:]+)")[1]
+        running.wait_for(r"registry: ready")
+        context = ssl.create_default_context(cafile=folder / "certificate.pem")
+        address = urlsplit(url)
+        with contextlib.ExitStack() as stack:
+            silent = []
+            for number in range(2 * MOST_FILES):
+                connection = socket.create_connection((address.hostname, address.port or 0), timeout=30)
+                silent.append(stack.enter_context(connection))
+                if number % 2:
+                    connection.sendall(BEGUN_HANDSHAKE)
+            with httpx.Client(base_url=url, verify=context, timeout=60) as client:
+                assert client.get("/readyz").status_code == 200
+                assert client.post(SAMPLE).status_code == 200
+                begun = time.monotonic()
+                for connection in silent:
+                    with contextlib.suppress(ConnectionError):
+                        assert connection.recv(1) == b""
+                assert time.monotonic() - begun < 30
+                assert client.post(SAMPLE).status_code == 200
+        assert "Traceback" not in "".join(running.lines)
+    finally:
+        running.stop()
+
+
 def test_grpc_speaks_tls_too_and_nothing_else(secured: Secured) -> None:
     address = secured.service.wait_for(r"serving gRPC on (\S+)")[1]
     credentials = grpc.ssl_channel_credentials(secured.certificate.read_bytes())
@@ -152,7 +185,8 @@ def test_a_renewed_certificate_is_served_to_new_connections_and_a_broken_one_is_
 
         def client(certificate: bytes) -> httpx.Client:
             context = ssl.create_default_context(cadata=certificate.decode())
-            return httpx.Client(base_url=url, verify=context, timeout=60)
+            kept_for_ever = httpx.Limits(keepalive_expiry=None)
+            return httpx.Client(base_url=url, verify=context, timeout=60, limits=kept_for_ever)
 
         def is_served(certificate: bytes) -> bool:
             with client(certificate) as new, contextlib.suppress(httpx.ConnectError):
