@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping, Sequence
-from numbers import Integral
+from collections.abc import Iterator, Mapping, Sequence
+from numbers import Integral, Number
 from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 
@@ -20,7 +20,8 @@ from pushforward.results import Floats
 from service.errors import Flaw, ServiceError, Unfit
 from service.media.fitting import PictureRule, fitted_item, item_of_file
 from service.media.items import rows_of, wanted
-from service.media.tables.matching import ClassColumn, TableForm, features_of, table_of_records
+from service.media.tables.cells import plain_values
+from service.media.tables.matching import ClassColumn, TableForm, check_names, features_of, table_of_records
 
 _MOST_FLAWS: Final = 16
 _READ_BY: Final = {
@@ -51,8 +52,9 @@ def as_rows(
         inputs: An array or nested lists of one item (*item_shape) or of B items; a grey picture may lack the
             axis of its channel. Values of uint8 are pixels 0 .. 255 if items are pictures; all others are
             taken as they are. Or a table: a DataFrame of pandas or polars, an Arrow table, a mapping from
-            names to columns, or a list of records; its columns are matched by name. Or a PIL picture, the
-            path of a picture's file, or a list of either, which are treated as those of the training were.
+            names to columns, a list of records, or one of these; its columns are matched by name. Or a PIL
+            picture, the path of a picture's file, or a list of either, which are treated as those of the
+            training were.
         item_shape: The shape of an item of the model.
         columns: The columns of the model, if it is one of tables.
         picture: The `picture` of its manifest: what is done to a PIL picture.
@@ -61,6 +63,8 @@ def as_rows(
         Unfit: the inputs do not fit the model; says what came, what was expected, and what to do.
     """
     shape = tuple(item_shape)
+    if columns:
+        inputs = _as_records(inputs)
     names = _column_names(inputs)
     if names is not None:
         return _table(inputs, names, shape, columns)
@@ -72,7 +76,9 @@ def as_rows(
         return _pictures_of_files(paths, shape, PictureRule.of(picture))
     if isinstance(inputs, list | tuple) and inputs and all(isinstance(each, Mapping) for each in inputs):
         return _records(inputs, shape, columns)
-    return _array(inputs, shape)
+    if columns and not isinstance(inputs, np.ndarray | list | tuple) and isinstance(inputs, Iterator):
+        raise Unfit(f"a {type(inputs).__name__} came, whose rows are there only once; give a list of them")
+    return _array(inputs, shape, columns)
 
 
 def ids_of(inputs: Any, column: str | None) -> NDArray[Any] | None:
@@ -92,6 +98,7 @@ def ids_of(inputs: Any, column: str | None) -> NDArray[Any] | None:
     if column is None:
         index: Any = getattr(inputs, "index", None) if hasattr(inputs, "columns") else None  # of pandas
         return np.asarray(index.to_numpy()) if hasattr(index, "to_numpy") else None
+    inputs = _as_records(inputs)
     names = _column_names(inputs)
     is_records = isinstance(inputs, list | tuple) and all(isinstance(each, Mapping) for each in inputs)
     if is_records and any(column in each for each in inputs):
@@ -102,7 +109,7 @@ def ids_of(inputs: Any, column: str | None) -> NDArray[Any] | None:
     else:
         values = _values(inputs, column)
     ids = np.empty(len(values), object)
-    ids[:] = values
+    ids[:] = plain_values(values)
     return ids
 
 
@@ -116,6 +123,7 @@ def labels_in(inputs: Any, classes: ClassColumn | None) -> list[int] | None:
     """
     if classes is None:
         return None
+    inputs = _as_records(inputs)
     if isinstance(inputs, list | tuple) and inputs and all(isinstance(each, Mapping) for each in inputs):
         if not any(classes.name in each for each in inputs):
             return None
@@ -197,14 +205,16 @@ def _is_whole(value: Any) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
-def _array(inputs: Any, shape: Shape) -> Floats:
+def _array(inputs: Any, shape: Shape, columns: Sequence[Column]) -> Floats:
+    by_name = ", or a table or records by the names of its columns" if columns else ""
     try:
         array = np.asarray(inputs)
     except ValueError as error:
-        raise Unfit(f"the inputs are ragged; {wanted(shape)}") from error
+        raise Unfit(f"the inputs are ragged; {wanted(shape)}{by_name}") from error
     if array.dtype.kind not in "fiub":
         raise Unfit(
             f"the inputs came as {array.dtype}, a {type(inputs).__name__}; {wanted(shape)}, of numbers"
+            + by_name
         )
     return rows_of(array, shape)
 
@@ -247,6 +257,29 @@ def _why_no_picture(path: str, error: Exception) -> str:
     return (isinstance(error, OSError) and error.strerror) or str(error)
 
 
+def _as_records(inputs: Any) -> Any:
+    """Return a row by names, or a list of rows of pandas, as records; all else as it is."""
+    if isinstance(inputs, Mapping) and inputs and all(map(_is_value, inputs.values())):
+        return [inputs]
+    if _is_named_row(inputs):
+        return [inputs.to_dict()]
+    if isinstance(inputs, list | tuple) and inputs and all(map(_is_named_row, inputs)):
+        return [row.to_dict() for row in inputs]
+    return inputs
+
+
+def _is_value(value: Any) -> bool:
+    return value is None or isinstance(value, str | bytes | Number | np.generic)
+
+
+def _is_named_row(value: Any) -> bool:
+    """Return True for a row of a DataFrame of pandas, whose labels are the names of the columns."""
+    if hasattr(value, "columns") or not (hasattr(value, "to_dict") and hasattr(value, "index")):
+        return False
+    labels = value.index
+    return not callable(labels) and any(isinstance(label, str) for label in labels)
+
+
 def _column_names(inputs: Any) -> list[Any] | None:
     """Return the keys of a table's columns, or None if the inputs are no table."""
     if isinstance(inputs, np.ndarray):
@@ -274,16 +307,25 @@ def _table(
     if not columns:
         raise Unfit(f"a table came, but this model has no named columns; {wanted(shape)}, as an array")
     form = TableForm.of(columns)
-    key_of = {str(key): key for key in keys}
+    names = [str(key) for key in keys]
+    check_names(names, form, refuse_unknown=False)
+    key_of = dict(zip(names, keys, strict=True))
     parts = {name: _values(table, key_of[name]) for name in form.columns if name in key_of}
-    return features_of(parts, form, names=[str(key) for key in keys], lacking=lacking)
+    return features_of(parts, form, names=names, lacking=lacking)
 
 
 def _values(table: Any, key: Any) -> Any:
-    column = table[key]
-    if isinstance(column, list | tuple):
-        return column
-    values = column.to_numpy() if hasattr(column, "to_numpy") else np.asarray(column)
+    try:
+        column = table[key]
+        if isinstance(column, list | tuple) or hasattr(column, "to_pylist"):
+            return column
+        values = np.asarray(column.to_numpy() if hasattr(column, "to_numpy") else column)
+    except (TypeError, ValueError, AttributeError, LookupError) as error:
+        reason = " ".join(str(error).split())
+        raise Unfit(
+            f"the column `{key}` of a {type(table).__name__} cannot be read: {reason}; give a "
+            "DataFrame (of a lazy one, what `collect` or `df` returns), an Arrow table, or columns by name"
+        ) from error
     if values.ndim != 1:
         raise Unfit(f"the column `{key}` has shape {list(values.shape)}; a column has one axis")
-    return np.asarray(values)
+    return values

@@ -1,5 +1,6 @@
 """Arrays, tables and pictures become the items that they stand for, or are refused with a reason."""
 
+import csv
 import decimal
 import io
 import re
@@ -16,10 +17,11 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from PIL import Image
 
-from pushforward.reading import as_point, as_rows, ids_of
+from pushforward.reading import as_point, as_rows, ids_of, labels_in
 from service.errors import Unfit
 from service.media import codecs
 from service.media.fitting import item_of_file
+from service.media.tables.matching import ClassColumn
 from tests.serving import as_npy
 
 GREY, RGB, FEATURES = (1, 4, 6), (3, 4, 6), (3,)
@@ -148,6 +150,64 @@ def test_categories_are_the_texts_that_training_reads() -> None:
     columns = [{"name": "a", "categories": ["1", "2"]}, {"name": "b", "categories": ["false", "true"]}]
     rows = as_rows({"a": [1.0, 2.0], "b": [True, False]}, (4,), columns)
     np.testing.assert_array_equal(rows, [[1, 0, 0, 1], [0, 1, 1, 0]])
+
+
+class Row:
+    """A row of a DataFrame, as pandas has it."""
+
+    def __init__(self, values: dict[str, Any]) -> None:
+        self.index, self._values = list(values), values
+
+    def to_dict(self) -> dict[str, Any]:
+        return self._values
+
+
+@pytest.mark.parametrize("of", [lambda record: record, Row, lambda record: [Row(record)]])
+def test_one_row_by_names_is_a_batch_of_one(of: Callable[[dict[str, Any]], Any]) -> None:
+    record = {"colour": "green", "height": np.float64(1.5), "patient": "a"}
+    np.testing.assert_array_equal(as_rows(of(record), FEATURES, COLUMNS), ROWS[:1])
+    ids = ids_of(of(record), "patient")
+    assert ids is not None
+    assert ids.tolist() == ["a"]
+    classes = ClassColumn("patient", ["b", "a"])
+    assert labels_in(of(record), classes) == [1]
+
+
+@pytest.mark.parametrize("with_nulls", [False, True])
+def test_columns_of_arrow_are_read_in_whatever_holds_them(with_nulls: bool) -> None:
+    heights = [1.5, None if with_nulls else 2]
+    arrays = {"height": pyarrow.array(heights), "colour": pyarrow.array(["green", "red"])}
+    table = pyarrow.table(arrays)
+    expected = as_rows({"height": heights, "colour": ["green", "red"]}, FEATURES, COLUMNS)
+    for held in (arrays, table, table.to_batches()[0], pyarrow.concat_tables([table[:1], table[1:]])):
+        np.testing.assert_array_equal(as_rows(held, FEATURES, COLUMNS), expected)
+        ids = ids_of(held, "colour")
+        assert ids is not None
+        assert ids.tolist() == ["green", "red"]
+
+
+class Lazy:
+    """A table that is not computed, whose columns cannot be had."""
+
+    columns = ("height", "colour")
+
+    def __getitem__(self, name: str) -> Any:
+        raise TypeError("it is\nlazy")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (Lazy(), "column `height` of a Lazy cannot be read: it is lazy; .*`collect`"),
+        (csv.DictReader(io.StringIO("height,colour\n1,red\n")), "a DictReader came, .*give a list of them"),
+        (iter([{"height": 1, "colour": "red"}]), "a list_iterator came, .*give a list of them"),
+        ([["1.5", "green"]], "of numbers, or a table or records by the names of its columns"),
+        ([[1, 2, 3], [4]], "ragged; .*, or a table or records by the names of its columns"),
+    ],
+)
+def test_what_holds_no_columns_is_refused_with_what_to_give(given: Any, message: str) -> None:
+    with pytest.raises(Unfit, match=message):
+        as_rows(given, FEATURES, COLUMNS)
 
 
 def test_a_missing_and_a_doubled_column_are_named_in_one_error() -> None:
