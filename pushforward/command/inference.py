@@ -10,6 +10,8 @@ from typing import Annotated, Final, Literal
 
 import typer
 
+from pushforward.command.completion import complete_model
+
 commands = typer.Typer()
 USE: Final = "Use a model"
 _URL: Final = "http://localhost:8000"
@@ -28,7 +30,12 @@ Statistic = Literal[
     "feature_distance",
     "f_anogan",
 ]
-Name = Annotated[str, typer.Argument(metavar="MODEL", help="Name of the model.", show_default=False)]
+Name = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL", help="Name of the model.", show_default=False, autocompletion=complete_model
+    ),
+]
 Files = Annotated[
     list[str],
     typer.Argument(
@@ -119,7 +126,10 @@ Top = Annotated[
 @commands.command(rich_help_panel=USE)
 def models(
     name: Annotated[
-        str | None, typer.Argument(metavar="MODEL", help="The model to show.", show_default=False)
+        str | None,
+        typer.Argument(
+            metavar="MODEL", help="The model to show.", show_default=False, autocompletion=complete_model
+        ),
     ] = None,
     url: Url = _URL,
     local: Local = None,
