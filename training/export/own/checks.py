@@ -29,6 +29,7 @@ from training.export.own.networks import (
     Source,
     StrangeResult,
     Units,
+    array_of,
     reason_of,
 )
 from training.export.own.priors import MixtureOfGaussians
@@ -96,7 +97,10 @@ def likelihood_flaws(
     if likelihood != "gaussian" or decoder_gives != "mean":
         flaws.append("scale came, which is for the likelihood 'gaussian' of a decoder that gives 'mean'")
         return flaws
-    array = np.asarray(scale, np.float64)
+    try:
+        array = array_of(scale).astype(np.float64)
+    except ValueError as error:
+        return [*flaws, f"scale is {error}"]
     if array.size not in (1, units.size) or not (np.isfinite(array) & (array > 0)).all():
         flaws.append(
             f"scale is {scale!r}; wanted a positive number, or one for each of the {units.size} values"
@@ -104,10 +108,15 @@ def likelihood_flaws(
     return flaws
 
 
-def prior_flaws(prior: MixtureOfGaussians | None, latent: int) -> list[str]:
+def prior_flaws(prior: Any, latent: int) -> list[str]:
     """Check a mixture prior."""
     if prior is None:
         return []
+    if not isinstance(prior, MixtureOfGaussians):
+        came = type(prior).__name__
+        return [
+            f"prior is {came}; wanted a MixtureOfGaussians(weights, means, log_variances), or none: N(0, I)"
+        ]
     if prior.means.ndim != 2 or prior.means.shape[1] != latent:
         return [f"the prior has means {list(prior.means.shape)}; wanted (M, {latent})"]
     try:

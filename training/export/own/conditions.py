@@ -13,7 +13,7 @@ import numpy as np
 
 from service.numerics.noise import Floats, Integers
 from training.export.own import checks
-from training.export.own.networks import OwnNetwork, Source
+from training.export.own.networks import OwnNetwork, Source, array_of
 
 LabelsAs = Literal["index", "one_hot"]
 """The form in which a network takes the class of a row: (B,) whole numbers from 0, or (B, C) one-hot."""
@@ -72,7 +72,10 @@ def real_labels(given: object, rows: int, condition: Condition) -> tuple[Integer
     wanted = f"wanted {rows} numbers from 0 to {len(condition.names) - 1}, or names"
     if given is None:
         return None, [f"`real` came without `real_labels`, the class of each item; {wanted}"]
-    array = np.asarray(given)
+    try:
+        array = array_of(given)
+    except ValueError as error:
+        return None, [f"real_labels came as {error}; {wanted}"]
     if array.dtype.kind == "U" and set(array.ravel()) <= set(condition.names):
         array = np.array([condition.names.index(name) for name in array.ravel()])
     whole = array.ndim == 1 and array.dtype.kind in "iu" and len(array) == rows

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, get_args
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 import onnx
@@ -46,6 +46,26 @@ def reason_of(error: BaseException) -> str:
     """Return the last line of a network's error, or its kind if it says nothing."""
     lines = str(error).strip().splitlines()
     return lines[-1][:200] if lines else type(error).__name__
+
+
+def array_of(given: Any) -> np.ndarray[Any, Any]:
+    """Return what the user gave as an array; a tensor of torch may be on any device, and need a gradient.
+
+    Raises:
+        ValueError: It is none; says what came.
+    """
+    if callable(getattr(given, "detach", None)):
+        given = given.detach().cpu()
+        given = given.float() if given.is_floating_point() else given
+    came = type(given).__name__
+    try:
+        array = np.asarray(given)
+    except Exception as error:
+        # anything may fail in any way when it is read as an array
+        raise ValueError(f"a {came}, which is no array: {reason_of(error)}") from error
+    if array.dtype.kind == "O":
+        raise ValueError(f"a {came}, which is no array of numbers; stack its items: np.stack([...])")
+    return array
 
 
 class Source(Protocol):
@@ -143,7 +163,7 @@ class Units:
             return ordered
         return f.clip(self.factor * ordered + self.shift if self.values != "0..1" else ordered, 0.0, 1.0)
 
-    def items_of(self, given: np.ndarray) -> Floats:
+    def items_of(self, given: Any) -> Floats:
         """Return items that the user gave as the networks take them, as the service takes them.
 
         uint8 is always 0 to 255.
@@ -151,8 +171,12 @@ class Units:
         Raises:
             ValueError: Their shape or dtype does not fit; says what came.
         """
-        array = np.asarray(given)
+        array = array_of(given)
         rows = array.shape[1:]
+        if array.dtype.kind in "SU":
+            raise ValueError(
+                f"text; wanted the numbers themselves, {self.wanted}, as np.load(...) gives them"
+            )
         if array.ndim < 2 or len(array) == 0 or array.dtype.kind not in "biuf":
             raise ValueError(f"{array.dtype} of shape {list(array.shape)}; wanted numbers {self.wanted}")
         if rows == self.network_shape:
@@ -164,9 +188,22 @@ class Units:
         numbers = items.astype(np.float32)
         if self.values == "real" or array.dtype == np.bool_:
             return np.ascontiguousarray(numbers)
+        if array.dtype != np.uint8:
+            self._require_range(numbers)
         if array.dtype == np.uint8 or self.values == "0..255":
             return np.ascontiguousarray(numbers / np.float32(255))
         return np.ascontiguousarray((numbers + 1) / 2 if self.values == "-1..1" else numbers)
+
+    def _require_range(self, numbers: Floats) -> None:
+        """Raise ValueError if numbers are in [0, 1] all, though the networks take them in another range."""
+        low, high = float(numbers.min()), float(numbers.max())
+        narrow = (self.values == "-1..1" and low >= 0) or (self.values == "0..255" and low >= 0 and high <= 1)
+        if narrow and low < high:
+            how = {"-1..1": "2 * items - 1", "0..255": "255 * items"}[self.values]
+            raise ValueError(
+                f"numbers from {low:g} to {high:g}, but values is {self.values!r}: give them as the networks "
+                f"take them ({how}), or as uint8, which is always 0 to 255"
+            )
 
     @property
     def wanted(self) -> str:

@@ -35,7 +35,7 @@ from training.export.own.likelihoods import (
     LikelihoodName,
     of_logits,
 )
-from training.export.own.networks import Channels, Source, Units, Values
+from training.export.own.networks import Channels, Source, Units, Values, array_of
 from training.export.own.operations import (
     OwnGraph,
     measure_parity,
@@ -159,7 +159,7 @@ def publish_own_vae(
             "scale_from": f"fitted on {len(halves.fit)} items, in their units",
         }
     elif words.scale is not None:
-        given = np.asarray(words.scale, np.float64)
+        given = np.asarray(array_of(words.scale), np.float64)
         scale_note = {"scale": given.tolist(), "scale_from": "given, in the decoder's units"}
     options = calibration_options(scoring or Scoring(), halves)
     error = max(vae.encoder.error, vae.decoder.error)
@@ -230,7 +230,7 @@ def _likelihood(words: VaeWords, units: Units) -> LikelihoodFormulas:
         return ContinuousBernoulliFormulas(words.decoder_gives, units.size)
     scale = None
     if words.scale is not None:
-        given = np.asarray(words.scale, np.float64)
+        given = np.asarray(array_of(words.scale), np.float64)
         if given.size > 1:  # as the network has its values
             given = np.asarray(units.in_order(NumpyAlgebra(), given.reshape(1, -1)))[0]
         scale = units.factor * given.reshape(-1 if given.size > 1 else ())
