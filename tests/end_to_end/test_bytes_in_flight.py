@@ -146,6 +146,7 @@ def test_a_message_that_is_refused_leaves_nothing_behind(bounded: RunningService
     assert memory_bytes(bounded, "VmRSS") - before < 2 * len(LONG_MESSAGE)
 
 
+@pytest.mark.living
 def test_calls_that_never_send_their_message_keep_nobody_out(bounded: RunningService) -> None:
     target = bounded.wait_for(r"serving gRPC on (\S+)")[1]
     never = Event()

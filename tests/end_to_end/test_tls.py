@@ -163,6 +163,7 @@ def made_certificate(folder: Path) -> tuple[bytes, bytes]:
     return (folder / "certificate.pem").read_bytes(), (folder / "key.pem").read_bytes()
 
 
+@pytest.mark.living
 def test_a_renewed_certificate_is_served_to_new_connections_and_a_broken_one_is_not(
     folder: Path, tmp_path: Path
 ) -> None:
