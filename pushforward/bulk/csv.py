@@ -204,6 +204,8 @@ def _index(file: BinaryIO, path: str) -> tuple[bytes, NDArray[np.int64], int]:
             kept.append(np.array([begin] if records % _STRIDE == 0 else [], np.int64))
             records += 1
     header = read_exactly(file, 0, header_end).removeprefix(_BYTE_ORDER_MARK).strip(b"\r\n")
+    if not records and b"\r" in header:
+        raise BulkMistake(f"{path} has lines that end in carriage returns alone; save it with line feeds")
     if not header:
         raise BulkMistake(f"{path} is empty; wanted a line of column names, and rows")
     return header, np.concatenate([*kept, np.array([size], np.int64)]), records

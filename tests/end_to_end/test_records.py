@@ -307,3 +307,17 @@ def test_rows_in_a_form_of_another_library_are_told_the_one_that_is_read(
         '; send {"records": [{"column": value, ...}, ...]} or {"inputs": [...]}'
     )
     assert problem["errors"]
+
+
+@pytest.mark.parametrize(("before", "behind"), [("{row},", ""), ("", ","), ("{row},a,", ",,")])
+def test_columns_without_a_name_are_ignored(client: httpx.Client, before: str, behind: str) -> None:
+    plain = as_csv(named(ITEMS)).decode().splitlines()
+    names = "," * before.count(",") + plain[0] + behind
+    rows = [before.format(row=row) + line + behind for row, line in enumerate(plain[1:])]
+    path, query = f"{MODEL}/score", {"id": "patient"}
+    answers = [
+        client.post(path, params=query, content="\n".join(lines), headers=CSV)
+        for lines in (plain, [names, *rows])
+    ]
+    assert [answer.status_code for answer in answers] == [200, 200], answers[1].text
+    assert answers[0].json() == answers[1].json()

@@ -48,6 +48,7 @@ _FAR_FROM_ALL: Final = 1e9
 """Stands for missing values where columns are compared."""
 _SAMPLED_ROWS: Final = 1000
 _CONSTANT: Final = "a change of it is an anomaly"
+_IN_ORDER: Final = "drop it if it goes on so, as times do: later rows would be anomalies by it"
 _REPEATED: Final = 1e-6
 """The largest difference, in standard deviations, between a column and another one that repeats it."""
 
@@ -193,6 +194,9 @@ def _number(
     kept.numbers[name] = standardised
     if missing:
         return ColumnRole(name, "number", seen, "learned from the rows that have it", codes=codes)
+    steps = np.diff(values)
+    if 2 * len(distinct) > len(values) and ((steps >= 0).all() or (steps <= 0).all()):
+        return ColumnRole(name, "number", f"{seen}, in order", _IN_ORDER, codes=codes)
     few = whole and 2 < len(distinct) <= _FEW_CODES
     return ColumnRole(name, "number", seen, "put it in one_hot if these are codes" if few else "")
 

@@ -72,8 +72,12 @@ class TableForm:
             start = stop
 
     def unknown(self, names: Sequence[str]) -> list[str]:
-        """Return the names that neither the model nor its training table has."""
-        return [name for name in names if name not in self.columns and name not in self.left_out]
+        """Return the names that neither the model nor its training table has.
+
+        A column without a name, as an index or what a spreadsheet leaves behind, is no misspelt one.
+        """
+        known = {"", *self.columns, *self.left_out}
+        return [name for name in names if name not in known]
 
 
 class ClassColumn(NamedTuple):

@@ -194,6 +194,7 @@ def test_a_shard_that_skips_parts_reads_the_same_rows(tmp_path: Path) -> None:
             "the column `height` holds 'tall' in row 0; wanted numbers",
         ),
         ("x.csv", 'height,colour\n"1,red\n', TABLE, "ends inside of quotes"),
+        ("x.csv", "height,colour\r1,red\r", TABLE, "carriage returns alone"),
         ("x.csv", "", TABLE, "is empty"),
         ("x.csv", "height|colour;\n1,5\n", TABLE, "'height|colour;', so something else than ','"),
         ("x.csv", "a,b,c\n1,2,3\n", POINT, "3 columns of numbers, 'a', 'b', 'c'; a row of this model has 2"),
@@ -205,7 +206,7 @@ def test_a_shard_that_skips_parts_reads_the_same_rows(tmp_path: Path) -> None:
 def test_what_cannot_be_read_is_refused_with_what_to_do(
     tmp_path: Path, name: str, content: str, form: RowForm, said: str
 ) -> None:
-    (tmp_path / name).write_text(content)
+    (tmp_path / name).write_text(content, newline="")
     with pytest.raises(BulkError, match=said) as refused:
         read_in_pieces(tmp_path / name, form, (10,))
     assert isinstance(refused.value, BulkMistake | UnfitInput)

@@ -142,3 +142,15 @@ def test_classes_are_few_names_or_very_few_whole_numbers(
 def test_the_last_row_of_a_short_table_shows_its_decimals_as_well(rows: int) -> None:
     assert find_dialect("a;b\n" + "1;2\n" * (rows - 1) + "1,5;2\n") == Dialect(";", ",")
     assert find_dialect("a;b\n" + "1;2\n" * rows + "1,5;2", is_cut=True) == Dialect(";", ".")
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_column_that_rises_or_falls_with_the_rows_is_told_of(tmp_path: Path, sign: int) -> None:
+    times = 1_704_067_200 + sign * np.cumsum(RANDOM.integers(0, 5_000, ROWS))
+    odd = found(with_column(tmp_path / "t.csv", times.tolist()))["odd"]
+    assert odd.seen.endswith(", in order")
+    assert odd.settled.startswith("a number; drop it if it goes on so")
+    plain = found(with_column(tmp_path / "t.csv", RANDOM.permutation(times).tolist()))
+    assert "odd" not in plain
+    few = found(with_column(tmp_path / "t.csv", [row // 30 for row in range(ROWS)]))
+    assert "odd" not in few
