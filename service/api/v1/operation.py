@@ -179,29 +179,34 @@ def negotiate(accept: str, offered: tuple[str, ...]) -> str:
     Raises:
         NotAcceptable: it accepts none.
     """
-    best = max(offered, key=lambda media_type: _quality(accept, media_type))
-    if not _quality(accept, best):
+    ranges = _ranges(accept)
+    best = max(offered, key=lambda media_type: _quality(ranges, media_type))
+    if not _quality(ranges, best):
         raise NotAcceptable(f"this operation answers {', '.join(offered)}")
     return best
 
 
-def _quality(accept: str, media_type: str) -> float:
-    """Return the q of the most specific range that covers the media type; 1 if the header is absent."""
-    if not accept.strip():
-        return 1.0
-    found = (-1, 0.0)
+def _ranges(accept: str) -> dict[str, float]:
+    """Return the ranges of media types in a header, each with its highest q; all if the header is absent."""
+    ranges: dict[str, float] = {} if accept.strip() else {"*/*": 1.0}
     for entry in accept.lower().split(","):
         wanted, *parameters = (part.strip() for part in entry.split(";"))
-        family = media_type.split("/")[0]
-        if wanted not in (media_type, f"{family}/*", "*/*"):
+        if not wanted:
             continue
         weight = next((text[2:] for text in parameters if text.startswith("q=")), "1")
         try:
             quality = min(1.0, max(0.0, float(weight)))
         except ValueError:
             quality = 0.0
-        found = max(found, (2 - wanted.count("*"), quality))
-    return found[1]
+        ranges[wanted] = max(quality, ranges.get(wanted, 0.0))
+    return ranges
+
+
+def _quality(ranges: Mapping[str, float], media_type: str) -> float:
+    """Return the q of the most specific range that covers the media type; 0 if none does."""
+    family = media_type.split("/")[0]
+    covering = (ranges[wanted] for wanted in (media_type, f"{family}/*", "*/*") if wanted in ranges)
+    return next(covering, 0.0)
 
 
 def check_count(

@@ -1,4 +1,6 @@
+import contextlib
 import io
+import time
 from typing import Literal
 
 import numpy as np
@@ -142,6 +144,15 @@ def test_no_more_than_16_flaws_are_told() -> None:
 )
 def test_the_media_type_accept_likes_best_is_answered(accept: str, chosen: str) -> None:
     assert negotiate(accept, (JSON, NPY, PNG)) == chosen
+
+
+@pytest.mark.parametrize("entry", [",", "a/b;q=0.1,", "*/*;", "a/b,"])
+def test_no_accept_that_fits_the_headers_takes_long(entry: str) -> None:
+    accept = entry * (2**15 // len(entry))
+    begun = time.process_time()
+    with contextlib.suppress(NotAcceptable):
+        negotiate(accept, (JSON, NPY, PNG, "image/jpeg", "text/csv"))
+    assert time.process_time() - begun < 0.05
 
 
 @pytest.mark.parametrize(
