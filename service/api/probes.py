@@ -10,6 +10,7 @@ from typing import Final
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
+from service.errors import UnknownModel
 from service.lifecycle.registry import Registry
 from service.observe.metrics import Metrics
 
@@ -69,7 +70,10 @@ def probes_router(registry: Registry, metrics: Metrics, lifecycle: Lifecycle) ->
     @router.get("/readyz/{model}", operation_id="readyz_model", responses={503: {"model": Health}})
     async def readyz_model(model: str, response: Response) -> Health:
         """Answer 200 while a version of that model can answer; else 503."""
-        entry = registry.entry(model)
+        try:
+            entry = registry.entry(model)
+        except UnknownModel as error:
+            raise UnknownModel("there is no model of that name") from error  # a probe needs no key
         state = "ready" if entry.loaded is not None else entry.state
         return _readiness(response, state, entry.reason)
 

@@ -65,6 +65,12 @@ def test_probes_metrics_and_documentation_need_none(guarded: RunningService, pat
     assert guarded.client.get(path).status_code == 200
 
 
+def test_what_needs_no_key_names_no_model(guarded: RunningService) -> None:
+    answered = guarded.client.get("/readyz/absent")
+    assert answered.status_code == 404
+    assert "toy-vae" not in answered.text
+
+
 def test_no_shared_cache_keeps_an_answer_that_needs_a_key(guarded: RunningService) -> None:
     answer = guarded.client.get("/v1/models/toy-vae/versions/1/sample?seed=7", headers=BEARER)
     assert answer.headers["cache-control"] == "private, max-age=31536000, immutable"
