@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
 from socketserver import TCPServer, ThreadingMixIn
 from threading import BoundedSemaphore, Thread
@@ -17,6 +17,8 @@ from service.observe.metrics import Metrics
 
 _MOST_SCRAPES: Final = 16
 """Most connections to the metrics' port at once; each has a thread."""
+_ROOM_SECONDS: Final = 1.0
+"""Longest wait for the thread of a connection that was closed to make room."""
 log = logging.getLogger(__name__)
 
 
@@ -47,7 +49,7 @@ def bind_socket(host: str, port: int, *, shared: bool = False) -> socket.socket:
     return listener
 
 
-@contextmanager
+@contextlib.contextmanager
 def hold_address(host: str, port: int) -> Iterator[socket.socket]:
     """Hold an address by a shared socket that never listens, for the sockets that will.
 
@@ -80,6 +82,7 @@ class _MetricsHandler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Answer with the metrics, in the format that the scrape accepts."""
+        self.server.silent.pop(self.connection, None)
         body, content_type = self.server.metrics.exposition(self.headers.get("accept", ""))
         self.send_response(200)
         self.send_header("content-type", content_type)
@@ -107,21 +110,36 @@ class _MetricsHandler(BaseHTTPRequestHandler):
 
 class _MetricsServer(ThreadingMixIn, TCPServer):
     daemon_threads = True
+    request_queue_size = 128
 
     def __init__(self, listener: socket.socket, metrics: Metrics) -> None:
         super().__init__(listener.getsockname()[:2], _MetricsHandler, bind_and_activate=False)
         self.metrics = metrics
+        self.silent: dict[socket.socket, None] = {}
+        """The connections whose request has not come whole, the oldest first."""
         self._free = BoundedSemaphore(_MOST_SCRAPES)
         self.socket.close()
         self.socket = listener
         self.server_activate()
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Answer in a thread; close the connection at once if there are too many."""
-        if self._free.acquire(blocking=False):
+        """Answer in a thread, for which the oldest connection that says nothing makes room if need be."""
+        self.silent[request] = None
+        if self._free.acquire(blocking=False) or self._make_room(request):
             super().process_request(request, client_address)
         else:
+            self.silent.pop(request, None)
             self.shutdown_request(request)
+
+    def _make_room(self, request: socket.socket) -> bool:
+        """Close the oldest connection that says nothing; return False if there is none, or it takes long."""
+        oldest = next(iter(tuple(self.silent)))
+        if oldest is request:  # all others are at work
+            return False
+        self.silent.pop(oldest, None)
+        with contextlib.suppress(OSError):  # closed meanwhile
+            oldest.shutdown(socket.SHUT_RDWR)
+        return self._free.acquire(timeout=_ROOM_SECONDS)
 
     def handle_error(self, *_: object) -> None:
         """Log what went wrong, unless the client has left."""
@@ -133,4 +151,5 @@ class _MetricsServer(ThreadingMixIn, TCPServer):
         try:
             super().process_request_thread(request, client_address)
         finally:
+            self.silent.pop(request, None)
             self._free.release()

@@ -53,6 +53,18 @@ def test_connections_that_say_nothing_take_a_bounded_number_of_threads() -> None
         connections = [
             idle.enter_context(socket.create_connection(listener.getsockname()[:2])) for _ in range(40)
         ]
-        refused = [connection.recv(1) for connection in connections[20:]]
+        refused = [connection.recv(1) for connection in connections[:20]]
         assert refused == [b""] * 20
         assert threading.active_count() - before <= 16
+
+
+def test_connections_that_say_nothing_make_room_for_scrapes() -> None:
+    listener = bind_socket("127.0.0.1", 0)
+    serve_metrics(Metrics(), listener)
+    with contextlib.ExitStack() as idle:
+        for number in range(100):
+            connection = idle.enter_context(socket.create_connection(listener.getsockname()[:2]))
+            if number % 2:
+                connection.sendall(b"GET /metrics HTTP/1.1\r\na: ")
+        for _ in range(20):
+            assert httpx.get(f"{url_of(listener)}/metrics").status_code == 200
