@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from pushforward import load
-from pushforward.publishing import UnfitModel, publish_vae
+from pushforward.publishing import UnfitModel, publish_gan, publish_vae
 from tests.networks import Decoder, Encoder
 
 pytestmark = [pytest.mark.exports, pytest.mark.timeout(300)]  # exports take seconds each
@@ -84,6 +84,50 @@ def scripted(module: nn.Module, *example: Tensor) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         return of_torch.trace(module, *example) if example else of_torch.script(module)
+
+
+class Modulated(nn.Module):
+    """A convolution with weights of its own for each row, all in one, as in StyleGAN 2; or it adds noise."""
+
+    def __init__(self, noise: bool) -> None:
+        super().__init__()
+        self.weights, self.style = nn.Parameter(torch.randn(1, 4, 1, 3, 3)), nn.Linear(LATENT, 4)
+        self.noise = noise
+
+    def forward(self, latents: Tensor) -> Tensor:
+        rows = latents.shape[0]
+        if self.noise:
+            return torch.sigmoid(self.style(latents)[:, :1, None, None] + torch.randn(rows, *SHAPE))
+        weights = (self.style(latents)[:, :, None, None, None] * self.weights).reshape(rows, 4, 3, 3)
+        pixels = torch.ones(1, 4, 4, 4).expand(rows, -1, -1, -1).reshape(1, 4 * rows, 4, 4)
+        made = nn.functional.conv2d(pixels, weights, padding=1, groups=rows)
+        return torch.sigmoid(made.reshape(rows, *SHAPE))
+
+
+@pytest.mark.parametrize(
+    ("noise", "words"),
+    [(True, "noise_mode='const' of StyleGAN"), (False, "fused_modconv=False of StyleGAN")],
+)
+def test_a_generator_like_that_of_style_gan_is_refused_with_its_own_way_out(
+    noise: bool, words: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UnfitModel, match=words):
+        publish_gan("own", Modulated(noise).eval(), latent_size=LATENT, item_shape=SHAPE, models=tmp_path)
+
+
+def test_an_autoencoder_is_pointed_to_publish_gan_and_published_there(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    encoder, decoder = (
+        nn.Sequential(nn.Flatten(), nn.Linear(16, LATENT)).eval(),
+        Decoder(LATENT, SHAPE).eval(),
+    )
+    sizes: dict[str, Any] = {"latent_size": LATENT, "item_shape": SHAPE, "models": tmp_path}
+    with pytest.raises(UnfitModel, match="without a spread is published by publish_gan"):
+        publish_vae("own", encoder, decoder, **sizes)
+    version = publish_gan("own", decoder, encoder=encoder, real=np.concatenate([ITEMS] * 8), **sizes)
+    with torch.no_grad():
+        wanted: Any = encoder(torch.from_numpy(ITEMS)).numpy()
+    np.testing.assert_allclose(load(version).encode(ITEMS).mean, wanted, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -7,32 +7,27 @@ Shapes: B rows, D latent dimensions, n values of an item; items (B, *item).
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 
-from service.format.manifest import MODEL_NAME, Support
+from service.format.manifest import Support
 from service.format.specs import LatentPicture
 from service.format.support import rows_in_support
 from service.numerics.noise import Floats
-from service.numerics.prior import GaussianMixturePrior
 from training.export.own.algebra import NumpyAlgebra
 from training.export.own.formulas import EncoderGives
 from training.export.own.halves import axis_of_forms, axis_of_latents, divided, half_shapes
-from training.export.own.likelihoods import DECODER_WORDS, LIKELIHOODS, LikelihoodFormulas
+from training.export.own.likelihoods import LikelihoodFormulas
 from training.export.own.networks import (
     ONE_BATCH,
-    VALUES,
     OwnNetwork,
     Source,
     StrangeResult,
     Units,
-    array_of,
     reason_of,
 )
-from training.export.own.priors import MixtureOfGaussians
 
 FEWEST_ITEMS = 40
 """The fewest items to fit and calibrate on, half each: 19 resolve the level 0.05."""
@@ -49,81 +44,12 @@ _DISTRIBUTIONS = {
     "Normal": ("gaussian", "mean_and_scale"),
 }
 """The likelihood of a decoder that gives a distribution of torch, and the word for the parameters taken."""
+_WITHOUT_SPREAD = (
+    "; publish_gan publishes an autoencoder without a spread: its decoder as the generator, and `encoder`"
+)
 _FEWER = (
     "; leave the others out, as by `lambda rows: network(rows)[1:]` of torch or by onnx.utils.extract_model"
 )
-
-
-def naming_flaws(name: str, units: Units, latent: int) -> list[str]:
-    """Check a model's name, sizes and units."""
-    flaws = []
-    if not re.fullmatch(MODEL_NAME, name):
-        flaws.append(
-            f"the name {name!r} does not fit; use lower-case letters, digits and hyphens, at most 63"
-        )
-    shape = units.item_shape
-    if not 1 <= len(shape) <= _MOST_AXES or not all(size >= 1 for size in shape):
-        flaws.append(f"item_shape is {list(shape)}; wanted one to three sizes, (C, H, W) for pictures")
-    if not 1 <= latent <= 4096:
-        flaws.append(f"latent_size is {latent}; wanted 1 to 4096")
-    if units.values not in VALUES:
-        flaws.append(f"values is {units.values!r}; wanted one of {', '.join(map(repr, VALUES))}")
-    if units.channels not in ("first", "last"):
-        flaws.append(f"channels is {units.channels!r}; wanted 'first' or 'last'")
-    elif units.channels == "last" and len(shape) != _MOST_AXES:
-        flaws.append(f"channels is 'last', but items of shape {list(shape)} are no pictures (C, H, W)")
-    return flaws
-
-
-def likelihood_flaws(
-    likelihood: str, decoder_gives: str, encoder_gives: str, scale: object, units: Units
-) -> list[str]:
-    """Check the words for a VAE's likelihood and for what its networks give."""
-    flaws = []
-    if likelihood not in DECODER_WORDS:
-        flaws.append(f"likelihood is {likelihood!r}; wanted one of {', '.join(map(repr, LIKELIHOODS))}")
-    elif decoder_gives not in (words := DECODER_WORDS[likelihood]):
-        flaws.append(
-            f"decoder_gives is {decoder_gives!r}, which the likelihood {likelihood!r} does not take; wanted "
-            f"{', '.join(map(repr, words))}"
-        )
-    if encoder_gives not in get_args(EncoderGives):
-        wanted = ", ".join(map(repr, get_args(EncoderGives)))
-        flaws.append(f"encoder_gives is {encoder_gives!r}; wanted one of {wanted}")
-    if likelihood != "gaussian" and units.values == "real":
-        flaws.append(f"values is 'real', but the likelihood {likelihood!r} is for values in [0, 1]")
-    if scale is None:
-        return flaws
-    if likelihood != "gaussian" or decoder_gives != "mean":
-        flaws.append("scale came, which is for the likelihood 'gaussian' of a decoder that gives 'mean'")
-        return flaws
-    try:
-        array = array_of(scale).astype(np.float64)
-    except ValueError as error:
-        return [*flaws, f"scale is {error}"]
-    if array.size not in (1, units.size) or not (np.isfinite(array) & (array > 0)).all():
-        flaws.append(
-            f"scale is {scale!r}; wanted a positive number, or one for each of the {units.size} values"
-        )
-    return flaws
-
-
-def prior_flaws(prior: Any, latent: int) -> list[str]:
-    """Check a mixture prior."""
-    if prior is None:
-        return []
-    if not isinstance(prior, MixtureOfGaussians):
-        came = type(prior).__name__
-        return [
-            f"prior is {came}; wanted a MixtureOfGaussians(weights, means, log_variances), or none: N(0, I)"
-        ]
-    if prior.means.ndim != 2 or prior.means.shape[1] != latent:
-        return [f"the prior has means {list(prior.means.shape)}; wanted (M, {latent})"]
-    try:
-        GaussianMixturePrior(prior.weights, prior.means, prior.log_variances)
-    except ValueError as error:
-        return [f"the prior: {error}"]
-    return []
 
 
 def item_flaws(what: str, items: Floats, support: Support) -> list[str]:
@@ -206,12 +132,18 @@ def _row_flaws(source: Source, rows: Floats, outputs: Sequence[Floats]) -> list[
         return [f"{source.what} gave {count} values that are NaN or infinite; check its weights and inputs"]
     kinds = {str(each.dtype) for each in outputs} - {"float32"}
     if kinds:
-        return [f"{source.what} gave {', '.join(sorted(kinds))}; wanted float32"]
+        return [f"{source.what} gave {', '.join(sorted(kinds))}; wanted float32: call .float() on its result"]
     again = source.run(rows)
     if not all(map(np.array_equal, outputs, again)):
+        way_out = (
+            "give it with its noise fixed (as noise_mode='const' of StyleGAN); a model that draws one "
+            "value after the other cannot be served"
+            if source.what == "the generator"
+            else "give the part without noise (a mean and log-variance rather than a draw)"
+        )
         return [
-            f"{source.what} gave two results for the same rows, so a random operation is inside; give the "
-            "part without noise (a mean and log-variance rather than a draw), in evaluation mode (.eval())"
+            f"{source.what} gave two results for the same rows, so a random operation is inside; {way_out}, "
+            "in evaluation mode (.eval())"
         ]
     first = [each[:_ROWS] for each in outputs]
     try:
@@ -236,7 +168,7 @@ def encoder_flaws(
     widths = [math.prod(shape) for shape in network.output_shapes]
     gave = getattr(network.source, "gave", None)
     if widths not in ([latent, latent], [2 * latent]):
-        fewer = _FEWER if len(widths) > 2 else ""
+        fewer = _FEWER if len(widths) > 2 else _WITHOUT_SPREAD if widths == [latent] else ""
         return [
             f"the encoder gave {_came(outputs)}; for latent_size {latent} wanted two tensors of {latent} "
             f"values a row (mean and {gives.replace('_', '-')}) or one of {2 * latent}{fewer}"

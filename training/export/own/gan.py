@@ -46,6 +46,7 @@ from training.export.own.version import (
     sampler,
     write_version,
 )
+from training.export.own.words import naming_flaws, prior_flaws
 from training.metrics.platt import calibration_z, expected_calibration_error, fit_platt
 
 _GENERATED = 10_000
@@ -101,8 +102,8 @@ def publish_own_gan(
     """
     units = Units(tuple(words.item_shape), words.values, words.channels)
     support: Support = "real" if words.values == "real" else "unit_interval"
-    flaws = checks.naming_flaws(name, units, words.latent_size)
-    flaws += checks.prior_flaws(words.prior, words.latent_size)
+    flaws = naming_flaws(name, units, words.latent_size)
+    flaws += prior_flaws(words.prior, words.latent_size)
     if words.discriminator_gives not in ("logits", "probabilities"):
         flaws.append(
             f"discriminator_gives is {words.discriminator_gives!r}; wanted 'logits' or 'probabilities'"

@@ -273,6 +273,11 @@ def _reason(error: BaseException) -> str:
     fixed = "rows" in text and ("specializ" in text or "constant" in text or "violated" in text)
     if fixed or isinstance(error, FixedRows):
         return f"it {ONE_BATCH}"
+    if "SymbolicTensor" in text:
+        return (
+            "the number of rows is an attribute of an operator (a convolution with a group for each row); "
+            "compute each row by itself (fused_modconv=False of StyleGAN)"
+        )
     if "data-dependent" in text or "data dependent" in text:
         return "it branches on values of its rows (an if, a loop); compute all rows alike, as by torch.where"
     lines = [line.strip() for line in causes[-1].splitlines() if line.strip()]

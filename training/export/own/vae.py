@@ -60,6 +60,7 @@ from training.export.own.version import (
     require_statistic,
     write_version,
 )
+from training.export.own.words import likelihood_flaws, naming_flaws, prior_flaws
 from training.export.sessions import ParityError
 
 _FEWEST_FITTED = 20
@@ -112,11 +113,9 @@ def publish_own_vae(
         UnfitModel: Something does not fit; nothing was written.
     """
     units = Units(tuple(words.item_shape), words.values, words.channels)
-    flaws = checks.naming_flaws(name, units, words.latent_size)
-    flaws += checks.likelihood_flaws(
-        words.likelihood, words.decoder_gives, words.encoder_gives, words.scale, units
-    )
-    flaws += checks.prior_flaws(words.prior, words.latent_size)
+    flaws = naming_flaws(name, units, words.latent_size)
+    flaws += likelihood_flaws(words.likelihood, words.decoder_gives, words.encoder_gives, words.scale, units)
+    flaws += prior_flaws(words.prior, words.latent_size)
     refuse(name, flaws)
     likelihood = _likelihood(words, units)
     items = items_of("normals", normals, units, likelihood.support, flaws)

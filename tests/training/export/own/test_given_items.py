@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from training.export.own.checks import likelihood_flaws, prior_flaws
 from training.export.own.conditions import Condition, real_labels
 from training.export.own.networks import Units
+from training.export.own.words import likelihood_flaws, prior_flaws
 
 SHAPE = (1, 4, 4)
 ITEMS = np.random.default_rng(0).random((50, *SHAPE), dtype=np.float32)
