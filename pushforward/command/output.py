@@ -31,6 +31,7 @@ from service.media.tables.writing import columns_of, csv_text, numbered_columns
 
 FORMATS: Final = ("png", "npy", "npz", "csv", "parquet", "json")
 TABLE_FORMATS: Final = FORMATS[1:]
+_BINARY: Final = ("png", "npy", "npz", "parquet")
 STDOUT: Final = "-"
 MOST_PICTURES: Final = 4_096
 """Most items of one picture, as in the service."""
@@ -66,11 +67,13 @@ def destination(
         forms: The formats that the result can have.
 
     Raises:
-        Unfit: the ending is not that of such a format; names them.
+        Unfit: the ending is not that of such a format; names them. Or it is one of bytes, for a terminal.
         NotADirectoryError: there is no folder of that name to write to.
     """
     if out is None and form is None and sys.stdout.isatty():
         return Destination(STDOUT, "people")
+    if out is None and form in _BINARY and sys.stdout.isatty():
+        raise Unfit(f"{form} is no text for a terminal; name a file by --out, or `--out -` to have it here")
     if out is None or out == STDOUT:
         out, form = STDOUT, form or text
     else:

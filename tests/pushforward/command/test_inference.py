@@ -320,7 +320,7 @@ def in_a_terminal(*arguments: str, **variables: str) -> tuple[str, str]:
                 shown += piece
         os.close(primary)
         assert process.stderr is not None
-        return shown.decode().replace("\r\n", "\n"), process.stderr.read()
+        return shown.decode(errors="replace").replace("\r\n", "\n"), process.stderr.read()
 
 
 def test_a_terminal_shows_the_anomalies_first(few_models: Path) -> None:
@@ -347,6 +347,19 @@ def test_a_picture_is_shown_in_colours_and_where_there_are_none_as_numbers(few_m
     assert in_none.startswith(title)
     assert "\u2580" not in in_none
     assert re.search(r"value-0 +0\.0\d+", in_none)
+
+
+@pytest.mark.parametrize("form", ["png", "npy", "npz", "parquet"])
+def test_bytes_are_not_written_to_a_terminal_unless_it_is_named(few_models: Path, form: str) -> None:
+    command = ("sample", IMAGE, "--seed", "7", "--local", str(few_models), "--as", form)
+    shown, told = in_a_terminal(*command)
+    assert shown == ""
+    assert told == (
+        f"error: {form} is no text for a terminal; name a file by --out, or `--out -` to have it here\n"
+    )
+    shown, told = in_a_terminal(*command, "--out", "-")
+    assert len(shown) > 300
+    assert told == ""
 
 
 @pytest.mark.parametrize(("statistic", "how"), [("path", "path"), ("elbo", "elbo, 16 draws, seed 0")])
