@@ -122,7 +122,7 @@ def test_an_autoencoder_is_pointed_to_publish_gan_and_published_there(tmp_path: 
         Decoder(LATENT, SHAPE).eval(),
     )
     sizes: dict[str, Any] = {"latent_size": LATENT, "item_shape": SHAPE, "models": tmp_path}
-    with pytest.raises(UnfitModel, match="without a spread is published by publish_gan"):
+    with pytest.raises(UnfitModel, match="publish_gan publishes an autoencoder without a spread"):
         publish_vae("own", encoder, decoder, **sizes)
     version = publish_gan("own", decoder, encoder=encoder, real=np.concatenate([ITEMS] * 8), **sizes)
     with torch.no_grad():
