@@ -13,6 +13,7 @@ import numpy as np
 
 from service.media.tables.opening import stem_of
 from training.data.batches import cores_at_hand
+from training.data.copies import copied_rows
 from training.data.dataset import DataError, Dataset, Items
 from training.data.inspection import Finding, Inspection, inspect
 
@@ -30,6 +31,7 @@ pictures by hundreds."""
 _MOST_THREADS: Final = 8
 _CHOICE_OF_PICTURES: Final = "the one that best separates synthetic outliers from validation rows"
 _CHOICE_OF_TABLES: Final = "kernel_density: how near training rows are; `elbo` is the model's own"
+_REMOVE_COPIES: Final = "remove copies, e.g. by drop_duplicates of pandas, or new rows get too small p-values"
 _SAMPLED: Final = 2000
 """Pictures whose values are looked at."""
 
@@ -122,12 +124,21 @@ def draft_recipe(inspection: Inspection, dataset: Dataset) -> tuple[str, list[Fi
     network_text = ", ".join(f"{key} {_toml(value)}" for key, value in network.items())
     findings = [
         *inspection.findings,
+        *_copies(dataset),
         Finding("items", f"{shape} {values if pictures else 'numbers'}", f"likelihood {likelihood}"),
         Finding("network", f"{train} rows to train on", network_text),
         Finding("training", f"batches of {batch_rows}", f"{steps} steps"),
         Finding("alpha", f"{calibration} calibration rows{of_class}", f"{alpha:g}"),
     ]
     return "\n".join(lines) + "\n", findings
+
+
+def _copies(dataset: Dataset) -> Iterator[Finding]:
+    items = list(dataset.items.values())
+    if dataset.columns and all(type(each) is np.ndarray for each in items):  # none is mapped
+        rows = np.concatenate(items)
+        if copies := copied_rows(rows, dataset.columns):
+            yield Finding("copies", f"{copies} of {len(rows)} rows repeat another one", _REMOVE_COPIES)
 
 
 def _is_large(dataset: Dataset) -> bool:

@@ -9,6 +9,7 @@ import numpy as np
 
 from service.format.columns import Column, column_places
 from service.numerics.noise import Doubles
+from training.data.copies import copies_note
 from training.data.dataset import DataError, Dataset, Scaling
 from training.data.flaws import Flaws
 from training.data.moments import Moments
@@ -40,6 +41,7 @@ def table_dataset(
         moments.add_whole(number, values[:, place.start], partition.rows["train"])
     scaling = scaling_of(moments, columns, path)
     items = values.astype(np.float32)
+    learned = np.concatenate(list(partition.rows.values()))
     return Dataset(
         name=path.stem,
         source=source_of(len(values), columns, path.name, options.keep),
@@ -50,7 +52,7 @@ def table_dataset(
         columns=tuple(columns),
         scaling=scaling,
         outliers=None if partition.outliers is None else items[partition.outliers],
-        notes=table_notes(columns, scaling, moments),
+        notes=(*table_notes(columns, scaling, moments), *copies_note(values[learned], columns)),
     )
 
 

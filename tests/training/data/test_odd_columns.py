@@ -4,10 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
+from service.format.columns import Column
 from service.media.tables.dialect import Dialect, find_dialect
-from tests.training.data.own_data import refusal, write_csv
+from tests.training.data.own_data import load, refusal, write_csv
+from training.data.copies import copied_rows
 from training.data.draft import draft_recipe
 from training.data.inspection import Finding, inspect
 
@@ -154,3 +157,36 @@ def test_a_column_that_rises_or_falls_with_the_rows_is_told_of(tmp_path: Path, s
     assert "odd" not in plain
     few = found(with_column(tmp_path / "t.csv", [row // 30 for row in range(ROWS)]))
     assert "odd" not in few
+
+
+def copied(values: npt.NDArray[np.floating]) -> int:
+    return copied_rows(values, [Column(name=str(place)) for place in range(values.shape[1])])
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_copies_of_rows_are_counted(kind: type[np.floating]) -> None:
+    values = RANDOM.normal(size=(1000, 3)).astype(kind)
+    values[5, 1] = np.nan
+    assert copied(values) == 0
+    assert copied(np.concatenate([values, values[:40]])) == 0  # few
+    assert copied(np.concatenate([values, values[:200]])) == 200
+    assert copied(np.tile(values[:10], (30, 1))) == 290
+
+
+def test_rows_of_few_values_agree_by_chance_and_are_no_copies() -> None:
+    assert copied(RANDOM.integers(0, 4, (300, 3)).astype(float)) == 0
+    assert copied(np.ones((300, 3))) == 0
+    whole = np.stack([RANDOM.permutation(50_000) for _ in range(3)], 1)
+    assert copied(whole.astype(float)) == 0
+    assert copied(np.tile(whole[:2000].astype(float), (2, 1))) == 2000
+
+
+def test_copies_of_rows_are_told_of_before_and_in_training(tmp_path: Path) -> None:
+    names = ("depth", "flow")
+    table = {name: RANDOM.normal(size=30).tolist() * 4 for name in names}
+    path = write_csv(tmp_path / "t.csv", table)
+    assert found(path)["copies"].seen == "90 of 120 rows repeat another one"
+    assert any(note.startswith("90 of 120 rows repeat another one") for note in load("table", path).notes)
+    plain = write_csv(tmp_path / "p.csv", {name: RANDOM.normal(size=120).tolist() for name in names})
+    assert "copies" not in found(plain)
+    assert load("table", plain).notes == ()

@@ -1,0 +1,57 @@
+"""Rows of a table that are there several times: copies of a row that training has seen calibrate nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from service.format.columns import Column, column_places
+
+_SHARE: Final = 0.05
+"""The least share of copies that is told of."""
+_TELLING: Final = 0.5
+"""Rows that agree are copies if a column of numbers has this many times as many values as there are rows that
+differ: no two rows then agree by chance, as rows of few categories do."""
+
+
+def copied_rows(values: npt.NDArray[np.floating], columns: Sequence[Column]) -> int:
+    """Return the number of rows (rows, F) that repeat others; 0 if they are few or agree by chance."""
+    different = _distinct(_digests(values))
+    copies = len(values) - different
+    if copies < max(2, _SHARE * len(values)):
+        return 0
+    numbers = (place.start for column, place in column_places(columns) if not column.categories)
+    tell = any(_distinct(values[:, place]) >= _TELLING * different for place in numbers)
+    return copies if tell and different > 1 else 0
+
+
+def copies_note(values: npt.NDArray[np.floating], columns: Sequence[Column]) -> tuple[str, ...]:
+    """Return a sentence on the rows that repeat others, if there are any."""
+    copies = copied_rows(values, columns)
+    if not copies:
+        return ()
+    return (
+        f"{copies} of {len(values)} rows repeat another one. Unless new rows will do so as often, remove the "
+        "copies, e.g. by drop_duplicates of pandas: rows that calibrate and test are among those that are "
+        "learned, and the p-values of new rows will be too small.",
+    )
+
+
+def _digests(values: npt.NDArray[np.floating]) -> npt.NDArray[np.uint64]:
+    """Return 64 bits for each row, which differ for rows that differ but in one case of some billions."""
+    random = np.random.default_rng(0)
+    digests = np.zeros(len(values), np.uint64)
+    for column in values.T:
+        bits = (column.astype(np.float64) + 0.0).view(np.uint64)  # -0.0 is 0.0
+        bits ^= bits >> np.uint64(32)
+        bits *= random.integers(2**63, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
+        bits ^= bits >> np.uint64(29)
+        digests = (digests + bits) * np.uint64(0x9E3779B97F4A7C15)
+    return digests
+
+
+def _distinct(values: npt.NDArray[np.generic]) -> int:
+    return len(np.unique(values))
