@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Annotated, Final
 
@@ -17,11 +18,20 @@ USER_MISTAKE: Final = 2
 _MISTAKES: Final = (
     errors.BodyTooLarge,
     errors.InvalidAliases,
+    errors.KeyMissing,
+    errors.KeyUnknown,
     errors.Malformed,
     errors.NotFound,
     errors.Unfit,
     errors.UnsupportedMedia,
 )
+_KEY: Final = "; here --key or the variable PUSHFORWARD_KEY gives it"
+_WAYS_OUT: Final[Mapping[type[errors.ServiceError], str]] = {
+    errors.KeyMissing: _KEY,
+    errors.KeyUnknown: _KEY,
+    errors.Unreachable: "; --local and a folder of models need no service",
+}
+"""The ways out that a terminal offers, beside those in the message."""
 _MOST_FLAWS: Final = 10
 
 app = typer.Typer(
@@ -73,10 +83,12 @@ def run() -> None:
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     try:
         app(prog_name="pushforward")
-    except (errors.KeyMissing, errors.KeyUnknown) as error:
-        _end(f"{error.detail}; here --key or the variable PUSHFORWARD_KEY gives it", USER_MISTAKE)
     except errors.ServiceError as error:
-        _end(error.detail, USER_MISTAKE if isinstance(error, _MISTAKES) else 1, error.flaws)
+        _end(
+            error.detail + _WAYS_OUT.get(type(error), ""),
+            USER_MISTAKE if isinstance(error, _MISTAKES) else 1,
+            error.flaws,
+        )
     except ModuleNotFoundError as error:
         library = (error.name or "").partition(".")[0]
         if library in ("pushforward", "service", "training"):

@@ -145,3 +145,4 @@ def test_no_service_at_the_address_has_status_1(run: Run) -> None:
     done = run("models", "--url", "http://127.0.0.1:9")
     assert (done.status, done.out) == (1, b"")
     assert "http://127.0.0.1:9" in done.error
+    assert done.error.endswith("; --local and a folder of models need no service\n")
