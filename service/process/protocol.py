@@ -16,12 +16,12 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
-from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from service.api.exchange import SURPLUS, WHOLE
 from service.api.problems import Headers
 from service.process.descriptors import Descriptors
+from service.process.lines import Line, PipelineFlow
 
 _PIECE_BYTES: Final = 2**14
 """Largest piece that is parsed at once: so many requests, at most, wait for their turn on a connection."""
@@ -72,13 +72,17 @@ def bounded_protocol(
         """True once the client has closed its side, and waits for answers."""
         _last_words = b""
         """The refusal of a broken request, sent once those before it are answered."""
-        flow: _PipelineFlow
+        _lingers = False
+        """True once all is said, while what the client still sends is thrown away."""
+        _line: Line
+        flow: PipelineFlow
         is_surplus = False
         _is_shed = False
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
-            self.flow = _PipelineFlow(transport)
+            self.flow = PipelineFlow(transport)
+            self._line = Line(transport, self._hang_up)
             self._wait_for_head()
             descriptors.admit(self, self.connections)
             if tls is not None:
@@ -99,7 +103,8 @@ def bounded_protocol(
                 self.transport = done.value
             except OSError as failure:  # also what ssl raises
                 error = failure
-            self.scheme, self.flow = "https", _PipelineFlow(self.transport)
+            self.scheme, self.flow = "https", PipelineFlow(self.transport)
+            self._line = Line(self.transport, self._hang_up)
             if transport.is_closing():  # amid a handshake, nobody else says so
                 self.connection_lost(error)
 
@@ -116,7 +121,7 @@ def bounded_protocol(
 
         def data_received(self, data: bytes) -> None:
             self._unset_keepalive_if_required()
-            if self._last_words:
+            if self._last_words or self._lingers:
                 return
             if self.flow.unparsed or len(data) > _PIECE_BYTES:
                 self.flow.unparsed += data
@@ -128,9 +133,9 @@ def bounded_protocol(
             super().on_response_complete()
             if self.flow.unparsed:
                 self._parse_pieces()
-            if (self._last_words or self._half_closed) and self._answered() is None:
+            if (self._last_words or self._half_closed) and self._answered() is None and not self._lingers:
                 self.transport.write(self._last_words)
-                self.transport.close()
+                self._hang_up()
 
         def eof_received(self) -> bool:  # type: ignore[override]  # uvicorn's always closes
             """Stay open for the answers to requests that came whole; with TLS that cannot be."""
@@ -223,6 +228,7 @@ def bounded_protocol(
             if self.parser.should_upgrade():  # the head is read again
                 return
             super().on_headers_complete()
+            self.cycle.transport = self._line  # type: ignore[assignment]
             self.headers = []  # trailers are not headers of the request
             self.scope[WHOLE] = self._write_whole  # type: ignore[typeddict-unknown-key]
             if self.is_surplus:
@@ -287,6 +293,7 @@ def bounded_protocol(
             if self._is_shed:
                 descriptors.shed_one_closed()
             super().connection_lost(exc)
+            self._line.forget()  # it refers to the protocol, and answers to it
             if (cycle := self._answered()) is not None:  # uvicorn informs only the newest
                 cycle.disconnected = True
                 cycle.message_event.set()
@@ -338,9 +345,27 @@ def bounded_protocol(
             self._last_words = refusal(status, code, detail)
             if self._answered() is None:
                 self.transport.write(self._last_words)
-                self.transport.close()
+                self._hang_up()
             else:
                 self.flow.pause_reading()
+
+        def _hang_up(self) -> None:
+            """Close, but if the client is still sending, only once it has stopped, or after `idle_seconds`.
+
+            The system resets a connection that is closed upon bytes that nobody read, and the client may then
+            never see the answer that it was sent. TLS has its own way to close.
+            """
+            cycle: RequestResponseCycle | None = getattr(self, "cycle", None)  # None before the first
+            sends = bool(self._last_words) or (cycle is not None and cycle.more_body)
+            if not sends or self.pipeline or self._half_closed or self.scheme == "https":
+                self.transport.close()
+            elif not self.transport.is_closing():
+                self._lingers = True
+                self.transport.write_eof()
+                self._head_ends()
+                self._wait_for_head()
+                self.flow.unparsed = b""
+                self.flow.resume_reading()
 
         def _give_up_incomplete(self) -> bool:
             """End the request whose body has not come whole, if any; return False if its answer has begun."""
@@ -358,14 +383,3 @@ def bounded_protocol(
             return True
 
     return BoundedProtocol
-
-
-class _PipelineFlow(FlowControl):
-    """Flow control that reads no more while requests that came are not parsed."""
-
-    unparsed = b""
-
-    def resume_reading(self) -> None:
-        """Read on, unless there is something to parse first."""
-        if not self.unparsed:
-            super().resume_reading()

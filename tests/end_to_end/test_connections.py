@@ -128,3 +128,40 @@ def test_endless_trailers_are_not_taken(impatient: RunningService, trailers: byt
             came = b"".join(iter(lambda: connection.recv(65_536), b""))
         assert came.count(b"HTTP/1.1 ") <= 1
     assert impatient.client.get("/healthz").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (b"POST /v1/models/toy-vae/sample HTTP/1.1\r\nhost: x\r\ncontent-length: 50000000\r\n\r\n", 413),
+        (b"POST /v1/models/absent/sample HTTP/1.1\r\nhost: x\r\ncontent-length: 50000000\r\n\r\n", 404),
+        (b"POST /v1/models/absent/sample HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n2;", 431),
+        (b"POST /healthz HTTP/1.1\r\nhost: x\r\ncontent-length: 1, 1\r\n\r\n", 400),
+    ],
+)
+def test_who_sends_all_before_reading_is_answered_though_it_was_not_read(
+    service: RunningService, head: bytes, status: int
+) -> None:
+    with connect(service) as connection:
+        connection.sendall(head)
+        for _ in range(16):
+            connection.sendall(b"a" * 2**20)
+        came = b"".join(iter(lambda: connection.recv(65_536), b""))
+    assert came.startswith(b"HTTP/1.1 %d " % status)
+    assert came.count(b"HTTP/1.1 ") == 1
+
+
+def test_who_goes_on_sending_after_its_answer_is_cut_off(impatient: RunningService) -> None:
+    with connect(impatient) as connection:
+        connection.sendall(b"POST /healthz HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000000000\r\n\r\n")
+        came = b"".join(iter(lambda: connection.recv(65_536), b""))
+        assert came.startswith(b"HTTP/1.1 405 ")
+
+        def is_cut_off() -> bool:
+            try:
+                connection.sendall(b"a" * 2**10)
+            except OSError:
+                return True
+            return False
+
+        assert wait_until(is_cut_off, seconds=30)

@@ -145,6 +145,7 @@ async def read_by_ours(pieces: list[bytes]) -> Answered:
         lambda: Counting(config, state, {}), "127.0.0.1", 0
     )
     reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+    answered = asyncio.create_task(reader.read())
     sent = 0
     for piece in pieces:
         if not lost.is_set():
@@ -154,12 +155,12 @@ async def read_by_ours(pieces: list[bytes]) -> Answered:
             await asyncio.sleep(0)
     for _ in range(TURNS):
         await asyncio.sleep(0)
-    closed = lost.is_set()
+    closed = lost.is_set() or answered.done()  # after the end of its answers, nothing is taken
     if not lost.is_set():
         writer.write_eof()
     await lost.wait()
     try:
-        answers = await reader.read()
+        answers = await answered
     except ConnectionResetError:
         answers = b""
     writer.close()
