@@ -321,3 +321,12 @@ def test_columns_without_a_name_are_ignored(client: httpx.Client, before: str, b
     ]
     assert [answer.status_code for answer in answers] == [200, 200], answers[1].text
     assert answers[0].json() == answers[1].json()
+
+
+@pytest.mark.parametrize("number", ["NaN", "-Infinity", " NaN "])
+def test_numbers_that_json_does_not_have_are_told_what_to_write(client: httpx.Client, number: str) -> None:
+    body = f'{{"records": [{{"height": {number}, "colour": "red"}}]}}'
+    problem = refused(client.post(f"{MODEL}/score", content=body), 400)
+    assert "NaN and Infinity are none; write null for a missing value" in problem["detail"]
+    other = refused(client.post(f"{MODEL}/score", content=body.replace(number, "1,,")), 400)
+    assert "NaN" not in other["detail"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, NamedTuple
@@ -36,6 +37,8 @@ _BLOCK_CELLS: Final = 2**17
 _LONGEST_SHOWN: Final = 200
 _LONGEST_ID: Final = 1_000
 _FOOTER_BYTES_PER_CELL: Final = 512
+_NO_JSON: Final = re.compile(rb":\s*-?(NaN|Infinity)\b")
+"""Numbers that Python writes and JSON does not have."""
 
 
 class NamedRows(NamedTuple):
@@ -173,7 +176,10 @@ def _records(piece: bytes) -> list[dict[str, Any]]:
     try:
         records: list[dict[str, Any]] = orjson.loads(piece)
     except orjson.JSONDecodeError as error:
-        raise Malformed(f"the body is not JSON: {error.msg}") from error
+        advice = (
+            ", as NaN and Infinity are none; write null for a missing value" if _NO_JSON.search(piece) else ""
+        )
+        raise Malformed(f"the body is not JSON: {error.msg}{advice}") from error
     if sum(map(len, records)) != piece.count(b":"):  # a key came twice, or a text has a colon
         twice = dict.fromkeys(name for record in _pairs(piece) for name in _doubled(record))
         if twice:

@@ -245,7 +245,7 @@ def check_names(names: Sequence[str], form: TableForm, *, refuse_unknown: bool) 
     if found:
         *first, last = found
         text = f"{', '.join(first)} and {last}" if first else last
-        raise Unfit(f"the table {text}; it has {named(list(names))}")
+        raise Unfit(f"the table {text}; it has {named(list(names)) or 'no columns'}")
 
 
 def named(names: Sequence[str]) -> str:

@@ -275,7 +275,7 @@ class PartedTable(TableSource):
         self.rows = sum(known) if len(known) == len(parts) else None
         self.notes = [*first.notes, f"read {len(parts)} parts" if len(parts) > 1 else "read one part"]
         if keys:
-            self.notes.append(f"took {', '.join(keys)} from the names of folders")
+            self.notes.append(f"read with {', '.join(keys)} from the names of folders")
 
     def blocks(self, cells: int = BLOCK_CELLS) -> Iterator[Block]:
         """Yield the rows of all parts in order."""

@@ -37,7 +37,7 @@ def test_a_folder_is_learned_and_scored_with_the_columns_that_its_folders_name(
 ) -> None:
     root = written(tmp_path / "wells", ending)
     inspection = inspect(root)
-    assert "took year, rock from the names of folders" in str(inspection.findings[0])
+    assert "read with year, rock from the names of folders" in str(inspection.findings[0])
     dataset = inspection.load()
     assert {column.name: column.categories[:3] for column in dataset.columns} == {
         "depth": (), "flow": (), "year": (), "rock": ("lime", "oil shale", "sand")
