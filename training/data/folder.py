@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from service.errors import ServiceError, Unfit
 from service.format.specs import PictureForm
@@ -75,6 +76,7 @@ def _pixels_of(listing: Listing, options: DataOptions, cache: Path) -> Pixels:
             if isinstance(read, Misfit):
                 flaws.add(name, read.reason)
                 continue
+            flaws.saw(read.pixels)
             height, width, came = read.pixels.shape
             if not first:
                 first, size = name, (height, width)
@@ -120,6 +122,11 @@ class FolderFlaws:
         self._listing = listing
         self._by_reason: dict[str, list[str]] = {}
         self._of_other_sizes: list[str] = []
+        self._largest = 0
+
+    def saw(self, pixels: NDArray[np.uint8]) -> None:
+        """Take note of the pixels of a picture that was read."""
+        self._largest = max(self._largest, int(pixels.max()))
 
     def add(self, name: str, reason: str) -> None:
         """Add a file that is not taken."""
@@ -134,6 +141,11 @@ class FolderFlaws:
         flaws = Flaws(self._listing.folder)
         for text in self._listing.flaws:
             flaws.add(text)
+        if self._largest == 1:
+            flaws.add(
+                "no pixel is above 1 of 255: nearly black pictures, or masks of zeros and ones; save masks "
+                "with 0 and 255, or as an array of booleans"
+            )
         for reason, names in self._by_reason.items():
             flaws.add(f"{some(names)}: {reason}")
         if self._of_other_sizes:

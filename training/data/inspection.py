@@ -20,6 +20,7 @@ from training.data.cache import default_cache
 from training.data.columns import ColumnRole, class_column, column_roles, names_are_a_row
 from training.data.dataset import SPLITS, DataError, Dataset, Rows
 from training.data.folder import FolderFlaws, Misfit, read_pictures
+from training.data.foreign import foreign_file
 from training.data.listing import GOOD, holds_pictures, list_pictures, some
 from training.data.loading import load_dataset
 from training.data.options import DataOptions
@@ -110,6 +111,8 @@ def inspect(
         raise DataError(
             f"{path}: a label came, {label!r}, but only tables have columns of classes; leave it out"
         )
+    if is_table and (flaw := foreign_file(path)):
+        raise DataError(f"{path}: {flaw}")
     if is_table:
         return _table(path, label, keep, most_cells)
     return _pictures(path, keep) if path.is_dir() else _arrays(path, keep)
@@ -353,6 +356,7 @@ def _pictures(folder: Path, keep: Sequence[str]) -> Inspection:
         if isinstance(read, Misfit):
             flaws.add(name, read.reason)
         else:
+            flaws.saw(read.pixels)
             sizes[read.size] += 1
             done.update(phrase for phrase in read.conversions if not phrase.startswith("resized"))
     flaws.refuse()

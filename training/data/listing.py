@@ -21,6 +21,13 @@ GOOD: Final = "good"
 """The class of ordinary pictures in MVTec's layout."""
 _TRAIN, _TEST, _MASKS = "train", "test", "ground_truth"
 _MOST_NAMED: Final = 3
+_PARTS: Final = frozenset(
+    ("train", "training", "test", "testing", "val", "valid", "validation", "dev", "holdout")
+)
+_IMAGE_FOLDERS: Final = frozenset(("image", "images", "img", "imgs", "pictures"))
+_MASK_FOLDERS: Final = frozenset(
+    ("mask", "masks", "label", "labels", "annotation", "annotations", "segmentation", "ground_truth")
+)
 
 
 @dataclass
@@ -82,6 +89,9 @@ def list_pictures(folder: Path) -> Listing:
             f"it has sub-folders, e.g. {folders[0]}, and pictures beside them, e.g. {own[0]}; use one "
             "sub-folder per class, or none"
         )
+    if flaw := _parts_flaw(folder, folders):
+        listing.flaws.append(flaw)
+        return listing
     if not folders:
         listing.names = own
         listing.classes = no_classes(len(own))
@@ -90,7 +100,7 @@ def list_pictures(folder: Path) -> Listing:
     if folders:
         listing.classes = classes_of([name.partition("/")[0] for name in listing.names])
     if not folders and not own:
-        listing.flaws.append(f"it is empty; put pictures into it ({', '.join(ENDINGS)})")
+        listing.flaws.append(_without_pictures("it", listing.skipped))
     return listing
 
 
@@ -124,9 +134,39 @@ def _add_class(listing: Listing, name: str) -> None:
     listing.names += pictures
     listing.skipped += [f"{name}/{file}" for file in files if not _is_picture(file)]
     if folders:
-        listing.flaws.append(f"{name} has sub-folders itself, e.g. {folders[0]}; move them out")
-    if not pictures:
-        listing.flaws.append(f"{name} is empty; put pictures into it, or remove it")
+        whole = f"give {listing.folder / name} as the path, or move them out"
+        listing.flaws.append(f"{name} has sub-folders itself, e.g. {folders[0]}; {whole}")
+    elif not pictures:
+        others = [f"{name}/{file}" for file in files]
+        listing.flaws.append(_without_pictures(name, others) + ("" if others else ", or remove it"))
+
+
+def _without_pictures(what: str, others: list[str]) -> str:
+    """Return the flaw of a folder without pictures, which may hold other files."""
+    if not others:
+        return f"{what} is empty; put pictures into it ({', '.join(ENDINGS)})"
+    return (
+        f"{what} holds no pictures ({', '.join(ENDINGS)}), but {some(others)}; convert pictures of other "
+        "kinds to PNG, and give those without an ending theirs"
+    )
+
+
+def _parts_flaw(folder: Path, folders: list[str]) -> str | None:
+    """Return a flaw if sub-folders are parts of a set, or pictures and their masks, instead of classes."""
+    known = {name.lower(): name for name in folders}
+    if len(folders) > 1 and known.keys() <= _PARTS:
+        first = known.get("train", folders[0])
+        return (
+            f"its sub-folders {some(folders)} are parts of a set, and no classes; give {folder / first} as "
+            "the path: held-out pictures are drawn from it"
+        )
+    pictures, masks = known.keys() & _IMAGE_FOLDERS, known.keys() & _MASK_FOLDERS
+    if len(folders) > 1 and pictures and masks and known.keys() <= _IMAGE_FOLDERS | _MASK_FOLDERS:
+        return (
+            f"its sub-folders {some(folders)} are pictures and their masks, and no classes; give "
+            f"{folder / known[min(pictures)]} as the path"
+        )
+    return None
 
 
 def _inside(folder: Path) -> tuple[list[str], list[str]]:
