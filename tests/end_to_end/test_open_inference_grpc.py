@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from threading import Event
 from typing import Any
+from urllib.parse import quote
 
 import grpc
 import numpy as np
@@ -20,6 +21,7 @@ import tritonclient.grpc.aio as triton_aio
 from tritonclient.grpc import service_pb2
 from tritonclient.utils import InferenceServerException
 
+from service.api.open_inference.codes import shortened
 from tests import toy
 from tests.end_to_end.test_connections import answer, connect
 from tests.serving import RunningService, running_service
@@ -332,3 +334,21 @@ def test_probes_do_not_wait_for_calls_that_never_send_their_message(service: Run
 def inflight(service: RunningService) -> float:
     lines = service.client.get("/metrics").text.splitlines()
     return float(next(line for line in lines if line.startswith("pushforward_inflight_requests ")).split()[1])
+
+
+def test_an_error_is_told_however_much_it_could_name(client: triton.InferenceServerClient) -> None:
+    latents = triton.InferInput("latents", [1, 2], "FP32")
+    latents.set_data_from_numpy(np.zeros([1, 2], np.float32))
+    latents.set_shape([1] * 60_000)
+    with pytest.raises(InferenceServerException) as raised:
+        client.infer(DECODE, [latents])
+    assert raised.value.status() == "StatusCode.INVALID_ARGUMENT"
+    assert raised.value.message().startswith("`latents` has 60000 axes; wanted [rows, 2]")
+
+
+@pytest.mark.parametrize("letter", ["a", "é", "像"])
+def test_a_long_sentence_of_an_error_is_cut_between_letters(letter: str) -> None:
+    assert shortened(letter * 400) == letter * 400
+    cut = shortened(letter * 10_000)
+    assert cut.removesuffix(" ...").strip(letter) == ""
+    assert len(quote(cut)) < 5_000

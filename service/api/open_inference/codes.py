@@ -23,3 +23,14 @@ CODES: Final[dict[type[errors.ServiceError], grpc.StatusCode]] = {
     errors.ServiceError: grpc.StatusCode.INTERNAL,
 }
 """The gRPC status of each class of error; a subclass has that of its nearest ancestor."""
+_MOST_DETAIL_BYTES: Final = 1_500
+"""Most bytes of an error's sentence: gRPC sends it among the headers, three times as long at worst, and of
+headers over 8 KiB only tells that they are too long."""
+
+
+def shortened(text: str) -> str:
+    """Return a text that gRPC can send as the sentence of an error, cut short if it is long."""
+    whole = text.encode()
+    if len(whole) <= _MOST_DETAIL_BYTES:
+        return text
+    return whole[:_MOST_DETAIL_BYTES].decode(errors="ignore") + " ..."

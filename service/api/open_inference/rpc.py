@@ -21,7 +21,7 @@ from service import errors
 from service.api.body import ByteBudget, Held
 from service.api.keys import Keys
 from service.api.open_inference import open_inference_pb2 as messages
-from service.api.open_inference.codes import CODES
+from service.api.open_inference.codes import CODES, shortened
 from service.api.open_inference.compression import KEEP_COMPRESSED, whole_message
 from service.api.open_inference.model import InferenceRequest
 from service.api.open_inference.plane import DataPlane
@@ -207,7 +207,7 @@ class RpcServer:
         if isinstance(known, errors.Overloaded | errors.Unavailable):
             metadata = (("retry-after", str(known.retry_after_seconds)),)
         code = next(CODES[ancestor] for ancestor in type(known).__mro__ if ancestor in CODES)
-        return code, sentence(known), metadata
+        return code, shortened(sentence(known)), metadata
 
     async def _health(self, name: str, *_: Any) -> bytes:
         """Answer gRPC's health check: of the service, or of a model by its name; it needs no key.

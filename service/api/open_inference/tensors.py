@@ -32,6 +32,8 @@ _JSON_TYPES: Final[dict[Datatype, set[type]]] = {
     "BOOL": {bool}, "INT64": {int}, "FP32": {int, float}, "FP64": {int, float},
 }  # fmt: skip
 """Types of the JSON values that are taken for a datatype; integers are taken for floats."""
+_MOST_AXES_NAMED: Final = 16
+"""Most axes of a shape that an error repeats."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,8 @@ class TensorMetadata:
             raise Unfit(f"`{self.name}` takes the datatype {self.datatype}, and came as another")
         if tuple(shape[1:]) != self.row or len(shape) != len(self.row) + 1 or shape[0] < 1:
             wanted = ", ".join(("rows", *map(str, self.row)))
-            raise Unfit(f"`{self.name}` has shape {list(shape)}; wanted [{wanted}] with at least one row")
+            came = f"shape {list(shape)}" if len(shape) <= _MOST_AXES_NAMED else f"{len(shape)} axes"
+            raise Unfit(f"`{self.name}` has {came}; wanted [{wanted}] with at least one row")
         if shape[0] > max_rows:
             raise LimitExceeded(f"`{self.name}` has {shape[0]} rows, at most {max_rows} are taken")
 
