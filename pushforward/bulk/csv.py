@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv as csv_format
 import io
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -70,7 +71,8 @@ class CsvSource(RowSource):
             except UNREADABLE as error:
                 raise UnreadableInput(f"{path} cannot be read: {sentence(error)}; save it anew") from error
             sample = start.removeprefix(_BYTE_ORDER_MARK).decode("utf-8", "replace")
-            self._dialects.append(find_dialect(sample, usual, is_cut=len(start) == SAMPLE_BYTES))
+            wanted, is_cut = [column.name for column in form.columns], len(start) == SAMPLE_BYTES
+            self._dialects.append(find_dialect(sample, usual, is_cut=is_cut, wanted=wanted))
             self._headers.append(header)
             self._places.append(places)
             files.append(InputFile(path, name, facts, rows))
@@ -139,6 +141,8 @@ class CsvSource(RowSource):
         from pyarrow import csv
 
         path, dialect = self.files[index].path, self._dialects[index]
+        if dialect.skips_spaces:
+            content = _without_spaces(content, dialect.separator)
         try:
             table = csv.read_csv(
                 io.BytesIO(content),
@@ -158,6 +162,17 @@ class CsvSource(RowSource):
                 f"{dialect.separator!r} between values"
             ) from error
         return table
+
+
+def _without_spaces(content: bytes, separator: str) -> bytes:
+    """Return records without the spaces behind separators, which pyarrow takes for a part of values."""
+    text, written = (
+        io.TextIOWrapper(io.BytesIO(content), "utf-8", "surrogateescape", newline=""),
+        io.StringIO(),
+    )
+    rows = csv_format.reader(text, delimiter=separator, skipinitialspace=True)
+    csv_format.writer(written, delimiter=separator, lineterminator="\n").writerows(rows)
+    return written.getvalue().encode("utf-8", "surrogateescape")
 
 
 def _has_texts(column: Column) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final, Literal, NamedTuple
 
 from service.media.tables.cells import MISSING, is_number
@@ -26,12 +26,15 @@ class Dialect(NamedTuple):
     """One character between values."""
     decimal: Decimal = "."
     """The mark before the decimals of a number."""
+    skips_spaces: bool = False
+    """True if a space behind each separator belongs to no value."""
 
     def __str__(self) -> str:
         """Say it in words."""
         names = {"\t": "tabs", ";": "semicolons", ",": "commas", "|": "bars"}
         mark = {".": "points", ",": "commas"}[self.decimal]
         separator = names.get(self.separator, repr(self.separator))
+        separator += " and spaces" if self.skips_spaces else ""
         return f"values separated by {separator}, decimal {mark}"
 
 
@@ -42,6 +45,7 @@ def find_dialect(
     decimal: Decimal | None = None,
     *,
     is_cut: bool = False,
+    wanted: Collection[str] = (),
 ) -> Dialect:
     """Find the dialect of a table from the text that it begins with, which is all of it unless it `is_cut`.
 
@@ -49,8 +53,10 @@ def find_dialect(
     into numbers; `usual` is preferred if several do. Decimals are commas only if values are separated by
     something else or quoted, some numbers have commas and none a point. Unless semicolons separate the
     values, one of these numbers must be no group of thousands, as `1,234` may be. Marks that are given are
-    taken as they are.
+    taken as they are. If a space is behind every separator, it belongs to no value, unless names that are
+    `wanted` begin with one.
     """
+    sample = sample[: sample.rfind("\n") + 1] or sample if is_cut else sample
     if separator is None:
         cuts = {each: _cut(sample, each, is_cut) for each in dict.fromkeys((usual, *SEPARATORS))}
         even = {
@@ -70,14 +76,18 @@ def find_dialect(
             for cell in cells
         )
         decimal = "," if commas and not any(_POINT_DECIMAL.fullmatch(cell) for cell in cells) else "."
-    return Dialect(separator, decimal)
+    return Dialect(
+        separator, decimal, _is_spaced(sample, separator) and not any(map(_begins_with_space, wanted))
+    )
 
 
 def _cut(sample: str, separator: str, is_cut: bool) -> list[list[str]]:
     """Return the values of the first lines, less the last one if the sample may cut it."""
     lines: list[list[str]] = []
     try:
-        for line in csv.reader(sample.splitlines(keepends=True), delimiter=separator):
+        spaced = _is_spaced(sample, separator)
+        pieces = sample.splitlines(keepends=True)
+        for line in csv.reader(pieces, delimiter=separator, skipinitialspace=spaced):
             if line:
                 lines.append(line)
             if len(lines) > _MOST_LINES:
@@ -85,6 +95,17 @@ def _cut(sample: str, separator: str, is_cut: bool) -> list[list[str]]:
     except csv.Error:
         return lines
     return lines[:-1] if is_cut and len(lines) > 2 else lines
+
+
+def _is_spaced(sample: str, separator: str) -> bool:
+    """Return True if a space is behind every separator of a text, but at the ends of lines."""
+    spaces = 0 if separator.isspace() else sample.count(f"{separator} ")
+    ends = sample.count(f"{separator}\n") + sample.count(f"{separator}\r")
+    return spaces > 0 and spaces + ends == sample.count(separator)
+
+
+def _begins_with_space(name: str) -> bool:
+    return name.startswith(" ")
 
 
 def _is_even(lines: Sequence[Sequence[str]]) -> bool:

@@ -78,6 +78,7 @@ class TextTable(TableSource):
         separator: str | None = None,
         decimal: Decimal | None = None,
         bounds: TableBounds | None = None,
+        wanted: Collection[str] = (),
     ) -> None:
         """Read the beginning. `opened` opens the file anew; the marks are found unless they are given.
 
@@ -89,7 +90,7 @@ class TextTable(TableSource):
         with opened() as raw:
             text, sample, is_cut = as_text(uncompressed(raw))
             with text:
-                self.dialect = find_dialect(sample, usual, separator, decimal, is_cut=is_cut)
+                self.dialect = find_dialect(sample, usual, separator, decimal, is_cut=is_cut, wanted=wanted)
                 self.names = next(self._lines(text), (0, list[str]()))[1]
         self._first_line_is_names = True
         self.nameless = dict.fromkeys((place for place, name in enumerate(self.names) if not name), False)
@@ -163,7 +164,8 @@ class TextTable(TableSource):
                 yield piece
 
         lines = chain(text if most is None else pieces(), end())
-        reader = csv.reader(lines, delimiter=self.dialect.separator)
+        skips = self.dialect.skips_spaces
+        reader = csv.reader(lines, delimiter=self.dialect.separator, skipinitialspace=skips)
         try:
             for line in reader:
                 if is_ended:
@@ -334,7 +336,7 @@ def table_of(
     try:
         if ending == ".parquet":
             return ParquetTable(opened, wanted, bounds)
-        return TextTable(opened, USUAL_SEPARATORS[ending], separator, decimal, bounds)
+        return TextTable(opened, USUAL_SEPARATORS[ending], separator, decimal, bounds, wanted)
     except (ServiceError, FileNotFoundError):
         raise
     except UNREADABLE as error:

@@ -66,6 +66,7 @@ FORMS: dict[str, Callable[[Path], Any]] = {
     "T.CSV": lambda path: path.write_text(as_csv(TABLE)),
     "t.tsv": lambda path: path.write_text(as_csv(TABLE, "\t")),
     "bars.csv": lambda path: path.write_text(as_csv(TABLE, "|")),
+    "spaces.csv": lambda path: path.write_text(as_csv(TABLE, ", ")),
     "semicolons.csv": lambda path: path.write_text(as_csv(TABLE, ";", ",")),
     "excel.csv": lambda path: path.write_bytes(as_csv(TABLE, ";", ",").encode("utf-8-sig")),
     "utf16.csv": lambda path: path.write_bytes(as_csv(TABLE, "\t").encode("utf-16")),
