@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -28,6 +29,8 @@ NumberArray = npt.NDArray[Any]
 """An array as stored, of any numeric dtype."""
 
 _MOST_CHANNELS = 4
+_LABELS = re.compile(r"(?i)label|target|class|(?:^|_)y(?:$|_)")
+"""Names of arrays that have the classes of items."""
 
 
 def load_arrays(options: DataOptions, cache: Path) -> Dataset:
@@ -125,7 +128,7 @@ def _split(
     if "items" not in arrays or set(arrays) - {"items", "labels"}:
         raise DataError(
             f"{path} has the keys {', '.join(map(repr, arrays)) or '(none)'}; wanted `items` and perhaps "
-            "`labels`, or `train`, `validation`, `calibration` and `test`"
+            f"`labels`, or `train`, `validation`, `calibration` and `test`{repacking(arrays, path)}"
         )
     items, labels = _checked(arrays["items"], "items", path), arrays.get("labels")
     if labels is None:
@@ -136,6 +139,26 @@ def _split(
             f"text for each of the {len(items)} items"
         )
     return items, partition(classes_of([str(label) for label in labels.tolist()]), options)
+
+
+def repacking(arrays: Mapping[str, NumberArray], path: Path) -> str:
+    """Return the end of a message on arrays of other names: the line that saves the likeliest ones anew."""
+    numbers = {name: each for name, each in arrays.items() if each.dtype.kind in "fiub"}
+    rows = [name for name in numbers if numbers[name].ndim > 1]
+    items = max(rows, key=lambda name: numbers[name].size, default="")
+    if not items:
+        return ""
+    array = numbers[items]
+    last = array.ndim == 4 and array.shape[1] > _MOST_CHANNELS >= array.shape[3]
+    taken = f'items=data["{items}"]' + (".transpose(0, 3, 1, 2)" if last else "")
+    for name, each in arrays.items():
+        of_rows = each.shape in ((len(array),), (len(array), 1)) and each.dtype.kind in "iubU"
+        if of_rows and _LABELS.search(name):
+            taken += f', labels=data["{name}"]' + ("[:, 0]" if each.ndim > 1 else "")
+            break
+    return (
+        f'. Save them so: import numpy as np; data = np.load("{path.name}"); np.savez("items.npz", {taken})'
+    )
 
 
 def _checked(array: NumberArray, key: str, path: Path) -> NumberArray:

@@ -15,7 +15,7 @@ from service.errors import ServiceError
 from service.media.tables.opening import ending_of, is_folder_of_parts
 from service.media.tables.sources import TextTable, open_table, whole
 from service.numerics.noise import Doubles
-from training.data.arrays import read_arrays_file
+from training.data.arrays import read_arrays_file, repacking
 from training.data.cache import default_cache
 from training.data.columns import ColumnRole, class_column, column_roles, names_are_a_row
 from training.data.dataset import SPLITS, DataError, Dataset, Rows
@@ -303,12 +303,11 @@ def _settle_columns(inspection: Inspection, roles: Sequence[ColumnRole]) -> None
 
 def _arrays(path: Path, keep: Sequence[str]) -> Inspection:
     arrays = read_arrays_file(path, default_cache("pictures"))
-    if "X" in arrays and "items" not in arrays:
-        labels = ', labels=data["y"]' if "y" in arrays else ""
+    if "items" not in arrays and set(arrays) != set(SPLITS):
+        keys = ", ".join(map(repr, arrays)) or "(none)"
         raise DataError(
-            f"{path} has the keys {', '.join(map(repr, arrays))}, which training does not read; save its "
-            f"array as `items`: import numpy as np; data = np.load({path.name!r}); "
-            f'np.savez("items.npz", items=data["X"]{labels})'
+            f"{path} has the keys {keys}, which training does not read; wanted `items` and perhaps `labels`"
+            f"{repacking(arrays, path)}"
         )
     if set(arrays) == set(SPLITS):
         inspection = Inspection(path, "arrays", sum(map(len, arrays.values())))

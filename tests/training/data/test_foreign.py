@@ -9,11 +9,13 @@ import struct
 import tarfile
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from training.data.arrays import load_arrays
 from training.data.dataset import DataError
 from training.data.folder import load_folder
 from training.data.foreign import foreign_file
@@ -124,3 +126,44 @@ def test_a_folder_of_other_files_is_not_called_empty(tmp_path: Path) -> None:
         inspect(nested.parent)
     assert f"give {nested} as the path" in str(caught.value)
     assert "is empty" not in str(caught.value)
+
+
+PIXELS = RANDOM.integers(0, 256, (40, 6, 7, 3), np.uint8)
+CLASSES = np.arange(40) % 4
+
+
+@pytest.mark.parametrize(
+    ("arrays", "shape", "classes"),
+    [
+        ({"arr_0": PIXELS}, (3, 6, 7), 0),
+        ({"images": PIXELS, "labels": CLASSES[:, None]}, (3, 6, 7), 4),
+        ({"x_train": PIXELS, "y_train": CLASSES, "x_test": PIXELS[:9], "y_test": CLASSES[:9]}, (3, 6, 7), 4),
+        ({"data": PIXELS[..., 0], "target": CLASSES}, (1, 6, 7), 4),
+        ({"X": PIXELS.reshape(40, -1).astype("f4"), "y": CLASSES}, (126,), 4),
+    ],
+)
+def test_arrays_of_other_names_are_told_the_line_that_saves_them_so(
+    arrays: dict[str, np.ndarray],
+    shape: tuple[int, ...],
+    classes: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.savez("own.npz", **arrays)  # type: ignore[arg-type]
+    with pytest.raises(DataError) as caught:
+        inspect(tmp_path / "own.npz")
+    names: dict[str, Any] = {}
+    exec(str(caught.value).partition("Save them so: ")[2], names)
+    names["data"].close()
+    read = load_arrays(DataOptions(dataset="arrays", path=tmp_path / "items.npz"), tmp_path)
+    assert read.item_shape == shape
+    assert len(read.class_names) == classes
+    with pytest.raises(DataError, match="Save them so: import numpy"):
+        load_arrays(DataOptions(dataset="arrays", path=tmp_path / "own.npz"), tmp_path)
+
+
+def test_arrays_of_which_none_may_be_items_are_told_what_is_wanted(tmp_path: Path) -> None:
+    np.savez(tmp_path / "own.npz", names=np.array(["a", "b"]), seed=np.int64(3))
+    with pytest.raises(DataError, match=r"'names', 'seed', .*wanted `items` and perhaps `labels`$"):
+        inspect(tmp_path / "own.npz")
