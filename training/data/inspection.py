@@ -254,7 +254,7 @@ def _check_first_line(source: TextTable, table: Mapping[str, Any], path: Path) -
     """Refuse a text whose first line has no names; an index before these, and empty columns, need none."""
     index = next((place for place, name in enumerate(source.names) if name), 0)
     filled = [place for place, is_filled in source.nameless.items() if is_filled and place >= index]
-    if filled:
+    if filled and len(filled) >= sum(map(bool, source.names)):
         raise DataError(
             f"{path}: columns without a name hold values, the first is column {filled[0] + 1}, and the first "
             f"line is {named(source.names)}; if that is a title, remove the lines above the names of the "

@@ -70,6 +70,13 @@ def test_a_title_above_the_names_is_refused_and_no_table_of_one_column(tmp_path:
     assert "remove the lines above the names" in message
 
 
+def test_a_column_without_a_name_among_many_is_left_out(tmp_path: Path) -> None:
+    lines = (line.replace(",", ",a note,", 1) for line in LINES)
+    inspection = inspect(written(tmp_path / "t.csv", "depth,,flow,rock", *lines))
+    assert [column.name for column in inspection.load().columns] == ["depth", "flow", "rock"]
+    assert inspection.left_out == {"": "has no name"}
+
+
 @pytest.mark.parametrize("first", ["# made by a logger", "sep=,", "Wells"])
 def test_a_first_line_that_is_no_name_is_shown(tmp_path: Path, first: str) -> None:
     message = refused(written(tmp_path / "t.csv", first, "depth,flow,rock", *LINES))
