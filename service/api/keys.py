@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
 import re
@@ -12,6 +13,7 @@ from typing import Final, Literal, NamedTuple, TypeAlias, get_args
 
 from service.api.files import fingerprint
 from service.errors import InvalidKeys, KeyMissing, KeyUnknown, ScopeMissing
+from service.format.versions import read_plain_file
 from service.observe.metrics import UNNAMED_KEY
 
 Scope: TypeAlias = Literal["infer", "control", "metrics"]
@@ -19,6 +21,7 @@ Scope: TypeAlias = Literal["infer", "control", "metrics"]
 reading metrics that are not public, which is `metrics`."""
 _CHECK_SECONDS: Final = 5.0
 """Interval between checks of the file: a removed key is valid for at most this long."""
+_MOST_BYTES: Final = 2**24
 _KEY: Final = re.compile(r"[\x21-\x7e]{16,256}")
 _DIGEST: Final = re.compile(r"sha256:([0-9a-f]{64})")
 _NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,40}")
@@ -113,16 +116,25 @@ def _digest(key: str) -> bytes:
 def _ends_with_a_line(path: Path) -> bool:
     """Return False for a file that ends amid a line; True if it cannot be read, which `_read` reports."""
     try:
-        return path.read_bytes()[-1:] in (b"\n", b"")
+        return _content(path)[-1:] in (b"\n", b"")
     except OSError:
         return True
 
 
+def _content(path: Path) -> bytes:
+    """Return the bytes of a file of keys. Raises OSError, also for one that is no plain file or too large."""
+    content = read_plain_file(path, _MOST_BYTES + 1)
+    if len(content) > _MOST_BYTES:
+        raise OSError(errno.EFBIG, f"over {_MOST_BYTES} bytes")
+    return content
+
+
 def _read(path: Path) -> dict[bytes, Key]:
     try:
-        lines = [line.strip() for line in path.read_text(encoding="ascii").splitlines()]
+        lines = [line.strip() for line in _content(path).decode("ascii").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
-        raise InvalidKeys(f"the file of keys {path.name} cannot be read ({type(error).__name__})") from error
+        reason = error.strerror if isinstance(error, OSError) else "other characters than ASCII"
+        raise InvalidKeys(f"the file of keys {path.name} cannot be read ({reason})") from error
     keys: dict[bytes, Key] = {}
     for number, line in enumerate(lines, start=1):
         if line and line[0] != "#":

@@ -78,6 +78,9 @@ def tls_context(certificate: Path, key: Path | None) -> ssl.SSLContext:
         CannotListen: the files cannot be read, or do not fit each other.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    for path in (certificate, key):
+        if path is not None and path.exists() and not path.is_file():  # a pipe would not end
+            raise CannotListen(f"cannot serve TLS with {path}: not a plain file")
     try:
         # without a password, because OpenSSL would ask for it on the terminal
         context.load_cert_chain(certificate, key, password="")

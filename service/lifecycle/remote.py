@@ -111,6 +111,10 @@ class Mirror:
             raise SourceUnavailable(
                 f"the source cannot be read ({error}); install the extra `remote`, and for gs:// gcsfs too"
             ) from error
+        except Exception as error:  # some kinds connect at once, and each has errors of its own
+            raise SourceUnavailable(
+                f"the source cannot be read ({reason_of(error)}); s3://, gs:// and https:// are"
+            ) from error
         self._root = root.rstrip("/")
         self._copy = copy
         self._refused: dict[str, tuple[str, str]] = {}

@@ -352,3 +352,9 @@ def test_a_long_sentence_of_an_error_is_cut_between_letters(letter: str) -> None
     cut = shortened(letter * 10_000)
     assert cut.removesuffix(" ...").strip(letter) == ""
     assert len(quote(cut)) < 5_000
+
+
+def test_bodies_of_over_two_gigabytes_are_no_number_that_grpc_cannot_take(models: Path) -> None:
+    options = "--grpc-port", "0", "--max-body-bytes", str(2**32)
+    with running_service(models, *options) as service, grpc.insecure_channel(address(service)) as channel:
+        assert channel.unary_unary(f"/{SERVICE}/ServerLive")(b"", timeout=60) == b"\x08\x01"

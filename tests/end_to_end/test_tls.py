@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import socket
 import ssl
@@ -220,6 +221,14 @@ def test_a_renewed_certificate_is_served_to_new_connections_and_a_broken_one_is_
             assert sum("Traceback" in line for line in running.lines) == 0
     finally:
         running.stop()
+
+
+def test_a_pipe_is_no_file_for_tls_because_it_would_not_end(folder: Path, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe.pem"
+    os.mkfifo(pipe)
+    for files in ((pipe, None), (folder / "certificate.pem", pipe)):
+        with pytest.raises(CannotListen, match=f"{pipe}: not a plain file"):
+            tls_context(*files)
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,7 @@ class RpcServer:
         settings = self._settings
         server = grpc.aio.server(
             options=[
-                ("grpc.max_receive_message_length", settings.max_body_bytes),
+                ("grpc.max_receive_message_length", min(settings.max_body_bytes, _MOST_NUMBER)),
                 ("grpc.max_send_message_length", -1),
                 ("grpc.max_concurrent_streams", _MOST_CALLS),
                 KEEP_COMPRESSED,

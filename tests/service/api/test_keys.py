@@ -1,6 +1,7 @@
 """Keys: which requests are answered, and how the file may change meanwhile."""
 
 import hashlib
+import os
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,20 @@ def test_any_other_key_is_refused_without_being_repeated(file: Path, key: str) -
     with pytest.raises(KeyUnknown) as refusal:
         Keys(file).check(f"Bearer {key}", "")
     assert key not in refusal.value.detail
+
+
+def test_a_file_that_would_not_end_is_refused_and_leaves_the_keys_before(file: Path, clock: Clock) -> None:
+    keys = Keys(file, clock)
+    file.unlink()
+    os.mkfifo(file)
+    clock.now = 60
+    keys.check("", FIRST)
+    with pytest.raises(InvalidKeys, match="not a plain file"):
+        Keys(file)
+    file.unlink()
+    file.write_bytes(b"#" * (2**24 + 1))
+    with pytest.raises(InvalidKeys, match="over 16777216 bytes"):
+        Keys(file)
 
 
 def test_a_key_that_is_exchanged_is_taken_and_the_one_before_is_not(file: Path, clock: Clock) -> None:

@@ -106,6 +106,13 @@ def test_a_kind_of_source_that_nothing_reads_is_refused_at_once(copy: Path) -> N
         Mirror("gopher://somewhere/models", copy)
 
 
+def test_a_source_of_a_kind_that_connects_at_once_is_refused_if_it_cannot(copy: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    with pytest.raises(SourceUnavailable, match=r"Connection refused.*s3://"):
+        Mirror(f"ftp://127.0.0.1:{port}/models", copy)
+
+
 ON_A_SMALL_DISK = """
 mount -t tmpfs -o "$3" small "$2" && exec "$0" -c '
 import errno, os, sys
