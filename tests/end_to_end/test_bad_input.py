@@ -298,6 +298,13 @@ def test_a_415_names_what_came(client: httpx.Client) -> None:
     assert packed.json()["detail"].endswith("; zstd came")
 
 
+def test_json_that_curl_sends_as_a_form_is_told_how_to_be_sent(client: httpx.Client) -> None:
+    headers = {"content-type": "application/x-www-form-urlencoded"}
+    answer = client.post(f"{TOY}/sample", content=b'{"count": 1}', headers=headers)
+    assert answer.status_code == 415
+    assert answer.json()["detail"].endswith("urlencoded came (curl -d sends JSON so; use --json)")
+
+
 def test_a_method_that_a_path_does_not_take_is_told_of_those_it_does(client: httpx.Client) -> None:
     assert client.delete(f"{TOY}/sample").headers["allow"] == "GET, POST, HEAD"
     assert client.delete("/v1/models").headers["allow"] == "GET, HEAD"

@@ -36,6 +36,7 @@ from service.observe.metrics import Metrics
 from service.runtime.model import LoadedModel
 from service.settings import Settings
 
+_FORM: Final = "application/x-www-form-urlencoded"
 _MEDIA_TYPE: Final = re.compile(r"[a-z0-9.+-]{1,40}/[a-z0-9.+-]{1,80}")
 _JSON_BYTES_PER_VALUE: Final = 32
 _NPY_BYTES_PER_VALUE: Final = 16
@@ -188,7 +189,8 @@ class RequestReader:
             return self._read_json(json_text(body))
         if name is None or kind not in self._takes:
             came = kind if _MEDIA_TYPE.fullmatch(kind) else "another type"
-            raise UnsupportedMedia(f"{operation.name} takes {', '.join(self._takes)}; {came} came")
+            hint = " (curl -d sends JSON so; use --json)" if came == _FORM else ""
+            raise UnsupportedMedia(f"{operation.name} takes {', '.join(self._takes)}; {came} came{hint}")
         if kind in (CSV, PARQUET):
             if kind == CSV and charset not in ("", "utf-8", "utf8", "utf-16", "us-ascii"):
                 raise UnsupportedMedia("CSV is read as UTF-8 or UTF-16")
