@@ -40,7 +40,10 @@ _Scale = Annotated[
 ]
 _Normals = Annotated[
     Path | None,
-    typer.Option(help="An .npy file of normal items (N, ...) as the encoder takes them, for p-values."),
+    typer.Option(
+        help="Normal items (N, ...) as the encoder takes them, for p-values: an .npy or .npz file, or a "
+        "folder of pictures."
+    ),
 ]
 _Models = Annotated[Path, typer.Option(help="The folder of published models.", file_okay=False)]
 _Description = Annotated[str, typer.Option(help="A sentence for the catalogue and the model card.")]
@@ -99,7 +102,7 @@ def vae(
             values=values,
             channels=channels,
             scale=scale,
-            normals=_read(normals),
+            normals=_read(normals, _sizes(item_shape)),
             models=models,
             description=description,
             statistic=statistic,
@@ -136,7 +139,11 @@ def gan(
         Literal["index", "one_hot"], typer.Option(help="How they take it: whole numbers, or one-hot.")
     ] = "index",
     real: Annotated[
-        Path | None, typer.Option(help="An .npy file of real items (N, ...) as the networks take them.")
+        Path | None,
+        typer.Option(
+            help="Real items (N, ...) as the networks take them: an .npy or .npz file, or a folder of "
+            "pictures."
+        ),
     ] = None,
     real_labels: Annotated[
         Path | None, typer.Option(help="An .npy file of the class of each real item, from 0.")
@@ -164,7 +171,7 @@ def gan(
             channels=channels,
             classes=None if classes is None else classes.split(","),
             labels_as=labels_as,
-            real=_read(real),
+            real=_read(real, _sizes(item_shape)),
             real_labels=_read(real_labels),
             models=models,
             description=description,
@@ -237,21 +244,20 @@ def _sizes(text: str) -> tuple[int, ...]:
         raise typer.BadParameter(f"--item-shape is {text!r}; wanted sizes like 1,28,28") from None
 
 
-def _read(path: Path | None) -> np.ndarray[Any, Any] | None:
-    """Read an .npy file.
+def _read(path: Path | None, shape: tuple[int, ...] | None = None) -> np.ndarray[Any, Any] | None:
+    """Read items: an .npy, an .npz or a folder of pictures of a shape.
 
     Raises:
-        typer.BadParameter: It cannot be read so.
+        typer.BadParameter: They cannot be read so.
     """
     if path is None:
         return None
-    import numpy as np
+    from pushforward.publishing.items import read_items
 
     try:
-        with path.open("rb") as file:
-            return np.lib.format.read_array(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise typer.BadParameter(f"{path}: not an .npy file of numbers ({error})") from None
+        return read_items(path, shape)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
 
 
 def _progress(line: str) -> None:
