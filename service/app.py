@@ -7,6 +7,7 @@ import contextlib
 import gc
 import logging
 import math
+import os
 from collections.abc import AsyncIterator, Callable
 from functools import cache
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -153,6 +154,8 @@ def _rpc_server(
 ) -> RpcServer | None:
     if settings.grpc_port is None:
         return None
+    # else each broken header of a client is a line of the log, in gRPC's own style
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:
         from service.api.open_inference.rpc import RpcServer
     except ImportError as error:

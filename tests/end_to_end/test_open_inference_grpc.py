@@ -358,3 +358,30 @@ def test_bodies_of_over_two_gigabytes_are_no_number_that_grpc_cannot_take(models
     options = "--grpc-port", "0", "--max-body-bytes", str(2**32)
     with running_service(models, *options) as service, grpc.insecure_channel(address(service)) as channel:
         assert channel.unary_unary(f"/{SERVICE}/ServerLive")(b"", timeout=60) == b"\x08\x01"
+
+
+def test_a_broken_header_of_a_client_is_no_line_of_the_log(tmp_path: Path) -> None:
+    def literal(name: bytes, value: bytes) -> bytes:
+        return bytes((0, len(name))) + name + bytes((len(value),)) + value
+
+    def frame(kind: int, flags: int, stream: int, content: bytes) -> bytes:
+        return len(content).to_bytes(3) + bytes((kind, flags)) + stream.to_bytes(4) + content
+
+    headers = b"".join(
+        literal(*header)
+        for header in (
+            (b":method", b"POST"), (b":scheme", b"http"), (b":path", f"/{SERVICE}/ServerLive".encode()),
+            (b"te", b"trailers"), (b"content-type", b"application/grpc"), (b"grpc-timeout", b"soon"),
+        )
+    )  # fmt: skip
+    call = frame(4, 0, 0, b"") + frame(1, 4, 1, headers) + frame(0, 1, 1, bytes(5))
+    toy.publish_toy(tmp_path)
+    with running_service(tmp_path, "--grpc-port", "0") as service:
+        host, port = address(service).split(":")
+        with socket.create_connection((host, int(port)), timeout=30) as connection:
+            connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + call)
+            came = b""
+            while b"grpc-status" not in came and (more := connection.recv(65_536)):
+                came += more
+    service.wait_until_all_are_gone()
+    assert [line for line in service.lines if "grpc-timeout" in line] == []
