@@ -1,6 +1,7 @@
 """The limit of open files: idle connections are closed for new ones, and some descriptors kept for probes.
 
-Without this, a connection at the limit would be closed as soon as it is made, and a probe with it.
+Without this, a connection at the limit would be closed as soon as it is made, and a probe with it. Where very
+many files may be open, memory bounds the connections: each may hold a head that has not come whole.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import resource
 from collections.abc import Collection
 from typing import Any, Final, Protocol
 
+MOST_OPEN = 8_192
+"""Most open files of a process, whatever the system allows: 270 MB of heads at 32 KiB each."""
 _MOST_KEPT: Final = 128
 """Most descriptors that are kept: for probes, for connections that come at once, and for files and pipes."""
 _KEPT_SHARE: Final = 8
@@ -38,8 +41,8 @@ class Descriptors:
 
     def __init__(self) -> None:
         limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        kept = min(_MOST_KEPT, limit // _KEPT_SHARE)
-        self._most = float("inf") if limit == resource.RLIM_INFINITY else limit - kept
+        kept = _MOST_KEPT if limit == resource.RLIM_INFINITY else min(_MOST_KEPT, limit // _KEPT_SHARE)
+        self._most = MOST_OPEN if limit == resource.RLIM_INFINITY else min(MOST_OPEN, limit - kept)
         self._most_shed = max(1, kept // _SHED_SHARE)
         self._closing = 0
         """Number of connections that are being closed to make room."""

@@ -19,20 +19,26 @@ import resource, runpy
 resource.setrlimit(resource.RLIMIT_NOFILE, ({MOST_FILES}, {MOST_FILES}))
 runpy.run_module("service", run_name="__main__")
 """
+WITH_FEW_CONNECTIONS = f"""
+import runpy
+from service.process import descriptors
+descriptors.MOST_OPEN = {MOST_FILES}
+runpy.run_module("service", run_name="__main__")
+"""
 PROBE = b"GET /readyz HTTP/1.1\r\nhost: x\r\n\r\n"
 SAMPLE = b"POST /v1/models/toy-vae/sample HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n%b\r\n"
 OK, BUSY, CONTINUE = (b"HTTP/1.1 %b" % status for status in (b"200 ", b"503 ", b"100 "))
 
 
-def serving(models: Path, *options: str) -> RunningService:
+def serving(models: Path, *options: str, program: str = WITH_FEW_FILES) -> RunningService:
     publish_toy(models)
-    return RunningService(models, "--poll-seconds", "0", *options, program=("-c", WITH_FEW_FILES))
+    return RunningService(models, "--poll-seconds", "0", *options, program=("-c", program))
 
 
-@pytest.fixture
-def service(tmp_path: Path) -> Iterator[RunningService]:
+@pytest.fixture(params=[WITH_FEW_FILES, WITH_FEW_CONNECTIONS], ids=["files", "connections"])
+def service(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RunningService]:
     patient = "--idle-seconds", "3600", "--deadline-seconds", "3600"
-    running = serving(tmp_path, "--metrics-port", "0", *patient)
+    running = serving(tmp_path, "--metrics-port", "0", *patient, program=request.param)
     try:
         yield running.wait_until_ready()
     finally:
