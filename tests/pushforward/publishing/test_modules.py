@@ -69,6 +69,23 @@ class Bound(nn.Module):
         return torch.stack([self.out(row.flatten()) for row in items])
 
 
+class Dropping(nn.Module):
+    """Drops values of items at random, being in training mode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder, self.drop = Encoder(16, LATENT), nn.Dropout(0.3)
+
+    def forward(self, items: Tensor) -> Any:
+        return self.encoder(self.drop(items))
+
+
+def elsewhere() -> Callable[[Tensor], Any]:
+    """A function of a module that is on another device."""
+    network = encoder().to("meta")
+    return lambda items: network(items)
+
+
 def program(module: nn.Module) -> torch.export.ExportedProgram:
     axes = ({0: torch.export.Dim("rows", min=1)},)
     return torch.export.export(module, (torch.rand(3, *SHAPE),), dynamic_shapes=axes)
@@ -166,6 +183,8 @@ def test_an_encoder_is_published_and_encodes_as_it_did(make: Callable[[], Any], 
             lambda: lambda items, of_class: items + of_class,
             ["missing 1 required positional argument", "`lambda rows:"],
         ),
+        (lambda: elsewhere(), ["the encoder calls modules on meta; call .cpu() on them first"]),
+        (lambda: functools.partial(Dropping.forward, Dropping()), ["in training mode, in which Dropout"]),
         (lambda: Encoder, ["the encoder is the class Encoder; wanted a module"]),
         (lambda: encoder().state_dict(), ["the encoder is OrderedDict", "load_state_dict"]),
         (lambda: None, ["the encoder is NoneType; wanted a module"]),

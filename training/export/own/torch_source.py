@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -52,6 +53,9 @@ class TorchSource:
                 "dependent on the batch; call .eval() on it first"
             )
         tensors = [each for module in self._modules for each in (*module.parameters(), *module.buffers())]
+        places = sorted({str(each.device) for each in tensors if each.device.type != "cpu"})
+        if places:  # a module by itself was copied
+            flaws.append(f"{self.what} calls modules on {', '.join(places)}; call .cpu() on them first")
         kinds = {
             str(each.dtype) for each in tensors if each.is_floating_point() and each.dtype != torch.float32
         }
@@ -238,6 +242,10 @@ def _modules_of(function: Callable[..., Any]) -> list[nn.Module]:
     """Return the modules that a function calls: itself, its owner, and those it refers to by name."""
     if isinstance(function, nn.Module):
         return [function]
+    if isinstance(function, functools.partial):
+        given = [*function.args, *function.keywords.values()]
+        inside = [_modules_of(each) for each in (function.func, *given) if callable(each)]
+        return list(dict.fromkeys(module for modules in inside for module in modules))
     found = [getattr(function, "__self__", None)]
     plain = inspect.unwrap(getattr(function, "__func__", function))
     if inspect.isfunction(plain):
