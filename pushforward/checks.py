@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from numbers import Integral, Real
 from typing import Any
 
+from pushforward.reading import is_whole
 from service.errors import Flaw, Unfit
 
 Label = int | str | None
@@ -71,11 +72,6 @@ def plain_number(value: Any) -> int | float:
     if isinstance(value, Real):
         return float(value)
     raise Unfit(f"{shown(value)} came where a number was wanted")
-
-
-def is_whole(value: Any) -> bool:
-    """Return True for a whole number; a flag is none, though it is one to Python."""
-    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def shown(value: Any) -> str:

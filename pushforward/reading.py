@@ -164,9 +164,9 @@ def as_point(
         if "input" in point:
             point["input"] = _one(point["input"], shape, name, columns, picture).tolist()
         return point
-    if isinstance(end, tuple) and len(end) == 2 and all(_is_whole(part) for part in end):
+    if isinstance(end, tuple) and len(end) == 2 and all(is_whole(part) for part in end):
         return {"seed": int(end[0]), "index": int(end[1])}
-    if _is_whole(end):
+    if is_whole(end):
         raise Unfit(f"`{name}` is {end}; a sample is a pair (seed, index), as ({end}, 0)")
     if not _is_picture(end) and _column_names(end) is None and _has_shape(end, latent):
         if shape == latent:
@@ -201,7 +201,8 @@ def _has_shape(value: Any, shape: Shape) -> bool:
     return False
 
 
-def _is_whole(value: Any) -> bool:
+def is_whole(value: Any) -> bool:
+    """Return True for a whole number; a flag is none, though it is one to Python."""
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 

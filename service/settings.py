@@ -300,12 +300,12 @@ class Settings(BaseSettings):
         one = self.device == "cuda" or (self.device == "auto" and has_gpu()) or sys.platform != "linux"
         return 1 if one else granted_cores()
 
-    def max_answered_rows(self, row_values: int) -> int:
-        """Return the most rows of so many float32 that one answer has: as many bytes as a body may have.
+    def max_answered_rows(self, row_bytes: int) -> int:
+        """Return the most rows of so many bytes that one answer has: as many bytes as a body may have.
 
         Streams have more, as they never lie in memory as a whole.
         """
-        return max(1, self.max_body_bytes // (4 * row_values))
+        return max(1, self.max_body_bytes // row_bytes)
 
     def for_one_replica(self, replicas: int, port: int, metrics_port: int | None = None) -> Settings:
         """Return the settings of one of several replicas: those ports, and its share of the limits.

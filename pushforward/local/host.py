@@ -10,7 +10,8 @@ from pathlib import Path
 from threading import Lock, Thread, current_thread
 from typing import Any, Final, TypeVar, get_args
 
-from pushforward.checks import is_whole, shown
+from pushforward.checks import shown
+from pushforward.reading import is_whole
 from service.errors import Unfit
 from service.observe.metrics import Metrics
 from service.runtime.lanes import Lanes

@@ -57,6 +57,8 @@ class Answer:
     anomalies: int = 0
     """Number of rows flagged as anomalies."""
     p_values: Sequence[float] = ()
+    array_bytes: int = 0
+    """Bytes of the arrays that the body is written from while it is sent."""
 
     @classmethod
     def of_pieces(cls, media_type: str, pieces: list[Piece], **others: Any) -> Answer:

@@ -215,7 +215,7 @@ class Exchange:
         if isinstance(body, bytes | list):
             held = self.length
         else:
-            held = _WRITTEN_BYTES if length is None else min(length, _STREAM_BYTES)
+            held = answer.array_bytes + _WRITTEN_BYTES if length is None else min(length, _STREAM_BYTES)
         self.hold(max(0, held - self._expected_bytes))
         await self.send({"type": "http.response.start", "status": 200, "headers": headers})
         if isinstance(body, bytes):

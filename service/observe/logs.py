@@ -18,7 +18,8 @@ _CONTEXT: Final = (
 _PATIENCE_SECONDS: Final = 0.05
 """Longest wait for a log that is not read, which is a wait of the event loop."""
 _PIECE_CHARACTERS: Final = select.PIPE_BUF // 4
-"""Most characters that a pipe surely takes if it takes any, each of four bytes at most."""
+"""Most characters that a pipe surely takes if it takes any, each of four bytes at most. A line that fits is
+written as one, so that lines of several processes do not mix."""
 
 
 def configure_logs(level: str, style: str, *, show_process: bool) -> None:
@@ -59,11 +60,13 @@ class PatientHandler(logging.Handler):
 
     def _write(self, record: logging.LogRecord) -> None:
         text = self.format(record) + "\n"
-        for start in range(0, len(text), _PIECE_CHARACTERS):
+        fits = len(text.encode(errors="replace")) <= select.PIPE_BUF
+        size = len(text) if fits else _PIECE_CHARACTERS
+        for start in range(0, len(text), size):
             if not _is_read(sys.stderr, _PATIENCE_SECONDS):
                 self._lost, self._is_torn = self._lost + 1, start > 0
                 return
-            sys.stderr.write(text[start : start + _PIECE_CHARACTERS])
+            sys.stderr.write(text[start : start + size])
             sys.stderr.flush()
 
 

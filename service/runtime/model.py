@@ -52,6 +52,8 @@ class LoadedModel:
         self._filter = proposals
         self.item_size = math.prod(manifest.item_shape)
         """Number of values of an item."""
+        self.item_bytes = 4 * self.item_size
+        """Bytes of an item of float32."""
         self.operations = manifest.operations
         self.headers = [
             (b"x-pushforward-model", manifest.name.encode()),

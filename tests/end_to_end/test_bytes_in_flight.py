@@ -206,3 +206,14 @@ def test_a_body_that_grows_or_is_damaged_or_packed_otherwise_is_refused(
 ) -> None:
     refused = service.client.post(SAMPLE, content=body, headers={"content-encoding": encoding})
     assert refused.status_code == status, refused.text
+
+
+def test_the_numbers_behind_text_that_is_written_while_it_is_sent_count(bounded: RunningService) -> None:
+    before = held(bounded)
+    with connect(bounded) as slow:
+        body = gzip.compress(json.dumps({"inputs": [[[[0.5] * 28] * 28]] * 700, "map": True}).encode())
+        head = "POST /v1/models/fashion-vae/score HTTP/1.1\r\nhost: x\r\ncontent-encoding: gzip\r\n"
+        slow.sendall(f"{head}content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n".encode())
+        slow.sendall(body)
+        slow.recv(2**12)  # it is being sent, and no more of it is read
+        assert held(bounded) - before > 700 * 784 * 4

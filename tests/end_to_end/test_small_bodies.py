@@ -314,10 +314,14 @@ def test_a_small_message_that_asks_for_much_takes_little_memory(service: Running
 
 
 def test_an_answer_that_is_no_stream_has_no_more_bytes_of_numbers_than_a_body(models: Path) -> None:
-    with running_service(models, "--max-body-bytes", "40000") as service:
+    with running_service(models, "--max-body-bytes", "40000", "--max-steps", "3000") as service:
         most = 40_000 // (4 * 4)
         limits = service.client.get("/v1/models/toy-vae").json()["limits"]
-        assert limits["npy_latents"] == limits["json_samples"] == most
+        assert limits["npy_latents"] == limits["json_samples"] == limits["steps"] == most
+        walk = {"from": {"seed": 1}, "to": {"seed": 2}, "steps": most + 1}
+        answer = service.client.post("/v1/models/toy-vae/interpolate", json=walk)
+        assert f"steps is {most + 1}, at most {most} go into" in answer.json()["detail"]
+        assert answer.json()["detail"].endswith("ask for fewer at a time")
         config = service.client.get("/v2/models/toy-vae.decode/config").json()
         assert config["max_batch_size"] == most
         npy_both_ways = {"content-type": "application/x-npy", "accept": "application/x-npy"}

@@ -117,6 +117,7 @@ def test_without_tls_nothing_is_answered_and_the_service_goes_on(secured: Secure
     assert secured.client.get("/healthz").status_code == 200
 
 
+@pytest.mark.living
 def test_connections_whose_handshake_does_not_end_make_room_for_others_and_are_closed(folder: Path) -> None:
     files = "--tls-certificate", str(folder / "certificate.pem"), "--tls-key", str(folder / "key.pem")
     program = "-c", WITH_FEW_FILES

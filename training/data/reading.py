@@ -26,7 +26,10 @@ _FAR: Final = 3
 """A code lies this many times the range of all other values away from them."""
 _MOST_SHOWN: Final = 3
 _MOST_TEXTS: Final = 100_000
-_MONTH: Final = "(jan|feb|m[aä]r|apr|ma[iy]|jun|jul|aug|sep|o[ck]t|nov|de[cz])[a-zä]*"
+_MONTH: Final = (
+    "(jan(uar[yi]?)?|feb(ruar[yi]?)?|mar(ch|s|zo)?|m[aä]rz?|apr(il|ile)?|ma[iy]|june?|juni|july?|juli"
+    "|aug(ust)?|sept?(ember)?|o[ck]t(ober)?|nov(ember)?|de[cz](ember)?)"
+)
 _CLOCK: Final = r"\d{1,2}:\d\d(:\d\d.*)?( ?[ap]\.?m\.?)?"
 _DATE: Final = re.compile(
     r"\d{4}([-/.])\d{1,2}\1\d{1,2}([T ].*)?|\d{1,2}([./-])\d{1,2}\3(\d{4}|\d\d)(,? .*)?"

@@ -139,7 +139,7 @@ class InferenceModel:
         self.input_values = sum(tensor.row_values for tensor in self.inputs)
         self.input_bytes = sum(tensor.row_bytes for tensor in self.inputs)
         answered = self.outputs[0]
-        self.max_rows = min(settings.max_npy_inputs, settings.max_answered_rows(answered.row_values))
+        self.max_rows = min(settings.max_npy_inputs, settings.max_answered_rows(answered.row_bytes))
         """Most rows of a request; their first outputs must fit into an answer."""
         grows = answered.row_bytes > self.input_bytes
         self.max_message_rows = max(1, self.max_rows // 2) if grows else self.max_rows

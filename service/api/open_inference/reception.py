@@ -76,6 +76,8 @@ class Reception:
                 self._give_back(client)
             elif turn in (turns := self._waiting.get(client, [])):
                 turns.remove(turn)
+                if not turns:
+                    del self._waiting[client]
             raise
 
     def _give_back(self, client: str) -> None:
@@ -96,7 +98,8 @@ class Reception:
             if not turn.done():
                 self._take(client)
                 turn.set_result(None)
-                self._waiting = {client: turns, **self._waiting}
+                if turns:
+                    self._waiting = {client: turns, **self._waiting}
                 return True
         return False
 

@@ -286,7 +286,8 @@ async def written(
             outputs.append(_in_json(tensor, array))
     pieces = chain(start, _listed(outputs))
     if not contents:
-        return await Answer.of_text(JSON, pieces, rows=rows)
+        size = bytes_written_from(request, answer)
+        return await Answer.of_text(JSON, pieces, rows=rows, array_bytes=size)
     document = [piece async for piece in in_turns(pieces)]
     headers = ((JSON_LENGTH, b"%d" % sum(map(len, document))),)
     return Answer.of_pieces(BINARY, document + contents, headers=headers, rows=rows)

@@ -191,7 +191,7 @@ def _detail(entry: Entry, settings: Settings) -> ModelDetail | UnservedVersion:
 def limits_of(manifest: Manifest, settings: Settings) -> Limits:
     """Return the limits of the requests for a version."""
     sizes = Sizes(manifest.latent_size, manifest.item_shape, settings.max_json_inputs)
-    items = settings.max_answered_rows(math.prod(manifest.item_shape))
+    items = settings.max_answered_rows(_FLOAT32_BYTES * math.prod(manifest.item_shape))
     return Limits(
         body_bytes=settings.max_body_bytes,
         json_rows=settings.max_json_inputs,
@@ -203,7 +203,7 @@ def limits_of(manifest: Manifest, settings: Settings) -> Limits:
         rows_times_draws=settings.max_score_cost,
         budget=settings.max_budget,
         samples_times_budget=settings.max_proposals,
-        steps=settings.max_steps,
+        steps=min(settings.max_steps, items),
     )
 
 

@@ -94,7 +94,9 @@ async def _encode(call: Call[RowLabelOptions], accepted: str) -> Answer:
         pieces = csv_pieces({**id_column(call), **numbered_columns(given)})
     else:
         pieces = json_pieces({**identity(call), **row_fields(call)}, arrays)
-    return await Answer.of_text(content_type(accepted), pieces, rows=len(call.arrays["inputs"]))
+    size = sum(array.nbytes for array in arrays.values() if array is not None)
+    told = {"rows": len(call.arrays["inputs"]), "array_bytes": size}
+    return await Answer.of_text(content_type(accepted), pieces, **told)
 
 
 async def _decode(call: Call[CodeOptions], accepted: str) -> Answer:

@@ -104,7 +104,7 @@ class Handler:
                 scope.listen()
                 if accepted == JSON and PNG in route.operation.answers:  # an answer of items
                     rows = len(next(iter(arrays.values()), ())) or getattr(options, "count", 1)
-                    exchange.expect(rows * loaded.item_size * 4)
+                    exchange.expect(rows * loaded.item_bytes)
                 call = Call(loaded, options, arrays, self._settings, timing, ids, conversions)
                 answer = await route.operation.answer(call, accepted)
             exchange.add_timing(timing)

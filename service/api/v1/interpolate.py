@@ -53,7 +53,7 @@ class InterpolateAnswer(ArraysAnswer):
 
 async def _interpolate(call: Call[PathRequest], accepted: str) -> Answer:
     check_steps(call.options.steps, call.settings)
-    check_count(call.options.steps, accepted, call.loaded, call.settings)
+    check_count(call.options.steps, accepted, call.loaded, call.settings, counted="steps")
     check_scale(call.options.steps, call.options.scale, accepted, call.loaded)
     check_form(call.options, call.loaded)
     arrays = (await interpolate(call)).arrays

@@ -37,7 +37,7 @@ _BLOCK_CELLS: Final = 2**17
 _LONGEST_SHOWN: Final = 200
 _LONGEST_ID: Final = 1_000
 _FOOTER_BYTES_PER_CELL: Final = 512
-_NO_JSON: Final = re.compile(rb":\s*-?(NaN|Infinity)\b")
+_NO_JSON: Final = re.compile(rb'"\s*:\s*-?(NaN|Infinity)\s*[,}\]]')
 """Numbers that Python writes and JSON does not have."""
 
 

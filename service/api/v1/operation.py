@@ -210,18 +210,25 @@ def _quality(ranges: Mapping[str, float], media_type: str) -> float:
 
 
 def check_count(
-    count: int, media_type: str, loaded: LoadedModel, settings: Settings, *, streams: bool = False
+    count: int,
+    media_type: str,
+    loaded: LoadedModel,
+    settings: Settings,
+    *,
+    counted: str = "rows",
+    streams: bool = False,
 ) -> None:
     """Raise LimitExceeded if more items are to be answered than go into that media type.
 
-    Those of npy have no bound of their own if the operation `streams` them.
+    `counted` is the client's word for their number. If the operation `streams` npy, such an answer may have
+    more bytes than a body.
     """
-    limit = settings.max_count if media_type == NPY else settings.max_json_count
-    if media_type != NPY or not streams:
-        limit = min(limit, settings.max_answered_rows(loaded.item_size))
+    whole = settings.max_answered_rows(loaded.item_bytes)
+    most_npy = settings.max_count if streams else min(settings.max_count, whole)
+    limit = most_npy if media_type == NPY else min(settings.max_json_count, whole)
     if count > limit:
-        hint = f"; ask for {NPY} to get more" if media_type != NPY else "; ask for fewer at a time"
-        raise LimitExceeded(f"count is {count}, at most {limit} go into {media_type}{hint}")
+        way_out = f"ask for {NPY} to get more" if most_npy > limit else "ask for fewer at a time"
+        raise LimitExceeded(f"{counted} is {count}, at most {limit} go into {media_type}; {way_out}")
 
 
 def check_scale(count: int, scale: int, media_type: str, loaded: LoadedModel) -> None:
@@ -249,7 +256,8 @@ async def arrays_answer(
     records have the names of the columns.
     """
     name, first = next(iter(arrays.items()))
-    told: dict[str, Any] = {"headers": headers, "rows": len(first)}
+    size = sum(array.nbytes for array in arrays.values() if array is not None)
+    told: dict[str, Any] = {"headers": headers, "rows": len(first), "array_bytes": size}
     if accepted == NPY:
         return Answer.of_pieces(NPY, codecs.npy_in_pieces(first), **told)
     if accepted == PNG:
@@ -311,7 +319,10 @@ async def scores_answer(call: Call[Any], result: Result, accepted: str) -> Answe
     columns = dict(result.arrays)
     maps, of_columns = columns.pop("map", None), columns.pop("columns", None)
     rows, single = len(call.arrays["inputs"]), {}
-    counted = {"rows": rows, "anomalies": result.anomalies, "p_values": result.p_values}
+    size = sum(array.nbytes for array in result.arrays.values() if array is not None)
+    counted = {
+        "rows": rows, "anomalies": result.anomalies, "p_values": result.p_values, "array_bytes": size,
+    }  # fmt: skip
     if of_columns is not None:
         single = {
             column.name: [None if math.isnan(value) else value for value in values]

@@ -222,7 +222,7 @@ class RequestReader:
         try:
             request = model.model_validate_json(body or b"{}")
         except ValidationError as error:
-            raise self._with_form(unfit(error, "the body", model), name) from error
+            raise self._with_form(unfit(error, "the body", model), body, name) from error
         if name is None:
             return ReadRequest(request, {})
         if mark:
@@ -233,9 +233,12 @@ class RequestReader:
             return ReadRequest(request, {name: self._long_list(lists, getattr(request, name), name)})
         return ReadRequest(request, {name: codecs.from_lists(getattr(request, name), self._row, name)})
 
-    def _with_form(self, error: ServiceError, name: str | None) -> ServiceError:
-        """Return an error, with the form in which rows come if the body has none."""
-        if name is None or not error.flaws or error.flaws[0].pointer not in ("", f"/{name}"):
+    def _with_form(self, error: ServiceError, body: bytes, name: str | None) -> ServiceError:
+        """Return an error, with the form in which rows come if the body has none, or has others."""
+        if name is None or not error.flaws:
+            return error
+        has_rows = any(f'"{key}"'.encode() in body for key in (name, "records"))
+        if error.flaws[0].pointer != f"/{name}" and has_rows:
             return error
         form = f'{{"{name}": [...]}}'
         if self._table is not None:

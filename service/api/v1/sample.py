@@ -93,7 +93,7 @@ def completed(
     """
     if media_type == PNG and loaded.makes_densities and "count" not in request.model_fields_set:
         request = request.model_copy(update={"count": settings.max_json_count})
-    check_count(request.count, media_type, loaded, settings, streams=True)
+    check_count(request.count, media_type, loaded, settings, counted="count", streams=True)
     check_scale(request.count, request.scale, media_type, loaded)
     check_form(request, loaded)
     return sample.completed(request, request.count, loaded, settings)

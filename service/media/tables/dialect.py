@@ -51,10 +51,10 @@ def find_dialect(
 
     A separator is one that cuts every line into as many values as the line of names, and the most of them
     into numbers; `usual` is preferred if several do. Decimals are commas only if values are separated by
-    something else or quoted, some numbers have commas and none a point. Unless semicolons separate the
-    values, one of these numbers must be no group of thousands, as `1,234` may be. Marks that are given are
-    taken as they are. If a space is behind every separator, it belongs to no value, unless names that are
-    `wanted` begin with one.
+    something else or quoted, some numbers have commas and none a point. If they are quoted, and
+    semicolons separate no values, one must be no group of thousands, as `"1,234"` may be. Marks that are
+    given are taken as they are. If a space is behind every separator, it belongs to no value, unless names
+    that are `wanted` begin with one.
     """
     sample = sample[: sample.rfind("\n") + 1] or sample if is_cut else sample
     if separator is None:
@@ -71,8 +71,10 @@ def find_dialect(
     if decimal is None:
         cells = [cell.strip() for line in lines[1:] for cell in line]
         commas = separator != "," or any("," in cell for cell in cells)
+        quotes = separator != ";" and '"' in sample
         commas = commas and any(
-            _COMMA_DECIMAL.fullmatch(cell) and (separator == ";" or not _GROUPED.fullmatch(cell))
+            _COMMA_DECIMAL.fullmatch(cell)
+            and not (quotes and _GROUPED.fullmatch(cell) and f'"{cell}"' in sample)
             for cell in cells
         )
         decimal = "," if commas and not any(_POINT_DECIMAL.fullmatch(cell) for cell in cells) else "."

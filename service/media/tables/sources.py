@@ -275,7 +275,10 @@ class PartedTable(TableSource):
         self.is_text = first.is_text
         known = [part.rows for _, part in parts if part.rows is not None]
         self.rows = sum(known) if len(known) == len(parts) else None
-        self.notes = [*first.notes, f"read {len(parts)} parts" if len(parts) > 1 else "read one part"]
+        self.notes = [
+            *first.notes,
+            f"read from {len(parts)} parts" if len(parts) > 1 else "read from one part",
+        ]
         if keys:
             self.notes.append(f"read with {', '.join(keys)} from the names of folders")
 

@@ -152,7 +152,7 @@ def test_no_accept_that_fits_the_headers_takes_long(entry: str) -> None:
     begun = time.process_time()
     with contextlib.suppress(NotAcceptable):
         negotiate(accept, (JSON, NPY, PNG, "image/jpeg", "text/csv"))
-    assert time.process_time() - begun < 0.05
+    assert time.process_time() - begun < 0.3
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from tests.training.data.own_data import load, refusal, write_csv
 from training.data.copies import copied_rows
 from training.data.draft import draft_recipe
 from training.data.inspection import Finding, inspect
+from training.data.reading import is_date
 
 ROWS = 60
 RANDOM = np.random.default_rng(11)
@@ -117,6 +118,7 @@ def test_a_few_numbers_with_marks_are_never_taken_for_missing_values(tmp_path: P
         ('town,people\na,"0,234"\nb,"12,345"\n', Dialect(",", ",")),
         ("town\tpeople\na\t1,5\nb\t12,345\n", Dialect("\t", ",")),
         ("town;people\na;1,234\nb;12,345\n", Dialect(";", ",")),
+        ("people\tcars\n1,234\t2,250\n", Dialect("\t", ",")),
     ],
 )
 def test_groups_of_thousands_are_no_decimals(text: str, dialect: Dialect) -> None:
@@ -190,3 +192,10 @@ def test_copies_of_rows_are_told_of_before_and_in_training(tmp_path: Path) -> No
     plain = write_csv(tmp_path / "p.csv", {name: RANDOM.normal(size=120).tolist() for name in names})
     assert "copies" not in found(plain)
     assert load("table", plain).notes == ()
+
+
+@pytest.mark.parametrize("day", ["March 95", "mar. 7", "Okt 12", "Sept 2024", "12 December 2024"])
+def test_words_that_begin_like_months_are_no_dates(day: str) -> None:
+    assert is_date(day)
+    for text in ("octane 95", "Mark 1", "Marble 12", "Decoder 7", "Mariner-10", "deck 12", "Julia 1"):
+        assert not is_date(text)

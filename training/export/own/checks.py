@@ -37,7 +37,7 @@ _ROWS = 5
 """Rows that are also run alone."""
 _ROW_TOLERANCE = 1e-4
 """Largest difference, over 1 + |value|, of a row computed alone and in a batch."""
-_MOST_AXES = 3
+_LOGARITHMS = "; if these are logarithms, say 'log_variance' or 'log_scale'"
 _DISTRIBUTIONS = {
     "Bernoulli": ("bernoulli", "logits"),
     "ContinuousBernoulli": ("continuous-bernoulli", "logits"),
@@ -187,9 +187,11 @@ def encoder_flaws(
     if len(widths) == 1:
         second = divided(NumpyAlgebra(), row, axis_of_latents(row, channels) or 0, second)[1]
     if gives in ("scale", "variance", "distribution") and second.min() <= 0:
+        spreads = "variances" if gives == "variance" else "scales"
+        advice = "" if gives == "distribution" else _LOGARITHMS
         return [
-            f"encoder_gives is {gives!r}, but the encoder gave {gives}s down to {second.min():g}, and they "
-            "are positive; if these are logarithms, say 'log_variance' or 'log_scale'"
+            f"encoder_gives is {gives!r}, but the encoder gave {spreads} down to {second.min():g}, and they "
+            f"are positive{advice}"
         ]
     return []
 
