@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import onnx
 import torch
@@ -113,31 +113,20 @@ def export_module(
     Raises:
         FixedRows: An axis is fixed even so.
     """
-    names = list(inputs), None if outputs is None else list(outputs)
+    options: dict[str, Any] = {
+        "dynamo": True,
+        "input_names": list(inputs),
+        "output_names": None if outputs is None else list(outputs),
+        "opset_version": OPSET,
+        "external_data": False,
+        "verbose": False,
+    }
     with _quiet():
-        program = torch.onnx.export(
-            module,
-            examples,
-            dynamo=True,
-            dynamic_shapes=(free_axes,),
-            input_names=names[0],
-            output_names=names[1],
-            opset_version=OPSET,
-            external_data=False,
-            verbose=False,
-        )
+        program = torch.onnx.export(module, examples, dynamic_shapes=(free_axes,), **options)
         assert program is not None
         if _fixes(program.model_proto, free_axes):
             read = torch.export.export(module, examples, dynamic_shapes=(free_axes,), strict=True)
-            program = torch.onnx.export(
-                read,
-                dynamo=True,
-                input_names=names[0],
-                output_names=names[1],
-                opset_version=OPSET,
-                external_data=False,
-                verbose=False,
-            )
+            program = torch.onnx.export(read, **options)
             assert program is not None
     if _fixes(program.model_proto, free_axes):
         raise FixedRows("the exported graph has a fixed axis")

@@ -1,6 +1,8 @@
 """Small files such as a user might bring, and what tests of them share."""
 
 import csv
+import io
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -76,3 +78,12 @@ def same(one: Dataset, other: Dataset) -> bool:
         and np.array_equal(one.labels[split], other.labels[split])
         for split in SPLITS
     )
+
+
+def zipped(*names: str) -> bytes:
+    """A zip with files of those names."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for name in names:
+            archive.writestr(name, b"x")
+    return file.getvalue()

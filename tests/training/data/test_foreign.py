@@ -7,7 +7,6 @@ import io
 import pickle
 import struct
 import tarfile
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.training.data.own_data import zipped
 from training.data.arrays import load_arrays
 from training.data.dataset import DataError
 from training.data.folder import load_folder
@@ -31,14 +31,6 @@ def pictures(folder: Path, count: int = 24, most: int = 255, ending: str = "png"
         pixels = RANDOM.integers(0, most + 1, (12, 12), np.uint8)
         Image.fromarray(pixels).save(folder / f"{number:02}.{ending}")
     return folder
-
-
-def zipped(*names: str) -> bytes:
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as archive:
-        for name in names:
-            archive.writestr(name, b"x")
-    return file.getvalue()
 
 
 def tarred() -> bytes:

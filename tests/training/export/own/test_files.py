@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import gzip
-import io
 import json
 import pickle
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -17,17 +15,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 from pushforward.publishing import UnfitModel, publish_vae
 from tests.networks import Decoder, Encoder, write_onnx
+from tests.training.data.own_data import zipped
 from training.export.own.onnx_source import OnnxSource
 
 LATENT, SHAPE = 3, (1, 4, 4)
-
-
-def zipped(*names: str) -> bytes:
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as archive:
-        for name in names:
-            archive.writestr(name, b"x")
-    return file.getvalue()
 
 
 HEADER = json.dumps({"w": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
