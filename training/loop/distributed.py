@@ -6,6 +6,7 @@ have the same weights. The batch, its order and its noise are those of a single 
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -103,6 +104,9 @@ def join_group(device: DeviceChoice) -> Iterator[ProcessGroup]:
             "start them again with --resume to go on from the newest checkpoint"
         ) from error
     finally:
+        # A DistributedDataParallel lies in reference cycles and keeps gloo's threads; one that lets go of a
+        # tensor while the interpreter ends aborts the process.
+        gc.collect()
         distributed.destroy_process_group()
 
 
