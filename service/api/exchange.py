@@ -7,7 +7,7 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Final, TypeAlias
 
 from starlette.types import Message, Receive, Scope, Send
@@ -17,7 +17,7 @@ from service.api.answer import PART_BYTES, Answer, Piece
 from service.api.body import ByteBudget, decompressed
 from service.api.deadline import CancelScope, ClientGone, ScopeSweeper
 from service.api.problems import Headers
-from service.errors import BodyTooLarge, Unfit
+from service.errors import BodyTooLarge, LimitExceeded, Unfit
 from service.observe.metrics import Metrics
 from service.observe.timing import TRACE, Timing, Trace
 
@@ -33,6 +33,8 @@ _STREAM_BYTES: Final = 2**24
 """Most bytes that a streamed answer counts for; about as many are in memory at once."""
 _WRITTEN_BYTES: Final = 2**21
 """Bytes that text counts for that is written while it is sent, beside the numbers that it is written from."""
+_MOST_WHOLE_BYTES: Final = 2**24
+"""Most bytes of such a text for HTTP/1.0, which knows no chunks: there it is written before it is sent."""
 _VERSION_HEADERS: Final = (b"x-pushforward-model", b"x-pushforward-version")
 _NO_SNIFFING: Final = (b"x-content-type-options", b"nosniff")
 _PAGE_HEADERS: Final = (
@@ -204,8 +206,8 @@ class Exchange:
         """Send an answer: a small one at once, others in parts, to notice clients that stop reading."""
         body, length = answer.body, answer.length
         if length is None and not isinstance(body, bytes | list) and self.scope["http_version"] == "1.0":
-            body = b"".join([piece async for piece in body])  # HTTP/1.0 has no chunks
-            length = len(body)
+            body = await _whole(body)
+            length = sum(map(len, body))
         headers = [*answer.headers, (b"content-type", answer.media_type.encode())]
         if length is not None:
             headers.append((b"content-length", b"%d" % length))
@@ -291,3 +293,18 @@ class Exchange:
         }  # fmt: skip
         text = " ".join(f"{name}={value}" for name, value in context.items())
         log.info("answered %s", text, extra=context)
+
+
+async def _whole(body: AsyncIterator[Piece]) -> list[Piece]:
+    """Return all pieces of a body. Raises LimitExceeded if they have too many bytes."""
+    pieces: list[Piece] = []
+    length = 0
+    async for piece in body:
+        pieces.append(piece)
+        length += len(piece)
+        if length > _MOST_WHOLE_BYTES:
+            raise LimitExceeded(
+                f"by HTTP/1.0 an answer has at most {_MOST_WHOLE_BYTES} bytes of text; ask by HTTP/1.1, for "
+                "npy, or for less"
+            )
+    return pieces

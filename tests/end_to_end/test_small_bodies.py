@@ -346,8 +346,20 @@ def test_http_1_0_which_knows_no_chunks_gets_a_large_answer_with_its_length(serv
     chunked = service.client.get(path)
     assert chunked.headers["transfer-encoding"] == "chunked"
     assert "content-length" not in chunked.headers
+    head, body = by_http_1_0(service, path)
+    assert b"content-length: %d" % len(body) in head.lower()
+    assert json.loads(body)["samples"] == chunked.json()["samples"]
+    answers: list[tuple[bytes, bytes]] = []
+    many = "/v1/models/fashion-vae/sample?count=4096&seed=1"
+    memory, _ = costs(service, lambda: answers.append(by_http_1_0(service, many)))
+    assert b" 422 " in answers[0][0]
+    assert b"ask by HTTP/1.1" in answers[0][1]
+    assert memory < MOST_MEMORY_BYTES
+
+
+def by_http_1_0(service: RunningService, path: str) -> tuple[bytes, bytes]:
+    """Head and body of the answer to a GET."""
     with connect(service) as connection:
         connection.sendall(f"GET {path} HTTP/1.0\r\n\r\n".encode())
         head, _, body = b"".join(iter(lambda: connection.recv(2**16), b"")).partition(b"\r\n\r\n")
-    assert b"content-length: %d" % len(body) in head.lower()
-    assert json.loads(body)["samples"] == chunked.json()["samples"]
+    return head, body
