@@ -146,6 +146,11 @@ def array_pieces(array: NDArray[Any] | None) -> Iterator[Piece]:
     yield b"]"
 
 
+def bytes_of(arrays: Mapping[str, NDArray[Any] | None]) -> int:
+    """Return the bytes of arrays by name together."""
+    return sum(array.nbytes for array in arrays.values() if array is not None)
+
+
 def to_json(document: Mapping[str, Any] | Sequence[Any] | NDArray[Any] | str) -> bytes:
     """Return JSON of a document, of an array of numbers, or of a string; documents may hold arrays."""
     return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)

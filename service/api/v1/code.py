@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from service.api.answer import CSV, JSON, NPY, PNG, Answer, csv_pieces, json_pieces
+from service.api.answer import CSV, JSON, NPY, PNG, Answer, bytes_of, csv_pieces, json_pieces
 from service.api.operations import code
 from service.api.operations.call import Call
 from service.api.operations.options import RowLabelOptions
@@ -94,8 +94,7 @@ async def _encode(call: Call[RowLabelOptions], accepted: str) -> Answer:
         pieces = csv_pieces({**id_column(call), **numbered_columns(given)})
     else:
         pieces = json_pieces({**identity(call), **row_fields(call)}, arrays)
-    size = sum(array.nbytes for array in arrays.values() if array is not None)
-    told = {"rows": len(call.arrays["inputs"]), "array_bytes": size}
+    told = {"rows": len(call.arrays["inputs"]), "array_bytes": bytes_of(arrays)}
     return await Answer.of_text(content_type(accepted), pieces, **told)
 
 

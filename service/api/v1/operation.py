@@ -23,6 +23,7 @@ from service.api.answer import (
     PNG,
     ZIP,
     Answer,
+    bytes_of,
     csv_pieces,
     json_pieces,
 )
@@ -256,8 +257,7 @@ async def arrays_answer(
     records have the names of the columns.
     """
     name, first = next(iter(arrays.items()))
-    size = sum(array.nbytes for array in arrays.values() if array is not None)
-    told: dict[str, Any] = {"headers": headers, "rows": len(first), "array_bytes": size}
+    told: dict[str, Any] = {"headers": headers, "rows": len(first), "array_bytes": bytes_of(arrays)}
     if accepted == NPY:
         return Answer.of_pieces(NPY, codecs.npy_in_pieces(first), **told)
     if accepted == PNG:
@@ -319,9 +319,9 @@ async def scores_answer(call: Call[Any], result: Result, accepted: str) -> Answe
     columns = dict(result.arrays)
     maps, of_columns = columns.pop("map", None), columns.pop("columns", None)
     rows, single = len(call.arrays["inputs"]), {}
-    size = sum(array.nbytes for array in result.arrays.values() if array is not None)
     counted = {
-        "rows": rows, "anomalies": result.anomalies, "p_values": result.p_values, "array_bytes": size,
+        "rows": rows, "anomalies": result.anomalies, "p_values": result.p_values,
+        "array_bytes": bytes_of(result.arrays),
     }  # fmt: skip
     if of_columns is not None:
         single = {
