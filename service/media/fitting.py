@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from numbers import Real
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal, NamedTuple, Self
 
 import numpy as np
@@ -40,6 +41,10 @@ _PLAIN_MODES: Final = ("1", "L", "P", "RGB")
 _CONVERTED_MODES: Final = ("CMYK", "YCbCr", "RGBX")
 _ALPHA_MODES: Final = {"LA": "L", "PA": "RGB", "RGBA": "RGB"}
 _DEEP_MODES: Final = ("I;16", "I;16L", "I;16B")
+_DEEP_BITS: Final = 16
+_BITS_TAG, _PHOTOMETRIC_TAG, _LARGEST_TAGS = 258, 262, (281, 341)
+"""TIFF's tags BitsPerSample and PhotometricInterpretation, and MaxSampleValue and SMaxSampleValue."""
+_WHITE_IS_ZERO: Final = 0
 _ORIENTATION_TAG: Final = 0x0112
 _UPRIGHT: Final = 1
 _BINARY_FROM: Final = 0.5
@@ -79,6 +84,32 @@ class PictureHeader(NamedTuple):
     pixels: int
     memory_bytes: int
     """The memory that it takes to decode and convert it."""
+
+
+class _SampleTags(NamedTuple):
+    """The meaning of a picture's samples of 16 bits, by the tags of a TIFF."""
+
+    bits: int = _DEEP_BITS
+    """The lower bits that they use; 16 unless tags say fewer."""
+    zero_is_white: bool = False
+
+    @classmethod
+    def of(cls, picture: Any) -> Self:
+        """Read the tags of a PIL picture; a greatest value counts if it is that of 8 to 15 bits.
+
+        Any other one is the greatest of this picture, by which pictures of one camera would be scaled apart.
+        """
+        tags = getattr(picture, "tag_v2", None)
+        if tags is None:
+            return cls()
+        bits = max(_numbers(tags, _BITS_TAG), default=_DEEP_BITS)
+        if bits == _DEEP_BITS:
+            ranges = {2**each - 1: each for each in range(8, _DEEP_BITS)}
+            found = [most for tag in _LARGEST_TAGS for most in _numbers(tags, tag) if most in ranges]
+            bits = ranges[max(found)] if found else bits
+        elif not 8 < bits < _DEEP_BITS:
+            return cls()
+        return cls(int(bits), _numbers(tags, _PHOTOMETRIC_TAG) == [_WHITE_IS_ZERO])
 
 
 class FittedItem(NamedTuple):
@@ -166,6 +197,8 @@ def fitted_pixels(
         Unfit: its size or its kind of pixels is not taken.
     """
     done: list[str] = []
+    tags = _SampleTags.of(picture)  # before it is turned, which loses them
+    _check_colour_bits(picture, tags)
     exact = size if rule is None or rule.fit is None else None
     if exact is not None:  # before pixels are decoded
         _check_size(picture, exact, turned=rule is None)
@@ -173,7 +206,7 @@ def fitted_pixels(
         picture = _upright(picture, done)
         if exact is not None:
             _check_size(picture, exact, turned=True)
-        picture = _of_eight_bits(picture, done)
+        picture = _of_eight_bits(picture, tags, done)
     picture = _without_alpha(picture, rule, done)
     channels, came = channels or (1 if is_grey(picture) else 3), (picture.height, picture.width)
     if channels == 1 and not is_grey(picture):
@@ -235,6 +268,13 @@ def _picture_shape(shape: Sequence[int]) -> Sequence[int]:
     return shape
 
 
+def _numbers(tags: Mapping[int, Any], tag: int) -> list[float]:
+    """Return the numbers of a TIFF's tag, none if it is not there."""
+    found = tags.get(tag, ())
+    several = found if isinstance(found, tuple) else (found,)
+    return [float(each) for each in several if isinstance(each, Real)]
+
+
 def _check_size(picture: Any, size: Sequence[int], *, turned: bool) -> None:
     """Raise Unfit unless a picture has a size (height, width), or may still be turned to have it."""
     height, width = size
@@ -252,7 +292,7 @@ def _upright(picture: Any, done: list[str]) -> Any:
     return ImageOps.exif_transpose(picture)
 
 
-def _of_eight_bits(picture: Any, done: list[str]) -> Any:
+def _of_eight_bits(picture: Any, tags: _SampleTags, done: list[str]) -> Any:
     """Return a picture of 8 bits a channel: of 16 the upper ones, as Pillow itself does for colours."""
     from PIL import Image
 
@@ -262,13 +302,25 @@ def _of_eight_bits(picture: Any, done: list[str]) -> Any:
     if picture.mode not in _DEEP_MODES or "transparency" in picture.info:
         return picture
     values = np.asarray(picture).astype(np.uint16)
-    if 0 < values.max(initial=0) <= _OPAQUE:
+    bits = tags.bits if values.max(initial=0) < 2**tags.bits else _DEEP_BITS  # else the tag is not true
+    if bits == _DEEP_BITS and 0 < values.max(initial=0) <= _OPAQUE:
         raise Unfit(
             f"the picture has 16 bits a pixel, and no value above {_OPAQUE}: it is nearly black, or one of 8 "
             "bits that was saved as one of 16; save it with 8 bits"
         )
-    done.append("16 bits a pixel turned into 8")
-    return Image.fromarray((values >> 8).astype(np.uint8))
+    if tags.zero_is_white:
+        values = np.uint16(2**bits - 1) - values
+    done.append(f"{bits} bits a pixel turned into 8")
+    return Image.fromarray((values >> (bits - 8)).astype(np.uint8))
+
+
+def _check_colour_bits(picture: Any, tags: _SampleTags) -> None:
+    """Raise Unfit if Pillow keeps the upper 8 of 16 bits of colours that use fewer."""
+    if tags.bits < _DEEP_BITS and picture.mode not in _DEEP_MODES:
+        raise Unfit(
+            f"the picture has colours of 16 bits, and uses {tags.bits} of them, as its TIFF tags say: it "
+            "would be nearly black; save it with 8 bits a channel"
+        )
 
 
 def _without_alpha(picture: Any, rule: PictureRule | None, done: list[str]) -> Any:

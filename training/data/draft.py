@@ -16,6 +16,7 @@ from training.data.batches import cores_at_hand
 from training.data.copies import copied_rows
 from training.data.dataset import DataError, Dataset, Items
 from training.data.inspection import Finding, Inspection, inspect
+from training.data.pictures import darkness_note
 
 _LEVELS: Final = (0.01, 0.05, 0.1, 0.2)
 """The shares of normal items that may be flagged, from which a recipe gets the smallest that is possible."""
@@ -125,6 +126,7 @@ def draft_recipe(inspection: Inspection, dataset: Dataset) -> tuple[str, list[Fi
     findings = [
         *inspection.findings,
         *_copies(dataset),
+        *_darkness(inspection, dataset),
         Finding("items", f"{shape} {values if pictures else 'numbers'}", f"likelihood {likelihood}"),
         Finding("network", f"{train} rows to train on", network_text),
         Finding("training", f"batches of {batch_rows}", f"{steps} steps"),
@@ -139,6 +141,11 @@ def _copies(dataset: Dataset) -> Iterator[Finding]:
         rows = np.concatenate(items)
         if copies := copied_rows(rows, dataset.columns):
             yield Finding("copies", f"{copies} of {len(rows)} rows repeat another one", _REMOVE_COPIES)
+
+
+def _darkness(inspection: Inspection, dataset: Dataset) -> Iterator[Finding]:
+    if inspection.kind == "images" and (note := darkness_note(dataset.items["train"])):
+        yield Finding("dark", note, "learned as they are")
 
 
 def _is_large(dataset: Dataset) -> bool:

@@ -21,7 +21,7 @@ from training.data.dataset import Dataset, Pixels
 from training.data.flaws import Flaws
 from training.data.listing import Listing, list_pictures, some
 from training.data.options import DataOptions
-from training.data.pictures import picture_dataset, picture_source
+from training.data.pictures import darkness_note, picture_dataset, picture_source
 from training.data.stored import StoredPictures
 
 _READ_AHEAD: Final = 64
@@ -48,7 +48,9 @@ def load_folder(options: DataOptions, cache: Path) -> Dataset:
     split, kept = listing.split(options)
     source = picture_source(images, f"the folder {listing.folder.name}")
     dataset = picture_dataset(listing.folder.name, source, images, split, kept)
-    return replace(dataset, picture=picture_form(options), notes=(*listing.notes, *dataset.notes))
+    dark = darkness_note(images)
+    notes = (*listing.notes, *([dark] if dark else []), *dataset.notes)
+    return replace(dataset, picture=picture_form(options), notes=notes)
 
 
 def picture_form(options: DataOptions) -> PictureForm:

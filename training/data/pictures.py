@@ -17,6 +17,9 @@ _STREAMS = {"validation": 10, "calibration": 11, "test": 4, "outliers": 8}
 """The random stream that binarises each part; published models were trained and measured with these."""
 _HELD_OUT_BYTES, _FEWEST_HELD_OUT = 2**26, 1_000
 """Most memory of each held-out part of stored pictures, and the pictures that it has at least."""
+_LOOKED_AT = 1_000
+_DARK = 1 / 8
+"""Pictures none of whose values is above it are told of."""
 
 
 def picture_dataset(
@@ -80,3 +83,19 @@ def picture_source(images: Items | StoredPictures, origin: str) -> str:
     rows, channels, height, width = images.shape
     kind = {1: "grey ", 3: "RGB "}.get(channels, "")
     return f"{rows} {kind}pictures of {height}x{width} pixels from {origin}"
+
+
+def darkness_note(images: Items | StoredPictures) -> str | None:
+    """Return a sentence on pictures (rows, C, H, W) in [0, 1] that are all nearly black, else None.
+
+    At most 1 000 of them are looked at, at even distances.
+    """
+    places = range(0, len(images), max(1, -(-len(images) // _LOOKED_AT)))
+    largest = max(float(images[place : place + 1].max()) for place in places)  # one in memory at a time
+    if largest > _DARK:
+        return None
+    return (
+        f"No value of {len(places)} pictures is above {largest:.3f}, of a range to 1: they are nearly black, "
+        "perhaps because they have 12 bits and were saved as 16; save them with 8 bits, or all values times "
+        "16."
+    )

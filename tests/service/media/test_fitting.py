@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import struct
 from typing import Any
 
 import numpy as np
@@ -129,6 +130,60 @@ def test_of_16_bits_the_upper_8_are_kept_and_8_bits_that_came_as_16_are_refused(
     np.testing.assert_array_equal(np.rint(read * 255), np.asarray(deep) >> 8)
     with pytest.raises(Unfit, match="8 bits that was saved as one of 16"):
         item_of_file(as_file(Image.fromarray(np.full((4, 4), 9, np.uint16))), SHAPE, PictureRule())
+
+
+def with_tags(pixels: np.ndarray[Any, Any], **tags: int) -> io.BytesIO:
+    return as_file(
+        Image.fromarray(pixels), "TIFF", tiffinfo={int(name[1:]): each for name, each in tags.items()}
+    )
+
+
+@pytest.mark.parametrize("tag", ["_281", "_341"])
+@pytest.mark.parametrize("bits", [8, 10, 12, 15])
+def test_a_tiff_of_fewer_significant_bits_is_read_by_the_tag_that_says_so(tag: str, bits: int) -> None:
+    pixels = RANDOM.integers(0, 2**bits, (4, 4)).astype(np.uint16)
+    read, done = item_of_file(with_tags(pixels, **{tag: 2**bits - 1}), SHAPE, PictureRule())
+    np.testing.assert_array_equal(np.rint(read[0] * 255), pixels >> (bits - 8))
+    assert done == (f"{bits} bits a pixel turned into 8",)
+
+
+@pytest.mark.parametrize("most", [3977, 65535, 4095])
+def test_a_tag_that_is_the_greatest_value_of_one_picture_or_not_true_scales_nothing(most: int) -> None:
+    pixels = np.full((4, 4), 3977 if most == 3977 else 50_000, np.uint16)
+    read, done = item_of_file(with_tags(pixels, _281=most), SHAPE, PictureRule())
+    np.testing.assert_array_equal(np.rint(read[0] * 255), pixels >> 8)
+    assert done == ("16 bits a pixel turned into 8",)
+
+
+def test_a_tiff_that_packs_12_bits_or_whose_zero_is_white_is_read_as_such() -> None:
+    packed = bytes.fromhex("fff000 800123")  # two pixels in three bytes
+    fields = ((256, 2), (257, 2), (258, 12), (259, 1), (262, 1), (273, 8), (277, 1), (278, 2), (279, 6))
+    ifd = struct.pack("<H", len(fields)) + b"".join(struct.pack("<HHII", tag, 4, 1, n) for tag, n in fields)
+    data = b"II*\0" + struct.pack("<I", 14) + packed + ifd + bytes(4)
+    read, done = item_of_file(io.BytesIO(data), (1, 2, 2), PictureRule())
+    np.testing.assert_array_equal(np.rint(read[0] * 255), [[0xFF, 0], [0x80, 0x12]])
+    assert done == ("12 bits a pixel turned into 8",)
+    pixels = np.array([[0, 65_535], [1024, 40_000]], np.uint16)
+    read, _ = item_of_file(with_tags(pixels, _262=0), (1, 2, 2), PictureRule())
+    np.testing.assert_array_equal(np.rint(read[0] * 255), 255 - (pixels >> 8))
+
+
+def test_colours_that_use_fewer_than_16_bits_are_refused_because_the_upper_8_are_nearly_black() -> None:
+    fields = (
+        (256, 4, 1), (257, 4, 1), (258, 3, 16), (259, 4, 1), (262, 4, 2), (273, 4, 8), (277, 4, 3),
+        (278, 4, 1), (279, 4, 6), (281, 4, 4095),
+    )  # fmt: skip
+    ifd = struct.pack("<H", len(fields))
+    for tag, kind, value in fields:
+        place, count = (140, 3) if tag == 258 else (value, 1)
+        ifd += struct.pack("<HHII", tag, kind, count, place)
+    data = b"II*\0" + struct.pack("<I", 14) + struct.pack("<3H", 4000, 9, 2000) + ifd + bytes(4)
+    data = data.ljust(140, b"\0") + struct.pack("<3H", 16, 16, 16)
+    for rule in (None, PictureRule()):
+        with pytest.raises(Unfit, match="uses 12 of them"):
+            item_of_file(io.BytesIO(data), (3, 1, 1), rule)
+    full = data.replace(struct.pack("<HHII", 281, 4, 1, 4095), struct.pack("<HHII", 281, 4, 1, 65_535))
+    assert item_of_file(io.BytesIO(full), (3, 1, 1), PictureRule()).item.shape == (3, 1, 1)
 
 
 def test_a_picture_of_too_many_pixels_is_refused_by_its_header() -> None:

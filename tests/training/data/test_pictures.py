@@ -237,6 +237,23 @@ def test_a_mixed_folder_gets_a_recipe_that_settles_all_that_can_be_settled(tmp_p
         write_recipe(folder, tmp_path / "other.toml")
 
 
+def test_a_folder_of_12_bits_saved_as_16_is_told_of_and_one_whose_tags_say_so_is_read(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(3).integers(0, 4096, (40, 8, 8)).astype(np.uint16)
+    for name, tags in (("plain", {}), ("tagged", {281: 4095})):
+        (tmp_path / name).mkdir()
+        for number, picture in enumerate(pixels):
+            Image.fromarray(picture).save(tmp_path / name / f"{number:03}.tif", tiffinfo=tags)
+    note = r"No value of 40 pictures is above 0\.059, .*12 bits and were saved as 16"
+    assert re.search(note, " ".join(load("images", tmp_path / "plain").notes))
+    _, findings = write_recipe(tmp_path / "plain", tmp_path / "plain.toml")
+    assert any("12 bits and were saved as 16" in finding.seen for finding in findings)
+    tagged = load("images", tmp_path / "tagged")
+    assert tagged.notes == ()
+    assert tagged.items["train"].max() == 1.0
+    _, findings = write_recipe(tmp_path / "tagged", tmp_path / "tagged.toml")
+    assert any("12 bits a pixel turned into 8" in finding.seen + finding.settled for finding in findings)
+
+
 def test_a_picture_that_unpacks_to_far_too_many_pixels_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
