@@ -121,7 +121,7 @@ def _pictures(dataset: Dataset) -> Iterator[Outliers]:
     rows, count = (_few(most, dataset.item_shape) for most in (_ROWS, _GREYS))
     random, test = np.random.default_rng(0), dataset.items["test"][:rows]
     labels = dataset.labels["test"][:rows]
-    if dataset.name == "fashion-mnist":
+    if dataset.kind == "fashion-mnist":
         import torch  # which publishing from ONNX does without
         from sklearn.datasets import load_digits  # takes a second to import
         from torch.nn import functional as F

@@ -84,6 +84,8 @@ class Dataset:
     """Items of the classes that are in no split, to test anomaly scores on; None if all classes are kept."""
     notes: tuple[str, ...] = ()
     """Sentences about what was left out, changed or assumed, for the terminal and the model card."""
+    kind: str = ""
+    """The recipe's `data.dataset`, by which built-in data is known: a user's file may have any name."""
 
     @cached_property
     def fingerprint(self) -> str:

@@ -53,6 +53,7 @@ def table_dataset(
         scaling=scaling,
         outliers=None if partition.outliers is None else items[partition.outliers],
         notes=(*table_notes(columns, scaling, moments), *copies_note(values[learned], columns)),
+        kind=options.dataset,
     )
 
 

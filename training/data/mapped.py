@@ -108,6 +108,7 @@ def load_large(large: Large, options: DataOptions, files: list[Path], kept: Path
         left_out=large.columns.left_out,
         outliers=items["outliers"] if options.keep else None,
         notes=notes,
+        kind=options.dataset,
     )
 
 

@@ -54,6 +54,7 @@ def picture_dataset(
         labels=partition.labels,
         outliers=None if partition.outliers is None else chosen(partition.outliers, "outliers"),
         notes=notes,
+        kind=options.dataset,
     )
 
 

@@ -67,4 +67,5 @@ def load_points(options: DataOptions) -> Dataset:
         labels={split: labels for split, (_, labels) in drawn.items()},
         columns=(Column(name="x"), Column(name="y")),
         scaling=Scaling(shift=train.mean(0), scale=train.std(0)),
+        kind=options.dataset,
     )

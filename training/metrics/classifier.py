@@ -16,10 +16,12 @@ from pydantic import BaseModel, ConfigDict
 
 from service.format.specs import Metric
 from service.format.versions import sha256_of
-from training.data import Items, Labels
+from training.data import Dataset, Items, Labels
 
 CLASSIFIER = Path(__file__).parent / "fashion_classifier_1.onnx"
 """The shipped graph. A retrained one gets the next number, because its distances differ."""
+CLASSES = 10
+"""The classes of garments that it tells apart."""
 _ROWS = 500
 
 
@@ -76,6 +78,11 @@ class FashionClassifier:
         outputs = [self._session.run(["features", "logits"], {"items": batch}) for batch in batches]
         features, logits = (np.concatenate(parts) for parts in zip(*outputs, strict=True))
         return Classification(features, logits.argmax(1))
+
+
+def is_known(dataset: Dataset) -> bool:
+    """Return True for Fashion-MNIST with all of its classes, in which the classifier counts."""
+    return dataset.kind == "fashion-mnist" and len(dataset.class_names) == CLASSES
 
 
 def read_record(path: Path) -> ClassifierRecord:

@@ -15,7 +15,7 @@ from training.data import Dataset, Items
 from training.data.dataset import FloatArray
 from training.data.points import MODES
 from training.metrics.classes import Counts, class_divergence, class_divergence_floor
-from training.metrics.classifier import Classification, FashionClassifier
+from training.metrics.classifier import CLASSES, Classification, FashionClassifier
 from training.metrics.distances import SUBSET_ROWS, frechet_distance, kernel_distance
 from training.metrics.modes import (
     high_quality_ceiling,
@@ -24,8 +24,6 @@ from training.metrics.modes import (
     truncated_deviation_ratio,
 )
 from training.metrics.neighbours import Comparison, K, SameKind, compare, nearer_to_training, same_kind
-
-_CLASSES = 10
 
 
 class QualityReport(NamedTuple):
@@ -72,9 +70,9 @@ class GarmentEvaluator(Evaluator):
     def measure(self, items: Items) -> QualityReport:
         """Measure distances, neighbours, classes, and how near the items are to training items."""
         random, real, found = np.random.default_rng(self._seed), self._real, self._classifier.classify(items)
-        counts, real_counts = (np.bincount(each.classes, minlength=_CLASSES) for each in (found, real))
+        counts, real_counts = (np.bincount(each.classes, minlength=CLASSES) for each in (found, real))
         captured = int((counts > 0).sum())
-        chance = class_divergence_floor(_CLASSES, self.rows, self.rows)
+        chance = class_divergence_floor(CLASSES, self.rows, self.rows)
         where = f"{self.rows:,} against {self.rows:,} test items, features of fashion classifier 1"
         metrics = {
             "frechet_distance_fashion1": _metric(
@@ -94,7 +92,7 @@ class GarmentEvaluator(Evaluator):
                 f"KL(generated || test) of the classes that fashion classifier 1 sees, {self.rows:,} each; "
                 f"{chance:.2g} by chance",
             ),
-            "classes_captured": Metric(value=captured, unit="classes", note=f"of {_CLASSES}, by the same"),
+            "classes_captured": Metric(value=captured, unit="classes", note=f"of {CLASSES}, by the same"),
             "nearer_to_training": _share(
                 nearer_to_training(*(_flat(each) for each in (items, self._training, self._test))),
                 f"nearer in pixels to one of {self.rows:,} training than of {self.rows:,} test items; "
@@ -109,7 +107,7 @@ class PointEvaluator(Evaluator):
 
     def __init__(self, dataset: Dataset, rows: int) -> None:
         super().__init__(dataset, rows)
-        self._modes = MODES[dataset.name]()
+        self._modes = MODES[dataset.kind]()
 
     def measure(self, items: Items) -> QualityReport:
         """Measure the modes, and how well a nearest neighbour separates the items from test items."""

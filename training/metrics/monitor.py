@@ -11,7 +11,7 @@ from torch import Tensor
 from training.data import Dataset
 from training.data.points import MODES
 from training.metrics.classes import class_divergence
-from training.metrics.classifier import FashionClassifier
+from training.metrics.classifier import CLASSES, FashionClassifier, is_known
 from training.metrics.modes import measure_modes
 
 SampleMonitor = Callable[[Tensor], Mapping[str, Tensor]]
@@ -20,8 +20,8 @@ SampleMonitor = Callable[[Tensor], Mapping[str, Tensor]]
 
 def make_monitor(dataset: Dataset) -> SampleMonitor | None:
     """Make the monitor that fits the dataset; None if there is none."""
-    if dataset.name in MODES:
-        modes = MODES[dataset.name]()
+    if dataset.kind in MODES:
+        modes = MODES[dataset.kind]()
 
         def count_modes(points: Tensor) -> Mapping[str, Tensor]:
             report = measure_modes(points.cpu().numpy(), modes.centres, modes.deviation)
@@ -33,12 +33,12 @@ def make_monitor(dataset: Dataset) -> SampleMonitor | None:
             )
 
         return count_modes
-    if dataset.name == "fashion-mnist":
-        classifier, classes = FashionClassifier(), len(dataset.class_names)
-        real = np.bincount(dataset.labels["validation"], minlength=classes)
+    if is_known(dataset):
+        classifier = FashionClassifier()
+        real = np.bincount(dataset.labels["validation"], minlength=CLASSES)
 
         def count_classes(pictures: Tensor) -> Mapping[str, Tensor]:
-            counts = np.bincount(classifier.classify(pictures.cpu().numpy()).classes, minlength=classes)
+            counts = np.bincount(classifier.classify(pictures.cpu().numpy()).classes, minlength=CLASSES)
             divergence = class_divergence(real, counts, np.random.default_rng(0))
             return _tensors(classes=int(np.count_nonzero(counts)), class_divergence=divergence.value)
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from training.data.points import MODES
 from training.metrics.evaluators import GarmentEvaluator, ItemEvaluator, PointEvaluator
 from training.metrics.measure import make_evaluator, measure_quality
 from training.metrics.modes import high_quality_ceiling
+from training.metrics.monitor import make_monitor
 
 ROWS = 2000
 
@@ -121,6 +123,22 @@ def test_binary_garments_and_other_pictures_are_measured_in_pixels(garments: Dat
     assert figures.keys() == {f"{name}{end}" for name in _NEIGHBOURS for end in ("", "_floor")}
 
 
+def test_garments_of_some_classes_are_measured_in_pixels_and_not_by_the_classes_of_all() -> None:
+    kept = cut(load_dataset(DataOptions(dataset="fashion-mnist", keep=("Bag", "Sandal"))), ROWS)
+    assert isinstance(make_evaluator(kept), ItemEvaluator)
+    assert make_monitor(kept) is None
+
+
+@pytest.mark.parametrize("name", ["ring", "grid", "fashion-mnist"])
+def test_a_file_with_the_name_of_built_in_data_is_measured_as_any_other(name: str, tmp_path: Path) -> None:
+    path = tmp_path / f"{name}.npy"
+    np.save(path, np.random.default_rng(0).standard_normal((500, 3)))
+    own = load_dataset(DataOptions(dataset="arrays", path=path))
+    assert own.name == name
+    assert isinstance(make_evaluator(own), ItemEvaluator)
+    assert make_monitor(own) is None
+
+
 _NEIGHBOURS = ("precision", "recall", "density", "coverage", "real_recognised", "generated_recognised")
 
 
@@ -128,7 +146,7 @@ def test_tables_are_measured_in_standard_deviations() -> None:
     grid = cut(load_dataset(DataOptions.model_validate({"dataset": "grid"})), 500)
     factor = np.array([1.0, 1e6], np.float32)
     assert grid.scaling is not None
-    plain = dataclasses.replace(grid, name="table")
+    plain = dataclasses.replace(grid, kind="table")
     stretched = dataclasses.replace(
         plain,
         items={split: grid.items[split] * factor for split in SPLITS},
