@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,6 +15,7 @@ from training.data.copies import copied_rows
 from training.data.dataset import DataError, Dataset, Items
 from training.data.inspection import Finding, Inspection, inspect
 from training.data.pictures import darkness_note
+from training.data.toml import as_toml
 
 _LEVELS: Final = (0.01, 0.05, 0.1, 0.2)
 """The shares of normal items that may be flagged, from which a recipe gets the smallest that is possible."""
@@ -92,17 +91,17 @@ def draft_recipe(inspection: Inspection, dataset: Dataset) -> tuple[str, list[Fi
     steps = max(fewest, min(most, 100 * round(_PASSES * train / batch_rows / 100)))
     lines = [
         f"# Written by `pushforward init {inspection.path}`. Change what you know better.",
-        f"name = {_toml(_name(inspection.path))}",
-        f"title = {_toml(f'A VAE of {inspection.path.name}.')}",
+        f"name = {as_toml(_name(inspection.path))}",
+        f"title = {as_toml(f'A VAE of {inspection.path.name}.')}",
         "seed = 1",
         "",
         *_data_lines(inspection, dataset),
         "",
         "[network]",
-        *(f"{key} = {_toml(value)}" for key, value in network.items()),
+        *(f"{key} = {as_toml(value)}" for key, value in network.items()),
         "",
         "[vae]",
-        f"likelihood = {_toml(likelihood)}  # for {values}",
+        f"likelihood = {as_toml(likelihood)}  # for {values}",
         f"kl_warmup_steps = {steps // 4}",
         *_condition_lines(dataset),
         "",
@@ -122,7 +121,7 @@ def draft_recipe(inspection: Inspection, dataset: Dataset) -> tuple[str, list[Fi
         f"alpha = {alpha:g}",
     ]
     shape = "x".join(map(str, dataset.item_shape))
-    network_text = ", ".join(f"{key} {_toml(value)}" for key, value in network.items())
+    network_text = ", ".join(f"{key} {as_toml(value)}" for key, value in network.items())
     findings = [
         *inspection.findings,
         *_copies(dataset),
@@ -179,16 +178,16 @@ def _condition_lines(dataset: Dataset) -> Iterator[str]:
 
 def _data_lines(inspection: Inspection, dataset: Dataset) -> Iterator[str]:
     yield "[data]"
-    yield f"dataset = {_toml(inspection.kind)}"
-    yield f"path = {_toml(inspection.path.as_posix())}"
+    yield f"dataset = {as_toml(inspection.kind)}"
+    yield f"path = {as_toml(inspection.path.as_posix())}"
     for name, reason in inspection.left_out.items():
         yield f"# left out: {name!r}: {' '.join(reason.split())}"
     for key, value in inspection.data.items():
-        yield f"{key} = {_toml(value)}"
+        yield f"{key} = {as_toml(value)}"
     if dataset.class_names and "keep" not in inspection.data:
         largest = dataset.class_names[int(np.bincount(dataset.labels["train"]).argmax())]
         yield "# Train on the normal classes only; rows of the others then test the anomaly scores:"
-        yield f"# keep = {_toml([largest])}"
+        yield f"# keep = {as_toml([largest])}"
 
 
 def _likelihood(images: Items) -> tuple[str, str]:
@@ -231,17 +230,3 @@ def _name(path: Path) -> str:
     """Return the name of the model: the file's, in lower-case letters, digits and dashes."""
     name = stem_of(path.resolve().name)
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "model"
-
-
-def _toml(value: Any) -> str:
-    """Return a text, a number, or a list or table of them as TOML."""
-    if isinstance(value, dict):
-        pairs = (f"{_toml(key)} = {_toml(each)}" for key, each in value.items())
-        return f"{{ {', '.join(pairs)} }}"
-    if isinstance(value, list):
-        return f"[{', '.join(map(_toml, value))}]"
-    if isinstance(value, float) and math.isinf(value):
-        return "inf" if value > 0 else "-inf"
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -15,6 +15,7 @@ from service.numerics.noise import Doubles
 from training.data.flaws import Flaws
 from training.data.options import DataOptions
 from training.data.splits import in_order
+from training.data.toml import as_toml
 
 LARGEST = 1e30
 """The largest value, and 1 over it the smallest standard deviation, that float32 holds without loss."""
@@ -178,8 +179,8 @@ class NumberColumn:
         if self.infinite.count:
             flaws.add(
                 f"{column} has {self.infinite.count} infinite values, in {self.infinite} (a header not "
-                f"counted); correct them, remove these rows, call them missing by missing_codes = "
-                f"{{ {_key(self.name)} = [inf, -inf] }}",
+                f"counted); correct them, remove these rows, call them missing by "
+                f"missing_codes = {as_toml({self.name: [np.inf, -np.inf]})}",
                 self.name,
             )
         if options.missing == "refuse" and self.missing.count > self.misfits and not self.strange:
@@ -201,7 +202,7 @@ class NumberColumn:
         elif self.holds_marked_numbers:
             flaws.add(f"{column} holds numbers with marks, e.g. {shown}; {PLAIN_ADVICE}", self.name)
         elif self.mostly_numbers:
-            codes = f"missing_codes = {{ {_key(self.name)} = {_toml_list(texts[:5])} }}"
+            codes = f"missing_codes = {as_toml({self.name: texts[:5]})}"
             flaws.add(
                 f"{column} holds numbers, but {self.misfits} of {self.rows} values are none: {shown} (a "
                 f"header not counted); correct them, or learn the other rows' values by {codes}",
@@ -295,11 +296,3 @@ def _missing(column: str, missing: Found) -> str:
         "says missing = 'refuse'; fill them in, remove these rows, leave `missing` out to learn from what is "
         "there"
     )
-
-
-def _key(name: str) -> str:
-    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else f'"{name}"'
-
-
-def _toml_list(texts: Collection[str]) -> str:
-    return "[" + ", ".join(f'"{text}"' for text in texts) + "]"

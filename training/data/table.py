@@ -26,6 +26,7 @@ from training.data.mapped import Large, load_large
 from training.data.options import DataOptions
 from training.data.reading import Found, NumberColumn, TextColumn
 from training.data.splits import Classes, named, no_classes, partition
+from training.data.toml import as_toml
 
 _LONGEST_NAME = 200
 MOST_GAPS = 4
@@ -250,9 +251,8 @@ class TableColumns:
 
 
 def _suspicion(name: str, code: float, found: Found) -> str:
-    key = name if name.isidentifier() else f'"{name}"'
     return (
         f"Column {name!r} is {code:.0f} in {found.count} rows, far from all its other values: {found}. "
-        f"If it stands for a missing value, write missing_codes = {{ {key} = [{code:.0f}] }}; as a number it "
+        f"If it stands for a missing value, write missing_codes = {as_toml({name: [code]})}; as a number it "
         "sets the column's scale."
     )

@@ -97,6 +97,19 @@ def test_codes_of_missing_values_are_named_with_their_rows_and_can_be_called_mis
     assert np.flatnonzero(np.isnan(rows[:, 1])).tolist() == [3, 40]
 
 
+def test_the_line_that_calls_marks_missing_is_toml_whatever_they_are(
+    tmp_path: Path,
+) -> None:
+    names, marks = ('say "when"', "a\\b"), ('"?"', "n\\a", "none")
+    column = [marks[row] if row < len(marks) else row % 7 for row in range(ROWS)]
+    path = write_csv(tmp_path / "t.csv", {**TABLE, **dict.fromkeys(names, column)})
+    message = refusal("table", path, **ONE_HOT)
+    for name in names:
+        advised = next(line for line in message.splitlines() if repr(name) in line)
+        line = advised[advised.index("missing_codes = ") :].partition(", or ")[0]
+        assert tomllib.loads(line) == {"missing_codes": {name: sorted(marks)}}
+
+
 def test_a_column_that_merely_counts_is_warned_of(tmp_path: Path) -> None:
     numbers = [row + row // 9 for row in range(ROWS)]
     path = write_csv(tmp_path / "t.csv", {"Unnamed: 0": numbers, **TABLE})
