@@ -275,7 +275,7 @@ def _load(path: Path, overrides: list[str] | None) -> tuple[Recipe, Dataset]:
     recipe = read_recipe(path, overrides or ())
     torch.set_num_threads(recipe.loop.threads)
     dataset = load_dataset(recipe.data)
-    if recipe.vae is not None:  # fail before an hour of training, not after it
+    if recipe.vae is not None or recipe.encoder is not None:  # fail before an hour of training, not after it
         rows = len(dataset.items["calibration"])
         require_resolvable(recipe.calibration, rows, "data.calibration_share, or more rows")
     return recipe, dataset

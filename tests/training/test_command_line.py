@@ -4,7 +4,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from tests.training.tiny import tiny_table
 from training.__main__ import app, main
+from training.data.toml import as_toml
 
 
 class CommandLine:
@@ -38,6 +40,20 @@ def test_a_misspelt_key_is_one_line_and_exit_status_1(command: CommandLine) -> N
     assert status == 1
     assert "did you mean 'loop.steps'?" in errors
     assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize("family", ["vae", "gan"])
+def test_a_level_that_calibration_items_cannot_resolve_is_refused_before_training(
+    family: str, command: CommandLine, tmp_path: Path
+) -> None:
+    table = tiny_table(family) | {"calibration": {"alpha": 0.001}}
+    table |= {"encoder": {"loop": table["loop"]}} if family == "gan" else {}
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text("\n".join(f"{key} = {as_toml(value)}" for key, value in table.items()))
+    status, errors = command("train", str(recipe), "--runs", str(tmp_path / "runs"))
+    assert status == 1
+    assert "128 calibration items resolve no level below 0.00775" in errors
+    assert not (tmp_path / "runs").exists()
 
 
 def test_export_without_training_says_to_train_first(command: CommandLine, tmp_path: Path) -> None:
