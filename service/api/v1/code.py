@@ -18,9 +18,7 @@ from service.api.v1.operation import (
     ModelAnswer,
     Operation,
     arrays_answer,
-    check_count,
-    check_form,
-    check_scale,
+    check_items,
     content_type,
     id_column,
     identity,
@@ -94,30 +92,24 @@ async def _encode(call: Call[RowLabelOptions], accepted: str) -> Answer:
         pieces = csv_pieces({**id_column(call), **numbered_columns(given)})
     else:
         pieces = json_pieces({**identity(call), **row_fields(call)}, arrays)
-    told = {"rows": len(call.arrays["inputs"]), "array_bytes": bytes_of(arrays)}
-    return await Answer.of_text(content_type(accepted), pieces, **told)
+    rows, array_bytes = len(call.arrays["inputs"]), bytes_of(arrays)
+    return await Answer.of_text(content_type(accepted), pieces, rows=rows, array_bytes=array_bytes)
 
 
 async def _decode(call: Call[CodeOptions], accepted: str) -> Answer:
-    _check(call, len(call.arrays["latents"]), accepted)
+    check_items(len(call.arrays["latents"]), accepted, call.options, call.loaded, call.settings)
     return await arrays_answer(call, accepted, (await code.decode(call)).arrays)
 
 
 async def _reconstruct(call: Call[CodeOptions], accepted: str) -> Answer:
-    _check(call, len(call.arrays["inputs"]), accepted)
+    check_items(len(call.arrays["inputs"]), accepted, call.options, call.loaded, call.settings)
     return await arrays_answer(call, accepted, (await code.reconstruct(call)).arrays)
 
 
 async def _read(call: Call[ItemsOptions], accepted: str) -> Answer:
     if accepted != NPY:
-        _check(call, len(call.arrays["inputs"]), accepted)
+        check_items(len(call.arrays["inputs"]), accepted, call.options, call.loaded, call.settings)
     return await arrays_answer(call, accepted, {"inputs": call.items()})
-
-
-def _check(call: Call[Any], rows: int, accepted: str) -> None:
-    check_count(rows, accepted, call.loaded, call.settings)
-    check_scale(rows, call.options.scale, accepted, call.loaded)
-    check_form(call.options, call.loaded)
 
 
 _ITEMS = (JSON, NPY, PNG, CSV)

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
-
-from pydantic import Field
-
 from service.api.answer import CSV, JSON, Answer
 from service.api.operations import discriminate
 from service.api.operations.call import Call
 from service.api.operations.options import Body, RowLabelOptions
-from service.api.v1.operation import Conversions, ItemsRequest, ModelAnswer, Operation, scores_answer
+from service.api.v1.operation import Conversions, Id, ItemsRequest, ModelAnswer, Operation, scores_answer
 
 
 class DiscriminateRequest(RowLabelOptions, ItemsRequest):
@@ -20,7 +16,7 @@ class DiscriminateRequest(RowLabelOptions, ItemsRequest):
 class DiscriminatorScore(Body):
     """The discriminator's scores of one item."""
 
-    id: Annotated[Any, Field(description="The id of the row; only if the request names an `id`")] = None
+    id: Id = None
     logit: float
     """The discriminator's output, in nats. It is calibrated on held-out items if the discriminator takes
     single items."""

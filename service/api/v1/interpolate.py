@@ -15,9 +15,7 @@ from service.api.v1.operation import (
     Operation,
     Sizes,
     arrays_answer,
-    check_count,
-    check_form,
-    check_scale,
+    check_items,
 )
 from service.api.v1.request import nested
 
@@ -52,12 +50,11 @@ class InterpolateAnswer(ArraysAnswer):
 
 
 async def _interpolate(call: Call[PathRequest], accepted: str) -> Answer:
-    check_steps(call.options.steps, call.settings)
-    check_count(call.options.steps, accepted, call.loaded, call.settings, counted="steps")
-    check_scale(call.options.steps, call.options.scale, accepted, call.loaded)
-    check_form(call.options, call.loaded)
+    steps = call.options.steps
+    check_steps(steps, call.settings)
+    check_items(steps, accepted, call.options, call.loaded, call.settings, counted="steps")
     arrays = (await interpolate(call)).arrays
-    return await arrays_answer(call, accepted, arrays, columns=min(call.options.steps, _MOST_COLUMNS))
+    return await arrays_answer(call, accepted, arrays, columns=min(steps, _MOST_COLUMNS))
 
 
 INTERPOLATE = Operation(

@@ -40,14 +40,11 @@ from service.settings import Settings
 INLINE_VALUES: Final = 2**18
 """Larger grids and all density plots are encoded in a thread. npy is only a copy; JSON holds the GIL, so it
 is written in pieces."""
-
-
 _VERDICTS: Final = ("p_value", "anomaly", "surprise")
 """The scores that come first in CSV."""
 _MOST_SCALED_VALUES: Final = 2**24
 """Most values of a picture whose images are enlarged, 16 MiB before compression."""
-
-
+Id = Annotated[Any, Field(description="The id of the row; only if the request names an `id`")]
 Conversions = Annotated[
     list[list[str]] | None,
     Field(
@@ -210,19 +207,24 @@ def _quality(ranges: Mapping[str, float], media_type: str) -> float:
     return next(covering, 0.0)
 
 
-def check_count(
+def check_items(
     count: int,
     media_type: str,
+    options: ItemsOptions,
     loaded: LoadedModel,
     settings: Settings,
     *,
     counted: str = "rows",
     streams: bool = False,
 ) -> None:
-    """Raise LimitExceeded if more items are to be answered than go into that media type.
+    """Check that so many items can be answered in a media type, with these options, before any work.
 
     `counted` is the client's word for their number. If the operation `streams` npy, such an answer may have
     more bytes than a body.
+
+    Raises:
+        LimitExceeded: more items than go into that media type, or into one picture at this `scale`.
+        Unfit: records are asked for, and the items have no named columns.
     """
     whole = settings.max_answered_rows(loaded.item_bytes)
     most_npy = settings.max_count if streams else min(settings.max_count, whole)
@@ -230,16 +232,15 @@ def check_count(
     if count > limit:
         way_out = f"ask for {NPY} to get more" if most_npy > limit else "ask for fewer at a time"
         raise LimitExceeded(f"{counted} is {count}, at most {limit} go into {media_type}; {way_out}")
-
-
-def check_scale(count: int, scale: int, media_type: str, loaded: LoadedModel) -> None:
-    """Raise LimitExceeded if images enlarged by `scale` make too large a picture."""
+    scale = options.scale
     values = count * loaded.item_size * scale**2
     if media_type == PNG and scale > 1 and not loaded.makes_densities and values > _MOST_SCALED_VALUES:
         raise LimitExceeded(
             f"{count} images enlarged {scale} times are {values} values, at most {_MOST_SCALED_VALUES} go "
             "into one PNG; take a smaller scale or fewer images"
         )
+    if options.form == "records" and not loaded.manifest.columns:
+        raise Unfit(f"{loaded.manifest.name} has no named columns; leave `as` out, or ask for `arrays`")
 
 
 async def arrays_answer(
@@ -257,27 +258,21 @@ async def arrays_answer(
     records have the names of the columns.
     """
     name, first = next(iter(arrays.items()))
-    told: dict[str, Any] = {"headers": headers, "rows": len(first), "array_bytes": bytes_of(arrays)}
+    details: dict[str, Any] = {"headers": headers, "rows": len(first), "array_bytes": bytes_of(arrays)}
     if accepted == NPY:
-        return Answer.of_pieces(NPY, codecs.npy_in_pieces(first), **told)
+        return Answer.of_pieces(NPY, codecs.npy_in_pieces(first), **details)
     if accepted == PNG:
-        return Answer.of_pieces(PNG, [await _picture(call, first, columns)], **told)
+        return Answer.of_pieces(PNG, [await _picture(call, first, columns)], **details)
     if accepted == CSV:
         pieces = csv_pieces({**id_column(call), **_columns_of(call, first, name)})
-        return await Answer.of_text(content_type(CSV), pieces, **told)
+        return await Answer.of_text(content_type(CSV), pieces, **details)
     fields = {**identity(call), **(fields or {}), **row_fields(call), "shape": list(first.shape)}
     if call.options.form == "records":
         others = {other: array for other, array in arrays.items() if other != name}
         pieces = json_pieces(fields, others, {name: _columns_of(call, first, name)})
     else:
         pieces = json_pieces(fields, arrays)
-    return await Answer.of_text(JSON, pieces, **told)
-
-
-def check_form(options: Any, loaded: LoadedModel) -> None:
-    """Raise Unfit if records are asked for of items that have no named columns."""
-    if options.form == "records" and not loaded.manifest.columns:
-        raise Unfit(f"{loaded.manifest.name} has no named columns; leave `as` out, or ask for `arrays`")
+    return await Answer.of_text(JSON, pieces, **details)
 
 
 def content_type(media_type: str) -> str:
@@ -338,9 +333,10 @@ async def scores_answer(call: Call[Any], result: Result, accepted: str) -> Answe
     scores |= {name: [None] * rows if values is None else values.tolist() for name, values in columns.items()}
     if of_columns is not None:
         scores["columns"] = _RowsOf(single)
-    told = {} if call.conversions is None else {"conversions": call.conversions}
     arrays = {} if maps is None else {"map": maps}
-    fields = {**identity(call), **result.fields, **told}
+    fields = {**identity(call), **result.fields}
+    if call.conversions is not None:
+        fields["conversions"] = call.conversions
     return await Answer.of_text(JSON, json_pieces(fields, arrays, {"scores": scores}), **counted)
 
 

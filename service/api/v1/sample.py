@@ -19,9 +19,7 @@ from service.api.v1.operation import (
     ModelAnswer,
     Operation,
     arrays_answer,
-    check_count,
-    check_form,
-    check_scale,
+    check_items,
 )
 from service.media import codecs
 from service.numerics import noise
@@ -93,9 +91,7 @@ def completed(
     """
     if media_type == PNG and loaded.makes_densities and "count" not in request.model_fields_set:
         request = request.model_copy(update={"count": settings.max_json_count})
-    check_count(request.count, media_type, loaded, settings, counted="count", streams=True)
-    check_scale(request.count, request.scale, media_type, loaded)
-    check_form(request, loaded)
+    check_items(request.count, media_type, request, loaded, settings, counted="count", streams=True)
     return sample.completed(request, request.count, loaded, settings)
 
 

@@ -14,6 +14,7 @@ from service.api.operations.options import Body
 from service.api.v1.operation import (
     INLINE_VALUES,
     Conversions,
+    Id,
     ItemsRequest,
     ModelAnswer,
     Operation,
@@ -30,7 +31,6 @@ class ScoreRequest(score.ScoreOptions, ItemsRequest):
     """Rows of items to score, and options. Those left out have the values in the model's manifest."""
 
 
-Id = Annotated[Any, Field(description="The id of the row; only if the request names an `id`")]
 Surprise = Annotated[
     float, Field(description="How anomalous the item is by the answer's `statistic`, in the answer's `unit`")
 ]
