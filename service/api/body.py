@@ -24,14 +24,15 @@ Parsed = TypeVar("Parsed")
 
 ENVELOPE_BYTES: Final = 2**16
 """Room for everything in a body but its numbers."""
+JSON_BYTES_PER_VALUE: Final = 32
+PICTURE_BYTES_PER_VALUE: Final = 8
+"""Room for each value of a picture, which is compressed, beside the envelope."""
 _MOST_QUERY_KEYS: Final = 64
 SHORT_BYTES: Final = 2**18
 """Longer bodies are read in a thread."""
 _BESIDE_NUMBERS: Final = 2**10
 """Most lists, objects, commas or strings in a JSON text beside those of its rows; most bytes of a string."""
 _STRING: Final = re.compile(rb'"(?:[^"\\]|\\.){0,%d}+"' % _BESIDE_NUMBERS, re.DOTALL)
-
-
 _RECORDS: Final = re.compile(rb'"records"\s*+:\s*+\[')
 _RECORD: Final = re.compile(rb'\s*+(\{(?:[^"{}\[\]]++|"(?:[^"\\]++|\\.)*+")*+\})\s*+([,\]])', re.DOTALL)
 _END_OF_LIST: Final = re.compile(rb"\s*+\]")
@@ -42,8 +43,6 @@ _LONGEST_RECORD: Final = 2**17
 _LONG_LIST_BYTES: Final = 2**16
 _NO_SIGNS: Final = bytes(set(range(256)) - set(b"[],"))
 _NO_BRACKETS: Final = bytes.maketrans(b"[]", b"  ")
-
-
 WINDOW_BITS: Final = {"gzip": 31, "deflate": 15}
 """The codings of bodies and answers, and zlib's name for each."""
 _TOKEN: Final = re.compile("[a-z0-9-]{1,40}")

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 
 from service.api.answer import JPEG, PNG, Answer
-from service.api.body import ENVELOPE_BYTES, query_pairs, read_body
+from service.api.body import ENVELOPE_BYTES, PICTURE_BYTES_PER_VALUE, query_pairs, read_body
 from service.api.exchange import Exchange
 from service.api.operations import code
 from service.api.operations.call import Call
@@ -46,7 +46,6 @@ TENSOR: Final = "tensor/binary"
 _PATH: Final = re.compile(r"/v1/models/([^/]+)(?:/versions/([^/]+))?/diffusers/(decode|encode)")
 PREFIXES: Final = ("/v1/models/{model}", "/v1/models/{model}/versions/{version}")
 _VALUE_BYTES: Final = {"float16": 2, "bfloat16": 2, "float32": 4, "uint8": 1}
-_PICTURE_BYTES_PER_VALUE: Final = 8
 _PACKED_AXES: Final = 3
 Factor = Annotated[float, Field(gt=0, le=1e6)]
 Shift = Annotated[float, Field(ge=-1e6, le=1e6)]
@@ -153,7 +152,7 @@ class RemoteVae:
             with exchange.cancel_scope(deadline, min(settings.idle_seconds, deadline)) as scope:
                 options = _from_query(side.options, exchange.scope["query_string"])
                 row = max(loaded.item_size, manifest.latent_size)
-                most = row * max(4 * settings.max_npy_inputs, _PICTURE_BYTES_PER_VALUE)
+                most = row * max(4 * settings.max_npy_inputs, PICTURE_BYTES_PER_VALUE)
                 body = await exchange.body(min(settings.max_body_bytes, ENVELOPE_BYTES + most))
                 self._metrics.body_bytes.observe(len(body))
                 read = partial(side.read, body, options, manifest, latent, settings.max_npy_inputs)

@@ -20,17 +20,33 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from service.api.answer import JSON, Answer, Piece, array_pieces, in_turns, to_json
-from service.api.body import ENVELOPE_BYTES, WINDOW_BITS, check_json, cut_lists, json_text
+from service.api.body import (
+    ENVELOPE_BYTES,
+    JSON_BYTES_PER_VALUE,
+    WINDOW_BITS,
+    check_json,
+    cut_lists,
+    json_text,
+)
 from service.api.open_inference.model import CONTENT_TYPE, InferenceAnswer, InferenceModel, InferenceRequest
 from service.api.open_inference.tensors import Array, TensorMetadata
 from service.api.problems import unfit
 from service.errors import LimitExceeded, Malformed, Unfit
 from service.settings import Settings
 
+BINARY: Final = "application/octet-stream"
+JSON_LENGTH: Final = b"inference-header-content-length"
 _BESIDE_THE_LOOP_BYTES: Final = 2**16
 """Larger answers are compressed in a thread; zlib releases the GIL."""
 _FASTEST: Final = 1
 """Floats hardly become smaller by more effort."""
+_MOST_AXES: Final = 8
+_MOST_DIGITS: Final = 20
+_LONGEST_REPEATED: Final = 2**10
+_MOST_LAYOUTS: Final = 256
+"""Most layouts that a model keeps: a client that sends the same number of rows repeats its document."""
+Parameters = Annotated[dict[str, Any], Field(max_length=64)]
+"""Values of any type, because pydantic's error for a misfit would repeat the client's key."""
 
 
 async def compressed(answer: Answer, accept_encoding: str) -> Answer:
@@ -62,18 +78,6 @@ async def _deflating(deflater: Any, pieces: AsyncIterator[Piece]) -> AsyncIterat
     async for piece in pieces:
         yield await asyncio.to_thread(deflater.compress, piece)
     yield deflater.flush()
-
-
-BINARY: Final = "application/octet-stream"
-JSON_LENGTH: Final = b"inference-header-content-length"
-_JSON_BYTES_PER_VALUE: Final = 32
-_MOST_AXES: Final = 8
-_MOST_DIGITS: Final = 20
-_LONGEST_REPEATED: Final = 2**10
-_MOST_LAYOUTS: Final = 256
-"""Most layouts that a model keeps: a client that sends the same number of rows repeats its document."""
-Parameters = Annotated[dict[str, Any], Field(max_length=64)]
-"""Values of any type, because pydantic's error for a misfit would repeat the client's key."""
 
 
 class _Document(BaseModel):
@@ -123,7 +127,7 @@ class WireRequest(InferenceRequest):
 
 def body_limit(model: InferenceModel, settings: Settings, *, has_length: bool) -> int:
     """Return the most bytes a request can sensibly have: all rows as JSON and, if bytes follow, as bytes."""
-    size = settings.max_json_inputs * model.input_values * _JSON_BYTES_PER_VALUE
+    size = settings.max_json_inputs * model.input_values * JSON_BYTES_PER_VALUE
     if has_length:
         size += model.max_rows * model.input_bytes
     return min(settings.max_body_bytes, size + ENVELOPE_BYTES)

@@ -37,6 +37,7 @@ _BLOCK_CELLS: Final = 2**17
 _LONGEST_SHOWN: Final = 200
 _LONGEST_ID: Final = 1_000
 _FOOTER_BYTES_PER_CELL: Final = 512
+_SEPARATORS: Final = (b",", b";", b"\t", b"|")
 _NO_JSON: Final = re.compile(rb'"\s*:\s*-?(NaN|Infinity)\s*[,}\]]')
 """Numbers that Python writes and JSON does not have."""
 
@@ -166,9 +167,6 @@ def _checked_ids(ids: list[Any]) -> list[Any]:
     if any(isinstance(each, str | bytes) and len(each) > _LONGEST_ID for each in ids):
         raise Unfit(f"an id has over {_LONGEST_ID} characters; name a shorter column as `id`")
     return ids
-
-
-_SEPARATORS: Final = (b",", b";", b"\t", b"|")
 
 
 def _records(piece: bytes) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple, TypeVar
 import numpy as np
 
 from service.api.answer import FORM, PICTURES, ZIP
-from service.api.body import ENVELOPE_BYTES, inflated_bytes
+from service.api.body import ENVELOPE_BYTES, PICTURE_BYTES_PER_VALUE, inflated_bytes
 from service.api.operations.call import RowIds
 from service.errors import Flaw, LimitExceeded, Malformed, Unfit
 from service.format.manifest import Manifest
@@ -21,7 +21,6 @@ from service.settings import Settings
 Result = TypeVar("Result")
 ID_NAME: Final = "file"
 """The name of the ids of pictures that come as files, which are their names."""
-_PICTURE_BYTES_PER_VALUE: Final = 8
 _FLOAT32_BYTES: Final = 4
 _WHOLE_PICTURES: Final = 4
 """The pixels of all pictures of a request together, over the most of one."""
@@ -65,7 +64,7 @@ class PictureReader:
         self._item_bytes = _FLOAT32_BYTES * values
         self._most_files = max(1, min(settings.max_npy_inputs, self._most_bytes // self._item_bytes))
         self._any_size = self._rule is not None and self._rule.fit is not None
-        small = min(self._most_bytes, ENVELOPE_BYTES + _PICTURE_BYTES_PER_VALUE * values)
+        small = min(self._most_bytes, ENVELOPE_BYTES + PICTURE_BYTES_PER_VALUE * values)
         self.limits: Mapping[str, int] = {
             **dict.fromkeys(PICTURES, self._most_bytes if self._any_size else small),
             **dict.fromkeys((FORM, ZIP), self._most_bytes),

@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError, create_model
 from service.api.answer import CSV, FORM, JSON, NPY, PARQUET, PICTURES, PNG, ZIP
 from service.api.body import (
     ENVELOPE_BYTES,
+    JSON_BYTES_PER_VALUE,
     SHORT_BYTES,
     check_json,
     cut_lists,
@@ -38,7 +39,6 @@ from service.settings import Settings
 
 _FORM: Final = "application/x-www-form-urlencoded"
 _MEDIA_TYPE: Final = re.compile(r"[a-z0-9.+-]{1,40}/[a-z0-9.+-]{1,80}")
-_JSON_BYTES_PER_VALUE: Final = 32
 _NPY_BYTES_PER_VALUE: Final = 16
 _SHORT_BYTES: Final = {CSV: 2**12, PARQUET: 0, **dict.fromkeys(PICTURES, 2**12)}
 
@@ -297,7 +297,7 @@ def body_limits(operation: Operation, sizes: Sizes, settings: Settings) -> dict[
     """Return the most bytes of a body by its media type; see `RequestReader.body_limit`."""
     row = math.prod(sizes.row(operation.array)) if operation.array else 0
     wanted = {
-        JSON: (settings.max_json_inputs * row or 2 * math.prod(sizes.item)) * _JSON_BYTES_PER_VALUE,
+        JSON: (settings.max_json_inputs * row or 2 * math.prod(sizes.item)) * JSON_BYTES_PER_VALUE,
         NPY: settings.max_npy_inputs * row * _NPY_BYTES_PER_VALUE,
         **dict.fromkeys(PICTURES, ENVELOPE_BYTES),
     }
