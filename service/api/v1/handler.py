@@ -6,7 +6,7 @@ import asyncio
 import re
 import time
 from functools import lru_cache, partial
-from itertools import chain
+from itertools import chain, product
 from typing import Final, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -32,9 +32,8 @@ OPERATIONS: Final = {
     operation.name: operation
     for operation in (SAMPLE, INTERPOLATE, ENCODE, DECODE, RECONSTRUCT, SCORE, DISCRIMINATE, READ)
 }
-_ROUTE = "/v1/models/{{model}}{}/{}"
-_PLACES = ("", "/versions/{version}")
-_PATH = re.compile(r"/v1/models/([^/]+)(?:/versions/([^/]+))?/([a-z]+)")
+PREFIXES: Final = ("/v1/models/{model}", "/v1/models/{model}/versions/{version}")
+_PATH: Final = re.compile(r"/v1/models/([^/]+)(?:/versions/([^/]+))?/([a-z]+)")
 
 
 class _Route(NamedTuple):
@@ -53,8 +52,7 @@ def _route(path: str) -> _Route | None:
     if found is None or found[3] not in OPERATIONS:
         return None
     model, version, name = found.groups()
-    template = _ROUTE.format(_PLACES[version is not None], name)
-    return _Route(template, model, version, OPERATIONS[name])
+    return _Route(f"{PREFIXES[version is not None]}/{name}", model, version, OPERATIONS[name])
 
 
 class Handler:
@@ -67,10 +65,9 @@ class Handler:
         self._metrics = metrics
         self._settings = settings
         self._readers: WeakKeyDictionary[LoadedModel, dict[Operation, RequestReader]] = WeakKeyDictionary()
-        for operation in OPERATIONS.values():
-            for place in _PLACES:
-                for method in operation.methods:
-                    metrics.expect(_ROUTE.format(place, operation.name), method)
+        for name, operation in OPERATIONS.items():
+            for prefix, method in product(PREFIXES, operation.methods):
+                metrics.expect(f"{prefix}/{name}", method)
 
     async def serve(self, exchange: Exchange) -> bool:
         """Answer a request for an operation. Return False, and do nothing, if the path is not of one."""
@@ -141,8 +138,8 @@ class Handler:
                 exchange.hold(files.memory_bytes)
             read = partial(reader.read, content_type, query, body, files)
             request = await read_body(body, read, short=reader.short(content_type))
-            if request.conversions and (told := dict.fromkeys(chain.from_iterable(request.conversions))):
-                exchange.add_header(b"x-pushforward-conversions", "; ".join(told).encode())
+            if request.conversions and (done := dict.fromkeys(chain.from_iterable(request.conversions))):
+                exchange.add_header(b"x-pushforward-conversions", "; ".join(done).encode())
         if operation.answers_to is not None and operation.answers_to(request.options) != operation.answers:
             accepted = negotiate(accept, operation.answers_to(request.options))
         if operation.completed is not None:
@@ -160,9 +157,8 @@ class Handler:
             exchange.add_header(b"cache-control", b"no-cache")
             return False
         tag = entity_tag(loaded, request, accepted)
-        pinned = (
-            route.version is not None and route.version.isdigit()
-        )  # unlike an alias, a number is for ever
+        # unlike an alias, a number is for ever
+        pinned = route.version is not None and route.version.isdigit()
         exchange.add_header(
             b"cache-control", b"%b, max-age=31536000, immutable" % self._shared if pinned else b"no-cache"
         )

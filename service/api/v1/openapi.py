@@ -12,7 +12,7 @@ from pydantic.json_schema import models_json_schema
 
 from service.api.answer import FORM, JSON, Document
 from service.api.problems import STATUS
-from service.api.v1.handler import OPERATIONS
+from service.api.v1.handler import OPERATIONS, PREFIXES
 from service.api.v1.operation import Operation
 from service.settings import Settings
 
@@ -29,7 +29,6 @@ _LIMITS: Final = {
     "latents": ("maxItems", "max_json_inputs"),
 }
 """The keyword and the setting that bound a field."""
-_PREFIXES = ("/v1/models/{model}", "/v1/models/{model}/versions/{version}")
 
 
 class ProblemFlaw(Document):
@@ -93,7 +92,7 @@ def openapi_of(
             described["responses"]["default"] = _PROBLEM
     for operation in operations:
         _bound(components[operation.request.__name__]["properties"], settings)
-        for prefix in _PREFIXES:
+        for prefix in PREFIXES:
             path = document["paths"].setdefault(f"{prefix}/{operation.name}", {})
             path["post"] = _post(operation, prefix)
             if "GET" in operation.methods:
