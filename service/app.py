@@ -69,12 +69,11 @@ def create_app(settings: Settings, metrics: Metrics | None = None, *, loads_firs
     """
     keys = None if settings.keys_file is None else Keys(settings.keys_file)
     metrics = metrics or Metrics()
-    lifecycle = Lifecycle(metrics)
     registry = Registry(settings, metrics)
+    lifecycle = Lifecycle(registry, metrics)
     metrics.gpu_present.set(has_gpu())
     metrics.cores.set(settings.own_cores)
-    metrics.buffered(SampledGauge(metrics.ready, lambda: registry.ready and not lifecycle.draining))
-    lifecycle.is_healthy = lambda: registry.healthy
+    metrics.buffered(SampledGauge(metrics.ready, lambda: lifecycle.ready))
     registry.discover()
     if settings.traces:
         from service.observe.tracing import Tracing

@@ -28,15 +28,24 @@ class Health(BaseModel, use_attribute_docstrings=True):
 
 
 class Lifecycle:
-    """The state of the process: set by the server, read by the probes."""
+    """The state of the process: changed by the server, read by the probes of all protocols."""
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, registry: Registry, metrics: Metrics) -> None:
+        self._registry = registry
         self._metrics = metrics
         self.draining = False
         self.when_closed: Callable[[], None] = lambda: None
         """Called once no new connections are to be taken."""
-        self.is_healthy: Callable[[], bool] = lambda: True
-        """Returns False while the process should be restarted."""
+
+    @property
+    def healthy(self) -> bool:
+        """Return False while the process should be restarted."""
+        return self._registry.healthy
+
+    @property
+    def ready(self) -> bool:
+        """Return True while the service takes requests."""
+        return self._registry.ready and not self.draining
 
     def drain(self) -> None:
         """Mark the process as not ready; it keeps serving."""

@@ -87,7 +87,7 @@ class Server(uvicorn.Server):
             with contextlib.suppress(OSError):
                 self._parent.send(None)
             if self._pulse is not None:
-                self._pulse.beat(asyncio.get_running_loop(), self._lifecycle.is_healthy)
+                self._pulse.beat(asyncio.get_running_loop(), lambda: self._lifecycle.healthy)
             return
         for listener in sockets or ():
             log.info("running on %s (Ctrl-C to quit)", url_of(listener, tls=self._has_tls))

@@ -38,20 +38,10 @@ class DataPlane:
         self, registry: Registry, metrics: Metrics, lifecycle: Lifecycle, settings: Settings
     ) -> None:
         self.settings = settings
+        self.lifecycle = lifecycle
         self._registry = registry
         self._metrics = metrics
-        self._lifecycle = lifecycle
         self._models: WeakKeyDictionary[LoadedModel, dict[str, InferenceModel]] = WeakKeyDictionary()
-
-    @property
-    def live(self) -> bool:
-        """False if the process should be restarted."""
-        return self._registry.healthy
-
-    @property
-    def ready(self) -> bool:
-        """True if the service takes requests."""
-        return self._registry.ready and not self._lifecycle.draining
 
     def server(self) -> dict[str, Any]:
         """Return the server's metadata."""

@@ -162,13 +162,13 @@ def _json(document: Any) -> Answer:
 
 
 def _live(plane: DataPlane, _: _Path) -> Any:
-    if not plane.live:
+    if not plane.lifecycle.healthy:
         raise Unavailable("computations keep failing, or one never ends; restart the process")
     return {"live": True}
 
 
 def _ready(plane: DataPlane, _: _Path) -> Any:
-    if not plane.ready:
+    if not plane.lifecycle.ready:
         raise Loading("the service is loading, or draining; /readyz says which")
     return {"ready": True}
 

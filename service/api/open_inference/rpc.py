@@ -219,13 +219,13 @@ class RpcServer:
                 self._plane.find(name)
             except errors.Unavailable:
                 return _HEALTH[False]
-        return _HEALTH[self._plane.ready]
+        return _HEALTH[self._plane.lifecycle.ready]
 
     async def _live(self, *_: Any) -> Any:
-        return messages.ServerLiveResponse(live=self._plane.live)
+        return messages.ServerLiveResponse(live=self._plane.lifecycle.healthy)
 
     async def _ready(self, *_: Any) -> Any:
-        return messages.ServerReadyResponse(ready=self._plane.ready)
+        return messages.ServerReadyResponse(ready=self._plane.lifecycle.ready)
 
     async def _model_ready(self, request: Any, *_: Any) -> Any:
         try:

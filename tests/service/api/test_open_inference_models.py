@@ -32,7 +32,7 @@ async def test_an_unloaded_model_is_freed_though_clients_repeated_its_documents(
     }
     document = orjson.dumps({"inputs": [tensor]})
     async with registry_of(tmp_path, metrics) as registry:
-        plane = DataPlane(registry, metrics, Lifecycle(metrics), Settings())
+        plane = DataPlane(registry, metrics, Lifecycle(registry, metrics), Settings())
         _, model = plane.find(f"{TOY}.encode")
         for _ in range(2):
             request = wire.read_request(
