@@ -32,9 +32,11 @@ from service.runtime.loader import load
 from service.runtime.session import Provider
 from service.settings import Settings
 
-log = logging.getLogger(__name__)
 _LOCK_SECONDS: Final = 0.05
 """Interval between looks at a lock that another process holds."""
+_EXIT_FLAWED: Final = 1
+_EXIT_OUT_OF_MEMORY: Final = 3
+log = logging.getLogger(__name__)
 
 
 class Trials:
@@ -74,8 +76,8 @@ class Trials:
             untried = [folder for folder in there if not self._has_passed(folder, provider)]
             if not untried or self._settings.trial == "always":
                 return
-            _, told = await _trial(untried, provider, self._settings)
-            for folder, line in zip(untried, told.splitlines(), strict=False):
+            _, output = await _trial(untried, provider, self._settings)
+            for folder, line in zip(untried, output.splitlines(), strict=False):
                 if not json.loads(line):
                     self._remember(folder, provider)
 
@@ -123,13 +125,13 @@ async def try_in_subprocess(folder: Path, provider: Provider, settings: Settings
     Raises:
         InvalidVersion: it fails, or takes more than the time or memory of `settings`; says why.
     """
-    code, told = await _trial([folder], provider, settings)
+    code, output = await _trial([folder], provider, settings)
     if code < 0 and code != -signal.SIGALRM:  # perhaps for want of memory that others took
-        code, told = await _trial([folder], provider, settings)
+        code, output = await _trial([folder], provider, settings)
     if code == 0:
         return
-    if told:
-        raise (NotLoadedNow if code == _EXIT_OUT_OF_MEMORY else InvalidVersion)(json.loads(told))
+    if output:
+        raise (NotLoadedNow if code == _EXIT_OUT_OF_MEMORY else InvalidVersion)(json.loads(output))
     if code == -signal.SIGALRM:
         raise NotLoadedNow(f"its trial took longer than the {settings.trial_seconds:g} s of --trial-seconds")
     how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
@@ -153,10 +155,10 @@ async def _trial(folders: Sequence[Path], provider: Provider, settings: Settings
     plain = settings.model_dump_json(include=set(Settings.model_fields))  # a command may have more of its own
     ended = asyncio.to_thread(process.communicate, plain.encode())
     try:
-        told, _ = await asyncio.shield(asyncio.ensure_future(ended))  # it also closes the pipes
+        output, _ = await asyncio.shield(asyncio.ensure_future(ended))  # it also closes the pipes
     finally:
         process.kill()
-    return process.returncode, told
+    return process.returncode, output
 
 
 def _start_trial(folders: Sequence[Path], provider: Provider) -> subprocess.Popen[bytes]:
@@ -171,24 +173,19 @@ def _start_trial(folders: Sequence[Path], provider: Provider) -> subprocess.Pope
     )
 
 
-_EXIT_FLAWED: Final = 1
-_EXIT_OUT_OF_MEMORY: Final = 3
-
-
 def main() -> None:
     """Try the versions named on the command line, with settings from stdin, until one fails.
 
     Write a line for each to stdout: its flaw in JSON, or an empty string.
     """
     settings = Settings.model_validate_json(sys.stdin.buffer.read())
-    signal.setitimer(signal.ITIMER_REAL, settings.trial_seconds)  # its signal ends the process
     os.nice(10)  # so that requests are answered first
     provider: Provider = "cuda" if sys.argv[1] == "cuda" else "cpu"
     limit = min(settings.trial_memory_bytes, free_memory_bytes())
     if provider == "cpu":  # CUDA reserves far more than it uses, so a limit would refuse every version
         resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     for folder in sys.argv[2:]:
-        signal.setitimer(signal.ITIMER_REAL, settings.trial_seconds)
+        signal.setitimer(signal.ITIMER_REAL, settings.trial_seconds)  # its signal ends the process
         try:
             with Lanes(1) as lanes:
                 load(Path(folder), provider, settings, Metrics(), lanes)

@@ -233,16 +233,14 @@ def fitted_item(picture: Any, shape: Sequence[int], rule: PictureRule | None = N
     return FittedItem(item, done)
 
 
-def item_of_file(
-    file: BinaryIO, shape: Sequence[int], rule: PictureRule | None = None, most_pixels: int | None = None
-) -> FittedItem:
+def item_of_file(file: BinaryIO, shape: Sequence[int], rule: PictureRule | None = None) -> FittedItem:
     """Read the file of a picture as an item (C, H, W) of a model by its version's rule.
 
     Raises:
-        Malformed, LimitExceeded, Unfit: see `opened` and `fitted_item`.
+        Malformed, Unfit: see `opened` and `fitted_item`.
     """
     _picture_shape(shape)
-    with opened(file, most_pixels) as picture:
+    with opened(file) as picture:
         return fitted_item(picture, shape, rule)
 
 

@@ -65,9 +65,9 @@ class Prior(ABC):
         sizes = zip(streams, self._noise_sizes, strict=False)
         return tuple([contiguous_words(seed, stream, start, count, size) for stream, size in sizes])
 
-    def words_at(self, seeds: Integers, indices: Integers, streams: Streams = SAMPLES) -> Arrays:
+    def words_at(self, seeds: Integers, indices: Integers) -> Arrays:
         """Return the noise of samples indices[n] of seeds[n], in any order."""
-        sizes = zip(streams, self._noise_sizes, strict=False)
+        sizes = zip(SAMPLES, self._noise_sizes, strict=False)
         return tuple([scattered_words(seeds, stream, indices, size) for stream, size in sizes])
 
     @abstractmethod

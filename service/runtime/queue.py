@@ -36,11 +36,6 @@ class QueuedCall:
     """The first row that is in no batch yet."""
     outputs: list[NDArray[Any]] | None = None
 
-    @property
-    def untaken_rows(self) -> int:
-        """Return the number of rows that are in no batch yet."""
-        return self.rows - self.next_row
-
     def take(self, rows: int) -> Slice:
         """Take the next `rows` rows of the call, in order."""
         if not self.next_row:
