@@ -66,8 +66,8 @@ async def compressed(answer: Answer, accept_encoding: str) -> Answer:
             body = _deflated(deflater, pieces)
         else:
             body = await asyncio.to_thread(_deflated, deflater, pieces)
-        return Answer(answer.media_type, body, len(body), headers, answer.rows)
-    return Answer(answer.media_type, _deflating(deflater, answer.body), None, headers, answer.rows)
+        return replace(answer, body=body, length=len(body), headers=headers)
+    return replace(answer, body=_deflating(deflater, answer.body), length=None, headers=headers)
 
 
 def _deflated(deflater: Any, pieces: Iterable[Piece]) -> bytes:

@@ -1,9 +1,13 @@
 import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
-from service.api.answer import JSON, JSON_PIECE_VALUES, PART_BYTES, Answer, json_pieces, to_json
+from service.api.answer import JSON, JSON_PIECE_VALUES, PART_BYTES, Answer, in_turns, json_pieces, to_json
+from service.api.open_inference.wire import compressed
 
 FIELDS = {"model": "toy", "version": 3, "note": None}
 
@@ -50,3 +54,11 @@ def test_others_have_their_turn_between_the_pieces() -> None:
         return turns
 
     assert asyncio.run(count_turns(6)) >= 5
+
+
+@pytest.mark.parametrize("body_of", [bytes, lambda body: [body], lambda body: in_turns(iter([body]))])
+def test_what_is_counted_of_an_answer_stays_when_it_is_compressed(body_of: Callable[[bytes], Any]) -> None:
+    answer = Answer(JSON, body_of(b"1" * 999), None, rows=3, anomalies=2, p_values=(0.5,), array_bytes=7)
+    packed = asyncio.run(compressed(answer, "gzip"))
+    assert packed.headers == ((b"content-encoding", b"gzip"),)
+    assert replace(packed, body=answer.body, length=None, headers=()) == answer
