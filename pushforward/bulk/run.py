@@ -23,10 +23,10 @@ from pushforward.bulk.operations import (
 from pushforward.bulk.output import OutputFolder, missing_parts
 from pushforward.bulk.plan import Plan, Shard, libraries, rows_per_part
 from pushforward.bulk.pool import Outcome, made_by_processes, made_here
-from service.errors import OperationNotOffered, ServiceError
-from service.format.aliases import CHAMPION, read_aliases
+from pushforward.folder import model_folder, version_folder
+from service.errors import OperationNotOffered, ServiceError, UnknownModel
 from service.format.manifest import Manifest
-from service.format.versions import read_manifest, version_folders
+from service.format.versions import read_manifest
 from service.runtime.session import Provider, choose_provider
 from service.settings import Device, granted_cores, has_gpu
 
@@ -86,7 +86,8 @@ def planned(request: Request) -> Job:
         BulkError: the request does not fit; says why.
     """
     try:
-        folder, manifest = _version(request)
+        folder = version_folder(model_folder(request.models, request.name), request.version)
+        manifest = read_manifest(folder)
         if request.operation not in manifest.operations:
             raise OperationNotOffered(
                 f"{manifest.name} is a {manifest.family} that does not offer {request.operation}; it offers "
@@ -97,6 +98,8 @@ def planned(request: Request) -> Job:
         options = completed_options(request.operation, typed, manifest)
         device: Device = "cpu" if request.device == "auto" and not has_gpu() else request.device
         provider: Provider = choose_provider(device, folder)
+    except UnknownModel as error:
+        raise BulkMistake(f"{request.models}: {error}; --local names another folder") from error
     except ServiceError as error:
         raise failure_of(error) from error
     form, source = form_of(request.operation, typed, manifest), None
@@ -212,24 +215,6 @@ def _check_input(job: Job, output: OutputFolder) -> None:
                 f"{job.source.location} has changed: rows {rows.start} to {rows.stop - 1} are not those that "
                 f"part {part} was made from; name another --out folder"
             )
-
-
-def _version(request: Request) -> tuple[Path, Manifest]:
-    """Return the folder and the manifest of the version that a request names."""
-    model, wanted = request.models / request.name, request.version
-    folders = {folder.name: folder for folder in version_folders(model)} if model.is_dir() else {}
-    if not folders:
-        there = sorted(path.parent.parent.name for path in request.models.glob("*/*/manifest.json"))
-        named = ", ".join(dict.fromkeys(there)) or "none"
-        raise BulkMistake(
-            f"{request.models} has no model {request.name}; it has {named}; --local names another folder"
-        )
-    aliases = read_aliases(model)
-    newest = list(folders)[-1]
-    number = str(aliases.get(wanted or CHAMPION, newest if wanted is None else wanted))
-    if number not in folders:
-        raise BulkMistake(f"{request.name} has no version {wanted}; it has {', '.join([*folders, *aliases])}")
-    return folders[number], read_manifest(folders[number])
 
 
 def _values_out(operation: Operation, manifest: Manifest) -> int:

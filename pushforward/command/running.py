@@ -56,13 +56,12 @@ def alias(
     `pushforward alias digits-vae champion 2` makes version 2 the champion.
     A running service follows within seconds.
     """
+    from pushforward.folder import model_folder
     from service.format.aliases import change_alias, read_aliases
 
     if (name is not None) != (remove != (version is not None)):
         raise typer.BadParameter("give an alias and a version, an alias and --remove, or neither")
-    folder = models / model
-    if not folder.is_dir():
-        raise UnknownModel(f"there is no model {model} under {models}")
+    folder = model_folder(models, model)
     aliases = read_aliases(folder) if name is None else change_alias(folder, name, version)
     for each, number in sorted(aliases.items()):
         typer.echo(f"{each} {number}")

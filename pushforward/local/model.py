@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from pushforward.checks import RowLabel, check_options, label_options
-from pushforward.local.folder import Version, model_folder, model_names, version_folder
+from pushforward.folder import Version, version_at
 from pushforward.local.host import Host
 from pushforward.reading import as_point, as_rows, ids_of, labels_in
 from pushforward.results import Encoding, Floats, Interpolation, ItemScores, Judgement, joined_scores
@@ -33,9 +33,8 @@ from service.api.operations.sample import completed as completed_sampling
 from service.api.operations.score import ScoreOptions, score, surprise_map
 from service.api.operations.score import completed as completed_scoring
 from service.api.problems import unfit
-from service.errors import UnknownModel
 from service.format.manifest import Manifest
-from service.format.versions import MANIFEST, read_manifest, version_folders
+from service.format.versions import read_manifest
 from service.media.tables.matching import ClassColumn
 from service.numerics.noise import MAX_SEED
 from service.observe.timing import Timing
@@ -376,15 +375,7 @@ def load(
         InvalidVersion: the version is damaged, or does not reproduce its stored example.
         ProviderUnavailable: the device is `cuda`, and CUDA cannot be used here.
     """
-    path = Path(os.path.abspath(folder))
-    if version is None and (path / MANIFEST).is_file():
-        return LocalModel(path, device, cores).warm_up()
-    if not path.is_dir() and not any(path.parent.glob(f"*/*/{MANIFEST}")):
-        raise UnknownModel(f"there is no folder {path}")
-    if path.is_dir() and not version_folders(path) and (names := model_names(path)):
-        raise UnknownModel(f"{path} is a folder of models; load one of them: {', '.join(names)}")
-    model = model_folder(path.parent, path.name)
-    return LocalModel(version_folder(model, version), device, cores).warm_up()
+    return LocalModel(version_at(Path(os.path.abspath(folder)), version), device, cores).warm_up()
 
 
 def _options(kind: type[AnyOptions], **values: Any) -> AnyOptions:

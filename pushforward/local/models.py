@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from pushforward.checks import RowLabel, check_names
-from pushforward.local.folder import Version, model_folder, model_names, version_folder
+from pushforward.folder import Version, model_folder, model_names, version_folder
 from pushforward.local.host import Host
 from pushforward.local.model import LocalModel
 from pushforward.results import Encoding, Floats, Interpolation, ItemScores, Judgement

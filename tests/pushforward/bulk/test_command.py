@@ -43,8 +43,8 @@ def test_one_line_says_what_was_done(few_models: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        (("sample", "no-model", "--count", "1"), "has no model no-model; it has digits-vae, fashion-gan"),
-        (("sample", "digits-vae", "--count", "1", "--version", "9"), "has no version 9; it has 3"),
+        (("sample", "no-model", "--count", "1"), "there are: digits-vae, fashion-gan, toy-table; --local"),
+        (("sample", "digits-vae", "--count", "1", "--version", "9"), "has no such version; it has: 3"),
         (("sample", "digits-vae", "--count", "1", "--shard", "4/4"), "wanted i/n"),
         (("sample", "digits-vae", "--count", "1", "--method", "rejection"), "does not offer the method"),
         (("sample", "digits-vae", "--count", "1", "--temperature", "11"), "temperature: "),

@@ -139,7 +139,7 @@ def test_the_version_is_that_of_the_package(typed: Typed) -> None:
         (["sevre"], "Did you mean"),
         (["verify"], "Missing argument"),
         (["verify", "no-such-model"], "no version or model no-such-model"),
-        (["alias", "no-such-model"], "no model no-such-model"),
+        (["alias", "no-such-model"], "there is no model of that name; there are: "),
         (["alias", "digits-vae", "champion", "99", "--models", str(MODELS)], "no version 99"),
         (["alias", "digits-vae", "champion"], "an alias and a version"),
         (["init", "no-such-file.csv"], "no such file or folder"),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from service.errors import UnknownModel, UnknownVersion
 from service.format.aliases import CHAMPION, read_aliases
-from service.format.versions import version_folders
+from service.format.versions import MANIFEST, version_folders
 
 Version = int | str | None
 """A number, an alias, or None for the version that answers requests which name none."""
@@ -47,3 +47,19 @@ def version_folder(model: Path, version: Version = None) -> Path:
     if number not in known:
         raise UnknownVersion(f"{model.name} has no such version; it has: {', '.join((*known, *aliases))}")
     return known[number]
+
+
+def version_at(folder: Path, version: Version = None) -> Path:
+    """Return the folder of a version, given its own folder, NAME/VERSION, or that of its model, NAME.
+
+    Raises:
+        UnknownModel, UnknownVersion: there is no such version; says which there are.
+        InvalidAliases: as `version_folder`.
+    """
+    if version is None and (folder / MANIFEST).is_file():
+        return folder
+    if not folder.is_dir() and not any(folder.parent.glob(f"*/*/{MANIFEST}")):
+        raise UnknownModel(f"there is no folder {folder}")
+    if folder.is_dir() and not version_folders(folder) and (names := model_names(folder)):
+        raise UnknownModel(f"{folder} is a folder of models; load one of them: {', '.join(names)}")
+    return version_folder(model_folder(folder.parent, folder.name), version)

@@ -1,0 +1,41 @@
+"""The version of a models folder that a name, a number or an alias stands for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pushforward.folder import version_folder
+from service.errors import UnknownVersion
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A model with the versions 2, 9 and 10."""
+    for version in ("2", "9", "10"):
+        (tmp_path / version).mkdir()
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("aliases", "wanted", "number"),
+    [
+        ("{}", None, "10"),
+        ('{"champion": 9}', None, "9"),
+        ('{"champion": 7}', None, "10"),
+        ('{"old": 2}', "old", "2"),
+        ('{"champion": 9}', 2, "2"),
+    ],
+)
+def test_a_version_is_the_named_one_or_else_the_champion_that_is_there_or_else_the_newest(
+    model: Path, aliases: str, wanted: int | str | None, number: str
+) -> None:
+    (model / "aliases.json").write_text(aliases)
+    assert version_folder(model, wanted).name == number
+
+
+def test_an_alias_of_a_version_that_is_gone_is_an_error_when_it_is_named(model: Path) -> None:
+    (model / "aliases.json").write_text('{"old": 1}')
+    with pytest.raises(UnknownVersion, match="it has: 10, 9, 2, old"):
+        version_folder(model, "old")
