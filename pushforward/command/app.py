@@ -10,7 +10,7 @@ from typing import Annotated, Final
 
 import typer
 
-from pushforward.command import bulk, inference, publish, running, train
+from pushforward.command import bulk, inference, options, publish, running, train
 from service import errors
 
 USER_MISTAKE: Final = 2
@@ -52,7 +52,7 @@ app = typer.Typer(
     Every command has [cyan]--help[/].""",
 )
 app.add_typer(inference.commands)
-app.add_typer(bulk.commands, name="bulk", rich_help_panel=inference.USE)
+app.add_typer(bulk.commands, name="bulk", rich_help_panel=options.USE)
 app.add_typer(train.commands)
 app.add_typer(publish.commands, name="publish", rich_help_panel=train.MAKE)
 app.add_typer(running.commands)

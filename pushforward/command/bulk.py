@@ -15,7 +15,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from pushforward.command.inference import Statistic
+from pushforward.command.options import (
+    MAX_SEED,
+    Alpha,
+    Method,
+    Name,
+    Offset,
+    SampleOutput,
+    ScoreSeed,
+    StatisticName,
+    Temperature,
+)
 
 if TYPE_CHECKING:
     from pushforward.bulk.run import Report, Request
@@ -31,7 +41,6 @@ commands = typer.Typer(
     Several machines share the work by --shard I/N, each into the same folder, with the same bytes.""",
 )
 
-Model = Annotated[str, typer.Argument(metavar="MODEL", help="Name of the model.")]
 Input = Annotated[
     str, typer.Argument(metavar="INPUT", help="File or folder of .npy, .csv, .tsv or .parquet; path or URL.")
 ]
@@ -67,25 +76,20 @@ Label = Annotated[
     str | None,
     typer.Option(help="Class of all rows, for models with a class condition: a number from 0, or a name."),
 ]
-Seed = Annotated[int, typer.Option(min=0, max=2**53 - 1, help="Seed of the samples.")]
+Seed = Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of the samples.")]
 
 
 @commands.command()
 def score(
-    model: Model,
+    model: Name,
     input: Input,
     out: Out,
     local: Models = Path("models"),
     version: Version = None,
-    statistic: Annotated[
-        Statistic | None,
-        typer.Option(help="Statistic behind `surprise`; without it, the default of the version."),
-    ] = None,
+    statistic: StatisticName = None,
     draws: Annotated[int | None, typer.Option(min=1, max=5_000, help="Latent draws per item.")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, max=2**53 - 1, help="Seed of the draws.")] = None,
-    alpha: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Share of ordinary items that may be flagged.")
-    ] = None,
+    seed: ScoreSeed = None,
+    alpha: Alpha = None,
     columns: Annotated[
         bool,
         typer.Option("--columns", help="Also the p-value of each column of a table, as a list."),
@@ -110,19 +114,16 @@ def score(
 
 @commands.command()
 def sample(
-    model: Model,
+    model: Name,
     out: Out,
     count: Annotated[int, typer.Option(min=1, help="Number of samples.")],
     seed: Seed = 0,
-    offset: Annotated[int, typer.Option(min=0, help="Index of the first sample.")] = 0,
+    offset: Offset = 0,
     local: Models = Path("models"),
     version: Version = None,
-    temperature: Annotated[float, typer.Option(help="Factor on the prior's standard deviation.")] = 1.0,
-    output: Annotated[Literal["mean", "draw"], typer.Option(help="mean or draw.")] = "mean",
-    method: Annotated[
-        Literal["direct", "rejection", "resample", "metropolis"],
-        typer.Option(help="`direct`, or how a GAN's discriminator chooses: rejection, resample, metropolis."),
-    ] = "direct",
+    temperature: Temperature = 1.0,
+    output: SampleOutput = "mean",
+    method: Method = "direct",
     budget: Annotated[int | None, typer.Option(min=1, max=1_024, help="Proposals per chosen sample.")] = None,
     label: Label = None,
     shard: ShardText = None,
@@ -143,7 +144,7 @@ def _add_command(operation: str, help_text: str) -> None:
 
     @commands.command(operation, help=help_text)
     def command(
-        model: Model,
+        model: Name,
         input: Input,
         out: Out,
         local: Models = Path("models"),

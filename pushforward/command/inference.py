@@ -6,121 +6,38 @@ need none of it.
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from pushforward.command.completion import complete_model
+from pushforward.command.options import (
+    MAX_SEED,
+    URL,
+    USE,
+    Alpha,
+    As,
+    Files,
+    Format,
+    Id,
+    Key,
+    Label,
+    Local,
+    Method,
+    Name,
+    Offset,
+    Out,
+    SampleOutput,
+    Scale,
+    ScoreSeed,
+    StatisticName,
+    Temperature,
+    Top,
+    Url,
+    Version,
+)
 
 commands = typer.Typer()
-USE: Final = "Use a model"
-_URL: Final = "http://localhost:8000"
-_MAX_SEED: Final = 2**53 - 1
-
-
-InputFormat = Literal["csv", "tsv", "npy", "npz", "json", "parquet", "png", "jpeg", "webp", "tiff", "bmp"]
-OutputFormat = Literal["png", "npy", "npz", "csv", "parquet", "json"]
-Statistic = Literal[
-    "elbo",
-    "importance_bound",
-    "corrected",
-    "path",
-    "kernel_density",
-    "residual",
-    "feature_distance",
-    "f_anogan",
-]
-Name = Annotated[
-    str,
-    typer.Argument(
-        metavar="MODEL", help="Name of the model.", show_default=False, autocompletion=complete_model
-    ),
-]
-Files = Annotated[
-    list[str],
-    typer.Argument(
-        metavar="FILE",
-        help="CSV (also .gz), TSV, Parquet, npy, npz, JSON, PNG, JPEG, WebP, TIFF or BMP; a folder of "
-        "pictures; or - for standard input.",
-        show_default=False,
-    ),
-]
-Url = Annotated[
-    str,
-    typer.Option("--url", envvar="PUSHFORWARD_URL", help="Address of the service.", rich_help_panel="Where"),
-]
-Local = Annotated[
-    str | None,
-    typer.Option(
-        "--local",
-        metavar="MODELS",
-        help="Folder of published versions, which run in this process, without a service.",
-        rich_help_panel="Where",
-    ),
-]
-Key = Annotated[
-    str | None,
-    typer.Option(
-        "--key", envvar="PUSHFORWARD_KEY", help="Key, if the service asks for one.", rich_help_panel="Where"
-    ),
-]
-Number = Annotated[
-    str | None,
-    typer.Option(
-        "--version",
-        "--model-version",
-        metavar="VERSION",
-        help="Number or alias of the version; without it, the one that answers for the model.",
-        rich_help_panel="Where",
-    ),
-]
-Out = Annotated[
-    str | None,
-    typer.Option(
-        "--out",
-        "-o",
-        metavar="FILE",
-        help="File to write, by its ending: .png, .npy, .npz, .csv, .parquet or .json; - is standard output.",
-        rich_help_panel="Output",
-    ),
-]
-As = Annotated[
-    OutputFormat | None,
-    typer.Option("--as", help="Format of the output, whatever the ending.", rich_help_panel="Output"),
-]
-Format = Annotated[
-    InputFormat | None,
-    typer.Option("--format", help="Format of standard input; found by its first bytes without it."),
-]
-Scale = Annotated[
-    int | None,
-    typer.Option(
-        min=1,
-        max=64,
-        help="Pixels per pixel of an item in a PNG; without it, pictures are enlarged to 56 pixels of width.",
-        rich_help_panel="Output",
-    ),
-]
-Label = Annotated[
-    str | None, typer.Option(help="Class, for models with a class condition: a number from 0, or a name.")
-]
-Id = Annotated[
-    str | None,
-    typer.Option(
-        "--id",
-        metavar="COLUMN",
-        help="Column of a table that tells its rows apart; it is written beside the results.",
-    ),
-]
-Top = Annotated[
-    int | None,
-    typer.Option(
-        min=1,
-        metavar="N",
-        help="The N most anomalous, or least real, rows alone, in that order.",
-        rich_help_panel="Output",
-    ),
-]
 
 
 @commands.command(rich_help_panel=USE)
@@ -131,10 +48,10 @@ def models(
             metavar="MODEL", help="The model to show.", show_default=False, autocompletion=complete_model
         ),
     ] = None,
-    url: Url = _URL,
+    url: Url = URL,
     local: Local = None,
     key: Key = None,
-    version: Number = None,
+    version: Version = None,
     out: Out = None,
     form: As = None,
 ) -> None:
@@ -160,34 +77,21 @@ def sample(
     ] = None,
     seed: Annotated[
         int | None,
-        typer.Option(
-            min=0, max=_MAX_SEED, help="Seed of the noise; without it, a fresh one, which is shown."
-        ),
+        typer.Option(min=0, max=MAX_SEED, help="Seed of the noise; without it, a fresh one, which is shown."),
     ] = None,
-    offset: Annotated[int, typer.Option(min=0, help="Number of the first sample.")] = 0,
-    temperature: Annotated[
-        float, typer.Option(min=0, max=10, help="Below 1 for typical samples, above 1 for unusual ones.")
-    ] = 1.0,
-    output: Annotated[
-        Literal["mean", "draw"],
-        typer.Option(help="mean: the likelihood's mean. draw: a random draw from it (VAE)."),
-    ] = "mean",
-    method: Annotated[
-        Literal["direct", "rejection", "resample", "metropolis"],
-        typer.Option(
-            help="direct keeps every sample; rejection, resample and metropolis choose among proposals "
-            "by the discriminator (GAN)."
-        ),
-    ] = "direct",
+    offset: Offset = 0,
+    temperature: Temperature = 1.0,
+    output: SampleOutput = "mean",
+    method: Method = "direct",
     budget: Annotated[
         int | None,
         typer.Option(min=1, help="Proposals per sample, for all methods but direct; 16 without it."),
     ] = None,
     label: Label = None,
-    url: Url = _URL,
+    url: Url = URL,
     local: Local = None,
     key: Key = None,
-    version: Number = None,
+    version: Version = None,
     out: Out = None,
     form: As = None,
     scale: Scale = None,
@@ -224,10 +128,10 @@ def interpolate(
         typer.Option(help="spherical: along the great circle. linear: a straight line."),
     ] = "spherical",
     label: Label = None,
-    url: Url = _URL,
+    url: Url = URL,
     local: Local = None,
     key: Key = None,
-    version: Number = None,
+    version: Version = None,
     out: Out = None,
     form: As = None,
     scale: Scale = None,
@@ -258,10 +162,10 @@ def read(
         str | None,
         typer.Option("--id", metavar="COLUMN", help="Column of a table to leave out, as `score` does."),
     ] = None,
-    url: Url = _URL,
+    url: Url = URL,
     local: Local = None,
     key: Key = None,
-    version: Number = None,
+    version: Version = None,
     out: Out = None,
     form: As = None,
     scale: Scale = None,
@@ -287,10 +191,10 @@ def reconstruct(
     id_name: Id = None,
     label: Label = None,
     input_form: Format = None,
-    url: Url = _URL,
+    url: Url = URL,
     local: Local = None,
     key: Key = None,
-    version: Number = None,
+    version: Version = None,
     out: Out = None,
     form: As = None,
     scale: Scale = None,
@@ -314,10 +218,10 @@ def encode(
     id_name: Id = None,
     label: Label = None,
     input_form: Format = None,
-    url: Url = _URL,
+    url: Url = URL,
     local: Local = None,
     key: Key = None,
-    version: Number = None,
+    version: Version = None,
     out: Out = None,
     form: As = None,
 ) -> None:
@@ -338,10 +242,10 @@ def decode(
     files: Files,
     label: Label = None,
     input_form: Format = None,
-    url: Url = _URL,
+    url: Url = URL,
     local: Local = None,
     key: Key = None,
-    version: Number = None,
+    version: Version = None,
     out: Out = None,
     form: As = None,
     scale: Scale = None,
@@ -362,22 +266,10 @@ def decode(
 def score(
     name: Name,
     files: Files,
-    statistic: Annotated[
-        Statistic | None,
-        typer.Option(
-            help="Statistic behind the surprise; without it, the default of the version. The first five "
-            "are for VAEs, the last three for GANs. corrected, path and kernel_density are deterministic, "
-            "and fast if named here."
-        ),
-    ] = None,
+    statistic: StatisticName = None,
     draws: Annotated[int | None, typer.Option(min=1, help="Latent draws per item, for the bounds.")] = None,
-    seed: Annotated[
-        int | None, typer.Option(min=0, max=_MAX_SEED, help="Seed of the draws, the same for every row.")
-    ] = None,
-    alpha: Annotated[
-        float | None,
-        typer.Option(min=0, max=1, help="Share of ordinary items that may be flagged as anomalies."),
-    ] = None,
+    seed: ScoreSeed = None,
+    alpha: Alpha = None,
     correction: Annotated[
         Literal["none", "benjamini-hochberg"],
         typer.Option(
@@ -411,10 +303,10 @@ def score(
     top: Top = None,
     label: Label = None,
     input_form: Format = None,
-    url: Url = _URL,
+    url: Url = URL,
     local: Local = None,
     key: Key = None,
-    version: Number = None,
+    version: Version = None,
     out: Out = None,
     form: As = None,
     scale: Scale = None,
@@ -459,10 +351,10 @@ def discriminate(
     id_name: Id = None,
     label: Label = None,
     input_form: Format = None,
-    url: Url = _URL,
+    url: Url = URL,
     local: Local = None,
     key: Key = None,
-    version: Number = None,
+    version: Version = None,
     out: Out = None,
     form: As = None,
 ) -> None:

@@ -47,7 +47,7 @@ def test_one_line_says_what_was_done(few_models: Path, tmp_path: Path) -> None:
         (("sample", "digits-vae", "--count", "1", "--version", "9"), "has no such version; it has: 3"),
         (("sample", "digits-vae", "--count", "1", "--shard", "4/4"), "wanted i/n"),
         (("sample", "digits-vae", "--count", "1", "--method", "rejection"), "does not offer the method"),
-        (("sample", "digits-vae", "--count", "1", "--temperature", "11"), "temperature: "),
+        (("sample", "digits-vae", "--count", "1", "--temperature", "11"), "less than or equal to 10"),
         (("sample", "digits-vae", "--count", "1", "--device", "cuda"), "the device asked for is cuda"),
         (("score", "fashion-gan", "DIGITS"), "rows of shape [8, 8]; wanted [rows, 1, 28, 28]"),
         (("score", "digits-vae", "DIGITS", "--statistic", "pth"), "'corrected', 'path'"),
