@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from typing import NoReturn
 
 from pydantic import ValidationError
@@ -31,6 +33,8 @@ def main(program: str = "pushforward-serve", kind: type[Settings] = Settings) ->
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until the server sets its own handler
     keep_heaps_small()
+    if flaw := _wrong_argument(sys.argv[1:], kind):
+        _give_up(program, flaw)
     try:
         source: CliSettingsSource[None] = CliSettingsSource(kind, cli_prog_name=program)
         settings = CliApp.run(kind, cli_settings_source=source)
@@ -60,6 +64,23 @@ def _serve(settings: Settings) -> None:
     with contextlib.suppress(SystemExit):  # uvicorn exits by itself if the app cannot start
         server.run(sockets=[listener])
     sys.exit(0 if server.started else EXIT_CANNOT_START)
+
+
+def _wrong_argument(arguments: Sequence[str], kind: type[Settings]) -> str:
+    """Return what is wrong with the first argument that is no option, or an empty text.
+
+    The parser tells of it below the usage of all options, which fills a terminal.
+    """
+    names = [name.replace("_", "-") for name in kind.model_fields]
+    known = ["--help", *(f"--{name}" for name in names), *(f"--no-{name}" for name in names)]
+    if arguments and not arguments[0].startswith("-"):
+        return f"{arguments[0]!r} is no option; a folder of models is named by --models {arguments[0]}"
+    for text in arguments:
+        name = text.partition("=")[0]
+        if name.startswith("--") and not any(each.startswith(name) for each in known):
+            near = difflib.get_close_matches(name, known, 1, 0)[0]
+            return f"{name} is no option; the nearest is {near}, and --help lists all"
+    return ""
 
 
 def _first_flaw(error: ValidationError | SettingsError) -> str:

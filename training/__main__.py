@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import typer
 from rich.console import Console
 from rich.table import Table
+from typer.core import TyperGroup
 
 from service.errors import InvalidVersion
 from service.format.specs import Metric
@@ -36,7 +38,7 @@ from training.loop.runs import MODEL, restore_published, stages
 from training.metrics.classifier import ClassifierError
 from training.models.likelihoods import SupportError
 from training.models.networks import NetworkError
-from training.recipe import Recipe, RecipeError, read_recipe
+from training.recipe import Recipe, RecipeError, no_recipe, read_recipe
 from training.report import ReportError, write_report
 from training.report.comparison import figure_rows
 
@@ -64,7 +66,21 @@ _FAILURES = (
     ProcessGroupError,
 )
 
+
+class _Commands(TyperGroup):
+    """The commands, which tell a recipe that is none from a command that is misspelt."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Return the command that the first argument names; end with status 2 if there is none."""
+        name = args[0]
+        if name.startswith("-") or difflib.get_close_matches(name, self.commands):
+            return super().resolve_command(ctx, args)
+        _tell_error(f"{no_recipe(name)}; {ctx.command_path} --help lists the commands")
+        raise typer.Exit(2)
+
+
 app = typer.Typer(
+    cls=_Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -266,9 +282,13 @@ def main(
     try:
         command(arguments, program)
     except (*_MISTAKES, *_FAILURES) as error:
-        _console.print("[bold red]error:[/] ", end="")
-        _console.print(str(error), markup=False, highlight=False, soft_wrap=True)
+        _tell_error(str(error))
         raise SystemExit(mistake_status if isinstance(error, _MISTAKES) else 1) from None
+
+
+def _tell_error(text: str) -> None:
+    _console.print("[bold red]error:[/] ", end="")
+    _console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def _load(path: Path, overrides: list[str] | None) -> tuple[Recipe, Dataset]:

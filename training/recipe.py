@@ -112,8 +112,7 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        known = ", ".join(sorted(recipe.name for recipe in RECIPES.glob("*.toml")))
-        raise RecipeError(f"no recipe at {path}; the recipes that come with the package: {known}") from None
+        raise RecipeError(f"no recipe at {path}; {_recipes_for(str(path))}") from None
     except OSError as error:
         raise RecipeError(f"{path} cannot be read: {error.strerror}; name a recipe's TOML file") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -121,6 +120,38 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     for override in overrides:
         _override(table, override)
     return parse_recipe(table)
+
+
+def no_recipe(argument: str) -> str:
+    """Return an error message on what came in place of a recipe's file, with what to give instead."""
+    path = Path(argument)
+    if path.exists() and path.suffix != ".toml":
+        return (
+            f"{argument} is no recipe; wanted a TOML file that says what to train and how. `pushforward init "
+            f"{argument}` writes one, if that is your data"
+        )
+    return f"{argument!r} is no command, and no recipe, which is a TOML file; {_recipes_for(argument)}"
+
+
+def _recipes_for(argument: str) -> str:
+    """Return a phrase with the paths of the recipes whose names are like an argument, or else of all."""
+    stem = Path(argument).stem.lower()
+    here = sorted(path for path in Path().glob("*.toml") if path.name != "pyproject.toml")
+    known = [*here, *sorted(RECIPES.glob("*.toml"))]
+    close = difflib.get_close_matches(stem, [path.stem for path in known])
+    near = [path for path in known if stem in path.stem or path.stem in close]
+    if near:
+        return f"near it are {', '.join(map(_from_here, near))}"
+    given = ", ".join(path.name for path in known if path not in here)
+    mine = f"here are {', '.join(map(str, here))}; " if here else ""
+    return (
+        f"{mine}with the package came, in {_from_here(RECIPES)}: {given}; `pushforward init FILE` writes one "
+        "for your own data"
+    )
+
+
+def _from_here(path: Path) -> str:
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def parse_recipe(table: Mapping[str, Any]) -> Recipe:

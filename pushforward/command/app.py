@@ -94,7 +94,9 @@ def run() -> None:
         if library in ("pushforward", "service", "training"):
             raise
         _end(f"{library} is not installed, which this command needs: {train.EXTRA}", 1)
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
+    except FileNotFoundError as error:
+        _end(f"{error.filename}: {error.strerror}; correct the path", USER_MISTAKE)
+    except (IsADirectoryError, NotADirectoryError, PermissionError) as error:
         _end(f"{error.filename}: {error.strerror}", USER_MISTAKE)
     except OSError as error:
         _end(f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error), 1)

@@ -3,19 +3,44 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from typer.core import TyperGroup
 
 from service.errors import Unfit
 
 if TYPE_CHECKING:
     import numpy as np
 
+
+class _Kinds(TyperGroup):
+    """The kinds of models, the first argument of `publish`."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Return the command of the kind that the first argument names.
+
+        Raises:
+            Unfit: It names none.
+        """
+        kind = args[0]
+        if kind.startswith("-") or kind in self.commands:
+            return super().resolve_command(ctx, args)
+        near = difflib.get_close_matches(kind, self.commands, 1)
+        raise Unfit(
+            f"{kind!r} is no kind of model; wanted {', '.join(self.commands)}"
+            f"{f': perhaps {near[0]}' if near else ''}. The kind comes first, then a name and the files: "
+            "pushforward publish vae NAME --encoder FILE --decoder FILE ...; `pushforward publish vae "
+            "--help` lists its options"
+        )
+
+
 commands = typer.Typer(
+    cls=_Kinds,
     no_args_is_help=True,
     help="Publish a model that was trained elsewhere, from its files.",
     pretty_exceptions_enable=False,

@@ -131,7 +131,17 @@ def _version_folders(text: str, models: Path) -> list[Path]:
                 return [folder]
             if versions := version_folders(folder):
                 return versions
-    raise UnknownModel(f"there is no version or model {text}, neither as a folder nor under {models}")
+    raise UnknownModel(
+        f"there is no version or model {text}, neither as a folder nor under {models}; {_known(models)}"
+    )
+
+
+def _known(models: Path) -> str:
+    """Return a phrase with the models of a folder; `--models` names another one."""
+    from pushforward.folder import model_names
+
+    names = model_names(models) if models.is_dir() else []
+    return f"there are: {', '.join(names) or 'none'}; --models names another folder"
 
 
 def _check() -> tuple[Callable[[Path], Manifest], tuple[type[Exception], ...]]:

@@ -44,7 +44,8 @@ def _settings(arguments: Sequence[str]) -> type[Settings]:
     """Return the service's settings, with `--demo` only if it is used or help is: to add it takes time."""
     from service.settings import Settings
 
-    if not {"--demo", "--no-demo", "--help", "-h"} & set(arguments) and "PUSHFORWARD_DEMO" not in os.environ:
+    near = ("--demo", "--no-demo", "--help", "-h")
+    if not any(text.startswith(near) for text in arguments) and "PUSHFORWARD_DEMO" not in os.environ:
         return Settings
 
     from pydantic import field_validator

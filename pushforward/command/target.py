@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pushforward.reading import Column, PictureForm, Shape
-from service.errors import Unfit
+from service.errors import Unfit, UnknownModel
 from service.format.manifest import is_picture
 
 if TYPE_CHECKING:
@@ -66,7 +66,10 @@ class Model:
 
 def find_model(backend: Backend, name: str, version: str | None) -> Model:
     """Return a version by number or alias; without one, the version that answers for the model."""
-    manifest = backend.model(name, version=version)
+    try:
+        manifest = backend.model(name, version=version)
+    except UnknownModel as error:  # which a service does not repeat
+        raise UnknownModel(f"{name}: {error.detail}") from error
     view = manifest["view"]
     return Model(
         name=manifest["name"],
