@@ -35,6 +35,8 @@ def main(program: str = "pushforward-serve", kind: type[Settings] = Settings) ->
     keep_heaps_small()
     if flaw := _wrong_argument(sys.argv[1:], kind):
         _give_up(program, flaw)
+    if not {"-h", "--help"}.isdisjoint(sys.argv):
+        kind.describe_fields()
     try:
         source: CliSettingsSource[None] = CliSettingsSource(kind, cli_prog_name=program)
         settings = CliApp.run(kind, cli_settings_source=source)

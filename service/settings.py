@@ -18,6 +18,8 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from service.format.documented import Documented
+
 _OF_THE_CLIENT: Final = frozenset({"PUSHFORWARD_URL", "PUSHFORWARD_KEY"})
 """Variables that the client reads."""
 Device = Literal["auto", "cpu", "cuda"]
@@ -25,7 +27,7 @@ Positive = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
 
-class Settings(BaseSettings):
+class Settings(Documented, BaseSettings):
     """Serve the published models of a folder over HTTP.
 
     Every option can also be set as an environment variable, `--max-body-bytes` as
@@ -36,7 +38,6 @@ class Settings(BaseSettings):
         env_prefix="PUSHFORWARD_",
         frozen=True,
         extra="forbid",
-        use_attribute_docstrings=True,
         cli_kebab_case=True,
         cli_implicit_flags=True,
         cli_hide_none_type=True,

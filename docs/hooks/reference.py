@@ -6,7 +6,6 @@ The hook also keeps the site closed: links from a page to files outside `docs/` 
 
 from __future__ import annotations
 
-import ast
 import asyncio
 import inspect
 import json
@@ -14,7 +13,6 @@ import posixpath
 import re
 import subprocess
 import sys
-import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any, Final
@@ -22,7 +20,6 @@ from typing import Any, Final
 import httpx
 import typer
 from prometheus_client.metrics import MetricWrapperBase
-from pydantic import BaseModel
 from typer.testing import CliRunner
 
 from pushforward.command.app import app as root
@@ -80,7 +77,7 @@ def limits() -> str:
 
 def recipe() -> str:
     """Every key of a recipe, one table for each table of the TOML file."""
-    schema = _with_docstrings(Recipe)
+    schema = Recipe.model_json_schema()
     text = "\n\n".join(_object_tables(schema, schema["$defs"], level=2))
     for name, field in schema["properties"].items():
         for options in _references(field):
@@ -90,7 +87,7 @@ def recipe() -> str:
 
 def manifest() -> str:
     """Every key of `manifest.json`, one table for each kind of object."""
-    schema = _with_docstrings(Manifest)
+    schema = Manifest.model_json_schema()
     return "\n\n".join(_object_tables(schema, schema["$defs"], level=3))
 
 
@@ -304,39 +301,3 @@ def _family(kind: type[ServiceError], depth: int = 0) -> Iterator[tuple[type[Ser
 
 def _nearest(kind: type[ServiceError], table: Mapping[type[ServiceError], Any]) -> Any:
     return next(table[ancestor] for ancestor in kind.__mro__ if ancestor in table)
-
-
-def _with_docstrings(model: type[BaseModel]) -> Schema:
-    """The schema of a model, with the docstrings of its fields where nothing else describes them."""
-    schema = model.model_json_schema()
-    named = {model.__name__: schema, **schema["$defs"]}
-    for kind in _models(model):
-        described = named[kind.__name__]
-        for name, text in _attribute_docstrings(kind):
-            described["properties"][name].setdefault("description", text)
-    return schema
-
-
-def _models(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
-    """A model and all that its fields are made of."""
-    yield model
-    for field in model.model_fields.values():
-        for part in _parts(field.annotation):
-            if inspect.isclass(part) and issubclass(part, BaseModel):
-                yield from _models(part)
-
-
-def _parts(annotation: Any) -> Iterator[Any]:
-    yield annotation
-    for part in getattr(annotation, "__args__", ()):
-        yield from _parts(part)
-
-
-def _attribute_docstrings(kind: type[BaseModel]) -> Iterator[tuple[str, str]]:
-    """The names of a class's annotated fields, each with the string under it."""
-    (definition,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
-    assert isinstance(definition, ast.ClassDef)
-    for statement, following in zip(definition.body, definition.body[1:], strict=False):
-        match statement, following:
-            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
-                yield name, text

@@ -11,7 +11,6 @@ from typing import Any, Final, TypeAlias
 
 import orjson
 from numpy.typing import NDArray
-from pydantic import BaseModel
 
 from service.api.problems import Headers
 from service.media.tables.writing import Column, csv_text
@@ -38,10 +37,6 @@ _LITTLE_BYTES: Final = 2**15
 
 
 Piece: TypeAlias = bytes | memoryview
-
-
-class Document(BaseModel, use_attribute_docstrings=True):
-    """Base of the JSON documents that the OpenAPI page describes field by field."""
 
 
 @dataclass(slots=True)

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from typing import Final
 
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel
 
 from service.errors import UnknownModel
+from service.format.documented import Documented
 from service.lifecycle.registry import Registry
 from service.observe.metrics import Metrics
 
@@ -18,7 +18,7 @@ _PAUSE_PER_SECOND: Final = 3.0
 """Seconds without an exposition of metrics after each second that one took."""
 
 
-class Health(BaseModel, use_attribute_docstrings=True):
+class Health(Documented):
     """The answer of a probe."""
 
     status: str

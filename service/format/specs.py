@@ -10,8 +10,9 @@ from typing import Annotated, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
+from service.format.documented import Documented
 from service.format.statistics import Statistic
 
 Floats: TypeAlias = NDArray[np.float32]
@@ -30,10 +31,10 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Byte = Annotated[int, Field(ge=0, le=255)]
 
 
-class Frozen(BaseModel):
+class Frozen(Documented):
     """Base of all parts of a manifest: without unknown keys, finite numbers only."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class FileSpec(Frozen):
@@ -227,7 +228,7 @@ class Parity(Frozen):
 class Provenance(Frozen):
     """The origin of the version: the recipe to train it again, or that of a model that others trained."""
 
-    recipe: dict[str, object] = {}
+    recipe: dict[str, object] = Field({})
     """All options of the training; empty if the model was trained elsewhere."""
     origin: dict[str, object] | None = None
     """The networks of a model that was trained elsewhere, and the publisher's words about them."""

@@ -25,6 +25,7 @@ from pydantic_settings import BaseSettings, CliApp, SettingsConfigDict, Settings
 
 from service.errors import InvalidAliases, InvalidVersion, SourceUnavailable
 from service.format.aliases import ALIASES_FILE, read_aliases, write_aliases
+from service.format.documented import Documented
 from service.format.manifest import MODEL_NAME, VERSION, Manifest
 from service.format.versions import (
     MANIFEST,
@@ -203,7 +204,7 @@ class Mirror:
                     shutil.rmtree(aside, ignore_errors=True)
 
 
-class PullSettings(BaseSettings):
+class PullSettings(Documented, BaseSettings):
     """Fetch published versions over HTTP and check them by SHA-256.
 
     Every option can also be set as an environment variable, `--source` as PULL_SOURCE.
@@ -213,7 +214,6 @@ class PullSettings(BaseSettings):
         env_prefix="PULL_",
         frozen=True,
         extra="forbid",
-        use_attribute_docstrings=True,
         cli_prog_name="python -m service.lifecycle.remote",
         cli_kebab_case=True,
     )
@@ -252,6 +252,7 @@ def pull(source: str, pin: str, into: Path) -> bool:
 
 def main() -> None:
     """Fetch the versions that the settings name; exit with 0, 1 if one cannot be had, 2 for bad settings."""
+    PullSettings.describe_fields()
     try:
         settings = CliApp.run(PullSettings)
     except (ValidationError, SettingsError) as error:

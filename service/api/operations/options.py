@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler
+from pydantic import BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler
 from pydantic_core import CoreSchema
+
+from service.format.documented import Documented
 
 
 class _OneFault:
@@ -55,12 +57,10 @@ Records = Annotated[
 ]
 
 
-class Body(BaseModel):
+class Body(Documented):
     """Base of all request bodies and options: strict, without unknown keys, finite numbers only."""
 
-    model_config = ConfigDict(
-        strict=True, extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 Options = TypeVar("Options", bound=Body)

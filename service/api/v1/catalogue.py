@@ -7,10 +7,11 @@ from typing import Final
 
 from fastapi import APIRouter
 
-from service.api.answer import NPY, Document
+from service.api.answer import NPY
 from service.api.v1.code import DECODE, ENCODE
 from service.api.v1.operation import Operation, Sizes
 from service.api.v1.request import body_limits
+from service.format.documented import Documented
 from service.format.manifest import Manifest
 from service.format.statistics import Statistic
 from service.lifecycle.entries import Entry, State
@@ -21,7 +22,7 @@ from service.settings import Settings
 _FLOAT32_BYTES: Final = 4
 
 
-class ModelSummary(Document):
+class ModelSummary(Documented):
     """One model: the version that answers by default, and all its versions."""
 
     name: str
@@ -46,7 +47,7 @@ class ModelSummary(Document):
     """The reason why the newest version is not served, if it failed; else null."""
 
 
-class UnfetchedVersion(Document):
+class UnfetchedVersion(Documented):
     """A version of the source that could not be fetched; it is tried again at each poll."""
 
     name: str
@@ -57,7 +58,7 @@ class UnfetchedVersion(Document):
     """The reason why it could not be fetched."""
 
 
-class Catalogue(Document):
+class Catalogue(Documented):
     """Every model in the models folder, and what could not be had."""
 
     models: list[ModelSummary]
@@ -68,7 +69,7 @@ class Catalogue(Document):
     """The reason why the folder or its source could not be read at the last poll; null if it could."""
 
 
-class Limits(Document):
+class Limits(Documented):
     """The most that one request for this version may ask for; larger work takes several requests."""
 
     body_bytes: int
@@ -95,7 +96,7 @@ class Limits(Document):
     """Most points on an interpolation path."""
 
 
-class ModelDetail(Manifest, Document):
+class ModelDetail(Manifest):
     """A version's manifest, its state, provider and calibration here, and the limits of its requests."""
 
     state: State
@@ -109,7 +110,7 @@ class ModelDetail(Manifest, Document):
     not exceed: 101 numbers, in the unit of the statistic. Empty if the version has no calibration."""
 
 
-class UnservedVersion(Document):
+class UnservedVersion(Documented):
     """A version that is not served, or not yet, and why."""
 
     name: str

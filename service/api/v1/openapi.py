@@ -10,10 +10,11 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from service.api.answer import FORM, JSON, Document
+from service.api.answer import FORM, JSON
 from service.api.problems import STATUS
 from service.api.v1.handler import OPERATIONS, PREFIXES
 from service.api.v1.operation import Operation
+from service.format.documented import Documented
 from service.settings import Settings
 
 _REF = "#/components/schemas/{model}"
@@ -31,7 +32,7 @@ _LIMITS: Final = {
 """The keyword and the setting that bound a field."""
 
 
-class ProblemFlaw(Document):
+class ProblemFlaw(Documented):
     """One thing wrong with the request."""
 
     pointer: str
@@ -42,7 +43,7 @@ class ProblemFlaw(Document):
     """A description of the flaw."""
 
 
-class Problem(Document):
+class Problem(Documented):
     """RFC 9457 problem details."""
 
     type: str
