@@ -12,374 +12,391 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from typing import Any, Final
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from service.api.exchange import SURPLUS, WHOLE
-from service.api.problems import Headers
+from service.api.problems import Headers, raw_problem
 from service.process.descriptors import Descriptors
 from service.process.lines import Line, PipelineFlow
 
 _PIECE_BYTES: Final = 2**14
 """Largest piece that is parsed at once: so many requests, at most, wait for their turn on a connection."""
 _SINGLE: Final = frozenset(
-    (
-        b"host",
-        b"authorization",
-        b"x-api-key",
-        b"content-type",
-        b"content-encoding",
-        b"x-request-timeout-seconds",
-    )
-)
+    (b"host", b"authorization", b"x-api-key", b"content-type", b"content-encoding",
+     b"x-request-timeout-seconds")
+)  # fmt: skip
 """Headers that a request has once at most: of several, a proxy may have checked another one than is read."""
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _PROBE_SECONDS: Final = 0.1
 
 
+class BoundedProtocol(HttpToolsProtocol):
+    """The protocol of one connection; `bounded_protocol` makes the class with its limits."""
+
+    _max_header_bytes: int
+    _idle_seconds: float
+    _tls: ssl.SSLContext | None
+    _descriptors: Descriptors
+    """Shared by all connections of the process."""
+    _head_timer: asyncio.TimerHandle | None = None
+    _write_timer: asyncio.TimerHandle | None = None
+    _in_head = True
+    _head_began = False
+    """True if a head began in the bytes that were fed to the parser last."""
+    _reported = False
+    """True if the parser reported a head or a piece of a body for them."""
+    _fed_bytes = 0
+    """Number of them."""
+    _unreported_bytes = 0
+    """Number of bytes since its last report, which it alone holds: a head, a chunk's extension, trailers."""
+    _running: RequestResponseCycle | None = None
+    """The request that is or was answered last; the newest one may still wait for its turn."""
+    _half_closed = False
+    """True once the client has closed its side, and waits for answers."""
+    _last_words = b""
+    """The refusal of a broken request, sent once those before it are answered."""
+    _lingers = False
+    """True once all is said, while what the client still sends is thrown away."""
+    _line: Line
+    flow: PipelineFlow
+    is_surplus = False
+    _is_shed = False
+
+    def connection_made(self, transport: Any) -> None:
+        """Make room for the connection, and wait for its first head, or its handshake."""
+        super().connection_made(transport)
+        self.flow = PipelineFlow(transport)
+        self._line = Line(transport, self._hang_up)
+        self._wait_for_head()
+        self._descriptors.admit(self, self.connections)
+        if self._tls is not None:
+            self._begin_tls(transport, self._tls)
+
+    def _begin_tls(self, transport: Any, context: ssl.SSLContext) -> None:
+        """Speak TLS from the first byte on: begun in a task, it would come after bytes that are there."""
+        starting = self.loop.start_tls(transport, self, context, server_side=True)
+        handshake = starting.send(None)
+        handshake.add_done_callback(lambda _: self._tls_began(transport, starting))
+
+    def _tls_began(self, transport: Any, starting: Coroutine[Any, Any, Any]) -> None:
+        """Go on with TLS; no byte of a request has come yet."""
+        error: OSError | None = None
+        try:
+            starting.send(None)
+        except StopIteration as done:
+            self.transport = done.value
+        except OSError as failure:  # also what ssl raises
+            error = failure
+        self.scheme, self.flow = "https", PipelineFlow(self.transport)
+        self._line = Line(self.transport, self._hang_up)
+        if transport.is_closing():  # amid a handshake, nobody else says so
+            self.connection_lost(error)
+
+    def idle_since(self) -> float | None:
+        """Return the time on the loop's clock since which there has been no request; None amid one."""
+        if self._answered() is not None or self.transport.is_closing():
+            return None
+        if self.timeout_keep_alive_task is not None:
+            return self.timeout_keep_alive_task.when() - self.timeout_keep_alive
+        return self._head_timer.when() - self._idle_seconds if self._head_timer is not None else None
+
+    def shed(self) -> None:
+        """Close it, so that its descriptor is free for another connection."""
+        self._is_shed = True
+        self._close_idle()
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what came, in pieces if it is much."""
+        self._unset_keepalive_if_required()
+        if self._last_words or self._lingers:
+            return
+        if self.flow.unparsed or len(data) > _PIECE_BYTES:
+            self.flow.unparsed += data
+            self._parse_pieces()
+        else:
+            self._parse(data)
+
+    def on_response_complete(self) -> None:
+        """Go on with the requests behind this answer, or close where nothing follows."""
+        super().on_response_complete()
+        if self.flow.unparsed:
+            self._parse_pieces()
+        if (self._last_words or self._half_closed) and self._answered() is None and not self._lingers:
+            self.transport.write(self._last_words)
+            self._hang_up()
+
+    def eof_received(self) -> bool:  # type: ignore[override]  # uvicorn's always closes
+        """Stay open for the answers to requests that came whole; with TLS that cannot be."""
+        self._give_up_incomplete()
+        if self._answered() is None or self.scheme == "https":
+            return False
+        if not self._half_closed:
+            self._half_closed = True
+            self._probe()
+        return True
+
+    def _probe(self) -> None:
+        """Send interim answers until there is one; a client that has closed both sides refuses them."""
+        cycle = self._answered()
+        if cycle is None or self.transport.is_closing():
+            return
+        if not cycle.response_started and cycle.scope["http_version"] == "1.1":
+            self.transport.write(_CONTINUE)
+        self.loop.call_later(_PROBE_SECONDS, self._probe)
+
+    def _parse_pieces(self) -> None:
+        """Parse what came until requests wait for their turn; what follows them is read afterwards."""
+        rest = memoryview(self.flow.unparsed)
+        while rest and not self.pipeline and not self._last_words and not self.transport.is_closing():
+            self._parse(bytes(rest[:_PIECE_BYTES]))
+            rest = rest[_PIECE_BYTES:]
+        self.flow.unparsed = b"" if self._last_words else bytes(rest)
+        if self.flow.unparsed:
+            self.flow.pause_reading()
+
+    def _parse(self, data: bytes) -> None:
+        self._head_began = self._reported = False
+        self._fed_bytes = len(data)
+        try:
+            self._feed(data)
+        except HttpParserError as error:
+            self.send_400_response(str(error))
+        self._unreported_bytes = 0 if self._reported else self._unreported_bytes + len(data)
+        if self._unreported_bytes > self._max_header_bytes:
+            self._refuse_headers()
+        elif self._head_timer is None and (self._in_head or not (self._reported or self._answered())):
+            self._wait_for_head()  # also after an empty line, which has ended the keep-alive timer
+
+    def _feed(self, data: bytes) -> None:
+        """Feed the parser; ignore an offer of another protocol (RFC 9110, section 7.8).
+
+        The parser takes a request with `Upgrade` for one without a body, and ends there: another parser
+        reads the head again without that header, and then the body.
+        """
+        while not self._last_words:
+            try:
+                self.parser.feed_data(data)
+            except HttpParserUpgrade as offer:
+                method = self.parser.get_method()
+                if method == b"CONNECT" or self.transport.is_closing():
+                    raise HttpParserError("there are no tunnels here") from offer
+                version = self.parser.get_http_version().encode()
+                head = [b"%b %b HTTP/%b" % (method, self.url, version)]
+                head += [b"%b: %b" % pair for pair in self.headers if pair[0] != b"upgrade"]
+                self.parser = HttpRequestParser(self)
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
+                self.parser.feed_data(b"\r\n".join([*head, b"", b""]))
+                data = data[offer.args[0] :]
+            else:
+                return
+
+    def on_message_begin(self) -> None:
+        """Note that a head begins."""
+        super().on_message_begin()
+        self._in_head = self._head_began = self._reported = True
+
+    def on_body(self, body: bytes) -> None:
+        """Hand a piece of a body on."""
+        self._reported = True
+        super().on_body(body)
+
+    def on_headers_complete(self) -> None:
+        """Check the head of a request, and start to answer it."""
+        self._head_ends()
+        self._reported = True
+        if self._fed_bytes > self._max_header_bytes or not self._head_began:  # else they are small enough
+            size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+            if size > self._max_header_bytes:
+                self._refuse_headers()
+                raise HttpParserError("no more is read")
+        names = dict(self.headers)
+        if (
+            (b"host" not in names and self.parser.get_http_version() != "1.0")
+            or (len(names) < len(self.headers) and self._repeats_a_single_one())
+            or (b"transfer-encoding" in names and not self._is_chunked())
+        ):
+            raise HttpParserError("no more is read")
+        if self.parser.should_upgrade():  # the head is read again
+            return
+        super().on_headers_complete()
+        self.cycle.transport = self._line  # type: ignore[assignment]
+        self.headers = []  # trailers are not headers of the request
+        self.scope[WHOLE] = self._write_whole  # type: ignore[typeddict-unknown-key]
+        if self.is_surplus:
+            self.scope[SURPLUS] = True  # type: ignore[typeddict-unknown-key]
+
+    def _repeats_a_single_one(self) -> bool:
+        names = [name for name, _ in self.headers]
+        return any(names.count(name) > 1 for name in _SINGLE)
+
+    def _is_chunked(self) -> bool:
+        """Return True if chunks are the only coding; else the parser would hand on a body still coded."""
+        codings = [value.lower() for name, value in self.headers if name == b"transfer-encoding"]
+        return codings == [b"chunked"]
+
+    def on_message_complete(self) -> None:
+        """Note that a request came whole, unless its head is read again."""
+        if not self.parser.should_upgrade():
+            super().on_message_complete()
+
+    def _write_whole(self, scope: Any, headers: Headers, body: bytes) -> bool:
+        """Write an answer as the cycle's `send` does with two messages, but without checking headers."""
+        # the scope does not store the cycle, which refers to it: both would wait for the collector
+        cycle = self.cycle
+        if cycle.scope is not scope:  # requests were pipelined
+            return False
+        if cycle.disconnected or cycle.flow.write_paused or cycle.response_started:
+            return False
+        lines = [b"HTTP/1.1 200 OK", *map(b": ".join, cycle.default_headers), *map(b": ".join, headers)]
+        if not cycle.keep_alive:
+            lines.append(b"connection: close")
+        cycle.response_started = cycle.response_complete = True
+        cycle.transport.write(b"\r\n".join([*lines, b"", body]))
+        cycle.message_event.set()
+        if not cycle.keep_alive:
+            cycle.transport.close()
+        cycle.on_response()
+        return True
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - its text is uvicorn's, not ours
+        """Refuse bytes that are no request."""
+        self._refuse(400, "malformed", "the request is not HTTP as it should be")
+
+    def pause_writing(self) -> None:
+        """Wait for the reader, and drop the connection if it reads nothing in time."""
+        super().pause_writing()
+        self._write_timer = self.loop.call_later(self._idle_seconds, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Write on: the client reads again."""
+        super().resume_writing()
+        self._write_ends()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close a connection without a request for as long as it may be kept."""
+        self._close_idle()
+
+    def _close_idle(self) -> None:
+        if self.transport.get_write_buffer_size():  # closing would wait for a reader that is gone
+            self.transport.abort()
+        self.transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Inform the requests of the connection, and drop what refers to it."""
+        if self not in self.connections:  # it was called before
+            return
+        self._head_ends()
+        self._write_ends()
+        if self._is_shed:
+            self._descriptors.shed_one_closed()
+        super().connection_lost(exc)
+        self._line.forget()  # it refers to the protocol, and answers to it
+        if (cycle := self._answered()) is not None:  # uvicorn informs only the newest
+            cycle.disconnected = True
+            cycle.message_event.set()
+        waiting = [cycle.scope for cycle, _ in self.pipeline]
+        self.pipeline.clear()
+        for scope in (self.scope, getattr(self.cycle, "scope", None), *waiting):
+            if scope is not None:  # a reference cycle with the protocol
+                scope.pop(WHOLE, None)  # type: ignore[typeddict-item]
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def _answered(self) -> RequestResponseCycle | None:
+        """Return the request that is being answered, if any."""
+        return None if self._running is None or self._running.response_complete else self._running
+
+    def _wait_for_head(self) -> None:
+        self._head_timer = self.loop.call_later(self._idle_seconds, self._head_is_late)
+
+    def _head_is_late(self) -> None:
+        if self._answered() is not None:  # nothing is read meanwhile: the head's time begins after
+            self._wait_for_head()
+        else:
+            self.transport.close()
+
+    def _head_ends(self) -> None:
+        self._in_head = False
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _write_ends(self) -> None:
+        if self._write_timer is not None:
+            self._write_timer.cancel()
+            self._write_timer = None
+
+    def _refuse_headers(self) -> None:
+        self._refuse(431, "headers_too_large", "the request line and headers have too many bytes")
+
+    def _refuse(self, status: int, code: str, detail: str) -> None:
+        """Refuse a broken request, after those before it are answered, and read no more."""
+        if self._last_words or self.transport.is_closing():  # it was refused already
+            return
+        self._head_ends()
+        if not self._give_up_incomplete():
+            self.transport.abort()
+            return
+        self._last_words = raw_problem(status, code, detail)
+        if self._answered() is None:
+            self.transport.write(self._last_words)
+            self._hang_up()
+        else:
+            self.flow.pause_reading()
+
+    def _hang_up(self) -> None:
+        """Close, but if the client is still sending, only once it has stopped, or after `idle_seconds`.
+
+        The system resets a connection that is closed upon bytes that nobody read, and the client may then
+        never see the answer that it was sent. TLS has its own way to close.
+        """
+        cycle: RequestResponseCycle | None = getattr(self, "cycle", None)  # None before the first
+        sends = bool(self._last_words) or (cycle is not None and cycle.more_body)
+        if not sends or self.pipeline or self._half_closed or self.scheme == "https":
+            self.transport.close()
+        elif not self.transport.is_closing():
+            self._lingers = True
+            self.transport.write_eof()
+            self._head_ends()
+            self._wait_for_head()
+            self.flow.unparsed = b""
+            self.flow.resume_reading()
+
+    def _give_up_incomplete(self) -> bool:
+        """End the request whose body has not come whole, if any; return False if its answer has begun."""
+        cycle: RequestResponseCycle | None = getattr(self, "cycle", None)  # None before the first
+        if cycle is None or not cycle.more_body or cycle.response_complete or cycle.disconnected:
+            return True
+        if cycle is not self._running:  # it waits for its turn
+            self.pipeline.popleft()
+        elif cycle.response_started:
+            return False
+        else:
+            self._running = None
+        cycle.disconnected = True
+        cycle.message_event.set()
+        return True
+
+
 def bounded_protocol(
-    max_header_bytes: int,
-    idle_seconds: float,
-    refusal: Callable[[int, str, str], bytes],
-    tls: ssl.SSLContext | None = None,
-) -> type[HttpToolsProtocol]:
+    max_header_bytes: int, idle_seconds: float, tls: ssl.SSLContext | None = None
+) -> type[BoundedProtocol]:
     """Return a class of HTTP protocol like uvicorn's, with limits.
 
     A request's line and headers have at most `max_header_bytes`. Its head may take `idle_seconds` to arrive,
-    the handshake of `tls` included, and a reader as long to read anything. `refusal` makes the whole answer
-    to a broken request from a status, a code and a sentence.
+    the handshake of `tls` included, and a reader as long to read anything.
     """
-    descriptors = Descriptors()
 
-    class BoundedProtocol(HttpToolsProtocol):
-        _head_timer: asyncio.TimerHandle | None = None
-        _write_timer: asyncio.TimerHandle | None = None
-        _in_head = True
-        _began = False
-        """True if a head began in the last bytes."""
-        _told = False
-        """True if a head or a piece of a body began in the last bytes."""
-        _came_bytes = 0
-        """Number of the last bytes."""
-        _untold_bytes = 0
-        """Number of bytes since then that only the parser holds: a head, a chunk's extension, trailers."""
-        _running: RequestResponseCycle | None = None
-        """The request that is or was answered last; the newest one may still wait for its turn."""
-        _half_closed = False
-        """True once the client has closed its side, and waits for answers."""
-        _last_words = b""
-        """The refusal of a broken request, sent once those before it are answered."""
-        _lingers = False
-        """True once all is said, while what the client still sends is thrown away."""
-        _line: Line
-        flow: PipelineFlow
-        is_surplus = False
-        _is_shed = False
+    class LimitedProtocol(BoundedProtocol):
+        _max_header_bytes = max_header_bytes
+        _idle_seconds = idle_seconds
+        _tls = tls
+        _descriptors = Descriptors()
 
-        def connection_made(self, transport: Any) -> None:
-            super().connection_made(transport)
-            self.flow = PipelineFlow(transport)
-            self._line = Line(transport, self._hang_up)
-            self._wait_for_head()
-            descriptors.admit(self, self.connections)
-            if tls is not None:
-                self._begin_tls(transport, tls)
-
-        def _begin_tls(self, transport: Any, context: ssl.SSLContext) -> None:
-            """Speak TLS from the first byte on: begun in a task, it would come after bytes that are there."""
-            starting = self.loop.start_tls(transport, self, context, server_side=True)
-            handshake = starting.send(None)
-            handshake.add_done_callback(lambda _: self._tls_began(transport, starting))
-
-        def _tls_began(self, transport: Any, starting: Coroutine[Any, Any, Any]) -> None:
-            """Go on with TLS; no byte of a request has come yet."""
-            error: OSError | None = None
-            try:
-                starting.send(None)
-            except StopIteration as done:
-                self.transport = done.value
-            except OSError as failure:  # also what ssl raises
-                error = failure
-            self.scheme, self.flow = "https", PipelineFlow(self.transport)
-            self._line = Line(self.transport, self._hang_up)
-            if transport.is_closing():  # amid a handshake, nobody else says so
-                self.connection_lost(error)
-
-        def idle_since(self) -> float | None:
-            if self._answered() is not None or self.transport.is_closing():
-                return None
-            if self.timeout_keep_alive_task is not None:
-                return self.timeout_keep_alive_task.when() - self.timeout_keep_alive
-            return self._head_timer.when() - idle_seconds if self._head_timer is not None else None
-
-        def shed(self) -> None:
-            self._is_shed = True
-            self._close_idle()
-
-        def data_received(self, data: bytes) -> None:
-            self._unset_keepalive_if_required()
-            if self._last_words or self._lingers:
-                return
-            if self.flow.unparsed or len(data) > _PIECE_BYTES:
-                self.flow.unparsed += data
-                self._parse_pieces()
-            else:
-                self._parse(data)
-
-        def on_response_complete(self) -> None:
-            super().on_response_complete()
-            if self.flow.unparsed:
-                self._parse_pieces()
-            if (self._last_words or self._half_closed) and self._answered() is None and not self._lingers:
-                self.transport.write(self._last_words)
-                self._hang_up()
-
-        def eof_received(self) -> bool:  # type: ignore[override]  # uvicorn's always closes
-            """Stay open for the answers to requests that came whole; with TLS that cannot be."""
-            self._give_up_incomplete()
-            if self._answered() is None or self.scheme == "https":
-                return False
-            if not self._half_closed:
-                self._half_closed = True
-                self._probe()
-            return True
-
-        def _probe(self) -> None:
-            """Send interim answers until there is one; a client that has closed both sides refuses them."""
-            cycle = self._answered()
-            if cycle is None or self.transport.is_closing():
-                return
-            if not cycle.response_started and cycle.scope["http_version"] == "1.1":
-                self.transport.write(_CONTINUE)
-            self.loop.call_later(_PROBE_SECONDS, self._probe)
-
-        def _parse_pieces(self) -> None:
-            """Parse what came until requests wait for their turn; what follows them is read afterwards."""
-            rest = memoryview(self.flow.unparsed)
-            while rest and not self.pipeline and not self._last_words and not self.transport.is_closing():
-                self._parse(bytes(rest[:_PIECE_BYTES]))
-                rest = rest[_PIECE_BYTES:]
-            self.flow.unparsed = b"" if self._last_words else bytes(rest)
-            if self.flow.unparsed:
-                self.flow.pause_reading()
-
-        def _parse(self, data: bytes) -> None:
-            self._began = self._told = False
-            self._came_bytes = len(data)
-            try:
-                self._feed(data)
-            except HttpParserError as error:
-                self.send_400_response(str(error))
-            self._untold_bytes = 0 if self._told else self._untold_bytes + len(data)
-            if self._untold_bytes > max_header_bytes:
-                self._refuse_headers()
-            elif self._head_timer is None and (self._in_head or not (self._told or self._answered())):
-                self._wait_for_head()  # also after an empty line, which has ended the keep-alive timer
-
-        def _feed(self, data: bytes) -> None:
-            """Feed the parser; ignore an offer of another protocol (RFC 9110, section 7.8).
-
-            The parser takes a request with `Upgrade` for one without a body, and ends there: another parser
-            reads the head again without that header, and then the body.
-            """
-            while not self._last_words:
-                try:
-                    self.parser.feed_data(data)
-                except HttpParserUpgrade as offer:
-                    method = self.parser.get_method()
-                    if method == b"CONNECT" or self.transport.is_closing():
-                        raise HttpParserError("there are no tunnels here") from offer
-                    version = self.parser.get_http_version().encode()
-                    head = [b"%b %b HTTP/%b" % (method, self.url, version)]
-                    head += [b"%b: %b" % pair for pair in self.headers if pair[0] != b"upgrade"]
-                    self.parser = HttpRequestParser(self)
-                    self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
-                    self.parser.feed_data(b"\r\n".join([*head, b"", b""]))
-                    data = data[offer.args[0] :]
-                else:
-                    return
-
-        def on_message_begin(self) -> None:
-            super().on_message_begin()
-            self._in_head = self._began = self._told = True
-
-        def on_body(self, body: bytes) -> None:
-            self._told = True
-            super().on_body(body)
-
-        def on_headers_complete(self) -> None:
-            self._head_ends()
-            self._told = True
-            if self._came_bytes > max_header_bytes or not self._began:  # else they are small enough
-                size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
-                if size > max_header_bytes:
-                    self._refuse_headers()
-                    raise HttpParserError("no more is read")
-            names = dict(self.headers)
-            if (
-                (b"host" not in names and self.parser.get_http_version() != "1.0")
-                or (len(names) < len(self.headers) and self._repeats_a_single_one())
-                or (b"transfer-encoding" in names and not self._is_chunked())
-            ):
-                raise HttpParserError("no more is read")
-            if self.parser.should_upgrade():  # the head is read again
-                return
-            super().on_headers_complete()
-            self.cycle.transport = self._line  # type: ignore[assignment]
-            self.headers = []  # trailers are not headers of the request
-            self.scope[WHOLE] = self._write_whole  # type: ignore[typeddict-unknown-key]
-            if self.is_surplus:
-                self.scope[SURPLUS] = True  # type: ignore[typeddict-unknown-key]
-
-        def _repeats_a_single_one(self) -> bool:
-            names = [name for name, _ in self.headers]
-            return any(names.count(name) > 1 for name in _SINGLE)
-
-        def _is_chunked(self) -> bool:
-            """Return True if chunks are the only coding; else the parser would hand on a body still coded."""
-            codings = [value.lower() for name, value in self.headers if name == b"transfer-encoding"]
-            return codings == [b"chunked"]
-
-        def on_message_complete(self) -> None:
-            if not self.parser.should_upgrade():
-                super().on_message_complete()
-
-        def _write_whole(self, scope: Any, headers: Headers, body: bytes) -> bool:
-            """Write an answer as the cycle's `send` does with two messages, but without checking headers."""
-            # the scope does not store the cycle, which refers to it: both would wait for the collector
-            cycle = self.cycle
-            if cycle.scope is not scope:  # requests were pipelined
-                return False
-            if cycle.disconnected or cycle.flow.write_paused or cycle.response_started:
-                return False
-            lines = [b"HTTP/1.1 200 OK", *map(b": ".join, cycle.default_headers), *map(b": ".join, headers)]
-            if not cycle.keep_alive:
-                lines.append(b"connection: close")
-            cycle.response_started = cycle.response_complete = True
-            cycle.transport.write(b"\r\n".join([*lines, b"", body]))
-            cycle.message_event.set()
-            if not cycle.keep_alive:
-                cycle.transport.close()
-            cycle.on_response()
-            return True
-
-        def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - its text is uvicorn's, not ours
-            self._refuse(400, "malformed", "the request is not HTTP as it should be")
-
-        def pause_writing(self) -> None:
-            super().pause_writing()
-            self._write_timer = self.loop.call_later(idle_seconds, self.transport.abort)
-
-        def resume_writing(self) -> None:
-            super().resume_writing()
-            self._write_ends()
-
-        def timeout_keep_alive_handler(self) -> None:
-            self._close_idle()
-
-        def _close_idle(self) -> None:
-            if self.transport.get_write_buffer_size():  # closing would wait for a reader that is gone
-                self.transport.abort()
-            self.transport.close()
-
-        def connection_lost(self, exc: Exception | None) -> None:
-            if self not in self.connections:  # told already
-                return
-            self._head_ends()
-            self._write_ends()
-            if self._is_shed:
-                descriptors.shed_one_closed()
-            super().connection_lost(exc)
-            self._line.forget()  # it refers to the protocol, and answers to it
-            if (cycle := self._answered()) is not None:  # uvicorn informs only the newest
-                cycle.disconnected = True
-                cycle.message_event.set()
-            waiting = [cycle.scope for cycle, _ in self.pipeline]
-            self.pipeline.clear()
-            for scope in (self.scope, getattr(self.cycle, "scope", None), *waiting):
-                if scope is not None:  # a reference cycle with the protocol
-                    scope.pop(WHOLE, None)  # type: ignore[typeddict-item]
-
-        def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-            self._running = cycle
-            super()._start_asgi_task(cycle, app)
-
-        def _answered(self) -> RequestResponseCycle | None:
-            """Return the request that is being answered, if any."""
-            return None if self._running is None or self._running.response_complete else self._running
-
-        def _wait_for_head(self) -> None:
-            self._head_timer = self.loop.call_later(idle_seconds, self._head_is_late)
-
-        def _head_is_late(self) -> None:
-            if self._answered() is not None:  # nothing is read meanwhile: the head's time begins after
-                self._wait_for_head()
-            else:
-                self.transport.close()
-
-        def _head_ends(self) -> None:
-            self._in_head = False
-            if self._head_timer is not None:
-                self._head_timer.cancel()
-                self._head_timer = None
-
-        def _write_ends(self) -> None:
-            if self._write_timer is not None:
-                self._write_timer.cancel()
-                self._write_timer = None
-
-        def _refuse_headers(self) -> None:
-            self._refuse(431, "headers_too_large", "the request line and headers have too many bytes")
-
-        def _refuse(self, status: int, code: str, detail: str) -> None:
-            """Refuse a broken request, after those before it are answered, and read no more."""
-            if self._last_words or self.transport.is_closing():  # it was refused already
-                return
-            self._head_ends()
-            if not self._give_up_incomplete():
-                self.transport.abort()
-                return
-            self._last_words = refusal(status, code, detail)
-            if self._answered() is None:
-                self.transport.write(self._last_words)
-                self._hang_up()
-            else:
-                self.flow.pause_reading()
-
-        def _hang_up(self) -> None:
-            """Close, but if the client is still sending, only once it has stopped, or after `idle_seconds`.
-
-            The system resets a connection that is closed upon bytes that nobody read, and the client may then
-            never see the answer that it was sent. TLS has its own way to close.
-            """
-            cycle: RequestResponseCycle | None = getattr(self, "cycle", None)  # None before the first
-            sends = bool(self._last_words) or (cycle is not None and cycle.more_body)
-            if not sends or self.pipeline or self._half_closed or self.scheme == "https":
-                self.transport.close()
-            elif not self.transport.is_closing():
-                self._lingers = True
-                self.transport.write_eof()
-                self._head_ends()
-                self._wait_for_head()
-                self.flow.unparsed = b""
-                self.flow.resume_reading()
-
-        def _give_up_incomplete(self) -> bool:
-            """End the request whose body has not come whole, if any; return False if its answer has begun."""
-            cycle: RequestResponseCycle | None = getattr(self, "cycle", None)  # None before the first
-            if cycle is None or not cycle.more_body or cycle.response_complete or cycle.disconnected:
-                return True
-            if cycle is not self._running:  # it waits for its turn
-                self.pipeline.popleft()
-            elif cycle.response_started:
-                return False
-            else:
-                self._running = None
-            cycle.disconnected = True
-            cycle.message_event.set()
-            return True
-
-    return BoundedProtocol
+    return LimitedProtocol

@@ -12,7 +12,6 @@ from multiprocessing.connection import Connection
 
 import uvicorn
 
-from service.api.problems import raw_problem
 from service.app import Service
 from service.process.ports import url_of
 from service.process.protocol import bounded_protocol
@@ -45,7 +44,7 @@ class Server(uvicorn.Server):
             service.app,
             loop="uvloop",
             http=bounded_protocol(
-                settings.max_header_bytes, settings.idle_seconds, raw_problem, tls.context if tls else None
+                settings.max_header_bytes, settings.idle_seconds, tls.context if tls else None
             ),
             ws="none",
             lifespan="on",

@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from uvicorn.server import ServerState
 
-from service.api.problems import raw_problem
 from service.process.protocol import bounded_protocol
 
 OFFERS = [
@@ -128,7 +127,7 @@ async def read_by_ours(pieces: list[bytes]) -> Answered:
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
         await send({"type": "http.response.body", "body": b""})
 
-    class Counting(bounded_protocol(2**15, 30, raw_problem)):  # type: ignore[misc]
+    class Counting(bounded_protocol(2**15, 30)):  # type: ignore[misc]
         def data_received(self, data: bytes) -> None:
             nonlocal received
             received += len(data)
