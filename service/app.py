@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import logging
 import math
 import os
 from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -75,9 +75,11 @@ def create_app(settings: Settings, metrics: Metrics | None = None, *, loads_firs
     metrics.cores.set(settings.own_cores)
     metrics.buffered(SampledGauge(metrics.ready, lambda: lifecycle.ready))
     registry.discover()
+    tracing = None
     if settings.traces:
         from service.observe.tracing import Tracing
-    tracing = Tracing() if settings.traces else None
+
+        tracing = Tracing()
     plane = DataPlane(registry, metrics, lifecycle, settings)
     budget = ByteBudget(settings.max_inflight_bytes)
     metrics.buffered(SampledGauge(metrics.inflight_bytes, lambda: budget.used))
@@ -86,7 +88,7 @@ def create_app(settings: Settings, metrics: Metrics | None = None, *, loads_firs
         certificate = Certificate(settings.tls_certificate, settings.tls_key, metrics)
     rpc = _rpc_server(plane, metrics, settings, budget, keys, certificate)
 
-    @contextlib.asynccontextmanager
+    @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         loading = asyncio.create_task(_load(registry, document), name="load models")
         following = asyncio.create_task(_follow(registry, settings, loading), name="follow the models folder")
@@ -113,6 +115,28 @@ def create_app(settings: Settings, metrics: Metrics | None = None, *, loads_firs
         if tracing is not None:
             await asyncio.to_thread(tracing.close)
 
+    app = _fastapi(registry, metrics, lifecycle, settings, lifespan)
+    document = cache(lambda: openapi_of(app, described(), settings, asks_for_keys=keys is not None))
+    # FastAPI's own way to replace it
+    app.openapi = lambda: with_examples(document(), registry.manifests())  # type: ignore[method-assign]
+    # around FastAPI, so that FastAPI costs the operations nothing
+    open_inference = OpenInference(plane, metrics, settings)
+    handler, remote_vae = Handler(registry, metrics, settings), RemoteVae(registry, metrics, settings)
+    dispatcher = Dispatcher(
+        app, handler, remote_vae, open_inference, metrics, settings, budget, lifecycle, keys
+    )
+    served = dispatcher if tracing is None else tracing.around(dispatcher)
+    return Service(served, lifecycle, certificate)
+
+
+def _fastapi(
+    registry: Registry,
+    metrics: Metrics,
+    lifecycle: Lifecycle,
+    settings: Settings,
+    lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]],
+) -> FastAPI:
+    """Return the FastAPI app: the catalogue, the probes, the page and the documentation."""
     app = FastAPIOffline(
         title="Pushforward",
         version=release(),
@@ -130,17 +154,7 @@ def create_app(settings: Settings, metrics: Metrics | None = None, *, loads_firs
         app.add_api_route("/", _home, include_in_schema=False)
     for kind in (errors.ServiceError, HTTPException, RequestValidationError, Exception):
         app.add_exception_handler(kind, _problem)
-    document = cache(lambda: openapi_of(app, described(), settings, asks_for_keys=keys is not None))
-    # FastAPI's own way to replace it
-    app.openapi = lambda: with_examples(document(), registry.manifests())  # type: ignore[method-assign]
-    # around FastAPI, so that FastAPI costs the operations nothing
-    open_inference = OpenInference(plane, metrics, settings)
-    handler, remote_vae = Handler(registry, metrics, settings), RemoteVae(registry, metrics, settings)
-    dispatcher = Dispatcher(
-        app, handler, remote_vae, open_inference, metrics, settings, budget, lifecycle, keys
-    )
-    served = dispatcher if tracing is None else tracing.around(dispatcher)
-    return Service(served, lifecycle, certificate)
+    return app
 
 
 def _rpc_server(

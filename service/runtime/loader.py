@@ -12,7 +12,7 @@ import numpy as np
 
 from service.errors import InvalidVersion
 from service.format.manifest import Manifest
-from service.format.specs import GraphName
+from service.format.specs import CalibrationSpec, GraphName
 from service.format.statistics import Statistic
 from service.format.versions import read_arrays, read_manifest, verify_files
 from service.numerics.calibration import Calibration, ColumnCalibration, bounds_from_terms
@@ -70,21 +70,8 @@ def load(
     draws = manifest.defaults.draws if manifest.defaults is not None else None
     if draws is not None and draws > settings.max_draws:
         raise InvalidVersion(f"its default of {draws} draws is over the limit of {settings.max_draws}")
-    calibrations: dict[Statistic, Calibration] = {}
-    columns: ColumnCalibration | None = None
-    if (spec := manifest.calibration) is not None:
-        wanted: dict[str, Any] = {str(name): ((how.n,), np.float64) for name, how in spec.statistics.items()}
-        if spec.columns:
-            wanted["columns"] = ((sum(spec.columns),), np.float64)
-        stored = read_arrays(folder / spec.file, wanted)
-        if spec.columns:
-            columns = ColumnCalibration(np.split(stored["columns"], np.cumsum(spec.columns)[:-1]))
-        calibrations = {name: Calibration(stored[name]) for name in spec.statistics}
+    calibrations, columns = _read_calibrations(folder, manifest.calibration)
     prior = read_prior(folder, manifest)
-    logits = manifest.discriminator.logits if manifest.discriminator is not None else None
-    real_logits = {}
-    if logits is not None:
-        real_logits = read_arrays(folder / logits.file, {"real": ((logits.n,), np.float32)})
     engine = Engine(folder, manifest, provider, settings.max_batch_rows)
     engine.self_test(folder)
     batchers: Mapping[str, Computation]
@@ -96,11 +83,33 @@ def load(
     else:
         batchers = _batchers(engine, manifest, prior, settings, metrics, lanes)
     scorer = Scorer(manifest, calibrations, columns, batchers, settings.max_batch_rows)
+    logits = manifest.discriminator.logits if manifest.discriminator is not None else None
     proposals = None
     if logits is not None and "generate_scored" in batchers:
+        real = read_arrays(folder / logits.file, {"real": ((logits.n,), np.float32)})["real"]
         scored = batchers["generate_scored"]
-        proposals = Filter(prior, real_logits["real"], logits.largest, scored, settings.max_waiting_rows)
+        proposals = Filter(prior, real, logits.largest, scored, settings.max_waiting_rows)
     return LoadedModel(manifest, provider, prior, batchers, scorer, proposals)
+
+
+def _read_calibrations(
+    folder: Path, spec: CalibrationSpec | None
+) -> tuple[dict[Statistic, Calibration], ColumnCalibration | None]:
+    """Return the calibration of each statistic, and that of single columns if the version has one.
+
+    Raises:
+        InvalidVersion: the file is not as the manifest says.
+    """
+    if spec is None:
+        return {}, None
+    wanted: dict[str, Any] = {str(name): ((how.n,), np.float64) for name, how in spec.statistics.items()}
+    if spec.columns:
+        wanted["columns"] = ((sum(spec.columns),), np.float64)
+    stored = read_arrays(folder / spec.file, wanted)
+    columns = None
+    if spec.columns:
+        columns = ColumnCalibration(np.split(stored["columns"], np.cumsum(spec.columns)[:-1]))
+    return {name: Calibration(stored[name]) for name in spec.statistics}, columns
 
 
 def _batchers(
