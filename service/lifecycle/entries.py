@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from service.errors import InvalidVersion, NotLoadedNow
 from service.format.aliases import CHAMPION
-from service.lifecycle.source import Fingerprint
+from service.lifecycle.source import Fingerprint, versions_to_serve
 from service.runtime.model import LoadedModel
+from service.settings import Settings
 
 State = Literal["loading", "ready", "failed", "unloaded"]
+FIRST_RETRY_SECONDS = 10.0
+"""The delay until a version is tried again that failed for a reason that may pass; it doubles each time."""
+_LONGEST_RETRY_SECONDS = 600.0
+log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True, eq=False)
@@ -34,6 +42,35 @@ class Entry:
     """The monotonic time at which a failed version is tried again."""
     retry_seconds: float = 0.0
     """The last delay until then."""
+
+    def update(self, files: Fingerprint, *, is_start: bool) -> None:
+        """Take the fingerprint that a poll has found; a failed version whose files changed is tried again.
+
+        At the start no copy is thought to be in progress.
+        """
+        self.stable = files == self.seen or is_start
+        if not self.stable and self.state == "failed":
+            self.state = "unloaded"
+        if not self.stable and self.state == "ready" and files and self.seen:
+            log.warning(
+                "%s/%d was changed in its folder; it serves on as it was loaded. A version is never changed: "
+                "publish what is new under its own number",
+                self.name,
+                self.version,
+            )
+        self.seen = files
+
+    def fail(self, flaw: InvalidVersion) -> None:
+        """Mark the version as failed; after a while it is tried again if the reason may pass."""
+        self.state, self.reason, self.retry_at = "failed", flaw.detail, math.inf
+        if isinstance(flaw, NotLoadedNow):
+            self.retry_seconds = min(2 * self.retry_seconds, _LONGEST_RETRY_SECONDS) or FIRST_RETRY_SECONDS
+            self.retry_at = time.monotonic() + self.retry_seconds
+
+    def serve(self, loaded: LoadedModel) -> None:
+        """Mark the version as ready to answer."""
+        self.loaded, self.state, self.reason = loaded, "ready", ""
+        self.retry_at, self.retry_seconds = math.inf, 0.0
 
 
 @dataclass(slots=True, eq=False)
@@ -57,6 +94,24 @@ class ModelVersions:
     def ready(self) -> dict[int, Entry]:
         """Return the versions that can answer by number, newest first."""
         return {entry.version: entry for entry in self.newest_first() if entry.state == "ready"}
+
+    def to_serve(self, settings: Settings) -> set[int]:
+        """Return the versions to serve by the settings, as `versions_to_serve`; none of an unloaded model."""
+        if self.unloaded:
+            return set()
+        return versions_to_serve(
+            [entry.version for entry in self.entries.values() if entry.seen],
+            [entry.version for entry in self.entries.values() if entry.state == "failed"],
+            self.aliases.values(),
+            newest=settings.newest_versions,
+            pinned=settings.pins.get(self.name, ()),
+        )
+
+    def next_to_load(self, settings: Settings) -> Entry | None:
+        """Return the newest version to serve that is not loaded, and whose files no longer change."""
+        keep = self.to_serve(settings)
+        missing = (entry for entry in self.newest_first() if entry.state in ("unloaded", "loading"))
+        return next((entry for entry in missing if entry.version in keep and entry.stable), None)
 
     def choose(self) -> None:
         """Choose the version that answers requests which name none: the champion, else the newest ready one.

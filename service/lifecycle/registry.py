@@ -21,7 +21,6 @@ from service.errors import (
     InvalidVersion,
     LoadFailed,
     Loading,
-    NotLoadedNow,
     ServiceError,
     SourceUnavailable,
     UnknownModel,
@@ -32,15 +31,12 @@ from service.format.versions import read_manifest
 from service.lifecycle.admission import Admission
 from service.lifecycle.entries import Entry, ModelVersions
 from service.lifecycle.remote import Mirror, reason_of
-from service.lifecycle.source import Fingerprint, ModelFolder, scan, unlisted, versions_to_serve
+from service.lifecycle.source import ModelFolder, scan, unlisted
 from service.observe.metrics import Metrics
 from service.runtime.allocator import return_free_memory
 from service.runtime.model import LoadedModel
 from service.settings import Settings
 
-FIRST_RETRY_SECONDS = 10.0
-"""The delay until a version is tried again that failed for a reason that may pass; it doubles each time."""
-_LONGEST_RETRY_SECONDS = 600.0
 log = logging.getLogger(__name__)
 
 
@@ -195,7 +191,7 @@ class Registry:
         if not self._models:
             log.error("no published version under %s; expected NAME/VERSION/manifest.json", root)
         for model in self._models.values():
-            for version in self._to_serve(model):
+            for version in model.to_serve(self._settings):
                 model.entries[version].state = "loading"
                 self._required.add(model.name)
         self._admission.choose_provider(self._any_version())
@@ -205,16 +201,14 @@ class Registry:
         async with self._lock:
             unknown = [entry.folder for entry in self.entries() if entry.state == "loading"]
             await self._admission.try_together(unknown)
-            for model in list(self._models.values()):
-                await self._reconcile(model)
+            await self._reconcile_all()
             self._started = True
         log.info("ready" if self.ready else "not ready: no version could be loaded of a model, or of any")
 
     async def retry(self) -> bool:
         """Load what failed for a moment, if it is time to. Return True if only such versions are left."""
         async with self._lock:
-            for model in list(self._models.values()):
-                await self._reconcile(model)
+            await self._reconcile_all()
         return not self._routes and any(entry.retry_at < math.inf for entry in self.entries())
 
     async def watch(self, seconds: float) -> None:
@@ -249,8 +243,7 @@ class Registry:
                 raise FileNotFoundError("no version is left in the models folder, as if its volume had gone")
             for name in {*self._models, *found}:
                 self._update(name, found.get(name, ModelFolder({})))
-            for model in list(self._models.values()):
-                await self._reconcile(model)
+            await self._reconcile_all()
             if flaw := unlisted(found):
                 raise OSError(flaw)
 
@@ -330,44 +323,24 @@ class Registry:
             folder = self._settings.folder / name / str(version)
             model.entries.setdefault(version, Entry(name, version, folder))
         for entry in list(model.entries.values()):
-            self._update_files(entry, found.versions.get(entry.version, ()))
+            entry.update(found.versions.get(entry.version, ()), is_start=not self._started)
             if not entry.seen and entry.loaded is None:
                 del model.entries[entry.version]
                 self._metrics.model_failed.labels(name, str(entry.version)).set(0)
 
-    def _update_files(self, entry: Entry, files: Fingerprint) -> None:
-        entry.stable = files == entry.seen or not self._started
-        if not entry.stable and entry.state == "failed":
-            entry.state = "unloaded"  # to be tried again
-        if not entry.stable and entry.state == "ready" and files and entry.seen:
-            log.warning(
-                "%s/%d was changed in its folder; it serves on as it was loaded. A version is never changed: "
-                "publish what is new under its own number",
-                entry.name,
-                entry.version,
-            )
-        entry.seen = files
-
-    def _to_serve(self, model: ModelVersions) -> set[int]:
-        if model.unloaded:
-            return set()
-        return versions_to_serve(
-            [entry.version for entry in model.entries.values() if entry.seen],
-            [entry.version for entry in model.entries.values() if entry.state == "failed"],
-            model.aliases.values(),
-            newest=self._settings.newest_versions,
-            pinned=self._settings.pins.get(model.name, ()),
-        )
+    async def _reconcile_all(self) -> None:
+        for model in list(self._models.values()):
+            await self._reconcile(model)
 
     async def _reconcile(self, model: ModelVersions) -> None:
         """Load the missing versions to serve of a model; only then unload those not to be served."""
         for failed in model.entries.values():
             if failed.state == "failed" and failed.retry_at <= time.monotonic():
                 failed.state = "unloaded"
-        while (entry := self._next_to_load(model)) is not None:
+        while (entry := model.next_to_load(self._settings)) is not None:
             await self._admit(entry)
             self._update_routes(model)
-        keep, ready = self._to_serve(model), model.ready()
+        keep, ready = model.to_serve(self._settings), model.ready()
         gone = model.unloaded or not any(entry.seen for entry in model.entries.values())
         if gone or (keep and keep <= ready.keys()):
             for entry in [entry for version, entry in ready.items() if version not in keep]:
@@ -376,11 +349,6 @@ class Registry:
         if not model.entries:
             del self._models[model.name]
 
-    def _next_to_load(self, model: ModelVersions) -> Entry | None:
-        keep = self._to_serve(model)
-        missing = (entry for entry in model.newest_first() if entry.state in ("unloaded", "loading"))
-        return next((entry for entry in missing if entry.version in keep and entry.stable), None)
-
     async def _admit(self, entry: Entry) -> None:
         """Load an entry's version; the entry is then ready or failed."""
         entry.state = "loading"
@@ -388,12 +356,7 @@ class Registry:
         try:
             loaded = await self._admission.admit(entry.folder, entry.seen)
         except InvalidVersion as flaw:
-            entry.state, entry.reason, entry.retry_at = "failed", flaw.detail, math.inf
-            if isinstance(flaw, NotLoadedNow):
-                entry.retry_seconds = (
-                    min(2 * entry.retry_seconds, _LONGEST_RETRY_SECONDS) or FIRST_RETRY_SECONDS
-                )
-                entry.retry_at = time.monotonic() + entry.retry_seconds
+            entry.fail(flaw)
             self._metrics.load_failures.labels(entry.name).inc()
             self._metrics.model_loaded.labels(*labels).set(0)
             self._metrics.model_failed.labels(*labels).set(1)
@@ -406,8 +369,7 @@ class Registry:
         self._metrics.model_failed.labels(*labels).set(0)
         self._metrics.model_info.labels(*labels, manifest.family, loaded.provider, manifest.sha256).set(1)
         loaded.start()
-        entry.loaded, entry.state, entry.reason = loaded, "ready", ""
-        entry.retry_at, entry.retry_seconds = math.inf, 0.0
+        entry.serve(loaded)
         log.info("serving %s/%s on %s", *labels, loaded.provider)
 
     def _unload(self, model: ModelVersions, entry: Entry) -> None:

@@ -210,7 +210,7 @@ async def test_a_service_whose_loads_failed_for_a_moment_listens_once_it_has_tri
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publish_toy(tmp_path / "models")
-    monkeypatch.setattr("service.lifecycle.registry.FIRST_RETRY_SECONDS", 0.5)
+    monkeypatch.setattr("service.lifecycle.entries.FIRST_RETRY_SECONDS", 0.5)
     monkeypatch.setattr(sys, "executable", "/no/such/program")  # no process can be started
     settings = Settings(models=tmp_path / "models", device="cpu", poll_seconds=0)
     metrics = Metrics()
