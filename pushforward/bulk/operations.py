@@ -143,7 +143,7 @@ class Operator:
         self._loaded.require(operation)
         self._labelled = _reads_classes(operation, options, self._loaded.manifest)
         if isinstance(options, sample.SampleOptions):
-            self._options = sample.completed(options, 1, self._loaded, self._settings)
+            self._options = sample.completed(options, 0, 1, self._loaded, self._settings)
         if isinstance(options, score.ScoreOptions):
             self._loaded.scorer.check(score.completed(options, self._loaded.manifest), options.correction)
         self._loop = asyncio.new_event_loop()

@@ -24,6 +24,7 @@ from pushforward.bulk.output import OutputFolder, missing_parts
 from pushforward.bulk.plan import Plan, Shard, libraries, rows_per_part
 from pushforward.bulk.pool import Outcome, made_by_processes, made_here
 from pushforward.folder import model_folder, version_folder
+from service.api.operations.sample import END, beyond_last
 from service.errors import OperationNotOffered, ServiceError, UnknownModel
 from service.format.manifest import Manifest
 from service.format.versions import read_manifest
@@ -105,6 +106,8 @@ def planned(request: Request) -> Job:
     form, source = form_of(request.operation, typed, manifest), None
     row_bytes = 4 * _values_out(request.operation, manifest)
     if form is None:
+        if request.offset + request.count > END:
+            raise failure_of(beyond_last(request.offset, request.count))
         options |= {"seed": request.seed, "offset": request.offset}
         rows = request.count
     else:

@@ -87,6 +87,11 @@ class Operations:
         A broken stream continues at the row where it broke. All rows are of the version that answers first.
         """
         check_options(count=count, seed=seed, offset=offset, **options)
+        if offset + count > _MAX_SEED + 1:  # else many requests would come before the one that is refused
+            raise Unfit(
+                f"`offset` {offset} and `count` {count} end at sample {offset + count - 1}; the last one "
+                f"has the number 2^53 - 1, {_MAX_SEED}"
+            )
         deadline = self._sender.deadline()
         model, _ = yield from self._versions.known(name, version, deadline)
         if seed is None:

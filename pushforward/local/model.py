@@ -201,7 +201,9 @@ class LocalModel:
             label=label,
         )
         call = self._call("sample", asked)
-        call.options = options = completed_sampling(asked, asked.count, call.loaded, call.settings)
+        call.options = options = completed_sampling(
+            asked, asked.offset, asked.count, call.loaded, call.settings
+        )
         chosen = secrets.randbelow(MAX_SEED + 1) if options.seed is None else options.seed
         rows = max(1, chunk_rows // (options.budget or 1))
 

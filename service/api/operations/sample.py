@@ -17,6 +17,8 @@ from service.runtime.model import LoadedModel
 from service.settings import Settings
 
 DEFAULT_BUDGET: Final = 16
+END: Final = noise.MAX_SEED + 1
+"""The number after that of the last sample of a seed."""
 
 
 class SampleOptions(LabelOptions):
@@ -52,14 +54,28 @@ class SampleOptions(LabelOptions):
 AnyOptions = TypeVar("AnyOptions", bound=SampleOptions)
 
 
-def completed(options: AnyOptions, count: int, loaded: LoadedModel, settings: Settings) -> AnyOptions:
+def beyond_last(start: int, count: int) -> Unfit:
+    """Return the error for samples start .. start + count - 1 that end after `END`."""
+    return Unfit(
+        f"`offset` {start} and `count` {count} end at sample {start + count - 1}; the last one has the "
+        f"number 2^53 - 1, {noise.MAX_SEED}"
+    )
+
+
+def completed(
+    options: AnyOptions, start: int, count: int, loaded: LoadedModel, settings: Settings
+) -> AnyOptions:
     """Return the options with their budget filled in and the label as a number, checked before any work.
+
+    The samples are those numbered start .. start + count - 1.
 
     Raises:
         OperationNotOffered: the version has no discriminator to choose by.
         LimitExceeded: too many samples or proposals.
-        Unfit: options that exclude each other.
+        Unfit: options that exclude each other, or samples beyond the last number.
     """
+    if start + count > END:
+        raise beyond_last(start, count)
     if count > settings.max_count:
         raise LimitExceeded(f"count is {count}, at most {settings.max_count} are taken")
     label = label_of(loaded.manifest, options.label)
@@ -124,7 +140,7 @@ async def sample_at(call: Call[SampleOptions]) -> Result:
         lowest, highest = (values[0], values[-1]) if run else (values.min(), values.max())
         if lowest < 0 or highest > noise.MAX_SEED:
             raise Unfit(f"`{name}` takes integers from 0 to 2^53 - 1")
-    options = completed(call.options, len(seeds), call.loaded, call.settings)
+    options = completed(call.options, 0, len(seeds), call.loaded, call.settings)
     if options.method != "direct":
         return await _filtered(call, options, noise.runs_of(seeds, indices))
     how, label = (options.temperature, options.output, timing), _number(options)

@@ -92,7 +92,7 @@ def completed(
     if media_type == PNG and loaded.makes_densities and "count" not in request.model_fields_set:
         request = request.model_copy(update={"count": settings.max_json_count})
     check_items(request.count, media_type, request, loaded, settings, counted="count", streams=True)
-    return sample.completed(request, request.count, loaded, settings)
+    return sample.completed(request, request.offset, request.count, loaded, settings)
 
 
 async def _sample(call: Call[SampleRequest], accepted: str) -> Answer:

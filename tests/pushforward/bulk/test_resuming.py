@@ -144,6 +144,12 @@ def test_other_work_in_the_same_folder_is_refused_with_what_differs(
     assert hashes(out) == before
 
 
+def test_samples_beyond_the_last_number_are_refused_before_any_work(few_models: Path, tmp_path: Path) -> None:
+    with pytest.raises(BulkMistake, match=r"the last one has the number 2\^53 - 1"):
+        work("sample", few_models, "digits-vae", tmp_path / "out", count=300, offset=2**53 - 299)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_folder_with_other_files_is_refused(few_models: Path, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(BulkMistake, match=r"holds other files, such as notes\.txt"):

@@ -172,6 +172,7 @@ REFUSED: list[tuple[type[ServiceError], Callable[[Backend], Any]]] = [
     (Unfit, lambda backend: backend.score(IMAGE, images(2, 0), statistic="f_anogan")),
     (Unfit, lambda backend: backend.decode(IMAGE, np.full((2, 10), np.nan))),
     (Unfit, lambda backend: backend.sample("toy-gan", method="rejection", temperature=0.5)),
+    (Unfit, lambda backend: backend.sample("toy-vae", count=2, offset=2**53 - 1)),
     (LimitExceeded, lambda backend: backend.score(IMAGE, images(1, 0), alpha=1e-9)),
     (LimitExceeded, lambda backend: backend.interpolate(IMAGE, (1, 0), (2, 0), steps=5_000)),
 ]
