@@ -11,6 +11,7 @@ guard these extensions.
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 from collections.abc import Coroutine
 from typing import Any, Final
@@ -32,6 +33,8 @@ _SINGLE: Final = frozenset(
 """Headers that a request has once at most: of several, a proxy may have checked another one than is read."""
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _PROBE_SECONDS: Final = 0.1
+_PATHLESS: Final = re.compile(rb"^(https?://[^/?]+)(?=\?|$)", re.IGNORECASE)
+"""A target in absolute form whose path is empty, which stands for `/` (RFC 9110, section 4.2.3)."""
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -222,6 +225,8 @@ class BoundedProtocol(HttpToolsProtocol):
             raise HttpParserError("no more is read")
         if self.parser.should_upgrade():  # the head is read again
             return
+        if self.url[:1] != b"/":
+            self.url = _PATHLESS.sub(rb"\1/", self.url)
         super().on_headers_complete()
         self.cycle.transport = self._line  # type: ignore[assignment]
         self.headers = []  # trailers are not headers of the request

@@ -105,6 +105,34 @@ def test_requests_before_a_broken_one_are_answered_and_then_the_broken_one_is_re
     assert answers.count(b'"seed":7') == before
 
 
+@pytest.mark.parametrize(
+    ("target", "path"),
+    [
+        (b"http://x", "/"),
+        (b"HTTP://x:80", "/"),
+        (b"https://[::1]?key=1", "/?key=1"),
+        (b"http://x/", "/"),
+        (b"http://x/healthz", "/healthz"),
+        (b"http://x//healthz", "//healthz"),
+        (b"http://x/nothing?a=http://y", "/nothing?a=http://y"),
+    ],
+)
+def test_a_target_in_absolute_form_is_that_of_its_path_and_an_empty_one_is_the_root(
+    service: RunningService, target: bytes, path: str
+) -> None:
+    answer = _raw(service, b"GET %b HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n" % target)
+    head, body = answer.split(b"\r\n\r\n", 1)
+    plain = _raw(service, b"GET %b HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n" % path.encode())
+    assert head.split(b"\r\n")[0] == plain.split(b"\r\n")[0]
+    if b" 200 " in head:
+        assert body == plain.split(b"\r\n\r\n", 1)[1]
+
+
+@pytest.mark.parametrize("target", [b"ftp://x", b"http://", b"http://?a=1", b"x"])
+def test_a_target_of_another_form_is_refused(service: RunningService, target: bytes) -> None:
+    assert b" 400 " in _raw(service, b"GET %b HTTP/1.1\r\nhost: x\r\n\r\n" % target).split(b"\r\n")[0]
+
+
 @pytest.mark.parametrize("times", [1, 3])
 def test_a_client_that_has_closed_its_side_gets_its_answers(service: RunningService, times: int) -> None:
     assert _raw(service, SAMPLE * times).count(b'"seed":7') == times
