@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,12 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
+SCORE_FIELDS: Final = ("statistic", "draws", "seed", "alpha", "correction", "threshold", "unit")
+"""The fields of `ItemScores` that hold for all items, as answers of the service have them, too."""
+BOUNDS: Final = ("elbo", "importance_bound")
+"""The statistics that are made of latent draws."""
+_DEFAULT_DRAWS: Final = 16
+"""Draws of versions whose descriptions name none, as in the service."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -103,6 +109,20 @@ def joined_scores(parts: Sequence[ItemScores]) -> ItemScores:
 
     names = ("columns", "surprise", "p_value", "anomaly", "column_p_values")
     return replace(first, **{name: whole(name) for name in names})
+
+
+def most_draws(described: Mapping[str, Any]) -> int:
+    """Return the most draws that a score takes of a version, as it is described, if a request names none."""
+    calibrated = (described["calibration"] or {}).get("statistics", {}).values()
+    return max(_DEFAULT_DRAWS, *(how.get("draws") or 0 for how in (described["defaults"] or {}, *calibrated)))
+
+
+def draws_of(statistic: str | None, draws: int | None, most: int) -> int:
+    """Return the draws that a score with these options takes at most; 1 for a statistic without noise.
+
+    `most` are those of the version, by `most_draws`.
+    """
+    return draws or most if statistic in (None, *BOUNDS) else 1
 
 
 class Encoding(NamedTuple):

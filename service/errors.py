@@ -52,6 +52,13 @@ class Flaw:
     message: str
     row: int | None = None
 
+    def after(self, rows: int) -> Flaw:
+        """Return the flaw of a part's row as one of all rows, so many of which come before the part."""
+        if self.row is None:
+            return self
+        row = self.row + rows
+        return Flaw(self.pointer.replace(f"/{self.row}", f"/{row}", 1), self.message, row)
+
 
 class ServiceError(Exception):
     """Base of the tree; `detail` is written for the client and never repeats its input."""

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pushforward.client.npy import from_npy
 from pushforward.client.wire import HttpAnswer
-from pushforward.results import Floats, ItemScores
+from pushforward.results import SCORE_FIELDS, Floats, ItemScores
 
 Columns: TypeAlias = dict[str, NDArray[Any]]
 """Arrays (B,) by name."""
-_SCORE_FIELDS: Final = ("statistic", "draws", "seed", "alpha", "correction", "threshold", "unit")
 
 
 def array_of(answer: HttpAnswer) -> Floats:
@@ -57,7 +56,7 @@ def item_scores_of(answer: HttpAnswer) -> ItemScores:
     single = [score.pop("columns", None) for score in scores]
     columns = _columns(scores)
     return ItemScores(
-        **{name: document[name] for name in _SCORE_FIELDS},
+        **{name: document[name] for name in SCORE_FIELDS},
         surprise=columns.pop("surprise"),
         p_value=columns.pop("p_value", None),
         anomaly=columns.pop("anomaly", None),

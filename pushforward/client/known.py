@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
+from pushforward.results import draws_of, most_draws
 from service.errors import Malformed
 from service.media.tables.matching import ClassColumn
 
-_BOUNDS: Final = ("elbo", "importance_bound")
-_DEFAULT_DRAWS: Final = 16
 _DEFAULT_BUDGET: Final = 16
 
 
@@ -36,8 +35,6 @@ class KnownModel(NamedTuple):
             Malformed: the description lacks a field, as one of an older service may.
         """
         try:
-            defaults, calibration = document["defaults"] or {}, document["calibration"] or {}
-            draws = [each.get("draws") for each in (defaults, *calibration.get("statistics", {}).values())]
             return cls(
                 document["name"],
                 document["version"],
@@ -48,7 +45,7 @@ class KnownModel(NamedTuple):
                 ClassColumn.of(document),
                 document["latent_size"],
                 document["limits"],
-                max(_DEFAULT_DRAWS, *(each or 0 for each in draws)),
+                most_draws(document),
             )
         except KeyError as error:
             raise Malformed(
@@ -66,8 +63,7 @@ class KnownModel(NamedTuple):
 
     def most_scored(self, options: Mapping[str, Any]) -> int:
         """Return the most rows of one score request."""
-        statistic = options.get("statistic")
-        draws = 1 if statistic not in (None, *_BOUNDS) else options.get("draws") or self.most_draws
+        draws = draws_of(options.get("statistic"), options.get("draws"), self.most_draws)
         return min(self.limits["npy_inputs"], max(1, self.limits["rows_times_draws"] // draws))
 
     def labels_text(self, labels: Sequence[int | str]) -> str:

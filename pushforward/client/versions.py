@@ -15,7 +15,6 @@ from pushforward.results import Floats
 from service.errors import (
     BodyTooLarge,
     DeadlineExceeded,
-    Flaw,
     LimitExceeded,
     LoadFailed,
     Loading,
@@ -88,7 +87,7 @@ class Versions:
                 size = len(piece) // 2  # too many for the service's own deadline, or for a proxy
                 continue
             except ServiceError as error:
-                error.flaws = tuple(_shifted(flaw, start) for flaw in error.flaws)
+                error.flaws = tuple(flaw.after(start) for flaw in error.flaws)
                 raise
             results.append(request.read(answer))
             version, start = model.version, start + len(piece)
@@ -151,11 +150,3 @@ class Versions:
             yield from self._sender.recover(
                 error(f"version {number} of {name} is not served: {reason}"), failures, deadline
             )
-
-
-def _shifted(flaw: Flaw, start: int) -> Flaw:
-    """Return the flaw of a row of a piece as that of the row of all inputs; `start` is the piece's first."""
-    if flaw.row is None:
-        return flaw
-    before, _, rest = flaw.pointer.partition(f"/{flaw.row}")
-    return Flaw(f"{before}/{flaw.row + start}{rest}", flaw.message, flaw.row + start)

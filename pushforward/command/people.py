@@ -16,14 +16,12 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from pushforward.command.target import Model
-from pushforward.results import ItemScores
+from pushforward.results import BOUNDS, ItemScores
 from service.format.manifest import is_picture
 from service.media.pictures import grid_pixels
 
 TOP_ROWS: Final = 10
 """Rows of a table in a terminal, unless a number is asked for."""
-SCORE_FIELDS: Final = ("statistic", "draws", "seed", "alpha", "correction", "threshold", "unit")
-_BOUNDS: Final = ("elbo", "importance_bound")
 _MOST_LINES: Final = 40
 _MOST_ACROSS: Final = 6
 _WIDE: Final = 80
@@ -94,7 +92,7 @@ def counted(number: int, one: str, several: str = "") -> str:
 
 def title_of(scores: ItemScores, model: str) -> str:
     """Return the line above a table of scores: how many anomalies there are, and how they were found."""
-    is_drawn = scores.draws and scores.statistic in _BOUNDS  # else the draws are those of further figures
+    is_drawn = scores.draws and scores.statistic in BOUNDS  # else the draws are those of further figures
     how = scores.statistic + (f", {scores.draws} draws, seed {scores.seed}" if is_drawn else "")
     title = f"{counted(len(scores), 'item')} scored by {model} ({how})"
     if scores.anomaly is None:

@@ -23,18 +23,18 @@ from pushforward.command import output, people
 from pushforward.command.output import Destination, Table, destination
 from pushforward.command.target import Backend, Model, find_model, open_backend
 from pushforward.files import STDIN, Inputs, ItemLayout, read_inputs
-from pushforward.results import Floats, joined_scores
-from service.errors import Flaw, ServiceError, Unfit, UnknownModel
+from pushforward.results import SCORE_FIELDS, Floats, draws_of, joined_scores, most_draws
+from service.errors import ServiceError, Unfit, UnknownModel
 from service.format.manifest import is_picture
 from service.media.pictures import heat_of
 from service.media.tables.matching import ClassColumn
 from service.media.tables.writing import numbered_columns
+from service.numerics.noise import MAX_SEED
 from training.loop.progress import passing_counter
 
 CHUNK_ROWS: Final = 1_024
 """Most rows of one call, after which the progress is shown. With more than 8 draws a row they are fewer."""
 _MOST_ACROSS: Final = 16
-_MAX_SEED: Final = 2**53 - 1
 
 
 class OutputOptions(NamedTuple):
@@ -150,7 +150,7 @@ class ModelCommand:
         if count > output.MOST_PICTURES and where.form == "png":
             raise Unfit(f"{count} samples are more than the {output.MOST_PICTURES} that go into one picture")
         is_fresh = seed is None
-        seed = secrets.randbelow(_MAX_SEED + 1) if seed is None else seed
+        seed = secrets.randbelow(MAX_SEED + 1) if seed is None else seed
         chunks = self.backend.iter_samples(
             self.model.name,
             count=count,
@@ -164,7 +164,9 @@ class ModelCommand:
             people.say(f"the seed is {seed}")
         fields = {"seed": seed, "offset": offset, "method": options["method"]}
         title = f"{people.counted(count, 'sample')} of {self.model}, seed {seed}"
-        self._put(where, _counted(chunks, "sample", count), count, title, "samples", wanted.scale, fields)
+        self._put(
+            where, _with_progress(chunks, "sample", count), count, title, "samples", wanted.scale, fields
+        )
 
     def interpolate(
         self, start: str, end: str, steps: int, path: str, label: str | None, wanted: OutputOptions
@@ -241,7 +243,7 @@ class ModelCommand:
             forms = output.FORMATS if is_picture(self.model.item_shape) else output.TABLE_FORMATS
             map_to = destination(map_output.out, None, text="json", forms=forms)
         where = destination(wanted.out, wanted.form, text="csv", forms=output.TABLE_FORMATS)
-        draws = self.model.most_draws(options["statistic"], options["draws"])
+        draws = draws_of(options["statistic"], options["draws"], most_draws(self.model.manifest))
         size = max(1, min(CHUNK_ROWS, 8 * CHUNK_ROWS // draws))
         if options["correction"] != "none":
             size = len(inputs.rows)  # which are corrected together
@@ -249,7 +251,7 @@ class ModelCommand:
         label = _classes(options["label"], inputs)
         options = {**options, "columns": options["columns"] or columns, "label": label}
         scores = joined_scores([*self._in_parts("score", inputs.rows, size, **options)])
-        how = {name: getattr(scores, name) for name in people.SCORE_FIELDS}
+        how = {name: getattr(scores, name) for name in SCORE_FIELDS}
         title = people.title_of(scores, str(self.model))
         self._put_rows(where, inputs, scores.table(), -scores.surprise, top, title, how)
         if map_output is not None and map_to is not None:
@@ -305,13 +307,13 @@ class ModelCommand:
         )
         pieces = (rows[first : first + size] for first in range(0, len(rows), size))
         results: list[Any] = []
-        for piece in _counted(pieces, operation, len(rows), size):
+        for piece in _with_progress(pieces, operation, len(rows), size):
+            first = len(results) * size
             try:
-                first = len(results) * size
                 of_piece = label if not isinstance(label, list) else label[first : first + size]
                 results.append(call(piece, label=of_piece))
             except ServiceError as error:
-                error.flaws = tuple(_moved(flaw, len(results) * size) for flaw in error.flaws)
+                error.flaws = tuple(flaw.after(first) for flaw in error.flaws)
                 raise
         return results
 
@@ -364,7 +366,9 @@ def _classes(label: str | None, inputs: Inputs) -> str | list[int] | None:
     return inputs.labels if label is None else label
 
 
-def _counted(chunks: Iterable[Floats], operation: str, rows: int, size: int = CHUNK_ROWS) -> Iterator[Floats]:
+def _with_progress(
+    chunks: Iterable[Floats], operation: str, rows: int, size: int = CHUNK_ROWS
+) -> Iterator[Floats]:
     """Yield chunks of `size` of all `rows`, with a progress bar if there are several."""
     if rows <= size:
         yield from chunks
@@ -373,11 +377,3 @@ def _counted(chunks: Iterable[Floats], operation: str, rows: int, size: int = CH
         for chunk in chunks:
             yield chunk
             done(len(chunk))
-
-
-def _moved(flaw: Flaw, rows: int) -> Flaw:
-    """Return the flaw of a row of a part as that of a row of all, with `rows` rows before the part."""
-    if flaw.row is None:
-        return flaw
-    pointer = flaw.pointer.replace(f"/{flaw.row}", f"/{flaw.row + rows}", 1)
-    return Flaw(pointer, flaw.message, flaw.row + rows)

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from pushforward.local import LocalModels
 
 Backend: TypeAlias = "Client | LocalModels"
-_DRAWS = 16
-"""Draws of versions that have no defaults, as in the service."""
 View = tuple[tuple[float, float], tuple[float, float]]
 
 
@@ -45,15 +43,6 @@ class Model:
     def is_shown(self) -> bool:
         """Return True if its items can be shown: as grey or RGB images, or as a density of points."""
         return is_picture(self.item_shape) or self.is_plane
-
-    def most_draws(self, statistic: str | None, draws: int | None) -> int:
-        """Return the most draws for each row that a score with these options takes."""
-        if statistic not in (None, "elbo", "importance_bound"):
-            return 1
-        calibrated = (self.manifest["calibration"] or {}).get("statistics", {}).values()
-        return draws or max(
-            _DRAWS, *(how.get("draws") or 0 for how in (self.manifest["defaults"] or {}, *calibrated))
-        )
 
     @property
     def identity(self) -> dict[str, Any]:
