@@ -6,8 +6,10 @@ items, whose shape the model's manifest gives.
 
 from __future__ import annotations
 
+import errno
 import io
 import json
+import os
 import sys
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
@@ -121,9 +123,13 @@ def read_inputs(names: Sequence[str], layout: ItemLayout, form: str = "") -> Inp
 
 def _files(name: str, notes: list[str]) -> list[str | Path]:
     """Return a file or a folder of parts alone, or the pictures in a folder and its sub-folders, by name."""
+    if name == STDIN:
+        return [name]
     folder = Path(name)
-    if name == STDIN or not folder.is_dir():
-        return [name if name == STDIN else folder]
+    if not folder.exists():  # before anything is said of its ending
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
+    if not folder.is_dir():
+        return [folder]
     inside = sorted(path for path in folder.rglob("*") if path.is_file())
     visible = [
         path for path in inside if not any(part.startswith(".") for part in path.relative_to(folder).parts)
@@ -184,8 +190,6 @@ def _read(file: str | Path, layout: ItemLayout, form: str, notes: list[str]) -> 
         rows = as_rows(content, layout.shape, layout.columns)
         ids = () if found_ids is None else found_ids.tolist()
         return _Part(rows, ids, labels_in(content, layout.classes))
-    except FileNotFoundError:
-        raise
     except ServiceError as error:
         raise type(error)(f"{name}: {error}", flaws=error.flaws) from error
     except UNREADABLE as error:

@@ -302,6 +302,7 @@ class LocalModel:
             "columns": columns,
             **self._classes(label, inputs),
         }
+        ids = ids_of(inputs, id)
         call = self._call("score", _options(ScoreOptions, **asked), inputs=inputs)
         items = call.items()  # all of them are checked, so that an error names the right rows
         draws = completed_scoring(call.options, self._manifest).draws or 1
@@ -314,7 +315,7 @@ class LocalModel:
             if labels is not None:
                 call.options = call.options.model_copy(update={"labels": labels[first : first + rows]})
             parts.append(_scores(self._host.run(score(call)), self._manifest))
-        return replace(joined_scores(parts), ids=ids_of(inputs, id), id_name=id)
+        return replace(joined_scores(parts), ids=ids, id_name=id)
 
     def surprise_map(self, inputs: Any, *, label: RowLabel = None) -> Floats:
         """Return how surprising each value of B items is at the posterior mean, (B, *item) in nats."""

@@ -20,7 +20,8 @@ from tests.serving import RunningService, running_service
 pytestmark = pytest.mark.usefixtures("here")
 
 MISTAKES = [
-    ("score toy-table nowhere.csv", "nowhere.csv"),
+    ("score toy-table nowhere.csv", "nowhere.csv: No such file or directory"),
+    ("score toy-table nowhere", "nowhere: No such file or directory"),
     ("score no-vae table.csv", "there is no model of that name; there are: classes-gan, classes-vae, d"),
     ("score toy-table table.csv --version 7", "toy-table has no such version; it has: 1"),
     ("score toy-table table.csv --out scores.txt", ".png, .npy, .npz, .csv, .parquet, .json"),
