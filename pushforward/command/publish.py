@@ -46,7 +46,9 @@ commands = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-_Name = Annotated[str, typer.Argument(help="The model's name: lower-case letters, digits and hyphens.")]
+_Name = Annotated[
+    str, typer.Argument(metavar="NAME", help="The model's name: lower-case letters, digits and hyphens.")
+]
 _File = typer.Option(
     help="A file of ONNX, torch.export (.pt2) or TorchScript, with a free batch axis.", dir_okay=False
 )
@@ -211,7 +213,8 @@ def gan(
 def pythae(
     name: _Name,
     folder: Annotated[
-        Path, typer.Argument(help="The folder that pythae's model.save wrote.", file_okay=False)
+        Path,
+        typer.Argument(metavar="FOLDER", help="The folder that pythae's model.save wrote.", file_okay=False),
     ],
     normals: _Normals = None,
     models: _Models = Path("models"),
@@ -228,7 +231,10 @@ def pythae(
 @commands.command("autoencoder-kl")
 def autoencoder_kl(
     name: _Name,
-    folder: Annotated[Path, typer.Argument(help="The folder that save_pretrained wrote.", file_okay=False)],
+    folder: Annotated[
+        Path,
+        typer.Argument(metavar="FOLDER", help="The folder that save_pretrained wrote.", file_okay=False),
+    ],
     size: Annotated[int | None, typer.Option(help="The height and width of pictures.")] = None,
     scale: _Scale = None,
     normals: _Normals = None,
