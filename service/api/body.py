@@ -112,7 +112,7 @@ def _inflated(body: bytes, encoding: str, limit: int) -> bytes:
     except zlib.error as error:
         raise Malformed(f"the body is not {encoding}, as its Content-Encoding says") from error
     if len(whole) > limit:
-        raise BodyTooLarge(f"such a body has at most {limit} bytes here once it is decompressed")
+        raise BodyTooLarge(f"the body has over {limit} bytes once it is decompressed; send less at a time")
     if not inflater.eof or inflater.unused_data:
         raise Malformed(f"the body is not one whole stream of {encoding}")
     return whole

@@ -118,7 +118,7 @@ class CancelScope:
             self.due_at = now  # checked at every sweep, since it may listen at any moment
             self.sweeper.add(self)
         else:
-            self._end(DeadlineExceeded("the request did not arrive in time"))
+            self._end(DeadlineExceeded("the request did not arrive in time; send less at a time"))
 
     async def _listen(self, seconds: float | None) -> None:
         try:
@@ -127,7 +127,7 @@ class CancelScope:
                     pass
             self._end(ClientGone())
         except TimeoutError:
-            self._end(DeadlineExceeded("the answer was not ready in time"))
+            self._end(DeadlineExceeded("the answer was not ready in time; ask for less"))
 
     def _end(self, reason: Exception) -> None:
         self._reason = reason

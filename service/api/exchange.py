@@ -193,7 +193,7 @@ class Exchange:
             body += piece
             more, too_large = message.get("more_body", False), len(body) > limit
         if too_large:
-            raise BodyTooLarge(f"such a body has at most {limit} bytes here")
+            raise BodyTooLarge(f"the body has over {limit} bytes; send less at a time")
         self._body_is_read = True
         encoding = self.header(b"content-encoding").lower()
         if not encoding:

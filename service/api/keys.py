@@ -84,9 +84,9 @@ class Keys:
         # the time of comparing digests says nothing about the keys
         known = self._keys.get(_digest(given))
         if known is None:
-            raise KeyUnknown("the key is not, or no longer, one of those that are taken")
+            raise KeyUnknown("the key is not, or no longer, taken; whoever runs the service gives keys out")
         if scope not in known.scopes:
-            raise ScopeMissing(f"the key has not the scope {scope}, which this needs")
+            raise ScopeMissing(f"the key lacks the scope {scope}; whoever runs the service gives keys out")
         return known
 
     def _reload_if_changed(self) -> None:
@@ -152,7 +152,10 @@ def _parsed(number: int, words: list[str], file: str) -> tuple[bytes, Key]:
             f"line {number} of {file} is no key: 16 to 256 visible ASCII characters, without spaces"
         )
     if len(words) > 3 or not _NAME.fullmatch(name):
-        raise InvalidKeys(f"line {number} of {file} has no name after its key, and scopes after that")
+        raise InvalidKeys(
+            f"line {number} of {file} is not KEY, KEY NAME or KEY NAME SCOPE,SCOPE; names are up to "
+            "40 letters, digits, dots, dashes and underscores"
+        )
     if not set(scopes.split(",")) <= set(get_args(Scope)):
         raise InvalidKeys(f"line {number} of {file} has other scopes than {', '.join(get_args(Scope))}")
     hashed = _DIGEST.fullmatch(key)

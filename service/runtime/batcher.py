@@ -135,7 +135,7 @@ class Batcher:
             raise Draining("the service is shutting down")
         if rows > self._limits.max_waiting_rows:
             raise LimitExceeded(
-                f"{rows} rows are more than the {self._limits.max_waiting_rows} that may wait"
+                f"{rows} rows are over the {self._limits.max_waiting_rows} that may wait; send fewer"
             )
         if not admitted and self.waiting_rows + rows > self._limits.max_waiting_rows:
             raise Overloaded(
@@ -327,7 +327,7 @@ def answered(error: Exception) -> EngineFailed | OutOfMemory:
     """Return the answer to a call whose rows alone could not be computed."""
     if isinstance(error, OutOfMemory):
         return OutOfMemory("there was no memory to compute these rows; try again")
-    return EngineFailed("the model could not compute these rows")
+    return EngineFailed("the model could not compute these rows; the service's log has the cause")
 
 
 def _joined(parts: Sequence[Arrays]) -> Arrays:

@@ -121,7 +121,7 @@ class RpcServer:
         try:
             bound = _bind(server, f"{where}:{port}", self._certificate)
         except RuntimeError as error:
-            raise errors.CannotListen(f"cannot serve gRPC on {where}:{port}; is the port in use?") from error
+            raise errors.CannotListen(f"cannot serve gRPC on {where}:{port}; choose another port") from error
         await server.start()
         self._server = server
         log.info("serving gRPC on %s:%d", where, bound)
@@ -177,7 +177,7 @@ class RpcServer:
         if body is grpc.aio.EOF:
             raise errors.Malformed("the call ended without a message")
         if len(body) > longest:
-            raise errors.BodyTooLarge(f"such a message has at most {longest} bytes here")
+            raise errors.BodyTooLarge(f"the message has over {longest} bytes; send less at a time")
         held.take(len(body))
         whole = await whole_message(body, longest)
         if whole is not body:
@@ -190,7 +190,7 @@ class RpcServer:
             async with asyncio.timeout(self._settings.deadline_seconds):
                 await context.write(body)
         except TimeoutError as error:
-            raise errors.DeadlineExceeded("the answer was not read in time") from error
+            raise errors.DeadlineExceeded("the answer was not read in time; ask for less") from error
 
     def _check_key(self, context: Any) -> None:
         if self._keys is not None:
@@ -263,7 +263,7 @@ class RpcServer:
                 with loaded:  # which stays until it has answered
                     return await self._plane.infer(loaded, model, Timing(), read, write)
         except TimeoutError as error:
-            raise errors.DeadlineExceeded("the answer was not ready in time") from error
+            raise errors.DeadlineExceeded("the answer was not ready in time; ask for less") from error
 
 
 def _bind(server: Any, address: str, certificate: Certificate | None) -> int:
