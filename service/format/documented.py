@@ -28,8 +28,9 @@ class Documented(BaseModel):
         schema = handler(core_schema)
         properties = handler.resolve_ref_schema(schema).get("properties", {})
         for name, text in cls._docstrings().items():
-            if name in properties:
-                properties[name].setdefault("description", text)
+            alias = cls.model_fields[name].alias if name in cls.model_fields else None
+            if (key := name if alias is None else alias) in properties:
+                properties[key].setdefault("description", text)
         return schema
 
     @classmethod

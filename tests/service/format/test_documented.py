@@ -33,6 +33,14 @@ def test_a_schema_describes_each_field_by_the_docstring_below_it() -> None:
     assert properties(Part.model_json_schema()) == {"size": "The size\nin rows."}
 
 
+def test_a_field_of_another_name_in_json_is_described_under_that_name() -> None:
+    class Renamed(Documented):
+        form: Annotated[str, Field(alias="as")]
+        """The form."""
+
+    assert properties(Renamed.model_json_schema()) == {"as": "The form."}
+
+
 def test_inherited_fields_and_those_of_nested_models_are_described_and_given_texts_stand() -> None:
     class Inherits(Whole):
         more: int = 0
