@@ -15,7 +15,7 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from service.api.body import read_list
+from service.api.json_bodies import read_list
 from service.errors import LimitExceeded, Unfit
 
 Datatype = Literal["BOOL", "INT64", "FP32", "FP64"]

@@ -20,14 +20,8 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from service.api.answer import JSON, Answer, Piece, array_pieces, in_turns, to_json
-from service.api.body import (
-    ENVELOPE_BYTES,
-    JSON_BYTES_PER_VALUE,
-    WINDOW_BITS,
-    check_json,
-    cut_lists,
-    json_text,
-)
+from service.api.body import ENVELOPE_BYTES, JSON_BYTES_PER_VALUE, WINDOW_BITS
+from service.api.json_bodies import check_json, cut_lists, json_text
 from service.api.open_inference.model import CONTENT_TYPE, InferenceAnswer, InferenceModel, InferenceRequest
 from service.api.open_inference.tensors import Array, TensorMetadata
 from service.api.problems import unfit

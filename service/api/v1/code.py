@@ -10,6 +10,7 @@ from service.api.answer import CSV, JSON, NPY, PNG, Answer, bytes_of, csv_pieces
 from service.api.operations import code
 from service.api.operations.call import Call
 from service.api.operations.options import RowLabelOptions
+from service.api.v1.encoding import arrays_answer, check_items, content_type, id_column, identity, row_fields
 from service.api.v1.operation import (
     ArraysAnswer,
     Conversions,
@@ -17,12 +18,6 @@ from service.api.v1.operation import (
     ItemsRequest,
     ModelAnswer,
     Operation,
-    arrays_answer,
-    check_items,
-    content_type,
-    id_column,
-    identity,
-    row_fields,
 )
 from service.media.tables.writing import numbered_columns
 

@@ -6,7 +6,8 @@ from service.api.answer import CSV, JSON, Answer
 from service.api.operations import discriminate
 from service.api.operations.call import Call
 from service.api.operations.options import Body, RowLabelOptions
-from service.api.v1.operation import Conversions, Id, ItemsRequest, ModelAnswer, Operation, scores_answer
+from service.api.v1.encoding import scores_answer
+from service.api.v1.operation import Conversions, Id, ItemsRequest, ModelAnswer, Operation
 
 
 class DiscriminateRequest(RowLabelOptions, ItemsRequest):

@@ -17,7 +17,8 @@ from service.api.operations.call import Call
 from service.api.v1.code import DECODE, ENCODE, READ, RECONSTRUCT
 from service.api.v1.discriminate import DISCRIMINATE
 from service.api.v1.interpolate import INTERPOLATE
-from service.api.v1.operation import Operation, negotiate
+from service.api.v1.negotiation import negotiate
+from service.api.v1.operation import Operation
 from service.api.v1.request import ReadRequest, RequestReader, from_query
 from service.api.v1.sample import SAMPLE, SampleRequest, entity_tag
 from service.api.v1.score import SCORE

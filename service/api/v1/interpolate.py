@@ -9,14 +9,8 @@ from pydantic import Field, create_model
 from service.api.answer import CSV, JSON, NPY, PNG, Answer
 from service.api.operations.call import Call
 from service.api.operations.interpolate import InterpolateRequest, Point, check_steps, interpolate
-from service.api.v1.operation import (
-    ArraysAnswer,
-    ItemsOptions,
-    Operation,
-    Sizes,
-    arrays_answer,
-    check_items,
-)
+from service.api.v1.encoding import arrays_answer, check_items
+from service.api.v1.operation import ArraysAnswer, ItemsOptions, Operation, Sizes
 from service.api.v1.request import nested
 
 _MOST_COLUMNS: Final = 16

@@ -12,22 +12,14 @@ import numpy as np
 from pydantic import Field, ValidationError, create_model
 
 from service.api.answer import CSV, FORM, JSON, NPY, PARQUET, PICTURES, PNG, ZIP
-from service.api.body import (
-    ENVELOPE_BYTES,
-    JSON_BYTES_PER_VALUE,
-    SHORT_BYTES,
-    check_json,
-    cut_lists,
-    cut_records,
-    json_text,
-    query_pairs,
-    read_list,
-)
+from service.api.body import ENVELOPE_BYTES, JSON_BYTES_PER_VALUE, SHORT_BYTES, query_pairs
+from service.api.json_bodies import check_json, cut_lists, cut_records, json_text, read_list
 from service.api.operations.call import RowIds
 from service.api.operations.options import Body, Options, RowLabelOptions
 from service.api.problems import unfit
 from service.api.v1.named import NamedRows, TableReader
-from service.api.v1.operation import ItemsRequest, Operation, Sizes, negotiate
+from service.api.v1.negotiation import negotiate
+from service.api.v1.operation import ItemsRequest, Operation, Sizes
 from service.api.v1.picture_files import PictureFiles, PictureReader
 from service.errors import LimitExceeded, NotAcceptable, ServiceError, Unfit, UnsupportedMedia
 from service.format.manifest import is_picture

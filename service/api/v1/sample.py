@@ -14,13 +14,8 @@ from service.api.answer import CSV, JSON, NPY, PNG, Answer
 from service.api.operations import sample
 from service.api.operations.call import Call, Result
 from service.api.operations.options import Body, Count, Seed
-from service.api.v1.operation import (
-    ItemsOptions,
-    ModelAnswer,
-    Operation,
-    arrays_answer,
-    check_items,
-)
+from service.api.v1.encoding import arrays_answer, check_items
+from service.api.v1.operation import ItemsOptions, ModelAnswer, Operation
 from service.media import codecs
 from service.numerics import noise
 from service.runtime.model import LoadedModel

@@ -11,16 +11,8 @@ from service.api.answer import CSV, JSON, NPY, PNG, Answer
 from service.api.operations import score
 from service.api.operations.call import Call
 from service.api.operations.options import Body
-from service.api.v1.operation import (
-    INLINE_VALUES,
-    Conversions,
-    Id,
-    ItemsRequest,
-    ModelAnswer,
-    Operation,
-    arrays_answer,
-    scores_answer,
-)
+from service.api.v1.encoding import INLINE_VALUES, arrays_answer, scores_answer
+from service.api.v1.operation import Conversions, Id, ItemsRequest, ModelAnswer, Operation
 from service.errors import LimitExceeded
 from service.format.statistics import Statistic, Unit
 from service.media.pictures import heat_of

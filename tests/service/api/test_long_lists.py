@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from service.api import body
+from service.api import json_bodies
 from service.errors import Malformed, Unfit
 
 NUMBERS = st.one_of(st.integers(-(2**40), 2**40), st.floats(-1e30, 1e30), st.sampled_from([-0.0, 1e-320]))
@@ -23,17 +23,17 @@ def nested(values: list[Any], row: tuple[int, ...]) -> Any:
 
 def read(text: bytes, row: tuple[int, ...], *, flat: bool = True) -> np.ndarray:
     """The numbers of the only long list of a document."""
-    rest, lists = body.cut_lists(text)
+    rest, lists = json_bodies.cut_lists(text)
     ((mark, numbers),) = lists.items()
     assert json.loads(rest)["data"] == [mark]
-    return body.read_list(numbers, row, np.dtype(np.float32), {int, float}, "data", flat=flat)
+    return json_bodies.read_list(numbers, row, np.dtype(np.float32), {int, float}, "data", flat=flat)
 
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Short lists are read as long ones are."""
-    monkeypatch.setattr(body, "_LONG_LIST_BYTES", 1)
-    monkeypatch.setattr(body, "_PIECE_BYTES", 48)
+    monkeypatch.setattr(json_bodies, "_LONG_LIST_BYTES", 1)
+    monkeypatch.setattr(json_bodies, "_PIECE_BYTES", 48)
 
 
 @settings(
@@ -76,4 +76,4 @@ def test_what_is_no_json_is_refused(numbers: str) -> None:
 def test_other_values_than_numbers_are_refused(value: str) -> None:
     text = b"[[1, %b]]" % value.encode()
     with pytest.raises(Unfit):
-        body.read_list(text, (2,), np.dtype(np.float32), {int, float}, "data", flat=True)
+        json_bodies.read_list(text, (2,), np.dtype(np.float32), {int, float}, "data", flat=True)

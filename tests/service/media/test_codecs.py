@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from service.api.answer import JSON, NPY, PNG
-from service.api.v1.operation import negotiate
+from service.api.v1.negotiation import negotiate
 from service.errors import NotAcceptable, ServiceError, Unfit
 from service.format.columns import Column
 from service.format.manifest import Support
