@@ -20,6 +20,7 @@ from service.format.columns import Column
 from service.media.tables.cells import MISSING
 from service.media.tables.dialect import Dialect, find_dialect
 from service.media.tables.opening import SAMPLE_BYTES, UNREADABLE, sentence, uncompressed, utf8_of
+from service.media.tables.sources import BLANK
 from service.numerics.noise import Floats
 
 _STRIDE: Final = 512
@@ -27,6 +28,7 @@ _STRIDE: Final = 512
 _LONGEST_SHOWN: Final = 60
 """The longest piece of a name in a message, in characters."""
 _BLOCK_BYTES: Final = 2**24
+_TAIL_BYTES: Final = 2**12
 _QUOTE, _NEWLINE, _RETURN = b'"'[0], b"\n"[0], b"\r"[0]
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 
@@ -65,14 +67,14 @@ class CsvSource(RowSource):
             try:
                 with ExitStack() as stack:
                     file = self._content(path, stack)
-                    header, places, rows = _index(file, path)
-                    file.seek(0)
                     start = file.read(SAMPLE_BYTES)
+                    sample = start.removeprefix(_BYTE_ORDER_MARK).decode("utf-8", "replace")
+                    wanted, is_cut = [column.name for column in form.columns], len(start) == SAMPLE_BYTES
+                    self._dialects.append(find_dialect(sample, usual, is_cut=is_cut, wanted=wanted))
+                    file.seek(0)
+                    header, places, rows = _index(file, path, self._dialects[-1].separator)
             except UNREADABLE as error:
                 raise UnreadableInput(f"{path} cannot be read: {sentence(error)}; save it anew") from error
-            sample = start.removeprefix(_BYTE_ORDER_MARK).decode("utf-8", "replace")
-            wanted, is_cut = [column.name for column in form.columns], len(start) == SAMPLE_BYTES
-            self._dialects.append(find_dialect(sample, usual, is_cut=is_cut, wanted=wanted))
             self._headers.append(header)
             self._places.append(places)
             files.append(InputFile(path, name, facts, rows))
@@ -180,13 +182,21 @@ def _has_texts(column: Column) -> bool:
     return any(isinstance(code, str) for code in column.codes)
 
 
-def _index(file: BinaryIO, path: str) -> tuple[bytes, NDArray[np.int64], int]:
+def _index(file: BinaryIO, path: str, separator: str) -> tuple[bytes, NDArray[np.int64], int]:
     """Find the records of a file: one ends at each line end outside of quotes; empty lines are none.
 
+    Blank records at the end, of separators and spaces, are left out, as `TextTable` does.
+
     Returns:
-        The header without its line end; the place of every `_STRIDE`-th record, and last the file's end; and
-        the count of records after the header.
+        The header without its line end; the place of every `_STRIDE`-th record, and last their end; and the
+        count of records after the header.
     """
+    blanks = np.isin(np.arange(256), [*f'{separator}{BLANK}"\r\n'.encode()])
+    last, blank_from, blank_records = (
+        -1,
+        0,
+        0,
+    )  # the last byte of a value, and the records that begin after it
     kept: list[NDArray[np.int64]] = []
     header_end = begin = size = records = 0
     inside, previous = False, _NEWLINE  # of quotes; the byte before a block
@@ -209,10 +219,16 @@ def _index(file: BinaryIO, path: str) -> tuple[bytes, NDArray[np.int64], int]:
         kept.append(starts[-records % _STRIDE :: _STRIDE].astype(np.int64))
         records += len(starts)
         begin = int(ends[-1]) + 1 + size if len(ends) else begin
+        if (place := _last_of(array, blanks)) is not None:
+            last, blank_records = size + place, 0
+        after = starts[starts > last]
+        if len(after):
+            blank_from = blank_from if blank_records else int(after[0])
+            blank_records += len(after)
         size += len(block)
     if inside:
         raise BulkMistake(f"{path} ends inside of quotes; save it anew")
-    if begin < size and read_exactly(file, begin, size - begin).strip():  # a last line without an end
+    if begin <= last:  # a last line without an end
         if not header_end:
             header_end = size
         else:
@@ -223,4 +239,16 @@ def _index(file: BinaryIO, path: str) -> tuple[bytes, NDArray[np.int64], int]:
         raise BulkMistake(f"{path} has lines that end in carriage returns alone; save it with line feeds")
     if not header:
         raise BulkMistake(f"{path} is empty; wanted a line of column names, and rows")
-    return header, np.concatenate([*kept, np.array([size], np.int64)]), records
+    end = blank_from if blank_records else begin if begin > last else size
+    places = np.concatenate([*kept, np.empty(0, np.int64)])
+    return header, np.append(places[places < end], end), records - blank_records
+
+
+def _last_of(block: NDArray[np.uint8], blanks: NDArray[np.bool_]) -> int | None:
+    """Return the place of the last byte of a block that is none of the blank ones, or None without one."""
+    for end in range(len(block), 0, -_TAIL_BYTES):
+        start = max(0, end - _TAIL_BYTES)
+        found = np.flatnonzero(~blanks[block[start:end]])
+        if len(found):
+            return start + int(found[-1])
+    return None

@@ -46,6 +46,7 @@ _MOST_SHOWN: Final = 20
 _ONE_COLUMN: Final = (
     "If its rows hold several values, save it with commas, semicolons, tabs or bars between them"
 )
+_REMOVE_BLANK: Final = "rows of missing values; better remove them"
 MOST_SEEN_CELLS: Final = 2**25
 """The largest number of values of a table that are looked at."""
 
@@ -232,6 +233,10 @@ def _table(path: Path, label: str | None, keep: Sequence[str], most_cells: int) 
         inspection.add("file", str(source.dialect), "; ".join(source.notes) or "as usual")
     elif source.notes:
         inspection.add("file", "; ".join(source.notes), "read as one table")
+    if isinstance(source, TextTable) and (blank := _blank_rows(raw)):
+        inspection.add(
+            "  blank", f"{len(blank)} rows hold no value, the first is row {blank[0]}", _REMOVE_BLANK
+        )
     for name, reason in source.left_out.items():
         inspection.add(f"  {name}", reason, "left out")
     label = label or class_column(table)
@@ -248,6 +253,15 @@ def _table(path: Path, label: str | None, keep: Sequence[str], most_cells: int) 
     train = _split(inspection, classes, keep, pictures=False)
     _settle_columns(inspection, column_roles(table, train, label, source.dialect.decimal))
     return inspection
+
+
+def _blank_rows(table: Mapping[str, Sequence[str]]) -> list[int]:
+    """Return the numbers, from 0, of the rows of a text all of whose cells are blank."""
+    first, *others = table.values()
+    places = [place for place, cell in enumerate(first) if not cell.strip()]
+    for cells in others:
+        places = [place for place in places if not cells[place].strip()]
+    return places
 
 
 def _check_first_line(source: TextTable, table: Mapping[str, Any], path: Path) -> None:

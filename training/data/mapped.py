@@ -33,7 +33,7 @@ from training.data.stored import chosen_rows
 
 Part = Literal["train", "validation", "calibration", "test", "outliers"]
 PARTS: Final[tuple[Part, ...]] = (*SPLITS, "outliers")
-_FORMAT: Final = 1
+_FORMAT: Final = 2
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,8 @@ Block = Mapping[str, Any]
 BLOCK_ROWS: Final = 16_384
 BLOCK_CELLS: Final = 2**21
 """The approximate number of values that one block holds: fewer rows if there are many columns."""
+BLANK: Final = " \t"
+"""The characters of which the cells of a blank row consist."""
 _END: Final = "end"
 """Each value of the row that is read after the last one of a text."""
 _LONGEST_TITLE: Final = 60
@@ -140,6 +142,23 @@ class TextTable(TableSource):
         return line
 
     def _lines(self, text: io.TextIOWrapper) -> Iterator[tuple[int, list[str]]]:
+        """Yield the lines that are not empty, with their numbers from 1; blank ones at the end are left out.
+
+        Spreadsheets save rows below a table that were once in use. One amid the rows counts, so that row n of
+        an answer is that of the file.
+        """
+        blank: list[tuple[int, list[str]]] = []
+        for number, line in self._filled_lines(text):
+            if not "".join(line).strip(BLANK):
+                is_same = blank and blank[-1][1] == line  # and is held once, as there may be a million
+                blank.append((number, blank[-1][1] if is_same else line))
+                continue
+            if blank:
+                yield from blank
+                blank.clear()
+            yield number, line
+
+    def _filled_lines(self, text: io.TextIOWrapper) -> Iterator[tuple[int, list[str]]]:
         """Yield the lines that are not empty, with their numbers from 1."""
         most = None if self._bounds is None else self._bounds.row_characters
         left = most or 0

@@ -12,12 +12,16 @@ from typing import Any
 import numpy as np
 import pyarrow
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pyarrow import parquet
 
+from pushforward.bulk import csv as bulk_csv
 from pushforward.bulk.failures import BulkError, BulkMistake, UnfitInput, UnreadableInput
 from pushforward.bulk.opening import open_source
 from pushforward.bulk.rows import RowForm
 from service.format.columns import Column
+from service.media.tables.sources import open_table, whole
 from tests.pushforward.bulk.work import hashes, work
 from tests.training.data.own_data import load, stacked
 from tests.training.data.table_forms import FORMS, ONE_HOT
@@ -83,6 +87,42 @@ def test_csv_is_read_by_the_names_of_its_columns(tmp_path: Path, line_end: str) 
     np.testing.assert_array_equal(read_in_pieces(path, TABLE, (100, 1_300, 1)), items)
     path.write_bytes(path.read_bytes().rstrip())  # the last line without an end
     np.testing.assert_array_equal(read_in_pieces(path, TABLE, (2_999,)), items)
+
+
+CELLS = st.sampled_from(["", "", "", " ", '""', "1", '"2"', "-3.5"])
+LINES = st.lists(st.tuples(CELLS, CELLS) | st.just(()), max_size=12)
+
+
+@given(
+    lines=LINES, line_end=st.sampled_from(["\n", "\r\n"]), is_ended=st.booleans(), block=st.integers(1, 40)
+)
+def test_blank_rows_at_the_end_of_a_text_are_none_for_all_readers_and_those_amid_it_are(
+    tmp_path_factory: pytest.TempPathFactory,
+    lines: list[tuple[str, ...]],
+    line_end: str,
+    is_ended: bool,
+    block: int,
+) -> None:
+    path = tmp_path_factory.mktemp("blank") / "x.csv"
+    text = line_end.join(["a,b", *map(",".join, lines)]) + line_end * is_ended
+    path.write_bytes(text.encode())
+    values = [[cell.strip(' "') for cell in line] for line in lines if line]
+    while values and not any(values[-1]):
+        values.pop()
+    expected = np.array([[float(cell or "nan") for cell in line] for line in values], np.float32)
+    table = whole(open_table(path))
+    read = [[cell.strip() for cell in row] for row in zip(table["a"], table["b"], strict=True)]
+    assert read == values
+    form = RowForm((2,), "real", (Column(name="a"), Column(name="b")), takes_missing=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bulk_csv, "_BLOCK_BYTES", block)
+        patch.setattr(bulk_csv, "_TAIL_BYTES", 3)
+        patch.setattr(bulk_csv, "_STRIDE", 2)
+        if values:
+            np.testing.assert_array_equal(read_in_pieces(path, form, (1, 3)), expected)
+        else:
+            with pytest.raises(BulkError, match="has no rows"):
+                open_source(str(path), form)
 
 
 def test_csv_with_truth_values_is_read_as_training_reads_it(tmp_path: Path) -> None:

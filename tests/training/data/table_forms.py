@@ -62,6 +62,7 @@ def zstandard(path: Path) -> None:
 
 
 FORMS: dict[str, Callable[[Path], Any]] = {
+    "blank-below.csv": lambda path: path.write_text(as_csv(TABLE) + ",,\n" * 900 + "\n , ,\n,,"),
     "t.csv": lambda path: path.write_text(as_csv(TABLE)),
     "T.CSV": lambda path: path.write_text(as_csv(TABLE)),
     "t.tsv": lambda path: path.write_text(as_csv(TABLE, "\t")),

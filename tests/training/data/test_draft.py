@@ -55,6 +55,18 @@ def wells() -> dict[str, list[Any]]:
     }
 
 
+def test_blank_rows_amid_a_table_are_told_of_and_those_below_it_are_none(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "table.csv", a_table())
+    lines = path.read_text().splitlines()
+    blank = "," * lines[0].count(",")
+    path.write_text("\n".join([*lines, blank, blank, ""]))
+    _, findings = write_recipe(path, tmp_path / "below.toml")
+    assert not any("missing" in finding.seen or "no value" in finding.seen for finding in findings)
+    path.write_text("\n".join([*lines[:8], blank, *lines[8:12], blank, *lines[12:], ""]))
+    _, findings = write_recipe(path, tmp_path / "amid.toml")
+    assert "2 rows hold no value, the first is row 7" in [finding.seen for finding in findings]
+
+
 def test_a_table_keeps_what_can_be_learned_and_names_the_reason_for_all_else(tmp_path: Path) -> None:
     recipe, findings = drafted(write_csv(tmp_path / "wells.csv", wells()))
     data = recipe.data
