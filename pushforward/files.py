@@ -157,25 +157,12 @@ def _read(file: str | Path, layout: ItemLayout, form: str, notes: list[str]) -> 
     """Read one file as (B, *item), and the ids and the classes of its rows if it has them."""
     name = "standard input" if file == STDIN else str(file)
     try:
-        data = b""
-        if file == STDIN:
-            data = sys.stdin.buffer.read()
-            if _sniffed(data) != "npz" or not _holds_arrays(data):
-                data = uncompressed(io.BytesIO(data)).read()
-            form = form or _sniffed(data)
-        else:
-            form = _kind(Path(file))
+        data = _standard_input() if file == STDIN else b""
+        form = _kind(Path(file)) if file != STDIN else form or _sniffed(data)
         if form not in FORMATS:
             raise Unfit(f"it is of no format that is read; these are: {', '.join(FORMATS)}")
         if form in _TABLES:
-            wanted = [*(column["name"] for column in layout.columns), layout.id_name]
-            wanted += [] if layout.classes is None else [layout.classes.name]
-            table = (
-                open_table(Path(file), wanted=wanted)
-                if file != STDIN
-                else table_of(lambda: io.BytesIO(data), f".{form}", wanted=wanted)
-            )
-            part, found = _table_rows(table, layout)
+            part, found = _table_rows(_opened_table(file, form, data, layout), layout)
             notes += (f"{name}: {note}" for note in found)
             return part
         if file != STDIN:
@@ -194,6 +181,23 @@ def _read(file: str | Path, layout: ItemLayout, form: str, notes: list[str]) -> 
         raise type(error)(f"{name}: {error}", flaws=error.flaws) from error
     except UNREADABLE as error:
         raise Malformed(f"{name} cannot be read as {form}: {_sentence(error)}") from error
+
+
+def _standard_input() -> bytes:
+    """Return the bytes of standard input, with their compression undone."""
+    data = sys.stdin.buffer.read()
+    if _sniffed(data) == "npz" and _holds_arrays(data):
+        return data
+    return uncompressed(io.BytesIO(data)).read()
+
+
+def _opened_table(file: str | Path, form: str, data: bytes, layout: ItemLayout) -> TableSource:
+    """Open the table in a file or, on standard input, in the bytes that came."""
+    wanted = [*(column["name"] for column in layout.columns), layout.id_name]
+    wanted += [] if layout.classes is None else [layout.classes.name]
+    if file == STDIN:
+        return table_of(lambda: io.BytesIO(data), f".{form}", wanted=wanted)
+    return open_table(Path(file), wanted=wanted)
 
 
 def _kind(path: Path) -> str:
@@ -264,7 +268,7 @@ def _numbers_of(values: Mapping[str, Any], layout: ItemLayout, decimal: str) -> 
     """Return columns of numbers, in the order of the model's values, as (B, *item)."""
     size = int(np.prod(layout.shape))
     if len(values) != size:
-        raise Unfit(f"it has {len(values)} columns; an item of the model has {size} values")
+        raise Unfit(f"it has {len(values)} columns; wanted {size} numbers a row")
     form = TableForm(dict.fromkeys(values, ()), decimal)
     return features_of(values, form).reshape(-1, *layout.shape)
 

@@ -28,8 +28,8 @@ Files = Annotated[
     list[str],
     typer.Argument(
         metavar="FILE",
-        help="CSV, TSV, Parquet, JSON, npy (all also compressed), npz, PNG, JPEG, WebP, TIFF or BMP; a folder "
-        "of pictures; or - for standard input.",
+        help="CSV, TSV, Parquet, JSON, npy (all also compressed), npz, PNG, JPEG, WebP, TIFF or BMP; a "
+        "folder of pictures; or - for standard input.",
         show_default=False,
     ),
 ]

@@ -59,7 +59,7 @@ def show_model(model: Model) -> None:
     """Show what a version is: its description, sizes, columns, defaults and metrics."""
     manifest = model.manifest
     table = RichTable(box=None, show_header=False, padding=(0, 2, 0, 0))
-    table.add_column(style="bold")
+    table.add_column(style="bold", overflow="fold")
     table.add_column(overflow="fold")
     defaults = {name: value for name, value in (manifest["defaults"] or {}).items() if value is not None}
     facts = {
@@ -81,7 +81,7 @@ def show_model(model: Model) -> None:
             table.add_row(name, str(fact))
     for name, metric in manifest["metrics"].items():
         error = f" +- {metric['standard_error']:.2g}" if metric["standard_error"] else ""
-        table.add_row(name, f"{metric['value']:.4g}{error} {metric['unit']}")
+        table.add_row(name, f"{_cell(metric['value'])}{error} {metric['unit']}")
     _print(table)
 
 

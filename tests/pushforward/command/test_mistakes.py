@@ -29,7 +29,7 @@ MISTAKES = [
     ("score toy-table table.csv --out nowhere/scores.csv", "nowhere: no such folder"),
     ("score toy-table table.csv --statistic guess", "guess"),
     ("score toy-table table.csv --alpha 1e-9", "the smallest this model is calibrated for"),
-    ("score digits-vae table.csv", "table.csv: it has 3 columns; an item of the model has 64 values"),
+    ("score digits-vae table.csv", "table.csv: it has 3 columns; wanted 64 numbers a row"),
     ("score digits-vae pictures.npy", "wanted [rows, 1, 8, 8]"),
     ("score toy-table less.csv", "less.csv: the table lacks `height`; it has `colour`"),
     ("score toy-table twice.csv", "twice.csv: the table has `height` more than once"),
