@@ -149,7 +149,7 @@ class Operator:
         self._loop = asyncio.new_event_loop()
 
     def close(self) -> None:
-        """Close the event loop, which would else complain at the end of the process."""
+        """Close the event loop, which otherwise complains at the end of the process."""
         self._loop.close()
 
     def rows(self, inputs: Floats) -> tuple[dict[str, NDArray[Any]], Mapping[str, Any]]:

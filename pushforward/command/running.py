@@ -44,7 +44,7 @@ def alias(
         str | None, typer.Argument(metavar="ALIAS", help="champion, challenger, or any name.")
     ] = None,
     version: Annotated[
-        int | None, typer.Argument(metavar="VERSION", help="The version that it shall name.")
+        int | None, typer.Argument(metavar="VERSION", help="The version that it names.")
     ] = None,
     remove: Annotated[bool, typer.Option("--remove", help="Remove the alias.")] = False,
     models: Models = Path("models"),
