@@ -66,7 +66,7 @@ def label_options(given: Any) -> dict[str, Any]:
 
 
 def plain_number(value: Any) -> int | float:
-    """Return a number that is not Python's own, as numpy's are not, as one. Raise Unfit for anything else."""
+    """Return a number, such as one of numpy, as Python's own. Raise Unfit for anything else."""
     if isinstance(value, Integral):
         return int(value)
     if isinstance(value, Real):

@@ -201,7 +201,7 @@ def _opened_table(file: str | Path, form: str, data: bytes, layout: ItemLayout) 
 
 
 def _kind(path: Path) -> str:
-    """Return the format of a file, by its ending; that of a folder of parts is that of its parts."""
+    """Return the format of a file by its ending; a folder of parts is one of Parquet."""
     if path.is_dir():
         return "parquet"
     return kind_of_file(path).removeprefix(".")

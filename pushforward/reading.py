@@ -82,7 +82,7 @@ def as_rows(
 
 
 def ids_of(inputs: Any, column: str | None) -> NDArray[Any] | None:
-    """Return what tells the rows apart, (B,): a column of a table, the index of a DataFrame, or paths.
+    """Return the ids of rows, (B,): a column of a table, the index of a DataFrame, or paths; None without.
 
     Args:
         inputs: As `as_rows` reads them.

@@ -112,7 +112,7 @@ def joined_scores(parts: Sequence[ItemScores]) -> ItemScores:
 
 
 def most_draws(described: Mapping[str, Any]) -> int:
-    """Return the most draws that a score takes of a version, as it is described, if a request names none."""
+    """Return the most draws that a score of a described version takes if the request names none."""
     calibrated = (described["calibration"] or {}).get("statistics", {}).values()
     return max(_DEFAULT_DRAWS, *(how.get("draws") or 0 for how in (described["defaults"] or {}, *calibrated)))
 

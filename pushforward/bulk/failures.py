@@ -63,7 +63,7 @@ def is_full(error: OSError) -> bool:
 
 
 def failure_of(error: Exception) -> BulkError:
-    """Return the error of bulk work that an error of the service stands for; its text stays."""
+    """Return the error of bulk work that stands for an error of the service, with the same text."""
     if isinstance(error, BulkError):
         return error
     if isinstance(error, _USER_ERRORS):

@@ -221,7 +221,7 @@ def _check_input(job: Job, output: OutputFolder) -> None:
 
 
 def _values_out(operation: Operation, manifest: Manifest) -> int:
-    """Return the count of numbers that an operation makes of a row, the two of `row` included."""
+    """Return the size of an output row in float32 numbers; an int64 or a float64 counts as two."""
     if operation == "score":
         return 2 + 2 * (9 + len(manifest.statistics))
     if operation == "encode":

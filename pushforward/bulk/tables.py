@@ -39,7 +39,7 @@ class Encoder:
     def parquet_bytes(
         self, first_row: int, columns: Mapping[str, NDArray[Any]], metadata: Mapping[str, Any]
     ) -> memoryview:
-        """Encode arrays (B, ...) as a Parquet file of the column `row` and theirs.
+        """Encode arrays (B, ...) as the columns of a Parquet file, after the column `row`.
 
         Arrays of several axes become fixed-size lists. The schema's metadata hold the shape of the items in
         such a column as `COLUMN.shape`, and under `pushforward` the given metadata, both as JSON.

@@ -15,7 +15,7 @@ _COMPLETION_SECONDS: Final = 1.0
 
 
 def complete_model(context: typer.Context, incomplete: str) -> list[str]:
-    """Return the names of models that begin so, for the shell; none if they cannot be had within a second."""
+    """Return the names of models that begin with a text; none if they take more than a second to get."""
     local, url, key = (context.params.get(name) for name in ("local", "url", "key"))
     with suppress(Exception):  # a shell that completes has no place for an error
         if local is not None:

@@ -120,7 +120,7 @@ class ModelCommand:
         return inputs
 
     def show(self, files: Sequence[str], id_name: str | None, wanted: OutputOptions) -> None:
-        """Write the items of files as they are read: by the service, to which they are sent as they are."""
+        """Write the items of files as the backend reads them; a service gets the files unchanged."""
         where = self._destination(wanted)
         read = partial(self.backend.read, self.model.name, id=id_name, version=self.model.version)
         parts = []

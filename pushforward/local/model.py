@@ -397,7 +397,7 @@ def _array(result: Result, name: str) -> NDArray[Any]:
 
 
 def _scores(result: Result, manifest: Manifest) -> ItemScores:
-    """Return a result as scores, without the columns that the version has not."""
+    """Return a result as scores; columns that the version lacks are left out."""
     arrays = {name: array for name, array in result.arrays.items() if array is not None}
     single = arrays.pop("columns", None)
     return ItemScores(
