@@ -330,7 +330,7 @@ class Settings(Documented, BaseSettings):
 
 
 def unknown_variable(environment: Iterable[str]) -> str:
-    """Return what is wrong with the first variable that is like a setting and is none, or an empty text."""
+    """Return an error about the first variable that is named like a setting and is none, or an empty text."""
     known = {f"PUSHFORWARD_{name.upper()}" for name in Settings.model_fields}
     for name in sorted(environment):
         if name.upper().startswith("PUSHFORWARD_") and name.upper() not in known | _OF_THE_CLIENT:

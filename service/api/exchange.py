@@ -32,7 +32,7 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _STREAM_BYTES: Final = 2**24
 """Most bytes that a streamed answer counts for; about as many are in memory at once."""
 _WRITTEN_BYTES: Final = 2**21
-"""Bytes that text counts for that is written while it is sent, beside the numbers that it is written from."""
+"""Bytes that a text written while it is sent counts for, beside the arrays that it is written from."""
 _MOST_WHOLE_BYTES: Final = 2**24
 """Most bytes of such a text for HTTP/1.0, which knows no chunks: there it is written before it is sent."""
 _VERSION_HEADERS: Final = (b"x-pushforward-model", b"x-pushforward-version")

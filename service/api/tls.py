@@ -53,7 +53,7 @@ class Certificate:
             context, pem = tls_context(self._certificate, self._key), self._pem()
         except (CannotListen, OSError) as error:
             self._refused.set(1)
-            log.error("%s; the certificate read before stays", error)  # noqa: TRY400 - the reason is told
+            log.error("%s; the certificate read before stays", error)  # noqa: TRY400 - the message has the reason
             return
         self._newest, self.pem = context, pem
         self._refused.set(0)

@@ -87,7 +87,7 @@ def _options(url: str) -> dict[str, Any]:
 
 
 def reason_of(error: Exception) -> str:
-    """Return what the system says of an error, or its kind; never a path or an address."""
+    """Return the system's text for an error, or the name of its class; never a path or an address."""
     number = error.errno if isinstance(error, OSError) else None
     return os.strerror(number) if number else type(error).__name__
 

@@ -32,8 +32,8 @@ class ModelFolder:
 def scan(root: Path) -> dict[str, ModelFolder]:
     """List every model of the folder that has a version, by name; only names and aliases are read.
 
-    Folders whose names cannot be shown are no models. Of others that cannot be listed, only those are told
-    that have a model's name: a volume's `lost+found` is no fault.
+    Folders whose names cannot be shown are no models. One that cannot be listed is reported if its name is
+    that of a model: a volume's `lost+found` is no fault.
 
     Raises:
         OSError: the folder cannot be listed.

@@ -44,13 +44,13 @@ class PatientHandler(logging.Handler):
         """True if the last line was written in part."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a record, after a line that tells how many were lost; or lose it."""
+        """Write a record, after a line on the number of lost ones if any are; or lose it."""
         try:
             if self._lost and _is_read(sys.stderr, 0):
-                told, lost = "%d lines of the log are lost, because nothing read it", self._lost
+                text, lost = "%d lines of the log are lost, because nothing read it", self._lost
                 sys.stderr.write("\n" * self._is_torn)
                 self._lost, self._is_torn = 0, False
-                self._write(logging.LogRecord(__name__, logging.WARNING, __file__, 0, told, (lost,), None))
+                self._write(logging.LogRecord(__name__, logging.WARNING, __file__, 0, text, (lost,), None))
             if not self._lost:
                 self._write(record)
             else:

@@ -69,8 +69,8 @@ class Descriptors:
         self._closing -= 1
 
     def _open(self, clients: int) -> int:
-        """Return the number of open descriptors; about, where the system does not tell (Linux before 6.2)."""
+        """Return the number of open descriptors; an estimate where Linux does not count them (before 6.2)."""
         with contextlib.suppress(OSError):
-            if told := os.stat("/proc/self/fd").st_size:
-                return told
+            if count := os.stat("/proc/self/fd").st_size:
+                return count
         return clients + self._others

@@ -22,7 +22,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from service.api.exchange import SURPLUS, WHOLE
 from service.api.problems import Headers, raw_problem
 from service.process.descriptors import Descriptors
-from service.process.lines import Line, PipelineFlow
+from service.process.transport import AnswerTransport, PipelineFlow
 
 _PIECE_BYTES: Final = 2**14
 """Largest piece that is parsed at once: so many requests, at most, wait for their turn on a connection."""
@@ -64,7 +64,7 @@ class BoundedProtocol(HttpToolsProtocol):
     """The refusal of a broken request, sent once those before it are answered."""
     _lingers = False
     """True once all is said, while what the client still sends is thrown away."""
-    _line: Line
+    _answer_transport: AnswerTransport
     flow: PipelineFlow
     is_surplus = False
     _is_shed = False
@@ -73,7 +73,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """Make room for the connection, and wait for its first head, or its handshake."""
         super().connection_made(transport)
         self.flow = PipelineFlow(transport)
-        self._line = Line(transport, self._hang_up)
+        self._answer_transport = AnswerTransport(transport, self._hang_up)
         self._wait_for_head()
         self._descriptors.admit(self, self.connections)
         if self._tls is not None:
@@ -95,7 +95,7 @@ class BoundedProtocol(HttpToolsProtocol):
         except OSError as failure:  # also what ssl raises
             error = failure
         self.scheme, self.flow = "https", PipelineFlow(self.transport)
-        self._line = Line(self.transport, self._hang_up)
+        self._answer_transport = AnswerTransport(self.transport, self._hang_up)
         if transport.is_closing():  # amid a handshake, nobody else says so
             self.connection_lost(error)
 
@@ -228,7 +228,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.url[:1] != b"/":
             self.url = _PATHLESS.sub(rb"\1/", self.url)
         super().on_headers_complete()
-        self.cycle.transport = self._line  # type: ignore[assignment]
+        self.cycle.transport = self._answer_transport  # type: ignore[assignment]
         self.headers = []  # trailers are not headers of the request
         self.scope[WHOLE] = self._write_whole  # type: ignore[typeddict-unknown-key]
         if self.is_surplus:
@@ -299,7 +299,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._is_shed:
             self._descriptors.shed_one_closed()
         super().connection_lost(exc)
-        self._line.forget()  # it refers to the protocol, and answers to it
+        self._answer_transport.forget()  # it refers to the protocol, and answers to it
         if (cycle := self._answered()) is not None:  # uvicorn informs only the newest
             cycle.disconnected = True
             cycle.message_event.set()

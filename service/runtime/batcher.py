@@ -232,8 +232,8 @@ class Batcher:
                     await self._read_arrivals()
                     await self._run(self._next_batch())
                 else:
-                    self._idle.append(told := loop.create_future())
-                    await told
+                    self._idle.append(woken := loop.create_future())
+                    await woken
                     self._looking = False
             except (asyncio.CancelledError, GeneratorExit):  # the latter if the process ends without `stop`
                 raise
@@ -309,7 +309,7 @@ class Batcher:
                 await self._run([part])
             return
         log.error("%s: the computation failed", self._name, exc_info=error)
-        batch[0].call.fail(answered(error))
+        batch[0].call.fail(failure_of_rows(error))
 
     async def _computed_in_thread(self, inputs: Arrays) -> Arrays:
         running = asyncio.get_running_loop().run_in_executor(self._threads, self._compute, inputs)
@@ -323,8 +323,8 @@ class Batcher:
         self._queues.clear()
 
 
-def answered(error: Exception) -> EngineFailed | OutOfMemory:
-    """Return the answer to a call whose rows alone could not be computed."""
+def failure_of_rows(error: Exception) -> EngineFailed | OutOfMemory:
+    """Return the error that the caller gets whose rows could not be computed, even alone."""
     if isinstance(error, OutOfMemory):
         return OutOfMemory("there was no memory to compute these rows; try again")
     return EngineFailed("the model could not compute these rows; the service's log has the cause")

@@ -8,7 +8,7 @@ import numpy as np
 
 from service.numerics.noise import Arrays
 from service.observe.timing import Timing
-from service.runtime.batcher import Compute, answered
+from service.runtime.batcher import Compute, failure_of_rows
 
 
 class Computation(Protocol):
@@ -79,4 +79,4 @@ class Direct:
         try:
             return self._compute(tuple([np.ascontiguousarray(array) for array in inputs]))
         except Exception as error:
-            raise answered(error) from error
+            raise failure_of_rows(error) from error

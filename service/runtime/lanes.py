@@ -22,7 +22,7 @@ class Lanes(ThreadPoolExecutor):
     """A fixed number of threads. A batch that takes more than `stuck_seconds` counts as one that never ends.
 
     No thread can be ended, so such a batch takes a lane of all versions until the process ends, also after
-    its version was unloaded: it is told in `flaw`, in the log and in the `gauge`, in seconds.
+    its version was unloaded. `flaw`, the log and the `gauge` (its age in seconds) report it.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class Lanes(ThreadPoolExecutor):
         self._clock = clock
         self._at_work: dict[int, tuple[float, str]] = {}
         """The time at which a thread began its batch, and the batch's stage."""
-        self._told: set[tuple[float, str]] = set()
+        self._reported: set[tuple[float, str]] = set()
 
     def named(self, stage: str) -> Executor:
         """Return an executor for the batches of a stage in these threads."""
@@ -63,20 +63,20 @@ class Lanes(ThreadPoolExecutor):
         return f"a batch of {stage} has taken {now - since:.0f} s" if self._is_stuck(since, now) else ""
 
     def flush(self) -> None:
-        """Tell in the gauge for how long the oldest batch has been computed, and in the log what is stuck."""
+        """Set the gauge to the age of the oldest batch, and log the batches that got stuck or have ended."""
         now, (since, _) = self._oldest()
         if self._gauge is not None:
             self._gauge.set(now - since)
         stuck = {work for work in self._at_work.copy().values() if self._is_stuck(work[0], now)}
-        for began, stage in sorted(stuck - self._told):
+        for began, stage in sorted(stuck - self._reported):
             log.error(
                 "a batch of %s has taken %.0f s, and keeps one of %d lanes; if it does not end, restart "
                 "the process and take the version out",
                 *(stage, now - began, self._count),
             )
-        for began, stage in sorted(self._told - stuck):
+        for began, stage in sorted(self._reported - stuck):
             log.warning("the batch of %s has ended after %.0f s", stage, now - began)
-        self._told = stuck
+        self._reported = stuck
 
     def _oldest(self) -> tuple[float, tuple[float, str]]:
         now = self._clock()

@@ -24,8 +24,8 @@ CODES: Final[dict[type[errors.ServiceError], grpc.StatusCode]] = {
 }
 """The gRPC status of each class of error; a subclass has that of its nearest ancestor."""
 _MOST_DETAIL_BYTES: Final = 1_500
-"""Most bytes of an error's sentence: gRPC sends it among the headers, three times as long at worst, and of
-headers over 8 KiB only tells that they are too long."""
+"""Most bytes of an error's sentence: gRPC sends it among the headers, three times as long at worst, and
+clients learn of headers over 8 KiB only that they are too long."""
 
 
 def shortened(text: str) -> str:

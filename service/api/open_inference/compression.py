@@ -17,7 +17,7 @@ _DEFLATE_DIVISOR: Final = 31
 
 
 def encoding_of(body: bytes) -> str:
-    """Return the coding of a message by its first bytes, as gRPC does not tell; empty if it has none.
+    """Return the coding of a message by its first bytes, as gRPC does not say; empty if it has none.
 
     No message of the protocols here begins with these bytes: they are a field of a type that does not exist,
     and a number of field 15, where none has one.

@@ -1,4 +1,4 @@
-"""Bounds on the messages of gRPC that are received at once: gRPC tells no size before one is there whole."""
+"""Bounds on the messages that are received at once: gRPC says their sizes only once they are there."""
 
 from __future__ import annotations
 

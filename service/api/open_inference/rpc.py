@@ -199,7 +199,7 @@ class RpcServer:
             self._metrics.uses_of(key.name).add()
 
     def _refusal(self, error: Exception) -> tuple[grpc.StatusCode, str, tuple[tuple[str, str], ...]]:
-        """Return the status, the sentence and the metadata by which an error is told."""
+        """Return the status, the sentence and the metadata that report an error."""
         known = client_error(error, secrets.token_hex(16))
         if reason := rejection_of(known):
             self._metrics.rejected.labels(reason).inc()
@@ -293,6 +293,6 @@ def _most_connections() -> int:
 def _health_name(body: bytes) -> str:
     """Return the name that a health check asks for: the message has one field, a text.
 
-    Longer names than a byte of length tells are of no model; the message then asks for the service.
+    No model has a name of over 127 bytes, whose length takes two; such a message asks for the service.
     """
     return body[2:].decode(errors="replace") if body[:1] == b"\n" and len(body) == 2 + body[1] else ""

@@ -292,7 +292,7 @@ async def written(
 
 
 def _listed(outputs: Iterable[Iterator[Piece]]) -> Iterator[Piece]:
-    """Yield the rest of a document: its outputs, of which there is one at least."""
+    """Yield the rest of a document: its outputs, at least one."""
     before = b',"outputs":['
     for output in outputs:
         yield before

@@ -79,7 +79,7 @@ def _separated(given: Any) -> Any:
 
 
 class RowLabelOptions(LabelOptions):
-    """The same for the operations on rows, each of which may be of another class."""
+    """Options of the operations on rows: the class of all rows, or of each."""
 
     labels: (
         Annotated[list[Label], BeforeValidator(_separated), Field(min_length=1, max_length=_MOST_LABELS)]

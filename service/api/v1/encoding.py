@@ -132,7 +132,7 @@ async def scores_answer(call: Call[Any], result: Result, accepted: str) -> Answe
     """Encode a result as a list of scores, one object for each row, and after it the maps, if any; or as CSV.
 
     CSV has a line for each row: its id or, without ids, its number from 0; the p-value and the flag; and the
-    scores, of which those that the version does not have are left out.
+    other scores that the version has.
     """
     columns = dict(result.arrays)
     maps, of_columns = columns.pop("map", None), columns.pop("columns", None)

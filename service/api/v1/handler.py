@@ -60,7 +60,7 @@ class Handler:
     """Answers requests for the operations under `/v1`."""
 
     def __init__(self, registry: Registry, metrics: Metrics, settings: Settings) -> None:
-        # what is behind a key is for the client that has it, and for no cache that others share
+        # shared caches must not hold what only the clients with keys may read
         self._shared = b"public" if settings.keys_file is None else b"private"
         self._registry = registry
         self._metrics = metrics

@@ -121,7 +121,7 @@ class RequestReader:
                 self._limits[kind] = max(most, self._limits.get(kind, 0))
 
     def accepted(self, accept: str) -> str:
-        """Return the media type of the answer; a picture only of what can be shown.
+        """Return the media type of the answer; a picture only if items can be shown as one.
 
         Raises:
             NotAcceptable: this model answers none that `Accept` allows; the message names those it answers.
@@ -250,7 +250,7 @@ class RequestReader:
         return self._pictures
 
     def _named(self, options: Any, came: NamedRows) -> ReadRequest:
-        """Return a request whose rows came by name, so that items are answered so too unless it says else."""
+        """Return a request whose rows came by name: items are answered so too unless it asks for arrays."""
         if getattr(options, "form", ...) is None:
             options = options.model_copy(update={"form": "records"})
         unlabelled = isinstance(options, RowLabelOptions) and options.label is None and options.labels is None

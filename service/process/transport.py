@@ -1,4 +1,4 @@
-"""A connection as the answers on it see it, and its flow control."""
+"""The transport of a connection as its answers see it, and its flow control."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 from uvicorn.protocols.http.flow_control import FlowControl
 
 
-class Line:
-    """The transport of a connection as its answers see it, with a way of its own to close."""
+class AnswerTransport:
+    """The part of a connection's transport that answers use, with another way to close."""
 
     __slots__ = ("close", "is_closing", "write")
 
