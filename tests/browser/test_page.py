@@ -210,6 +210,15 @@ def test_a_picture_is_fitted_as_the_version_says_and_neither_cut_nor_inverted(
     assert "margins" not in text
 
 
+def test_a_gan_without_a_scale_of_maps_has_one_by_its_own_samples(visit: Opener, tmp_path: Path) -> None:
+    shutil.copytree(REPOSITORY / "models/fashion-gan", tmp_path / "models/fashion-gan")
+    (manifest,) = tmp_path.glob("models/fashion-gan/*/manifest.json")
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "map_scale": None}))
+    with running_service(tmp_path / "models") as service:
+        page = visit(service.url).go("score?model=fashion-gan", "Score")
+        page.get_by_role("img", name=re.compile("Surprise map")).wait_for()
+
+
 @pytest.mark.parametrize("file", ["garment.png", "garment.tif"])  # which browsers do not decode
 def test_a_picture_of_the_model_s_own_size_is_taken_as_it_is(
     visit: Opener, pages: RunningService, tmp_path: Path, file: str

@@ -13,13 +13,13 @@ const scales = new Map();
 /** Return {calm, hot, unit}: ordinary values stay below the first, and the second has full colour.
  *
  * They come from the version's `map_scale`. One without has ordinary items made of the model itself, with the noise of
- * its likelihood. */
+ * its likelihood if there is one. */
 export async function scaleOf(model) {
   const unit = model.family === "vae" ? "nats" : "squared difference";
   if (model.map_scale) return {calm: model.map_scale, hot: 3 * model.map_scale, unit};
   const name = `${model.name}/${model.version}/${labelOf(model)}`;
   if (!scales.has(name)) {
-    const reading = array(path(model, "sample", {seed: 0, count: 32, output: "draw"})).then(async (samples) => {
+    const reading = array(path(model, "sample", {seed: 0, count: 32, output: model.graphs.draw ? "draw" : undefined})).then(async (samples) => {
       const inputs = rowsOf(samples).map((item) => nested(item, model.item_shape));
       const maps = rowsOf(await array(path(model, "score"), {body: {inputs, map: true, label: labelOf(model)}})).flatMap((map) => Array.from(addChannels(map, model)));
       maps.sort((a, b) => a - b);
