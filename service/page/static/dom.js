@@ -96,6 +96,13 @@ export function settled(milliseconds, work) {
   return (...values) => { clearTimeout(timer); timer = setTimeout(() => work(...values), milliseconds); };
 }
 
+/** Give `take` the files that are dropped on an element, which shows that it takes them. */
+export function takeDrops(element, take) {
+  for (const name of ["dragenter", "dragover"]) element.addEventListener(name, (event) => { event.preventDefault(); element.classList.add("over"); });
+  for (const name of ["dragleave", "drop"]) element.addEventListener(name, () => element.classList.remove("over"));
+  element.addEventListener("drop", (event) => { event.preventDefault(); take([...event.dataTransfer.files]); });
+}
+
 /** Offer bytes as a download. */
 export function download(name, blob) {
   const link = h("a", {href: URL.createObjectURL(blob), download: name});

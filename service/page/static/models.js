@@ -46,7 +46,7 @@ function card(summary) {
     return element;
   }
   const strip = h("div.strip", {"aria-hidden": "true"});
-  strip.dataset.kind = summary.item_shape.length === 3 ? "picture" : summary.item_shape[0] === 2 ? "point" : "table";
+  strip.dataset.kind = kindOf(summary);
   const figures = h("dl.figures");
   const text = h("p.about", "…");
   const badges = h("p.badges",

@@ -2,7 +2,7 @@
 
 import {json, labelOf, path} from "./api.js";
 import {nested, pictureOf} from "./convert.js";
-import {choice, download, field, h, reducedMotion, slider} from "./dom.js";
+import {choice, download, field, h, reducedMotion, slider, takeDrops} from "./dom.js";
 import {draw, picture, pixelsOf} from "./items.js";
 import {gif} from "./gif.js";
 import {chooseKept, command, curl, failure, heading, lines, python, term} from "./parts.js";
@@ -29,13 +29,13 @@ export function show(content, drawer) {
   const play = h("button.primary", {type: "button", onclick: () => (playing ? stop() : start())}, "Play");
   const downloads = h("div.row");
 
+  const canDrop = model.operations.includes("encode") && kind === "picture";
   const end = (name, title) => {
     const element = h("fieldset.end", h("legend", title));
     const refresh = () => {
       const input = h("input", {type: "text", value: dropped[name] ? "" : ends[name], pattern: "\\d+:\\d+.*", title: "A seed and the number of a sample, such as 7:3", placeholder: dropped[name] ? "a picture" : "7:0", spellcheck: "false",
         onchange: () => { if (/^\d+:\d+(@[\d.]+)?(~\w+)?$/.test(input.value.trim())) { delete dropped[name]; pick(name, input.value.trim()); } else input.setCustomValidity("SEED:INDEX, as 7:0"); input.reportValidity(); input.setCustomValidity(""); }});
       const tray = chooseKept(drawer, `Kept samples for ${title.toLowerCase()}`, dropped[name] ? "" : ends[name], (chosen) => { delete dropped[name]; pick(name, chosen); refresh(); });
-      const canDrop = model.operations.includes("encode") && kind === "picture";
       const file = canDrop ? h("input.unseen", {type: "file", accept: "image/*", "aria-label": `Picture for ${title.toLowerCase()}`, onchange: () => file.files[0] && take(file.files[0])}) : null;
       element.replaceChildren(h("legend", title), field("Sample, as SEED:INDEX", input), kept().length ? tray : h("p.hint", "Samples that you keep can be chosen here."),
         canDrop ? h("button", {type: "button", onclick: () => file.click()}, dropped[name] ? "Another picture" : "Take a picture") : "", file || "");
@@ -47,8 +47,7 @@ export function show(content, drawer) {
         load();
       } catch (error) { state.replaceChildren(failure(error)); }
     };
-    element.addEventListener("dragover", (event) => event.preventDefault());
-    element.addEventListener("drop", (event) => { event.preventDefault(); if (event.dataTransfer.files[0] && kind === "picture") take(event.dataTransfer.files[0]); });
+    takeDrops(element, ([dropped_]) => { if (dropped_ && canDrop) take(dropped_); });
     refresh();
     return element;
   };

@@ -2,7 +2,7 @@
 
 import {array, json, labelOf, path, rowsOf} from "./api.js";
 import {convert, nested, pictureOf, pngOf} from "./convert.js";
-import {download, field, h, number, say, select} from "./dom.js";
+import {download, field, h, number, say, select, takeDrops} from "./dom.js";
 import {draw, featuresOf, picture} from "./items.js";
 import {bare, chooseKept, classField, command, curl, failure, heading, lines, loading, python, sentence} from "./parts.js";
 import {get, kept, lookUp, set} from "./state.js";
@@ -51,9 +51,7 @@ export async function show(content, drawer) {
       h("div.row", h("button.primary", {type: "button", onclick: () => file.click()}, "Choose pictures"), file,
         h("button", {type: "button", onclick: () => trySample()}, "Try a sample")),
       kept().length ? chooseKept(drawer, "Kept samples to score", "", scoreKept) : null);
-    for (const name of ["dragover", "dragenter"]) zone.addEventListener(name, (event) => { event.preventDefault(); zone.classList.add("over"); });
-    for (const name of ["dragleave", "drop"]) zone.addEventListener(name, () => zone.classList.remove("over"));
-    zone.addEventListener("drop", (event) => { event.preventDefault(); takeFiles([...event.dataTransfer.files]); });
+    takeDrops(zone, takeFiles);
     return [zone, pad()];
   }
 
@@ -154,9 +152,7 @@ export async function show(content, drawer) {
     const zone = h("div.drop", h("p", h("strong", "Drop a CSV or Parquet file here"), ", with the names of the columns. Every row is scored."),
       h("div.row", h("button.primary", {type: "button", onclick: () => file.click()}, "Choose a file"), file,
         h("button", {type: "button", onclick: ordinary}, "Fill in an ordinary row")));
-    for (const name of ["dragover", "dragenter"]) zone.addEventListener(name, (event) => { event.preventDefault(); zone.classList.add("over"); });
-    for (const name of ["dragleave", "drop"]) zone.addEventListener(name, () => zone.classList.remove("over"));
-    zone.addEventListener("drop", (event) => { event.preventDefault(); takeRows(event.dataTransfer.files[0]); });
+    takeDrops(zone, ([dropped]) => takeRows(dropped));
     const form = h("form.columns", {"aria-label": "A row", onsubmit: (event) => { event.preventDefault(); scoreForm(); }},
       h("div.cells", inputs.map(([, element]) => element)), h("button.primary", "Score this row"));
     ordinary();
