@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
+import pytest
 import torch
 from torch import Tensor, distributions, nn
 
 from pushforward import publish_vae
+from pushforward.publishing import MixtureOfGaussians
+from service.numerics.prior import read_prior
 from training.export.sessions import verify_version
 
 
@@ -41,3 +45,18 @@ def test_a_vae_of_two_methods_is_published_without_items(tmp_path: Path) -> None
     assert "There are no p-values" in (version / "README.md").read_text()
     origin = json.loads((version / "manifest.json").read_text())["provenance"]["origin"]
     assert origin["encoder"] == origin["decoder"] == {"torch": "function"}
+
+
+@pytest.mark.parametrize("kind", [list, np.float64, np.float32])
+def test_a_mixture_prior_of_any_floats_is_published_as_the_service_reads_it(
+    kind: type, tmp_path: Path
+) -> None:
+    networks, means = Networks().eval(), [[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]]
+    parts = [[0.5, 0.5], means, [[0.0] * 3] * 2]
+    mixture = MixtureOfGaussians(*(part if kind is list else np.array(part, kind) for part in parts))  # type: ignore[arg-type]
+    version = publish_vae(
+        "mixture", networks.encode, lambda z: networks.decode(z), latent_size=3, item_shape=(1, 4, 4),
+        decoder_gives="logits", encoder_gives="distribution", prior=mixture, models=tmp_path,
+    )  # fmt: skip
+    latents = read_prior(version, verify_version(version)).latents(0, 0, 1000, 1.0)
+    np.testing.assert_allclose(latents.mean(0), np.mean(means, 0), atol=0.2)

@@ -18,7 +18,7 @@ _LOG_TWO_PI = math.log(2 * math.pi)
 
 @dataclass(frozen=True)
 class MixtureOfGaussians:
-    """A mixture prior: weights that add up to 1, means and log-variances."""
+    """A mixture prior: weights that add up to 1, means and log-variances; lists and any floats are taken."""
 
     weights: Doubles
     """(M,)."""
@@ -26,6 +26,10 @@ class MixtureOfGaussians:
     """(M, D)."""
     log_variances: Floats
     """(M, D)."""
+
+    def __post_init__(self) -> None:
+        for name, kind in (("weights", np.float64), ("means", np.float32), ("log_variances", np.float32)):
+            object.__setattr__(self, name, np.asarray(getattr(self, name), kind))
 
 
 def normal_log_prob(f: Algebra, values: Tensor, width: int) -> Tensor:
