@@ -14,6 +14,20 @@ from service.media.pictures import View, density_png, grid_pixels
 _TILE_PIXELS = 56
 
 
+_MARGIN = 1.15
+"""The width of a picture of a density, over the width of the data."""
+
+
+def view_of(items: npt.NDArray[np.float32]) -> View | None:
+    """Return the ranges of a square around items of two numbers (N, 2); None for other items."""
+    if items.shape[1:] != (2,):
+        return None
+    low, high = items.min(0), items.max(0)
+    half = _MARGIN * float((high - low).max()) / 2
+    x, y = ((low + high) / 2).tolist()
+    return (x - half, x + half), (y - half, y + half)
+
+
 def write_samples(path: Path, samples: npt.NDArray[np.float32], view: View | None) -> None:
     """Write a picture of samples (N, *item): a grid if they are pictures, their density if they are points.
 

@@ -14,17 +14,16 @@ import torch
 from torch import Tensor
 
 from service.format.specs import LogitsSpec, Metric
-from service.format.versions import sha256_of
 from service.numerics.rejection import metropolis, resampling
 from training.data import Dataset, Items, Labels, Split
 from training.losses.gan import jsd_bound
 from training.metrics.platt import (
     Platt,
     ReliabilityRow,
-    calibration_z,
-    expected_calibration_error,
+    calibration_metrics,
     fit_platt,
     reliability,
+    write_logits,
 )
 from training.models.conditions import in_batches
 from training.models.gan import Gan
@@ -69,17 +68,10 @@ class Discrimination:
                 note="log 2 + V(G, D) / 2 <= JSD(data || generator), log 2 = 0.693 at most, with the "
                 "calibrated discriminator; a weak one makes it loose",
             ),
-            "calibration_error": Metric(
-                value=expected_calibration_error(*self.judged),
-                unit="probability",
-                note=f"mean distance of D(x) from the observed share in ten bins, {rows} test items and as "
-                f"many generated ones; logits are {self.platt.slope:.4g} times the discriminator's "
-                f"{self.platt.intercept:+.4g}, fitted on the validation split",
-            ),
-            "calibration_z": Metric(
-                value=calibration_z(*self.judged),
-                unit="standard deviations",
-                note="sum(y - D) / sqrt(sum D (1 - D)) of the same items; beyond 2 it is not calibrated",
+            **calibration_metrics(
+                *self.judged,
+                f"{rows} test items and as many generated ones; logits are {self.platt.slope:.4g} times the "
+                f"discriminator's {self.platt.intercept:+.4g}, fitted on the validation split",
             ),
         }
 
@@ -88,10 +80,8 @@ class Discrimination:
         return reliability(*self.judged)
 
     def write(self, path: Path) -> LogitsSpec:
-        """Write the data of filtered sampling: real items' logits for chain starts, and the largest logit."""
-        real = self.fitted.real.numpy().astype(np.float32)
-        np.savez(path, allow_pickle=False, real=real)
-        return LogitsSpec(file=path.name, sha256=sha256_of(path), n=len(real), largest=self.largest)
+        """Write the logits of real items, and the largest, for filtered sampling."""
+        return write_logits(path, self.fitted.real.numpy(), self.largest)
 
 
 def calibrate_discriminator(gan: Gan, dataset: Dataset, seed: int) -> Discrimination:

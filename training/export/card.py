@@ -6,10 +6,16 @@ from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 
 from service.format.manifest import Manifest, Support
-from service.format.specs import Metric, MixturePriorSpec
+from service.format.specs import Metric
 from training.data import Dataset
 from training.evaluation.discriminator import BUDGET, SELECTION_RULES
-from training.export.card_parts import choice_section, escaped, figures_table, pictures_section
+from training.export.card_parts import (
+    choice_section,
+    escaped,
+    figures_table,
+    model_sentence,
+    pictures_section,
+)
 from training.loop.diagnostics import Diagnosis
 from training.metrics.evaluators import QualityReport
 from training.metrics.measure import quality_names
@@ -50,12 +56,7 @@ def write_card(
 
 def _card(manifest: Manifest, dataset: Dataset, beside: Mapping[str, QualityReport]) -> str:
     rows = {split: len(items) for split, items in dataset.items.items()}
-    family = "variational autoencoder" if manifest.family == "vae" else "generative adversarial network"
     values = _VALUES[manifest.support]
-    likelihood = f", {manifest.likelihood} likelihood" if manifest.likelihood else ""
-    prior = "prior N(0, I)"
-    if isinstance(manifest.prior, MixturePriorSpec):
-        prior = f"a mixture of {manifest.prior.components} Gaussians as prior"
     quality = quality_names(manifest.metrics)
     parsed = {name: MetricName.parse(name) for name in manifest.metrics}
     choosing = {name for name, parts in parsed.items() if parts.group == "validation_auroc"}
@@ -83,7 +84,7 @@ Items have the shape {list(manifest.item_shape)}: {rows["train"]} to train on,
 {_columns(manifest)}{_notes(dataset)}
 ## Model
 
-A {family} with {manifest.latent_size} latent dimensions, {prior}{likelihood}.
+{model_sentence(manifest)}
 {more}The manifest holds the whole recipe, the commit and the library versions.
 
 ## Figures

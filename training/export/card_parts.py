@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Set
+from pathlib import Path
+
+import numpy as np
 
 from service.format.manifest import Manifest, is_picture
-from service.format.specs import Metric
+from service.format.specs import Metric, MixturePriorSpec
+from service.numerics.prior import read_prior
+from training.anomaly.running import RunGraph
+from training.data.png import write_samples
 from training.metrics.names import figure_texts
 
 _PICTURES = """![{what}](samples.png)
@@ -21,6 +27,33 @@ _CHOSEN = """Scores are by `{}` unless a request says otherwise. It was chosen b
 validation split and of outliers planted in it; nothing tested was looked at."""
 
 
+_SAMPLES, _POINTS = 64, 4096
+"""The numbers of samples on a card: pictures, and points in the plane."""
+
+
+def write_card_samples(staging: Path, manifest: Manifest, decode: RunGraph) -> None:
+    """Write `samples.png`, which `pictures_section` shows, if items are pictures or points.
+
+    `decode` runs the graph of that name; the prior of the version is staged.
+    """
+    count = _POINTS if manifest.item_shape == (2,) else _SAMPLES
+    inputs = [read_prior(staging, manifest).latents(0, 0, count, 1.0)]
+    if manifest.conditional:  # in turn
+        classes = len(manifest.class_names)
+        inputs.append(np.eye(classes, dtype=np.float32)[np.arange(count) % classes])
+    write_samples(staging / "samples.png", decode(inputs)[0], manifest.view)
+
+
+def model_sentence(manifest: Manifest) -> str:
+    """Return a sentence on a model's family, latent dimensions, prior and likelihood."""
+    family = "variational autoencoder" if manifest.family == "vae" else "generative adversarial network"
+    prior = "prior N(0, I)"
+    if isinstance(manifest.prior, MixturePriorSpec):
+        prior = f"a mixture of {manifest.prior.components} Gaussians as prior"
+    likelihood = f", {manifest.likelihood} likelihood" if manifest.likelihood else ""
+    return f"A {family} with {manifest.latent_size} latent dimensions, {prior}{likelihood}."
+
+
 def pictures_section(manifest: Manifest) -> str:
     """Return the section that shows samples; empty if the items are neither pictures nor points."""
     same, label = ". The running service draws the same:", ""
@@ -31,12 +64,12 @@ def pictures_section(manifest: Manifest) -> str:
         )
         label = "&label=0"
     if is_picture(manifest.item_shape):
-        query = f"count=64&seed=0{label}"
-        return _PICTURES.format(name=manifest.name, what="64 samples", last=63, query=query, same=same)
-    if manifest.item_shape == (2,):
-        what = "The density of 4096 samples"
-        return _PICTURES.format(name=manifest.name, what=what, last=4095, query=f"seed=0{label}", same=same)
-    return ""
+        what, last, query = f"{_SAMPLES} samples", _SAMPLES - 1, f"count={_SAMPLES}&seed=0{label}"
+    elif manifest.item_shape == (2,):
+        what, last, query = f"The density of {_POINTS} samples", _POINTS - 1, f"seed=0{label}"
+    else:
+        return ""
+    return _PICTURES.format(name=manifest.name, what=what, last=last, query=query, same=same)
 
 
 def figures_table(metrics: Mapping[str, Metric]) -> str:

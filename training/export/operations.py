@@ -11,6 +11,7 @@ from service.format.specs import TensorSpec
 from training.anomaly.columns import ColumnSurprises
 from training.anomaly.statistics import VaeStatistics, surprise_map
 from training.export.graphs import Graph, GraphModule
+from training.export.sessions import tensor
 from training.metrics.platt import Platt
 from training.models.conditions import Model
 from training.models.gan import STATISTICS, Gan
@@ -23,22 +24,27 @@ def gan_graphs(gan: Gan, item_shape: tuple[int, ...], platt: Platt | None) -> li
 
     With a class condition they take labels as well, and none makes proposals to choose among.
     """
-    inputs, samples = _spec("inputs", "rows", *item_shape), _spec("samples", "rows", *item_shape)
-    latents, labels = _spec("latents", "rows", gan.latent), _labels(gan.classes)
+    inputs, samples = tensor("inputs", "rows", *item_shape), tensor("samples", "rows", *item_shape)
+    latents, labels = tensor("latents", "rows", gan.latent), _labels(gan.classes)
 
     def decode(latents: Tensor, *labels: Tensor) -> Tensor:
         return _given(gan, labels).decode(latents)
 
     graphs = [Graph("decode", GraphModule(gan, decode), (latents, *labels), (samples,))]
     if gan.encoder is not None:
-        columns = _spec("statistics", "rows", len(STATISTICS))
+        columns = tensor("statistics", "rows", len(STATISTICS))
         graphs += [
-            Graph("encode", GraphModule(gan, gan.encode), (inputs,), (_spec("mean", "rows", gan.latent),)),
+            Graph("encode", GraphModule(gan, gan.encode), (inputs,), (tensor("mean", "rows", gan.latent),)),
             Graph("statistics", GraphModule(gan, gan.statistics), (inputs,), (columns,)),
-            Graph("map", GraphModule(gan, gan.residual_map), (inputs,), (_spec("map", "rows", *item_shape),)),
+            Graph(
+                "map",
+                GraphModule(gan, gan.residual_map),
+                (inputs,),
+                (tensor("map", "rows", *item_shape),),
+            ),
         ]
     if platt is not None:
-        logit = _spec("logit", "rows")
+        logit = tensor("logit", "rows")
 
         def judged(items: Tensor, *labels: Tensor) -> Tensor:
             return platt(_given(gan, labels).discriminate(items))
@@ -62,12 +68,16 @@ def vae_graphs(
     With a class condition all of them take labels as well, and compute p(x | class) in the place of p(x).
     """
     items, labels = ("rows", *item_shape), _labels(vae.classes)
-    latents = _spec("latents", "rows", vae.latent)
-    samples, inputs, per_draw = _spec("samples", *items), _spec("inputs", *items), ("rows", "draws")
+    latents = tensor("latents", "rows", vae.latent)
+    samples, inputs, per_draw = (
+        tensor("samples", *items),
+        tensor("inputs", *items),
+        ("rows", "draws"),
+    )
     nearest = nearest_levels if vae.likelihood.support == "eight_bit" else nn.Identity()
     of_columns = []
     if columns is not None:
-        output = _spec("columns", "rows", len(columns.centre))
+        output = tensor("columns", "rows", len(columns.centre))
         module = GraphModule(vae, lambda x, *y: columns(_given(vae, y), x))
         of_columns = [Graph("columns", module, (inputs, *labels), (output,))]
     return [
@@ -76,7 +86,7 @@ def vae_graphs(
             "encode",
             GraphModule(vae, lambda x, *y: _given(vae, y).encode(nearest(x))),
             (inputs, *labels),
-            (_spec("mean", "rows", vae.latent), _spec("log_variance", "rows", vae.latent)),
+            (tensor("mean", "rows", vae.latent), tensor("log_variance", "rows", vae.latent)),
         ),
         Graph(
             "decode",
@@ -87,31 +97,31 @@ def vae_graphs(
         Graph(
             "draw",
             GraphModule(vae, lambda z, u, *y: vae.likelihood.draw(_given(vae, y).decode(z), u)),
-            (latents, _spec("uniforms", *items), *labels),
+            (latents, tensor("uniforms", *items), *labels),
             (samples,),
         ),
         Graph(
             "score",
             GraphModule(vae, lambda x, eps, *y: tuple(score_terms(_given(vae, y), nearest(x), eps))),
-            (inputs, _spec("eps", *per_draw, vae.latent), *labels),
+            (inputs, tensor("eps", *per_draw, vae.latent), *labels),
             (
-                _spec("log_likelihood", *per_draw),
-                _spec("log_prior", *per_draw),
-                _spec("log_posterior", *per_draw),
-                _spec("kl", "rows"),
+                tensor("log_likelihood", *per_draw),
+                tensor("log_prior", *per_draw),
+                tensor("log_posterior", *per_draw),
+                tensor("kl", "rows"),
             ),
         ),
         Graph(
             "statistics",
             GraphModule(vae, lambda x, *y: statistics(_given(vae, y), nearest(x))),
             (inputs, *labels),
-            (_spec("statistics", "rows", len(statistics.names)),),
+            (tensor("statistics", "rows", len(statistics.names)),),
         ),
         Graph(
             "map",
             GraphModule(vae, lambda x, *y: surprise_map(_given(vae, y), nearest(x))),
             (inputs, *labels),
-            (_spec("map", *items),),
+            (tensor("map", *items),),
         ),
     ]
 
@@ -122,8 +132,4 @@ def _given(model: Model, labels: tuple[Tensor, ...]) -> Model:
 
 
 def _labels(classes: int) -> tuple[TensorSpec, ...]:
-    return (_spec("labels", "rows", classes),) if classes else ()
-
-
-def _spec(name: str, *shape: object) -> TensorSpec:
-    return TensorSpec.model_validate({"name": name, "shape": shape})
+    return (tensor("labels", "rows", classes),) if classes else ()

@@ -6,18 +6,17 @@ Shapes: B rows, K draws, D latent dimensions; items (B, *item).
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import onnxruntime
 import torch
 from torch import Tensor
 
-from service.format.specs import GraphName, Parity
+from service.format.specs import Parity
 from service.numerics.noise import Floats
 from training.data import Dataset
 from training.data.batches import cores_at_hand
@@ -126,15 +125,10 @@ def _check_places(graph: Graph, reverse: Sequence[Floats], outputs: Sequence[Flo
             )
 
 
-def write_self_test(exported: Mapping[GraphName, Exported], path: Path, dataset: Dataset) -> None:
-    """Store example inputs and their outputs as `GRAPH.inputs.NAME` and `GRAPH.outputs.NAME`."""
-    arrays: dict[str, Floats] = {}
-    for name, one in exported.items():
-        inputs = [t.numpy() for t in _inputs(one.graph, dataset, _SELF_TEST_ROWS, seed=0, real=True)]
-        outputs = one.run(inputs)
-        arrays |= {f"{name}.inputs.{s.name}": a for s, a in zip(one.graph.inputs, inputs, strict=True)}
-        arrays |= {f"{name}.outputs.{s.name}": a for s, a in zip(one.graph.outputs, outputs, strict=True)}
-    np.savez(path, allow_pickle=False, **arrays)
+def example_of(exported: Exported, dataset: Dataset) -> tuple[Graph, list[Floats], tuple[Floats, ...]]:
+    """Return a graph with example inputs and outputs for its self-test."""
+    inputs = [t.numpy() for t in _inputs(exported.graph, dataset, _SELF_TEST_ROWS, seed=0, real=True)]
+    return exported.graph, inputs, exported.run(inputs)
 
 
 def _inputs(graph: Graph, dataset: Dataset, rows: int, seed: int, real: bool) -> list[Tensor]:

@@ -24,7 +24,6 @@ from service.format.specs import (
 from service.format.statistics import Distance, NoiseFree
 from service.format.versions import publish
 from service.numerics.noise import NOISE, Floats
-from service.numerics.prior import read_prior
 from training.anomaly.auroc import judge
 from training.anomaly.calibrate import (
     StatisticScorer,
@@ -40,31 +39,27 @@ from training.anomaly.heat import map_scale
 from training.anomaly.kernel import fit_kernel_density
 from training.anomaly.statistics import fit_statistics
 from training.data import Dataset, Labels
-from training.data.png import write_samples
+from training.data.png import view_of
 from training.evaluation.discriminator import calibrate_discriminator
 from training.export.beside import measure_beside
 from training.export.card import write_card
+from training.export.card_parts import write_card_samples
 from training.export.graphs import Graph, export_graph
 from training.export.operations import gan_graphs, vae_graphs
-from training.export.parity import Exported, measure_parity, write_self_test
+from training.export.parity import Exported, example_of, measure_parity
 from training.export.provenance import commit, library_versions
 from training.export.sessions import open_session
-from training.export.staging import file_spec, graph_specs, staged, write_mixture
+from training.export.staging import graph_specs, staged, write_mixture, write_self_test
 from training.loop.diagnostics import Diagnosis
 from training.loop.runs import ModelTask
 from training.loop.vae import VaeTask
 from training.metrics.measure import quality_names
 from training.metrics.platt import ReliabilityRow
-from training.models.conditions import given_labels, in_turn, one_hot
+from training.models.conditions import given_labels, one_hot
 from training.models.gan import STATISTICS, Gan
 from training.models.priors import MixturePrior
 from training.models.vae import Vae, with_fixed_prior
 from training.recipe import Recipe
-
-_SAMPLES, _POINTS = 64, 4096
-"""The numbers of samples on a version's card: pictures, and points in the plane."""
-_MARGIN = 1.15
-"""The width of a picture of a density, over the width of the data."""
 
 Log = Callable[[str], None]
 """Takes a line of progress."""
@@ -118,12 +113,8 @@ def export(
             labels = dataset.labels["calibration"]
             of_pictures = one_hot(labels, model.classes).numpy() if model.classes else None
             parts.map_scale = map_scale(parts.exported["map"].run, dataset.items["calibration"], of_pictures)
-        write_self_test(parts.exported, staging / "self_test.npz", dataset)
         manifest = _manifest(recipe, dataset, model, parts, staging)
-        count = _POINTS if manifest.item_shape == (2,) else _SAMPLES
-        given = [read_prior(staging, manifest).latents(0, 0, count, 1.0)]
-        given += [in_turn(model.classes, count).numpy()] if model.classes else []
-        write_samples(staging / "samples.png", parts.exported["decode"].run(given)[0], manifest.view)
+        write_card_samples(staging, manifest, parts.exported["decode"].run)
         beside = {}
         if quality_names(manifest.metrics):
             beside = measure_beside(models, recipe.name, recipe.data, dataset, recipe.evaluation.seed)
@@ -148,7 +139,9 @@ class _Parts:
 
 
 def _manifest(recipe: Recipe, dataset: Dataset, model: Vae | Gan, parts: _Parts, staging: Path) -> Manifest:
-    self_test = file_spec(staging / "self_test.npz")
+    self_test = write_self_test(
+        staging, {name: example_of(one, dataset) for name, one in parts.exported.items()}
+    )
     graphs, weights = graph_specs(
         {name: one.graph for name, one in parts.exported.items()}, staging, self_test
     )
@@ -174,7 +167,7 @@ def _manifest(recipe: Recipe, dataset: Dataset, model: Vae | Gan, parts: _Parts,
         weights=weights,
         statistics=parts.statistics,
         discriminator=parts.discriminator,
-        view=_view(dataset),
+        view=view_of(dataset.items["train"]),
         calibration=parts.calibration,
         defaults=parts.defaults,
         map_scale=parts.map_scale,
@@ -251,16 +244,6 @@ def _scorer_of_classes(
         return found
 
     return replace(scorer, given=given)
-
-
-def _view(dataset: Dataset) -> tuple[tuple[float, float], tuple[float, float]] | None:
-    """Return a square around training items of two numbers; None for other items."""
-    if dataset.item_shape != (2,):
-        return None
-    low, high = dataset.items["train"].min(0), dataset.items["train"].max(0)
-    half = _MARGIN * float((high - low).max()) / 2
-    (x, y) = ((low + high) / 2).tolist()
-    return (x - half, x + half), (y - half, y + half)
 
 
 def _write_prior(model: Vae | Gan, path: Path) -> Literal["standard_normal"] | MixturePriorSpec:

@@ -35,6 +35,11 @@ class ParityError(RuntimeError):
     """An exported graph does not compute what the trained model computes."""
 
 
+def tensor(name: str, *shape: object) -> TensorSpec:
+    """Return the manifest's entry of a tensor; an axis is a size, or the name of a free one."""
+    return TensorSpec.model_validate({"name": name, "shape": shape})
+
+
 class GraphTensors(Protocol):
     """The inputs and outputs of a graph, in order."""
 

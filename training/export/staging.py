@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +34,25 @@ def staged(models: Path, name: str) -> Iterator[Path]:
 def file_spec(path: Path) -> FileSpec:
     """Return the manifest's entry of a staged file."""
     return FileSpec(file=path.name, sha256=sha256_of(path))
+
+
+def write_self_test(
+    staging: Path, examples: Mapping[GraphName, tuple[GraphTensors, Sequence[Floats], Sequence[Floats]]]
+) -> FileSpec:
+    """Store example inputs and outputs of graphs as `GRAPH.inputs.NAME` and `GRAPH.outputs.NAME`.
+
+    Returns:
+        The manifest's entry of the file.
+    """
+    arrays = {
+        f"{name}.{side}.{spec.name}": array
+        for name, (graph, inputs, outputs) in examples.items()
+        for side, specs, values in (("inputs", graph.inputs, inputs), ("outputs", graph.outputs, outputs))
+        for spec, array in zip(specs, values, strict=True)
+    }
+    path = staging / "self_test.npz"
+    np.savez(path, allow_pickle=False, **arrays)
+    return file_spec(path)
 
 
 def graph_specs(

@@ -9,10 +9,13 @@ ValueError if a class has no rows or a logit is not finite.
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 
+from service.format.specs import LogitsSpec, Metric
+from service.format.versions import sha256_of
 from service.numerics.noise import Doubles, Floats
 
 if TYPE_CHECKING:
@@ -114,6 +117,31 @@ def calibration_z(real_logits: Logits, fake_logits: Logits) -> float:
     probabilities = _sigmoid(logits)
     variance = np.square(weights) @ (probabilities * _sigmoid(-logits))
     return float(weights @ (labels - probabilities)) / math.sqrt(variance)
+
+
+def calibration_metrics(real_logits: Logits, fake_logits: Logits, note: str) -> dict[str, Metric]:
+    """Return both figures of calibrated logits; `note` says of which items, and how they were calibrated."""
+    return {
+        "calibration_error": Metric(
+            value=expected_calibration_error(real_logits, fake_logits),
+            unit="probability",
+            note=f"mean distance of D(x) from the observed share in ten bins, {note}",
+        ),
+        "calibration_z": Metric(
+            value=calibration_z(real_logits, fake_logits),
+            unit="standard deviations",
+            note="sum(y - D) / sqrt(sum D (1 - D)) of the same items; beyond 2 it is not calibrated",
+        ),
+    }
+
+
+def write_logits(path: Path, real_logits: Floats, largest: float) -> LogitsSpec:
+    """Write the data of filtered sampling: calibrated logits of real items, which chains start from.
+
+    `largest` is that of generated items, and bounds the density ratio.
+    """
+    np.savez(path, allow_pickle=False, real=real_logits.astype(np.float32))
+    return LogitsSpec(file=path.name, sha256=sha256_of(path), n=len(real_logits), largest=largest)
 
 
 def _even_mixture(real_logits: Logits, fake_logits: Logits) -> tuple[Doubles, Doubles, Doubles]:

@@ -49,9 +49,6 @@ class Algebra(Protocol):
     def abs(self, x: Tensor) -> Tensor:
         """Return the absolute value."""
 
-    def round(self, x: Tensor) -> Tensor:
-        """Round to the nearest whole number."""
-
     def clip(self, x: Tensor, low: float | None, high: float | None) -> Tensor:
         """Move values below `low` or above `high` to these; None is no bound."""
 
@@ -242,10 +239,6 @@ class GraphAlgebra:
         """Return the absolute value."""
         return self.op("Abs", x)
 
-    def round(self, x: Node) -> Node:
-        """Round to the nearest whole number."""
-        return self.op("Round", x)
-
     def clip(self, x: Node, low: float | None, high: float | None) -> Node:
         """Move values below `low` or above `high` to these; None is no bound."""
         return self.op("Clip", x, *([low] if high is None else [low, high]))
@@ -355,10 +348,6 @@ class NumpyAlgebra:
     def abs(self, x: Tensor) -> Tensor:
         """Return the absolute value."""
         return np.abs(x)
-
-    def round(self, x: Tensor) -> Tensor:
-        """Round to the nearest whole number."""
-        return np.round(x)
 
     def clip(self, x: Tensor, low: float | None, high: float | None) -> Tensor:
         """Move values below `low` or above `high` to these; None is no bound."""

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from service.format.manifest import Manifest
-from service.format.specs import MixturePriorSpec
-from training.export.card_parts import choice_section, figures_table, pictures_section
+from training.export.card_parts import choice_section, figures_table, model_sentence, pictures_section
 from training.metrics.names import MetricName
 
 _VALUES = {
@@ -17,11 +16,6 @@ _VALUES = {
 
 def own_card(manifest: Manifest, items: str) -> str:
     """Return the card of a version as Markdown; `items` says what scores were calibrated on."""
-    family = "variational autoencoder" if manifest.family == "vae" else "generative adversarial network"
-    prior = "prior N(0, I)"
-    if isinstance(manifest.prior, MixturePriorSpec):
-        prior = f"a mixture of {manifest.prior.components} Gaussians as prior"
-    likelihood = f", {manifest.likelihood} likelihood" if manifest.likelihood else ""
     choosing = {name for name in manifest.metrics if MetricName.parse(name).group == "validation_auroc"}
     others = {name: metric for name, metric in manifest.metrics.items() if name not in choosing}
     figures = f"\n## Figures\n\n{figures_table(others)}\n" if others else ""
@@ -39,7 +33,7 @@ def own_card(manifest: Manifest, items: str) -> str:
 
 {pictures_section(manifest)}## Model
 
-A {family} with {manifest.latent_size} latent dimensions, {prior}{likelihood}.
+{model_sentence(manifest)}
 Items have the shape {list(manifest.item_shape)}, each value {_VALUES[manifest.support]}. It was trained
 elsewhere, and published as it came:
 

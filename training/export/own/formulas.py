@@ -66,10 +66,6 @@ class OwnVae:
             outputs = divided(f, row, axis_of_forms(row, self.units.forms) or 0, outputs[0])
         return self.likelihood.parameters(f, [self.units.in_order(f, each) for each in outputs])
 
-    def encode(self, f: Algebra, items: Tensor) -> tuple[Tensor, ...]:
-        """Return mean and log-variance, each (B, D)."""
-        return self.posterior(f, items)
-
     def decode(self, f: Algebra, latents: Tensor) -> tuple[Tensor, ...]:
         """Return the likelihood's mean, (B, *item)."""
         return (self._shaped(f, self.likelihood.mean(f, self.parameters(f, latents))),)

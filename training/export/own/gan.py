@@ -17,16 +17,12 @@ from service.format.specs import DiscriminatorSpec, Metric, Objective
 from service.format.statistics import Distance
 from service.numerics.noise import Floats, Integers
 from service.numerics.prior import Prior
-from training.anomaly.calibrate import (
-    column_scorer,
-)
+from training.anomaly.calibrate import column_scorer
 from training.export.own import checks
 from training.export.own.conditions import Condition, real_labels
 from training.export.own.formulas import OwnGan
 from training.export.own.networks import Channels, Source, Units, Values
-from training.export.own.operations import (
-    gan_graphs,
-)
+from training.export.own.operations import gan_graphs, measure_parity
 from training.export.own.priors import MixtureOfGaussians
 from training.export.own.version import (
     ROWS,
@@ -36,18 +32,18 @@ from training.export.own.version import (
     Scoring,
     built,
     calibration_options,
-    checked,
     example_of,
     exported,
     halves_of,
     items_of,
     order_of,
+    parities,
     refuse,
     sampler,
     write_version,
 )
 from training.export.own.words import naming_flaws, prior_flaws
-from training.metrics.platt import calibration_z, expected_calibration_error, fit_platt
+from training.metrics.platt import calibration_metrics, fit_platt
 
 _GENERATED = 10_000
 """The generated items whose largest logit bounds the density ratio."""
@@ -102,17 +98,8 @@ def publish_own_gan(
     """
     units = Units(tuple(words.item_shape), words.values, words.channels)
     support: Support = "real" if words.values == "real" else "unit_interval"
-    flaws = naming_flaws(name, units, words.latent_size)
-    flaws += prior_flaws(words.prior, words.latent_size)
-    if words.discriminator_gives not in ("logits", "probabilities"):
-        flaws.append(
-            f"discriminator_gives is {words.discriminator_gives!r}; wanted 'logits' or 'probabilities'"
-        )
-    condition = words.condition
-    flaws += [] if condition is None else condition.flaws()
-    if condition is not None and encoder is not None:
-        flaws.append("an encoder came with classes; publish the generator, and its discriminator, alone")
-    refuse(name, flaws)
+    _refuse_words(name, words, units, has_encoder=encoder is not None)
+    condition, flaws = words.condition, list[str]()
     items = items_of("real", real, units, support, flaws)
     spec = DiscriminatorSpec(objective=words.objective)
     if discriminator is not None and spec.flaw is not None:
@@ -126,33 +113,11 @@ def publish_own_gan(
     if condition is not None and items is not None:
         of_real, found = real_labels(labels, len(items), condition)
         flaws += found
-    probe = checks.probe if condition is None else condition.probe
-    latents = checks.example_latents(words.latent_size)
-    first, outputs, found = probe(generator, checks.latent_shapes(words.latent_size), latents)
-    flaws += found
-    if first is not None and not found:
-        flaws += checks.generator_flaws(first, outputs, units)
     seen = checks.example_items(items, units, support)
-    judge = guide = None
-    if discriminator is not None:
-        judge, outputs, found = probe(discriminator, units.forms, seen)
-        flaws += found
-        if judge is not None and not found:
-            flaws += checks.discriminator_flaws(judge, outputs, words.discriminator_gives == "probabilities")
-    if encoder is not None:
-        guide, outputs, found = checks.probe(encoder, units.forms, seen)
-        flaws += found
-        if guide is not None and not found:
-            flaws += checks.latent_flaws(guide, outputs, words.latent_size)
-    refuse(name, flaws)
-    assert first is not None
-    if judge is not None:
-        judge = replace(judge, probabilities=words.discriminator_gives == "probabilities")
-    gan = OwnGan(first, units, words.latent_size, judge, guide)
+    gan = _probed(name, generator, discriminator, encoder, words, units, seen, flaws)
     gan, opset = _exported_gan(name, gan, log)
     halves = None if items is None else halves_of(items)
     options = calibration_options(scoring or Scoring(), halves)
-    prior = sampler(words.prior, words.latent_size)
     logits: tuple[Floats, float] | None = None
     metrics: dict[str, Metric] = {}
     if gan.discriminator is not None and halves is not None:
@@ -160,16 +125,17 @@ def publish_own_gan(
         classes = None
         if condition is not None and of_real is not None:
             classes = condition.one_hot(of_real[order_of(len(of_real))])
+        prior = sampler(words.prior, words.latent_size)
         gan, logits, metrics = _calibrated(gan, opset, halves, prior, classes)
+    log("building the graphs")
     networks = (gan.generator, gan.discriminator, gan.encoder)
     error = max(each.error for each in networks if each is not None)
-    log("building the graphs")
-    example, count = example_of(support, items), 0 if condition is None else len(condition.names)
-    graphs, parity = checked(
-        name, built(name, partial(gan_graphs, gan, opset, count)), example, False, error, log, {}
-    )
-    names: tuple[Distance, ...] = ("residual",) if gan.encoder is not None else ()
-    scorer = column_scorer(graphs["statistics"].run, names, options) if names else None
+    example, names = example_of(support, items), () if condition is None else condition.names
+    graphs = built(name, partial(gan_graphs, gan, opset, len(names)))
+    measure = partial(measure_parity, example=example, discrete=False, largest=error)
+    parity = parities(name, graphs, measure, log)
+    statistics: tuple[Distance, ...] = ("residual",) if gan.encoder is not None else ()
+    scorer = column_scorer(graphs["statistics"].run, statistics, options) if statistics else None
     sources = {"generator": generator, "discriminator": discriminator, "encoder": encoder}
     origin: dict[str, object] = {
         **{key: source.origin for key, source in sources.items() if source is not None},
@@ -178,12 +144,66 @@ def publish_own_gan(
     return write_version(
         Draft(
             name, "gan", description or "A generative adversarial network that was trained elsewhere.", units,
-            support, words.latent_size, words.prior, graphs, parity, example, origin, None, names,
+            support, words.latent_size, words.prior, graphs, parity, example, origin, None, statistics,
             spec if discriminator is not None else None, logits if condition is None else None, metrics,
-            classes=() if condition is None else condition.names,
+            classes=names,
         ),
         scorer, options, halves, 0, models, log,
     )  # fmt: skip
+
+
+def _refuse_words(name: str, words: GanWords, units: Units, has_encoder: bool) -> None:
+    """Raise UnfitModel if the publisher's words do not fit."""
+    flaws = naming_flaws(name, units, words.latent_size)
+    flaws += prior_flaws(words.prior, words.latent_size)
+    if words.discriminator_gives not in ("logits", "probabilities"):
+        flaws.append(
+            f"discriminator_gives is {words.discriminator_gives!r}; wanted 'logits' or 'probabilities'"
+        )
+    if words.condition is not None:
+        flaws += words.condition.flaws()
+        if has_encoder:
+            flaws.append("an encoder came with classes; publish the generator, and its discriminator, alone")
+    refuse(name, flaws)
+
+
+def _probed(
+    name: str,
+    generator: Source,
+    discriminator: Source | None,
+    encoder: Source | None,
+    words: GanWords,
+    units: Units,
+    seen: Floats,
+    flaws: list[str],
+) -> OwnGan:
+    """Try the networks, those of items on `seen`, and join them to a GAN.
+
+    Raises:
+        UnfitModel: They do not fit, or there were flaws before; it lists all of them.
+    """
+    probe = checks.probe if words.condition is None else words.condition.probe
+    latent, probabilities = words.latent_size, words.discriminator_gives == "probabilities"
+    first, outputs, found = probe(generator, checks.latent_shapes(latent), checks.example_latents(latent))
+    flaws += found
+    if first is not None and not found:
+        flaws += checks.generator_flaws(first, outputs, units)
+    judge = guide = None
+    if discriminator is not None:
+        judge, outputs, found = probe(discriminator, units.forms, seen)
+        flaws += found
+        if judge is not None and not found:
+            flaws += checks.discriminator_flaws(judge, outputs, probabilities)
+    if encoder is not None:
+        guide, outputs, found = checks.probe(encoder, units.forms, seen)
+        flaws += found
+        if guide is not None and not found:
+            flaws += checks.latent_flaws(guide, outputs, latent)
+    refuse(name, flaws)
+    assert first is not None
+    if judge is not None:
+        judge = replace(judge, probabilities=probabilities)
+    return OwnGan(first, units, latent, judge, guide)
 
 
 def _exported_gan(name: str, gan: OwnGan, log: Log) -> tuple[OwnGan, int]:
@@ -239,15 +259,6 @@ def _calibrated(
         f"{judged} real items and as many generated ones; the logits are {slope:.4g} times the "
         f"discriminator's {intercept:+.4g}, fitted on {fit} others"
     )
-    metrics = {
-        "calibration_error": Metric(
-            value=expected_calibration_error(held_out, made), unit="probability",
-            note=f"mean distance of D(x) from the observed share in ten bins, {note}",
-        ),
-        "calibration_z": Metric(
-            value=calibration_z(held_out, made), unit="standard deviations",
-            note="sum(y - D) / sqrt(sum D (1 - D)) of the same items; beyond 2 it is not calibrated",
-        ),
-    }  # fmt: skip
+    metrics = calibration_metrics(held_out, made, note)
     starts = (slope * real + intercept).astype(np.float32)
     return replace(gan, calibration=(slope, intercept)), (starts, largest), metrics

@@ -5,7 +5,7 @@ Shapes: B rows (free, the axis "rows"), K draws (free, "draws"), D latent dimens
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -24,11 +24,11 @@ from training.export.sessions import (
     open_session,
     relative_error,
     run_graph,
+    tensor,
 )
 
 Example = Callable[[TensorSpec, int, int], Floats]
 """Makes an input of a graph, of so many rows, from a seed."""
-EXAMPLE_DRAWS = 3
 _UNSETTLED = 1e-4
 """Distance of a uniform from a probability below which a discrete draw depends on the last digits."""
 _SEEDS = (0, 1, 2)
@@ -74,15 +74,19 @@ def build(name: GraphName, formula: Formula, inputs: Specs, outputs: Specs, opse
 def vae_graphs(vae: OwnVae, opset: int) -> dict[GraphName, OwnGraph]:
     """Build the graphs of a VAE whose networks are exported; `statistics` only if it has some."""
     items, D, per_draw = ("rows", *vae.units.item_shape), vae.latent, ("rows", "draws")
-    inputs, samples, latents = _spec("inputs", *items), _spec("samples", *items), _spec("latents", "rows", D)
-    terms = tuple(_spec(name, *per_draw) for name in ("log_likelihood", "log_prior", "log_posterior"))
-    posterior = (_spec("mean", "rows", D), _spec("log_variance", "rows", D))
+    inputs, samples, latents = (
+        tensor("inputs", *items),
+        tensor("samples", *items),
+        tensor("latents", "rows", D),
+    )
+    terms = tuple(tensor(name, *per_draw) for name in ("log_likelihood", "log_prior", "log_posterior"))
+    posterior = (tensor("mean", "rows", D), tensor("log_variance", "rows", D))
     wanted: list[tuple[GraphName, Formula, Specs, Specs]] = [
-        ("encode", vae.encode, (inputs,), posterior),
+        ("encode", vae.posterior, (inputs,), posterior),
         ("decode", vae.decode, (latents,), (samples,)),
-        ("draw", vae.draw, (latents, _spec("uniforms", *items)), (samples,)),
-        ("score", vae.score, (inputs, _spec("eps", *per_draw, D)), (*terms, _spec("kl", "rows"))),
-        ("map", vae.surprise_map, (inputs,), (_spec("map", *items),)),
+        ("draw", vae.draw, (latents, tensor("uniforms", *items)), (samples,)),
+        ("score", vae.score, (inputs, tensor("eps", *per_draw, D)), (*terms, tensor("kl", "rows"))),
+        ("map", vae.surprise_map, (inputs,), (tensor("map", *items),)),
     ]
     graphs = {name: build(name, formula, given, results, opset) for name, formula, given, results in wanted}
     if vae.statistics:
@@ -92,14 +96,17 @@ def vae_graphs(vae: OwnVae, opset: int) -> dict[GraphName, OwnGraph]:
 
 def statistics_graph(vae: OwnVae, opset: int) -> OwnGraph:
     """Build the graph of the noise-free statistics of a VAE that has some."""
-    inputs = _spec("inputs", "rows", *vae.units.item_shape)
-    columns = _spec("statistics", "rows", len(vae.statistics))
+    inputs = tensor("inputs", "rows", *vae.units.item_shape)
+    columns = tensor("statistics", "rows", len(vae.statistics))
     return build("statistics", vae.noise_free, (inputs,), (columns,), opset)
 
 
 def path_features(vae: OwnVae, opset: int) -> OwnGraph:
     """Build the graph of the features of `path`, which is fitted on its outputs and never published."""
-    inputs, features = _spec("inputs", "rows", *vae.units.item_shape), _spec("statistics", "rows", 5)
+    inputs, features = (
+        tensor("inputs", "rows", *vae.units.item_shape),
+        tensor("statistics", "rows", 5),
+    )
     return build("statistics", vae.features, (inputs,), (features,), opset)
 
 
@@ -109,16 +116,20 @@ def gan_graphs(gan: OwnGan, opset: int, classes: int = 0) -> dict[GraphName, Own
     With `classes`, they take the class of each row too, and none makes proposals to choose among.
     """
     items, D = ("rows", *gan.units.item_shape), gan.latent
-    inputs, samples, latents = _spec("inputs", *items), _spec("samples", *items), _spec("latents", "rows", D)
-    logit = _spec("logit", "rows")
-    labels = (_spec("labels", "rows", classes),) if classes else ()
+    inputs, samples, latents = (
+        tensor("inputs", *items),
+        tensor("samples", *items),
+        tensor("latents", "rows", D),
+    )
+    logit = tensor("logit", "rows")
+    labels = (tensor("labels", "rows", classes),) if classes else ()
     wanted: list[tuple[GraphName, Formula, Specs, Specs]] = [
         ("decode", gan.decode, (latents, *labels), (samples,))
     ]
     if gan.encoder is not None:
         wanted += [
-            ("encode", gan.encode, (inputs,), (_spec("mean", "rows", D),)),
-            ("statistics", gan.noise_free, (inputs,), (_spec("statistics", "rows", 1),)),
+            ("encode", gan.encode, (inputs,), (tensor("mean", "rows", D),)),
+            ("statistics", gan.noise_free, (inputs,), (tensor("statistics", "rows", 1),)),
         ]
     if gan.discriminator is not None:
         wanted.append(("discriminate", gan.discriminate, (inputs, *labels), (logit,)))
@@ -212,19 +223,3 @@ def _unsettled(graph: OwnGraph, inputs: Sequence[Floats]) -> np.ndarray:
         for change in (_UNSETTLED, -_UNSETTLED)
     )
     return np.asarray(above != below)
-
-
-def example_arrays(graphs: Mapping[GraphName, OwnGraph], example: Example, rows: int) -> dict[str, Floats]:
-    """Return example inputs and outputs as `GRAPH.inputs.NAME` and `GRAPH.outputs.NAME`: the self-test."""
-    arrays: dict[str, Floats] = {}
-    for name, graph in graphs.items():
-        inputs = [example(spec, rows, 1) for spec in graph.inputs]
-        arrays |= {f"{name}.inputs.{s.name}": a for s, a in zip(graph.inputs, inputs, strict=True)}
-        arrays |= {
-            f"{name}.outputs.{s.name}": a for s, a in zip(graph.outputs, graph.run(inputs), strict=True)
-        }
-    return arrays
-
-
-def _spec(name: str, *shape: object) -> TensorSpec:
-    return TensorSpec.model_validate({"name": name, "shape": shape})

@@ -15,12 +15,8 @@ import numpy as np
 
 from service.format.manifest import Support
 from service.format.specs import GraphName, LatentPicture, Parity
-from service.numerics.noise import Doubles, Floats
-from training.anomaly.calibrate import (
-    both_scorers,
-    bound_scorer,
-    column_scorer,
-)
+from service.numerics.noise import Floats
+from training.anomaly.calibrate import both_scorers, bound_scorer, column_scorer
 from training.anomaly.choose import split_validation
 from training.anomaly.path import LEAST_VARIANCE, fit_whitening
 from training.export.own import checks
@@ -47,15 +43,16 @@ from training.export.own.priors import MixtureOfGaussians
 from training.export.own.version import (
     ROWS,
     Draft,
+    Halves,
     Log,
     Scoring,
     built,
     calibration_options,
-    checked,
     example_of,
     exported,
     halves_of,
     items_of,
+    parities,
     refuse,
     require_statistic,
     write_version,
@@ -119,66 +116,31 @@ def publish_own_vae(
     refuse(name, flaws)
     likelihood = _likelihood(words, units)
     items = items_of("normals", normals, units, likelihood.support, flaws)
-    needs_scale = (
-        isinstance(likelihood, GaussianFormulas) and likelihood.gives == "mean" and words.scale is None
-    )
-    if needs_scale and normals is None:
+    if normals is None and _needs_scale(likelihood):
         flaws.append(
             "the decoder gives a mean, and neither scale nor normals came; give `scale`, the standard "
             "deviation it was trained with (in the units of the decoder), or `normals` to fit it on"
         )
-    seen = checks.example_items(items, units, likelihood.support)
-    first, outputs, found = checks.probe(encoder, units.forms, seen)
-    flaws += found
-    if first is not None and not found:
-        flaws += checks.encoder_flaws(first, outputs, words.latent_size, words.encoder_gives, words.channels)
-    latents = checks.example_latents(words.latent_size)
-    second, outputs, found = checks.probe(
-        decoder,
-        checks.latent_shapes(words.latent_size, words.latent_picture, first, words.channels),
-        latents,
-    )
-    flaws += found
-    if second is not None and not found:
-        flaws += checks.decoder_flaws(second, outputs, likelihood, units)
-    refuse(name, flaws)
-    assert first is not None
-    assert second is not None
-    vae = OwnVae(first, second, units, likelihood, words.latent_size, words.encoder_gives, words.prior)
-    if words.decoder_gives == "probabilities":
-        vae = replace(vae, decoder=replace(vae.decoder, probabilities=True))
+    vae = _probed(name, encoder, decoder, words, units, likelihood, items, flaws)
     vae, opset = _exported_vae(name, vae, log)
     halves = None if items is None else halves_of(items)
-    scale_note: dict[str, object] = {}
-    if halves is not None and needs_scale:
-        log(f"fitting the scale of the Gaussian on {len(halves.fit)} items")
-        vae = replace(vae, likelihood=_fitted(vae, halves.fit))
-        scale_note = {
-            "scale": _scale_of(vae.likelihood),
-            "scale_from": f"fitted on {len(halves.fit)} items, in their units",
-        }
-    elif words.scale is not None:
-        given = np.asarray(array_of(words.scale), np.float64)
-        scale_note = {"scale": given.tolist(), "scale_from": "given, in the decoder's units"}
+    vae, scale_note = _with_scale(vae, words, halves, log)
     options = calibration_options(scoring or Scoring(), halves)
-    error = max(vae.encoder.error, vae.decoder.error)
     log("building the graphs")
-    example, binary = example_of(likelihood.support, items), likelihood.support == "binary"
-    fitted_on = 0
-    held: dict[GraphName, Parity] = {}
-    if halves is not None:
-        _, fit = split_validation(options, halves.fit)
-        fitted_on = len(fit)
-        if fitted_on >= _FEWEST_FITTED:
-            features = built(name, partial(path_features, vae, opset))
-            parts = np.split(fit, range(ROWS, len(fit), ROWS))
-            rows_of = np.concatenate([features.run([part])[0] for part in parts]).astype(np.float64)
-            measure = partial(measure_parity, example=example, discrete=binary, largest=error)
-            vae, held = _with_path(name, vae, rows_of, opset, measure, log)
-    require_statistic(name, options, ("elbo", "importance_bound", *vae.statistics))
-    graphs, parity = checked(
-        name, built(name, partial(vae_graphs, vae, opset)), example, binary, error, log, held
+    example = example_of(likelihood.support, items)
+    measure = partial(
+        measure_parity,
+        example=example,
+        discrete=likelihood.support == "binary",
+        largest=max(vae.encoder.error, vae.decoder.error),
     )
+    fit = () if halves is None else split_validation(options, halves.fit)[1]
+    held: dict[GraphName, Parity] = {}
+    if len(fit) >= _FEWEST_FITTED:
+        vae, held = _with_path(name, vae, np.asarray(fit), opset, measure, log)
+    require_statistic(name, options, ("elbo", "importance_bound", *vae.statistics))
+    graphs = built(name, partial(vae_graphs, vae, opset))
+    parity = parities(name, graphs, measure, log, held)
     scorer = bound_scorer(graphs["score"].run, words.latent_size, words.prior is None, options)
     if vae.statistics:
         scorer = both_scorers(scorer, column_scorer(graphs["statistics"].run, vae.statistics, options))
@@ -193,23 +155,80 @@ def publish_own_vae(
             likelihood.support, words.latent_size, words.prior, graphs, parity, example, origin,
             words.likelihood, vae.statistics, latent_picture=words.latent_picture,
         ),
-        scorer, options, halves, fitted_on, models, log,
+        scorer, options, halves, len(fit), models, log,
     )  # fmt: skip
+
+
+def _probed(
+    name: str,
+    encoder: Source,
+    decoder: Source,
+    words: VaeWords,
+    units: Units,
+    likelihood: LikelihoodFormulas,
+    items: Floats | None,
+    flaws: list[str],
+) -> OwnVae:
+    """Try both networks, and join them to a VAE.
+
+    Raises:
+        UnfitModel: They do not fit, or there were flaws before; it lists all of them.
+    """
+    latent = words.latent_size
+    seen = checks.example_items(items, units, likelihood.support)
+    first, outputs, found = checks.probe(encoder, units.forms, seen)
+    flaws += found
+    if first is not None and not found:
+        flaws += checks.encoder_flaws(first, outputs, latent, words.encoder_gives, words.channels)
+    shapes = checks.latent_shapes(latent, words.latent_picture, first, words.channels)
+    second, outputs, found = checks.probe(decoder, shapes, checks.example_latents(latent))
+    flaws += found
+    if second is not None and not found:
+        flaws += checks.decoder_flaws(second, outputs, likelihood, units)
+    refuse(name, flaws)
+    assert first is not None
+    assert second is not None
+    if words.decoder_gives == "probabilities":
+        second = replace(second, probabilities=True)
+    return OwnVae(first, second, units, likelihood, latent, words.encoder_gives, words.prior)
+
+
+def _needs_scale(likelihood: LikelihoodFormulas) -> bool:
+    """Return True for a Gaussian whose scale neither the decoder nor the publisher gives."""
+    return isinstance(likelihood, GaussianFormulas) and likelihood.outputs == 1 and likelihood.scale is None
+
+
+def _with_scale(
+    vae: OwnVae, words: VaeWords, halves: Halves | None, log: Log
+) -> tuple[OwnVae, dict[str, object]]:
+    """Fit the scale of a Gaussian that needs one; returns the VAE, and what to say of the scale's origin."""
+    if words.scale is not None:
+        given = np.asarray(array_of(words.scale), np.float64)
+        return vae, {"scale": given.tolist(), "scale_from": "given, in the decoder's units"}
+    if halves is None or not _needs_scale(vae.likelihood):
+        return vae, {}
+    log(f"fitting the scale of the Gaussian on {len(halves.fit)} items")
+    fitted, scale = _fitted(vae, halves.fit)
+    note = f"fitted on {len(halves.fit)} items, in their units"
+    return replace(vae, likelihood=fitted), {"scale": scale, "scale_from": note}
 
 
 def _with_path(
     name: str,
     vae: OwnVae,
-    features: Doubles,
+    items: Floats,
     opset: int,
     measure: Callable[[OwnGraph], Parity],
     log: Log,
 ) -> tuple[OwnVae, dict[GraphName, Parity]]:
-    """Return the VAE with `path` fitted on features, and the parity of its `statistics`.
+    """Return the VAE with `path` fitted on items (N, *item), and the parity of its `statistics`.
 
     Where features nearly follow from each other, the distance magnifies their last digits: it is fitted more
     coarsely until they hold in float32, and left out if they never do.
     """
+    graph = built(name, partial(path_features, vae, opset))
+    parts = np.split(items, range(ROWS, len(items), ROWS))
+    features = np.concatenate([graph.run([part])[0] for part in parts]).astype(np.float64)
     coarser = (LEAST_VARIANCE, 10 * LEAST_VARIANCE, 100 * LEAST_VARIANCE)
     for least in coarser if np.isfinite(features).all() else ():
         fitted = replace(vae, whitening=fit_whitening(features, least))
@@ -246,8 +265,8 @@ def _exported_vae(name: str, vae: OwnVae, log: Log) -> tuple[OwnVae, int]:
     return replace(vae, encoder=given, decoder=taken), opset
 
 
-def _fitted(vae: OwnVae, items: Floats) -> GaussianFormulas:
-    """Return the Gaussian with the scale of the largest ELBO on items: the root mean square of their gaps.
+def _fitted(vae: OwnVae, items: Floats) -> tuple[GaussianFormulas, float]:
+    """Return the Gaussian with the scale of the largest ELBO on items, the root mean square of their gaps.
 
     Source: Rybkin et al. 2021, "Simple and effective VAE training with calibrated decoders",
     arXiv:2006.13202, section 3.2.
@@ -262,9 +281,4 @@ def _fitted(vae: OwnVae, items: Floats) -> GaussianFormulas:
             gaps = part.reshape(len(part), -1) - trial.parameters(f, latents)[0]
             squares.append((gaps * gaps).mean(1))
     scale = max(float(np.sqrt(np.concatenate(squares).mean())), 1e-6)
-    return replace(vae.likelihood, scale=np.asarray(scale))
-
-
-def _scale_of(likelihood: LikelihoodFormulas) -> float:
-    assert isinstance(likelihood, GaussianFormulas)
-    return float(np.asarray(likelihood.scale))
+    return replace(vae.likelihood, scale=np.asarray(scale)), scale

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -19,7 +20,6 @@ from service.format.specs import (
     DiscriminatorSpec,
     GraphName,
     LatentPicture,
-    LogitsSpec,
     Metric,
     Parity,
     Provenance,
@@ -29,24 +29,17 @@ from service.format.statistics import Distance, NoiseFree, Statistic
 from service.format.versions import publish
 from service.numerics.noise import NOISE, Floats, Integers
 from service.numerics.prior import GaussianMixturePrior, Prior, StandardNormalPrior
-from training.anomaly.calibrate import (
-    StatisticScorer,
-    write_calibration,
-)
+from training.anomaly.calibrate import StatisticScorer, write_calibration
 from training.anomaly.choose import choose_statistic
 from training.anomaly.heat import map_scale
 from training.data import Dataset, Split
-from training.data.png import write_samples
+from training.data.png import view_of
+from training.export.card_parts import write_card_samples
 from training.export.own import checks
 from training.export.own.card import own_card
 from training.export.own.networks import Export, OwnNetwork, UnfitModel, Units, reason_of
 from training.export.own.onnx_source import opset_of, with_opset, without_sigmoid
-from training.export.own.operations import (
-    Example,
-    OwnGraph,
-    example_arrays,
-    measure_parity,
-)
+from training.export.own.operations import Example, OwnGraph
 from training.export.own.priors import MixtureOfGaussians
 from training.export.provenance import commit, library_versions
 from training.export.rules import OPSET, GraphError
@@ -57,7 +50,8 @@ from training.export.sessions import (
     open_session,
     relative_error,
 )
-from training.export.staging import file_spec, graph_specs, staged, write_mixture
+from training.export.staging import graph_specs, staged, write_mixture, write_self_test
+from training.metrics.platt import write_logits
 from training.options import CalibrationOptions
 
 Built = TypeVar("Built")
@@ -67,8 +61,9 @@ _LEVELS = (0.01, 0.05)
 """The default alpha is the first of these that the calibration items resolve."""
 ROWS = 250
 """Rows of a batch."""
-_SAMPLES, _POINTS = 64, 4096
-_MARGIN = 1.15
+_DRAWS = 3
+"""Draws of the inputs that graphs are tried on."""
+_SELF_TEST_ROWS = 2
 
 
 @dataclass(frozen=True)
@@ -126,76 +121,85 @@ def write_version(
     log: Log,
 ) -> Path:
     """Write a version beside its place and publish it."""
-    metrics, calibration, defaults, scale = dict(draft.metrics), None, None, None
     with staged(models, draft.name) as staging:
         for name, graph in draft.graphs.items():
             (staging / f"{name}.onnx").write_bytes(graph.model.SerializeToString())
+        scores: dict[str, Any] = {"metrics": draft.metrics}
         if scorer is not None and halves is not None:
             log(f"choosing and calibrating scores on {len(halves.fit)} and {len(halves.calibration)} items")
-            choice = choose_statistic(options, scorer, draft.support, _dataset(draft, halves))
-            calibration, defaults, _ = write_calibration(scorer, choice.options, halves.calibration, staging)
-            metrics |= choice.metrics
-            if "map" in draft.graphs and is_picture(draft.units.item_shape):
-                scale = map_scale(draft.graphs["map"].run, halves.calibration)
-        spec = draft.discriminator
-        if spec is not None and draft.logits is not None:
-            real, largest = draft.logits
-            np.savez(staging / "logits.npz", allow_pickle=False, real=real)
-            file = file_spec(staging / "logits.npz").model_dump()
-            spec = spec.model_copy(update={"logits": LogitsSpec(**file, n=len(real), largest=largest)})
-        np.savez(
-            staging / "self_test.npz", allow_pickle=False, **example_arrays(draft.graphs, draft.example, 2)
-        )
-        mixture = draft.prior
-        networks = [each for each in draft.origin.values() if isinstance(each, dict)]
-        torch_too = ["torch", "onnxscript"] if any("torch" in each for each in networks) else []
-        self_test = file_spec(staging / "self_test.npz")
-        graphs, weights = graph_specs(draft.graphs, staging, self_test)
-        manifest = Manifest(
-            name=draft.name,
-            version=1,
-            family=draft.family,
-            description=draft.description,
-            item_shape=draft.units.item_shape,
-            support=draft.support,
-            value_range=None if draft.support == "real" else (0.0, 1.0),
-            latent_size=draft.latent,
-            latent_picture=draft.latent_picture,
-            class_names=draft.classes,
-            prior="standard_normal"
-            if mixture is None
-            else write_mixture(staging / "prior.npz", mixture.weights, mixture.means, mixture.log_variances),
-            likelihood=draft.likelihood,
-            noise=NOISE,
-            graphs=graphs,
-            weights=weights,
-            statistics=draft.statistics,
-            discriminator=spec,
-            view=_view(halves),
-            calibration=calibration,
-            defaults=defaults,
-            map_scale=scale,
-            metrics=metrics,
-            provenance=Provenance(
-                origin=draft.origin,
-                commit=commit(),
-                seed=options.seed,
-                libraries=library_versions(["onnx", "onnxruntime", "numpy", *torch_too]),
-            ),
-            parity=draft.parity,
-            self_test=self_test,
-        )
-        count = _POINTS if manifest.item_shape == (2,) else _SAMPLES
-        latents = sampler(mixture, draft.latent).latents(0, 0, count, 1.0)
-        given = [latents]
-        if draft.classes:  # in turn
-            given.append(np.eye(len(draft.classes), dtype=np.float32)[np.arange(count) % len(draft.classes)])
-        samples = draft.graphs["decode"].run(given)[0]
-        write_samples(staging / "samples.png", samples, manifest.view)
+            scores = _calibrated(draft, scorer, options, halves, staging)
+        view = None if halves is None else view_of(halves.fit)
+        manifest = _manifest(draft, options.seed, staging, view=view, **scores)
+        write_card_samples(staging, manifest, draft.graphs["decode"].run)
         card = own_card(manifest, _score_text(manifest, halves, fitted_on))
         (staging / "README.md").write_text(card, encoding="utf-8")
         log("publishing")
         return publish(staging, manifest)
+
+
+def _calibrated(
+    draft: Draft, scorer: StatisticScorer, options: CalibrationOptions, halves: Halves, staging: Path
+) -> dict[str, Any]:
+    """Choose and calibrate scores; returns the fields of the manifest that follow."""
+    choice = choose_statistic(options, scorer, draft.support, _dataset(draft, halves))
+    calibration, defaults, _ = write_calibration(scorer, choice.options, halves.calibration, staging)
+    scale = None
+    if "map" in draft.graphs and is_picture(draft.units.item_shape):
+        scale = map_scale(draft.graphs["map"].run, halves.calibration)
+    return {
+        "calibration": calibration,
+        "defaults": defaults,
+        "map_scale": scale,
+        "metrics": draft.metrics | choice.metrics,
+    }
+
+
+def _manifest(draft: Draft, seed: int, staging: Path, **fields: Any) -> Manifest:
+    """Write the files that belong to no graph alone, and return the manifest."""
+    mixture, spec = draft.prior, draft.discriminator
+    if spec is not None and draft.logits is not None:
+        spec = spec.model_copy(update={"logits": write_logits(staging / "logits.npz", *draft.logits)})
+    examples = {
+        name: [draft.example(each, _SELF_TEST_ROWS, 1) for each in graph.inputs]
+        for name, graph in draft.graphs.items()
+    }
+    self_test = write_self_test(
+        staging,
+        {name: (graph, examples[name], graph.run(examples[name])) for name, graph in draft.graphs.items()},
+    )
+    graphs, weights = graph_specs(draft.graphs, staging, self_test)
+    networks = [each for each in draft.origin.values() if isinstance(each, dict)]
+    torch_too = ["torch", "onnxscript"] if any("torch" in each for each in networks) else []
+    return Manifest(
+        name=draft.name,
+        version=1,
+        family=draft.family,
+        description=draft.description,
+        item_shape=draft.units.item_shape,
+        support=draft.support,
+        value_range=None if draft.support == "real" else (0.0, 1.0),
+        latent_size=draft.latent,
+        latent_picture=draft.latent_picture,
+        class_names=draft.classes,
+        prior="standard_normal"
+        if mixture is None
+        else write_mixture(staging / "prior.npz", mixture.weights, mixture.means, mixture.log_variances),
+        likelihood=draft.likelihood,
+        noise=NOISE,
+        graphs=graphs,
+        weights=weights,
+        statistics=draft.statistics,
+        discriminator=spec,
+        provenance=Provenance(
+            origin=draft.origin,
+            commit=commit(),
+            seed=seed,
+            libraries=library_versions(["onnx", "onnxruntime", "numpy", *torch_too]),
+        ),
+        parity=draft.parity,
+        self_test=self_test,
+        **fields,
+    )
 
 
 def refuse(name: str, flaws: list[str]) -> None:
@@ -307,19 +311,14 @@ def built(name: str, make: Callable[[], Built]) -> Built:
         raise UnfitModel(name, [str(error)]) from error
 
 
-def checked(
+def parities(
     name: str,
-    graphs: dict[GraphName, OwnGraph],
-    example: Example,
-    discrete: bool,
-    least_error: float,
+    graphs: Mapping[GraphName, OwnGraph],
+    measure: Callable[[OwnGraph], Parity],
     log: Log,
-    held: Mapping[GraphName, Parity],
-) -> tuple[dict[GraphName, OwnGraph], dict[GraphName, Parity]]:
-    """Measure every graph's parity, at least the networks' own error; all that fail are named at once.
-
-    `held` are the parities of graphs that were measured before.
-    """
+    held: Mapping[GraphName, Parity] = MappingProxyType({}),
+) -> dict[GraphName, Parity]:
+    """Measure the parity of every graph that is not `held`, as measured before; all that fail are named."""
     parity = dict(held)
     flaws = []
     for each, graph in graphs.items():
@@ -327,11 +326,11 @@ def checked(
             continue
         log(f"comparing {each} with the model's own networks")
         try:
-            parity[each] = measure_parity(graph, example, discrete, least_error)
+            parity[each] = measure(graph)
         except ParityError as error:
             flaws.append(str(error))
     refuse(name, flaws)
-    return graphs, parity
+    return parity
 
 
 def example_of(support: Support, items: Floats | None) -> Example:
@@ -339,7 +338,8 @@ def example_of(support: Support, items: Floats | None) -> Example:
 
     def example(spec: TensorSpec, rows: int, seed: int) -> Floats:
         random = np.random.default_rng(seed)
-        shape = tuple(rows if axis == "rows" else 3 if axis == "draws" else int(axis) for axis in spec.shape)
+        free = {"rows": rows, "draws": _DRAWS}
+        shape = tuple(free[axis] if isinstance(axis, str) else axis for axis in spec.shape)
         if spec.name == "inputs":
             if items is not None and (seed or support == "real"):
                 return items[np.arange(seed * rows, (seed + 1) * rows) % len(items)]
@@ -369,16 +369,6 @@ def _dataset(draft: Draft, halves: Halves) -> Dataset:
     }  # fmt: skip
     labels: dict[Split, Integers] = {split: np.zeros(len(rows), np.int64) for split, rows in items.items()}
     return Dataset(draft.name, "the publisher's items", draft.units.item_shape, (), items, labels)
-
-
-def _view(halves: Halves | None) -> tuple[tuple[float, float], tuple[float, float]] | None:
-    """Return a square around items of two numbers; None for other items, or without any."""
-    if halves is None or halves.fit.shape[1:] != (2,):
-        return None
-    low, high = halves.fit.min(0), halves.fit.max(0)
-    half = _MARGIN * float((high - low).max()) / 2
-    (x, y) = ((low + high) / 2).tolist()
-    return (x - half, x + half), (y - half, y + half)
 
 
 def _score_text(manifest: Manifest, halves: Halves | None, fitted_on: int) -> str:
