@@ -225,7 +225,7 @@ def verify_command(
 
 @app.command("calibrate")
 def calibrate_command(
-    version: Annotated[Path, typer.Argument(metavar="VERSION", help="A folder, e.g. models/fashion-vae/4.")],
+    version: Annotated[Path, typer.Argument(metavar="VERSION", help="A folder, e.g. models/fashion-vae/5.")],
     data: Annotated[
         Path, typer.Option(help="An .npy file of normal items, as a score request's `inputs` have them.")
     ],
