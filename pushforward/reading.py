@@ -74,7 +74,7 @@ def as_rows(
         return np.stack([fitted_item(each, shape, PictureRule.of(picture)).item for each in inputs])
     if (paths := _paths(inputs)) is not None:
         return _pictures_of_files(paths, shape, PictureRule.of(picture))
-    if isinstance(inputs, list | tuple) and inputs and all(isinstance(each, Mapping) for each in inputs):
+    if _are_records(inputs):
         return _records(inputs, shape, columns)
     if columns and not isinstance(inputs, np.ndarray | list | tuple) and isinstance(inputs, Iterator):
         raise Unfit(f"a {type(inputs).__name__} came, whose rows are there only once; give a list of them")
@@ -98,16 +98,10 @@ def ids_of(inputs: Any, column: str | None) -> NDArray[Any] | None:
     if column is None:
         index: Any = getattr(inputs, "index", None) if hasattr(inputs, "columns") else None  # of pandas
         return np.asarray(index.to_numpy()) if hasattr(index, "to_numpy") else None
-    inputs = _as_records(inputs)
-    names = _column_names(inputs)
-    is_records = isinstance(inputs, list | tuple) and all(isinstance(each, Mapping) for each in inputs)
-    if is_records and any(column in each for each in inputs):
-        values = [each.get(column) for each in inputs]
-    elif names is None or names.count(column) != 1:
-        times = 0 if names is None else names.count(column)
+    values = _column(inputs, column)
+    if values is None:
+        times = (_column_names(inputs) or []).count(column)
         raise Unfit(f"`id` names the column `{column}`, which the inputs have {times} times; wanted once")
-    else:
-        values = _values(inputs, column)
     ids = np.empty(len(values), object)
     ids[:] = plain_values(values)
     return ids
@@ -121,17 +115,8 @@ def labels_in(inputs: Any, classes: ClassColumn | None) -> list[int] | None:
     Raises:
         Unfit: a row has no class, or another one.
     """
-    if classes is None:
-        return None
-    inputs = _as_records(inputs)
-    if isinstance(inputs, list | tuple) and inputs and all(isinstance(each, Mapping) for each in inputs):
-        if not any(classes.name in each for each in inputs):
-            return None
-        return classes.numbers([each.get(classes.name) for each in inputs])
-    names = _column_names(inputs)
-    if names is None or names.count(classes.name) != 1:
-        return None
-    return classes.numbers(_values(inputs, classes.name))
+    values = None if classes is None else _column(inputs, classes.name)
+    return None if classes is None or values is None else classes.numbers(values)
 
 
 def as_point(
@@ -279,6 +264,20 @@ def _is_named_row(value: Any) -> bool:
         return False
     labels = value.index
     return not callable(labels) and any(isinstance(label, str) for label in labels)
+
+
+def _are_records(inputs: Any) -> bool:
+    is_list = isinstance(inputs, list | tuple) and len(inputs) > 0
+    return is_list and all(isinstance(row, Mapping) for row in inputs)
+
+
+def _column(inputs: Any, name: str) -> Any:
+    """Return the values of a column of a table or of records, (B,), or None unless they have it once."""
+    inputs = _as_records(inputs)
+    if _are_records(inputs):
+        return [row.get(name) for row in inputs] if any(name in row for row in inputs) else None
+    names = _column_names(inputs) or []
+    return _values(inputs, name) if names.count(name) == 1 else None
 
 
 def _column_names(inputs: Any) -> list[Any] | None:

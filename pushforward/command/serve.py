@@ -41,7 +41,7 @@ def _named_folder(arguments: Sequence[str]) -> str | None:
 
 
 def _settings(arguments: Sequence[str]) -> type[Settings]:
-    """Return the class of settings, with `--demo` where it or help is asked for, since adding it takes time."""
+    """Return the class of settings, with `--demo` only if it or help is asked for: adding it takes time."""
     from service.settings import Settings
 
     near = ("--demo", "--no-demo", "--help", "-h")
