@@ -5,14 +5,7 @@ from __future__ import annotations
 import errno
 from typing import Final
 
-from service.errors import (
-    InvalidAliases,
-    LimitExceeded,
-    NotFound,
-    ProviderUnavailable,
-    ServiceError,
-    Unfit,
-)
+from service.errors import InvalidAliases, LimitExceeded, NotFound, ProviderUnavailable, ServiceError, Unfit
 
 USER_STATUS: Final = 2
 """Exit status for what the same command will never do: an option or an input has to change."""

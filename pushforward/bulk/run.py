@@ -13,13 +13,7 @@ from typing import Any, Final
 from pushforward.bulk.failures import BulkError, BulkMistake, failure_of
 from pushforward.bulk.maker import Job, hash_of
 from pushforward.bulk.opening import open_source
-from pushforward.bulk.operations import (
-    Operation,
-    completed_options,
-    form_of,
-    row_cost,
-    typed_options,
-)
+from pushforward.bulk.operations import Operation, completed_options, form_of, row_cost, typed_options
 from pushforward.bulk.output import OutputFolder, missing_parts
 from pushforward.bulk.plan import Plan, Shard, libraries, rows_per_part
 from pushforward.bulk.pool import Outcome, made_by_processes, made_here

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from pushforward.results import draws_of, most_draws
+from pushforward.reading import as_rows
+from pushforward.results import Floats, draws_of, most_draws
 from service.errors import Malformed
 from service.media.tables.matching import ClassColumn
 
@@ -52,6 +53,10 @@ class KnownModel(NamedTuple):
                 f"the description of a model by {url} has no field {error}; is that service older than this "
                 "client?"
             ) from error
+
+    def rows(self, inputs: Any) -> Floats:
+        """Read items of this version, (B, *item), from all that `as_rows` takes. Raise Unfit as it does."""
+        return as_rows(inputs, self.item_shape, self.columns, self.picture)
 
     def most_samples(self, options: Mapping[str, Any]) -> int:
         """Return the most samples of one request."""

@@ -10,26 +10,12 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from http import HTTPStatus
-from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
 
-from pushforward.checks import (
-    Label,
-    RowLabel,
-    check_names,
-    check_options,
-    label_options,
-    plain_number,
-)
-from pushforward.client.answers import (
-    array_of,
-    encoding_of,
-    item_scores_of,
-    joined,
-    judgements_of,
-)
+from pushforward.checks import Label, RowLabel, check_names, check_options, label_options, plain_number
+from pushforward.client.answers import array_of, encoding_of, item_scores_of, joined, judgements_of
 from pushforward.client.chunks import Take
 from pushforward.client.known import KnownModel
 from pushforward.client.npy import NpyRows
@@ -49,11 +35,7 @@ from pushforward.client.wire import (
 )
 from pushforward.reading import as_point, as_rows, ids_of, labels_in
 from pushforward.results import Encoding, Floats, Interpolation, ItemScores, Judgement, joined_scores
-from service.errors import (
-    BodyTooLarge,
-    DeadlineExceeded,
-    Unfit,
-)
+from service.errors import BodyTooLarge, DeadlineExceeded, Unfit
 
 _MAX_SEED: Final = 2**53 - 1
 _ROWS_OF_NPY: Final = ("npy_inputs", "npy_samples")
@@ -235,7 +217,7 @@ class Operations:
                 parts = yield from self._versions.in_pieces(model, version, request, rows, deadline)
                 return joined_scores(parts)
 
-            rows = as_rows(inputs, model.item_shape, model.columns, model.picture)
+            rows = model.rows(inputs)
             _check_labels(classes, rows)
             if classes["labels"] is not None:
                 size = min(size, MOST_LABELLED)
@@ -264,8 +246,8 @@ class Operations:
         operation: str,
         given: Any,
         read: Callable[[HttpAnswer], T],
-        accept: str = JSON,
-        query: Mapping[str, Any] = MappingProxyType({}),
+        accept: str,
+        query: Mapping[str, Any],
     ) -> Script[list[T]]:
         """Return the results of an operation on rows, in order: one, unless the rows are over a limit."""
         deadline = self._sender.deadline()
@@ -275,7 +257,7 @@ class Operations:
             if operation == "decode":
                 rows, size = as_rows(given, (model.latent_size,)), model.limits["npy_latents"]
             else:
-                rows = as_rows(given, model.item_shape, model.columns, model.picture)
+                rows = model.rows(given)
                 size = model.limits["npy_inputs"]
                 options = _with_own_labels(query, given, model)
             if operation == "score":
