@@ -62,7 +62,7 @@ def problem_of(answer: HttpAnswer, url: str) -> ServiceError:
 def retry_after_seconds(answer: HttpAnswer) -> int | None:
     """Return the seconds in `Retry-After`, or None; a date is not read."""
     text = answer.headers.get("retry-after", "")
-    return int(text) if text.isdigit() else None
+    return int(text) if text.isdecimal() else None
 
 
 def _made(

@@ -282,7 +282,7 @@ class ModelCommand:
     def _point(self, text: str) -> Any:
         """Return the end of a path: SEED, SEED:INDEX, or the path of a file with one item or latent."""
         seed, colon, index = text.partition(":")
-        if seed.isdigit() and (index.isdigit() or not colon):
+        if seed.isdecimal() and (index.isdecimal() or not colon):
             return int(seed), int(index or 0)
         if text != STDIN and not os.path.exists(text):
             raise Unfit(f"{text} is no point: wanted SEED, SEED:INDEX, or a file, and there is no such file")

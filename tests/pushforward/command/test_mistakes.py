@@ -49,6 +49,7 @@ MISTAKES = [
     ("sample digits-vae --count 5000 --out grid.png", "more than the 4096 that go into one picture"),
     ("sample digits-vae --count 0", "--count"),
     ("sample toy-table --out table.png", "write it as one of npy"),
+    ("interpolate digits-vae --from \u00b2 --to 2", "\u00b2 is no point: wanted SEED"),
     ("interpolate digits-vae --from x1 --to 2", "x1 is no point: wanted SEED, SEED:INDEX, or a file"),
     ("interpolate digits-vae --from 1 --to pixels.npy", "a point is one item or latent; 5 came"),
     ("discriminate digits-vae pixels.npy", "does not offer discriminate"),
