@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -81,8 +79,7 @@ def _unpacked(
     """Return arrays end to end, from a file that is written once."""
     state = path.stat()
     names = [member.filename for member in members]
-    described = json.dumps([_FORMAT, str(path.resolve()), state.st_size, state.st_mtime_ns, names])
-    folder = kept / hashlib.sha256(described.encode()).hexdigest()[:24]
+    folder = cache.place_of([_FORMAT, str(path.resolve()), state.st_size, state.st_mtime_ns, names], kept)
     if not folder.is_dir():
         headers = [_header_of(archive, member) for member in members]
         if len(headers) > 1:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 import os
 import re
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from training.data.dataset import DataError
 
@@ -23,6 +25,11 @@ _NAME: Final = re.compile(rf"[0-9a-f]{{24}}|{re.escape(STAGING)}.+")
 def default_cache(kind: str) -> Path:
     """Return the folder of copies of a kind of data, unless a caller names another."""
     return Path.home() / ".cache" / "pushforward" / kind
+
+
+def place_of(copy: list[Any], kept: Path) -> Path:
+    """Return the folder in `kept` of a copy that these facts, which JSON can hold, tell from all others."""
+    return kept / hashlib.sha256(json.dumps(copy).encode()).hexdigest()[:24]
 
 
 @contextlib.contextmanager

@@ -8,8 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import shutil
-import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Final, Self
@@ -18,7 +17,7 @@ import numpy as np
 from numpy.lib import format as npy_format
 
 from training.data import cache
-from training.data.dataset import DataError, Pixels
+from training.data.dataset import Pixels
 from training.data.listing import Listing
 from training.data.options import DataOptions
 
@@ -27,7 +26,11 @@ _COLOURS, _GREY = "colours.npy", "grey.npy"
 
 
 class CopiedPixels:
-    """The copy of a folder's pixels, (N, C, H, W); as a context manager it leaves no half of one."""
+    """The copy of a folder's pixels, (N, C, H, W); as a context manager it leaves no half of one.
+
+    Raises:
+        DataError: It cannot be written.
+    """
 
     def __init__(self, listing: Listing, options: DataOptions, kept: Path) -> None:
         self._options = options
@@ -40,7 +43,7 @@ class CopiedPixels:
             state = (listing.folder / name).stat()
             digest.update(f"{name} {state.st_size} {state.st_mtime_ns}\0".encode())
         self._folder = kept / digest.hexdigest()[:24]
-        self._staging: Path | None = None
+        self._stack = ExitStack()
         self._file: BinaryIO | None = None
         self._shape: tuple[int, ...] = ()
 
@@ -49,11 +52,8 @@ class CopiedPixels:
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._file is not None:
-            self._file.close()
-        if self._staging is not None:
-            shutil.rmtree(self._staging, ignore_errors=True)
+    ) -> bool | None:
+        return self._stack.__exit__(kind, error, trace)
 
     def known(self) -> Pixels | None:
         """Return the copy that was made before, or None."""
@@ -69,35 +69,20 @@ class CopiedPixels:
         if math.prod(shape) <= self._options.memory_mib * 2**20:
             return False
         self._shape = shape
-        self._folder.parent.mkdir(parents=True, exist_ok=True)
-        self._staging = Path(tempfile.mkdtemp(prefix=cache.STAGING, dir=self._folder.parent))
-        self._file = (self._staging / "pixels").open("wb")
+        failure = f"{self._options.own_path} cannot be copied to"
+        staging = self._stack.enter_context(cache.written(self._folder, failure))
+        self._file = self._stack.enter_context((staging / "pixels").open("wb"))
         header = {"descr": "|u1", "fortran_order": False, "shape": shape}
         npy_format.write_array_header_1_0(self._file, header)
         return True
 
     def add(self, pixels: Pixels) -> None:
-        """Add the next picture, (C, H, W), or (1, H, W) if it is grey.
-
-        Raises:
-            DataError: It cannot be written.
-        """
+        """Add the next picture, (C, H, W), or (1, H, W) if it is grey."""
         assert self._file is not None
-        try:
-            self._file.write(np.broadcast_to(pixels, self._shape[1:]).tobytes())
-        except OSError as error:
-            raise DataError(
-                f"{self._options.own_path} cannot be copied to {self._folder}: {error}; make room"
-            ) from error
+        self._file.write(np.broadcast_to(pixels, self._shape[1:]).tobytes())
 
-    def finished(self, has_colours: bool) -> Pixels:
-        """Return the finished copy; of pictures without colours the first channel."""
+    def finish(self, has_colours: bool) -> None:
+        """Name the copy, which is `known` once the block ends; of pictures without colours one channel is."""
         assert self._file is not None
-        assert self._staging is not None
-        self._file.close()
-        (self._staging / "pixels").rename(self._staging / (_COLOURS if has_colours else _GREY))
-        if not self._folder.is_dir():  # another process may have made it meanwhile
-            self._staging.rename(self._folder)
-        pixels = self.known()
-        assert pixels is not None
-        return pixels
+        file = Path(self._file.name)
+        file.rename(file.with_name(_COLOURS if has_colours else _GREY))

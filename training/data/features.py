@@ -15,7 +15,7 @@ from training.data.flaws import Flaws
 from training.data.moments import Moments
 from training.data.options import DataOptions
 from training.data.reading import LARGEST, NumberColumn
-from training.data.splits import Partition
+from training.data.splits import Partition, listed
 
 LARGEST_MEAN = 1e6
 """The largest |mean| in standard deviations; beyond it float32 has fewer than 16 steps per deviation."""
@@ -123,7 +123,7 @@ def _constants_note(columns: Sequence[Column], scaling: Scaling) -> tuple[str, .
         return ()
     subject = "1 column has" if len(texts) == 1 else f"{len(texts)} columns have"
     return (
-        f"{subject} one value in the whole training split: {_listed(texts)}. The "
+        f"{subject} one value in the whole training split: {listed(texts, _MOST_NAMED)}. The "
         f"networks do not see them; a VAE scores a change of one by a fixed density (Student's t with 2 "
         f"degrees of freedom, scale {CONSTANT_SCALE:g} of the value, or {CONSTANT_SCALE:g} where it is 0).",
     )
@@ -136,14 +136,9 @@ def _missing_note(columns: Sequence[Column], moments: Moments) -> tuple[str, ...
     if not texts:
         return ()
     return (
-        f"Of {moments.rows} rows some lack values: {_listed(texts)}. They are learned from what they hold; a "
-        "score is that of the values that are there.",
+        f"Of {moments.rows} rows some lack values: {listed(texts, _MOST_NAMED)}. They are learned from what "
+        "they hold; a score is that of the values that are there.",
     )
-
-
-def _listed(texts: Sequence[str]) -> str:
-    more = f" and {len(texts) - _MOST_NAMED} more" if len(texts) > _MOST_NAMED else ""
-    return ", ".join(texts[:_MOST_NAMED]) + more
 
 
 def _check_spread(mean: float, deviation: float, column: str, flaws: Flaws) -> None:

@@ -94,7 +94,12 @@ def _pixels_of(listing: Listing, options: DataOptions, cache: Path) -> Pixels:
             else:
                 whole[number] = pixels
         flaws.refuse(first, size)
-        return copied.finished(has_colours) if whole is None else whole[:, : 3 if has_colours else 1]
+        if whole is not None:
+            return whole[:, : 3 if has_colours else 1]
+        copied.finish(has_colours)
+    known = copied.known()
+    assert known is not None
+    return known
 
 
 def read_pictures(listing: Listing, options: DataOptions) -> Iterator[tuple[str, FittedPixels | Misfit]]:

@@ -15,7 +15,7 @@ import numpy as np
 from service.media.fitting import ENDINGS
 from training.data.dataset import DataError, Rows
 from training.data.options import DataOptions
-from training.data.splits import Classes, Partition, classes_of, in_order, no_classes, partition
+from training.data.splits import Classes, Partition, classes_of, in_order, listed, no_classes, partition
 
 GOOD: Final = "good"
 """The class of ordinary pictures in MVTec's layout."""
@@ -110,9 +110,8 @@ def holds_pictures(folder: Path) -> bool:
 
 
 def some(names: list[str]) -> str:
-    """List names for a message, the first few of them."""
-    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
-    return ", ".join(names[:_MOST_NAMED]) + more
+    """List the first few names for a message."""
+    return listed(names, _MOST_NAMED)
 
 
 def _add_parts(listing: Listing, folders: list[str]) -> None:

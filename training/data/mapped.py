@@ -8,8 +8,6 @@ used, drawn at random.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -69,8 +67,7 @@ def load_large(large: Large, options: DataOptions, files: list[Path], kept: Path
         DataError: All that is wrong with the table.
     """
     state = [[str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns] for file in files]
-    described = json.dumps([_FORMAT, state, options.model_dump(mode="json")])
-    folder = kept / hashlib.sha256(described.encode()).hexdigest()[:24]
+    folder = cache.place_of([_FORMAT, state, options.model_dump(mode="json")], kept)
     moments, classes = _survey(large, options)
     columns = large.columns.model_columns()
     counts = {part: int(moments.parts[place]) for place, part in enumerate(PARTS)}

@@ -63,10 +63,15 @@ def classes_of(texts: Sequence[str]) -> Classes:
     return Classes(tuple(names), np.array([place[text] for text in texts], np.int64))
 
 
+def listed(texts: Sequence[str], most: int) -> str:
+    """List the first texts for a message, and the number of the others."""
+    more = f" and {len(texts) - most} more" if len(texts) > most else ""
+    return ", ".join(texts[:most]) + more
+
+
 def named(names: Sequence[str]) -> str:
-    """List names for a message, the first ten of them."""
-    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
-    return ", ".join(map(repr, names[:_MOST_NAMED])) + more
+    """List the first ten names for a message."""
+    return listed([*map(repr, names)], _MOST_NAMED)
 
 
 def partition(classes: Classes, options: DataOptions, test: Rows | None = None) -> Partition:

@@ -1,6 +1,7 @@
 """Pictures larger than memory: kept as bytes in a file, and made items when a batch takes them."""
 
 import os
+import resource
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -67,6 +68,20 @@ def test_stored_pictures_are_the_items_that_they_are_in_memory(
         assert same(in_memory(stored), held)
         assert stored.source == held.source
     assert len([*tmp_path.glob("cache/*")]) == (0 if path.is_file() else 1)
+
+
+def test_a_copy_that_does_not_fit_on_the_disk_leaves_nothing_and_says_to_make_room(
+    tmp_path: Path, pixels: np.ndarray
+) -> None:
+    folder, cache = write_pictures(tmp_path / "pictures", pixels), tmp_path / "cache"
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    try:
+        with pytest.raises(DataError, match=f"pictures cannot be copied to {cache}.*; make room"):
+            load(folder, cache, memory_mib=1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not list(cache.iterdir())
 
 
 def test_a_folder_whose_files_change_is_copied_anew(tmp_path: Path, pixels: np.ndarray) -> None:
