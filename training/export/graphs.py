@@ -86,10 +86,10 @@ def export_graph(graph: Graph, path: Path) -> None:
         {index: axes[axis] for index, axis in enumerate(spec.shape) if isinstance(axis, str)}
         for spec in graph.inputs
     )
-    # Sizes 3 and 5, since the exporter takes a size of 1 for a constant and equal sizes for one axis.
+    # another number of draws, since the exporter takes equal sizes for one axis
     model = export_module(
         graph.module.eval(),
-        example_inputs(graph, 3, 5),
+        example_inputs(graph, EXAMPLE_ROWS, 5),
         shapes,
         [spec.name for spec in graph.inputs],
         [spec.name for spec in graph.outputs],

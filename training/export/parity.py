@@ -21,13 +21,7 @@ from service.numerics.noise import Floats
 from training.data import Dataset
 from training.data.batches import cores_at_hand
 from training.export.graphs import Graph, example_inputs
-from training.export.sessions import (
-    PARITY_BATCHES,
-    PARITY_TOLERANCE,
-    ParityError,
-    relative_error,
-    run_graph,
-)
+from training.export.sessions import PARITY_BATCHES, PARITY_TOLERANCE, ParityError, relative_error, run_graph
 from training.models.vae import Vae
 
 _DRAWS = 3

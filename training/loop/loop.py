@@ -39,15 +39,7 @@ from training.loop.interrupt import interrupt_flag
 from training.loop.order import scattered
 from training.loop.progress import OnProgress
 from training.loop.run_log import RunLog
-from training.loop.runs import (
-    CHECKPOINTS,
-    MODEL,
-    RECIPE,
-    Stage,
-    check_checkpoint,
-    fingerprint_of,
-    make_stage,
-)
+from training.loop.runs import CHECKPOINTS, MODEL, RECIPE, Stage, check_checkpoint, fingerprint_of, make_stage
 from training.loop.task import MeanLoss, Noise
 from training.models.conditions import in_turn, one_hot
 from training.models.networks.dense import Network

@@ -17,6 +17,9 @@ from service.numerics.noise import Doubles
 from training.anomaly.auroc import auroc
 from training.data import Dataset, Items
 
+Fit = Callable[[Items, int], Callable[[Items], Doubles]]
+"""Fits normal rows (N, F) with a seed, and returns a function of rows (N, F) to surprises (N,)."""
+
 
 @dataclass(frozen=True)
 class Peer:
@@ -25,8 +28,7 @@ class Peer:
     name: str
     library: str
     """Its name in package registries."""
-    fit: Callable[[Items, int], Callable[[Items], Doubles]]
-    """Fits normal rows (N, F) with a seed, and returns a function of rows (N, F) to surprises (N,)."""
+    fit: Fit
 
 
 def peer_auroc(peer: Peer, dataset: Dataset, seed: int) -> float:
@@ -54,20 +56,22 @@ def write_tumours(folder: Path) -> Path:
     return path
 
 
-def _isolation_forest(rows: Items, seed: int) -> Callable[[Items], Doubles]:
+def isolation_forest(rows: Items, seed: int) -> Callable[[Items], Doubles]:
+    """Fit scikit-learn's isolation forest, see `Fit`."""
     from sklearn.ensemble import IsolationForest
 
     forest = IsolationForest(random_state=seed).fit(rows)
     return lambda items: np.asarray(-forest.score_samples(items), dtype=np.float64)
 
 
-def _pyod_vae(rows: Items, seed: int) -> Callable[[Items], Doubles]:
+def pyod_vae(rows: Items, seed: int) -> Callable[[Items], Doubles]:
+    """Fit PyOD's VAE, see `Fit`."""
     detector = importlib.import_module("pyod.models.vae").VAE(random_state=seed, verbose=0)
     detector.fit(rows)
     return lambda items: np.asarray(detector.decision_function(items), dtype=np.float64)
 
 
 PEERS = (
-    Peer("IsolationForest", "scikit-learn", _isolation_forest),
-    Peer("PyOD's VAE", "pyod", _pyod_vae),
+    Peer("IsolationForest", "scikit-learn", isolation_forest),
+    Peer("PyOD's VAE", "pyod", pyod_vae),
 )

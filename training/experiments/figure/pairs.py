@@ -18,13 +18,7 @@ from training.loop.task import Noise, Phase
 from training.losses.gan import critic_generator_loss, discriminator_loss
 from training.losses.terms import Terms
 from training.models.gan import Discriminator, make_gan
-from training.models.networks import (
-    DenseEncoder,
-    Fourier,
-    Standardise,
-    initialise_orthogonally,
-    make_encoder,
-)
+from training.models.networks import DenseEncoder, Fourier, Standardise, initialise_orthogonally, make_encoder
 from training.options import NetworkOptions
 from training.recipe import Recipe
 

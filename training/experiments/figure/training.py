@@ -23,7 +23,7 @@ from training.data.dataset import FloatArray
 from training.data.points import MODES
 from training.experiments.figure.methods import METHODS
 from training.experiments.figure.results import TARGET, MethodResult, MethodRun, histogram_of
-from training.loop.checkpoint import read_checkpoint
+from training.loop.checkpoint import AVERAGE, read_checkpoint
 from training.loop.interrupt import INTERRUPTED
 from training.loop.loop import train
 from training.loop.runs import CHECKPOINTS, Stage
@@ -106,7 +106,7 @@ def _train(run: MethodRun, seconds: float) -> tuple[Gan, int]:
         outcome = train(recipe, dataset, folder, stage=stage)
         if outcome.interrupted:
             raise SystemExit(INTERRUPTED)
-        task.model.load_state_dict(read_checkpoint(folder / CHECKPOINTS).part("average"))
+        task.model.load_state_dict(read_checkpoint(folder / CHECKPOINTS).part(AVERAGE))
     return task.model, outcome.steps
 
 

@@ -27,10 +27,9 @@ from service.format.versions import sha256_of
 from training.data import Dataset, Labels, load_dataset
 from training.data.options import DataOptions
 from training.export.provenance import library_versions
-from training.metrics.classifier import CLASSIFIER, ClassifierRecord, FashionClassifier, write_record
+from training.metrics.classifier import CLASSES, CLASSIFIER, ClassifierRecord, FashionClassifier, write_record
 
 _OPSET = 18
-_CLASSES = 10
 _ROWS = 500
 
 
@@ -70,7 +69,7 @@ class ClassifierNetwork(nn.Module):
             nn.Linear(third * 7 * 7, recipe.features),
             nn.ReLU(),
         )
-        self.classify = nn.Linear(recipe.features, _CLASSES)
+        self.classify = nn.Linear(recipe.features, CLASSES)
 
     def forward(self, items: Tensor) -> tuple[Tensor, Tensor]:
         """(B, 1, 28, 28) -> (B, F), (B, 10)."""

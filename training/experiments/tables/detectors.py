@@ -19,6 +19,7 @@ from training.anomaly.calibrate import bound_scorer
 from training.anomaly.kernel import fit_kernel_density
 from training.data import Dataset, Items, load_dataset
 from training.data.draft import write_recipe
+from training.experiments.anomalies.baselines import Fit, isolation_forest, pyod_vae
 from training.loop.loop import train
 from training.loop.runs import restore_published
 from training.models.vae import Vae, score_terms
@@ -80,12 +81,6 @@ def _neighbours(learned: Items, scored: Items, _seed: int) -> Doubles:
     return np.asarray(distances[:, -1], np.float64)
 
 
-def _isolation_forest(learned: Items, scored: Items, seed: int) -> Doubles:
-    from sklearn.ensemble import IsolationForest
-
-    return np.asarray(-IsolationForest(random_state=seed).fit(learned).score_samples(scored), np.float64)
-
-
 def _local_outlier_factor(learned: Items, scored: Items, _seed: int) -> Doubles:
     from sklearn.neighbors import LocalOutlierFactor
 
@@ -106,21 +101,19 @@ def _ecod(learned: Items, scored: Items, _seed: int) -> Doubles:
     return np.asarray(detector.decision_function(scored), np.float64)
 
 
-def _pyod_vae(learned: Items, scored: Items, seed: int) -> Doubles:
-    detector = importlib.import_module("pyod.models.vae").VAE(random_state=seed, verbose=0)
-    detector.fit(learned)
-    return np.asarray(detector.decision_function(scored), np.float64)
+def _scored_by(fit: Fit) -> Detector:
+    return lambda learned, scored, seed: fit(learned, seed)(scored)
 
 
 DETECTORS: dict[str, Detector] = {
     "kernel_density": kernel_density,
     "kNN": _neighbours,
-    "IForest": _isolation_forest,
+    "IForest": _scored_by(isolation_forest),
     "LOF": _local_outlier_factor,
     "OCSVM": _one_class_svm,
     "ECOD": _ecod,
     "elbo": elbo,
-    "VAE": _pyod_vae,
+    "VAE": _scored_by(pyod_vae),
 }
 """The detectors by their names in the results; the first is the default of a drafted recipe."""
 OWN = ("kernel_density", "elbo")

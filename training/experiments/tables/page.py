@@ -62,9 +62,6 @@ def over_tables(found: Mapping[str, Mapping[str, float]]) -> Mean:
 
 def draw(results: Results, path: Path) -> None:
     """Draw every detector's AUROC on every table."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
     from matplotlib.figure import Figure
 
     tables = sorted({table for found in results.values() for table in found})
@@ -102,9 +99,6 @@ def _losses(results: Results, tables: list[str]) -> list[str]:
         if others and table in results[default]:
             best = max(others, key=lambda name: others[name])
             gaps.append((others[best] - mean_of(results[default][table].values()).value, table, best))
-    lost = [
-        f"{table} ({gap:.3f} behind {best})" for gap, table, best in sorted(gaps, reverse=True) if gap > 0.02
-    ]
-    if not lost:
-        return []
-    return [f"Where another detector is more than {_MUCH} ahead of `{default}`: {', '.join(lost)}.", ""]
+    gaps = sorted((each for each in gaps if each[0] > _MUCH), reverse=True)
+    lost = ", ".join(f"{table} ({gap:.3f} behind {best})" for gap, table, best in gaps)
+    return [f"Where another detector is more than {_MUCH} ahead of `{default}`: {lost}.", ""] if lost else []

@@ -20,14 +20,7 @@ from training.export.own.algebra import NumpyAlgebra
 from training.export.own.formulas import EncoderGives
 from training.export.own.halves import axis_of_forms, axis_of_latents, divided, half_shapes
 from training.export.own.likelihoods import LikelihoodFormulas
-from training.export.own.networks import (
-    ONE_BATCH,
-    OwnNetwork,
-    Source,
-    StrangeResult,
-    Units,
-    reason_of,
-)
+from training.export.own.networks import ONE_BATCH, OwnNetwork, Source, StrangeResult, Units, reason_of
 
 FEWEST_ITEMS = 40
 """The fewest items to fit and calibrate on, half each: 19 resolve the level 0.05."""

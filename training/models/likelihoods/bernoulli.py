@@ -6,13 +6,7 @@ import torch
 from torch import Tensor
 
 from service.format.manifest import Support
-from training.models.likelihoods.likelihood import (
-    Likelihood,
-    in_lanes,
-    require_support,
-    softplus,
-    squashed,
-)
+from training.models.likelihoods.likelihood import Likelihood, in_lanes, require_support, softplus, squashed
 
 _SERIES_BELOW = 1.0
 """|logit| below which Taylor series replace the closed forms, which lose digits to cancellation there."""
