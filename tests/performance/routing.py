@@ -27,7 +27,7 @@ from starlette.types import Receive, Scope, Send
 
 from service.api.answer import JSON
 from service.api.operations.call import Call
-from service.api.v1.request import RequestReader
+from service.api.v1.request import RequestReader, content_type_of
 from service.api.v1.sample import SAMPLE, SampleRequest, completed
 from service.app import Service, create_app
 from service.format.versions import version_folders
@@ -69,7 +69,8 @@ def serve(port: int) -> None:
         return Response(whole.body, headers=headers, media_type=whole.media_type)
 
     async def by_starlette(request: Request) -> Response:
-        content_type, query = request.headers["content-type"], request.scope["query_string"]
+        content_type = content_type_of(request.headers["content-type"])
+        query = request.scope["query_string"]
         options = reader.read(content_type, query, await request.body()).options
         assert isinstance(options, SampleRequest)
         return await answer(options, request.headers.get("accept", ""))

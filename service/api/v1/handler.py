@@ -19,7 +19,7 @@ from service.api.v1.discriminate import DISCRIMINATE
 from service.api.v1.interpolate import INTERPOLATE
 from service.api.v1.negotiation import negotiate
 from service.api.v1.operation import Operation
-from service.api.v1.request import ReadRequest, RequestReader, from_query
+from service.api.v1.request import ReadRequest, RequestReader, content_type_of, from_query, short_bytes
 from service.api.v1.sample import SAMPLE, SampleRequest, entity_tag
 from service.api.v1.score import SCORE
 from service.errors import MethodNotAllowed
@@ -130,15 +130,14 @@ class Handler:
         if exchange.scope["method"] == "GET":
             request = ReadRequest(from_query(operation.request, query), {})
         else:
-            content_type = exchange.header(b"content-type")
+            content_type = content_type_of(exchange.header(b"content-type"))
             body = await exchange.body(reader.body_limit(content_type))
             self._metrics.body_bytes.observe(len(body))
-            files = None
+            files, short = None, short_bytes(content_type)
             if reader.unpacks(content_type):
-                files = await asyncio.to_thread(reader.files, content_type, body)
+                files, short = await asyncio.to_thread(reader.files, content_type, body), 0
                 exchange.hold(files.memory_bytes)
-            read = partial(reader.read, content_type, query, body, files)
-            request = await read_body(body, read, short=reader.short(content_type))
+            request = await read_body(body, partial(reader.read, content_type, query, body, files), short)
             if request.conversions and (done := dict.fromkeys(chain.from_iterable(request.conversions))):
                 exchange.add_header(b"x-pushforward-conversions", "; ".join(done).encode())
         if operation.answers_to is not None and operation.answers_to(request.options) != operation.answers:

@@ -137,32 +137,27 @@ class RequestReader:
                 f"plane; {self._operation.name} answers {', '.join(self._answers)}"
             ) from error
 
-    def body_limit(self, content_type: str) -> int:
+    def body_limit(self, content_type: ContentType) -> int:
         """Return the most bytes a body of that type can sensibly have; never over `max_body_bytes`.
 
         Parsing holds the GIL, so a body that cannot be valid is refused by its length.
         """
-        kind, _ = media_type(content_type)
-        return self._limits.get(kind, self._limits[JSON])
+        return self._limits.get(content_type.media_type, self._limits[JSON])
 
-    def short(self, content_type: str) -> int:
-        """Return the length, in bytes, up to which a body of that type is read in less than a millisecond."""
-        return 0 if self.unpacks(content_type) else _SHORT_BYTES.get(media_type(content_type)[0], SHORT_BYTES)
-
-    def unpacks(self, content_type: str) -> bool:
+    def unpacks(self, content_type: ContentType) -> bool:
         """Return True if bodies of that type are pictures for which `files` is to be called."""
-        return self._pictures is not None and self._pictures.unpacks(media_type(content_type)[0])
+        return self._pictures is not None and self._pictures.unpacks(content_type.media_type)
 
-    def files(self, content_type: str, body: bytes) -> PictureFiles:
+    def files(self, content_type: ContentType, body: bytes) -> PictureFiles:
         """Return the pictures in a body, and the memory that it takes to read them.
 
         Raises:
             LimitExceeded, Malformed, Unfit: they are too many or too large, or cannot be read.
         """
-        return self._of_pictures().files(media_type(content_type)[0], content_type, body)
+        return self._of_pictures().files(content_type.media_type, content_type.header, body)
 
     def read(
-        self, content_type: str, query: bytes, body: bytes, files: PictureFiles | None = None
+        self, content_type: ContentType, query: bytes, body: bytes, files: PictureFiles | None = None
     ) -> ReadRequest:
         """Return the options, the arrays by name, and the ids of the rows of a POST request.
 
@@ -171,7 +166,7 @@ class RequestReader:
         Raises:
             Malformed, UnsupportedMedia, Unfit, LimitExceeded: the request cannot be read, or does not fit.
         """
-        operation, (kind, charset) = self._operation, media_type(content_type)
+        operation, (kind, charset, _) = self._operation, content_type
         name = operation.array
         if kind == JSON:
             if charset not in ("", "utf-8", "utf8"):
@@ -311,9 +306,25 @@ def from_query(model: type[Options], query: bytes) -> Options:
         raise unfit(error, "the query", model) from error
 
 
+class ContentType(NamedTuple):
+    """The header `Content-Type` of a request."""
+
+    media_type: str
+    """JSON if there is none."""
+    charset: str
+    """Empty if there is none."""
+    header: str
+    """The header as it came."""
+
+
 @lru_cache(maxsize=64)
-def media_type(content_type: str) -> tuple[str, str]:
-    """Return the media type in the header, JSON if there is none, and its charset or an empty string."""
-    kind, _, parameters = content_type.lower().partition(";")
+def content_type_of(header: str) -> ContentType:
+    """Return the parts of the header `Content-Type`, which may be empty."""
+    media_type, _, parameters = header.lower().partition(";")
     charsets = [text for text in map(str.strip, parameters.split(";")) if text.startswith("charset=")]
-    return kind.strip() or JSON, charsets[0][8:].strip('"') if charsets else ""
+    return ContentType(media_type.strip() or JSON, charsets[0][8:].strip('"') if charsets else "", header)
+
+
+def short_bytes(content_type: ContentType) -> int:
+    """Return the length, in bytes, up to which a body of that type is read in less than a millisecond."""
+    return _SHORT_BYTES.get(content_type.media_type, SHORT_BYTES)
