@@ -10,6 +10,7 @@ import os
 import re
 import sys
 from collections.abc import Iterable
+from functools import cached_property
 from importlib.util import find_spec
 from ipaddress import ip_address
 from pathlib import Path
@@ -245,7 +246,7 @@ class Settings(Documented, BaseSettings):
             return self.models
         return self.cache.expanduser() / hashlib.sha256(self.source.encode()).hexdigest()[:16]
 
-    @property
+    @cached_property
     def pins(self) -> dict[str, set[int]]:
         """Return the pinned versions by model name."""
         pins: dict[str, set[int]] = {}

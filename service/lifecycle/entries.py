@@ -84,6 +84,8 @@ class ModelVersions:
     """The reason why its aliases could not be read at the last poll."""
     answering: Entry | None = None
     """The version that answers requests which name none."""
+    routes: dict[tuple[str, str | None], LoadedModel] = field(default_factory=dict)
+    """The loaded versions by the model's name and their numbers and aliases, or None for the one above."""
     unloaded: bool = False
     """True from a request to unload the model until a request to load it."""
 
@@ -114,7 +116,7 @@ class ModelVersions:
         return next((entry for entry in missing if entry.version in keep and entry.stable), None)
 
     def choose(self) -> None:
-        """Choose the version that answers requests which name none: the champion, else the newest ready one.
+        """Choose the versions that answer; requests that name none get the champion, or the newest ready one.
 
         While the champion is not ready, the version before it keeps answering if it is ready.
         """
@@ -123,3 +125,10 @@ class ModelVersions:
         if champion is None and CHAMPION in self.aliases and self.answering is not None:
             champion = ready.get(self.answering.version)
         self.answering = champion or next(iter(ready.values()), None)
+        versions = {str(version): version for version in self.entries} | dict(self.aliases)
+        named = {name: self.entries.get(version) for name, version in versions.items()}
+        self.routes = {
+            (self.name, name): entry.loaded
+            for name, entry in (*named.items(), (None, self.answering))
+            if entry is not None and entry.loaded is not None
+        }

@@ -289,15 +289,11 @@ class Registry:
 
     def _update_routes(self, model: ModelVersions) -> None:
         """Route requests to the versions that are ready now, by one assignment."""
-        before = model.answering
+        before, earlier = model.answering, model.routes
         model.choose()
-        routes = {route: loaded for route, loaded in self._routes.items() if route[0] != model.name}
-        versions = {str(version): version for version in model.entries} | dict(model.aliases)
-        entries = {name: model.entries.get(version) for name, version in versions.items()}
-        for name, entry in (*entries.items(), (None, model.answering)):
-            if entry is not None and entry.loaded is not None:
-                routes[model.name, name] = entry.loaded
-        self._routes = routes
+        if model.routes != earlier:  # else polls of many models would take long
+            others = {route: loaded for route, loaded in self._routes.items() if route not in earlier}
+            self._routes = others | model.routes
         if self._started and model.answering is not before and model.answering is not None:
             log.info("version %d of %s answers now", model.answering.version, model.name)
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from itertools import groupby
+from operator import attrgetter
 from typing import Final
 
 from fastapi import APIRouter
@@ -132,10 +135,10 @@ def catalogue_router(registry: Registry, settings: Settings) -> APIRouter:
     @router.get("", operation_id="list_models")
     async def list_models() -> Catalogue:
         """List the models."""
-        names = dict.fromkeys(entry.name for entry in registry.entries())
+        by_name = groupby(registry.entries(), key=attrgetter("name"))
         unfetched = sorted(registry.unfetched.items())
         return Catalogue(
-            models=[_summary(registry, name) for name in names],
+            models=[_summary(registry, name, list(versions)) for name, versions in by_name],
             unfetched=[UnfetchedVersion(name=n, version=v, reason=reason) for (n, v), reason in unfetched],
             poll_failure=registry.poll_failure or None,
         )
@@ -153,9 +156,9 @@ def catalogue_router(registry: Registry, settings: Settings) -> APIRouter:
     return router
 
 
-def _summary(registry: Registry, name: str) -> ModelSummary:
-    entry = registry.entry(name)
-    newest, *_ = versions = [each for each in registry.entries() if each.name == name]
+def _summary(registry: Registry, name: str, versions: Sequence[Entry]) -> ModelSummary:
+    """Return what the catalogue says of a model, whose `versions` come newest first."""
+    entry, newest = registry.entry(name), versions[0]
     loaded = entry.loaded
     return ModelSummary(
         name=name,
