@@ -51,6 +51,5 @@ Its graphs agree with its own networks within {max(p.largest_error for p in mani
 
 
 def _cell(value: object) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{name} {each}" for name, each in value.items())
-    return str(value).replace("|", "\\|")
+    parts = [f"{name} {each}" for name, each in value.items()] if isinstance(value, dict) else [str(value)]
+    return ", ".join(parts).replace("|", "\\|")

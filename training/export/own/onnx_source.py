@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import graphlib
 import math
 from collections.abc import Sequence
 from functools import cached_property
@@ -21,16 +23,25 @@ from service.numerics.noise import Floats
 from training.export.own.files import strange_file
 from training.export.own.networks import UnfitModel
 from training.export.own.outputs import mean_and_spread
+from training.export.own.precision import (
+    COMPARED_ROWS,
+    difference,
+    in_float32,
+    precision_of,
+    with_float32_borders,
+)
 from training.export.rules import OPSET, operator_flaws, plain
 from training.export.sessions import open_session
 
 _LEAST_OPSET = 7
 """The oldest opset that the version converter of ONNX brings to a newer one."""
-_OTHER_FLOATS = {onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16, onnx.TensorProto.DOUBLE}
 
 
 class OnnxSource:
-    """A network in an .onnx file: one input with a free first axis, and its outputs, all float32."""
+    """A network in an .onnx file: one input with a free first axis, and its outputs, all floats.
+
+    One in float16 or float64 is brought to float32, and compared with itself as it was when it is first run.
+    """
 
     def __init__(self, what: str, path: Path) -> None:
         """Read the file.
@@ -56,6 +67,11 @@ class OnnxSource:
         if places := mean_and_spread(names):
             kept = [names[place] for place in places]
             self._model, self.origin["outputs"] = _with_outputs(self._model, kept), kept
+        self._precision = precision_of(self._model)
+        self._given: onnx.ModelProto | None = None
+        """The network in another precision, until it is compared."""
+        if self._precision != "float32":
+            self._given, self._model = with_float32_borders(self._model), in_float32(self._model)
         self.before: OnnxSource | None = None
         """The network as it came, if this one is made of it."""
 
@@ -72,9 +88,13 @@ class OnnxSource:
             )
         source = copy.copy(self)
         source.before = self
-        source._model = _packed(
-            with_opset(self.what, self._model, max(OPSET, opset_of(self._model))), shape, classes, labels_as
-        )
+
+        def packed(model: onnx.ModelProto) -> onnx.ModelProto:
+            newer = with_opset(self.what, model, max(OPSET, opset_of(model)))
+            return _packed(newer, shape, classes, labels_as)
+
+        source._model = packed(self._model)
+        source._given = None if self._given is None else packed(self._given)
         return source
 
     def flaws(self) -> list[str]:
@@ -86,10 +106,11 @@ class OnnxSource:
         flaws = operator_flaws(self._newer)
         if opset < _LEAST_OPSET:
             flaws.append(f"is of opset {opset}; export it again with opset {OPSET} or newer")
-        kinds = {each.data_type for each in graph.initializer} & _OTHER_FLOATS
-        if kinds:
-            names = ", ".join(sorted(map(onnx.TensorProto.DataType.Name, kinds)))
-            flaws.append(f"has weights of {names}; wanted FLOAT, 32 bits: export it in float32")
+        if onnx.TensorProto.BFLOAT16 in {each.data_type for each in graph.initializer}:
+            flaws.append(
+                "has weights of BFLOAT16; wanted float32, float16 or float64: export it in float32 "
+                "(module.float() before torch.onnx.export)"
+            )
         if len(graph.input) != inputs:
             flaws.append(f"takes {[each.name for each in graph.input]}; wanted one input, a batch of rows")
         for tensor in (*graph.input[:1], *graph.output):
@@ -134,9 +155,23 @@ class OnnxSource:
         return [axis.dim_value if axis.HasField("dim_value") else axis.dim_param or "?" for axis in axes]
 
     def run(self, inputs: Floats) -> list[Floats]:
-        """Compute its outputs for inputs (B, ...)."""
+        """Compute its outputs for inputs (B, ...).
+
+        Raises:
+            StrangeResult: In float32 it gives other results than in its own precision.
+        """
         name = self._model.graph.input[0].name
-        return [np.asarray(each) for each in self._session.run(None, {name: inputs})]
+        outputs = [np.asarray(each) for each in self._session.run(None, {name: inputs})]
+        if self._given is not None:
+            some = inputs[:COMPARED_ROWS]
+            made = [np.asarray(each) for each in self._session.run(None, {name: some})]
+            apart = difference(self._precision, self._given, some, made)
+            self._given = None
+            self.origin["precision"] = (
+                f"{self._precision}, brought to float32: outputs differ by at most {apart:.1e} (1 + |value|) "
+                f"on {len(some)} random rows"
+            )
+        return outputs
 
     def export(self, shape: tuple[int, ...]) -> onnx.ModelProto:  # noqa: ARG002
         """Return the graph."""
@@ -254,7 +289,10 @@ def without_sigmoid(model: onnx.ModelProto) -> tuple[onnx.ModelProto, bool]:
 
 
 def simplified(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Inline local functions; drop weights from the inputs, Dropout, and axes of -1, which are free."""
+    """Inline local functions; drop weights from the inputs, Dropout, and axes of -1, which are free.
+
+    Nodes come in the order in which they are computed, which converters of precision do not keep.
+    """
     inlined = onnx.inliner.inline_local_functions(model) if model.functions else model
     simple = plain(inlined)
     graph = simple.graph
@@ -273,4 +311,12 @@ def simplified(model: onnx.ModelProto) -> onnx.ModelProto:
         ):
             node.op_type = "Identity"
             del node.input[1:], node.output[1:], node.attribute[:]
+    nodes = [*graph.node]
+    makers = {name: place for place, node in enumerate(nodes) for name in node.output if name}
+    needed = [{makers[name] for name in node.input if name in makers} for node in nodes]
+    if any(max(before, default=-1) >= place for place, before in enumerate(needed)):
+        with contextlib.suppress(graphlib.CycleError):  # the checker will tell of it
+            order = [*graphlib.TopologicalSorter(dict(enumerate(needed))).static_order()]
+            del graph.node[:]
+            graph.node.extend(nodes[place] for place in order)
     return simple
