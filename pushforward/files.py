@@ -121,6 +121,17 @@ def read_inputs(names: Sequence[str], layout: ItemLayout, form: str = "") -> Inp
     return Inputs(np.concatenate(parts), places, list(dict.fromkeys(notes)), together)
 
 
+def rows_of(inputs: Any, layout: ItemLayout) -> Floats:
+    """Return items (B, *item): those of a file or a folder by its path, or of the caller by `as_rows`.
+
+    Raises:
+        ServiceError, OSError: as `read_inputs`.
+    """
+    if isinstance(inputs, str | os.PathLike):
+        return read_inputs([os.fspath(inputs)], layout).rows
+    return as_rows(inputs, layout.shape, layout.columns, layout.picture)
+
+
 def _files(name: str, notes: list[str]) -> list[str | Path]:
     """Return a file or a folder of parts alone, or the pictures in a folder and its sub-folders, by name."""
     if name == STDIN:

@@ -6,10 +6,7 @@ import os
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from pushforward.client.known import KnownModel
 from pushforward.client.wire import NPY
-from pushforward.files import ItemLayout, read_inputs
-from pushforward.results import Floats
 from service.errors import Malformed
 from service.media.tables.opening import UNREADABLE, kind_of_file, uncompressed
 
@@ -53,11 +50,3 @@ def body_of_file(inputs: Any) -> RequestBody | None:
             return RequestBody(uncompressed(file).read(), content_type)
         except UNREADABLE as error:
             raise Malformed(f"{path} cannot be read: {error}; save it anew") from error
-
-
-def rows_of(inputs: Any, model: KnownModel, id_name: str | None) -> Floats:
-    """Return items for a model, (B, *item), read here: of a file by its path, or of the caller."""
-    if not isinstance(inputs, str | os.PathLike):
-        return model.rows(inputs)
-    layout = ItemLayout(model.item_shape, model.columns, id_name or "", model.picture, model.classes)
-    return read_inputs([os.fspath(inputs)], layout).rows

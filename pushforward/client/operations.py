@@ -148,7 +148,8 @@ class Operations:
 
     def read(self, name: str, version: Version, inputs: Any, id_name: str | None) -> Script[Floats]:
         """Return items as the service reads them; a file is sent as it is, if the service takes such."""
-        from pushforward.client.bodies import body_of_file, rows_of  # read what few send
+        from pushforward.client.bodies import body_of_file  # read what few send
+        from pushforward.files import ItemLayout, rows_of
 
         deadline, body = self._sender.deadline(), body_of_file(inputs)
 
@@ -157,7 +158,8 @@ class Operations:
                 path, query = operation_path(name, version, "read"), {"id": id_name}
                 sent = HttpRequest(path, NPY, query, body.data, body.content_type)
                 return array_of((yield from self._versions.answer_of(model, version, sent, deadline)))
-            rows, size = rows_of(inputs, model, id_name), min(map(model.limits.__getitem__, _ROWS_OF_NPY))
+            layout = ItemLayout(model.item_shape, model.columns, id_name or "", model.picture, model.classes)
+            rows, size = rows_of(inputs, layout), min(map(model.limits.__getitem__, _ROWS_OF_NPY))
             request = RowsRequest("read", {}, NPY, size, array_of)
             return np.concatenate(
                 (yield from self._versions.in_pieces(model, version, request, rows, deadline))

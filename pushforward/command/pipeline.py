@@ -147,8 +147,6 @@ class ModelCommand:
         where = self._destination(wanted)
         if count is None:
             count = output.MOST_PICTURES if self.model.is_plane and where.form == "png" else 1
-        if count > output.MOST_PICTURES and where.form == "png":
-            raise Unfit(f"{count} samples are more than the {output.MOST_PICTURES} that go into one picture")
         is_fresh = seed is None
         seed = secrets.randbelow(MAX_SEED + 1) if seed is None else seed
         chunks = self.backend.iter_samples(

@@ -245,12 +245,10 @@ class LocalModel:
 
         `id` names a column of the file that the model does not know, and that is left out.
         """
-        shape, columns, picture = self._item
-        if not isinstance(inputs, str | os.PathLike):
-            return as_rows(inputs, shape, columns, picture)
-        from pushforward.files import ItemLayout, read_inputs  # read what few bring
+        from pushforward.files import ItemLayout, rows_of  # read what few bring
 
-        return read_inputs([os.fspath(inputs)], ItemLayout(shape, columns, id or "", picture)).rows
+        shape, columns, picture = self._item
+        return rows_of(inputs, ItemLayout(shape, columns, id or "", picture))
 
     def encode(self, inputs: Any, *, id: str | None = None, label: RowLabel = None) -> Encoding:
         """Return the posteriors of B items; a GAN's encoder gives latents without a variance.

@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Self
 
-from pushforward.checks import RowLabel, check_names
+from pushforward.checks import check_names
 from pushforward.folder import Version, model_folder, model_names, version_folder
 from pushforward.local.host import Host
 from pushforward.local.model import LocalModel
@@ -101,49 +101,29 @@ class LocalModels:
         """Return items as the version takes them, see `LocalModel.read`."""
         return self.open(name, version=version).read(inputs, id=id)
 
-    def encode(
-        self,
-        name: str,
-        inputs: Any,
-        *,
-        id: str | None = None,
-        label: RowLabel = None,
-        version: Version = None,
-    ) -> Encoding:
-        """Return the posteriors of B items."""
-        return self.open(name, version=version).encode(inputs, id=id, label=label)
+    def encode(self, name: str, inputs: Any, *, version: Version = None, **options: Any) -> Encoding:
+        """Return the posteriors of B items, see `LocalModel.encode`."""
+        return self.open(name, version=version).encode(inputs, **options)
 
-    def decode(self, name: str, latents: Any, *, label: RowLabel = None, version: Version = None) -> Floats:
-        """Return the items (B, *item) at latents (B, D)."""
-        return self.open(name, version=version).decode(latents, label=label)
+    def decode(self, name: str, latents: Any, *, version: Version = None, **options: Any) -> Floats:
+        """Return the items (B, *item) at latents (B, D), see `LocalModel.decode`."""
+        return self.open(name, version=version).decode(latents, **options)
 
-    def reconstruct(
-        self, name: str, inputs: Any, *, label: RowLabel = None, version: Version = None
-    ) -> Floats:
-        """Return the items (B, *item) decoded from their own encodings, in their order and without ids."""
-        return self.open(name, version=version).reconstruct(inputs, label=label)
+    def reconstruct(self, name: str, inputs: Any, *, version: Version = None, **options: Any) -> Floats:
+        """Return items (B, *item) decoded from their encodings, see `LocalModel.reconstruct`."""
+        return self.open(name, version=version).reconstruct(inputs, **options)
 
     def score(self, name: str, inputs: Any, *, version: Version = None, **options: Any) -> ItemScores:
         """Score B items, see `LocalModel.score`."""
         return self.open(name, version=version).score(inputs, **options)
 
-    def surprise_map(
-        self, name: str, inputs: Any, *, label: RowLabel = None, version: Version = None
-    ) -> Floats:
-        """Return how surprising each value of B items is, (B, *item) in nats."""
-        return self.open(name, version=version).surprise_map(inputs, label=label)
+    def surprise_map(self, name: str, inputs: Any, *, version: Version = None, **options: Any) -> Floats:
+        """Return how surprising each value of B items is, see `LocalModel.surprise_map`."""
+        return self.open(name, version=version).surprise_map(inputs, **options)
 
-    def discriminate(
-        self,
-        name: str,
-        inputs: Any,
-        *,
-        id: str | None = None,
-        label: RowLabel = None,
-        version: Version = None,
-    ) -> Judgement:
-        """Return the judgement of a GAN's discriminator on B items."""
-        return self.open(name, version=version).discriminate(inputs, id=id, label=label)
+    def discriminate(self, name: str, inputs: Any, *, version: Version = None, **options: Any) -> Judgement:
+        """Return the judgement of a GAN's discriminator on B items, see `LocalModel.discriminate`."""
+        return self.open(name, version=version).discriminate(inputs, **options)
 
     def _summary(self, model: Path) -> dict[str, Any]:
         try:
