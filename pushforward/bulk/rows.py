@@ -6,11 +6,10 @@ by the same rule. Shapes: B rows; items as the manifest says.
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,10 +19,8 @@ from service.errors import Unfit
 from service.format.columns import Column
 from service.format.manifest import Manifest, Support, is_picture
 from service.media.tables.dialect import Decimal
-from service.media.tables.matching import TableForm, features_of
+from service.media.tables.matching import TableForm, check_names, features_of, named
 from service.numerics.noise import Floats
-
-_MOST_NAMES: Final = 8
 
 
 @dataclass(frozen=True)
@@ -158,41 +155,32 @@ def wanted_columns(types: Mapping[str, str], form: RowForm, column: str, where: 
     Raises:
         BulkMistake: a column of the model is missing, or it is not clear which columns hold the rows.
     """
-    shown = _named(list(types))
     if form.columns:
-        missing = [each.name for each in form.columns if each.name not in types]
-        if missing:
-            near = difflib.get_close_matches(missing[0], types, n=1)
-            meant = f"; did you mean {near[0]!r}?" if near else "."
-            raise BulkMistake(
-                f"{where} lacks {_named(missing)} of the model's columns{meant} Its columns are {shown}"
-            )
+        try:
+            check_names(list(types), TableForm.of(form.columns), refuse_unknown=False)
+        except Unfit as error:
+            raise BulkMistake(f"{where}: {error}") from error
         return "", [each.name for each in form.columns]
     lists = [name for name, kind in types.items() if kind == "list"]
     if column:
         if column not in types:
-            raise BulkMistake(f"{where} has no column {column!r}; its columns are {shown}")
+            raise BulkMistake(f"{where} has no column {column!r}; it has {named(list(types))}")
         if column not in lists:
             raise BulkMistake(
-                f"{where}: column {column!r} does not hold lists; those that do: {_named(lists)}"
+                f"{where}: column {column!r} does not hold lists; those that do: {named(lists) or 'none'}"
             )
         return column, [column]
     if len(lists) == 1:
         return lists[0], lists
     if lists:
-        raise BulkMistake(f"{where} has several columns of lists, {_named(lists)}; name one with --column")
+        raise BulkMistake(f"{where} has several columns of lists, {named(lists)}; name one with --column")
     numbers = [name for name, kind in types.items() if kind == "number"]
     if len(numbers) != form.values:
         raise BulkMistake(
-            f"{where} has {len(numbers)} columns of numbers, {_named(numbers)}; a row of this model has "
-            f"{form.values} numbers, in as many columns or in one column of lists"
+            f"{where} has {len(numbers)} columns of numbers, {named(numbers) or 'none'}; a row of this model "
+            f"has {form.values} numbers, in as many columns or in one column of lists"
         )
     return "", numbers
-
-
-def _named(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
-    return ", ".join(map(repr, names[:_MOST_NAMES])) + more or "none"
 
 
 def _features(table: Any, form: RowForm, piece: Piece, decimal: Decimal) -> Floats:

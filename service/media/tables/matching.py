@@ -235,6 +235,10 @@ def check_names(names: Sequence[str], form: TableForm, *, refuse_unknown: bool) 
     doubled = [name for name in form.columns if counts[name] > 1]
     unknown = form.unknown(list(counts)) if refuse_unknown else []
     found = [f"lacks {named(missing)}"] if missing else []
+    if missing and not refuse_unknown:  # with unknown ones, these are named
+        others = [name for name in counts if name not in form.columns]
+        near = difflib.get_close_matches(missing[0], others, n=1)
+        found[0] += f" (is it `{near[0]}`?)" if near else ""
     found += [f"has {named(doubled)} more than once"] if doubled else []
     if unknown:
         near = difflib.get_close_matches(unknown[0][:_LONGEST_NAME], missing or form.columns, n=1)
