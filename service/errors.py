@@ -41,7 +41,10 @@ Each class has a stable `code`. None knows HTTP: `service.api.problems` alone tr
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Final
+
+MOST_FLAWS: Final = 16
+"""The largest number of flaws that an error names, the first that were found."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from service import errors
-from service.errors import Flaw, ServiceError
+from service.errors import MOST_FLAWS, Flaw, ServiceError
 
 CONTENT_TYPE = b"application/problem+json"
 STATUS: dict[type[ServiceError], int] = {
@@ -45,7 +45,6 @@ REJECTION_REASONS: dict[type[ServiceError], str] = {
     errors.Draining: "draining",
     errors.Busy: "busy",
 }
-_MOST_FLAWS = 16
 _ROWS = (("inputs",), ("latents",))
 """Fields of a request that hold rows."""
 
@@ -153,7 +152,7 @@ def unfit(error: ValidationError, where: str, model: type[BaseModel]) -> Service
         return errors.LimitExceeded(
             f"`{first['loc'][0]}` has more rows than are taken in JSON; send more as application/x-npy"
         )
-    flaws = tuple(_flaw(each, model) for each in found[:_MOST_FLAWS])
+    flaws = tuple(_flaw(each, model) for each in found[:MOST_FLAWS])
     text = f"{flaws[0].pointer.strip('/')}: {flaws[0].message}".removeprefix(": ")
     more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
     return errors.Unfit(f"{where} does not fit: {text}{more}", flaws=flaws)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
-from service.errors import Flaw, LimitExceeded, Malformed, Unfit
+from service.errors import MOST_FLAWS, Flaw, LimitExceeded, Malformed, Unfit
 from service.format.columns import Column, column_places
 from service.format.manifest import Support
 from service.format.support import in_support, one_hot_rows
@@ -35,7 +35,6 @@ _VALUES: Mapping[Support | Literal["latent"], str] = {
 }
 """The values that each support allows, in words."""
 _TAKES = "the model takes {}"
-_MOST_FLAWS = 16
 _MOST_AXES = 8
 _NPY_LENGTH_BYTES = {b"\x93NUMPY\x01\x00": 2, b"\x93NUMPY\x02\x00": 4}
 """The size of the field with the header's length, by the magic string and version before it."""
@@ -126,7 +125,7 @@ def check_support(
         bad = np.flatnonzero(~fits.reshape(len(array), -1).all(axis=1))
         flaws = tuple(
             Flaw(f"/{name}/{row}", _misfit(array[row], values, fits[row], columns), int(row))
-            for row in bad[:_MOST_FLAWS]
+            for row in bad[:MOST_FLAWS]
         )
         detail = f"{len(bad)} of {len(array)} rows of `{name}` are not {values}"
         if flaws[0].message != _TAKES.format(values):
@@ -155,14 +154,14 @@ def _check_one_hot(array: Floats, columns: Sequence[Column], name: str, takes_mi
             start, last = place.start, place.stop - 1
             bad = np.flatnonzero(~one_hot_rows(array[:, place], takes_missing))
             message = f"the column `{column.name}` takes a 1 and else zeros at its features {start} to {last}"
-            flaws += [Flaw(f"/{name}/{row}/{start}", message, int(row)) for row in bad[:_MOST_FLAWS]]
+            flaws += [Flaw(f"/{name}/{row}/{start}", message, int(row)) for row in bad[:MOST_FLAWS]]
             misfits += [f"`{column.name}`"] if len(bad) else []
     if misfits:
         flaws.sort(key=lambda flaw: flaw.row or 0)
         raise Unfit(
-            f"rows of `{name}` are not one-hot in {', '.join(misfits[:_MOST_FLAWS])}: a categorical column "
+            f"rows of `{name}` are not one-hot in {', '.join(misfits[:MOST_FLAWS])}: a categorical column "
             "takes a 1 at the feature of its category and else zeros, in the order of the model's `columns`",
-            flaws=tuple(flaws[:_MOST_FLAWS]),
+            flaws=tuple(flaws[:MOST_FLAWS]),
         )
 
 

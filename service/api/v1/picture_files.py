@@ -11,7 +11,7 @@ import numpy as np
 from service.api.answer import FORM, PICTURES, ZIP
 from service.api.body import ENVELOPE_BYTES, PICTURE_BYTES_PER_VALUE, inflated_bytes
 from service.api.operations.call import RowIds
-from service.errors import Flaw, LimitExceeded, Malformed, Unfit
+from service.errors import MOST_FLAWS, Flaw, LimitExceeded, Malformed, Unfit
 from service.format.manifest import Manifest
 from service.media.fitting import PictureRule, header_of, item_of_file
 from service.media.parts import NamedFile, files_of_form, files_of_zip
@@ -28,7 +28,6 @@ _MEMORY_BYTES: Final = 40 * 2**20
 _MEMORY_PER_BYTE: Final = 512
 """Most memory for the pictures of a body, or as many times its length if that is more: no photograph takes
 so much, though a picture of one colour may."""
-_MOST_FLAWS: Final = 16
 
 
 class PictureRows(NamedTuple):
@@ -143,6 +142,6 @@ def _of_each(
     if flaws:
         raise Unfit(
             f"{len(flaws)} of {len(files)} files are not taken, e.g. {flaws[0].message}",
-            flaws=tuple(flaws[:_MOST_FLAWS]),
+            flaws=tuple(flaws[:MOST_FLAWS]),
         )
     return results

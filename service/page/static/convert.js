@@ -1,6 +1,6 @@
 // Pictures for a model: the service reads files; those of sizes that it refuses, and drawings, are made to fit here.
 
-import {json, path} from "./api.js";
+import {Problem, json, path} from "./api.js";
 import {pixelsOf} from "./items.js";
 
 const READ = /^image\/(png|jpeg|webp|tiff|bmp)$/;
@@ -160,9 +160,7 @@ async function imageOf(file) {
     await image.decode();
     return image;
   } catch {
-    const error = new Error("Your browser cannot read it. Take a PNG, JPEG, WebP or GIF.");
-    error.title = `${file.name || "The file"} is no picture`;
-    throw error;
+    throw new Problem(`${file.name || "The file"} is no picture`, "Your browser cannot read it. Take a PNG, JPEG, WebP or GIF.");
   } finally {
     URL.revokeObjectURL(image.src);
   }

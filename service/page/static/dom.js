@@ -29,7 +29,7 @@ function fill(element, classes, rest) {
 }
 
 let ids = 0;
-export const freshId = () => `e${++ids}`;
+const freshId = () => `e${++ids}`;
 
 /** A labelled control; the note stands below it. */
 export function field(label, control, note) {

@@ -16,7 +16,7 @@ export const featuresOf = (model) => (model.columns || []).flatMap((column) =>
 const ranges = new Map();
 
 /** Return the typical range [low, high] of every value, from 128 samples. */
-export function typicalRanges(model) {
+function typicalRanges(model) {
   const name = `${model.name}/${model.version}`;
   if (!ranges.has(name)) {
     const reading = array(path(model, "sample", {seed: 0, count: 128})).then((samples) => {

@@ -9,7 +9,7 @@ const MOST = 120; // ten minutes
 const history = []; // of all visits to the panel
 
 /** Return the samples of a text in Prometheus' format by name: [{labels, value}]. */
-export function parseMetrics(text) {
+function parseMetrics(text) {
   const found = new Map();
   for (const line of text.split("\n")) {
     const [, name, labels, value] = line.match(/^pushforward_(\w+?)(?:\{(.*)\})? (\S+)$/) || [];
