@@ -107,23 +107,6 @@ class Exchange:
         value = self._headers.get(name)
         return "" if value is None else value.decode("latin-1")
 
-    def deadline_seconds(self, longest: float) -> float:
-        """Return the longest duration of the request: what its header asks for, and at most `longest`.
-
-        Raises:
-            Unfit: the header is not a positive number.
-        """
-        text = self.header(b"x-request-timeout-seconds")
-        if not text:
-            return longest
-        try:
-            seconds = float(text)
-        except ValueError:
-            seconds = 0.0
-        if not seconds > 0:
-            raise Unfit("x-request-timeout-seconds takes a positive number of seconds")
-        return min(seconds, longest)
-
     def identify(self, headers: Headers) -> None:
         """Add the headers that name the version, also to an error."""
         self._always += headers
@@ -142,6 +125,24 @@ class Exchange:
     def cancel_scope(self, seconds: float | None, arrival_seconds: float | None = None) -> CancelScope:
         """Return a scope that ends a block once its time is up or the client has gone: see `CancelScope`."""
         return CancelScope(self._sweeper, self.receive, seconds, arrival_seconds)
+
+    def request_scope(self, deadline_seconds: float, idle_seconds: float) -> CancelScope:
+        """Return the scope of this request, whose body has `idle_seconds` to arrive.
+
+        It lasts as long as the header `x-request-timeout-seconds` asks for, and at most `deadline_seconds`.
+
+        Raises:
+            Unfit: the header is not a positive number.
+        """
+        seconds = deadline_seconds
+        if text := self.header(b"x-request-timeout-seconds"):
+            try:
+                seconds = min(float(text), deadline_seconds)
+            except ValueError:
+                seconds = 0.0
+            if not seconds > 0:
+                raise Unfit("x-request-timeout-seconds takes a positive number of seconds")
+        return CancelScope(self._sweeper, self.receive, seconds, min(idle_seconds, seconds))
 
     async def send(self, message: Message) -> None:
         """Send an ASGI message, with the headers that every answer has."""

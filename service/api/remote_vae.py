@@ -148,8 +148,7 @@ class RemoteVae:
         if exchange.trace is not None:
             timing, exchange.trace.meter = exchange.trace.timing, meter
         try:
-            deadline = exchange.deadline_seconds(settings.deadline_seconds)
-            with exchange.cancel_scope(deadline, min(settings.idle_seconds, deadline)) as scope:
+            with exchange.request_scope(settings.deadline_seconds, settings.idle_seconds) as scope:
                 options = _from_query(side.options, exchange.scope["query_string"])
                 row = max(loaded.item_size, manifest.latent_size)
                 most = row * max(4 * settings.max_npy_inputs, PICTURE_BYTES_PER_VALUE)

@@ -134,9 +134,8 @@ class OpenInference:
         exchange.identify(loaded.headers)
         json_length = exchange.header(JSON_LENGTH)
         limit = wire.body_limit(model, settings, has_length=bool(json_length))
-        deadline = exchange.deadline_seconds(settings.deadline_seconds)
         # the version stays loaded until it has answered, though another may take its place
-        with loaded, exchange.cancel_scope(deadline, min(settings.idle_seconds, deadline)) as scope:
+        with loaded, exchange.request_scope(settings.deadline_seconds, settings.idle_seconds) as scope:
             body = await exchange.body(limit)
             self._metrics.body_bytes.observe(len(body))
 

@@ -84,13 +84,12 @@ class Handler:
         return True
 
     async def _operate(self, exchange: Exchange, route: _Route, loaded: LoadedModel) -> None:
-        started_at = time.perf_counter()
+        started_at, settings = time.perf_counter(), self._settings
         exchange.identify(loaded.headers)
         reader = self._reader(loaded, route.operation)
         timing = Timing() if exchange.trace is None else exchange.trace.timing
         try:
-            deadline = exchange.deadline_seconds(self._settings.deadline_seconds)
-            with exchange.cancel_scope(deadline, min(self._settings.idle_seconds, deadline)) as scope:
+            with exchange.request_scope(settings.deadline_seconds, settings.idle_seconds) as scope:
                 (options, arrays, ids, conversions), accepted = await self._read(
                     exchange, route, loaded, reader
                 )
@@ -103,7 +102,7 @@ class Handler:
                 if accepted == JSON and PNG in route.operation.answers:  # an answer of items
                     rows = len(next(iter(arrays.values()), ())) or getattr(options, "count", 1)
                     exchange.expect(rows * loaded.item_bytes)
-                call = Call(loaded, options, arrays, self._settings, timing, ids, conversions)
+                call = Call(loaded, options, arrays, settings, timing, ids, conversions)
                 answer = await route.operation.answer(call, accepted)
             exchange.add_timing(timing)
             await exchange.answer(answer)
