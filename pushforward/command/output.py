@@ -15,9 +15,8 @@ import sys
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import IO, Any, Final
 
 import numpy as np
@@ -121,51 +120,52 @@ def _opened(path: str) -> Iterator[IO[bytes]]:
         staged.unlink(missing_ok=True)
 
 
-def write_items(
-    where: Destination,
-    chunks: Chunks,
-    count: int,
-    model: Model,
-    fields: Mapping[str, Any],
-    *,
-    name: str,
-    others: Table | None = None,
-    places: Table = MappingProxyType({}),
-    across: int | None = None,
-    scale: int | None = None,
-) -> None:
-    """Write items (B, *item) that come in chunks; npy, CSV and Parquet hold one chunk in memory at a time.
+@dataclass(frozen=True, slots=True)
+class ItemsResult:
+    """Items (B, *item) that come in chunks, and what is written or shown with them."""
 
-    Args:
-        where: The destination.
-        chunks: Arrays (rows, *item), `count` rows in all.
-        count: B.
-        model: The version that they belong to.
-        fields: The fields before the items in JSON.
-        name: The name of the items in npz and JSON.
-        others: Further arrays of B rows, by name, for npz and JSON.
-        places: Arrays (B,) that tell the rows apart, by name, for tables, npz and JSON.
-        across: Items of a picture from left to right.
-        scale: Pixels per pixel of an item, along each side of a picture.
+    chunks: Chunks
+    """Arrays (rows, *item), `count` rows in all."""
+    count: int
+    """B."""
+    title: str
+    """The line above the items in a terminal."""
+    name: str
+    """The name of the items in npz and JSON."""
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    """The fields before the items in JSON, after those of the version."""
+    others: Table = field(default_factory=dict)
+    """Further arrays of B rows, by name, for npz and JSON."""
+    places: Table = field(default_factory=dict)
+    """Arrays (B,) that tell the rows apart, by name, for tables, npz and JSON."""
+    across: int | None = None
+    """Items of a picture from left to right."""
+
+
+def write_items(where: Destination, result: ItemsResult, model: Model, scale: int | None) -> None:
+    """Write items of a version; npy, CSV and Parquet hold one chunk in memory at a time.
+
+    `scale` is the number of pixels per pixel of an item, along each side of a picture.
 
     Raises:
         Unfit: there are too many items for one picture.
     """
-    if where.form == "png" and count > MOST_PICTURES:
-        raise Unfit(f"{count} items are more than the {MOST_PICTURES} that go into one picture")
+    if where.form == "png" and result.count > MOST_PICTURES:
+        raise Unfit(f"{result.count} items are more than the {MOST_PICTURES} that go into one picture")
     with opened(where.path) as file:
         if where.form == "npy":
-            file.write(codecs.npy_header((count, *model.item_shape)))
-            for chunk in chunks:
+            file.write(codecs.npy_header((result.count, *model.item_shape)))
+            for chunk in result.chunks:
                 file.write(np.ascontiguousarray(chunk, "<f4").tobytes())
         elif where.form in ("csv", "parquet"):
-            write_tables(file, where.form, _tables(chunks, model, places))
+            write_tables(file, where.form, _tables(result.chunks, model, result.places))
         else:
-            items = np.concatenate(list(chunks))
+            items = np.concatenate(list(result.chunks))
             if where.form == "png":
-                file.write(png_of(items, model, across, scale))
+                file.write(png_of(items, model, result.across, scale))
             else:
-                _write_arrays(file, where.form, fields, {**places, name: items, **(others or {})})
+                arrays = {**result.places, result.name: items, **result.others}
+                _write_arrays(file, where.form, {**model.identity, **result.fields}, arrays)
 
 
 def write_table(where: Destination, table: Table, fields: Mapping[str, Any], name: str) -> None:

@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -20,7 +19,7 @@ import typer
 from numpy.typing import NDArray
 
 from pushforward.command import output, people
-from pushforward.command.output import Destination, Table, destination
+from pushforward.command.output import Destination, ItemsResult, Table, destination
 from pushforward.command.target import Backend, Model, find_model, open_backend
 from pushforward.files import STDIN, Inputs, ItemLayout, read_inputs
 from pushforward.results import SCORE_FIELDS, Floats, draws_of, joined_scores, most_draws
@@ -133,7 +132,7 @@ class ModelCommand:
                 raise
         items = np.concatenate(parts)
         title = f"{people.counted(len(items), 'item')} as {self.model} takes them"
-        self._put(where, [items], len(items), title, "inputs", wanted.scale)
+        self._put(where, ItemsResult([items], len(items), title, "inputs"), wanted.scale)
 
     def sample(
         self,
@@ -162,9 +161,8 @@ class ModelCommand:
             people.say(f"the seed is {seed}")
         fields = {"seed": seed, "offset": offset, "method": options["method"]}
         title = f"{people.counted(count, 'sample')} of {self.model}, seed {seed}"
-        self._put(
-            where, _with_progress(chunks, "sample", count), count, title, "samples", wanted.scale, fields
-        )
+        drawn = ItemsResult(_with_progress(chunks, "sample", count), count, title, "samples", fields)
+        self._put(where, drawn, wanted.scale)
 
     def interpolate(
         self, start: str, end: str, steps: int, path: str, label: str | None, wanted: OutputOptions
@@ -178,7 +176,8 @@ class ModelCommand:
         title = f"{steps} points of {self.model}"
         others = {"latents": walk.latents}
         across = min(steps, _MOST_ACROSS)
-        self._put(where, [walk.samples], steps, title, "samples", wanted.scale, others=others, across=across)
+        drawn = ItemsResult([walk.samples], steps, title, "samples", others=others, across=across)
+        self._put(where, drawn, wanted.scale)
 
     def reconstruct(self, inputs: Inputs, label: str | None, wanted: OutputOptions, *, beside: bool) -> None:
         """Reconstruct items and write the reconstructions, in pictures perhaps beside the items.
@@ -197,8 +196,9 @@ class ModelCommand:
             items = np.stack([inputs.rows, items], axis=1).reshape(-1, *self.model.item_shape)
             across = 2 * max(1, round((len(inputs.rows) / 2) ** 0.5))
         title = f"{people.counted(len(inputs.rows), 'reconstruction')} by {self.model}"
-        how: dict[str, Any] = {"places": {} if beside else inputs.names, "across": across}
-        self._put(where, [items], len(items), title, "reconstructions", wanted.scale, **how)
+        places = {} if beside else inputs.names
+        made = ItemsResult([items], len(items), title, "reconstructions", places=places, across=across)
+        self._put(where, made, wanted.scale)
 
     def encode(self, inputs: Inputs, label: str | None, wanted: OutputOptions) -> None:
         """Encode items and write the encodings."""
@@ -218,7 +218,7 @@ class ModelCommand:
         where = self._destination(wanted)
         items = np.concatenate(self._in_parts("decode", latents.rows, label=label))
         title = f"{people.counted(len(items), 'item')} of {self.model}"
-        self._put(where, [items], len(items), title, "samples", wanted.scale)
+        self._put(where, ItemsResult([items], len(items), title, "samples"), wanted.scale)
 
     def score(
         self,
@@ -257,7 +257,7 @@ class ModelCommand:
             if map_to.form == "png":
                 beneath = inputs.rows if overlay else None
                 maps = heat_of(maps, self.model.manifest.get("map_scale"), beneath)
-            self._put(map_to, [maps], len(maps), "", "map", map_output.scale)
+            self._put(map_to, ItemsResult([maps], len(maps), "", "map"), map_output.scale)
 
     def discriminate(self, inputs: Inputs, top: int | None, label: str | None, wanted: OutputOptions) -> None:
         """Judge items and write the judgements; the least real ones first if only some are shown."""
@@ -315,28 +315,14 @@ class ModelCommand:
                 raise
         return results
 
-    def _put(
-        self,
-        where: Destination,
-        chunks: Iterable[Floats],
-        count: int,
-        title: str,
-        name: str,
-        scale: int | None,
-        fields: Mapping[str, Any] | None = None,
-        others: Table | None = None,
-        places: Table = MappingProxyType({}),
-        across: int | None = None,
-    ) -> None:
-        """Write or show items that come in chunks; `places` tell the rows apart."""
-        if where.for_people:
-            items = np.concatenate(list(chunks))
-            if not people.show_pictures(items, title):
-                people.show_items({**places, **output.table_of(items, self.model)}, title)
+    def _put(self, where: Destination, result: ItemsResult, scale: int | None) -> None:
+        """Write items, or show them in a terminal."""
+        if not where.for_people:
+            output.write_items(where, result, self.model, scale)
             return
-        fields = {**self.model.identity, **(fields or {})}
-        how: dict[str, Any] = {"others": others, "places": places, "across": across, "scale": scale}
-        output.write_items(where, chunks, count, self.model, fields, name=name, **how)
+        items = np.concatenate(list(result.chunks))
+        if not people.show_pictures(items, result.title):
+            people.show_items({**result.places, **output.table_of(items, self.model)}, result.title)
 
     def _put_rows(
         self,
