@@ -18,7 +18,7 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 import onnxruntime as ort
 
@@ -43,20 +43,20 @@ class Trials:
     """Tries versions, and remembers those that passed by the hash of their manifests.
 
     They are remembered in a folder of `settings.cache`, for other processes and the next start; one process
-    at a time tries versions. Where that folder cannot be written, each process remembers them for itself.
+    at a time tries versions. Where that folder cannot be written, each process remembers them for itself; if
+    it is removed meanwhile, it is made anew.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._passed: set[str] = set()
         self._folder: Path | None = None
-        try:
-            folder = settings.cache.expanduser() / "trials"
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / "lock").touch()
-            self._folder = folder
-        except (OSError, RuntimeError) as error:  # the latter where no home folder is known
-            log.info("versions that passed a trial are not remembered in --cache (%s)", type(error).__name__)
+        with contextlib.suppress(RuntimeError):  # where no home folder is known
+            self._folder = settings.cache.expanduser() / "trials"
+        if (lock := self._lock_file()) is None:
+            log.info("versions that passed a trial are not remembered in --cache, which cannot be written")
+        else:
+            lock.close()
 
     async def check(self, folder: Path, provider: Provider) -> None:
         """Return once a version has passed a trial, now or before; with `--trial always`, now.
@@ -84,10 +84,11 @@ class Trials:
     @contextlib.asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:
         """Wait until no other process tries a version."""
-        if self._folder is None:
+        lock = self._lock_file()
+        if lock is None:
             yield
             return
-        with (self._folder / "lock").open() as lock:
+        with lock:
             while True:
                 try:
                     flock(lock, LOCK_EX | LOCK_NB)
@@ -96,11 +97,21 @@ class Trials:
                     await asyncio.sleep(_LOCK_SECONDS)
             yield
 
+    def _lock_file(self) -> BinaryIO | None:
+        """Open the file whose lock is the turn of a process; None where there can be none."""
+        if self._folder is None:
+            return None
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            return (self._folder / "lock").open("ab")
+        except OSError:
+            return None
+
     def _has_passed(self, folder: Path, provider: Provider) -> bool:
         if self._settings.trial == "always":
             return False
         key = _key(folder, provider)
-        return key in self._passed or (self._folder is not None and (self._folder / key).exists())
+        return key in self._passed or (self._folder is not None and os.path.exists(self._folder / key))
 
     def _remember(self, folder: Path, provider: Provider) -> None:
         key = _key(folder, provider)

@@ -171,6 +171,16 @@ async def test_a_version_that_passed_is_not_tried_at_the_next_start(
         assert versions(registry) == {1: "failed"}
 
 
+@pytest.mark.usefixtures("forgetful")
+async def test_a_version_that_comes_once_the_cache_was_removed_is_served(tmp_path: Path) -> None:
+    publish_toy(tmp_path / "models")
+    async with registry_of(tmp_path / "models", trial="hot") as registry:
+        shutil.rmtree(tmp_path / "cache")
+        publish_toy(tmp_path / "models")
+        await look_twice(registry)
+        assert versions(registry) == {2: "ready", 1: "ready"}
+
+
 async def test_where_nothing_can_be_remembered_versions_are_tried_at_every_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
