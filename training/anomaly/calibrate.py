@@ -29,7 +29,7 @@ from training.metrics.names import MetricName
 from training.options import CalibrationOptions
 from training.recipe import RecipeError
 
-_BOUNDS: Final[tuple[Statistic, ...]] = get_args(Bound)
+_BOUNDS: Final[tuple[Bound, ...]] = get_args(Bound)
 LEVELS = (0.01, 0.05, 0.1)
 _BAND = 0.99
 
@@ -79,7 +79,7 @@ def bound_scorer(
         )
         terms = (np.concatenate(term) for term in zip(*parts, strict=True))
         bounds = bounds_from_terms(*terms, analytic_kl=analytic_kl)
-        return {statistic: surprise(bounds, statistic) for statistic in get_args(Bound)}
+        return {statistic: surprise(bounds, statistic) for statistic in _BOUNDS}
 
     return StatisticScorer(surprises, "elbo", options)
 

@@ -6,13 +6,13 @@ Shapes: N items; pictures (N, C, H, W).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from service.format.columns import Column, column_places
+from service.format.columns import column_places
 from service.format.manifest import Support
 from training.data import Dataset, Items, Labels
 from training.data.stored import chosen_rows
@@ -54,9 +54,7 @@ def unseen_outliers(dataset: Dataset, support: Support) -> Iterator[Outliers]:
     For pictures also uniform noise, every constant grey, test items with shuffled patches or turned over, and
     beside Fashion-MNIST scikit-learn's digits in its size.
     """
-    if dataset.outliers is not None:
-        what = "items of the classes that were kept out"
-        yield Outliers("kept_out", dataset.outliers, what, _in_turn(dataset, len(dataset.outliers)))
+    yield from _kept_out("kept_out", dataset)
     if len(dataset.item_shape) == 3:
         for outliers in _pictures(dataset):
             items = outliers.items.round() if support == "binary" else outliers.items
@@ -81,24 +79,20 @@ def planted_outliers(normal: Outliers, dataset: Dataset, support: Support) -> It
         halves = np.concatenate([items[..., :middle], others[..., middle:]], axis=3)
         yield Outliers("halves", halves, "pictures of two validation items' halves", labels)
     else:
-        mixed, what = _mixed_columns(items, dataset.columns, random), "another validation row"
-        yield Outliers("mixed", mixed, f"rows with every column from {what}", _in_turn(dataset, len(mixed)))
+        yield _mixed(dataset, items, "validation", random)
 
 
 def simple_outliers(dataset: Dataset, support: Support) -> Iterator[Outliers]:
     """Yield table rows of mixed columns, or noise; and the classes that were kept out, if any."""
     random = np.random.default_rng(0)
     if support == "real":
-        mixed, what = _mixed_columns(dataset.items["train"], dataset.columns, random), "another training row"
-        yield Outliers("mixed", mixed, f"rows with every column from {what}", _in_turn(dataset, len(mixed)))
+        yield _mixed(dataset, dataset.items["train"], "training", random)
     else:
         rows = planted_rows(dataset.item_shape)
         noise = random.random((rows, *dataset.item_shape), dtype=np.float32)
         noise = noise.round() if support == "binary" else noise
         yield Outliers("noise", noise, "items of uniform noise", _in_turn(dataset, rows))
-    if dataset.outliers is not None:
-        what = "items of the classes that were kept out"
-        yield Outliers("outliers", dataset.outliers, what, _in_turn(dataset, len(dataset.outliers)))
+    yield from _kept_out("outliers", dataset)
 
 
 def planted_rows(item_shape: tuple[int, ...]) -> int:
@@ -115,6 +109,12 @@ def _few(most: int, item_shape: tuple[int, ...]) -> int:
 
 def _in_turn(dataset: Dataset, rows: int) -> Labels:
     return np.arange(rows) % max(1, len(dataset.class_names))
+
+
+def _kept_out(kind: str, dataset: Dataset) -> Iterator[Outliers]:
+    if dataset.outliers is not None:
+        what = "items of the classes that were kept out"
+        yield Outliers(kind, dataset.outliers, what, _in_turn(dataset, len(dataset.outliers)))
 
 
 def _pictures(dataset: Dataset) -> Iterator[Outliers]:
@@ -155,9 +155,12 @@ def _shuffled(pictures: Items, random: np.random.Generator) -> Items:
     return back.transpose(0, 3, 1, 4, 2, 5).reshape(pictures.shape)
 
 
-def _mixed_columns(items: Items, columns: Sequence[Column], random: np.random.Generator) -> Items:
+def _mixed(dataset: Dataset, items: Items, split: str, random: np.random.Generator) -> Outliers:
     """Make rows whose columns each come from another row of items (N, ...); without columns, their values."""
     rows = items.reshape(len(items), -1)
-    places = [place for _, place in column_places(columns)] or [slice(i, i + 1) for i in range(rows.shape[1])]
-    mixed = [chosen_rows(rows, random.integers(len(rows), size=_PLANTED_ROWS))[:, place] for place in places]
-    return np.concatenate(mixed, axis=1).reshape(_PLANTED_ROWS, *items.shape[1:])
+    places = [place for _, place in column_places(dataset.columns)]
+    places = places or [slice(i, i + 1) for i in range(rows.shape[1])]
+    parts = [chosen_rows(rows, random.integers(len(rows), size=_PLANTED_ROWS))[:, place] for place in places]
+    mixed = np.concatenate(parts, axis=1).reshape(_PLANTED_ROWS, *items.shape[1:])
+    what = f"rows with every column from another {split} row"
+    return Outliers("mixed", mixed, what, _in_turn(dataset, _PLANTED_ROWS))

@@ -20,8 +20,6 @@ from training.losses.terms import Terms
 from training.models.gan import make_gan
 from training.recipe import Recipe
 
-UNROLLED_STEPS = 5
-"""K, as in its authors' notebook."""
 _EPSILON = 1e-8
 
 
@@ -69,11 +67,14 @@ class AdamState(NamedTuple):
 class UnrolledTask(GanTask):
     """Trains by the saddle-point game, with gradients through the discriminator's next K steps."""
 
-    def __init__(self, recipe: Recipe, dataset: Dataset, unrolled_steps: int = UNROLLED_STEPS) -> None:
-        """Make the untrained networks; `unrolled_steps` is K."""
+    unrolled_steps = 5
+    """K, as in its authors' notebook."""
+
+    def __init__(self, recipe: Recipe, dataset: Dataset) -> None:
+        """Make the untrained networks."""
         assert recipe.gan is not None
         super().__init__(make_gan(recipe, dataset), recipe.gan, recipe.loop.steps)
-        self._loop, self.unrolled_steps = recipe.loop, unrolled_steps
+        self._loop = recipe.loop
         weights: dict[str, Tensor] = dict(self.model.discriminator.named_parameters())
         zeros = {name: torch.zeros_like(weight) for name, weight in weights.items()}
         self.state = AdamState(weights, zeros, zeros, steps=0).detached()

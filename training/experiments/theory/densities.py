@@ -28,11 +28,11 @@ class LineMixture:
     means: tuple[float, ...]
     deviations: tuple[float, ...]
 
-    def log_density(self, points: Tensor = GRID) -> Tensor:
-        """Return the log density in nats at points (N,), (N,)."""
-        parts = Normal(points.new_tensor(self.means), points.new_tensor(self.deviations))
-        log_parts: Tensor = parts.log_prob(points[:, None])  # type: ignore[no-untyped-call]
-        return torch.logsumexp(points.new_tensor(self.weights).log() + log_parts, dim=1)
+    def log_density(self) -> Tensor:
+        """Return the log density in nats on `GRID`, (N,)."""
+        parts = Normal(GRID.new_tensor(self.means), GRID.new_tensor(self.deviations))
+        log_parts: Tensor = parts.log_prob(GRID[:, None])  # type: ignore[no-untyped-call]
+        return torch.logsumexp(GRID.new_tensor(self.weights).log() + log_parts, dim=1)
 
     def draw(self, rows: int, generator: torch.Generator) -> Tensor:
         """Draw items (rows, 1) float32."""

@@ -28,7 +28,7 @@ class Algebra(Protocol):
     def constant(self, value: Any) -> Tensor:
         """Return a constant tensor of numbers."""
 
-    def exp(self, x: Tensor) -> Tensor:
+    def exp(self, x: Tensor, /) -> Tensor:
         """Return e^x."""
 
     def log(self, x: Tensor, width: int) -> Tensor:
@@ -40,13 +40,13 @@ class Algebra(Protocol):
     def sigmoid(self, x: Tensor) -> Tensor:
         """Return 1 / (1 + e^-x)."""
 
-    def tanh(self, x: Tensor) -> Tensor:
+    def tanh(self, x: Tensor, /) -> Tensor:
         """Return the hyperbolic tangent."""
 
-    def sqrt(self, x: Tensor) -> Tensor:
+    def sqrt(self, x: Tensor, /) -> Tensor:
         """Return the square root."""
 
-    def abs(self, x: Tensor) -> Tensor:
+    def abs(self, x: Tensor, /) -> Tensor:
         """Return the absolute value."""
 
     def clip(self, x: Tensor, low: float | None, high: float | None) -> Tensor:
@@ -61,7 +61,7 @@ class Algebra(Protocol):
     def largest(self, x: Tensor) -> Tensor:
         """Return the largest value over the last axis, which stays with size 1."""
 
-    def matmul(self, a: Tensor, b: Tensor) -> Tensor:
+    def matmul(self, a: Tensor, b: Tensor, /) -> Tensor:
         """Return the matrix product."""
 
     def doubled(self, x: Tensor) -> Tensor:
@@ -73,10 +73,10 @@ class Algebra(Protocol):
     def reshape(self, x: Tensor, shape: Sequence[int]) -> Tensor:
         """Give another shape, in which -1 stands for the remaining size."""
 
-    def transpose(self, x: Tensor, axes: Sequence[int]) -> Tensor:
+    def transpose(self, x: Tensor, axes: Sequence[int], /) -> Tensor:
         """Permute the axes."""
 
-    def insert_axis(self, x: Tensor, axis: int) -> Tensor:
+    def insert_axis(self, x: Tensor, axis: int, /) -> Tensor:
         """Insert an axis of size 1."""
 
     def concat(self, tensors: Sequence[Tensor]) -> Tensor:
@@ -317,13 +317,12 @@ class GraphAlgebra:
 class NumpyAlgebra:
     """Evaluates formulas with numpy in float64."""
 
+    exp, tanh, sqrt, abs, matmul = np.exp, np.tanh, np.sqrt, np.abs, np.matmul
+    transpose, insert_axis = staticmethod(np.transpose), staticmethod(np.expand_dims)
+
     def constant(self, value: Any) -> NDArray[Any]:
         """Return an array of float64, rounded to float32 as in a graph."""
         return np.asarray(value, np.float32).astype(np.float64)
-
-    def exp(self, x: Tensor) -> Tensor:
-        """Return e^x."""
-        return np.exp(x)
 
     def log(self, x: Tensor, width: int) -> Tensor:  # noqa: ARG002
         """Return the natural logarithm."""
@@ -336,18 +335,6 @@ class NumpyAlgebra:
     def sigmoid(self, x: Tensor) -> Tensor:
         """Return 1 / (1 + e^-x)."""
         return np.exp(-np.logaddexp(0, -x))
-
-    def tanh(self, x: Tensor) -> Tensor:
-        """Return the hyperbolic tangent."""
-        return np.tanh(x)
-
-    def sqrt(self, x: Tensor) -> Tensor:
-        """Return the square root."""
-        return np.sqrt(x)
-
-    def abs(self, x: Tensor) -> Tensor:
-        """Return the absolute value."""
-        return np.abs(x)
 
     def clip(self, x: Tensor, low: float | None, high: float | None) -> Tensor:
         """Move values below `low` or above `high` to these; None is no bound."""
@@ -365,10 +352,6 @@ class NumpyAlgebra:
         """Return the largest value over the last axis, which stays with size 1."""
         return x.max(-1, keepdims=True)
 
-    def matmul(self, a: Tensor, b: Tensor) -> Tensor:
-        """Return the matrix product."""
-        return a @ b
-
     def doubled(self, x: Tensor) -> Tensor:
         """Convert to float64."""
         return np.asarray(x, np.float64)
@@ -380,14 +363,6 @@ class NumpyAlgebra:
     def reshape(self, x: Tensor, shape: Sequence[int]) -> Tensor:
         """Give another shape, in which -1 stands for the remaining size."""
         return x.reshape(shape)
-
-    def transpose(self, x: Tensor, axes: Sequence[int]) -> Tensor:
-        """Permute the axes."""
-        return x.transpose(axes)
-
-    def insert_axis(self, x: Tensor, axis: int) -> Tensor:
-        """Insert an axis of size 1."""
-        return np.expand_dims(x, axis)
 
     def concat(self, tensors: Sequence[Tensor]) -> Tensor:
         """Concatenate along the last axis."""
