@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 
 from training.data.dataset import SPLITS, DataError, Labels, Rows, Split
 from training.data.options import DataOptions
@@ -61,6 +62,16 @@ def classes_of(texts: Sequence[str]) -> Classes:
     names = in_order(texts)
     place = {name: index for index, name in enumerate(names)}
     return Classes(tuple(names), np.array([place[text] for text in texts], np.int64))
+
+
+def class_numbers(given: npt.NDArray[Any], names: Sequence[str], rows: int) -> Labels | None:
+    """Return the classes (rows,) that are given as numbers from 0 or by name, as numbers; None if not so."""
+    numbers = given
+    if given.dtype.kind == "U":
+        place = {name: number for number, name in enumerate(names)}
+        numbers = np.array([place.get(name, -1) for name in given.ravel().tolist()]).reshape(given.shape)
+    fits = numbers.shape == (rows,) and numbers.dtype.kind in "iu"
+    return numbers.astype(np.int64) if fits and np.isin(numbers, range(len(names))).all() else None
 
 
 def listed(texts: Sequence[str], most: int) -> str:

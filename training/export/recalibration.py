@@ -35,6 +35,7 @@ from training.anomaly.calibrate import (
 from training.anomaly.heat import map_scale
 from training.anomaly.running import RunGraph
 from training.data import DataError
+from training.data.splits import class_numbers
 from training.export.sessions import open_graph, run_graph
 from training.export.staging import staged
 from training.metrics.names import Group, MetricName
@@ -163,12 +164,8 @@ def _read_labels(path: Path | None, rows: int, manifest: Manifest) -> Floats | N
             f"{manifest.name} takes the class of each item; give --labels, an .npy file of {wanted}"
         )
     loaded = _read_array(path)
-    numbers = loaded
-    if loaded.dtype.kind == "U":
-        place = {name: number for number, name in enumerate(names)}
-        numbers = np.array([place.get(str(name), -1) for name in loaded.ravel()]).reshape(loaded.shape)
-    whole = numbers.shape == (rows,) and numbers.dtype.kind in "iu"
-    if not whole or not ((numbers >= 0) & (numbers < len(names))).all():
+    numbers = class_numbers(loaded, names, rows)
+    if numbers is None:
         raise DataError(f"{path} holds {loaded.dtype} of shape {list(loaded.shape)}; wanted {wanted}")
     one_hot: Floats = np.eye(len(names), dtype=np.float32)[numbers]
     return one_hot

@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 
 from service.numerics.noise import Floats, Integers
+from training.data.splits import class_numbers
 from training.export.own import checks
 from training.export.own.networks import OwnNetwork, Source, array_of
 
@@ -76,9 +77,7 @@ def real_labels(given: object, rows: int, condition: Condition) -> tuple[Integer
         array = array_of(given)
     except ValueError as error:
         return None, [f"real_labels came as {error}; {wanted}"]
-    if array.dtype.kind == "U" and set(array.ravel()) <= set(condition.names):
-        array = np.array([condition.names.index(name) for name in array.ravel()])
-    whole = array.ndim == 1 and array.dtype.kind in "iu" and len(array) == rows
-    if not whole or array.min() < 0 or array.max() >= len(condition.names):
+    numbers = class_numbers(array, condition.names, rows)
+    if numbers is None:
         return None, [f"real_labels are {array.dtype} of shape {list(array.shape)}; {wanted}"]
-    return array.astype(np.int64), []
+    return numbers, []
