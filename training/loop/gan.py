@@ -106,9 +106,8 @@ class GanTask:
         return self.model.decode(latents)
 
     def _judged(self, items: Tensor) -> Tensor:
-        """Return the logits of items (B, *item), packed as the discriminator takes them: (B / m,)."""
-        whole = len(items) - len(items) % self._options.packing
-        return self.model.discriminate(packed(items[:whole], self._options.packing))
+        """Return the logits of items (B, *item), packed as the discriminator takes them: (B // m,)."""
+        return self.model.discriminate(packed(items, self._options.packing))
 
     def _discriminator_terms(self, items: Tensor, noise: Noise, step: int) -> Terms:
         options = self._options

@@ -84,7 +84,7 @@ LOSSES: Mapping[Objective, Losses] = {
 def gradient_penalty(items: Tensor, logits: Tensor) -> Tensor:
     """Return |grad_x logit(x)|^2 / 2, (B,): R1 on real items, R2 on generated ones.
 
-    Items (B, *item) require gradients; logits (B,) or, packed, (B / m,) are computed from them. Source:
+    Items (B, *item) require gradients; logits (B,) or, packed, (B // m,) are computed from them. Source:
     Mescheder et al. 2018, arXiv:1801.04406, equation 9; both: Huang et al. 2024, arXiv:2501.05441.
     """
     (gradient,) = torch.autograd.grad(logits.sum(), items, create_graph=True)
@@ -111,12 +111,14 @@ def slope_penalty(
 
 
 def packed(items: Tensor, together: int) -> Tensor:
-    """Pack items (B, C, ...) as (B / m, m C, ...): m successive items are judged together.
+    """Pack items (B, C, ...) as (B // m, m C, ...): m successive items are judged together.
 
-    Source: Lin et al. 2018, "PacGAN", arXiv:1712.04086, section 3.
+    The last items are left out if they are fewer than m. Source: Lin et al. 2018, "PacGAN", arXiv:1712.04086,
+    section 3.
     """
     rows, channels, *rest = items.shape
-    return items.reshape(rows // together, together * channels, *rest)
+    packs = rows // together
+    return items[: packs * together].reshape(packs, together * channels, *rest)
 
 
 class JsdBound(NamedTuple):
