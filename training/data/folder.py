@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -16,6 +15,7 @@ from service.errors import ServiceError, Unfit
 from service.format.specs import PictureForm
 from service.media.fitting import FittedPixels, PictureRule, fitted_pixels, opened
 from service.media.items import unit_interval
+from training.data.batches import cores_at_hand
 from training.data.copied import CopiedPixels
 from training.data.dataset import Dataset, Pixels
 from training.data.flaws import Flaws
@@ -116,7 +116,7 @@ def read_pictures(listing: Listing, options: DataOptions) -> Iterator[tuple[str,
         except (ServiceError, OSError) as error:
             return Misfit(f"{error}; repair or remove it")
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(cores_at_hand()) as pool:
         for start in range(0, len(listing.names), _READ_AHEAD):
             names = listing.names[start : start + _READ_AHEAD]
             yield from zip(names, pool.map(read, names), strict=True)

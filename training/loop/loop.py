@@ -303,7 +303,10 @@ class _Run:
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
     def _average(self, n: int) -> None:
-        """Update the exponential moving average of the weights; it spans all steps while those are few."""
+        """Update the exponential moving average of the weights; it spans all steps while those are few.
+
+        Source of that: `num_updates` of TensorFlow's ExponentialMovingAverage.
+        """
         decay = min(self._options.ema_decay, (1 + n) / (10 + n))
         with torch.no_grad():
             torch._foreach_lerp_(self._averaged_weights, self._weights, 1 - decay)
