@@ -137,7 +137,7 @@ def _files(name: str, notes: list[str]) -> list[str | Path]:
     if name == STDIN:
         return [name]
     folder = Path(name)
-    if not folder.exists():  # before anything is said of its ending
+    if not folder.exists():  # which matters more than its ending
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
     if not folder.is_dir():
         return [folder]

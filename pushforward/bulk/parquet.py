@@ -85,7 +85,7 @@ class ParquetSource(RowSource):
         if cursor is None or cursor.index != index or not starts[group] <= cursor.row <= start:
             reader = self._reader(index)
             rows = max(64, _BATCH_BYTES // self.form.row_bytes)
-            # a batch over two row groups would fail with either of them
+            # a batch that spans two row groups fails if either is damaged
             batches = (
                 batch
                 for each in range(group, len(starts) - 1)

@@ -90,7 +90,7 @@ def rows_per_part(row_bytes: int, cost: int, chosen: int | None = None) -> int:
 
 def libraries() -> dict[str, str]:
     """Return the versions of the libraries that the output's bytes depend on."""
-    import onnxruntime  # whose distribution has one of two names
+    import onnxruntime  # its distribution has one of two names, so its own version is asked for
 
     return {"onnxruntime": onnxruntime.__version__, **{name: version(name) for name in _LIBRARIES}}
 

@@ -98,8 +98,8 @@ class _Worker:
     """A process that makes the parts it is sent."""
 
     def __init__(self, job: Job) -> None:
-        # a fork of a process that has imported all, but begun nothing: what ONNX Runtime and file systems
-        # have begun in this one does not survive a fork
+        # forked from a process that has imported everything and started nothing, because the threads of
+        # ONNX Runtime and of file systems in this one do not survive a fork
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(_IMPORTED)
         self.connection, theirs = context.Pipe()

@@ -148,7 +148,7 @@ class Operations:
 
     def read(self, name: str, version: Version, inputs: Any, id_name: str | None) -> Script[Floats]:
         """Return items as the service reads them; a file is sent as it is, if the service takes such."""
-        from pushforward.client.bodies import body_of_file  # read what few send
+        from pushforward.client.bodies import body_of_file  # few callers send files
         from pushforward.files import ItemLayout, rows_of
 
         deadline, body = self._sender.deadline(), body_of_file(inputs)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 
@@ -167,13 +167,13 @@ _add_command("decode", "Decode every row of latents: the column `sample` is what
 
 
 def _run(operation: Any, given: dict[str, Any], **fields: Any) -> None:
-    """Carry out a command with its options, and exit with its status."""
+    """Carry out a command, given its parameters by name and further fields of the request; then exit."""
     if find_spec("pyarrow") is None:
         _exit("Parquet files need pyarrow: pip install 'pushforward[bulk]'", 1)
     # parts have one size, so the memory that pyarrow frees is kept for the next one, here and in workers
     os.environ.setdefault("MIMALLOC_PURGE_DELAY", "-1")
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy would start as many as there are cores
-    gc.disable()  # to look through all that is imported, again and again, takes a tenth of the start
+    gc.disable()  # collections during the imports take a tenth of the start
     from pushforward.bulk.failures import BulkError
     from pushforward.bulk.plan import shard_from
     from pushforward.bulk.run import Request, planned, run
@@ -240,6 +240,6 @@ def _counted(count: int, noun: str) -> str:
     return f"{count} {noun}{'s' if count != 1 else ''}"
 
 
-def _exit(message: str, status: Any) -> Any:
+def _exit(message: str, status: Any) -> NoReturn:
     typer.echo(f"error: {message}", err=True)
     raise typer.Exit(status)

@@ -83,7 +83,7 @@ def _opened(url: str, local: str | None, key: str | None) -> Iterator[Backend]:
     try:
         yield backend
     except BrokenPipeError:  # the reader has what it wanted, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what Python flushes at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes it at its end
         raise typer.Exit(1) from None
     finally:
         backend.close()

@@ -45,8 +45,8 @@ class Host:
             raise Unfit(f"the device is {shown(device)}; wanted 'cpu', 'cuda' or 'auto'")
         if not is_whole(cores) or cores < 0:
             raise Unfit(f"the cores are {shown(cores)}; wanted a number of them, or 0 for all")
-        # Without the environment, whose variables are those of a service. The limits that are lifted protect
-        # a service from its clients, or are of one request, and a client sends several.
+        # Variables of the environment are for a service, so they are not read. The lifted limits protect a
+        # service from its clients, or bound one request, of which a client sends several.
         self.settings = Settings.model_construct(
             device=device,
             cores=cores,

@@ -245,7 +245,7 @@ class LocalModel:
 
         `id` names a column of the file that the model does not know, and that is left out.
         """
-        from pushforward.files import ItemLayout, rows_of  # read what few bring
+        from pushforward.files import ItemLayout, rows_of  # few callers bring files
 
         shape, columns, picture = self._item
         return rows_of(inputs, ItemLayout(shape, columns, id or "", picture))
