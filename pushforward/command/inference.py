@@ -283,6 +283,13 @@ def score(
             "--columns", help="Also write the p-value of each column of a table; a terminal names the least."
         ),
     ] = False,
+    id_name: Id = None,
+    label: Label = None,
+    input_form: Format = None,
+    url: Url = URL,
+    local: Local = None,
+    key: Key = None,
+    version: Version = None,
     surprise_map: Annotated[
         str | None,
         typer.Option(
@@ -293,7 +300,6 @@ def score(
             rich_help_panel="Output",
         ),
     ] = None,
-    id_name: Id = None,
     overlay: Annotated[
         bool,
         typer.Option(
@@ -301,12 +307,6 @@ def score(
         ),
     ] = False,
     top: Top = None,
-    label: Label = None,
-    input_form: Format = None,
-    url: Url = URL,
-    local: Local = None,
-    key: Key = None,
-    version: Version = None,
     out: Out = None,
     form: As = None,
     scale: Scale = None,
@@ -347,7 +347,6 @@ def score(
 def discriminate(
     name: Name,
     files: Files,
-    top: Top = None,
     id_name: Id = None,
     label: Label = None,
     input_form: Format = None,
@@ -355,6 +354,7 @@ def discriminate(
     local: Local = None,
     key: Key = None,
     version: Version = None,
+    top: Top = None,
     out: Out = None,
     form: As = None,
 ) -> None:

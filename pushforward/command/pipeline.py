@@ -248,7 +248,7 @@ class ModelCommand:
         columns = where.for_people and "columns" in self.model.manifest["graphs"]
         label = _classes(options["label"], inputs)
         options = {**options, "columns": options["columns"] or columns, "label": label}
-        scores = joined_scores([*self._in_parts("score", inputs.rows, size, **options)])
+        scores = joined_scores(self._in_parts("score", inputs.rows, size, **options))
         how = {name: getattr(scores, name) for name in SCORE_FIELDS}
         title = people.title_of(scores, str(self.model))
         self._put_rows(where, inputs, scores.table(), -scores.surprise, top, title, how)
