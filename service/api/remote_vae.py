@@ -285,10 +285,7 @@ async def _encoded(call: Call[RemoteEncodeOptions], latent: LatentPicture, _: st
 
 def _tensor_answer(array: NDArray[Any]) -> Answer:
     body = np.ascontiguousarray(array).tobytes()
-    headers = (
-        (b"shape", json.dumps(list(array.shape)).encode()),
-        (b"dtype", str(array.dtype).encode()),
-    )
+    headers = ((b"shape", json.dumps(list(array.shape)).encode()), (b"dtype", str(array.dtype).encode()))
     return Answer(TENSOR, body, len(body), headers, len(array))
 
 

@@ -83,10 +83,7 @@ class Replica:
         self.pulse = Pulse(self.settings.silent_seconds)
         self.reason = ""
         self.process = get_context("fork").Process(
-            target=self._serve,
-            args=(end, [*pipes, self.pipe]),
-            name=f"replica-{self.number}",
-            daemon=True,
+            target=self._serve, args=(end, [*pipes, self.pipe]), name=f"replica-{self.number}", daemon=True
         )
         self.process.start()
         end.close()

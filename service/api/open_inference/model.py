@@ -120,12 +120,7 @@ class InferenceModel:
     """Per-model data shared by all requests. It holds no reference to the loaded version."""
 
     def __init__(
-        self,
-        loaded: LoadedModel,
-        operation: str,
-        signature: Signature,
-        metrics: Metrics,
-        settings: Settings,
+        self, loaded: LoadedModel, operation: str, signature: Signature, metrics: Metrics, settings: Settings
     ) -> None:
         manifest = loaded.manifest
         self.operation = operation

@@ -41,8 +41,7 @@ class Point(Body):
     latent: list[float] | None = None
     """A latent: D numbers."""
     input: Annotated[
-        list[Any] | None,
-        Field(description=f"An item to encode, if the model offers `encode`. {ITEM_TEXT}"),
+        list[Any] | None, Field(description=f"An item to encode, if the model offers `encode`. {ITEM_TEXT}")
     ] = None
 
     @model_validator(mode="after")
@@ -100,11 +99,7 @@ async def _latent(call: Call[AnyPath], point: Point, name: str, label: int | Non
         loaded.require("encode")
         item = codecs.from_lists([point.input], manifest.item_shape, f"{name}/input")
         codecs.check_support(
-            item,
-            manifest.support,
-            f"{name}/input",
-            manifest.columns,
-            takes_missing=manifest.takes_missing,
+            item, manifest.support, f"{name}/input", manifest.columns, takes_missing=manifest.takes_missing
         )
         mean, _ = await loaded.encode(item, call.timing, loaded.one_hot(label, 1))
         return mean

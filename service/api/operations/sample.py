@@ -156,11 +156,7 @@ def _number(options: SampleOptions) -> int | None:
 
 
 async def _filtered(
-    call: Call[Any],
-    options: SampleOptions,
-    runs: Sequence[tuple[int, int, int]],
-    *,
-    admitted: bool = False,
+    call: Call[Any], options: SampleOptions, runs: Sequence[tuple[int, int, int]], *, admitted: bool = False
 ) -> Result:
     """Return the samples of runs (seed, start, count), each chosen among its proposals."""
     method, budget = options.method, options.budget

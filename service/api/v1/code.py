@@ -109,14 +109,7 @@ async def _read(call: Call[ItemsOptions], accepted: str) -> Answer:
 
 _ITEMS = (JSON, NPY, PNG, CSV)
 ENCODE = Operation(
-    "encode",
-    "Encode items",
-    EncodeRequest,
-    (JSON, CSV),
-    _encode,
-    EncodeAnswer,
-    "inputs",
-    RowLabelOptions,
+    "encode", "Encode items", EncodeRequest, (JSON, CSV), _encode, EncodeAnswer, "inputs", RowLabelOptions
 )
 DECODE = Operation(
     "decode", "Decode latents", DecodeRequest, _ITEMS, _decode, DecodeAnswer, "latents", CodeOptions

@@ -144,10 +144,7 @@ def _base(operation: Operation, prefix: str, method: str) -> dict[str, Any]:
         "parameters": [
             {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names
         ],
-        "responses": {
-            "200": {"description": "The answer", "content": content},
-            **errors,
-        },
+        "responses": {"200": {"description": "The answer", "content": content}, **errors},
     }
 
 

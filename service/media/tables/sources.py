@@ -322,10 +322,7 @@ class PartedTable(TableSource):
 
 
 def open_table(
-    path: Path,
-    separator: str | None = None,
-    decimal: Decimal | None = None,
-    wanted: Collection[str] = (),
+    path: Path, separator: str | None = None, decimal: Decimal | None = None, wanted: Collection[str] = ()
 ) -> TableSource:
     """Open a table by its ending: .csv, .tsv or .parquet, perhaps compressed, or a folder of such parts.
 
