@@ -12,6 +12,7 @@ import io
 import lzma
 import zipfile
 import zlib
+from collections.abc import Callable, Mapping
 from pathlib import Path, PurePath
 from typing import Any, BinaryIO, Final
 from urllib.parse import unquote
@@ -60,11 +61,8 @@ def kind_of_file(path: Path) -> str:
     """Return the ending that says what a file is; that of a .zip may be the name's inside."""
     ending = ending_of(path.name)
     if not ending and path.suffix.lower() == ".zip" and path.is_file():
-        try:
-            with zipfile.ZipFile(path) as archive:
-                return ending_of(_only_member(archive).filename)
-        except zipfile.BadZipFile as error:
-            raise Malformed(f"it cannot be read as .zip: {error}; save it anew") from error
+        with _archive(path) as archive:
+            return ending_of(_only_member(archive).filename)
     return ending
 
 
@@ -83,21 +81,19 @@ def uncompressed(file: BinaryIO) -> BinaryIO:
     """
     ending = compression_of(file.read(6))
     file.seek(0)
-    if ending == ".gz":
-        return gzip.GzipFile(fileobj=file)  # type: ignore[return-value]
-    if ending == ".bz2":
-        return bz2.BZ2File(file)  # type: ignore[return-value]
-    if ending == ".xz":
-        return lzma.LZMAFile(file)  # type: ignore[return-value]
-    if ending == ".zst":
-        return _zstandard(file)
-    if ending == ".zip":
-        try:
-            archive = zipfile.ZipFile(file)
-        except zipfile.BadZipFile as error:
-            raise Malformed(f"it cannot be read as .zip: {error}; save it anew") from error
-        return archive.open(_only_member(archive))  # type: ignore[return-value]
-    return file
+    return _OPENERS[ending](file) if ending else file
+
+
+def _archive(file: Path | BinaryIO) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(file)
+    except zipfile.BadZipFile as error:
+        raise Malformed(f"it cannot be read as .zip: {error}; save it anew") from error
+
+
+def _unzipped(file: BinaryIO) -> Any:
+    archive = _archive(file)
+    return archive.open(_only_member(archive))
 
 
 def _only_member(archive: zipfile.ZipFile) -> zipfile.ZipInfo:
@@ -123,6 +119,11 @@ def _zstandard(file: BinaryIO) -> BinaryIO:
             return io.BytesIO(stream.read())
     except (pyarrow.ArrowException, OSError) as error:
         raise Malformed(f"it cannot be read as .zst: {error}; save it anew") from error
+
+
+_OPENERS: Final[Mapping[str, Callable[[BinaryIO], Any]]] = {
+    ".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open, ".zst": _zstandard, ".zip": _unzipped,
+}  # fmt: skip
 
 
 def encoding_of(start: bytes) -> str:
