@@ -99,7 +99,7 @@ class Handler:
                 if exchange.trace is not None:
                     exchange.trace.meter = reader.meter
                 scope.listen()
-                if accepted == JSON and PNG in route.operation.answers:  # an answer of items
+                if accepted == JSON and PNG in route.operation.answers:  # the answer may hold items
                     rows = len(next(iter(arrays.values()), ())) or getattr(options, "count", 1)
                     exchange.expect(rows * loaded.item_bytes)
                 call = Call(loaded, options, arrays, settings, timing, ids, conversions)
@@ -139,7 +139,7 @@ class Handler:
             request = await read_body(body, partial(reader.read, content_type, query, body, files), short)
             if request.conversions and (done := dict.fromkeys(chain.from_iterable(request.conversions))):
                 exchange.add_header(b"x-pushforward-conversions", "; ".join(done).encode())
-        if operation.answers_to is not None and operation.answers_to(request.options) != operation.answers:
+        if operation.answers_to is not None:
             accepted = negotiate(accept, operation.answers_to(request.options))
         if operation.completed is not None:
             options = operation.completed(request.options, loaded, accepted, self._settings)
