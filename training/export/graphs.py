@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import onnx
 import torch
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from service.format.specs import GraphName, TensorSpec
 from training.export.rules import OPSET, check_graph, plain
+from training.export.sessions import sizes_of
 from training.models.conditions import in_turn
 from training.models.gan import Gan
 from training.models.vae import Vae
@@ -64,8 +65,7 @@ def example_inputs(graph: Graph, rows: int, draws: int, seed: int = 0) -> tuple[
     generator = torch.Generator().manual_seed(seed)
     tensors = []
     for spec in graph.inputs:
-        shape = tuple({"rows": rows, "draws": draws}.get(str(axis), axis) for axis in spec.shape)
-        sizes = cast(tuple[int, ...], shape)
+        sizes = sizes_of(spec, rows, draws)
         if spec.name in ("inputs", "uniforms"):
             tensors.append(torch.rand(sizes, generator=generator).clamp(1e-6, 1 - 1e-6))
         elif spec.name == "labels":

@@ -40,6 +40,12 @@ def tensor(name: str, *shape: object) -> TensorSpec:
     return TensorSpec.model_validate({"name": name, "shape": shape})
 
 
+def sizes_of(tensor: TensorSpec, rows: int, draws: int) -> tuple[int, ...]:
+    """Return the shape of a tensor with so many rows and draws."""
+    free = {"rows": rows, "draws": draws}
+    return tuple(free[axis] if isinstance(axis, str) else axis for axis in tensor.shape)
+
+
 class GraphTensors(Protocol):
     """The inputs and outputs of a graph, in order."""
 

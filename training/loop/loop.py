@@ -40,7 +40,7 @@ from training.loop.order import scattered
 from training.loop.progress import OnProgress
 from training.loop.run_log import RunLog
 from training.loop.runs import CHECKPOINTS, MODEL, RECIPE, Stage, check_checkpoint, fingerprint_of, make_stage
-from training.loop.task import MeanLoss, Noise
+from training.loop.task import MeanLoss, Noise, Phase
 from training.models.conditions import in_turn, one_hot
 from training.models.networks.dense import Network
 from training.recipe import Recipe
@@ -128,10 +128,7 @@ class _Run:
         self._task.model.to(group.device)
         if stage.frozen is not None:
             stage.frozen.to(group.device)
-        for split, items in dataset.items.items():
-            if not (self._dynamic and split == "train"):
-                for rows in in_blocks(items):
-                    self._task.check(torch.from_numpy(rows))
+        self._check_items(dataset)
         self._averaged = copy.deepcopy(self._task)
         self._averaged.model.eval().requires_grad_(False)
         for model in (self._task.model, stage.frozen):
@@ -146,17 +143,7 @@ class _Run:
         self._parameters = {phase.name: list(phase.trains.parameters()) for phase in self._phases}
         self._weights: list[Tensor] = list(self._task.model.parameters())
         self._averaged_weights: list[Tensor] = list(self._averaged.model.parameters())
-        rate, betas = self._options.learning_rate, self._options.betas
-        self._optimisers = {
-            phase.name: torch.optim.Adam(
-                phase.parameter_groups(self._options.weight_decay),
-                lr=rate,
-                betas=betas,
-                fused=True,
-                decoupled_weight_decay=True,
-            )
-            for phase in self._phases
-        }
+        self._optimisers = {phase.name: self._optimiser_of(phase) for phase in self._phases}
         self._resume_or_refuse(resume, dataset)
         self._losses = {phase.name: group.averaging(MeanLoss(phase)) for phase in self._phases}
         if group.leads:
@@ -237,6 +224,22 @@ class _Run:
         }
         write_checkpoint(self._stage.folder / CHECKPOINTS, Checkpoint(self.steps_done, tensors, state))
         self._saved = self.steps_done
+
+    def _check_items(self, dataset: Dataset) -> None:
+        """Refuse items outside the likelihood's support; grey values that are binarised later may be any."""
+        for split, items in dataset.items.items():
+            if not (self._dynamic and split == "train"):
+                for rows in in_blocks(items):
+                    self._task.check(torch.from_numpy(rows))
+
+    def _optimiser_of(self, phase: Phase) -> torch.optim.Optimizer:
+        return torch.optim.Adam(
+            phase.parameter_groups(self._options.weight_decay),
+            lr=self._options.learning_rate,
+            betas=self._options.betas,
+            fused=True,
+            decoupled_weight_decay=True,
+        )
 
     def _resume_or_refuse(self, resume: bool, dataset: Dataset) -> None:
         checkpoints = self._stage.folder / CHECKPOINTS

@@ -49,6 +49,7 @@ from training.export.sessions import (
     ParityError,
     open_session,
     relative_error,
+    sizes_of,
 )
 from training.export.staging import graph_specs, staged, write_mixture, write_self_test
 from training.metrics.platt import write_logits
@@ -338,8 +339,7 @@ def example_of(support: Support, items: Floats | None) -> Example:
 
     def example(spec: TensorSpec, rows: int, seed: int) -> Floats:
         random = np.random.default_rng(seed)
-        free = {"rows": rows, "draws": _DRAWS}
-        shape = tuple(free[axis] if isinstance(axis, str) else axis for axis in spec.shape)
+        shape = sizes_of(spec, rows, _DRAWS)
         if spec.name == "inputs":
             if items is not None and (seed or support == "real"):
                 return items[np.arange(seed * rows, (seed + 1) * rows) % len(items)]
