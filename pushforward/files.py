@@ -154,8 +154,9 @@ def _files(name: str, notes: list[str]) -> list[str | Path]:
         )
     if len(pictures) < len(visible):
         other = next(path for path in visible if not _is_picture(path))
+        number = len(visible) - len(pictures)
         notes.append(
-            f"{folder}: left out {len(visible) - len(pictures)} files that are no pictures, e.g. {other.name}"
+            f"{folder}: left out what is no picture: {number} of {len(visible)} files, e.g. {other.name}"
         )
     return list(pictures)
 
@@ -271,7 +272,8 @@ def _table_rows(table: TableSource, layout: ItemLayout) -> tuple[_Part, list[str
         notes.append(f"left out {named(extra)}, which the model does not have")
     for name, place in form.places():
         if len(empty := np.flatnonzero(np.isnan(rows[:, place]).any(axis=1))):
-            notes.append(f"the column `{name}` is empty in {len(empty)} rows, the first is row {empty[0]}")
+            share = f"{len(empty)} of {len(rows)} rows"
+            notes.append(f"the column `{name}` is empty in {share}, first in row {empty[0]}")
     return _Part(rows, ids, labels), notes
 
 

@@ -275,7 +275,7 @@ def test_a_folder_is_read_by_name_with_its_sub_folders(run: Run, here: Path, few
     done = run("score", IMAGE, "pictures", "--local", few_models)
     names = [row["file"] for row in csv.DictReader(done.text.splitlines())]
     assert names == [*(f"pictures/{number}.png" for number in range(5)), "pictures/more/5.png"]
-    assert done.error == "pictures: left out 1 files that are no pictures, e.g. notes.txt\n"
+    assert done.error == "pictures: left out what is no picture: 1 of 7 files, e.g. notes.txt\n"
 
 
 def test_several_files_are_one_batch_and_each_row_names_its_own(

@@ -35,7 +35,7 @@ MISTAKES = [
     ("score toy-table twice.csv", "twice.csv: the table has `height` more than once"),
     ("score toy-table word.csv", "word.csv: the column `height` holds 'tall' in row 1"),
     ("score toy-table short.csv", "short.csv: line 3 has 1 values, and the first line has 2"),
-    ("score toy-table hole.csv", "hole.csv: the column `height` is empty in 1 rows, the first is row 1"),
+    ("score toy-table hole.csv", "hole.csv: the column `height` is empty in 1 of 2 rows, first in row 1"),
     ("score toy-table category.csv", "none of its categories, the first in row 1"),
     ("score toy-table empty.csv", "empty.csv: it is empty"),
     ("score toy-table broken.npy", "broken.npy cannot be read as npy: the magic string is not correct"),
