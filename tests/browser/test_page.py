@@ -132,6 +132,22 @@ def test_the_lines_to_copy_do_the_same(visit: Opener, tmp_path: Path) -> None:
     assert line(page, "Command").startswith("pushforward sample digits-vae --seed 7 --count 48")
 
 
+def test_a_slider_that_was_moved_just_before_the_panel_was_left_changes_nothing_of_the_next(
+    visit: Opener,
+) -> None:
+    page = visit().go("samples?model=fashion-vae", "Samples")
+    page.get_by_label("Temperature").evaluate(
+        """slider => {
+            slider.value = 0.5;
+            slider.dispatchEvent(new Event("input"));
+            location.hash = location.hash.replace("samples", "path");
+            return new Promise(done => setTimeout(done, 300));  // the slider waits for 150 ms
+        }"""
+    )
+    assert "#path" in page.url
+    assert "temperature" not in page.url
+
+
 def test_the_latent_plane_and_the_sliders_move_with_the_keys(visit: Opener) -> None:
     page = visit().go("latent?model=fashion-vae&keep=7:3,7:5,7:12", "Latent space")
     page.get_by_text(re.compile(r"Decoded in \d+ ms")).wait_for()

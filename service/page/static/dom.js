@@ -90,10 +90,12 @@ export function number(value, digits = 4) {
   return Number(value.toPrecision(digits)).toLocaleString("en", {maximumSignificantDigits: digits});
 }
 
-/** Call `work` for the latest arguments once nothing has come for so many milliseconds. */
+/** Call `work` for the latest arguments once nothing has come for so many milliseconds, unless it is cancelled. */
 export function settled(milliseconds, work) {
   let timer = 0;
-  return (...values) => { clearTimeout(timer); timer = setTimeout(() => work(...values), milliseconds); };
+  const call = (...values) => { clearTimeout(timer); timer = setTimeout(() => work(...values), milliseconds); };
+  call.cancel = () => clearTimeout(timer);
+  return call;
 }
 
 /** Give `take` the files that are dropped on an element, which shows that it takes them. */

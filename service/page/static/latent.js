@@ -206,6 +206,6 @@ export async function show(content, drawer) {
     setPlane(get("plane", "active"));
     everything();
   }
-  return () => { latest.cancel(); mosaic.abort(); };
+  return () => { remember.cancel(); latest.cancel(); mosaic.abort(); };
 }
 

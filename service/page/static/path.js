@@ -2,7 +2,7 @@
 
 import {json, labelOf, path} from "./api.js";
 import {nested, pictureOf} from "./convert.js";
-import {choice, download, field, h, reducedMotion, slider, takeDrops} from "./dom.js";
+import {choice, download, field, h, reducedMotion, settled, slider, takeDrops} from "./dom.js";
 import {draw, picture, pixelsOf} from "./items.js";
 import {gif} from "./gif.js";
 import {chooseKept, command, curl, failure, heading, lines, python, term} from "./parts.js";
@@ -61,8 +61,7 @@ export function show(content, drawer) {
     h("div.terms", term("latent")),
     state, h("div.walk", h("figure", stage, h("figcaption", h("div.row", play, scrub))), strip), downloads, box);
 
-  let timer = 0;
-  const later = () => { clearTimeout(timer); timer = setTimeout(load, 150); };
+  const later = settled(150, load);
 
   function pick(name, chosen) {
     ends[name] = chosen;
@@ -159,7 +158,7 @@ export function show(content, drawer) {
   }
 
   load().then(() => { if (!reducedMotion() && frames.length && content.isConnected) start(); });
-  return () => { stop(); controller.abort(); clearTimeout(timer); };
+  return () => { stop(); controller.abort(); later.cancel(); };
 }
 
 function enlarged({data, width, height}, scale) {

@@ -116,5 +116,5 @@ export function show(content, drawer) {
   const watcher = new IntersectionObserver((entries) => { if (entries.some((entry) => entry.isIntersecting) && offset) load(); }, {rootMargin: "200px"});
   watcher.observe(more);
   change({});
-  return () => { controller.abort(); watcher.disconnect(); };
+  return () => { soon.cancel(); controller.abort(); watcher.disconnect(); };
 }
