@@ -59,11 +59,7 @@ class StatisticScorer:
 
 
 def bound_scorer(
-    run: RunGraph,
-    latent: int,
-    analytic_kl: bool,
-    options: CalibrationOptions,
-    labels: Floats | None = None,
+    run: RunGraph, latent: int, analytic_kl: bool, options: CalibrationOptions, labels: Floats | None = None
 ) -> StatisticScorer:
     """Score by the bounds of a VAE with D = `latent` from its graph `score`; all items share their draws.
 

@@ -37,10 +37,7 @@ def gan_graphs(gan: Gan, item_shape: tuple[int, ...], platt: Platt | None) -> li
             Graph("encode", GraphModule(gan, gan.encode), (inputs,), (tensor("mean", "rows", gan.latent),)),
             Graph("statistics", GraphModule(gan, gan.statistics), (inputs,), (columns,)),
             Graph(
-                "map",
-                GraphModule(gan, gan.residual_map),
-                (inputs,),
-                (tensor("map", "rows", *item_shape),),
+                "map", GraphModule(gan, gan.residual_map), (inputs,), (tensor("map", "rows", *item_shape),)
             ),
         ]
     if platt is not None:
@@ -69,11 +66,7 @@ def vae_graphs(
     """
     items, labels = ("rows", *item_shape), _labels(vae.classes)
     latents = tensor("latents", "rows", vae.latent)
-    samples, inputs, per_draw = (
-        tensor("samples", *items),
-        tensor("inputs", *items),
-        ("rows", "draws"),
-    )
+    samples, inputs, per_draw = tensor("samples", *items), tensor("inputs", *items), ("rows", "draws")
     nearest = nearest_levels if vae.likelihood.support == "eight_bit" else nn.Identity()
     of_columns = []
     if columns is not None:

@@ -71,7 +71,4 @@ def pyod_vae(rows: Items, seed: int) -> Callable[[Items], Doubles]:
     return lambda items: np.asarray(detector.decision_function(items), dtype=np.float64)
 
 
-PEERS = (
-    Peer("IsolationForest", "scikit-learn", isolation_forest),
-    Peer("PyOD's VAE", "pyod", pyod_vae),
-)
+PEERS = (Peer("IsolationForest", "scikit-learn", isolation_forest), Peer("PyOD's VAE", "pyod", pyod_vae))

@@ -70,12 +70,12 @@ class BoundMeasurement:
     """Raw logits of real and of generated items, then calibrated ones; each (N / 2,)."""
 
 
-def train_and_measure(steps: int = STEPS, seed: int = 0) -> list[BoundMeasurement]:
+def train_and_measure(steps: int = STEPS) -> list[BoundMeasurement]:
     """Train a small GAN with R1 and the non-saturating loss, and measure it every 50 steps."""
-    noise = torch.Generator().manual_seed(seed)
+    noise = torch.Generator().manual_seed(0)
     generator = AffineGenerator(*_START)
     optimiser = torch.optim.Adam([generator.mean, generator.log_deviation], _LEARNING_RATE, betas=(0.0, 0.9))
-    discriminator = LineDiscriminator(seed, _LEARNING_RATE, betas=(0.0, 0.9))
+    discriminator = LineDiscriminator(0, _LEARNING_RATE, betas=(0.0, 0.9))
     measurements = []
     for step in range(steps + 1):
         if step % _EVERY == 0:

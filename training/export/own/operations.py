@@ -74,11 +74,8 @@ def build(name: GraphName, formula: Formula, inputs: Specs, outputs: Specs, opse
 def vae_graphs(vae: OwnVae, opset: int) -> dict[GraphName, OwnGraph]:
     """Build the graphs of a VAE whose networks are exported; `statistics` only if it has some."""
     items, D, per_draw = ("rows", *vae.units.item_shape), vae.latent, ("rows", "draws")
-    inputs, samples, latents = (
-        tensor("inputs", *items),
-        tensor("samples", *items),
-        tensor("latents", "rows", D),
-    )
+    inputs, samples = tensor("inputs", *items), tensor("samples", *items)
+    latents = tensor("latents", "rows", D)
     terms = tuple(tensor(name, *per_draw) for name in ("log_likelihood", "log_prior", "log_posterior"))
     posterior = (tensor("mean", "rows", D), tensor("log_variance", "rows", D))
     wanted: list[tuple[GraphName, Formula, Specs, Specs]] = [
@@ -103,10 +100,7 @@ def statistics_graph(vae: OwnVae, opset: int) -> OwnGraph:
 
 def path_features(vae: OwnVae, opset: int) -> OwnGraph:
     """Build the graph of the features of `path`, which is fitted on its outputs and never published."""
-    inputs, features = (
-        tensor("inputs", "rows", *vae.units.item_shape),
-        tensor("statistics", "rows", 5),
-    )
+    inputs, features = tensor("inputs", "rows", *vae.units.item_shape), tensor("statistics", "rows", 5)
     return build("statistics", vae.features, (inputs,), (features,), opset)
 
 
@@ -116,11 +110,8 @@ def gan_graphs(gan: OwnGan, opset: int, classes: int = 0) -> dict[GraphName, Own
     With `classes`, they take the class of each row too, and none makes proposals to choose among.
     """
     items, D = ("rows", *gan.units.item_shape), gan.latent
-    inputs, samples, latents = (
-        tensor("inputs", *items),
-        tensor("samples", *items),
-        tensor("latents", "rows", D),
-    )
+    inputs, samples = tensor("inputs", *items), tensor("samples", *items)
+    latents = tensor("latents", "rows", D)
     logit = tensor("logit", "rows")
     labels = (tensor("labels", "rows", classes),) if classes else ()
     wanted: list[tuple[GraphName, Formula, Specs, Specs]] = [
@@ -188,12 +179,7 @@ def _apart(graph: OwnGraph, spec: TensorSpec, there: Floats, here: Floats, like:
     if np.array_equal(there, here):
         return 0.0
     error = relative_error(spec.name, there, here, like=like)
-    _require(
-        graph,
-        spec,
-        error,
-        "a row depends on its batch-mates: its results in two batches differ",
-    )
+    _require(graph, spec, error, "a row depends on its batch-mates: its results in two batches differ")
     return error
 
 

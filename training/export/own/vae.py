@@ -214,12 +214,7 @@ def _with_scale(
 
 
 def _with_path(
-    name: str,
-    vae: OwnVae,
-    items: Floats,
-    opset: int,
-    measure: Callable[[OwnGraph], Parity],
-    log: Log,
+    name: str, vae: OwnVae, items: Floats, opset: int, measure: Callable[[OwnGraph], Parity], log: Log
 ) -> tuple[OwnVae, dict[GraphName, Parity]]:
     """Return the VAE with `path` fitted on items (N, *item), and the parity of its `statistics`.
 
