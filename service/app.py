@@ -206,8 +206,9 @@ def _translated(error: Exception) -> Exception:
 
 
 async def _load(registry: Registry, document: Callable[[], object]) -> None:
+    await registry.start()
     # the OpenAPI document is made in a thread; the first request for it would hold the event loop
-    await asyncio.gather(registry.start(), asyncio.to_thread(document))
+    await asyncio.to_thread(document)
     # The objects made so far stay, and requests leave no cycles behind. Collections over all objects would
     # delay some requests by tens of milliseconds.
     gc.collect()

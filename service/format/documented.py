@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import ast
 import inspect
-import textwrap
-from collections.abc import Iterator
-from itertools import chain, pairwise
+import sys
+from collections.abc import Iterator, Sequence
+from functools import cache
+from itertools import pairwise
 
 from pydantic import BaseModel, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
@@ -43,19 +44,40 @@ class Documented(BaseModel):
     @classmethod
     def _docstrings(cls) -> dict[str, str]:
         """Return the docstring of each field, of the nearest class that has one."""
-        parents = [parent for parent in reversed(cls.__mro__) if issubclass(parent, Documented)]
-        return dict(chain.from_iterable(map(_field_docstrings, parents)))
+        found: dict[str, str] = {}
+        for parent in reversed(cls.__mro__):
+            if issubclass(parent, Documented):
+                found |= _module_docstrings(parent.__module__).get(parent.__qualname__, {})
+        return found
 
 
-def _field_docstrings(model: type[Documented]) -> Iterator[tuple[str, str]]:
-    """Yield the annotated names of a class, each with the string below it; none without a source."""
+@cache
+def _module_docstrings(name: str) -> dict[str, dict[str, str]]:
+    """Return the docstrings of the fields of a module's classes, by the classes' qualified names.
+
+    There are none without the module's source.
+    """
     try:
-        source = inspect.getsource(model)
-    except (OSError, TypeError):  # the latter of a class that no module holds
-        return
-    (definition,) = ast.parse(textwrap.dedent(source)).body
-    assert isinstance(definition, ast.ClassDef)
-    for statement, following in pairwise(definition.body):
+        source = inspect.getsource(sys.modules[name])
+    except (KeyError, OSError, TypeError):
+        return {}
+    return dict(_class_docstrings(ast.parse(source).body, ""))
+
+
+def _class_docstrings(body: Sequence[ast.stmt], prefix: str) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield the qualified names of the classes in statements, each with the strings below its fields."""
+    for statement in body:
+        match statement:
+            case ast.ClassDef(name=name):
+                yield prefix + name, dict(_field_docstrings(statement.body))
+                yield from _class_docstrings(statement.body, f"{prefix}{name}.")
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
+                yield from _class_docstrings(statement.body, f"{prefix}{name}.<locals>.")
+
+
+def _field_docstrings(body: Sequence[ast.stmt]) -> Iterator[tuple[str, str]]:
+    """Yield the annotated names of a class, each with the string below it."""
+    for statement, following in pairwise(body):
         match statement, following:
             case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
                 yield name, inspect.cleandoc(text)

@@ -37,7 +37,7 @@ INLINE_SECONDS: Final = 0.001
 INLINE_SECONDS_OF_ONE_CORE: Final = 0.016
 """The same for a process with one core, whose threads would only take turns with the loop. Batches of short
 calls are no longer than this either."""
-QUICK_SECONDS: Final = 0.001
+QUICK_SECONDS: Final = 0.0015
 """Longest batch with slices of long calls on the CPU while short calls come, which have to wait for it."""
 _FEWEST_ROWS: Final = 4
 """Fewest rows of these batches, however long they take: smaller ones would waste the processor."""

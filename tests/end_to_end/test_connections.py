@@ -135,7 +135,7 @@ def test_endless_trailers_are_not_taken(impatient: RunningService, trailers: byt
     [
         (b"POST /v1/models/toy-vae/sample HTTP/1.1\r\nhost: x\r\ncontent-length: 50000000\r\n\r\n", 413),
         (b"POST /v1/models/absent/sample HTTP/1.1\r\nhost: x\r\ncontent-length: 50000000\r\n\r\n", 404),
-        (b"POST /v1/models/absent/sample HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n2;", 431),
+        (b"POST /v1/models/toy-vae/sample HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n2;", 431),
         (b"POST /healthz HTTP/1.1\r\nhost: x\r\ncontent-length: 1, 1\r\n\r\n", 400),
     ],
 )
