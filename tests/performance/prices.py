@@ -124,7 +124,7 @@ def _without_deadlines() -> None:
         def __exit__(self, *_: object) -> None: ...
 
     scope = Endless()
-    _replace(Exchange, cancel_scope=lambda *_: scope, deadline_seconds=lambda _, longest: longest)
+    _replace(Exchange, cancel_scope=lambda *_: scope, request_scope=lambda *_: scope)
 
 
 def _without_fair_queue() -> None:
