@@ -113,6 +113,7 @@ class TableReader:
         if kind == CSV and max(map(body.count, _SEPARATORS)) > most:
             raise LimitExceeded(f"more values came than {self._max_rows} rows of this model have")
         bounds = TableBounds(
+            self._max_rows,
             self._row_characters,
             ENVELOPE_BYTES + self._most_cells * _FOOTER_BYTES_PER_CELL,
             inflated_bytes(len(body)),

@@ -18,6 +18,8 @@ from service.errors import LimitExceeded, Malformed, ServiceError, Unfit
 class TableBounds(NamedTuple):
     """The most that a table may have."""
 
+    rows: int
+    """The rows of text that are blank, one after the other."""
     row_characters: int
     """The characters of a row of text."""
     footer_bytes: int

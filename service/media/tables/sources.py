@@ -147,15 +147,26 @@ class TextTable(TableSource):
         Spreadsheets save rows below a table that were once in use. One amid the rows counts, so that row n of
         an answer is that of the file.
         """
-        blank: list[tuple[int, list[str]]] = []
+        blank: list[tuple[range, list[str]]] = []
+        """Runs of equal lines, by their numbers: there may be millions."""
+        blank_lines = 0
         for number, line in self._filled_lines(text):
             if not "".join(line).strip(BLANK):
-                is_same = blank and blank[-1][1] == line  # and is held once, as there may be a million
-                blank.append((number, blank[-1][1] if is_same else line))
+                blank_lines += 1
+                if self._bounds is not None and blank_lines > self._bounds.rows:
+                    raise LimitExceeded(
+                        f"line {number} ends more than {self._bounds.rows} blank lines, which are more than "
+                        "the rows that are taken; remove them"
+                    )
+                if blank and blank[-1][1] == line and blank[-1][0].stop == number:
+                    blank[-1] = range(blank[-1][0].start, number + 1), line
+                else:
+                    blank.append((range(number, number + 1), line))
                 continue
-            if blank:
-                yield from blank
-                blank.clear()
+            for numbers, same in blank:
+                yield from ((each, same) for each in numbers)
+            blank.clear()
+            blank_lines = 0
             yield number, line
 
     def _filled_lines(self, text: io.TextIOWrapper) -> Iterator[tuple[int, list[str]]]:

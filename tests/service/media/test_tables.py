@@ -10,13 +10,13 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from service.errors import Malformed, Unfit
+from service.errors import LimitExceeded, Malformed, Unfit
 from service.media.tables.bounds import TableBounds, check_parquet
 from service.media.tables.matching import TableForm, features_of
 from service.media.tables.sources import table_of
 from service.media.tables.writing import columns_of, csv_text
 
-BOUNDS = TableBounds(row_characters=2**16, footer_bytes=2**16, page_bytes=2**20)
+BOUNDS = TableBounds(rows=1_000, row_characters=2**16, footer_bytes=2**16, page_bytes=2**20)
 FORM = TableForm({"height": (), "colour": ("red", "green"), "weight": ()})
 
 
@@ -25,6 +25,15 @@ def test_rows_that_lack_values_read_the_same_again() -> None:
     text = csv_text(columns_of(items, FORM.columns)).encode()
     blocks = [dict(block) for block in table_of(lambda: io.BytesIO(text), ".csv").blocks(100)]
     np.testing.assert_array_equal(features_of(blocks[0], FORM), items)
+
+
+@pytest.mark.parametrize("blank", [b" \n", b" \n\t\n", b",\n"])
+def test_blank_lines_of_a_request_are_held_up_to_the_rows_that_it_may_have(blank: bytes) -> None:
+    body = b"height,weight\n1,2\n" + blank * 2_000
+    with pytest.raises(LimitExceeded, match="more than 1000 blank lines"):
+        list(table_of(lambda: io.BytesIO(body), ".csv", bounds=BOUNDS).blocks())
+    (block,) = table_of(lambda: io.BytesIO(body), ".csv").blocks()
+    assert dict(block) == {"height": ["1"], "weight": ["2"]}
 
 
 def as_parquet(**options: object) -> bytes:
@@ -93,7 +102,7 @@ import io, sys
 from service.errors import ServiceError
 from service.media.tables.bounds import TableBounds
 from service.media.tables.sources import table_of
-bounds, body = TableBounds(9_999, 9_999, 9_999), bytearray(sys.stdin.buffer.read())
+bounds, body = TableBounds(9_999, 9_999, 9_999, 9_999), bytearray(sys.stdin.buffer.read())
 for place in range(len(body) - 8 - int.from_bytes(body[-8:-4], "little"), len(body)):
     for change in (1, 8, 255):
         body[place] ^= change
