@@ -185,7 +185,8 @@ def _has_texts(column: Column) -> bool:
 def _index(file: BinaryIO, path: str, separator: str) -> tuple[bytes, NDArray[np.int64], int]:
     """Find the records of a file: one ends at each line end outside of quotes; empty lines are none.
 
-    Blank records at the end, of separators and spaces, are left out, as `TextTable` does.
+    Blank records at the end, of separators, spaces and empty quotes, are left out, as `TextTable` does; here
+    also those whose quotes hold nothing but separators.
 
     Returns:
         The header without its line end; the place of every `_STRIDE`-th record, and last their end; and the

@@ -94,7 +94,9 @@ def planned(request: Request) -> Job:
         device: Device = "cpu" if request.device == "auto" and not has_gpu() else request.device
         provider: Provider = choose_provider(device, folder)
     except UnknownModel as error:
-        raise BulkMistake(f"{request.models}: {error}; --local names another folder") from error
+        raise BulkMistake(
+            f"{request.models / request.name}: {error}; --local names another folder"
+        ) from error
     except ServiceError as error:
         raise failure_of(error) from error
     form, source = form_of(request.operation, typed, manifest), None
