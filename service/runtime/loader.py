@@ -41,6 +41,8 @@ QUICK_SECONDS: Final = 0.0015
 """Longest batch with slices of long calls on the CPU while short calls come, which have to wait for it."""
 _FEWEST_ROWS: Final = 4
 """Fewest rows of these batches, however long they take: smaller ones would waste the processor."""
+_FEWEST_ROWS_OF_ONE_CORE: Final = 8
+"""The same for the batches of short calls in a process of one core."""
 log = logging.getLogger(__name__)
 
 
@@ -166,5 +168,5 @@ def _limits(seconds_per_row: float, provider: Provider, settings: Settings) -> B
     quick = max(_FEWEST_ROWS, int(QUICK_SECONDS / seconds_per_row))
     short = most
     if settings.own_cores == 1:
-        short = inline = max(_FEWEST_ROWS, int(INLINE_SECONDS_OF_ONE_CORE / seconds_per_row))
+        short = inline = max(_FEWEST_ROWS_OF_ONE_CORE, int(INLINE_SECONDS_OF_ONE_CORE / seconds_per_row))
     return BatchLimits(most, settings.max_waiting_rows, short, quick, inline)
