@@ -73,7 +73,7 @@ class _Commands(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Return the command that the first argument names; end with status 2 if there is none."""
         name = args[0]
-        if name.startswith("-") or difflib.get_close_matches(name, self.commands):
+        if ctx.resilient_parsing or name.startswith("-") or difflib.get_close_matches(name, self.commands):
             return super().resolve_command(ctx, args)
         _tell_error(f"{no_recipe(name)}; {ctx.command_path} --help lists the commands")
         raise typer.Exit(2)

@@ -142,6 +142,12 @@ class ItemsResult:
     """Items of a picture from left to right."""
 
 
+def check_pictures(where: Destination, count: int) -> None:
+    """Raise Unfit if so many items do not go into the picture that they are for."""
+    if where.form == "png" and count > MOST_PICTURES:
+        raise Unfit(f"{count} items are more than the {MOST_PICTURES} that go into one picture")
+
+
 def write_items(where: Destination, result: ItemsResult, model: Model, scale: int | None) -> None:
     """Write items of a version; npy, CSV and Parquet hold one chunk in memory at a time.
 
@@ -150,8 +156,7 @@ def write_items(where: Destination, result: ItemsResult, model: Model, scale: in
     Raises:
         Unfit: there are too many items for one picture.
     """
-    if where.form == "png" and result.count > MOST_PICTURES:
-        raise Unfit(f"{result.count} items are more than the {MOST_PICTURES} that go into one picture")
+    check_pictures(where, result.count)
     with opened(where.path) as file:
         if where.form == "npy":
             file.write(codecs.npy_header((result.count, *model.item_shape)))

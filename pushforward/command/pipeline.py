@@ -145,7 +145,9 @@ class ModelCommand:
         """Draw samples and write them; npy, CSV and Parquet as they are computed."""
         where = self._destination(wanted)
         if count is None:
-            count = output.MOST_PICTURES if self.model.is_plane and where.form == "png" else 1
+            fills_plane = self.model.is_plane and where.form == "png"
+            count = min(output.MOST_PICTURES, MAX_SEED + 1 - offset) if fills_plane else 1
+        output.check_pictures(where, count)
         is_fresh = seed is None
         seed = secrets.randbelow(MAX_SEED + 1) if seed is None else seed
         chunks = self.backend.iter_samples(

@@ -28,7 +28,7 @@ class _Kinds(TyperGroup):
             Unfit: It names none.
         """
         kind = args[0]
-        if kind.startswith("-") or kind in self.commands:
+        if ctx.resilient_parsing or kind.startswith("-") or kind in self.commands:
             return super().resolve_command(ctx, args)
         near = difflib.get_close_matches(kind, self.commands, 1)
         raise Unfit(

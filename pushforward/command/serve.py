@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import itertools
 import os
 import sys
@@ -45,7 +46,8 @@ def _settings(arguments: Sequence[str]) -> type[Settings]:
     from service.settings import Settings
 
     near = ("--demo", "--no-demo", "--help", "-h")
-    if not any(text.startswith(near) for text in arguments) and "PUSHFORWARD_DEMO" not in os.environ:
+    is_near = any(text.startswith(near) or difflib.get_close_matches(text, near) for text in arguments)
+    if not is_near and "PUSHFORWARD_DEMO" not in os.environ:
         return Settings
 
     from pydantic import field_validator

@@ -301,14 +301,14 @@ def _of_eight_bits(picture: Any, tags: _SampleTags, done: list[str]) -> Any:
         return picture
     values = np.asarray(picture).astype(np.uint16)
     bits = tags.bits if values.max(initial=0) < 2**tags.bits else _DEEP_BITS  # else the tag is not true
+    if tags.zero_is_white:
+        values = np.uint16(2**bits - 1) - values
     if bits == _DEEP_BITS and 0 < values.max(initial=0) <= _OPAQUE:
         raise Unfit(
             f"the picture has 16 bits a pixel, and no value above {_OPAQUE}: it is nearly black, or one of 8 "
             "bits that was saved as one of 16; save it with 8 bits"
         )
-    if tags.zero_is_white:
-        values = np.uint16(2**bits - 1) - values
-    done.append(f"{bits} bits a pixel turned into 8")
+    done.append(f"{bits} bits a pixel turned into 8" if bits > 8 else "8 of 16 bits a pixel taken")
     return Image.fromarray((values >> (bits - 8)).astype(np.uint8))
 
 

@@ -85,7 +85,9 @@ def completed(
         OperationNotOffered, LimitExceeded, Unfit: as `sample.completed`.
     """
     if media_type == PNG and loaded.makes_densities and "count" not in request.model_fields_set:
-        request = request.model_copy(update={"count": settings.max_json_count})
+        request = request.model_copy(
+            update={"count": min(settings.max_json_count, sample.END - request.offset)}
+        )
     check_items(request.count, media_type, request, loaded, settings, counted="count", streams=True)
     return sample.completed(request, request.offset, request.count, loaded, settings)
 

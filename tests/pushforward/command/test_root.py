@@ -144,6 +144,7 @@ def test_the_version_is_that_of_the_package(typed: Typed) -> None:
         (["alias", "digits-vae", "champion"], "an alias and a version"),
         (["init", "no-such-file.csv"], "no such file or folder"),
         (["serve", "--port", "70000"], "--port: Input should be less"),
+        (["serve", "--dmeo"], "--dmeo is no option; the nearest is --demo, and --help lists all"),
         (["serve", "--demos"], "--demos is no option; the nearest is --demo, and --help lists all"),
         (["serve", "--modls", "models"], "--modls is no option; the nearest is --models"),
         (["serve", "modls"], "'modls' is no option; a folder of models is named by --models modls"),

@@ -144,7 +144,7 @@ def test_a_tiff_of_fewer_significant_bits_is_read_by_the_tag_that_says_so(tag: s
     pixels = RANDOM.integers(0, 2**bits, (4, 4)).astype(np.uint16)
     read, done = item_of_file(with_tags(pixels, **{tag: 2**bits - 1}), SHAPE, PictureRule())
     np.testing.assert_array_equal(np.rint(read[0] * 255), pixels >> (bits - 8))
-    assert done == (f"{bits} bits a pixel turned into 8",)
+    assert done == ("8 of 16 bits a pixel taken" if bits == 8 else f"{bits} bits a pixel turned into 8",)
 
 
 @pytest.mark.parametrize("most", [3977, 65535, 4095])
@@ -166,6 +166,8 @@ def test_a_tiff_that_packs_12_bits_or_whose_zero_is_white_is_read_as_such() -> N
     pixels = np.array([[0, 65_535], [1024, 40_000]], np.uint16)
     read, _ = item_of_file(with_tags(pixels, _262=0), (1, 2, 2), PictureRule())
     np.testing.assert_array_equal(np.rint(read[0] * 255), 255 - (pixels >> 8))
+    read, _ = item_of_file(with_tags(np.full((2, 2), 9, np.uint16), _262=0), (1, 2, 2), PictureRule())
+    assert read.min() == 1, "it is nearly white"
 
 
 def test_colours_that_use_fewer_than_16_bits_are_refused_because_the_upper_8_are_nearly_black() -> None:

@@ -169,7 +169,7 @@ class OnnxSource:
             self._given = None
             self.origin["precision"] = (
                 f"{self._precision}, brought to float32: outputs differ by at most {apart:.1e} (1 + |value|) "
-                f"on {len(some)} random rows"
+                f"on {len(some)} rows"
             )
         return outputs
 
