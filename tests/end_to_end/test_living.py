@@ -106,7 +106,9 @@ class Clients:
         return response.status, response.headers.get("x-pushforward-version", ""), response.read()
 
     def _go_on(self, connection: HTTPConnection, question: Question) -> None:
-        while not self._stop.is_set():
+        stops = False
+        while not stops:
+            stops = self._stop.is_set()  # and asks once more, whoever answers in the end
             started_at = time.perf_counter()
             try:
                 status, version, content = self._ask(connection, question)
