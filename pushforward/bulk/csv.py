@@ -193,11 +193,8 @@ def _index(file: BinaryIO, path: str, separator: str) -> tuple[bytes, NDArray[np
         count of records after the header.
     """
     blanks = np.isin(np.arange(256), [*f'{separator}{BLANK}"\r\n'.encode()])
-    last, blank_from, blank_records = (
-        -1,
-        0,
-        0,
-    )  # the last byte of a value, and the records that begin after it
+    # the place of the last byte of a value, and of the first record that begins after it, and their count
+    last, blank_from, blank_records = -1, 0, 0
     kept: list[NDArray[np.int64]] = []
     header_end = begin = size = records = 0
     inside, previous = False, _NEWLINE  # of quotes; the byte before a block
