@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 
@@ -11,9 +12,10 @@ def main() -> None:
     `serve` goes straight to the service: importing the other commands would only delay its start.
     """
     if sys.argv[1:2] == ["serve"]:
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as `service.__main__` does
         # imported here, because the same imports from a deeper function cost some percent more of time:
         # Python's stack then grows and shrinks by a page at every call
-        import service.__main__  # noqa: F401
+        import service.process.command  # noqa: F401
         from pushforward.command.serve import serve
 
         serve(sys.argv[2:])

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
-from service.__main__ import main
+from service.process.command import run
 from service.process.server import Server
 
 _TURN_SECONDS: Final = 0.001
@@ -61,4 +61,4 @@ def _watched(file: HoldFile) -> Any:
 
 if __name__ == "__main__":
     Server.startup = _watched(HoldFile(Path(sys.argv.pop(1))))  # type: ignore[method-assign]
-    main()
+    run()

@@ -23,7 +23,7 @@ def serve(arguments: Sequence[str]) -> None:
 
     A folder that is named by `--models` has to be there; a deployment waits for its folder.
     """
-    from service.__main__ import EXIT_CANNOT_START, main
+    from service.process.command import EXIT_CANNOT_START, run
 
     folder = _named_folder(arguments)
     if folder is not None and not Path(folder).is_dir():
@@ -31,7 +31,7 @@ def serve(arguments: Sequence[str]) -> None:
         sys.exit(EXIT_CANNOT_START)
 
     sys.argv = [PROGRAM, *arguments]
-    main(PROGRAM, _settings(arguments))
+    run(PROGRAM, _settings(arguments))
 
 
 def _named_folder(arguments: Sequence[str]) -> str | None:
