@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from service.errors import InvalidVersion, NotLoadedNow, ServiceError
 from service.format.versions import read_manifest, verify_files
@@ -16,14 +17,17 @@ from service.lifecycle.source import Fingerprint, fingerprint
 from service.lifecycle.trial import Trials
 from service.observe.metrics import Metrics
 from service.runtime.lanes import Lanes
-from service.runtime.loader import load
+from service.runtime.loader import OpenedVersion, open_version
 from service.runtime.model import LoadedModel
 from service.runtime.session import Provider, choose_provider
 from service.settings import Settings
 
+_MOST_OPENED_AT_ONCE: Final = 4
+"""The most versions that are opened side by side, since the bytes of each are in memory twice meanwhile."""
+
 
 class Admission:
-    """Makes versions ready to serve, one at a time, on a provider that is chosen once."""
+    """Makes versions ready to serve, on a provider that is chosen once."""
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self._settings = settings
@@ -36,6 +40,8 @@ class Admission:
             )
         )
         self._provider: Provider | None = None
+        self._opened: dict[Path, OpenedVersion] = {}
+        """The versions of the start that are open and not admitted yet."""
         self._trials = None if settings.trial == "never" else Trials(settings)
 
     def choose_provider(self, folder: Path | None) -> None:
@@ -48,11 +54,27 @@ class Admission:
             self._provider = choose_provider(self._settings.device, folder)
             self._metrics.provider_active.labels(self._provider).set(1)
 
-    async def try_together(self, folders: Sequence[Path]) -> None:
-        """Try the versions in these folders that are still unknown; `admit` says why one fails."""
-        if self._trials is not None and self._provider is not None:
+    async def prepare_together(self, folders: Sequence[Path]) -> None:
+        """Try the versions in these folders that are still unknown, then open those that passed side by side.
+
+        `admit` says why one fails. It also times them, one after the other: beside others they would seem
+        slower than they are.
+        """
+        provider, trials = self._provider, self._trials
+        if provider is None:
+            return
+        if trials is not None:
             with contextlib.suppress(InvalidVersion):
-                await self._trials.check_together(folders, self._provider)
+                await trials.check_together(folders, provider)
+        at_once = asyncio.Semaphore(min(self._settings.own_cores, _MOST_OPENED_AT_ONCE))
+
+        async def open_one(folder: Path) -> None:
+            async with at_once:
+                with contextlib.suppress(Exception):
+                    if trials is None or trials.has_passed(folder, provider):
+                        self._opened[folder] = await self._open(folder)
+
+        await asyncio.gather(*map(open_one, folders))
 
     async def admit(self, folder: Path, seen: Fingerprint) -> LoadedModel:
         """Return the version of a folder loaded, warmed up and self-tested; its batchers are not started.
@@ -64,11 +86,8 @@ class Admission:
             InvalidVersion: it is not admitted; the message names no folder of this machine.
         """
         try:
-            provider = await asyncio.to_thread(self._verify, folder)
-            if self._trials is not None:
-                await self._trials.check(folder, provider)
-            inputs = folder, provider, self._settings, self._metrics, self.lanes
-            loaded = await asyncio.to_thread(load, *inputs)
+            opened = self._opened.pop(folder, None) or await self._open(folder)
+            loaded = await asyncio.to_thread(opened.load, self._settings, self._metrics, self.lanes)
             if await asyncio.to_thread(fingerprint, folder) != seen:
                 raise InvalidVersion("its files were changed while it was loaded")  # noqa: TRY301
         except Exception as error:
@@ -76,6 +95,12 @@ class Admission:
             kind = NotLoadedNow if isinstance(error, NotLoadedNow | MemoryError | OSError) else InvalidVersion
             raise kind(reason.replace(f"{folder}/", "").replace(f"{folder}", folder.name)) from error
         return loaded
+
+    async def _open(self, folder: Path) -> OpenedVersion:
+        provider = await asyncio.to_thread(self._verify, folder)
+        if self._trials is not None:
+            await self._trials.check(folder, provider)
+        return await asyncio.to_thread(open_version, folder, provider, self._settings)
 
     def _verify(self, folder: Path) -> Provider:
         """Find damaged files before any process is started; choose the provider if that is still open."""

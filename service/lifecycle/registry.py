@@ -199,8 +199,8 @@ class Registry:
     async def start(self) -> None:
         """Load the versions to serve, newest first; a version that fails is left out, with a reason."""
         async with self._lock:
-            unknown = [entry.folder for entry in self.entries() if entry.state == "loading"]
-            await self._admission.try_together(unknown)
+            to_load = [entry.folder for entry in self.entries() if entry.state == "loading"]
+            await self._admission.prepare_together(to_load)
             await self._reconcile_all()
             self._started = True
         log.info("ready" if self.ready else "not ready: no version could be loaded of a model, or of any")

@@ -65,7 +65,7 @@ class Trials:
             InvalidVersion: it fails, or takes more than the time or memory of the settings; says why.
         """
         async with self._turn():
-            if not self._has_passed(folder, provider):
+            if not self.has_passed(folder, provider):
                 await try_in_subprocess(folder, provider, self._settings)
                 self._remember(folder, provider)
 
@@ -73,7 +73,7 @@ class Trials:
         """Try versions in one process, which is quicker; those after the first that fails stay untried."""
         async with self._turn():
             there = [folder for folder in folders if (folder / MANIFEST).is_file()]
-            untried = [folder for folder in there if not self._has_passed(folder, provider)]
+            untried = [folder for folder in there if not self.has_passed(folder, provider)]
             if not untried or self._settings.trial == "always":
                 return
             _, output = await _trial(untried, provider, self._settings)
@@ -107,7 +107,8 @@ class Trials:
         except OSError:
             return None
 
-    def _has_passed(self, folder: Path, provider: Provider) -> bool:
+    def has_passed(self, folder: Path, provider: Provider) -> bool:
+        """Return True if a version as it is has passed a trial before; with `--trial always`, False."""
         if self._settings.trial == "always":
             return False
         key = _key(folder, provider)

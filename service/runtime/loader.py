@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Container, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from service.errors import InvalidVersion
 from service.format.manifest import Manifest
@@ -46,6 +48,67 @@ _FEWEST_ROWS_OF_ONE_CORE: Final = 8
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class OpenedVersion:
+    """A version whose files are verified and read; its graphs passed the self-test and are not timed yet."""
+
+    manifest: Manifest
+    engine: Engine
+    prior: Prior
+    calibrations: Mapping[Statistic, Calibration]
+    columns: ColumnCalibration | None
+    real_logits: NDArray[np.float32] | None
+    """The discriminator's logits of real items, which filtered sampling starts its chains from."""
+
+    def load(self, settings: Settings, metrics: Metrics | None, lanes: Lanes | None = None) -> LoadedModel:
+        """Time the graphs, and make the batchers, which are not started; see `load`."""
+        manifest, engine, most_rows = self.manifest, self.engine, settings.max_batch_rows
+        batchers: Mapping[str, Computation]
+        if metrics is None:
+            batchers = {
+                stage: Direct(compute, most_rows) for stage, compute in _computed(engine, manifest).items()
+            }
+        else:
+            batchers = _batchers(engine, manifest, self.prior, settings, metrics, lanes)
+        scorer = Scorer(manifest, self.calibrations, self.columns, batchers, most_rows)
+        proposals = None
+        if self.real_logits is not None and "generate_scored" in batchers:
+            assert manifest.discriminator is not None
+            assert manifest.discriminator.logits is not None
+            largest, scored = manifest.discriminator.logits.largest, batchers["generate_scored"]
+            proposals = Filter(self.prior, self.real_logits, largest, scored, settings.max_waiting_rows)
+        return LoadedModel(manifest, engine.provider, self.prior, batchers, scorer, proposals)
+
+
+def open_version(
+    folder: Path, provider: Provider, settings: Settings, graphs: Container[GraphName] | None = None
+) -> OpenedVersion:
+    """Verify, read, open and self-test a version. Blocks, mostly without the interpreter's lock.
+
+    `graphs` are those to open, of the ones that the version has; all of them if left out.
+
+    Raises:
+        InvalidVersion, ProviderUnavailable: as `load`.
+    """
+    manifest = read_manifest(folder)
+    verify_files(folder, manifest)
+    if graphs is not None:
+        chosen = {name: graph for name, graph in manifest.graphs.items() if name in graphs}
+        manifest = manifest.model_copy(update={"graphs": chosen})
+    draws = manifest.defaults.draws if manifest.defaults is not None else None
+    if draws is not None and draws > settings.max_draws:
+        raise InvalidVersion(f"its default of {draws} draws is over the limit of {settings.max_draws}")
+    calibrations, columns = _read_calibrations(folder, manifest.calibration)
+    prior = read_prior(folder, manifest)
+    logits = manifest.discriminator.logits if manifest.discriminator is not None else None
+    real = None
+    if logits is not None and "generate_scored" in manifest.graphs:
+        real = read_arrays(folder / logits.file, {"real": ((logits.n,), np.float32)})["real"]
+    engine = Engine(folder, manifest, provider, settings.max_batch_rows)
+    engine.self_test(folder)
+    return OpenedVersion(manifest, engine, prior, calibrations, columns, real)
+
+
 def load(
     folder: Path,
     provider: Provider,
@@ -64,34 +127,7 @@ def load(
         InvalidVersion: the version is damaged, or does not reproduce its stored example.
         ProviderUnavailable: a graph does not run on the provider.
     """
-    manifest = read_manifest(folder)
-    verify_files(folder, manifest)
-    if graphs is not None:
-        chosen = {name: graph for name, graph in manifest.graphs.items() if name in graphs}
-        manifest = manifest.model_copy(update={"graphs": chosen})
-    draws = manifest.defaults.draws if manifest.defaults is not None else None
-    if draws is not None and draws > settings.max_draws:
-        raise InvalidVersion(f"its default of {draws} draws is over the limit of {settings.max_draws}")
-    calibrations, columns = _read_calibrations(folder, manifest.calibration)
-    prior = read_prior(folder, manifest)
-    engine = Engine(folder, manifest, provider, settings.max_batch_rows)
-    engine.self_test(folder)
-    batchers: Mapping[str, Computation]
-    if metrics is None:
-        batchers = {
-            stage: Direct(compute, settings.max_batch_rows)
-            for stage, compute in _computed(engine, manifest).items()
-        }
-    else:
-        batchers = _batchers(engine, manifest, prior, settings, metrics, lanes)
-    scorer = Scorer(manifest, calibrations, columns, batchers, settings.max_batch_rows)
-    logits = manifest.discriminator.logits if manifest.discriminator is not None else None
-    proposals = None
-    if logits is not None and "generate_scored" in batchers:
-        real = read_arrays(folder / logits.file, {"real": ((logits.n,), np.float32)})["real"]
-        scored = batchers["generate_scored"]
-        proposals = Filter(prior, real, logits.largest, scored, settings.max_waiting_rows)
-    return LoadedModel(manifest, provider, prior, batchers, scorer, proposals)
+    return open_version(folder, provider, settings, graphs).load(settings, metrics, lanes)
 
 
 def _read_calibrations(

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -24,6 +25,8 @@ from service.format.aliases import ALIASES_FILE
 from service.format.versions import MANIFEST
 from service.lifecycle.trial import free_memory_bytes, try_in_subprocess
 from service.observe.metrics import Metrics
+from service.runtime import loader
+from service.runtime.model import LoadedModel
 from service.settings import Settings
 from tests.damage import DAMAGES, GRAPH, overflow_the_stack, take_an_age
 from tests.registries import TOY, answering, look_twice, registry_of, samples, versions
@@ -191,6 +194,40 @@ async def test_where_nothing_can_be_remembered_versions_are_tried_at_every_start
     monkeypatch.setattr(sys, "executable", "/bin/false")
     async with registry_of(tmp_path, trial="hot") as registry:
         assert versions(registry) == {1: "failed"}
+
+
+@pytest.mark.parametrize("cores", [1, 2])
+async def test_a_start_opens_as_many_versions_at_once_as_it_has_cores_and_times_each_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cores: int
+) -> None:
+    """Beside others a row would seem to take longer than it does, and then be kept out of the event loop."""
+    open_alone, load_alone = loader.open_version, loader.OpenedVersion.load
+    together, counts, opening = threading.Barrier(cores), threading.Lock(), 0
+    most = []
+
+    def opened(*arguments: Any) -> loader.OpenedVersion:
+        nonlocal opening
+        with counts:
+            opening += 1
+            most.append(opening)
+        together.wait(timeout=20)
+        version = open_alone(*arguments)
+        with counts:
+            opening -= 1
+        return version
+
+    def loaded(version: loader.OpenedVersion, *arguments: Any) -> LoadedModel:
+        assert not opening
+        return load_alone(version, *arguments)
+
+    monkeypatch.setattr("service.lifecycle.admission.open_version", opened)
+    monkeypatch.setattr(loader.OpenedVersion, "load", loaded)
+    for _ in range(4):
+        publish_toy(tmp_path)
+    async with registry_of(tmp_path, cores=cores) as registry:
+        assert versions(registry) == dict.fromkeys((4, 3, 2, 1), "ready")
+    assert len(most) == 4
+    assert max(most) == cores
 
 
 @asynccontextmanager
