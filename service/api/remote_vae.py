@@ -28,6 +28,7 @@ from service.api.exchange import Exchange
 from service.api.operations import code
 from service.api.operations.call import Call
 from service.api.operations.options import Body
+from service.api.paths import PREFIXES, model_path
 from service.api.problems import unfit
 from service.errors import LimitExceeded, MethodNotAllowed, OperationNotOffered, Unfit
 from service.format.manifest import Manifest
@@ -43,8 +44,6 @@ from service.settings import Settings
 
 TENSOR: Final = "tensor/binary"
 """The media type of the bytes of a tensor: little-endian, rows first."""
-_PATH: Final = re.compile(r"/v1/models/([^/]+)(?:/versions/([^/]+))?/diffusers/(decode|encode)")
-PREFIXES: Final = ("/v1/models/{model}", "/v1/models/{model}/versions/{version}")
 _VALUE_BYTES: Final = {"float16": 2, "bfloat16": 2, "float32": 4, "uint8": 1}
 _PACKED_AXES: Final = 3
 Factor = Annotated[float, Field(gt=0, le=1e6)]
@@ -93,28 +92,13 @@ class RemoteEncodeOptions(Body):
 class Side(NamedTuple):
     """One of the two functions of diffusers, and the operation that it needs."""
 
+    operation: str
     summary: str
     description: str
     options: type[Body]
     read: Callable[[bytes, Any, Manifest, LatentPicture, int], dict[str, Floats]]
     answer: Callable[[Call[Any], LatentPicture, str], Awaitable[Answer]]
     answers: tuple[str, ...]
-
-
-class _RemoteRoute(NamedTuple):
-    template: str
-    model: str
-    version: str | None
-    operation: str
-
-
-@lru_cache(maxsize=256)
-def _route(path: str) -> _RemoteRoute | None:
-    found = _PATH.fullmatch(path)
-    if found is None:
-        return None
-    model, version, operation = found.groups()
-    return _RemoteRoute(f"{PREFIXES[version is not None]}/diffusers/{operation}", model, version, operation)
 
 
 class RemoteVae:
@@ -125,26 +109,27 @@ class RemoteVae:
         self._metrics = metrics
         self._settings = settings
         for prefix in PREFIXES:
-            for operation in SIDES:
-                metrics.expect(f"{prefix}/diffusers/{operation}", "POST")
+            for action in SIDES:
+                metrics.expect(f"{prefix}/{action}", "POST")
 
     async def serve(self, exchange: Exchange) -> bool:
         """Answer a request of diffusers. Return False, and do nothing, if the path is not of one."""
-        route = _route(exchange.scope["path"])
-        if route is None:
+        path = model_path(exchange.scope["path"])
+        side = None if path is None else SIDES.get(path.action)
+        if path is None or side is None:
             return False
-        exchange.route = route.template
+        exchange.route = path.template
         if exchange.scope["method"] != "POST":
-            raise MethodNotAllowed(f"diffusers/{route.operation} takes POST", allowed=("POST",))
-        with self._registry.get(route.model, route.version) as loaded:
-            await self._operate(exchange, route, loaded)
+            raise MethodNotAllowed(f"{path.action} takes POST", allowed=("POST",))
+        with self._registry.get(path.model, path.version) as loaded:
+            await self._operate(exchange, side, loaded)
         return True
 
-    async def _operate(self, exchange: Exchange, route: _RemoteRoute, loaded: LoadedModel) -> None:
+    async def _operate(self, exchange: Exchange, side: Side, loaded: LoadedModel) -> None:
         started_at, settings, manifest = time.perf_counter(), self._settings, loaded.manifest
         exchange.identify(loaded.headers)
-        side, latent = SIDES[route.operation], _latent_picture(loaded, route.operation)
-        meter, timing = self._metrics.meter(manifest.name, route.operation), Timing()
+        latent = _latent_picture(loaded, side.operation)
+        meter, timing = self._metrics.meter(manifest.name, side.operation), Timing()
         if exchange.trace is not None:
             timing, exchange.trace.meter = exchange.trace.timing, meter
         try:
@@ -290,7 +275,8 @@ def _tensor_answer(array: NDArray[Any]) -> Answer:
 
 
 SIDES: Final = {
-    "decode": Side(
+    "diffusers/decode": Side(
+        "decode",
         "Decode latents for `remote_decode` of diffusers",
         "For versions of an `AutoencoderKL`. The body is a tensor of latents. The answer is one picture, or "
         "a tensor whose shape and type are in the headers `shape` and `dtype`.",
@@ -299,7 +285,8 @@ SIDES: Final = {
         _decoded,
         (TENSOR, JPEG, PNG),
     ),
-    "encode": Side(
+    "diffusers/encode": Side(
+        "encode",
         "Encode pictures for `remote_encode` of diffusers",
         "For versions of an `AutoencoderKL`. The body is a tensor of pictures, or one picture. The answer is "
         "the mean of the posterior, a tensor whose shape and type are in the headers `shape` and `dtype`.",
@@ -309,7 +296,7 @@ SIDES: Final = {
         (TENSOR,),
     ),
 }
-"""The two functions of diffusers by the operation that they need."""
+"""The two functions of diffusers by the ends of their paths."""
 
 
 def described() -> dict[str, Any]:
@@ -318,7 +305,7 @@ def described() -> dict[str, Any]:
     paths: dict[str, Any] = {}
     for prefix in PREFIXES:
         names = re.findall(r"{(\w+)}", prefix)
-        for operation, side in SIDES.items():
+        for action, side in SIDES.items():
             schema = side.options.model_json_schema()
             query = [
                 {"name": name, "in": "query", "required": name in schema.get("required", ()), "schema": field}
@@ -327,10 +314,10 @@ def described() -> dict[str, Any]:
             path = [
                 {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names
             ]
-            paths[f"{prefix}/diffusers/{operation}"] = {
+            paths[f"{prefix}/{action}"] = {
                 "post": {
                     "tags": ["diffusers"],
-                    "operationId": "_".join(("diffusers", operation, *names[1:])),
+                    "operationId": "_".join(("diffusers", side.operation, *names[1:])),
                     "summary": side.summary,
                     "description": side.description,
                     "parameters": path + query,

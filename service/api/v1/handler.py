@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import time
-from functools import lru_cache, partial
+from functools import partial
 from itertools import chain, product
-from typing import Final, NamedTuple
+from typing import Final
 from weakref import WeakKeyDictionary
 
 from service.api.answer import JSON, PNG
 from service.api.body import read_body
 from service.api.exchange import Exchange
 from service.api.operations.call import Call
+from service.api.paths import PREFIXES, ModelPath, model_path
 from service.api.v1.code import DECODE, ENCODE, READ, RECONSTRUCT
 from service.api.v1.discriminate import DISCRIMINATE
 from service.api.v1.interpolate import INTERPOLATE
@@ -33,27 +33,6 @@ OPERATIONS: Final = {
     operation.name: operation
     for operation in (SAMPLE, INTERPOLATE, ENCODE, DECODE, RECONSTRUCT, SCORE, DISCRIMINATE, READ)
 }
-PREFIXES: Final = ("/v1/models/{model}", "/v1/models/{model}/versions/{version}")
-_PATH: Final = re.compile(r"/v1/models/([^/]+)(?:/versions/([^/]+))?/([a-z]+)")
-
-
-class _Route(NamedTuple):
-    """The parts of an operation's path."""
-
-    template: str
-    model: str
-    version: str | None
-    """A number, or an alias."""
-    operation: Operation
-
-
-@lru_cache(maxsize=256)
-def _route(path: str) -> _Route | None:
-    found = _PATH.fullmatch(path)
-    if found is None or found[3] not in OPERATIONS:
-        return None
-    model, version, name = found.groups()
-    return _Route(f"{PREFIXES[version is not None]}/{name}", model, version, OPERATIONS[name])
 
 
 class Handler:
@@ -72,38 +51,41 @@ class Handler:
 
     async def serve(self, exchange: Exchange) -> bool:
         """Answer a request for an operation. Return False, and do nothing, if the path is not of one."""
-        route = _route(exchange.scope["path"])
-        if route is None:
+        path = model_path(exchange.scope["path"])
+        operation = None if path is None else OPERATIONS.get(path.action)
+        if path is None or operation is None:
             return False
-        exchange.route = route.template
-        allowed = route.operation.methods
+        exchange.route = path.template
+        allowed = operation.methods
         if exchange.scope["method"] not in allowed:
-            raise MethodNotAllowed(f"{route.operation.name} takes {' and '.join(allowed)}", allowed=allowed)
-        with self._registry.get(route.model, route.version) as loaded:
-            await self._operate(exchange, route, loaded)
+            raise MethodNotAllowed(f"{operation.name} takes {' and '.join(allowed)}", allowed=allowed)
+        with self._registry.get(path.model, path.version) as loaded:
+            await self._operate(exchange, path, operation, loaded)
         return True
 
-    async def _operate(self, exchange: Exchange, route: _Route, loaded: LoadedModel) -> None:
+    async def _operate(
+        self, exchange: Exchange, path: ModelPath, operation: Operation, loaded: LoadedModel
+    ) -> None:
         started_at, settings = time.perf_counter(), self._settings
         exchange.identify(loaded.headers)
-        reader = self._reader(loaded, route.operation)
+        reader = self._reader(loaded, operation)
         timing = Timing() if exchange.trace is None else exchange.trace.timing
         try:
             with exchange.request_scope(settings.deadline_seconds, settings.idle_seconds) as scope:
                 (options, arrays, ids, conversions), accepted = await self._read(
-                    exchange, route, loaded, reader
+                    exchange, operation, loaded, reader
                 )
                 is_get = exchange.scope["method"] == "GET"
-                if is_get and await self._not_modified(exchange, route, loaded, options, accepted):
+                if is_get and await self._not_modified(exchange, path, loaded, options, accepted):
                     return
                 if exchange.trace is not None:
                     exchange.trace.meter = reader.meter
                 scope.listen()
-                if accepted == JSON and PNG in route.operation.answers:  # the answer may hold items
+                if accepted == JSON and PNG in operation.answers:  # the answer may hold items
                     rows = len(next(iter(arrays.values()), ())) or getattr(options, "count", 1)
                     exchange.expect(rows * loaded.item_bytes)
                 call = Call(loaded, options, arrays, settings, timing, ids, conversions)
-                answer = await route.operation.answer(call, accepted)
+                answer = await operation.answer(call, accepted)
             exchange.add_timing(timing)
             await exchange.answer(answer)
             reader.meter.answered(timing.queue_seconds, answer.rows, answer.anomalies, answer.p_values)
@@ -120,10 +102,10 @@ class Handler:
             return reader
 
     async def _read(
-        self, exchange: Exchange, route: _Route, loaded: LoadedModel, reader: RequestReader
+        self, exchange: Exchange, operation: Operation, loaded: LoadedModel, reader: RequestReader
     ) -> tuple[ReadRequest, str]:
         """Return a request, and the media type that its answer will have."""
-        operation, accept = route.operation, exchange.header(b"accept")
+        accept = exchange.header(b"accept")
         accepted = reader.accepted(accept)
         query = exchange.scope["query_string"]
         if exchange.scope["method"] == "GET":
@@ -148,7 +130,7 @@ class Handler:
         return request, accepted
 
     async def _not_modified(
-        self, exchange: Exchange, route: _Route, loaded: LoadedModel, request: SampleRequest, accepted: str
+        self, exchange: Exchange, path: ModelPath, loaded: LoadedModel, request: SampleRequest, accepted: str
     ) -> bool:
         """Add the caching headers of a GET; if the client has the answer, send 304 and return True."""
         exchange.add_header(b"vary", b"Accept")
@@ -157,7 +139,7 @@ class Handler:
             return False
         tag = entity_tag(loaded, request, accepted)
         # unlike an alias, a number is for ever
-        pinned = route.version is not None and route.version.isdigit()
+        pinned = path.version is not None and path.version.isdigit()
         exchange.add_header(
             b"cache-control", b"%b, max-age=31536000, immutable" % self._shared if pinned else b"no-cache"
         )

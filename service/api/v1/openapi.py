@@ -11,8 +11,9 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from service.api.answer import FORM, JSON
+from service.api.paths import PREFIXES
 from service.api.problems import STATUS
-from service.api.v1.handler import OPERATIONS, PREFIXES
+from service.api.v1.handler import OPERATIONS
 from service.api.v1.operation import Operation
 from service.format.documented import Documented
 from service.settings import Settings
