@@ -102,7 +102,7 @@ class Dispatcher:
         is_v2 = is_open_inference(path)
         if is_v2:
             exchange.problem = open_inference_error
-        self._metrics.inflight.add(1)
+        self._metrics.inflight_requests += 1
         started_at = time.perf_counter()
         try:
             if SURPLUS in scope:
@@ -127,7 +127,7 @@ class Dispatcher:
         except Exception as error:
             await exchange.fail(error)
         finally:
-            self._metrics.inflight.add(-1)
+            self._metrics.inflight_requests -= 1
             exchange.release()
             exchange.count()
             if self._logs:

@@ -32,22 +32,23 @@ class Accumulator(Protocol):
 
 
 class BufferedCounter:
-    """Buffers increments of a counter or a gauge."""
+    """Buffers increments of one or more counters."""
 
-    __slots__ = ("_metric", "_pending")
+    __slots__ = ("_counters", "_pending")
 
-    def __init__(self, metric: Counter | Gauge) -> None:
-        self._metric = metric
+    def __init__(self, *counters: Counter) -> None:
+        self._counters = counters
         self._pending = 0.0
 
     def add(self, amount: float = 1.0) -> None:
-        """Add an amount, which may be negative for a gauge only."""
+        """Add an amount, which is not negative."""
         self._pending += amount
 
     def flush(self) -> None:
-        """Add the sum to the metric."""
+        """Add the sum to the counters."""
         if self._pending:
-            self._metric.inc(self._pending)
+            for counter in self._counters:
+                counter.inc(self._pending)
             self._pending = 0.0
 
 

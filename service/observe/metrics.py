@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from functools import cache, partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Final, Literal, TypeVar
+from typing import Final, Literal, Protocol, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import choose_encoder
@@ -134,7 +134,9 @@ class Metrics:
         loop_time = gauge("event_loop_timestamp_seconds", text, merge="livemin")
         self._accumulators: list[Accumulator] = []
         self.body_bytes = self.buffered(BufferedHistogram(body_bytes))
-        self.inflight = self.buffered(BufferedCounter(inflight))
+        self.inflight_requests = 0
+        """The number of requests that are being answered."""
+        self.buffered(SampledGauge(inflight, lambda: self.inflight_requests))
         self.buffered(SampledGauge(cpu_seconds, time.process_time))
         self.buffered(SampledGauge(loop_time, time.time))
         self.meter: Callable[[str, str], Meter] = cache(partial(Meter, self))
@@ -220,11 +222,12 @@ class Meter:
         self.exemplify: Final = seconds.exemplify
         """Make a trace the exemplar of the bucket of its request's time."""
         self._queue = buffered(BufferedHistogram(metrics.queue_seconds.labels(model)))
-        self._rows = [buffered(BufferedCounter(metrics.rows.labels(model, operation)))]
+        counters = [metrics.rows.labels(model, operation)]
         self._anomalies: BufferedCounter | None = None
         self._p_values: tuple[BufferedHistogram | KolmogorovDistanceGauge, ...] = ()
         if operation == "sample":
-            self._rows.append(buffered(BufferedCounter(metrics.samples.labels(model))))
+            counters.append(metrics.samples.labels(model))
+        self._rows = buffered(BufferedCounter(*counters))
         if operation == "score":
             self._anomalies = buffered(BufferedCounter(metrics.anomalies.labels(model)))
             self._p_values = (
@@ -237,12 +240,23 @@ class Meter:
     ) -> None:
         """Count one answered request; the p-values are those of its items, if they have any."""
         self._queue.observe(queue_seconds)
-        for counter in self._rows:
-            counter.add(rows)
+        self._rows.add(rows)
         if self._anomalies is not None:
             self._anomalies.add(anomalies)
         for accumulator in self._p_values:
             accumulator.observe_all(p_values)
+
+
+class WaitingRows(Protocol):
+    """The rows that wait for a batcher, as it counts them."""
+
+    @property
+    def waiting_rows(self) -> int:
+        """Return the number of rows that wait."""
+
+    @property
+    def max_waiting_rows(self) -> int:
+        """Return the number of rows that may wait."""
 
 
 class StageObserver:
@@ -254,10 +268,12 @@ class StageObserver:
         self._rows = buffered(BufferedHistogram(metrics.batch_rows.labels(model, stage)))
         self.failed: Final = metrics.compute_failures.labels(model, stage).inc
         """Count a batch that failed."""
-        self.waiting: Final = buffered(BufferedCounter(metrics.waiting_rows.labels(model, stage))).add
-        """Change the number of waiting rows; versions of a model add up."""
-        self.capacity: Final = metrics.waiting_capacity.labels(model, stage).inc
-        """Change the number of rows that may wait."""
+        self.batchers: Final[set[WaitingRows]] = set()
+        """The running batchers of the stage, one for each version of the model."""
+        waiting = metrics.waiting_rows.labels(model, stage)
+        buffered(SampledGauge(waiting, lambda: sum(each.waiting_rows for each in self.batchers)))
+        capacity = metrics.waiting_capacity.labels(model, stage)
+        buffered(SampledGauge(capacity, lambda: sum(each.max_waiting_rows for each in self.batchers)))
 
     def computed(self, rows: int, seconds: float) -> None:
         """Observe a batch of `rows` rows that took `seconds`."""

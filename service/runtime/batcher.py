@@ -16,8 +16,9 @@ import asyncio
 import logging
 import math
 import time
+import types
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any, Final
 
@@ -78,6 +79,7 @@ class Batcher:
         self._open_calls: set[QueuedCall] = set()
         self.waiting_rows = 0
         """Rows that were submitted and are not computed yet."""
+        self.max_waiting_rows = limits.max_waiting_rows
         self._idle: list[asyncio.Future[None]] = []
         """Lanes without work wait for these."""
         self._looking = False
@@ -99,13 +101,11 @@ class Batcher:
         """Start the lanes. Call it once, in the event loop."""
         self._loop = asyncio.get_running_loop()
         if self._observer is not None:
-            self._observer.capacity(self._limits.max_waiting_rows)
+            self._observer.batchers.add(self)
         self._lanes = [asyncio.create_task(self._run_lane()) for _ in range(self._lane_count)]
 
     async def stop(self) -> None:
         """Refuse new calls, fail the waiting ones and end the lanes."""
-        if self._observer is not None and not self._closed:
-            self._observer.capacity(-self._limits.max_waiting_rows)
         self._closed = True
         self._fail_all(Draining("the service is shutting down"))
         for lane in self._lanes:
@@ -113,6 +113,8 @@ class Batcher:
         await asyncio.gather(*self._lanes, return_exceptions=True)
         self._idle.clear()
         self._lanes.clear()  # their exceptions refer to this: a cycle that would keep the model in memory
+        if self._observer is not None:
+            self._observer.batchers.discard(self)
 
     async def submit(
         self, inputs: Arrays, timing: Timing | None = None, *, cost_per_row: int = 1, admitted: bool = False
@@ -133,14 +135,12 @@ class Batcher:
         assert rows, "a call has at least one row"
         if self._closed:
             raise Draining("the service is shutting down")
-        if rows > self._limits.max_waiting_rows:
-            raise LimitExceeded(
-                f"{rows} rows are over the {self._limits.max_waiting_rows} that may wait; send fewer"
-            )
-        if not admitted and self.waiting_rows + rows > self._limits.max_waiting_rows:
+        if rows > self.max_waiting_rows:
+            raise LimitExceeded(f"{rows} rows are over the {self.max_waiting_rows} that may wait; send fewer")
+        if not admitted and self.waiting_rows + rows > self.max_waiting_rows:
             raise Overloaded(
                 f"{self.waiting_rows} rows are waiting and {rows} more would pass the limit of "
-                f"{self._limits.max_waiting_rows}; try again later or ask for less",
+                f"{self.max_waiting_rows}; try again later or ask for less",
                 retry_after_seconds=self._seconds_until_room_for(rows),
             )
         loop = self._loop or asyncio.get_running_loop()  # the latter makes a system call each time
@@ -153,7 +153,7 @@ class Batcher:
         queue.add(call)
         self._open_calls.add(call)
         self._submitted += 1
-        self._count_waiting(rows)
+        self.waiting_rows += rows
         try:
             if self._idle and not self._looking:
                 if self._runs_inline(self.waiting_rows, cost_per_row):
@@ -165,7 +165,7 @@ class Batcher:
             self._open_calls.discard(call)
             if call.missing_rows:
                 answer.cancel()  # so that none of its rows is computed
-                self._count_waiting(-call.missing_rows)
+                self.waiting_rows -= call.missing_rows
                 call.missing_rows = 0
 
     def _runs_inline(self, rows: int, cost_per_row: int) -> bool:
@@ -195,14 +195,9 @@ class Batcher:
             if self._calls_wait():
                 self._wake_lane()
 
-    def _count_waiting(self, change: int) -> None:
-        self.waiting_rows += change
-        if self._observer is not None:
-            self._observer.waiting(change)
-
     def _seconds_until_room_for(self, rows: int) -> int:
         """Estimate the wait by the rate of the last batches, in whole seconds, at least one."""
-        excess = self.waiting_rows + rows - self._limits.max_waiting_rows
+        excess = self.waiting_rows + rows - self.max_waiting_rows
         return min(max(1, math.ceil(self._rate.seconds_for(excess) / self._cores)), _LONGEST_RETRY_SECONDS)
 
     def _calls_wait(self) -> bool:
@@ -258,8 +253,8 @@ class Batcher:
         try:
             for _ in range(_MOST_YIELDS):
                 submitted = self._submitted
-                await asyncio.sleep(0)
-                await asyncio.sleep(0)
+                await _next_turn()
+                await _next_turn()
                 if self._submitted == submitted:
                     return
         finally:
@@ -271,7 +266,7 @@ class Batcher:
         started_at = self._clock()
         rows = sum([part.rows for part in batch])
         try:
-            inputs = _joined([part.inputs for part in batch])
+            inputs = _joined(batch)
             if self._runs_inline(rows, batch[0].call.cost_per_row):
                 outputs = self._compute(inputs)
             else:
@@ -296,7 +291,7 @@ class Batcher:
             part.call.timing.add_batch(seconds, part.rows / rows)
             last = first + part.rows
             mine = outputs if part.rows == rows else tuple([array[first:last] for array in outputs])
-            self._count_waiting(-part.call.complete(part.start, mine))
+            self.waiting_rows -= part.call.complete(part.start, mine)
             first = last
 
     async def _run_apart(self, batch: list[Slice], error: Exception) -> None:
@@ -323,6 +318,12 @@ class Batcher:
         self._queues.clear()
 
 
+@types.coroutine
+def _next_turn() -> Generator[None, None, None]:
+    """Let the event loop run until its next turn; `asyncio.sleep(0)` makes a coroutine more for this."""
+    yield
+
+
 def failure_of_rows(error: Exception) -> EngineFailed | OutOfMemory:
     """Return the error that the caller gets whose rows could not be computed, even alone."""
     if isinstance(error, OutOfMemory):
@@ -330,7 +331,7 @@ def failure_of_rows(error: Exception) -> EngineFailed | OutOfMemory:
     return EngineFailed("the model could not compute these rows; the service's log has the cause")
 
 
-def _joined(parts: Sequence[Arrays]) -> Arrays:
-    if len(parts) == 1:
-        return tuple(np.ascontiguousarray(array) for array in parts[0])
-    return tuple(np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+def _joined(batch: Sequence[Slice]) -> Arrays:
+    if len(batch) == 1:
+        return tuple([np.ascontiguousarray(array) for array in batch[0].inputs])
+    return tuple(np.concatenate(arrays) for arrays in zip(*[part.inputs for part in batch], strict=True))

@@ -141,14 +141,14 @@ class RpcServer:
         """Return gRPC's handler of calls."""
 
         async def answer(_: Any, context: Any) -> None:
-            self._metrics.inflight.add(1)
+            self._metrics.inflight_requests += 1
             refusal: tuple[Any, ...] = ()
             try:
                 await self._answer(parse, call, context)
             except Exception as error:  # the client gets a status and no internals
                 refusal = self._refusal(error)
             finally:
-                self._metrics.inflight.add(-1)
+                self._metrics.inflight_requests -= 1
             if refusal:
                 # gRPC keeps the exception that this raises in a cycle, with all that frames and causes hold:
                 # neither the message nor the error may be among them

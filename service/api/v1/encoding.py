@@ -81,11 +81,12 @@ async def arrays_answer(
     records have the names of the columns.
     """
     name, first = next(iter(arrays.items()))
-    details: dict[str, Any] = {"headers": headers, "rows": len(first), "array_bytes": bytes_of(arrays)}
+    details: dict[str, Any] = {"headers": headers, "rows": len(first)}
     if accepted == NPY:
         return Answer.of_pieces(NPY, codecs.npy_in_pieces(first), **details)
     if accepted == PNG:
         return Answer.of_pieces(PNG, [await _picture(call, first, columns)], **details)
+    details["array_bytes"] = bytes_of(arrays)
     if accepted == CSV:
         pieces = csv_pieces({**id_column(call), **_columns_of(call, first, name)})
         return await Answer.of_text(content_type(CSV), pieces, **details)

@@ -12,6 +12,7 @@ from service.observe.accumulators import (
     BufferedCounter,
     BufferedHistogram,
     KolmogorovDistanceGauge,
+    SampledGauge,
 )
 from service.observe.metrics import Metrics
 
@@ -75,12 +76,13 @@ def test_a_count_tells_its_metric_all_and_nothing_twice(amounts: list[int]) -> N
 
 def test_a_gauge_goes_up_and_down() -> None:
     gauge = Gauge("waiting", "", registry=CollectorRegistry())
-    buffer = BufferedCounter(gauge)
-    for change in (5, -2, -3):
-        buffer.add(change)
-        buffer.flush()
-    (family,) = gauge.collect()
-    assert family.samples[0].value == 0
+    values = iter((5, 3, 0))
+    sampled = SampledGauge(gauge, lambda: next(values))
+    told = []
+    for _ in range(3):
+        sampled.flush()
+        told += [family.samples[0].value for family in gauge.collect()]
+    assert told == [5, 3, 0]
 
 
 def test_what_was_tallied_is_told_when_the_service_ends() -> None:

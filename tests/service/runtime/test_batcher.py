@@ -255,6 +255,32 @@ async def test_timing_tells_queue_from_compute(batcher: Batcher, doubling: Doubl
     assert timing.compute_seconds > 0
 
 
+async def test_the_gauges_of_a_stage_add_up_what_waits_and_may_wait_for_its_running_batchers() -> None:
+    metrics, labels = Metrics(), {"model": "toy", "stage": "decode"}
+
+    def gauges() -> list[float | None]:
+        metrics.flush()
+        names = "pushforward_queue_items", "pushforward_queue_capacity_items"
+        return [metrics.registry.get_sample_value(name, labels) for name in names]
+
+    observer = metrics.stage_observer("toy", "decode", "cpu")
+    batchers = [
+        Batcher(lambda arrays: arrays, BatchLimits(max_waiting_rows=8), observer=observer) for _ in "ab"
+    ]
+    told = [gauges()]
+    for batcher in batchers:
+        batcher.start()
+    calls = [submit(batcher, rows(*range(3))) for batcher in batchers]
+    await asyncio.sleep(0)  # the calls are in their queues
+    told.append(gauges())
+    await asyncio.gather(*calls)
+    told.append(gauges())
+    for batcher in batchers:
+        await batcher.stop()
+        told.append(gauges())
+    assert told == [[0, 0], [6, 16], [0, 16], [0, 8], [0, 0]]
+
+
 async def test_three_failures_of_onnx_runtime_without_a_success_are_told_until_it_succeeds() -> None:
     failures: deque[Exception] = deque()
     metrics = Metrics()
