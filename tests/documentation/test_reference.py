@@ -5,13 +5,12 @@ import re
 import pytest
 
 from docs.hooks.reference import TABLES, with_tables
+from service.api.v1.handler import OPERATIONS
 from service.errors import ServiceError
 from service.format.manifest import Manifest
 from service.settings import Settings
 from tests.documentation.pages import PAGES, Page
 from training.recipe import Recipe
-
-OPERATIONS = ("sample", "interpolate", "encode", "decode", "reconstruct", "score", "discriminate", "read")
 
 
 def names(table: str) -> set[str]:

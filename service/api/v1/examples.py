@@ -5,17 +5,23 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterable
+from itertools import product
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 
 from service.api.answer import CSV, JSON
+from service.api.operations.options import LabelOptions
+from service.api.paths import PREFIXES
+from service.api.v1.handler import OPERATIONS
 from service.format.columns import column_places
 from service.format.manifest import Manifest
 from service.media.tables.writing import csv_text
 
-_ITEMS: Final = ("encode", "reconstruct", "score", "discriminate", "read")
+_ITEMS: Final = tuple(name for name, operation in OPERATIONS.items() if operation.array == "inputs")
 """The operations whose body is items."""
+_LABELLED: Final = [name for name, each in OPERATIONS.items() if issubclass(each.request, LabelOptions)]
+"""The operations that take a class."""
 _MOST_TABLES: Final = 8
 """The largest number of models of tables with examples of their own, so that the document stays small."""
 
@@ -39,7 +45,7 @@ def examples_of(manifests: Iterable[Manifest]) -> dict[str, Example]:
             **{name: {"inputs": [_plain_item(manifest)]} for name in _ITEMS},
         }
         if manifest.conditional:
-            for operation in bodies.keys() - {"read"}:
+            for operation in _LABELLED:
                 bodies[operation]["label"] = manifest.class_names[0]
         for operation in manifest.operations:
             found[operation] = Example(manifest.name, manifest.version, bodies[operation])
@@ -65,13 +71,9 @@ def with_examples(document: dict[str, Any], manifests: Iterable[Manifest]) -> di
     document = copy.deepcopy(document)
     manifests = list(manifests)
     found, tables = examples_of(manifests), table_examples_of(manifests)
-    for path, methods in document["paths"].items():
-        operation = path.replace("/versions/{version}", "").removeprefix("/v1/models/{model}/")
-        example = found.get(operation)
-        if example is None:
-            continue
+    for prefix, (operation, example) in product(PREFIXES, found.items()):
         values = {"model": example.model, "version": str(example.version), **example.body}
-        for described in methods.values():
+        for described in document["paths"][f"{prefix}/{operation}"].values():
             for parameter in described["parameters"]:
                 if parameter["name"] in values:
                     parameter["example"] = values[parameter["name"]]
