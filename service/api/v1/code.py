@@ -6,11 +6,19 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from service.api.answer import CSV, JSON, NPY, PNG, Answer, bytes_of, csv_pieces, json_pieces
+from service.api.answer import CSV, JSON, NPY, Answer, bytes_of, json_pieces
 from service.api.operations import code
 from service.api.operations.call import Call
 from service.api.operations.options import RowLabelOptions
-from service.api.v1.encoding import arrays_answer, check_items, content_type, id_column, identity, row_fields
+from service.api.v1.encoding import (
+    ARRAYS_IN,
+    arrays_answer,
+    check_items,
+    csv_answer,
+    id_column,
+    identity,
+    row_fields,
+)
 from service.api.v1.operation import (
     ArraysAnswer,
     Conversions,
@@ -82,13 +90,12 @@ class ItemsReadAnswer(ArraysAnswer):
 
 async def _encode(call: Call[RowLabelOptions], accepted: str) -> Answer:
     arrays = (await code.encode(call)).arrays
+    details: dict[str, Any] = {"rows": len(call.arrays["inputs"]), "array_bytes": bytes_of(arrays)}
     if accepted == CSV:
         given = {name: array for name, array in arrays.items() if array is not None}
-        pieces = csv_pieces({**id_column(call), **numbered_columns(given)})
-    else:
-        pieces = json_pieces({**identity(call), **row_fields(call)}, arrays)
-    rows, array_bytes = len(call.arrays["inputs"]), bytes_of(arrays)
-    return await Answer.of_text(content_type(accepted), pieces, rows=rows, array_bytes=array_bytes)
+        return await csv_answer({**id_column(call), **numbered_columns(given)}, **details)
+    pieces = json_pieces({**identity(call), **row_fields(call)}, arrays)
+    return await Answer.of_text(JSON, pieces, **details)
 
 
 async def _decode(call: Call[CodeOptions], accepted: str) -> Answer:
@@ -107,18 +114,17 @@ async def _read(call: Call[ItemsOptions], accepted: str) -> Answer:
     return await arrays_answer(call, accepted, {"inputs": call.items()})
 
 
-_ITEMS = (JSON, NPY, PNG, CSV)
 ENCODE = Operation(
     "encode", "Encode items", EncodeRequest, (JSON, CSV), _encode, EncodeAnswer, "inputs", RowLabelOptions
 )
 DECODE = Operation(
-    "decode", "Decode latents", DecodeRequest, _ITEMS, _decode, DecodeAnswer, "latents", CodeOptions
+    "decode", "Decode latents", DecodeRequest, ARRAYS_IN, _decode, DecodeAnswer, "latents", CodeOptions
 )
 RECONSTRUCT = Operation(
     "reconstruct",
     "Encode and decode items",
     ReconstructRequest,
-    _ITEMS,
+    ARRAYS_IN,
     _reconstruct,
     ReconstructAnswer,
     "inputs",
@@ -128,7 +134,7 @@ READ = Operation(
     "read",
     "Read items as the model takes them",
     ItemsReadRequest,
-    _ITEMS,
+    ARRAYS_IN,
     _read,
     ItemsReadAnswer,
     "inputs",

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from service.api.answer import CSV, JSON, Answer
+from service.api.answer import Answer
 from service.api.operations import discriminate
 from service.api.operations.call import Call
 from service.api.operations.options import Body, RowLabelOptions
-from service.api.v1.encoding import scores_answer
+from service.api.v1.encoding import SCORES_IN, scores_answer
 from service.api.v1.operation import Conversions, Id, ItemsRequest, ModelAnswer, Operation
 
 
@@ -45,7 +45,7 @@ DISCRIMINATE = Operation(
     "discriminate",
     "Score items by a GAN's discriminator",
     DiscriminateRequest,
-    (JSON, CSV),
+    SCORES_IN,
     _discriminate,
     DiscriminateAnswer,
     "inputs",

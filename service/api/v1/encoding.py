@@ -16,11 +16,15 @@ from service.api.problems import Headers
 from service.api.v1.operation import ItemsOptions
 from service.errors import LimitExceeded, Unfit
 from service.media import codecs, pictures
-from service.media.tables.writing import columns_of, numbered_columns
+from service.media.tables.writing import Column, columns_of, numbered_columns
 from service.numerics.noise import Floats
 from service.runtime.model import LoadedModel
 from service.settings import Settings
 
+ARRAYS_IN: Final = (JSON, NPY, PNG, CSV)
+"""The media types that `arrays_answer` encodes."""
+SCORES_IN: Final = (JSON, CSV)
+"""The media types that `scores_answer` encodes."""
 INLINE_VALUES: Final = 2**18
 """Larger grids and all density plots are encoded in a thread. npy is only a copy; JSON holds the GIL, so it
 is written in pieces."""
@@ -88,8 +92,7 @@ async def arrays_answer(
         return Answer.of_pieces(PNG, [await _picture(call, first, columns)], **details)
     details["array_bytes"] = bytes_of(arrays)
     if accepted == CSV:
-        pieces = csv_pieces({**id_column(call), **_columns_of(call, first, name)})
-        return await Answer.of_text(content_type(CSV), pieces, **details)
+        return await csv_answer({**id_column(call), **_columns_of(call, first, name)}, **details)
     fields = {**identity(call), **(fields or {}), **row_fields(call), "shape": list(first.shape)}
     if call.options.form == "records":
         others = {other: array for other, array in arrays.items() if other != name}
@@ -99,9 +102,9 @@ async def arrays_answer(
     return await Answer.of_text(JSON, pieces, **details)
 
 
-def content_type(media_type: str) -> str:
-    """Return the header of an answer: text names its encoding."""
-    return f"{CSV}; charset=utf-8" if media_type == CSV else media_type
+async def csv_answer(table: Mapping[str, Column], **details: Any) -> Answer:
+    """Encode columns (B,) by name as CSV; `details` are those of `Answer`."""
+    return await Answer.of_text(f"{CSV}; charset=utf-8", csv_pieces(table), **details)
 
 
 def row_fields(call: Call[Any]) -> dict[str, Any]:
@@ -151,8 +154,7 @@ async def scores_answer(call: Call[Any], result: Result, accepted: str) -> Answe
         columns |= {f"p_value.{name}": np.array(values, object) for name, values in single.items()}
         table: dict[str, Any] = id_column(call) or {"row": range(rows)}
         table |= {name: columns.pop(name) for name in _VERDICTS if name in columns} | columns
-        pieces = csv_pieces({name: values for name, values in table.items() if values is not None})
-        return await Answer.of_text(content_type(CSV), pieces, **counted)
+        return await csv_answer({n: values for n, values in table.items() if values is not None}, **counted)
     scores: dict[str, Sequence[Any]] = {} if call.ids is None else {"id": call.ids.values}
     scores |= {name: [None] * rows if values is None else values.tolist() for name, values in columns.items()}
     if of_columns is not None:

@@ -6,10 +6,10 @@ from typing import Annotated, Any, Final
 
 from pydantic import Field, create_model
 
-from service.api.answer import CSV, JSON, NPY, PNG, Answer
+from service.api.answer import Answer
 from service.api.operations.call import Call
 from service.api.operations.interpolate import InterpolateRequest, Point, check_steps, interpolate
-from service.api.v1.encoding import arrays_answer, check_items
+from service.api.v1.encoding import ARRAYS_IN, arrays_answer, check_items
 from service.api.v1.operation import ArraysAnswer, ItemsOptions, Operation, Sizes
 from service.api.v1.request import nested
 
@@ -55,7 +55,7 @@ INTERPOLATE = Operation(
     "interpolate",
     "Interpolate between two points of the latent space",
     PathRequest,
-    (JSON, NPY, PNG, CSV),
+    ARRAYS_IN,
     _interpolate,
     InterpolateAnswer,
     typed=_typed_interpolation,

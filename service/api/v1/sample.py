@@ -10,11 +10,11 @@ from typing import Annotated, Any, Final, Literal
 import numpy as np
 from pydantic import Field
 
-from service.api.answer import CSV, JSON, NPY, PNG, Answer
+from service.api.answer import JSON, NPY, PNG, Answer
 from service.api.operations import sample
 from service.api.operations.call import Call, Result
 from service.api.operations.options import Body, Count, Seed
-from service.api.v1.encoding import arrays_answer, check_items
+from service.api.v1.encoding import ARRAYS_IN, arrays_answer, check_items
 from service.api.v1.operation import ItemsOptions, ModelAnswer, Operation
 from service.media import codecs
 from service.numerics import noise
@@ -151,7 +151,7 @@ SAMPLE = Operation(
     "sample",
     "Draw samples from the prior",
     SampleRequest,
-    (JSON, NPY, PNG, CSV),
+    ARRAYS_IN,
     _sample,
     SampleAnswer,
     methods=("GET", "POST"),

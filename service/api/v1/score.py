@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from pydantic import Field
 
-from service.api.answer import CSV, JSON, NPY, PNG, Answer
+from service.api.answer import JSON, NPY, PNG, Answer
 from service.api.operations import score
 from service.api.operations.call import Call
 from service.api.operations.options import Body
-from service.api.v1.encoding import INLINE_VALUES, arrays_answer, scores_answer
+from service.api.v1.encoding import INLINE_VALUES, SCORES_IN, arrays_answer, scores_answer
 from service.api.v1.operation import Conversions, Id, ItemsRequest, ModelAnswer, Operation
 from service.errors import LimitExceeded
 from service.format.statistics import Statistic, Unit
 from service.media.pictures import heat_of
 from service.numerics.calibration import Correction
+
+_MAPS_IN: Final = (JSON, NPY, PNG)
 
 
 class ScoreRequest(score.ScoreOptions, ItemsRequest):
@@ -128,7 +130,7 @@ async def _score(call: Call[score.ScoreOptions], accepted: str) -> Answer:
     rows, most = len(call.arrays["inputs"]), call.settings.max_json_count
     if call.options.map and accepted != NPY and rows > most:
         raise LimitExceeded(f"{rows} maps are more than the {most} that go into {accepted}; ask for {NPY}")
-    if accepted in (JSON, CSV):
+    if accepted in SCORES_IN:
         answer = await scores_answer(call, result := await score.score(call), accepted)
         if result.fields["seed"] is not None:
             answer.headers = ((b"x-pushforward-seed", b"%d" % result.fields["seed"]),)
@@ -141,14 +143,14 @@ async def _score(call: Call[score.ScoreOptions], accepted: str) -> Answer:
 
 
 def _answers(request: score.ScoreOptions) -> tuple[str, ...]:
-    return (JSON, NPY, PNG) if request.map else (JSON, CSV)
+    return _MAPS_IN if request.map else SCORES_IN
 
 
 SCORE = Operation(
     "score",
     "Score items by bounds on log p(x) or by deterministic statistics (VAE), or by distances (GAN)",
     ScoreRequest,
-    (JSON, NPY, PNG, CSV),
+    tuple(dict.fromkeys(_MAPS_IN + SCORES_IN)),
     _score,
     ScoreAnswer,
     "inputs",
