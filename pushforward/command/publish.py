@@ -65,6 +65,16 @@ _Scale = Annotated[
     float | None,
     typer.Option(help="The Gaussian's standard deviation; by default fitted on the normal items."),
 ]
+_Classes = Annotated[
+    str | None,
+    typer.Option(
+        help="If the networks take the class of each row as a second input: the names of the classes, as "
+        "cat,dog, or their number."
+    ),
+]
+_LabelsAs = Annotated[
+    Literal["index", "one_hot"], typer.Option(help="How they take it: whole numbers, or one-hot.")
+]
 _Normals = Annotated[
     Path | None,
     typer.Option(
@@ -104,7 +114,12 @@ def vae(
     values: _Values = None,
     channels: _Channels = "first",
     scale: _Scale = None,
+    classes: _Classes = None,
+    labels_as: _LabelsAs = "index",
     normals: _Normals = None,
+    normal_labels: Annotated[
+        Path | None, typer.Option(help="An .npy file of the class of each normal item, a number or a name.")
+    ] = None,
     models: _Models = Path("models"),
     description: _Description = "",
     statistic: Annotated[str, typer.Option(help="The default statistic; auto chooses one.")] = "auto",
@@ -129,7 +144,10 @@ def vae(
             values=values,
             channels=channels,
             scale=scale,
+            classes=_classes(classes),
+            labels_as=labels_as,
             normals=_read(normals, _sizes(item_shape)),
+            normal_labels=_read(normal_labels),
             models=models,
             description=description,
             statistic=statistic,
@@ -158,13 +176,8 @@ def gan(
     encoder: Annotated[Path | None, _File] = None,
     values: _Values = None,
     channels: _Channels = "first",
-    classes: Annotated[
-        str | None,
-        typer.Option(help="Names of classes, as 0,1,2, if the networks take the class as a second input."),
-    ] = None,
-    labels_as: Annotated[
-        Literal["index", "one_hot"], typer.Option(help="How they take it: whole numbers, or one-hot.")
-    ] = "index",
+    classes: _Classes = None,
+    labels_as: _LabelsAs = "index",
     real: Annotated[
         Path | None,
         typer.Option(
@@ -173,7 +186,7 @@ def gan(
         ),
     ] = None,
     real_labels: Annotated[
-        Path | None, typer.Option(help="An .npy file of the class of each real item, from 0.")
+        Path | None, typer.Option(help="An .npy file of the class of each real item, a number or a name.")
     ] = None,
     models: _Models = Path("models"),
     description: _Description = "",
@@ -196,7 +209,7 @@ def gan(
             encoder=encoder,
             values=values or "0..1",
             channels=channels,
-            classes=None if classes is None else classes.split(","),
+            classes=_classes(classes),
             labels_as=labels_as,
             real=_read(real, _sizes(item_shape)),
             real_labels=_read(real_labels),
@@ -273,6 +286,13 @@ def _sizes(text: str) -> tuple[int, ...]:
         return tuple(int(size) for size in text.replace("x", ",").split(","))
     except ValueError:
         raise typer.BadParameter(f"--item-shape is {text!r}; wanted sizes like 1,28,28") from None
+
+
+def _classes(text: str | None) -> list[str] | int | None:
+    """Parse names of classes, or their number."""
+    if text is None:
+        return None
+    return int(text) if text.isdecimal() else text.split(",")
 
 
 def _read(path: Path | None, shape: tuple[int, ...] | None = None) -> np.ndarray[Any, Any] | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -55,7 +55,10 @@ def publish_vae(
     channels: Channels = "first",
     scale: float | Sequence[float] | np.ndarray[Any, Any] | None = None,
     prior: MixtureOfGaussians | None = None,
+    classes: Sequence[str] | int | None = None,
+    labels_as: LabelsAs = "index",
     normals: Any = None,
+    normal_labels: Any = None,
     models: str | Path = "models",
     description: str = "",
     statistic: str = "auto",
@@ -89,9 +92,13 @@ def publish_vae(
         scale: The standard deviation of a Gaussian whose decoder gives the mean alone, in the decoder's
             units; by default it is fitted on `normals`.
         prior: A mixture of Gaussians; by default N(0, I).
+        classes: The names of the classes, or their number, if the decoder takes the class of each row as a
+            second input; the encoder may take it too. Requests then have a `label`.
+        labels_as: How they take it: `index`, whole numbers (B,) or (B, 1) from 0, or `one_hot`, (B, C).
         normals: Normal items (N, ...), at least 40, as the encoder takes them (uint8 is 0 to 255 of a
             picture), which the networks were not trained on. Half of them fit and choose scores, half
             calibrate p-values. Without them there are scores and no p-values.
+        normal_labels: The class of each normal item, a number or a name, if there are `classes`.
         models: The folder of published models.
         description: A sentence for the catalogue and the card.
         statistic: The default anomaly statistic; `auto` chooses by how well each finds planted outliers.
@@ -115,6 +122,7 @@ def publish_vae(
         channels=channels,
         scale=scale,
         prior=prior,
+        condition=_condition(name, classes, labels_as),
     )
     return publish_own_vae(
         name,
@@ -126,6 +134,7 @@ def publish_vae(
         description,
         Scoring(statistic, draws, seed, alpha),  # type: ignore[arg-type]
         log,
+        normal_labels,
     )
 
 
@@ -142,7 +151,7 @@ def publish_gan(
     values: Values = "0..1",
     channels: Channels = "first",
     prior: MixtureOfGaussians | None = None,
-    classes: Sequence[str] | None = None,
+    classes: Sequence[str] | int | None = None,
     labels_as: LabelsAs = "index",
     real: Any = None,
     real_labels: Any = None,
@@ -169,9 +178,9 @@ def publish_gan(
             number. The service takes and gives pictures in [0, 1] whatever it is.
         channels: `first` or `last`, as the networks have the channels of pictures.
         prior: A mixture of Gaussians; by default N(0, I).
-        classes: The names of the classes, if the networks take the class of each row as a second input.
-            Requests then have a `label`.
-        labels_as: How they take it: `index`, whole numbers (B,) from 0, or `one_hot`, (B, C).
+        classes: The names of the classes, or their number, if the networks take the class of each row as a
+            second input. Requests then have a `label`.
+        labels_as: How they take it: `index`, whole numbers (B,) or (B, 1) from 0, or `one_hot`, (B, C).
         real: Real items (N, ...), at least 40, as the networks take them (uint8 is 0 to 255 of a picture),
             which they were not trained on.
         real_labels: The class of each real item, a number or a name, if there are `classes`.
@@ -193,7 +202,7 @@ def publish_gan(
         values=values,
         channels=channels,
         prior=prior,
-        condition=None if classes is None else Condition(tuple(classes), labels_as),
+        condition=_condition(name, classes, labels_as),
     )
     return publish_own_gan(
         name,
@@ -318,6 +327,19 @@ def _sizes(name: str, latent_size: Any, item_shape: Any) -> tuple[int, tuple[int
     if flaws:
         raise UnfitModel(name, flaws)
     return latent, shape
+
+
+def _condition(name: str, classes: Any, labels_as: LabelsAs) -> Condition | None:
+    """Return the class condition; raise UnfitModel if `classes` are neither names nor their number."""
+    if classes is None:
+        return None
+    try:
+        listed = isinstance(classes, Iterable) and not isinstance(classes, str)
+        names = [*classes] if listed else [*range(operator.index(classes))]
+    except TypeError:
+        came = f"classes is {classes!r} ({type(classes).__name__})"
+        raise UnfitModel(name, [f"{came}; wanted the names of the classes, or their number"]) from None
+    return Condition(tuple(map(str, names)), labels_as)
 
 
 def _source(what: str, network: Network) -> Source:

@@ -146,11 +146,17 @@ def _fixes(model: onnx.ModelProto, free_axes: tuple[dict[int, torch.export.Dim],
     )
 
 
-def export_script(script: nn.Module, shape: tuple[int, ...]) -> onnx.ModelProto:
-    """Export a network of TorchScript, whose input has rows of that shape, by torch's older exporter."""
+def export_script(module: nn.Module, shape: tuple[int, ...]) -> onnx.ModelProto:
+    """Export a network of TorchScript, or one that calls such, by torch's older exporter.
+
+    Its input has rows of that shape.
+    """
     file = io.BytesIO()
     example = torch.rand(EXAMPLE_ROWS, *shape)
     with _quiet():
+        script: Any = module
+        if not isinstance(module, torch.jit.ScriptModule):
+            script = torch.jit.trace(module, example, check_trace=False)  # type: ignore[no-untyped-call]
         torch.onnx.export(
             script,
             (example,),

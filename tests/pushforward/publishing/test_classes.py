@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 
 from pushforward.local import load
 from pushforward.publishing import UnfitModel, publish_gan
+from tests.torch_files import onnx_file
 from training.export.sessions import verify_version
 
 pytestmark = [pytest.mark.exports, pytest.mark.timeout(300)]
@@ -79,22 +79,10 @@ def test_its_samples_are_those_of_its_networks_class_by_class(
     labels_as = "one_hot" if one_hot else "index"
     given: list[Any] = [generator, judge]
     if as_files:
-        rows = {0: torch.export.Dim("rows", min=1)}
         label = torch.eye(3) if one_hot else torch.arange(3)
         first = torch.zeros(3, LATENT, 1, 1) if one_hot else torch.zeros(3, LATENT)
         for place, values in enumerate((first, torch.zeros(3, *SHAPE))):
-            path = tmp_path / f"{place}.onnx"
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # the exporter's own
-                torch.onnx.export(
-                    given[place],
-                    (values, label),
-                    path,
-                    dynamo=True,
-                    dynamic_shapes=(rows, rows),
-                    verbose=False,
-                )
-            given[place] = path
+            given[place] = onnx_file(tmp_path / f"{place}.onnx", given[place], given=(values, label))
     items, labels = real()
     version = publish_gan(
         "classes", given[0], discriminator=given[1], labels_as=labels_as, real=items,  # type: ignore[arg-type]

@@ -113,6 +113,8 @@ def probe(
     reasons = list(dict.fromkeys(reason for _, reason in errors))
     if any("positional argument" in reason for reason in reasons):
         reasons.append("give a function of one batch of rows, as `lambda rows: network(rows, ...)`")
+        if source.takes_class:
+            reasons.append("if the second input is the class of each row, name the classes by `classes`")
     elif len(reasons) > 1:
         reasons = [f"of {_row(shape)}: {reason}" for shape, reason in errors]
     return None, [], [f"{source.what} does not take rows of shape {wanted}: {'; '.join(reasons)}"]

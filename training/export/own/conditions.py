@@ -5,19 +5,20 @@ So they are tried, exported and compared as others are. Shapes: B rows, n values
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 
 from service.numerics.noise import Floats, Integers
 from training.data.splits import class_numbers
 from training.export.own import checks
-from training.export.own.networks import OwnNetwork, Source, array_of
+from training.export.own.networks import LabelForm, OwnNetwork, Source, array_of
 
 LabelsAs = Literal["index", "one_hot"]
-"""The form in which a network takes the class of a row: (B,) whole numbers from 0, or (B, C) one-hot."""
+"""The form in which networks take the class of a row: whole numbers from 0, (B,) or (B, 1), or one-hot."""
+_FORMS: Final[dict[LabelsAs, tuple[LabelForm, ...]]] = {"index": ("index", "column"), "one_hot": ("one_hot",)}
 
 
 @dataclass(frozen=True)
@@ -47,37 +48,74 @@ class Condition:
         return flaws
 
     def probe(
-        self, source: Source, expected: Sequence[tuple[int, ...]], examples: Floats
+        self,
+        source: Source,
+        expected: Sequence[tuple[int, ...]],
+        examples: Floats,
+        *,
+        may_ignore: bool = False,
     ) -> tuple[OwnNetwork | None, list[Floats], list[str]]:
         """Run a network on examples (B, ...) and classes in turn, see `checks.probe`.
 
-        `expected` are the shapes that its first input may have; the second is the class.
+        `expected` are the shapes that its values may have. The class is its second input, or follows the
+        values, one-hot, in one of rows (B, n + C); with `may_ignore` it may take none.
         """
         rows = examples.reshape(len(examples), -1)
         packed = np.concatenate([rows, self.in_turn(len(rows))], 1)
         errors = []
-        for shape in expected:
-            whole = source.conditioned(shape, len(self.names), self.labels_as)
+        for whole in self._readings(source, expected, may_ignore):
             network, outputs, found = checks.probe(whole, [packed.shape[1:]], packed)
             if network is not None:
                 return network, outputs, found
             errors += [found[0].partition("]: ")[2] or found[0]]
-        labels = "(B,)" if self.labels_as == "index" else f"(B, {len(self.names)})"
+        count = len(self.names)
+        labels = "(B,) or (B, 1)" if self.labels_as == "index" else f"(B, {count})"
         shapes = " or ".join(f"(B, {', '.join(map(str, shape))})" for shape in expected)
         reasons = "; ".join(dict.fromkeys(errors))
+        if not source.takes_class:
+            one = f", nor rows (B, {packed.shape[1]}) of both" if self.labels_as == "one_hot" else ""
+            reasons = (
+                f"it takes one input{one}{'; ' * bool(reasons)}{reasons}; without a class leave `classes` out"
+            )
         return None, [], [f"{source.what} does not take values {shapes} and classes {labels}: {reasons}"]
 
+    def _readings(
+        self, source: Source, expected: Sequence[tuple[int, ...]], may_ignore: bool
+    ) -> Iterator[Source]:
+        """Yield the networks of one input, rows of values and the class, that a source may be."""
+        forms = _FORMS[self.labels_as] if source.takes_class else ()
+        if not source.takes_class and self.labels_as == "one_hot":
+            yield source
+        if not source.takes_class and may_ignore:
+            forms = ("none",)
+        yield from (source.conditioned(shape, len(self.names), form) for shape in expected for form in forms)
 
-def real_labels(given: object, rows: int, condition: Condition) -> tuple[Integers | None, list[str]]:
-    """Return the classes (N,) of real items, given as numbers or names, and what does not fit."""
-    wanted = f"wanted {rows} numbers from 0 to {len(condition.names) - 1}, or names"
+
+def labels_of(
+    items: str, what: str, given: object, rows: int | None, condition: Condition | None
+) -> tuple[Integers | None, list[str]]:
+    """Return the classes (N,) of given items, and what does not fit; None without a condition, or items.
+
+    They are given as numbers or names, (N,) or (N, 1), or one-hot, (N, C). `items` and `what` are the names
+    of the items and of their classes, and `rows` is N, None if there are no items.
+    """
+    if condition is None:
+        flaw = f"{what} came without `classes`, the names of the classes; give these, or leave it out"
+        return None, [] if given is None else [flaw]
+    if rows is None:
+        return None, []
+    count = len(condition.names)
+    wanted = f"wanted {rows} numbers from 0 to {count - 1}, or names"
     if given is None:
-        return None, [f"`real` came without `real_labels`, the class of each item; {wanted}"]
+        return None, [f"`{items}` came without `{what}`, the class of each item; {wanted}"]
     try:
         array = array_of(given)
     except ValueError as error:
-        return None, [f"real_labels came as {error}; {wanted}"]
-    numbers = class_numbers(array, condition.names, rows)
+        return None, [f"{what} came as {error}; {wanted}"]
+    flat = array.reshape(-1) if array.shape == (rows, 1) else array
+    if array.shape == (rows, count) and np.array_equal(array, condition.one_hot(array.argmax(1))):
+        flat = array.argmax(1)
+    numbers = class_numbers(flat, condition.names, rows)
     if numbers is None:
-        return None, [f"real_labels are {array.dtype} of shape {list(array.shape)}; {wanted}"]
+        return None, [f"{what} are {array.dtype} of shape {list(array.shape)}; {wanted}"]
     return numbers, []

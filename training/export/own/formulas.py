@@ -1,11 +1,13 @@
 """The formulas of VAEs and GANs over their networks: every output of every graph.
 
-Shapes: B rows, K draws, D latent dimensions, n values of an item; items (B, *item).
+Shapes: B rows, K draws, D latent dimensions, n values of an item, C classes; items (B, *item). Of a model
+with a class condition, every operation takes `labels` (B, C), the class of each row, one-hot, as its last
+input.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -31,6 +33,8 @@ class OwnVae:
     latent: int
     encoder_gives: EncoderGives
     prior: MixtureOfGaussians | None = None
+    classes: int = 0
+    """C, if both networks take rows with the class after the values; else 0."""
     whitening: Whitening | None = None
     """The fit of the statistic `path`; None if there were no items to fit it on."""
 
@@ -45,9 +49,10 @@ class OwnVae:
         """Return True if a perfect reconstruction has a likelihood."""
         return self.likelihood.name != "gaussian" or self.likelihood.outputs == 1
 
-    def posterior(self, f: Algebra, items: Tensor) -> tuple[Tensor, Tensor]:
+    def posterior(self, f: Algebra, items: Tensor, *labels: Tensor) -> tuple[Tensor, Tensor]:
         """Return the posterior's mean and log-variance, each (B, D)."""
-        D, outputs = self.latent, self.encoder.apply(f, self.units.to_network(f, items))
+        seen = _beside(f, self.units.to_network(f, items), self.units.size, labels)
+        D, outputs = self.latent, self.encoder.apply(f, seen)
         if len(outputs) == 1:
             row = self.encoder.output_shapes[0]
             outputs = divided(f, row, axis_of_latents(row, self.units.channels) or 0, outputs[0])
@@ -58,31 +63,33 @@ class OwnVae:
             return mean, f.log(second, D)
         return mean, 2.0 * (second if self.encoder_gives == "log_scale" else f.log(second, D))
 
-    def parameters(self, f: Algebra, latents: Tensor) -> Parameters:
+    def parameters(self, f: Algebra, latents: Tensor, *labels: Tensor) -> Parameters:
         """Return the likelihood's parameters for latents (B, D), each (B, n)."""
-        outputs = self.decoder.apply(f, latents)
+        outputs = self.decoder.apply(f, _beside(f, latents, self.latent, labels))
         if len(outputs) < self.likelihood.outputs:
             row = self.decoder.output_shapes[0]
             outputs = divided(f, row, axis_of_forms(row, self.units.forms) or 0, outputs[0])
         return self.likelihood.parameters(f, [self.units.in_order(f, each) for each in outputs])
 
-    def decode(self, f: Algebra, latents: Tensor) -> tuple[Tensor, ...]:
+    def decode(self, f: Algebra, latents: Tensor, *labels: Tensor) -> tuple[Tensor, ...]:
         """Return the likelihood's mean, (B, *item)."""
-        return (self._shaped(f, self.likelihood.mean(f, self.parameters(f, latents))),)
+        return (self._shaped(f, self.likelihood.mean(f, self.parameters(f, latents, *labels))),)
 
-    def draw(self, f: Algebra, latents: Tensor, uniforms: Tensor) -> tuple[Tensor, ...]:
+    def draw(self, f: Algebra, latents: Tensor, uniforms: Tensor, *labels: Tensor) -> tuple[Tensor, ...]:
         """Return items (B, *item) drawn from the likelihood."""
-        drawn = self.likelihood.draw(
-            f, self.parameters(f, latents), f.reshape(uniforms, (-1, self.units.size))
-        )
+        parameters = self.parameters(f, latents, *labels)
+        drawn = self.likelihood.draw(f, parameters, f.reshape(uniforms, (-1, self.units.size)))
         return (self._shaped(f, drawn),)
 
-    def score(self, f: Algebra, items: Tensor, eps: Tensor) -> tuple[Tensor, ...]:
+    def score(self, f: Algebra, items: Tensor, eps: Tensor, *labels: Tensor) -> tuple[Tensor, ...]:
         """Return log-likelihood, log-prior and log-posterior, each (B, K), and the KL, (B,)."""
         D, n = self.latent, self.units.size
-        mean, log_variance = self.posterior(f, items)
+        mean, log_variance = self.posterior(f, items, *labels)
         latents = f.insert_axis(mean, 1) + f.insert_axis(f.exp(0.5 * log_variance), 1) * eps
-        flat = self.parameters(f, f.reshape(latents, (-1, D)))
+        # the sum gives labels the draws' axis
+        of_draws = [f.insert_axis(each, 1) + 0.0 * f.part(eps, 0, 1) for each in labels]
+        of_draws = [f.reshape(each, (-1, self.classes)) for each in of_draws]
+        flat = self.parameters(f, f.reshape(latents, (-1, D)), *of_draws)
         # a constant scale has one parameter for all rows
         parameters = (f.per_draw(flat[0], eps, n), *self._rest_per_draw(f, flat, eps))
         values = f.insert_axis(f.reshape(items, (-1, n)), 1)
@@ -101,39 +108,39 @@ class OwnVae:
             return list(flat[1:])
         return [f.per_draw(each, eps, self.units.size) for each in flat[1:]]
 
-    def _forward(self, f: Algebra, items: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _forward(self, f: Algebra, items: Tensor, *labels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return mean and log-variance, each (B, D), the residual and the surprise of values, each (B, n)."""
-        mean, log_variance = self.posterior(f, items)
-        parameters, values = self.parameters(f, mean), f.reshape(items, (-1, self.units.size))
+        mean, log_variance = self.posterior(f, items, *labels)
+        parameters, values = self.parameters(f, mean, *labels), f.reshape(items, (-1, self.units.size))
         surprise = -self.likelihood.log_prob(f, parameters, values)
         best = self.likelihood.best(f, values)
         surprise = surprise if best is None else best + surprise
         return mean, log_variance, self.likelihood.residual(f, parameters, values), surprise
 
-    def surprise_map(self, f: Algebra, items: Tensor) -> tuple[Tensor, ...]:
+    def surprise_map(self, f: Algebra, items: Tensor, *labels: Tensor) -> tuple[Tensor, ...]:
         """Return the surprise of each value at the posterior mean, in nats, (B, *item)."""
-        return (self._shaped(f, self._forward(f, items)[3]),)
+        return (self._shaped(f, self._forward(f, items, *labels)[3]),)
 
-    def features(self, f: Algebra, items: Tensor) -> tuple[Tensor, ...]:
+    def features(self, f: Algebra, items: Tensor, *labels: Tensor) -> tuple[Tensor, ...]:
         """Return the features of the statistic `path`, (B, 5)."""
-        return (f.singled(self._features(f, items)[0]),)
+        return (f.singled(self._features(f, items, *labels)[0]),)
 
-    def _features(self, f: Algebra, items: Tensor) -> tuple[Tensor, Tensor]:
+    def _features(self, f: Algebra, items: Tensor, *labels: Tensor) -> tuple[Tensor, Tensor]:
         """Return the features, and the noise-free surprise in nats plus the KL, (B, 1), both in float64.
 
         The distance `path` magnifies the last digits of features that hardly vary, or follow from the others.
         """
         n, D = self.units.size, self.latent
-        mean, log_variance, residual, surprise = map(f.doubled, self._forward(f, items))
+        mean, log_variance, residual, surprise = map(f.doubled, self._forward(f, items, *labels))
         kl = f.insert_axis(prior_kl(f, mean, log_variance, D, self.prior), 1)
         total = f.insert_axis(f.sum(surprise, n), 1)
         norms = ((residual, n), (mean, D), (f.exp(0.5 * log_variance), D))
         lengths = [f.insert_axis(f.sqrt(f.sum(each * each, width)), 1) for each, width in norms]
         return f.concat([*lengths, total, kl]), total + kl
 
-    def noise_free(self, f: Algebra, items: Tensor) -> tuple[Tensor, ...]:
+    def noise_free(self, f: Algebra, items: Tensor, *labels: Tensor) -> tuple[Tensor, ...]:
         """Return the columns of `statistics`, (B, S)."""
-        features, corrected = self._features(f, items)
+        features, corrected = self._features(f, items, *labels)
         columns = [corrected] if "corrected" in self.statistics else []
         if self.whitening is not None:
             centre, matrix = self.whitening
@@ -158,9 +165,9 @@ class OwnGan:
     """Slope and intercept that make its logits log density ratios."""
 
     def decode(self, f: Algebra, latents: Tensor, *labels: Tensor) -> tuple[Tensor, ...]:
-        """Return items (B, *item), of classes (B, C) if it has a class condition."""
-        given = f.concat([latents, *labels]) if labels else latents
-        generated = self.units.from_network(f, self.generator.apply(f, given)[0])
+        """Return items (B, *item)."""
+        given = self.generator.apply(f, _beside(f, latents, self.latent, labels))
+        generated = self.units.from_network(f, given[0])
         return (f.reshape(generated, (-1, *self.units.item_shape)),)
 
     def encode(self, f: Algebra, items: Tensor) -> tuple[Tensor, ...]:
@@ -169,12 +176,10 @@ class OwnGan:
         return (self.encoder.apply(f, self.units.to_network(f, items))[0],)
 
     def discriminate(self, f: Algebra, items: Tensor, *labels: Tensor) -> tuple[Tensor, ...]:
-        """Return calibrated logits (B,), as of classes (B, C) if it has a class condition."""
+        """Return calibrated logits (B,)."""
         assert self.discriminator is not None
-        given = self.units.to_network(f, items)
-        if labels:
-            given = f.concat([f.reshape(given, (-1, self.units.size)), *labels])
-        outputs = self.discriminator.apply(f, given)[0]
+        seen = _beside(f, self.units.to_network(f, items), self.units.size, labels)
+        outputs = self.discriminator.apply(f, seen)[0]
         assert self.discriminator.export is not None
         if self.discriminator.probabilities and not self.discriminator.export.logits:
             probabilities = f.clip(outputs, 1e-7, 1 - 1e-7)
@@ -193,6 +198,11 @@ class OwnGan:
         n = self.units.size
         gap = f.reshape(items - self.decode(f, latents)[0], (-1, n))
         return (f.insert_axis(f.sum(gap * gap, n), 1) / float(n),)
+
+
+def _beside(f: Algebra, values: Tensor, width: int, labels: Sequence[Tensor]) -> Tensor:
+    """Return a network's input: values (B, ...) of that width, followed by the labels if there are any."""
+    return f.concat([f.reshape(values, (-1, width)), *labels]) if labels else values
 
 
 Formula = Callable[..., tuple[Tensor, ...]]

@@ -19,7 +19,7 @@ from service.numerics.noise import Floats, Integers
 from service.numerics.prior import Prior
 from training.anomaly.calibrate import column_scorer
 from training.export.own import checks
-from training.export.own.conditions import Condition, real_labels
+from training.export.own.conditions import Condition, labels_of
 from training.export.own.formulas import OwnGan
 from training.export.own.networks import Channels, Source, Units, Values
 from training.export.own.operations import gan_graphs, measure_parity
@@ -36,7 +36,6 @@ from training.export.own.version import (
     exported,
     halves_of,
     items_of,
-    order_of,
     parities,
     refuse,
     sampler,
@@ -109,22 +108,21 @@ def publish_own_gan(
             "a discriminator came without real items, on which its logits are calibrated; give `real`, items "
             "that it was not trained on, or leave the discriminator out"
         )
-    of_real: Integers | None = None
-    if condition is not None and items is not None:
-        of_real, found = real_labels(labels, len(items), condition)
-        flaws += found
+    rows = None if items is None else len(items)
+    of_real, found = labels_of("real", "real_labels", labels, rows, condition)
+    flaws += found
     seen = checks.example_items(items, units, support)
     gan = _probed(name, generator, discriminator, encoder, words, units, seen, flaws)
     gan, opset = _exported_gan(name, gan, log)
-    halves = None if items is None else halves_of(items)
+    halves = None if items is None else halves_of(items, of_real)
     options = calibration_options(scoring or Scoring(), halves)
     logits: tuple[Floats, float] | None = None
     metrics: dict[str, Metric] = {}
     if gan.discriminator is not None and halves is not None:
         log(f"calibrating the discriminator on {len(halves.fit)} items")
         classes = None
-        if condition is not None and of_real is not None:
-            classes = condition.one_hot(of_real[order_of(len(of_real))])
+        if condition is not None:
+            classes = condition.one_hot(np.concatenate([halves.fit_labels, halves.calibration_labels]))
         prior = sampler(words.prior, words.latent_size)
         gan, logits, metrics = _calibrated(gan, opset, halves, prior, classes)
     log("building the graphs")

@@ -21,6 +21,8 @@ Values = Literal["0..1", "-1..1", "0..255", "real"]
 """The range of an item's values as the networks have them; `real` is any number."""
 VALUES: tuple[Values, ...] = get_args(Values)
 Channels = Literal["first", "last"]
+LabelForm = Literal["index", "column", "one_hot", "none"]
+"""The class of a row for a network: a whole number, (B,) or (B, 1), one-hot (B, C), or nothing."""
 ONE_BATCH = (
     "works for one size of batch only (a fixed number of rows in a view, a loop over the batch); keep the "
     "first axis free, as in x.view(x.shape[0], -1)"
@@ -85,13 +87,15 @@ class Source(Protocol):
     def run(self, inputs: Floats) -> list[Floats]:
         """Compute its outputs for inputs (B, ...)."""
 
-    def conditioned(self, shape: tuple[int, ...], classes: int, labels_as: str) -> Source:
-        """Return it as a network of one input, rows (B, n + C), if it takes values and a class.
+    @property
+    def takes_class(self) -> bool:
+        """Return True if it may take a second input, the class of each row."""
 
-        `shape` is that of a row of its first input, of n values; the second is the class, by `labels_as`.
+    def conditioned(self, shape: tuple[int, ...], classes: int, labels: LabelForm) -> Source:
+        """Return it as a network of one input, rows (B, n + C) of values and, one-hot, the class.
 
-        Raises:
-            UnfitModel: It has not two inputs.
+        `shape` is that of a row of its own values, of n numbers, and `labels` the form in which it takes the
+        class, if it does.
         """
 
     def export(self, shape: tuple[int, ...]) -> onnx.ModelProto:

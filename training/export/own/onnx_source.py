@@ -5,11 +5,9 @@ from __future__ import annotations
 import contextlib
 import copy
 import graphlib
-import math
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -21,7 +19,8 @@ import onnxruntime
 
 from service.numerics.noise import Floats
 from training.export.own.files import strange_file
-from training.export.own.networks import UnfitModel
+from training.export.own.networks import LabelForm, UnfitModel
+from training.export.own.onnx_classes import WHOLE_NUMBERS, packed_model
 from training.export.own.outputs import mean_and_spread
 from training.export.own.precision import (
     COMPARED_ROWS,
@@ -75,23 +74,19 @@ class OnnxSource:
         self.before: OnnxSource | None = None
         """The network as it came, if this one is made of it."""
 
-    def conditioned(self, shape: tuple[int, ...], classes: int, labels_as: str) -> OnnxSource:
-        """Return it as a network of one input, rows of values and the class after them, one-hot.
+    @property
+    def takes_class(self) -> bool:
+        """Return True if it has two inputs."""
+        return len(self._model.graph.input) == 2
 
-        Raises:
-            UnfitModel: It has not two inputs.
-        """
-        names = [each.name for each in self._model.graph.input]
-        if len(names) != 2:
-            raise UnfitModel(
-                self.what, [f"{self.what} takes {names}; wanted two inputs, values and the class"]
-            )
+    def conditioned(self, shape: tuple[int, ...], classes: int, labels: LabelForm) -> OnnxSource:
+        """Return it as a network of one input, rows of values and the class after them, one-hot."""
         source = copy.copy(self)
         source.before = self
 
         def packed(model: onnx.ModelProto) -> onnx.ModelProto:
             newer = with_opset(self.what, model, max(OPSET, opset_of(model)))
-            return _packed(newer, shape, classes, labels_as)
+            return packed_model(newer, shape, classes, labels)
 
         source._model = packed(self._model)
         source._given = None if self._given is None else packed(self._given)
@@ -99,9 +94,9 @@ class OnnxSource:
 
     def flaws(self) -> list[str]:
         """Return what is wrong with the graph, a sentence each."""
-        return self._flaws(1) if self.before is None else self.before._flaws(2)
+        return self._flaws() if self.before is None else self.before._flaws(of_class=self.before.takes_class)
 
-    def _flaws(self, inputs: int) -> list[str]:
+    def _flaws(self, *, of_class: bool = False) -> list[str]:
         graph, opset = self._model.graph, opset_of(self._model)
         flaws = operator_flaws(self._newer)
         if opset < _LEAST_OPSET:
@@ -111,11 +106,15 @@ class OnnxSource:
                 "has weights of BFLOAT16; wanted float32, float16 or float64: export it in float32 "
                 "(module.float() before torch.onnx.export)"
             )
-        if len(graph.input) != inputs:
-            flaws.append(f"takes {[each.name for each in graph.input]}; wanted one input, a batch of rows")
-        for tensor in (*graph.input[:1], *graph.output):
+        names = [each.name for each in graph.input]
+        if len(names) != 1 and not of_class:
+            of_two = "; if one is the class of each row, name the classes by `classes`"
+            flaws.append(
+                f"takes {names}; wanted one input, a batch of rows{of_two if self.takes_class else ''}"
+            )
+        for tensor in (*graph.input, *graph.output):
             kind = tensor.type.tensor_type.elem_type
-            if kind != onnx.TensorProto.FLOAT:
+            if kind != onnx.TensorProto.FLOAT and not (of_class and kind in WHOLE_NUMBERS):
                 name = onnx.TensorProto.DataType.Name(kind)
                 flaws.append(f"has {tensor.name} of type {name}; wanted FLOAT, 32 bits: export it in float32")
         for tensor in graph.input:
@@ -180,51 +179,6 @@ class OnnxSource:
     @cached_property
     def _session(self) -> onnxruntime.InferenceSession:
         return open_session(self._model.SerializeToString())
-
-
-def _packed(model: onnx.ModelProto, shape: tuple[int, ...], classes: int, labels_as: str) -> onnx.ModelProto:
-    """Return a model of values and a class as one of rows (B, n + C)."""
-    packed = onnx.ModelProto()
-    packed.CopyFrom(model)
-    graph, size, node = packed.graph, math.prod(shape), onnx.helper.make_node
-    values, label = graph.input
-    constants = {
-        "packed_start": [0], "packed_middle": [size], "packed_end": [size + classes], "packed_axis": [1],
-        "packed_shape": [-1, *shape],
-    }  # fmt: skip
-    arrays: dict[str, Any] = {name: np.array(numbers) for name, numbers in constants.items()}
-    arrays |= {
-        "packed_numbers": np.arange(classes, dtype=np.float32),
-        "packed_lowest": np.float32(0),
-        "packed_highest": np.float32(classes - 1),
-    }
-    nodes = [
-        node("Slice", ["packed_rows", "packed_start", "packed_middle", "packed_axis"], ["packed_values"]),
-        node("Reshape", ["packed_values", "packed_shape"], [values.name]),
-        node("Slice", ["packed_rows", "packed_middle", "packed_end", "packed_axis"], ["packed_labels"]),
-    ]
-    if labels_as == "index":
-        nodes += [
-            node("MatMul", ["packed_labels", "packed_numbers"], ["packed_number"]),
-            node("Round", ["packed_number"], ["packed_whole"]),
-            node("Clip", ["packed_whole", "packed_lowest", "packed_highest"], ["packed_index"]),
-            node("Cast", ["packed_index"], [label.name], to=label.type.tensor_type.elem_type),
-        ]
-    else:
-        nodes.append(node("Identity", ["packed_labels"], [label.name]))
-    rest = list(graph.node)
-    del graph.node[:], graph.input[:]
-    graph.node.extend([*nodes, *rest])
-    used = {name for each in nodes for name in each.input}
-    graph.initializer.extend(
-        onnx.numpy_helper.from_array(np.asarray(array), name)
-        for name, array in arrays.items()
-        if name in used
-    )
-    graph.input.append(
-        onnx.helper.make_tensor_value_info("packed_rows", onnx.TensorProto.FLOAT, ["rows", size + classes])
-    )
-    return packed
 
 
 def _with_outputs(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:

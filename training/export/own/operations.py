@@ -72,18 +72,22 @@ def build(name: GraphName, formula: Formula, inputs: Specs, outputs: Specs, opse
 
 
 def vae_graphs(vae: OwnVae, opset: int) -> dict[GraphName, OwnGraph]:
-    """Build the graphs of a VAE whose networks are exported; `statistics` only if it has some."""
+    """Build the graphs of a VAE whose networks are exported; `statistics` only if it has some.
+
+    With classes, all of them take the class of each row too.
+    """
     items, D, per_draw = ("rows", *vae.units.item_shape), vae.latent, ("rows", "draws")
     inputs, samples = tensor("inputs", *items), tensor("samples", *items)
     latents = tensor("latents", "rows", D)
     terms = tuple(tensor(name, *per_draw) for name in ("log_likelihood", "log_prior", "log_posterior"))
     posterior = (tensor("mean", "rows", D), tensor("log_variance", "rows", D))
+    eps, labels = tensor("eps", *per_draw, D), _labels(vae.classes)
     wanted: list[tuple[GraphName, Formula, Specs, Specs]] = [
-        ("encode", vae.posterior, (inputs,), posterior),
-        ("decode", vae.decode, (latents,), (samples,)),
-        ("draw", vae.draw, (latents, tensor("uniforms", *items)), (samples,)),
-        ("score", vae.score, (inputs, tensor("eps", *per_draw, D)), (*terms, tensor("kl", "rows"))),
-        ("map", vae.surprise_map, (inputs,), (tensor("map", *items),)),
+        ("encode", vae.posterior, (inputs, *labels), posterior),
+        ("decode", vae.decode, (latents, *labels), (samples,)),
+        ("draw", vae.draw, (latents, tensor("uniforms", *items), *labels), (samples,)),
+        ("score", vae.score, (inputs, eps, *labels), (*terms, tensor("kl", "rows"))),
+        ("map", vae.surprise_map, (inputs, *labels), (tensor("map", *items),)),
     ]
     graphs = {name: build(name, formula, given, results, opset) for name, formula, given, results in wanted}
     if vae.statistics:
@@ -95,13 +99,17 @@ def statistics_graph(vae: OwnVae, opset: int) -> OwnGraph:
     """Build the graph of the noise-free statistics of a VAE that has some."""
     inputs = tensor("inputs", "rows", *vae.units.item_shape)
     columns = tensor("statistics", "rows", len(vae.statistics))
-    return build("statistics", vae.noise_free, (inputs,), (columns,), opset)
+    return build("statistics", vae.noise_free, (inputs, *_labels(vae.classes)), (columns,), opset)
 
 
 def path_features(vae: OwnVae, opset: int) -> OwnGraph:
     """Build the graph of the features of `path`, which is fitted on its outputs and never published."""
     inputs, features = tensor("inputs", "rows", *vae.units.item_shape), tensor("statistics", "rows", 5)
-    return build("statistics", vae.features, (inputs,), (features,), opset)
+    return build("statistics", vae.features, (inputs, *_labels(vae.classes)), (features,), opset)
+
+
+def _labels(classes: int) -> Specs:
+    return (tensor("labels", "rows", classes),) if classes else ()
 
 
 def gan_graphs(gan: OwnGan, opset: int, classes: int = 0) -> dict[GraphName, OwnGraph]:
@@ -113,7 +121,7 @@ def gan_graphs(gan: OwnGan, opset: int, classes: int = 0) -> dict[GraphName, Own
     inputs, samples = tensor("inputs", *items), tensor("samples", *items)
     latents = tensor("latents", "rows", D)
     logit = tensor("logit", "rows")
-    labels = (tensor("labels", "rows", classes),) if classes else ()
+    labels = _labels(classes)
     wanted: list[tuple[GraphName, Formula, Specs, Specs]] = [
         ("decode", gan.decode, (latents, *labels), (samples,))
     ]
@@ -203,9 +211,9 @@ def _require(graph: OwnGraph, spec: TensorSpec, error: float, what: str) -> None
 
 def _unsettled(graph: OwnGraph, inputs: Sequence[Floats]) -> np.ndarray:
     """Return True for values whose draw changes if its uniform does by a ten thousandth."""
-    latents, uniforms = (array.astype(np.float64) for array in inputs)
+    latents, uniforms, *labels = (array.astype(np.float64) for array in inputs)
     above, below = (
-        graph.formula(NumpyAlgebra(), latents, (uniforms + change).clip(1e-6, 1 - 1e-6))[0]
+        graph.formula(NumpyAlgebra(), latents, (uniforms + change).clip(1e-6, 1 - 1e-6), *labels)[0]
         for change in (_UNSETTLED, -_UNSETTLED)
     )
     return np.asarray(above != below)

@@ -16,12 +16,12 @@ from torch.distributions import Bernoulli, ContinuousBernoulli, Distribution, In
 
 from service.numerics.noise import Floats
 from training.export.graphs import EXAMPLE_ROWS, ROWS, FixedRows, export_module, export_script
-from training.export.own.networks import ONE_BATCH, StrangeResult, UnfitModel
+from training.export.own.networks import ONE_BATCH, LabelForm, StrangeResult, UnfitModel
 from training.export.own.onnx_source import simplified
 from training.export.own.outputs import chosen, mean_and_spread
 from training.export.rules import operator_flaws
 
-_NAMED = 3
+_VALUES_AND_CLASS = 2
 _MODES = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
 """Layers that compute something else in training mode."""
 
@@ -76,9 +76,22 @@ class TorchSource:
                 self.origin["outputs"] = list(result.names)
             return [each.detach().cpu().numpy() for each in result.tensors]
 
-    def conditioned(self, shape: tuple[int, ...], classes: int, labels_as: str) -> TorchSource:
+    @property
+    def takes_class(self) -> bool:
+        """Return True if it can be called with two tensors."""
+        function: Any = self._function
+        if isinstance(function, torch.jit.ScriptModule):
+            schema: Any = function.forward.schema  # type: ignore[attr-defined]
+            return len(schema.arguments) - 1 == _VALUES_AND_CLASS
+        try:
+            inspect.signature(function.forward if isinstance(function, nn.Module) else function).bind(0, 0)
+        except (TypeError, ValueError):
+            return False
+        return True
+
+    def conditioned(self, shape: tuple[int, ...], classes: int, labels: LabelForm) -> TorchSource:
         """Return it as a network of one input, rows of values and the class after them, one-hot."""
-        module = _Conditioned(self._function, self._modules, shape, classes, labels_as)
+        module = _Conditioned(self._function, self._modules, shape, classes, labels)
         source = TorchSource(self.what, module.train(False) if not self._modules else module)
         source.origin = self.origin
         return source
@@ -109,6 +122,8 @@ class TorchSource:
         if isinstance(self._function, torch.jit.ScriptModule):
             return export_script(self._function, shape)
         adapter, example = _Adapter(self._function, self._modules), torch.rand(EXAMPLE_ROWS, *shape)
+        if any(isinstance(layer, torch.jit.ScriptModule) for layer in adapter.modules()):
+            return export_script(adapter, shape)
         return export_module(
             adapter.eval() if not self._modules else adapter, (example,), ({0: ROWS},), ["rows_in"], None
         )
@@ -137,12 +152,12 @@ class _Conditioned(nn.Module):
         modules: Sequence[nn.Module],
         shape: tuple[int, ...],
         classes: int,
-        labels_as: str,
+        labels: LabelForm,
     ) -> None:
         super().__init__()
         self.parts = nn.ModuleList(modules)
         self.training = False
-        self._function, self._shape, self._as_index = function, shape, labels_as == "index"
+        self._function, self._shape, self._labels = function, shape, labels
         self.numbers: Tensor
         self.register_buffer("numbers", torch.arange(float(classes)), persistent=False)
 
@@ -150,10 +165,12 @@ class _Conditioned(nn.Module):
         """Apply the function to rows (B, n + C)."""
         size, classes = math.prod(self._shape), len(self.numbers)
         values = rows[:, :size].reshape(-1, *self._shape)
+        if self._labels == "none":
+            return self._function(values)
         labels = rows[:, size:]
-        if self._as_index:
+        if self._labels != "one_hot":
             labels = (labels @ self.numbers).round().clamp(0, classes - 1).long()
-        return self._function(values, labels)
+        return self._function(values, labels.unsqueeze(1) if self._labels == "column" else labels)
 
 
 def _on_cpu(what: str, module: nn.Module) -> nn.Module:

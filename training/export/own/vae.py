@@ -5,7 +5,7 @@ Shapes: N items, D latent dimensions; items (N, *item).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,11 +16,13 @@ import numpy as np
 from service.format.manifest import Support
 from service.format.specs import GraphName, LatentPicture, Parity
 from service.numerics.noise import Floats
-from training.anomaly.calibrate import both_scorers, bound_scorer, column_scorer
+from training.anomaly.calibrate import StatisticScorer, both_scorers, bound_scorer, column_scorer
 from training.anomaly.choose import split_validation
 from training.anomaly.path import LEAST_VARIANCE, fit_whitening
+from training.anomaly.running import batches_of
 from training.export.own import checks
 from training.export.own.algebra import NumpyAlgebra
+from training.export.own.conditions import Condition, labels_of
 from training.export.own.formulas import EncoderGives, OwnVae
 from training.export.own.likelihoods import (
     BernoulliFormulas,
@@ -41,7 +43,6 @@ from training.export.own.operations import (
 )
 from training.export.own.priors import MixtureOfGaussians
 from training.export.own.version import (
-    ROWS,
     Draft,
     Halves,
     Log,
@@ -80,6 +81,8 @@ class VaeWords:
     prior: MixtureOfGaussians | None = None
     latent_picture: LatentPicture | None = None
     """The form of a latent for the networks, if it is no row."""
+    condition: Condition | None = None
+    """The classes that the decoder, and perhaps the encoder, takes too."""
 
 
 def publish_own_vae(
@@ -92,6 +95,7 @@ def publish_own_vae(
     description: str = "",
     scoring: Scoring | None = None,
     log: Log = lambda _: None,
+    labels: Any = None,
 ) -> Path:
     """Publish a VAE's encoder and decoder as the next version of `name`; returns the version's folder.
 
@@ -105,6 +109,7 @@ def publish_own_vae(
         description: A sentence for the catalogue and the card.
         scoring: How scores are chosen and calibrated.
         log: Receives a line of progress.
+        labels: The class of each normal item, if there is a class condition.
 
     Raises:
         UnfitModel: Something does not fit; nothing was written.
@@ -113,6 +118,8 @@ def publish_own_vae(
     flaws = naming_flaws(name, units, words.latent_size)
     flaws += likelihood_flaws(words.likelihood, words.decoder_gives, words.encoder_gives, words.scale, units)
     flaws += prior_flaws(words.prior, words.latent_size)
+    condition = words.condition
+    flaws += [] if condition is None else condition.flaws()
     refuse(name, flaws)
     likelihood = _likelihood(words, units)
     items = items_of("normals", normals, units, likelihood.support, flaws)
@@ -121,9 +128,12 @@ def publish_own_vae(
             "the decoder gives a mean, and neither scale nor normals came; give `scale`, the standard "
             "deviation it was trained with (in the units of the decoder), or `normals` to fit it on"
         )
+    rows = None if items is None else len(items)
+    of_items, found = labels_of("normals", "normal_labels", labels, rows, condition)
+    flaws += found
     vae = _probed(name, encoder, decoder, words, units, likelihood, items, flaws)
     vae, opset = _exported_vae(name, vae, log)
-    halves = None if items is None else halves_of(items)
+    halves = None if items is None else halves_of(items, of_items)
     vae, scale_note = _with_scale(vae, words, halves, log)
     options = calibration_options(scoring or Scoring(), halves)
     log("building the graphs")
@@ -134,16 +144,24 @@ def publish_own_vae(
         discrete=likelihood.support == "binary",
         largest=max(vae.encoder.error, vae.decoder.error),
     )
-    fit = () if halves is None else split_validation(options, halves.fit)[1]
+    fitted_on = 0 if halves is None else len(split_validation(options, halves.fit)[1])
     held: dict[GraphName, Parity] = {}
-    if len(fit) >= _FEWEST_FITTED:
-        vae, held = _with_path(name, vae, np.asarray(fit), opset, measure, log)
+    if halves is not None and fitted_on >= _FEWEST_FITTED:
+        vae, held = _with_path(name, vae, _fit_batches(halves, condition, fitted_on), opset, measure, log)
     require_statistic(name, options, ("elbo", "importance_bound", *vae.statistics))
     graphs = built(name, partial(vae_graphs, vae, opset))
     parity = parities(name, graphs, measure, log, held)
-    scorer = bound_scorer(graphs["score"].run, words.latent_size, words.prior is None, options)
-    if vae.statistics:
-        scorer = both_scorers(scorer, column_scorer(graphs["statistics"].run, vae.statistics, options))
+
+    def scorer(labels: Floats | None = None) -> StatisticScorer:
+        bounds = bound_scorer(graphs["score"].run, words.latent_size, words.prior is None, options, labels)
+        if not vae.statistics:
+            return bounds
+        columns = column_scorer(graphs["statistics"].run, vae.statistics, options, labels)
+        return both_scorers(bounds, columns)
+
+    whole = scorer()
+    if condition is not None:
+        whole = replace(whole, given=lambda classes: scorer(condition.one_hot(classes)))
     origin: dict[str, object] = {
         "encoder": encoder.origin, "decoder": decoder.origin, "encoder_gives": words.encoder_gives,
         "decoder_gives": words.decoder_gives, "values": words.values, "channels": words.channels,
@@ -154,8 +172,9 @@ def publish_own_vae(
             name, "vae", description or "A variational autoencoder that was trained elsewhere.", units,
             likelihood.support, words.latent_size, words.prior, graphs, parity, example, origin,
             words.likelihood, vae.statistics, latent_picture=words.latent_picture,
+            classes=() if condition is None else condition.names,
         ),
-        scorer, options, halves, len(fit), models, log,
+        whole, options, halves, fitted_on, models, log,
     )  # fmt: skip
 
 
@@ -175,13 +194,15 @@ def _probed(
         UnfitModel: They do not fit, or there were flaws before; it lists all of them.
     """
     latent = words.latent_size
-    seen = checks.example_items(items, units, likelihood.support)
-    first, outputs, found = checks.probe(encoder, units.forms, seen)
+    seen, condition = checks.example_items(items, units, likelihood.support), words.condition
+    probe = checks.probe if condition is None else condition.probe
+    of_items = probe if condition is None else partial(condition.probe, may_ignore=True)
+    first, outputs, found = of_items(encoder, units.forms, seen)
     flaws += found
     if first is not None and not found:
         flaws += checks.encoder_flaws(first, outputs, latent, words.encoder_gives, words.channels)
     shapes = checks.latent_shapes(latent, words.latent_picture, first, words.channels)
-    second, outputs, found = checks.probe(decoder, shapes, checks.example_latents(latent))
+    second, outputs, found = probe(decoder, shapes, checks.example_latents(latent))
     flaws += found
     if second is not None and not found:
         flaws += checks.decoder_flaws(second, outputs, likelihood, units)
@@ -190,7 +211,8 @@ def _probed(
     assert second is not None
     if words.decoder_gives == "probabilities":
         second = replace(second, probabilities=True)
-    return OwnVae(first, second, units, likelihood, latent, words.encoder_gives, words.prior)
+    classes = 0 if condition is None else len(condition.names)
+    return OwnVae(first, second, units, likelihood, latent, words.encoder_gives, words.prior, classes)
 
 
 def _needs_scale(likelihood: LikelihoodFormulas) -> bool:
@@ -208,22 +230,32 @@ def _with_scale(
     if halves is None or not _needs_scale(vae.likelihood):
         return vae, {}
     log(f"fitting the scale of the Gaussian on {len(halves.fit)} items")
-    fitted, scale = _fitted(vae, halves.fit)
+    fitted, scale = _fitted(vae, _fit_batches(halves, words.condition, len(halves.fit)))
     note = f"fitted on {len(halves.fit)} items, in their units"
     return replace(vae, likelihood=fitted), {"scale": scale, "scale_from": note}
 
 
+def _fit_batches(halves: Halves, condition: Condition | None, count: int) -> list[list[Floats]]:
+    """Return the last of the items to fit on, in batches, each with its classes if they have any."""
+    labels = None if condition is None else condition.one_hot(halves.fit_labels[-count:])
+    return [*batches_of(halves.fit[-count:], labels)]
+
+
 def _with_path(
-    name: str, vae: OwnVae, items: Floats, opset: int, measure: Callable[[OwnGraph], Parity], log: Log
+    name: str,
+    vae: OwnVae,
+    batches: Sequence[list[Floats]],
+    opset: int,
+    measure: Callable[[OwnGraph], Parity],
+    log: Log,
 ) -> tuple[OwnVae, dict[GraphName, Parity]]:
-    """Return the VAE with `path` fitted on items (N, *item), and the parity of its `statistics`.
+    """Return the VAE with `path` fitted on batches of items, and the parity of its `statistics`.
 
     Where features nearly follow from each other, the distance magnifies their last digits: it is fitted more
     coarsely until they hold in float32, and left out if they never do.
     """
     graph = built(name, partial(path_features, vae, opset))
-    parts = np.split(items, range(ROWS, len(items), ROWS))
-    features = np.concatenate([graph.run([part])[0] for part in parts]).astype(np.float64)
+    features = np.concatenate([graph.run(batch)[0] for batch in batches]).astype(np.float64)
     coarser = (LEAST_VARIANCE, 10 * LEAST_VARIANCE, 100 * LEAST_VARIANCE)
     for least in coarser if np.isfinite(features).all() else ():
         fitted = replace(vae, whitening=fit_whitening(features, least))
@@ -260,7 +292,7 @@ def _exported_vae(name: str, vae: OwnVae, log: Log) -> tuple[OwnVae, int]:
     return replace(vae, encoder=given, decoder=taken), opset
 
 
-def _fitted(vae: OwnVae, items: Floats) -> tuple[GaussianFormulas, float]:
+def _fitted(vae: OwnVae, batches: Sequence[list[Floats]]) -> tuple[GaussianFormulas, float]:
     """Return the Gaussian with the scale of the largest ELBO on items, the root mean square of their gaps.
 
     Source: Rybkin et al. 2021, "Simple and effective VAE training with calibrated decoders",
@@ -269,11 +301,11 @@ def _fitted(vae: OwnVae, items: Floats) -> tuple[GaussianFormulas, float]:
     assert isinstance(vae.likelihood, GaussianFormulas)
     trial, f = replace(vae, likelihood=replace(vae.likelihood, scale=np.asarray(1.0))), NumpyAlgebra()
     random, squares = np.random.default_rng(0), []
-    for part in np.split(items, range(ROWS, len(items), ROWS)):
-        mean, log_variance = trial.posterior(f, part.astype(np.float64))
+    for items, *labels in batches:
+        mean, log_variance = trial.posterior(f, items.astype(np.float64), *labels)
         for _ in range(_SCALE_DRAWS):
             latents = mean + np.exp(0.5 * log_variance) * random.standard_normal(mean.shape)
-            gaps = part.reshape(len(part), -1) - trial.parameters(f, latents)[0]
+            gaps = items.reshape(len(items), -1) - trial.parameters(f, latents, *labels)[0]
             squares.append((gaps * gaps).mean(1))
     scale = max(float(np.sqrt(np.concatenate(squares).mean())), 1e-6)
     return replace(vae.likelihood, scale=np.asarray(scale)), scale

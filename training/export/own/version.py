@@ -84,6 +84,9 @@ class Halves:
 
     fit: Floats
     calibration: Floats
+    fit_labels: Integers
+    """The classes of the first half, numbers; all 0 without classes."""
+    calibration_labels: Integers
 
 
 @dataclass(frozen=True)
@@ -143,10 +146,14 @@ def _calibrated(
 ) -> dict[str, Any]:
     """Choose and calibrate scores; returns the fields of the manifest that follow."""
     choice = choose_statistic(options, scorer, draft.support, _dataset(draft, halves))
-    calibration, defaults, _ = write_calibration(scorer, choice.options, halves.calibration, staging)
+    calibration, defaults, _ = write_calibration(
+        scorer.of(halves.calibration_labels), choice.options, halves.calibration, staging
+    )
     scale = None
     if "map" in draft.graphs and is_picture(draft.units.item_shape):
-        scale = map_scale(draft.graphs["map"].run, halves.calibration)
+        one_hot = np.eye(len(draft.classes), dtype=np.float32)
+        labels = one_hot[halves.calibration_labels] if draft.classes else None
+        scale = map_scale(draft.graphs["map"].run, halves.calibration, labels)
     return {
         "calibration": calibration,
         "defaults": defaults,
@@ -222,16 +229,12 @@ def items_of(what: str, given: Any, units: Units, support: Support, flaws: list[
     return items
 
 
-def halves_of(items: Floats) -> Halves:
-    """Split items (N, *item) at random, always alike."""
-    order = order_of(len(items))
-    middle = len(items) // 2
-    return Halves(items[order[:middle]], items[order[middle:]])
-
-
-def order_of(count: int) -> Integers:
-    """Return the random order in which `halves_of` takes so many items."""
-    return np.random.default_rng(0).permutation(count)
+def halves_of(items: Floats, labels: Integers | None) -> Halves:
+    """Split items (N, *item) and their classes (N,), if they have any, at random, always alike."""
+    order, middle = np.random.default_rng(0).permutation(len(items)), len(items) // 2
+    first, second = order[:middle], order[middle:]
+    classes = np.zeros(len(items), np.int64) if labels is None else labels
+    return Halves(items[first], items[second], classes[first], classes[second])
 
 
 def calibration_options(scoring: Scoring, halves: Halves | None) -> CalibrationOptions:
@@ -367,8 +370,11 @@ def _dataset(draft: Draft, halves: Halves) -> Dataset:
         "train": halves.fit, "validation": halves.fit,
         "calibration": halves.calibration, "test": halves.calibration,
     }  # fmt: skip
-    labels: dict[Split, Integers] = {split: np.zeros(len(rows), np.int64) for split, rows in items.items()}
-    return Dataset(draft.name, "the publisher's items", draft.units.item_shape, (), items, labels)
+    labels: dict[Split, Integers] = {
+        "train": halves.fit_labels, "validation": halves.fit_labels,
+        "calibration": halves.calibration_labels, "test": halves.calibration_labels,
+    }  # fmt: skip
+    return Dataset(draft.name, "the publisher's items", draft.units.item_shape, draft.classes, items, labels)
 
 
 def _score_text(manifest: Manifest, halves: Halves | None, fitted_on: int) -> str:
@@ -378,6 +384,8 @@ def _score_text(manifest: Manifest, halves: Halves | None, fitted_on: int) -> st
     if not manifest.offered_statistics:
         return "It has no encoder, so it does not score items."
     names = ", ".join(f"`{name}`" for name in manifest.offered_statistics)
+    if manifest.conditional:
+        names += f", each item as one of its class, of {len(manifest.class_names)}"
     if halves is None:
         return (
             f"It scores items by {names}. **There are no p-values**: no normal items came to calibrate on. "

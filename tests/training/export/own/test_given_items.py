@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from training.export.own.conditions import Condition, real_labels
+from training.export.own.conditions import Condition, labels_of
 from training.export.own.networks import Units
 from training.export.own.words import likelihood_flaws, prior_flaws
 
@@ -94,7 +94,7 @@ def test_a_prior_of_another_kind_is_told() -> None:
 def test_labels_are_taken_from_tensors_and_names() -> None:
     condition = Condition(("a", "b"))
     for given in (torch.tensor([0, 1, 1]), [0, 1, 1], ["a", "b", "b"]):
-        labels, flaws = real_labels(given, 3, condition)
+        labels, flaws = labels_of("real", "real_labels", given, 3, condition)
         assert flaws == []
         assert labels is not None
         assert labels.tolist() == [0, 1, 1]
