@@ -141,6 +141,7 @@ def _fastapi(
         title="Pushforward",
         version=release(),
         summary="Samples, interpolates, reconstructs and scores with published VAEs and GANs.",
+        license_info={"name": "Apache License 2.0", "identifier": "Apache-2.0"},
         lifespan=lifespan,
         redoc_url=None,
         redirect_slashes=False,

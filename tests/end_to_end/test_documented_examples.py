@@ -1,5 +1,6 @@
 """The requests that the API's page proposes work as they stand."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -55,6 +56,7 @@ def test_bodies_are_proposed_with_the_columns_of_each_table(
                 sent = {"json": value} if kind == "application/json" else {"content": value.encode()}
                 answer = client.post(url, headers={"content-type": kind}, **sent)
                 assert answer.status_code == 200, (url, answer.text)
+        assert {kind for kind in content if "examples" in content[kind]} == {"application/json", "text/csv"}
 
 
 def test_every_answer_that_is_a_problem_is_one_component(document: dict[str, Any]) -> None:
@@ -62,3 +64,43 @@ def test_every_answer_that_is_a_problem_is_one_component(document: dict[str, Any
         for described in methods.values() if path.startswith("/v1/") else ():
             problems = [answer for status, answer in described["responses"].items() if status >= "400"]
             assert all(answer == {"$ref": "#/components/responses/Problem"} for answer in problems)
+
+
+def parts(document: Any) -> Iterator[dict[str, Any]]:
+    """All objects within a document."""
+    if isinstance(document, dict):
+        yield document
+    for inner in document.values() if isinstance(document, dict) else document:
+        if isinstance(inner, dict | list):
+            yield from parts(inner)
+
+
+def test_every_schema_of_an_object_is_one_class_for_generators_of_clients(document: dict[str, Any]) -> None:
+    schemas = document["components"]["schemas"]
+    objects = {name: schema for name, schema in schemas.items() if "properties" in schema}
+    unions = {"oneOf", "anyOf", "allOf"}
+    assert [name for name, schema in objects.items() if unions & schema.keys()] == []
+    arrays = [part for part in parts(document["components"]) if part.get("type") == "array"]
+    assert [part for part in arrays if not {"items", "prefixItems"} & part.keys()] == []
+
+
+def test_generated_clients_hold_every_number_and_demand_no_option(document: dict[str, Any]) -> None:
+    numbers = [part for part in parts(document) if part.get("type") in ("integer", "number")]
+    assert {(part["type"], part["format"]) for part in numbers} == {
+        ("integer", "int64"),
+        ("number", "double"),
+    }
+    assert [part for part in parts(document) if part.get("default", ...) is None] == []
+
+
+def test_options_beside_every_body_that_is_not_json_are_parameters_of_the_query(
+    document: dict[str, Any],
+) -> None:
+    for path, methods in document["paths"].items():
+        body = methods.get("post", {}).get("requestBody", {}).get("content", {}).get("application/json")
+        operation = OPERATIONS.get(path.rpartition("/")[2])
+        if body is not None and operation is not None and operation.array is not None:
+            fields = document["components"]["schemas"][operation.request.__name__]["properties"]
+            queries = [each for each in methods["post"]["parameters"] if each["in"] == "query"]
+            assert {each["name"] for each in queries} == fields.keys() - {operation.array, "records"}
+            assert not any("default" in each["schema"] or "example" in each for each in queries)

@@ -85,8 +85,8 @@ def narrowed(document: dict[str, Any]) -> dict[str, Any]:
     - The names and versions of models, and the sizes and values of their rows.
     - What a version lacks: classes, columns, a discriminator, maps, p-values of another statistic.
     - Products of fields, sums of fields, and the limits of JSON beside those of npy.
-    - The bytes of other media types than JSON; and in a query, where no schema is of two fields together, the
-      choice of samples.
+    - The bytes of other media types than JSON, and the options beside them; and in a query, where no schema
+      is of two fields together, the choice of samples.
     """
     rows = {"type": "array", "minItems": 1, "maxItems": 8}
     numbers = rows | {"items": {"type": "number", "minimum": -9, "maximum": 9}, "minItems": 2, "maxItems": 2}
@@ -115,7 +115,8 @@ def narrowed(document: dict[str, Any]) -> dict[str, Any]:
             described["parameters"] = [
                 parameter
                 for parameter in described.get("parameters", ())
-                if parameter["in"] != "query" or parameter["schema"] != null
+                if parameter["in"] != "query"
+                or (parameter["schema"] != null and "requestBody" not in described)
             ]
             content = described.get("requestBody", {}).get("content", {})
             for kind in content.keys() - {"application/json"}:

@@ -16,10 +16,10 @@ from service.numerics.noise import Floats
 from service.settings import Settings
 
 
-def _only(name: str, kind: str, **more: Any) -> dict[str, Any]:
-    """Return the schema of a point that is given by one field, with the others left out or null."""
-    others = {other: {"type": "null"} for other in ("seed", "latent", "input")}
-    return {"required": [name], "properties": others | {name: {"type": kind}} | more}
+def _given(name: str, *others: str) -> dict[str, Any]:
+    """Return the schema of a point that is given by one field, while others are left out or null."""
+    none = {other: {"type": "null"} for other in others}
+    return {"required": [name], "properties": {name: {"not": {"type": "null"}}, **none}}
 
 
 class Point(Body):
@@ -27,11 +27,13 @@ class Point(Body):
 
     model_config = ConfigDict(
         json_schema_extra={
-            "oneOf": [
-                _only("seed", "integer"),
-                _only("latent", "array", index={"const": 0}),
-                _only("input", "array", index={"const": 0}),
-            ]
+            # generators of clients read over `if`, but make of `oneOf` alone types that nobody can use
+            "if": _given("seed"),
+            "then": {"properties": {"latent": {"type": "null"}, "input": {"type": "null"}}},
+            "else": {
+                "properties": {"index": {"const": 0}},
+                "oneOf": [_given("latent", "input"), _given("input", "latent")],
+            },
         }
     )
     seed: Seed | None = None

@@ -26,17 +26,9 @@ class SampleOptions(LabelOptions):
 
     model_config = ConfigDict(
         json_schema_extra={
-            "oneOf": [
-                {"properties": {"method": {"const": "direct"}, "budget": {"type": "null"}}},
-                {
-                    "required": ["method"],
-                    "properties": {
-                        "method": {"enum": ["rejection", "resample", "metropolis"]},
-                        "temperature": {"const": 1},
-                        "output": {"const": "mean"},
-                    },
-                },
-            ]
+            "if": {"properties": {"method": {"const": "direct"}}},
+            "then": {"properties": {"budget": {"type": "null"}}},
+            "else": {"properties": {"temperature": {"const": 1}, "output": {"const": "mean"}}},
         }
     )
     temperature: Annotated[float, Field(ge=0, le=10)] = 1.0

@@ -75,7 +75,8 @@ def with_examples(document: dict[str, Any], manifests: Iterable[Manifest]) -> di
         values = {"model": example.model, "version": str(example.version), **example.body}
         for described in document["paths"][f"{prefix}/{operation}"].values():
             for parameter in described["parameters"]:
-                if parameter["name"] in values:
+                beside_a_body = "requestBody" in described and parameter["in"] == "query"
+                if parameter["name"] in values and not beside_a_body:
                     parameter["example"] = values[parameter["name"]]
             if "requestBody" in described:
                 content = described["requestBody"]["content"]

@@ -20,6 +20,14 @@ from service.settings import Settings
 
 _REF = "#/components/schemas/{model}"
 _PROBLEM = {"$ref": "#/components/responses/Problem"}
+_BINARY: Final = {"type": "string", "format": "binary"}
+_PICTURE_FILES: Final = {
+    "description": "Pictures as the files of a form.",
+    "type": "object",
+    "properties": {
+        "file": {"description": "A row for each file.", "type": "array", "items": _BINARY},
+    },
+}
 _TWINS = "operations of one version"
 _LIMITS: Final = {
     "count": ("maximum", "max_count"),
@@ -31,6 +39,8 @@ _LIMITS: Final = {
     "latents": ("maxItems", "max_json_inputs"),
 }
 """The keyword and the setting that bound a field."""
+_ROWS: Final = ("inputs", "records", "latents")
+"""The fields that are a body by themselves, if it is not JSON."""
 
 
 class ProblemFlaw(Documented):
@@ -74,6 +84,7 @@ def openapi_of(
         version=app.version,
         summary=app.summary,
         description=app.description,
+        license_info=app.license_info,
         routes=app.routes,
     )
     operations = OPERATIONS.values()
@@ -82,7 +93,7 @@ def openapi_of(
         models += [operation.request, operation.answer_schema]
     _, schemas = models_json_schema([(model, "validation") for model in models], ref_template=_REF)
     components = document["components"]["schemas"]
-    components.update(schemas["$defs"])
+    components.update(schemas["$defs"], PictureFiles=_PICTURE_FILES)
     content = {"application/problem+json": {"schema": _ref(Problem)}}
     document["components"]["responses"] = {"Problem": {"description": "A problem", "content": content}}
     for model in ("HTTPValidationError", "ValidationError"):  # FastAPI's own, which no path answers with
@@ -93,12 +104,13 @@ def openapi_of(
             described["responses"].pop("422", None)
             described["responses"]["default"] = _PROBLEM
     for operation in operations:
-        _bound(components[operation.request.__name__]["properties"], settings)
+        properties = components[operation.request.__name__]["properties"]
+        _bound(properties, settings)
         for prefix in PREFIXES:
             path = document["paths"].setdefault(f"{prefix}/{operation.name}", {})
-            path["post"] = _post(operation, prefix)
+            path["post"] = _post(operation, properties, prefix)
             if "GET" in operation.methods:
-                path["get"] = _get(operation, components[operation.request.__name__]["properties"], prefix)
+                path["get"] = _get(operation, properties, prefix)
     document["tags"] = [
         {"name": "operations", "description": "By the version that answers for a model."},
         {"name": "diffusers", "description": "For the remote VAEs of diffusers."},
@@ -106,13 +118,30 @@ def openapi_of(
         {"name": "probes", "description": "Health and metrics."},
         {"name": _TWINS, "description": "The same operations, by the version in the path."},
     ]
+    document["security"] = [{"key": []}] if asks_for_keys else []
     if asks_for_keys:
         document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
-        document["security"] = [{"key": []}]
         for name, path in document["paths"].items():
             for described in path.values() if not name.startswith("/v1/") else ():
                 described["security"] = []
+    _prepare_for_generators(document)
     return document
+
+
+def _prepare_for_generators(part: Any) -> None:
+    """Make a part of the document such that generated clients hold every number, and demand no option.
+
+    Without formats, several languages hold integers in 32 bits, which seeds exceed, and numbers in float32. A
+    default of null says no more than that the field may be left out, but makes some clients require it.
+    """
+    if isinstance(part, dict):
+        if part.get("default", ...) is None:
+            del part["default"]
+        if part.get("type") in ("integer", "number"):
+            part.setdefault("format", "int64" if part["type"] == "integer" else "double")
+        part = list(part.values())
+    for inner in part if isinstance(part, list) else ():
+        _prepare_for_generators(inner)
 
 
 def _bound(properties: dict[str, Any], settings: Settings) -> None:
@@ -122,6 +151,7 @@ def _bound(properties: dict[str, Any], settings: Settings) -> None:
         for kind in schema.get("anyOf", [schema]):
             if kind.get("type") in ("integer", "array"):
                 kind[keyword] = getattr(settings, setting)
+                kind.pop("exclusiveMaximum", None)  # the bound of what JSON keeps exact
 
 
 def _ref(model: type[BaseModel]) -> dict[str, str]:
@@ -129,8 +159,8 @@ def _ref(model: type[BaseModel]) -> dict[str, str]:
 
 
 def _content(model: type[BaseModel], media_types: Sequence[str]) -> dict[str, Any]:
-    binary = {"schema": {"type": "string", "format": "binary"}}
-    return dict.fromkeys(media_types, binary) | {JSON: {"schema": _ref(model)}}
+    schemas = {JSON: _ref(model), FORM: {"$ref": _REF.format(model="PictureFiles")}}
+    return {kind: {"schema": schemas.get(kind, _BINARY)} for kind in media_types}
 
 
 def _base(operation: Operation, prefix: str, method: str) -> dict[str, Any]:
@@ -149,20 +179,35 @@ def _base(operation: Operation, prefix: str, method: str) -> dict[str, Any]:
     }
 
 
-def _post(operation: Operation, prefix: str) -> dict[str, Any]:
+def _post(operation: Operation, properties: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     content = _content(operation.request, operation.takes)
-    if FORM in content:
-        several = {"type": "array", "items": {"type": "string", "format": "binary"}}
-        content[FORM] = {"schema": {"type": "object", "properties": {"file": several}}}
     needed = any(field.is_required() for field in operation.request.model_fields.values())
     body = {"required": needed or operation.array is not None, "content": content}
-    return _base(operation, prefix, "post") | {"requestBody": body}
-
-
-def _get(operation: Operation, properties: dict[str, Any], prefix: str) -> dict[str, Any]:
-    described = _base(operation, prefix, "get")
-    described["parameters"] += [
-        {"name": name, "in": "query", "required": False, "schema": schema}
-        for name, schema in properties.items()
-    ]
+    described = _base(operation, prefix, "post") | {"requestBody": body}
+    if operation.array is not None:
+        options = {name: schema for name, schema in properties.items() if name not in _ROWS}
+        described["parameters"] += _query(options, beside_a_body=True)
     return described
+
+
+def _get(operation: Operation, properties: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    described = _base(operation, prefix, "get")
+    described["parameters"] += _query(properties, beside_a_body=False)
+    return described
+
+
+def _query(properties: Mapping[str, Any], *, beside_a_body: bool) -> list[dict[str, Any]]:
+    """Return fields of a request as the parameters of a query.
+
+    Those beside a body have no defaults: some clients would send them, and with JSON the query is empty.
+    """
+    parameters = []
+    for name, schema in properties.items():
+        parameter = {"name": name, "in": "query", "required": False, "schema": schema}
+        if beside_a_body:
+            parameter["description"] = "As in JSON; for bodies of other types."
+            parameter["schema"] = {key: value for key, value in schema.items() if key != "default"}
+        if name in ("label", "labels"):  # numbers or names, which are one thing in a query
+            parameter["schema"] = {"type": "string", "description": schema["description"]}
+        parameters.append(parameter)
+    return parameters
