@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from service.format.specs import TensorSpec
-from tests.training.models.likelihood_cases import dataset_for
+from tests.training.models.likelihood_cases import NAMES, dataset_for
 from training.anomaly.kernel import fit_kernel_density
 from training.anomaly.statistics import fit_statistics
 from training.data import Dataset
@@ -19,6 +19,7 @@ from training.export.sessions import PARITY_TOLERANCE, open_session
 from training.models.vae import Vae, make_vae, with_fixed_prior
 from training.recipe import parse_recipe
 
+PRIORS = {"bernoulli": "standard-normal", "continuous-bernoulli": "mixture"}
 ENDS = (2.0**-24, 0.5, 1 - 2.0**-24)
 """Uniforms where a logarithm is at its largest, and in the middle."""
 
@@ -67,15 +68,7 @@ def run_at(
 
 
 @pytest.mark.exports
-@pytest.mark.parametrize(
-    ("likelihood", "prior"),
-    [
-        ("bernoulli", "standard-normal"),
-        ("continuous-bernoulli", "mixture"),
-        ("discretised-logistic", "vamp"),
-        ("gaussian", "vamp"),
-    ],
-)
+@pytest.mark.parametrize(("likelihood", "prior"), [(name, PRIORS.get(name, "vamp")) for name in NAMES])
 def test_likelihoods_and_priors_export_and_stay_finite_far_out(
     likelihood: str, prior: str, tmp_path: Path
 ) -> None:

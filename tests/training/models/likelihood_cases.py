@@ -1,5 +1,7 @@
 """One of every likelihood, and tiny datasets that fit them."""
 
+from typing import get_args
+
 import numpy as np
 import torch
 
@@ -8,7 +10,7 @@ from training.data import SPLITS, Dataset, Items, Scaling
 from training.models.likelihoods import Likelihood, make_likelihood
 from training.options import VaeOptions
 
-NAMES = ("bernoulli", "continuous-bernoulli", "discretised-logistic", "gaussian")
+NAMES = get_args(VaeOptions.model_fields["likelihood"].annotation)
 DISCRETE = ("bernoulli", "discretised-logistic")
 
 COLUMNS = (

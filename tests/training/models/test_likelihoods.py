@@ -99,7 +99,7 @@ def test_the_values_of_an_item_add_up_to_its_log_likelihood(name: str) -> None:
     torch.testing.assert_close(values.flatten(1).sum(1), likelihood.log_prob(parameters, items))
 
 
-@pytest.mark.parametrize("name", NAMES[:3])
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "gaussian"])
 def test_no_parameters_are_better_than_the_best_and_some_are_as_good(name: str) -> None:
     likelihood, levels = likelihood_of(name), torch.linspace(0, 1, 2 if name == "bernoulli" else 256)
     items = levels.reshape(1, 1, 1, -1)
@@ -216,7 +216,7 @@ def test_the_items_of_a_fitting_dataset_are_accepted(name: str) -> None:
     likelihood_of(name).check_support(items_for(name, 80))
 
 
-@pytest.mark.parametrize("name", NAMES[:3])
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "gaussian"])
 def test_a_likelihood_of_pictures_refuses_a_table_and_says_which_fits(name: str) -> None:
     with pytest.raises(SupportError, match=rf"'{name}' came with items of shape \[10\].*use 'gaussian'"):
         make_likelihood(VaeOptions.model_validate({"likelihood": name}), dataset_for("gaussian"))

@@ -31,16 +31,24 @@ def make_likelihood(options: VaeOptions, dataset: Dataset) -> Likelihood:
     Raises:
         SupportError: The likelihood is for tables and the dataset is not a table, or the reverse.
     """
-    if (options.likelihood == "gaussian") != (dataset.scaling is not None):
-        fitting = "'bernoulli', 'continuous-bernoulli' or 'discretised-logistic'"
+    scaling, of_pictures = dataset.scaling, _of_pictures(options)
+    if (options.likelihood in of_pictures) != (scaling is None):
+        *others, last = map(repr, of_pictures)
         raise SupportError(
             f"vae.likelihood {options.likelihood!r} came with items of shape {list(dataset.item_shape)}, "
-            + (f"no table; use {fitting}" if dataset.scaling is None else "a table; use 'gaussian'")
+            + (
+                f"no table; use {', '.join(others)} or {last}"
+                if scaling is None
+                else "a table; use 'gaussian'"
+            )
         )
-    if dataset.scaling is not None:
-        shift, scale = torch.from_numpy(dataset.scaling.shift), torch.from_numpy(dataset.scaling.scale)
-        scaling = dataset.scaling
-        return GaussianTable(dataset.columns, shift, scale, scaling.constants, scaling.takes_missing)
-    if options.likelihood == "continuous-bernoulli":
-        return ContinuousBernoulli(options.logit_bound)
-    return Bernoulli() if options.likelihood == "bernoulli" else DiscretisedLogistic()
+    if scaling is None:
+        return of_pictures[options.likelihood]
+    shift, scale = torch.from_numpy(scaling.shift), torch.from_numpy(scaling.scale)
+    return GaussianTable(dataset.columns, shift, scale, scaling.constants, scaling.takes_missing)
+
+
+def _of_pictures(options: VaeOptions) -> dict[str, Likelihood]:
+    """Return the likelihoods of pictures by their names in recipes."""
+    made = Bernoulli(), ContinuousBernoulli(options.logit_bound), DiscretisedLogistic()
+    return {likelihood.name: likelihood for likelihood in made}
