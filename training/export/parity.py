@@ -24,6 +24,9 @@ from training.export.graphs import Graph, example_inputs
 from training.export.sessions import PARITY_BATCHES, PARITY_TOLERANCE, ParityError, relative_error, run_graph
 from training.models.vae import Vae
 
+_WAY_OUT = (
+    "in a graph, sums are taken by `item_sum` and logarithms by `in_lanes` of training.models.likelihoods"
+)
 _DRAWS = 3
 _SELF_TEST_ROWS = 2
 _UNSETTLED = 1e-4
@@ -76,7 +79,9 @@ def measure_parity(exported: Exported, dataset: Dataset) -> Parity:
                         f"at most {PARITY_TOLERANCE:.0e} is allowed; look for values that cancel in float32"
                     )
                 if not np.array_equal(ours, all_rows[place]):
-                    raise ParityError(f"{where}: a row's result depends on how many rows stand beside it")
+                    raise ParityError(
+                        f"{where}: a row's result depends on how many rows stand beside it; {_WAY_OUT}"
+                    )
                 largest = max(largest, error)
     return Parity(largest_error=largest, tolerance=PARITY_TOLERANCE, batches=PARITY_BATCHES)
 
@@ -115,7 +120,8 @@ def _check_places(graph: Graph, reverse: Sequence[Floats], outputs: Sequence[Flo
     for spec, there, here in zip(graph.outputs, reverse, outputs, strict=True):
         if not np.array_equal(there[::-1], here):
             raise ParityError(
-                f"graph {graph.name}, output {spec.name}: a row's result depends on its place in the batch"
+                f"graph {graph.name}, output {spec.name}: a row's result depends on its place in the batch; "
+                f"{_WAY_OUT}"
             )
 
 

@@ -93,10 +93,8 @@ def check_graph(name: str, model: onnx.ModelProto) -> None:
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
             raise GraphError(f"graph {name} keeps {tensor.name} outside its file")
         if tensor.data_type not in _INITIALIZERS:
-            kind = onnx.TensorProto.DataType.Name(tensor.data_type)
-            raise GraphError(
-                f"graph {name} holds {tensor.name} as {kind}; only FLOAT, and INT64 for shapes, fit"
-            )
+            kind, *fitting = map(onnx.TensorProto.DataType.Name, (tensor.data_type, *_INITIALIZERS))
+            raise GraphError(f"graph {name} holds {tensor.name} as {kind}; only {', '.join(fitting)} fit")
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
