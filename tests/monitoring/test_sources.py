@@ -11,8 +11,10 @@ from tests.monitoring.sources import (
     ALERT_TESTS,
     ALERTS,
     DASHBOARD,
+    MONITORING,
     RECORDED,
     REPOSITORY,
+    RULE_FILES,
     Alert,
     dashboard_expressions,
     expressions,
@@ -27,6 +29,12 @@ def exposed() -> set[str]:
     suffixes = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count"), "gauge": ("",)}
     families = Metrics().registry.collect()
     return {family.name + suffix for family in families for suffix in suffixes[family.type]}
+
+
+def test_the_operators_rules_are_those_of_the_rule_files() -> None:
+    written = yaml.safe_load_all((MONITORING / "prometheus-rule.yaml").read_text())
+    rules = [yaml.safe_load(path.read_text()) for path in RULE_FILES]
+    assert [each["spec"] for each in written] == rules, "run make deploy/monitoring/prometheus-rule.yaml"
 
 
 @pytest.mark.parametrize("place", sorted(expressions()))
