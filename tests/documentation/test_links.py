@@ -1,4 +1,4 @@
-"""The links of every page lead somewhere, to the heading that they name."""
+"""The links of every page lead somewhere, to the heading that they name; so do the maps of the code."""
 
 import re
 import unicodedata
@@ -8,9 +8,13 @@ from pathlib import Path
 import pytest
 
 from docs.hooks.reference import with_tables
+from tests.conftest import REPOSITORY
 from tests.documentation.pages import PAGES, Page
+from tests.test_layout import PACKAGES
 
 LINK = re.compile(r"\]\((?!https?:)([^)\s#]*)(?:#([^)\s]*))?\)|(?:src|href)=\"(?!https?:)([^\"#]+)\"")
+PATH = re.compile(r"`([\w-]+/[a-z][\w./-]*|[\w-]+/)`")
+"""A file or a folder in backticks."""
 FENCE = re.compile(r"^( *)```.*?^\1```$", re.DOTALL | re.MULTILINE)
 
 
@@ -30,6 +34,15 @@ def anchors(path: Path) -> set[str]:
     text = FENCE.sub("", with_tables(path.read_text(encoding="utf-8")))
     found = set(re.findall(r"<a (?:id|name)=\"([^\"]+)\"", text))
     return found.union(*(slugs(heading) for heading in re.findall(r"^#+ +(.+)$", text, re.MULTILINE)))
+
+
+@pytest.mark.parametrize("name", ["ARCHITECTURE.md", "CONTRIBUTING.md"])
+def test_the_files_and_folders_that_a_map_of_the_code_names_exist(name: str) -> None:
+    text = Page(name).text
+    roots = (REPOSITORY, REPOSITORY / "service", REPOSITORY / "training")
+    assert [path for path in PATH.findall(text) if not any((root / path).exists() for root in roots)] == []
+    modules = {path.name for package in (*PACKAGES, "tests") for path in (REPOSITORY / package).rglob("*.py")}
+    assert set(re.findall(r"\w+\.py\b", text)) <= modules
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
