@@ -173,11 +173,11 @@ class Exchange:
         self._budget.used -= self._held_bytes
         self._held_bytes = 0
 
-    async def body(self, limit: int) -> bytes:
+    async def body(self, limit: int, advice: str = "send less at a time") -> bytes:
         """Return the whole request body, as it was before its content encoding.
 
         Raises:
-            BodyTooLarge: the body or its content-length is over `limit` bytes.
+            BodyTooLarge: the body or its content-length is over `limit` bytes; the message ends in `advice`.
             Busy: requests and answers in flight hold too many bytes.
             UnsupportedMedia, Malformed: it has another content encoding than gzip or deflate, or is damaged.
             ClientGone: the client disconnected before the body was complete.
@@ -194,7 +194,7 @@ class Exchange:
             body += piece
             more, too_large = message.get("more_body", False), len(body) > limit
         if too_large:
-            raise BodyTooLarge(f"the body has over {limit} bytes; send less at a time")
+            raise BodyTooLarge(f"the body has over {limit} bytes; {advice}")
         self._body_is_read = True
         encoding = self.header(b"content-encoding").lower()
         if not encoding:

@@ -318,3 +318,14 @@ def test_a_method_that_a_path_does_not_take_is_told_of_those_it_does(client: htt
     assert client.delete(f"{TOY}/sample").headers["allow"] == "GET, POST, HEAD"
     assert client.delete("/v1/models").headers["allow"] == "GET, HEAD"
     assert client.get(f"{TOY}/score").headers["allow"] == "POST"
+
+
+def test_a_photograph_for_a_version_of_one_size_is_refused_with_that_size(client: httpx.Client) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (400, 400), np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(noise).save(file, "png")
+    answer = client.post(
+        "/v1/models/digits-vae/score", content=file.getvalue(), headers={"content-type": "image/png"}
+    )
+    assert (answer.status_code, answer.json()["code"]) == (413, "body_too_large")
+    assert "8 x 8 pixels" in answer.json()["detail"]

@@ -112,7 +112,7 @@ class Handler:
             request = ReadRequest(from_query(operation.request, query), {})
         else:
             content_type = content_type_of(exchange.header(b"content-type"))
-            body = await exchange.body(reader.body_limit(content_type))
+            body = await exchange.body(*reader.body_limit(content_type))
             self._metrics.body_bytes.observe(len(body))
             files, short = None, short_bytes(content_type)
             if reader.unpacks(content_type):

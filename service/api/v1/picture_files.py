@@ -62,17 +62,17 @@ class PictureReader:
         values = int(np.prod(self._shape))
         self._item_bytes = _FLOAT32_BYTES * values
         self._most_files = max(1, min(settings.max_npy_inputs, self._most_bytes // self._item_bytes))
-        self._any_size = self._rule is not None and self._rule.fit is not None
+        self.any_size = self._rule is not None and self._rule.fit is not None
         small = min(self._most_bytes, ENVELOPE_BYTES + PICTURE_BYTES_PER_VALUE * values)
         self.limits: Mapping[str, int] = {
-            **dict.fromkeys(PICTURES, self._most_bytes if self._any_size else small),
+            **dict.fromkeys(PICTURES, self._most_bytes if self.any_size else small),
             **dict.fromkeys((FORM, ZIP), self._most_bytes),
         }
         """Most bytes of a body, by its media type."""
 
     def unpacks(self, kind: str) -> bool:
         """Return True if bodies of a media type take memory of their own, so that `files` says how much."""
-        return kind in (FORM, ZIP) or (kind in PICTURES and self._any_size)
+        return kind in (FORM, ZIP) or (kind in PICTURES and self.any_size)
 
     def files(self, kind: str, content_type: str, body: bytes) -> PictureFiles:
         """Return the pictures of a body, after a look at their headers.
@@ -88,7 +88,7 @@ class PictureReader:
         else:
             files = [*self.alone(body).files]
         are_named = kind in (FORM, ZIP)
-        most = self._most_pixels if self._any_size else None
+        most = self._most_pixels if self.any_size else None
         headers = _of_each(files, lambda _, data: header_of(io.BytesIO(data), most), are_named=are_named)
         pixels = sum(header.pixels for header in headers)
         if pixels > _WHOLE_PICTURES * self._most_pixels:

@@ -137,12 +137,18 @@ class RequestReader:
                 f"plane; {self._operation.name} answers {', '.join(self._answers)}"
             ) from error
 
-    def body_limit(self, content_type: ContentType) -> int:
-        """Return the most bytes a body of that type can sensibly have; never over `max_body_bytes`.
+    def body_limit(self, content_type: ContentType) -> tuple[int, str]:
+        """Return the most bytes a body of that type can sensibly have, and what to do about one of more.
 
-        Parsing holds the GIL, so a body that cannot be valid is refused by its length.
+        Parsing holds the GIL, so a body that cannot be valid is refused by its length; never over
+        `max_body_bytes`.
         """
-        return self._limits.get(content_type.media_type, self._limits[JSON])
+        kind = content_type.media_type
+        advice = "send less at a time"
+        if kind in PICTURES and self._pictures is not None and not self._pictures.any_size:
+            *_, height, width = self._item_shape
+            advice = f"send a picture of the {width} x {height} pixels (width x height) that the model takes"
+        return self._limits.get(kind, self._limits[JSON]), advice
 
     def unpacks(self, content_type: ContentType) -> bool:
         """Return True if bodies of that type are pictures for which `files` is to be called."""
