@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -12,9 +13,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from queue import Queue
+from urllib.parse import urlsplit
 
 import httpx
 import numpy as np
+from prometheus_client.parser import text_string_to_metric_families
 
 START_SECONDS = 60
 
@@ -33,6 +36,14 @@ def as_npy(array: np.ndarray) -> bytes:
     file = io.BytesIO()
     np.save(file, array)
     return file.getvalue()
+
+
+def metric_sum(exposition: str, name: str, **labels: str) -> float:
+    """The sum of the samples of that name that have these labels, in the text of `/metrics`."""
+    families = text_string_to_metric_families(exposition)
+    samples = [sample for family in families for sample in family.samples if sample.name == name]
+    assert samples, f"there is no metric {name}"
+    return sum(sample.value for sample in samples if labels.items() <= sample.labels.items())
 
 
 class RunningService:
@@ -81,6 +92,25 @@ class RunningService:
         self.wait_for(r"service\.lifecycle\.registry(: |\".*\"message\":\")(ready|not ready)")
         self.client.base_url = httpx.URL(self.url)
         return self
+
+    @property
+    def grpc_address(self) -> str:
+        """HOST:PORT of gRPC, which `--grpc-port` asks for."""
+        return self.wait_for(r'serving gRPC on ([^\s"]+)')[1]
+
+    @property
+    def metrics_url(self) -> str:
+        """The URL of the metrics on the port of their own that `--metrics-port` asks for."""
+        return self.wait_for(r'metrics on ([^\s"]+)')[1]
+
+    def connect(self) -> socket.socket:
+        """A new TCP connection, for what no client of HTTP would send."""
+        address = urlsplit(self.url)
+        return socket.create_connection((address.hostname or "", address.port or 0), timeout=30)
+
+    def metric(self, name: str, **labels: str) -> float:
+        """The present sum of a metric's samples that have these labels."""
+        return metric_sum(self.client.get("/metrics").text, name, **labels)
 
     def stop(self) -> int:
         """SIGTERM; returns the exit code."""

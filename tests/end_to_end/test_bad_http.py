@@ -7,6 +7,7 @@ import socket
 import httpx
 import pytest
 
+from tests.end_to_end.connections import everything
 from tests.serving import RunningService
 
 TOY = "/v1/models/toy-vae"
@@ -15,10 +16,19 @@ SAME = ("content-type", "etag", "cache-control", "vary")
 SAMPLE = POST + b"content-length: 11\r\n\r\n" + b'{"seed": 7}'
 
 
+def answers_to(service: RunningService, request: bytes) -> bytes:
+    """All that is answered to these bytes, on a connection of their own."""
+    with service.connect() as connection:
+        connection.sendall(request)
+        with contextlib.suppress(OSError):  # the service may have hung up already, which is an answer
+            connection.shutdown(socket.SHUT_WR)
+        return everything(connection)
+
+
 def test_a_body_over_the_limit_is_refused_by_its_length_and_by_its_bytes(service: RunningService) -> None:
     client = service.client
     head = f"POST {TOY}/sample HTTP/1.1\r\nhost: x\r\ncontent-length: {33 * 2**20}\r\n\r\n"
-    declared = _raw(service, head.encode())
+    declared = answers_to(service, head.encode())
     assert b" 413 " in declared.split(b"\r\n")[0]
     assert b"connection: close" in declared
     big = b" " * (33 * 2**20)
@@ -29,28 +39,19 @@ def test_a_body_over_the_limit_is_refused_by_its_length_and_by_its_bytes(service
     assert client.get("/healthz").status_code == 200
 
 
-def _raw(service: RunningService, request: bytes) -> bytes:
-    host, port = service.url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=30) as connection:
-        connection.sendall(request)
-        with contextlib.suppress(OSError):  # the service may have hung up already, which is an answer
-            connection.shutdown(socket.SHUT_WR)
-        return b"".join(iter(lambda: connection.recv(65_536), b""))
-
-
 def test_enormous_headers_are_refused(service: RunningService) -> None:
     flood = b"GET /healthz HTTP/1.1\r\nhost: x\r\n" + b"a: b\r\n" * 20_000 + b"\r\n"
     one = b"GET /healthz HTTP/1.1\r\nhost: x\r\na: " + b"b" * 2_000_000 + b"\r\n\r\n"
     for headers in (flood, one):
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # refused while it was still sending
-            assert b" 431 " in _raw(service, headers).split(b"\r\n")[0]
+            assert b" 431 " in answers_to(service, headers).split(b"\r\n")[0]
     assert service.client.get("/healthz").status_code == 200
 
 
 @pytest.mark.parametrize("count", [1_000, 5_000, 5_600, 8_000, 10_000])
 def test_a_request_of_many_short_headers_has_one_answer(service: RunningService, count: int) -> None:
     request = b"GET /healthz HTTP/1.1\r\nhost: x\r\n" + b"a: b\r\n" * count + b"\r\n"
-    answered = _raw(service, request)
+    answered = answers_to(service, request)
     assert answered.count(b"HTTP/1.1 ") == 1
     assert (b" 431 " in answered) == (len(request) > 32 * 2**10)
 
@@ -79,7 +80,7 @@ def test_a_request_of_many_short_headers_has_one_answer(service: RunningService,
     ],
 )
 def test_broken_http_is_a_400(service: RunningService, request_bytes: bytes) -> None:
-    answer = _raw(service, request_bytes)
+    answer = answers_to(service, request_bytes)
     assert b" 400 " in answer.split(b"\r\n")[0]
     assert b"\r\nconnection: close\r\n" in answer
     assert service.client.get("/healthz").status_code == 200
@@ -98,7 +99,7 @@ def test_broken_http_is_a_400(service: RunningService, request_bytes: bytes) -> 
 def test_requests_before_a_broken_one_are_answered_and_then_the_broken_one_is_refused(
     service: RunningService, broken: bytes, before: int
 ) -> None:
-    answers = _raw(service, SAMPLE * before + broken + SAMPLE)
+    answers = answers_to(service, SAMPLE * before + broken + SAMPLE)
     statuses = re.findall(rb"HTTP/1\.1 (\d+) ", answers)
     assert [status for status in statuses if status != b"100"][:-1] == [b"200"] * before
     assert statuses[-1] in (b"400", b"431")
@@ -120,9 +121,9 @@ def test_requests_before_a_broken_one_are_answered_and_then_the_broken_one_is_re
 def test_a_target_in_absolute_form_is_that_of_its_path_and_an_empty_one_is_the_root(
     service: RunningService, target: bytes, path: str
 ) -> None:
-    answer = _raw(service, b"GET %b HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n" % target)
+    answer = answers_to(service, b"GET %b HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n" % target)
     head, body = answer.split(b"\r\n\r\n", 1)
-    plain = _raw(service, b"GET %b HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n" % path.encode())
+    plain = answers_to(service, b"GET %b HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n" % path.encode())
     assert head.split(b"\r\n")[0] == plain.split(b"\r\n")[0]
     if b" 200 " in head:
         assert body == plain.split(b"\r\n\r\n", 1)[1]
@@ -130,12 +131,12 @@ def test_a_target_in_absolute_form_is_that_of_its_path_and_an_empty_one_is_the_r
 
 @pytest.mark.parametrize("target", [b"ftp://x", b"http://", b"http://?a=1", b"x"])
 def test_a_target_of_another_form_is_refused(service: RunningService, target: bytes) -> None:
-    assert b" 400 " in _raw(service, b"GET %b HTTP/1.1\r\nhost: x\r\n\r\n" % target).split(b"\r\n")[0]
+    assert b" 400 " in answers_to(service, b"GET %b HTTP/1.1\r\nhost: x\r\n\r\n" % target).split(b"\r\n")[0]
 
 
 @pytest.mark.parametrize("times", [1, 3])
 def test_a_client_that_has_closed_its_side_gets_its_answers(service: RunningService, times: int) -> None:
-    assert _raw(service, SAMPLE * times).count(b'"seed":7') == times
+    assert answers_to(service, SAMPLE * times).count(b'"seed":7') == times
 
 
 def test_head_is_taken_wherever_get_is_and_has_its_headers_alone(service: RunningService) -> None:

@@ -10,13 +10,14 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
+from urllib.parse import urlsplit
 
 import grpc
 import pytest
 from tritonclient.grpc import service_pb2
 
-from tests.end_to_end.test_connections import answer, connect
-from tests.end_to_end.test_small_bodies import costs, memory_bytes
+from tests.end_to_end.connections import answer
+from tests.end_to_end.costs import costs, memory_bytes
 from tests.serving import RunningService, running_service
 from tests.waiting import wait_until
 
@@ -34,13 +35,8 @@ def bounded(models: Path) -> Iterator[RunningService]:
         yield service
 
 
-def gauge(service: RunningService, name: str) -> float:
-    lines = service.client.get("/metrics").text.splitlines()
-    return float(next(line for line in lines if line.startswith(f"pushforward_{name} ")).split()[1])
-
-
 def held(service: RunningService) -> float:
-    return gauge(service, "inflight_bytes")
+    return service.metric("pushforward_inflight_bytes")
 
 
 def padded(size: int) -> bytes:
@@ -49,7 +45,7 @@ def padded(size: int) -> bytes:
 
 def begun(service: RunningService, size: int) -> socket.socket:
     """A request that lacks the last byte of its body."""
-    connection = connect(service)
+    connection = service.connect()
     head = f"POST {SCORE} HTTP/1.1\r\nhost: x\r\ncontent-length: {size}\r\n\r\n"
     connection.sendall(head.encode() + padded(size)[:-1])
     return connection
@@ -75,8 +71,8 @@ def test_a_large_answer_that_is_not_read_leaves_no_room_for_another_but_for_smal
 ) -> None:
     with socket.socket() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        host, port = bounded.url.removeprefix("http://").split(":")
-        connection.connect((host, int(port)))
+        address = urlsplit(bounded.url)
+        connection.connect((address.hostname, address.port))
         connection.sendall(f"GET {LARGE} HTTP/1.1\r\nhost: x\r\n\r\n".encode())
         wait_until(lambda: held(bounded) > BUDGET / 2)
         assert bounded.client.get(LARGE).json()["code"] == "busy"
@@ -100,7 +96,7 @@ def samples(count: int) -> bytes:
 def test_a_large_answer_of_grpc_that_is_not_read_leaves_no_room_for_another_but_for_small_ones(
     bounded: RunningService,
 ) -> None:
-    target = bounded.wait_for(r"serving gRPC on (\S+)")[1]
+    target = bounded.grpc_address
     options = [("grpc.max_receive_message_length", -1), ("grpc.use_local_subchannel_pool", 1)]
     large = samples(BUDGET * 2 // 3 // 3_136)
     with grpc.insecure_channel(target, options) as slow, grpc.insecure_channel(target, options) as other:
@@ -128,7 +124,7 @@ def refused(target: str) -> None:
 
 
 def test_messages_that_come_at_once_are_received_in_turns(bounded: RunningService) -> None:
-    target = bounded.wait_for(r"serving gRPC on (\S+)")[1]
+    target = bounded.grpc_address
 
     def ask() -> None:
         with ThreadPoolExecutor(12) as threads:
@@ -138,7 +134,7 @@ def test_messages_that_come_at_once_are_received_in_turns(bounded: RunningServic
 
 
 def test_a_message_that_is_refused_leaves_nothing_behind(bounded: RunningService) -> None:
-    target = bounded.wait_for(r"serving gRPC on (\S+)")[1]
+    target = bounded.grpc_address
     refused(target)
     before = memory_bytes(bounded, "VmRSS")
     for _ in range(4):
@@ -148,13 +144,13 @@ def test_a_message_that_is_refused_leaves_nothing_behind(bounded: RunningService
 
 @pytest.mark.living
 def test_calls_that_never_send_their_message_keep_nobody_out(bounded: RunningService) -> None:
-    target = bounded.wait_for(r"serving gRPC on (\S+)")[1]
+    target = bounded.grpc_address
     never = Event()
     with grpc.insecure_channel(target) as channel, grpc.insecure_channel(target) as other:
         ask = channel.stream_stream(INFER)
         silent = [ask(iter(lambda: bytes(never.wait()), b""), timeout=60) for _ in range(20)]
         try:
-            wait_until(lambda: gauge(bounded, "inflight_requests") >= len(silent))
+            wait_until(lambda: bounded.metric("pushforward_inflight_requests") >= len(silent))
             for _ in range(2):
                 assert len(other.unary_unary(INFER)(samples(1), timeout=30)) > 3_136
         finally:
@@ -167,7 +163,7 @@ def test_without_a_key_no_message_is_read(models: Path, tmp_path: Path) -> None:
     keys = tmp_path / "keys"
     keys.write_text("a-key-of-the-shop\n")
     with running_service(models, "--keys-file", str(keys), "--grpc-port", "0") as service:
-        target = service.wait_for(r"serving gRPC on (\S+)")[1]
+        target = service.grpc_address
         with grpc.insecure_channel(target, [("grpc.max_send_message_length", -1)]) as channel:
             infer = channel.unary_unary(INFER)
 
@@ -210,7 +206,7 @@ def test_a_body_that_grows_or_is_damaged_or_packed_otherwise_is_refused(
 
 def test_the_numbers_behind_text_that_is_written_while_it_is_sent_count(bounded: RunningService) -> None:
     before = held(bounded)
-    with connect(bounded) as slow:
+    with bounded.connect() as slow:
         body = gzip.compress(json.dumps({"inputs": [[[[0.5] * 28] * 28]] * 700, "map": True}).encode())
         head = "POST /v1/models/fashion-vae/score HTTP/1.1\r\nhost: x\r\ncontent-encoding: gzip\r\n"
         slow.sendall(f"{head}content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n".encode())

@@ -1,7 +1,6 @@
 """Connections: readers that stop, requests one upon the other, heads and trailers that take their time."""
 
 import contextlib
-import re
 import socket
 import time
 from collections.abc import Iterator
@@ -9,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.end_to_end.connections import HEALTH, answer, everything
 from tests.serving import RunningService, running_service
 from tests.waiting import wait_until
 
@@ -16,12 +16,10 @@ pytestmark = pytest.mark.living
 
 IDLE_SECONDS = 0.6
 """Long enough for a test that others keep from running, and shorter than the stream takes."""
-KEPT_BYTES = 2**20
 STREAM = (
     b"GET /v1/models/digits-vae/sample?count=300000&seed=1 HTTP/1.1\r\n"
     b"host: x\r\naccept: application/x-npy\r\n\r\n"
 )
-HEALTH = b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n"
 
 
 @pytest.fixture(scope="module")
@@ -31,42 +29,14 @@ def impatient(models: Path) -> Iterator[RunningService]:
         yield service
 
 
-def connect(service: RunningService) -> socket.socket:
-    host, port = service.url.removeprefix("http://").split(":")
-    return socket.create_connection((host, int(port)), timeout=30)
-
-
-def answer(connection: socket.socket) -> tuple[bytes, bytes]:
-    """Head and body of the next answer, whose length its head tells; of a long body its beginning."""
-    came = b""
-    while b"\r\n\r\n" not in came:
-        came += _more(connection)
-    head, body = came.split(b"\r\n\r\n", 1)
-    lines = head.lower().split(b"\r\n")
-    length = next(int(line[15:]) for line in lines if line.startswith(b"content-length:"))
-    missing = length - len(body)
-    while missing > 0:
-        piece = _more(connection)
-        missing -= len(piece)
-        body += piece if len(body) < KEPT_BYTES else b""
-    return head, body
-
-
-def _more(connection: socket.socket) -> bytes:
-    came = connection.recv(2**20)
-    assert came, "the service hung up amid an answer"
-    return came
-
-
-def gone(service: RunningService) -> int:
+def gone(service: RunningService) -> float:
     """The number of clients that were given up."""
-    counted = re.search(r'rejected_total{reason="client_gone"} (\d+)', service.client.get("/metrics").text)
-    return int(counted[1]) if counted else 0
+    return service.metric("pushforward_rejected_total", reason="client_gone")
 
 
 def test_a_slow_reader_is_given_up_and_a_steady_one_is_not(impatient: RunningService) -> None:
     before = gone(impatient)
-    with connect(impatient) as stalled, connect(impatient) as steady:
+    with impatient.connect() as stalled, impatient.connect() as steady:
         stalled.sendall(STREAM)
         steady.sendall(STREAM)
         answer(steady)
@@ -77,14 +47,14 @@ def test_who_hangs_up_is_not_computed_for_though_another_request_waits_behind(
     impatient: RunningService,
 ) -> None:
     before = gone(impatient)
-    with connect(impatient) as connection:
+    with impatient.connect() as connection:
         connection.sendall(STREAM + HEALTH)
         connection.recv(1)
     assert wait_until(lambda: gone(impatient) - before) == 1
 
 
 def test_half_a_head_behind_a_running_answer_does_not_cut_it(impatient: RunningService) -> None:
-    with connect(impatient) as connection:
+    with impatient.connect() as connection:
         connection.sendall(STREAM)
         connection.recv(1, socket.MSG_PEEK)
         connection.sendall(HEALTH[:9])
@@ -97,7 +67,7 @@ def test_half_a_head_behind_a_running_answer_does_not_cut_it(impatient: RunningS
 
 
 def test_an_empty_line_after_an_answer_does_not_hold_the_connection(impatient: RunningService) -> None:
-    with connect(impatient) as connection:
+    with impatient.connect() as connection:
         connection.sendall(HEALTH)
         answer(connection)
         connection.sendall(b"\r\n")
@@ -111,7 +81,7 @@ def chunked(trailers: bytes) -> bytes:
 
 
 def test_trailers_change_no_header_of_their_request(impatient: RunningService) -> None:
-    with connect(impatient) as connection:
+    with impatient.connect() as connection:
         connection.sendall(chunked(b"accept: image/png\r\nx-request-id: late\r\n"))
         head, body = answer(connection)
         assert b"content-type: application/json" in head
@@ -121,11 +91,11 @@ def test_trailers_change_no_header_of_their_request(impatient: RunningService) -
 
 @pytest.mark.parametrize("trailers", [b"a: " + b"b" * 2**22 + b"\r\n", b"a: b\r\n" * 2**19])
 def test_endless_trailers_are_not_taken(impatient: RunningService, trailers: bytes) -> None:
-    with connect(impatient) as connection:
+    with impatient.connect() as connection:
         came = b""
         with contextlib.suppress(ConnectionError):  # cut while it was still sending
             connection.sendall(chunked(trailers))
-            came = b"".join(iter(lambda: connection.recv(65_536), b""))
+            came = everything(connection)
         assert came.count(b"HTTP/1.1 ") <= 1
     assert impatient.client.get("/healthz").status_code == 200
 
@@ -142,19 +112,19 @@ def test_endless_trailers_are_not_taken(impatient: RunningService, trailers: byt
 def test_who_sends_all_before_reading_is_answered_though_it_was_not_read(
     service: RunningService, head: bytes, status: int
 ) -> None:
-    with connect(service) as connection:
+    with service.connect() as connection:
         connection.sendall(head)
         for _ in range(16):
             connection.sendall(b"a" * 2**20)
-        came = b"".join(iter(lambda: connection.recv(65_536), b""))
+        came = everything(connection)
     assert came.startswith(b"HTTP/1.1 %d " % status)
     assert came.count(b"HTTP/1.1 ") == 1
 
 
 def test_who_goes_on_sending_after_its_answer_is_cut_off(impatient: RunningService) -> None:
-    with connect(impatient) as connection:
+    with impatient.connect() as connection:
         connection.sendall(b"POST /healthz HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000000000\r\n\r\n")
-        came = b"".join(iter(lambda: connection.recv(65_536), b""))
+        came = everything(connection)
         assert came.startswith(b"HTTP/1.1 405 ")
 
         def is_cut_off() -> bool:

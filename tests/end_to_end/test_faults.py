@@ -122,7 +122,7 @@ def test_told_twice_to_stop_a_single_process_ends_at_once(models: Path) -> None:
 def test_a_message_that_is_none_leaves_no_trace_in_the_log(service: RunningService) -> None:
     import grpc
 
-    address = service.wait_for(r"serving gRPC on (\S+)")[1]
+    address = service.grpc_address
     before = len(service.lines)
     with grpc.insecure_channel(address) as channel:
         infer = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")

@@ -12,7 +12,7 @@ from scipy import stats
 from pushforward import Client
 from tests import toy
 from tests.handmade import CALIBRATION_ITEMS
-from tests.serving import as_npy
+from tests.serving import as_npy, metric_sum
 from tests.toy_gan import ALPHA, ENCODER_SLOPE, SHIFT, STATISTICS, distances, log_ratio, real_items
 
 MODEL = "/v1/models/toy-gan"
@@ -76,15 +76,17 @@ def test_real_items_surprise_as_the_calibration_items_do_and_far_items_are_flagg
         found: list[dict[str, float]] = response.json()["scores"]
         return found
 
-    flagged = 'pushforward_anomalies_flagged_total{model="toy-gan"} '
-    before = float(gan_client.get("/metrics").text.split(flagged)[1].split()[0])
+    def flagged() -> float:
+        metrics = gan_client.get("/metrics").text
+        return metric_sum(metrics, "pushforward_anomalies_flagged_total", model="toy-gan")
+
+    before = flagged()
     real = scores(real_items(1_000, seed=9))
     held_out = distances(real_items(CALIBRATION_ITEMS, seed=1))[:, -1]
     assert stats.ks_2samp([score["surprise"] for score in real], held_out).pvalue > 1e-3
     far = scores(np.full((7, 2), 30, np.float32))
     assert all(score["anomaly"] for score in far)
-    after = float(gan_client.get("/metrics").text.split(flagged)[1].split()[0])
-    assert after - before == 7 + sum(score["p_value"] <= ALPHA for score in real)
+    assert flagged() - before == 7 + sum(score["p_value"] <= ALPHA for score in real)
 
 
 def test_a_score_does_not_depend_on_its_batch(gans: Client) -> None:

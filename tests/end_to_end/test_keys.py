@@ -84,7 +84,7 @@ def test_a_body_is_not_waited_for_without_a_key(guarded: RunningService) -> None
 
 
 def test_the_standard_client_sends_a_key_over_grpc(guarded: RunningService) -> None:
-    address = guarded.wait_for(r"serving gRPC on (\S+)")[1]
+    address = guarded.grpc_address
     with triton.InferenceServerClient(address) as client:
         assert client.is_server_live()
         assert client.is_server_ready()
@@ -167,4 +167,4 @@ def test_metrics_and_documentation_can_be_taken_off_the_port_of_the_api(tmp_path
         for path in ("/metrics", "/docs", "/openapi.json"):
             assert service.client.get(path).status_code == 404
         assert service.client.get("/readyz").status_code == 200
-        assert httpx.get(service.wait_for(r"metrics on (\S+)")[1]).status_code == 200
+        assert httpx.get(service.metrics_url).status_code == 200

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.end_to_end.test_connections import HEALTH, answer, connect
+from tests.end_to_end.connections import HEALTH, answer, everything
 from tests.serving import RunningService
 
 OFFERS = {
@@ -51,7 +51,7 @@ def post(path: str, body: bytes, headers: bytes, *, chunked: bool) -> tuple[byte
 
 def answered(service: RunningService, head: bytes, body: bytes, *, waits: bool) -> tuple[bytes, bytes]:
     """Status and body of a request's answer; its body is sent at once, or once the service asks for it."""
-    with connect(service) as connection:
+    with service.connect() as connection:
         if waits:
             connection.sendall(head.removesuffix(b"\r\n") + b"expect: 100-continue\r\n\r\n")
             assert connection.recv(len(CONTINUE), socket.MSG_WAITALL) == CONTINUE
@@ -84,9 +84,9 @@ def test_a_body_that_looks_like_a_request_is_none(service: RunningService) -> No
 
 
 def test_a_tunnel_is_refused(service: RunningService) -> None:
-    with connect(service) as connection:
+    with service.connect() as connection:
         connection.sendall(b"CONNECT x:80 HTTP/1.1\r\nhost: x:80\r\n\r\n" + HEALTH)
-        came = b"".join(iter(lambda: connection.recv(65_536), b""))
+        came = everything(connection)
     assert came.startswith(b"HTTP/1.1 400 ")
     assert came.count(b"HTTP/1.1 ") == 1
 
@@ -105,7 +105,7 @@ def test_requests_one_upon_the_other_are_all_answered(service: RunningService) -
     """They are far more than may wait at a time, and the last of them have a body and an offer."""
     offered = b"".join(post("/v1/models/toy-vae/sample", b'{"seed": 7}', OFFERS["h2c"], chunked=False))
     sent = HEALTH * 3_000 + offered * 300
-    with connect(service) as connection, ThreadPoolExecutor(1) as sender:
+    with service.connect() as connection, ThreadPoolExecutor(1) as sender:
         sending = sender.submit(connection.sendall, sent)
         came = b""
         while came.count(b"HTTP/1.1 200 OK") < 3_300:

@@ -8,17 +8,12 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.end_to_end.connections import MOST_FILES, WITH_FEW_FILES
 from tests.serving import RunningService
 from tests.toy import publish_toy
 
 pytestmark = pytest.mark.living
 
-MOST_FILES = 160
-WITH_FEW_FILES = f"""
-import resource, runpy
-resource.setrlimit(resource.RLIMIT_NOFILE, ({MOST_FILES}, {MOST_FILES}))
-runpy.run_module("service", run_name="__main__")
-"""
 WITH_FEW_CONNECTIONS = f"""
 import runpy
 from service.process import descriptors
@@ -45,11 +40,6 @@ def service(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RunningS
         running.stop()
 
 
-def connect(service: RunningService) -> socket.socket:
-    host, port = service.url.removeprefix("http://").split(":")
-    return socket.create_connection((host, int(port)), timeout=30)
-
-
 def asked(connection: socket.socket, request: bytes) -> bytes:
     """The head of the answer, which comes in one piece."""
     connection.sendall(request)
@@ -58,7 +48,7 @@ def asked(connection: socket.socket, request: bytes) -> bytes:
 
 def asked_anew(service: RunningService, request: bytes) -> bytes:
     """All that is answered on a connection of its own until the service closes it, or the first piece."""
-    with connect(service) as connection:
+    with service.connect() as connection:
         return asked(connection, request)
 
 
@@ -66,10 +56,10 @@ def test_connections_that_have_been_idle_for_the_longest_make_room_for_new_ones(
     service: RunningService,
 ) -> None:
     with ExitStack() as stack:
-        idle = [stack.enter_context(connect(service))]
+        idle = [stack.enter_context(service.connect())]
         for _ in range(2 * MOST_FILES):
             assert asked(idle[-1], SAMPLE % b"" + b"{}").startswith(OK)
-            idle.append(stack.enter_context(connect(service)))
+            idle.append(stack.enter_context(service.connect()))
         for connection in idle[:MOST_FILES]:
             assert connection.recv(1) == b""
         for connection in idle[-MOST_FILES // 2 :]:
@@ -79,19 +69,19 @@ def test_connections_that_have_been_idle_for_the_longest_make_room_for_new_ones(
 def test_where_all_are_at_work_probes_are_answered_and_other_requests_told_to_come_back(
     service: RunningService,
 ) -> None:
-    metrics_url = service.wait_for(r"metrics on (\S+)")[1]
+    metrics_url = service.metrics_url
     waits_for_its_body = SAMPLE % b"expect: 100-continue\r\n"
     with ExitStack() as stack:
         at_work = []
         while (
-            came := asked(connection := stack.enter_context(connect(service)), waits_for_its_body)
+            came := asked(connection := stack.enter_context(service.connect()), waits_for_its_body)
         ).startswith(CONTINUE):
             at_work.append(connection)
         assert came.startswith(BUSY)
         assert len(at_work) > MOST_FILES // 2
         silent, answers = [], []
         for _ in range(MOST_FILES // 3):  # more than are kept
-            silent.append(stack.enter_context(connect(service)))
+            silent.append(stack.enter_context(service.connect()))
             assert asked_anew(service, PROBE).startswith(OK)
             assert httpx.get(metrics_url).status_code == 200
             answers.append(asked_anew(service, waits_for_its_body))
@@ -118,7 +108,7 @@ def test_connections_of_grpc_leave_files_for_those_of_http_and_go_if_they_are_id
     service = serving(tmp_path, "--grpc-port", "0", *short)
     try:
         service.wait_until_ready()
-        host, port = service.wait_for(r"serving gRPC on (\S+)")[1].split(":")
+        host, port = service.grpc_address.split(":")
         with ExitStack() as stack:
             idle = []
             for _ in range(2 * MOST_FILES):

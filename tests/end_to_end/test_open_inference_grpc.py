@@ -23,7 +23,7 @@ from tritonclient.utils import InferenceServerException
 
 from service.api.open_inference.codes import shortened
 from tests import toy
-from tests.end_to_end.test_connections import answer, connect
+from tests.end_to_end.connections import answer
 from tests.serving import RunningService, running_service
 from tests.waiting import wait_until
 
@@ -31,13 +31,9 @@ SERVICE = "inference.GRPCInferenceService"
 SAMPLE, SCORE, DECODE = "toy-vae.sample", "toy-vae.score", "toy-vae.decode"
 
 
-def address(service: RunningService) -> str:
-    return service.wait_for(r"serving gRPC on (\S+)")[1]
-
-
 @pytest.fixture(scope="module")
 def client(service: RunningService) -> Iterator[triton.InferenceServerClient]:
-    with triton.InferenceServerClient(address(service)) as client:
+    with triton.InferenceServerClient(service.grpc_address) as client:
         yield client
 
 
@@ -85,7 +81,7 @@ def test_an_answer_bears_the_id_the_version_and_what_is_told(client: triton.Infe
 async def test_the_asynchronous_client_gets_the_same(
     service: RunningService, client: triton.InferenceServerClient
 ) -> None:
-    async with triton_aio.InferenceServerClient(address(service)) as asynchronous:
+    async with triton_aio.InferenceServerClient(service.grpc_address) as asynchronous:
         result = await asynchronous.infer(SAMPLE, addresses([7, 8], [0, 3]), compression_algorithm="gzip")
     plain = client.infer(SAMPLE, addresses([7, 8], [0, 3]))
     np.testing.assert_array_equal(result.as_numpy("samples"), plain.as_numpy("samples"))
@@ -105,7 +101,7 @@ def test_a_compressed_message_is_read_as_it_was(
     plain = call(service, message)
     assert len(plain.raw_output_contents[0]) == 500 * 2 * 4
     assert call(service, message, compression) == plain
-    with grpc.insecure_channel(address(service), compression=compression) as channel:
+    with grpc.insecure_channel(service.grpc_address, compression=compression) as channel:
         ask = channel.unary_unary("/grpc.health.v1.Health/Check")
         with pytest.raises(grpc.RpcError) as raised:
             ask(b"\n\x7f" + b"a" * 127, timeout=30)
@@ -116,7 +112,7 @@ def test_a_compressed_message_is_read_as_it_was(
     "damaged", [gzip.compress(b"\n\x01a", mtime=0)[:-4], b"\x1f\x8b", b"x\x9c", zlib.compress(b"a") * 2]
 )
 def test_a_compressed_message_that_is_not_whole_is_refused(service: RunningService, damaged: bytes) -> None:
-    with grpc.insecure_channel(address(service)) as channel:
+    with grpc.insecure_channel(service.grpc_address) as channel:
         infer = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
         with pytest.raises(grpc.RpcError) as raised:
             infer(damaged, timeout=30)
@@ -142,7 +138,7 @@ def request(**changes: Any) -> Any:
 def call(
     service: RunningService, message: Any, compression: grpc.Compression = grpc.Compression.NoCompression
 ) -> Any:
-    with grpc.insecure_channel(address(service), compression=compression) as channel:
+    with grpc.insecure_channel(service.grpc_address, compression=compression) as channel:
         infer = channel.unary_unary(
             "/inference.GRPCInferenceService/ModelInfer",
             request_serializer=service_pb2.ModelInferRequest.SerializeToString,
@@ -226,7 +222,7 @@ def test_replicas_share_the_port(tmp_path: Path) -> None:
 
 
 def test_the_health_check_of_grpc_tells_of_the_service_and_of_each_model(service: RunningService) -> None:
-    with grpc.insecure_channel(address(service)) as channel:
+    with grpc.insecure_channel(service.grpc_address) as channel:
         check = channel.unary_unary("/grpc.health.v1.Health/Check")
         for name in ("", "inference.GRPCInferenceService", SAMPLE):
             assert check(b"\n%c%b" % (len(name), name.encode()) if name else b"", timeout=30) == b"\x08\x01"
@@ -237,12 +233,12 @@ def test_the_health_check_of_grpc_tells_of_the_service_and_of_each_model(service
 
 def test_grpc_takes_no_calls_while_http_finishes_its_requests(tmp_path: Path) -> None:
     toy.publish_toy(tmp_path)
-    with running_service(tmp_path, "--grpc-port", "0") as service, connect(service) as connection:
-        target = address(service)
+    with running_service(tmp_path, "--grpc-port", "0") as service, service.connect() as connection:
+        target = service.grpc_address
         connection.sendall(
             b"POST /v1/models/toy-vae/sample HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{"
         )
-        wait_until(lambda: "pushforward_inflight_requests 2.0" in service.client.get("/metrics").text)
+        wait_until(lambda: service.metric("pushforward_inflight_requests") == 2)
         service.process.terminate()
         service.wait_for("Shutting down")
         host, port = target.split(":")
@@ -269,7 +265,7 @@ def test_a_client_that_knows_no_messages_learns_them_by_reflection(service: Runn
     from google.protobuf.message_factory import GetMessageClass
     from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
-    with grpc.insecure_channel(address(service)) as channel:
+    with grpc.insecure_channel(service.grpc_address) as channel:
         database = ProtoReflectionDescriptorDatabase(channel)
         described = [name for name in database.get_services() if "reflection" not in name]
         assert described == ["inference.GRPCInferenceService"]
@@ -288,7 +284,7 @@ def test_a_client_that_knows_no_messages_learns_them_by_reflection(service: Runn
 def test_a_message_that_asks_for_nothing_known_is_refused_without_a_trace(service: RunningService) -> None:
     pytest.importorskip("grpc_reflection")
     before = len(service.lines)
-    with grpc.insecure_channel(address(service)) as channel:
+    with grpc.insecure_channel(service.grpc_address) as channel:
         ask = channel.stream_stream(REFLECTION)
         for body in (b"\xff" * 100, b"\x2a\xff\xff\xff\xff\x0f", b"\x10\x00" * 2**20):
             with pytest.raises(grpc.RpcError) as raised:
@@ -304,7 +300,7 @@ def test_a_message_that_asks_for_nothing_known_is_refused_without_a_trace(servic
 def test_a_connection_has_a_bounded_number_of_calls_at_once_so_that_none_is_cancelled(
     service: RunningService,
 ) -> None:
-    with grpc.insecure_channel(address(service)) as channel:
+    with grpc.insecure_channel(service.grpc_address) as channel:
         live = channel.unary_unary(f"/{SERVICE}/ServerLive")
         calls = [live.future(b"", timeout=60, wait_for_ready=True) for _ in range(10_000)]
         codes = {call.code() for call in calls}
@@ -314,12 +310,12 @@ def test_a_connection_has_a_bounded_number_of_calls_at_once_so_that_none_is_canc
 
 
 def test_probes_do_not_wait_for_calls_that_never_send_their_message(service: RunningService) -> None:
-    target, never = address(service), Event()
+    target, never = service.grpc_address, Event()
     with grpc.insecure_channel(target) as channel, grpc.insecure_channel(target) as probes:
         ask = channel.stream_stream(f"/{SERVICE}/ModelInfer")
         silent = [ask(iter(lambda: bytes(never.wait()), b""), timeout=60) for _ in range(20)]
         try:
-            wait_until(lambda: inflight(service) >= len(silent))
+            wait_until(lambda: service.metric("pushforward_inflight_requests") >= len(silent))
             for path in (f"/{SERVICE}/ServerLive", f"/{SERVICE}/ServerReady", "/grpc.health.v1.Health/Check"):
                 assert probes.unary_unary(path)(b"", timeout=2) == b"\x08\x01"
             with pytest.raises(grpc.RpcError) as raised:
@@ -329,11 +325,6 @@ def test_probes_do_not_wait_for_calls_that_never_send_their_message(service: Run
             for call in silent:
                 call.cancel()
             never.set()
-
-
-def inflight(service: RunningService) -> float:
-    lines = service.client.get("/metrics").text.splitlines()
-    return float(next(line for line in lines if line.startswith("pushforward_inflight_requests ")).split()[1])
 
 
 def test_an_error_is_told_however_much_it_could_name(client: triton.InferenceServerClient) -> None:
@@ -356,7 +347,7 @@ def test_a_long_sentence_of_an_error_is_cut_between_letters(letter: str) -> None
 
 def test_bodies_of_over_two_gigabytes_are_no_number_that_grpc_cannot_take(models: Path) -> None:
     options = "--grpc-port", "0", "--max-body-bytes", str(2**32)
-    with running_service(models, *options) as service, grpc.insecure_channel(address(service)) as channel:
+    with running_service(models, *options) as service, grpc.insecure_channel(service.grpc_address) as channel:
         assert channel.unary_unary(f"/{SERVICE}/ServerLive")(b"", timeout=60) == b"\x08\x01"
 
 
@@ -377,7 +368,7 @@ def test_a_broken_header_of_a_client_is_no_line_of_the_log(tmp_path: Path) -> No
     call = frame(4, 0, 0, b"") + frame(1, 4, 1, headers) + frame(0, 1, 1, bytes(5))
     toy.publish_toy(tmp_path)
     with running_service(tmp_path, "--grpc-port", "0") as service:
-        host, port = address(service).split(":")
+        host, port = service.grpc_address.split(":")
         with socket.create_connection((host, int(port)), timeout=30) as connection:
             connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + call)
             came = b""

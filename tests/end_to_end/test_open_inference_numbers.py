@@ -27,7 +27,7 @@ def protocol(service: RunningService) -> Iterator[dict[str, Infer]]:
     """Every way to infer by the protocol: arrays in, all outputs but those that are left out."""
     with (
         triton.InferenceServerClient(service.url.removeprefix("http://")) as client,
-        triton_grpc.InferenceServerClient(service.wait_for(r"serving gRPC on (\S+)")[1]) as grpc_client,
+        triton_grpc.InferenceServerClient(service.grpc_address) as grpc_client,
     ):
         yield {
             "grpc": lambda model, arrays: _by_grpc(grpc_client, model, arrays),

@@ -17,7 +17,7 @@ from service.runtime.scorer import Scores
 from tests import toy, toy_table
 from tests.handmade import CALIBRATION_ITEMS, DRAWS, SEED
 from tests.registries import registry_of
-from tests.serving import as_npy, npy
+from tests.serving import as_npy, metric_sum, npy
 
 TOY = "/v1/models/toy-vae"
 NPY = {"accept": "application/x-npy"}
@@ -327,21 +327,20 @@ def test_the_documentation_says_what_every_field_is(client: httpx.Client) -> Non
 
 
 def test_the_metrics_count_what_was_served(client: httpx.Client) -> None:
-    def value(line: str) -> float:
-        text = client.get("/metrics").text
-        return next((float(row.split()[-1]) for row in text.splitlines() if row.startswith(line)), 0.0)
+    def counts() -> tuple[float, ...]:
+        text, model, route = client.get("/metrics").text, "toy-vae", "/v1/models/{model}/decode"
+        return (
+            metric_sum(text, "pushforward_http_requests_total", code="200", method="POST", route=route),
+            metric_sum(text, "pushforward_rows_total", model=model, operation="decode"),
+            metric_sum(text, "pushforward_anomalies_flagged_total", model=model),
+        )
 
-    requests = 'pushforward_http_requests_total{code="200",method="POST",route="/v1/models/{model}/decode"}'
-    rows = 'pushforward_rows_total{model="toy-vae",operation="decode"}'
-    before = value(requests), value(rows)
+    before = counts()
     client.post(f"{TOY}/decode", json={"latents": [[0, 0], [1, 1], [2, 2]]})
-    assert (value(requests) - before[0], value(rows) - before[1]) == (1, 3)
-    flagged = 'pushforward_anomalies_flagged_total{model="toy-vae"}'
-    before_flagged = value(flagged)
-    scores = client.post(f"{TOY}/score", json={"inputs": toy.items(64).tolist(), "alpha": 0.5}).json()[
-        "scores"
-    ]
-    assert value(flagged) - before_flagged == sum(score["anomaly"] for score in scores) > 0
+    body = {"inputs": toy.items(64).tolist(), "alpha": 0.5}
+    flagged = sum(score["anomaly"] for score in client.post(f"{TOY}/score", json=body).json()["scores"])
+    assert flagged > 0
+    assert counts() == (before[0] + 1, before[1] + 3, before[2] + flagged)
     text = client.get("/metrics").text
     for name in (
         "request_duration_seconds_bucket",

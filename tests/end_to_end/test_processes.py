@@ -18,7 +18,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.conftest import REPOSITORY
-from tests.serving import RunningService, running_service
+from tests.serving import RunningService, metric_sum, running_service
 from tests.toy import publish_toy
 from tests.waiting import wait_until
 
@@ -88,13 +88,7 @@ def finished(connection: HTTPConnection) -> bytes | None:
 
 def counted(service: RunningService, name: str, **labels: str) -> float:
     """Return the sum of a metric's samples with these labels, as one of the replicas reports it."""
-    return summed(asked(service, "GET", "/metrics").decode(), name, **labels)
-
-
-def summed(metrics: str, name: str, **labels: str) -> float:
-    families = text_string_to_metric_families(metrics)
-    found = [sample for family in families for sample in family.samples if sample.name == name]
-    return sum(sample.value for sample in found if labels.items() <= sample.labels.items())
+    return metric_sum(asked(service, "GET", "/metrics").decode(), name, **labels)
 
 
 def answered(service: RunningService) -> float:
@@ -132,7 +126,7 @@ def test_the_replicas_share_the_metrics_port_and_each_tells_what_all_have_counte
     def on_that_port() -> float:
         route, code = "/v1/models/{model}/sample", "200"
         requests = "pushforward_http_requests_total"
-        return summed(httpx.get(url).text, requests, route=route, method="POST", code=code)
+        return metric_sum(httpx.get(url).text, requests, route=route, method="POST", code=code)
 
     # what another replica counted in the last quarter of a second is late
     wait_until(lambda: on_that_port() >= before + 8)

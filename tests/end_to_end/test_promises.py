@@ -3,7 +3,6 @@
 import asyncio
 import json
 import signal
-import socket
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from service.numerics.noise import Stream, normals
 from service.runtime.engine import Engine
 from tests import toy
 from tests.conftest import PUBLISHED, REPOSITORY
+from tests.end_to_end.connections import everything
 from tests.published import each
 from tests.serving import RunningService, running_service
 from tests.waiting import wait_until
@@ -94,20 +94,17 @@ def test_a_deadline_is_kept_and_the_service_goes_on(client: httpx.Client) -> Non
 
 def test_rows_of_a_client_that_left_are_given_up(service: RunningService) -> None:
     body = json.dumps({"inputs": toy.items(200).tolist(), "draws": 5000}).encode()
-    host, port = service.url.removeprefix("http://").split(":")
-    gone = 'pushforward_rejected_total{reason="client_gone"}'
-    before = _value(service, gone)
-    with socket.create_connection((host, int(port))) as connection:
+
+    def gone() -> float:
+        return service.metric("pushforward_rejected_total", reason="client_gone")
+
+    before = gone()
+    with service.connect() as connection:
         head = f"POST /v1/models/toy-vae/score HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n\r\n"
         connection.sendall(head.encode() + body)
-    wait_until(lambda: _value(service, gone) > before)
+    wait_until(lambda: gone() > before)
     # read anew: one text is not read at one instant, and its queue comes before its rejections
-    assert _value(service, 'pushforward_queue_items{model="toy-vae",stage="score"}') == 0
-
-
-def _value(service: RunningService, line: str) -> float:
-    rows = service.client.get("/metrics").text.splitlines()
-    return next(float(row.split()[-1]) for row in rows if row.startswith(line))
+    assert service.metric("pushforward_queue_items", model="toy-vae", stage="score") == 0
 
 
 def test_a_full_queue_answers_429_and_when_to_come_back(models: Path) -> None:
@@ -142,7 +139,7 @@ def test_auto_says_in_the_log_the_catalogue_and_a_metric_that_it_fell_back(servi
         pytest.skip("this machine has an NVIDIA device")
     assert any("running on the CPU" in line for line in service.lines)
     assert {model["provider"] for model in service.client.get("/v1/models").json()["models"]} == {"cpu"}
-    assert 'pushforward_provider_active{provider="cpu"} 1.0' in service.client.get("/metrics").text
+    assert service.metric("pushforward_provider_active", provider="cpu") == 1
 
 
 def test_cuda_is_refused_by_the_engine_itself_where_there_is_none() -> None:
@@ -163,7 +160,7 @@ def test_sigterm_drains_answers_what_is_in_flight_and_exits_0(models: Path) -> N
 
         with ThreadPoolExecutor(1) as thread, httpx.Client(base_url=service.url, timeout=60) as other:
             long = thread.submit(other.post, "/v1/models/toy-vae/score", json=body)
-            wait_until(lambda: _value(service, "pushforward_inflight_requests ") == 2)
+            wait_until(lambda: service.metric("pushforward_inflight_requests") == 2)
             service.process.send_signal(signal.SIGTERM)
             ready = wait_until(not_ready)
             assert ready is not None
@@ -175,17 +172,15 @@ def test_sigterm_drains_answers_what_is_in_flight_and_exits_0(models: Path) -> N
 
 
 def test_requests_that_come_upon_one_another_are_answered_in_their_order(service: RunningService) -> None:
-    host, port = service.url.removeprefix("http://").split(":")
-
     def request(seed: int, *more: str) -> bytes:
         body = json.dumps({"seed": seed})
         head = ("POST /v1/models/toy-vae/sample HTTP/1.1", "host: x", f"content-length: {len(body)}", *more)
         return "\r\n".join([*head, "", body]).encode()
 
-    with socket.create_connection((host, int(port)), timeout=30) as connection:
+    with service.connect() as connection:
         requests = [*map(request, range(4)), request(4, "connection: close")]
         connection.sendall(b"".join(requests))
-        answers = b"".join(iter(lambda: connection.recv(65_536), b""))
+        answers = everything(connection)
     bodies = [json.loads(part[: part.index(b"}") + 1]) for part in answers.split(b"\r\n\r\n")[1:]]
     assert [body["seed"] for body in bodies] == [0, 1, 2, 3, 4]
     alone = [

@@ -5,9 +5,6 @@ from __future__ import annotations
 import contextlib
 import gzip
 import json
-import os
-import re
-from collections.abc import Callable
 from pathlib import Path
 
 import grpc
@@ -16,80 +13,13 @@ import numpy as np
 import pytest
 from tritonclient.grpc import service_pb2
 
-from tests.end_to_end.test_connections import HEALTH, connect
+from tests.end_to_end.connections import HEALTH, everything
+from tests.end_to_end.costly_documents import GROWING, OPERATIONS, PLAIN, data, many
+from tests.end_to_end.costs import MOST_CPU_SECONDS, MOST_MEMORY_BYTES, SMALL_BYTES, costs
 from tests.serving import RunningService, as_npy, npy, running_service
 
-SMALL_BYTES = 2**16
-MOST_MEMORY_BYTES = 50e6
-MOST_CPU_SECONDS = 0.3
-"""The CPU time of a whole request, whatever else runs on the machine; a part of it holds the event loop."""
 HEALTH_CHECK = "grpc.health.v1.Health/Check"
 REFLECTION = "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
-INPUTS, LONG = b'{"inputs":[%b]}', b"a" * 7_000_000
-
-
-def data(values: bytes) -> bytes:
-    """A request with these values as the data of its only input."""
-    return INPUTS % (b'{"name":"inputs","shape":[1024,1,28,28],"datatype":"FP32","data":[%b]}' % values)
-
-
-def many(item: bytes, count: int) -> bytes:
-    """An item of a list, over and over."""
-    return item + (b"," + item) * (count - 1)
-
-
-GROWING = {
-    "empty inputs": INPUTS % many(b"{}", 8_000_000),
-    "fewer empty inputs": INPUTS % many(b"{}", 500_000),
-    "few empty inputs": INPUTS % many(b"{}", 20_000),
-    "numbers in place of inputs": INPUTS % many(b"1", 1_000_000),
-    "outputs": b'{"inputs":[],"outputs":[%b]}' % many(b'{"name":"a"}', 600_000),
-    "parameters of one name": b'{"inputs":[],"parameters":{%b}}' % many(b'"a":1', 1_300_000),
-    "parameters of many names": b'{"inputs":[],"parameters":{%b}}'
-    % b",".join(b'"%x":1' % number for number in range(20_000)),
-    "empty lists as data": data(many(b"[]", 2_700_000)),
-    "empty objects as data": data(many(b"{}", 800_000)),
-    "texts as data": data(many(b'"a"', 800_000)),
-    "a long text beside empty ones": data(b'"%b",%b' % (LONG[:100_000], many(b'""', 100_000))),
-    "a long text beside numbers": data(b'"%b",%b' % (LONG[:1_000], many(b"0", 1024 * 784 - 1))),
-    "a long and wide id": b'{"id":"\xf0\x9f\x98\x80%b","inputs":[]}' % LONG,
-    "a long key": b'{"%b\\ud83d\\ude00":1,"inputs":[]}' % LONG,
-    "a long number": data(b"1" * 7_000_000),
-    "a long fraction": data(b"0." + b"1" * 7_000_000),
-    "white space": b" " * 8_000_000,
-    "depth": data(b"[" * 800_000),
-    "bytes beyond the limit": bytes(32 * 2**20),
-}
-"""Documents of `/v2` that are small as gzip."""
-PLAIN = {
-    "unknown keys": b"{%b}" % b",".join(b'"%x":1' % number for number in range(7_000)),
-    "empty lists": b'{"inputs":[%b]}' % many(b"[]", 20_000),
-    "empty objects": b'{"latents":[%b]}' % many(b"{}", 20_000),
-    "depth": b'{"inputs":' + b"[" * 60_000,
-    "digits": b'{"count":' + b"9" * 60_000 + b"}",
-    "text": b'{"from":"' + b"a" * 60_000 + b'"}',
-}
-"""Bodies of `/v1` and of the repository."""
-OPERATIONS = ("sample", "interpolate", "encode", "decode", "reconstruct", "score")
-
-
-def memory_bytes(service: RunningService, key: str) -> int:
-    found = re.search(rf"{key}:\s+(\d+) kB", Path(f"/proc/{service.process.pid}/status").read_text())
-    assert found is not None
-    return int(found[1]) * 1024
-
-
-def cpu_seconds(service: RunningService) -> float:
-    fields = Path(f"/proc/{service.process.pid}/stat").read_text().rsplit(") ", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def costs(service: RunningService, act: Callable[[], object]) -> tuple[float, float]:
-    """Return the peak growth of memory in bytes while something is done, and the CPU seconds it took."""
-    Path(f"/proc/{service.process.pid}/clear_refs").write_text("5")  # the highest so far is the present
-    memory, seconds = memory_bytes(service, "VmRSS"), cpu_seconds(service)
-    act()
-    return memory_bytes(service, "VmHWM") - memory, cpu_seconds(service) - seconds
 
 
 def refused(service: RunningService, path: str, body: bytes, headers: dict[str, str]) -> None:
@@ -139,9 +69,8 @@ def test_as_many_rows_as_json_may_have_are_read_for_little(service: RunningServi
 
 
 def test_a_message_of_empty_inputs_is_refused_for_little(service: RunningService) -> None:
-    port = service.wait_for(r"serving gRPC on 127\.0\.0\.1:(\d+)")[1]
     errors: list[grpc.StatusCode] = []
-    with grpc.insecure_channel(f"127.0.0.1:{port}", compression=grpc.Compression.Gzip) as channel:
+    with grpc.insecure_channel(service.grpc_address, compression=grpc.Compression.Gzip) as channel:
         infer = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
         for body in (b"\x2a\x00" * 2_000_000, b"\x2a\x02\x22\x00" * 1_000_000, b"\x22\x00" * 2_000_000):
 
@@ -161,10 +90,9 @@ def test_a_message_of_empty_inputs_is_refused_for_little(service: RunningService
 def test_a_compressed_message_that_grows_is_refused_for_little(
     service: RunningService, compression: grpc.Compression, method: str
 ) -> None:
-    port = service.wait_for(r"serving gRPC on 127\.0\.0\.1:(\d+)")[1]
     options = [("grpc.max_send_message_length", -1)]
     codes: list[grpc.StatusCode] = []
-    with grpc.insecure_channel(f"127.0.0.1:{port}", options, compression) as channel:
+    with grpc.insecure_channel(service.grpc_address, options, compression) as channel:
         ask_in_stream = channel.stream_stream(f"/{method}")
         for size in (5 * 2**20, 31 * 2**20, 60 * 2**20):
 
@@ -180,7 +108,7 @@ def test_a_compressed_message_that_grows_is_refused_for_little(
 
 
 def test_requests_that_wait_for_their_turn_take_little(service: RunningService) -> None:
-    with connect(service) as connection:
+    with service.connect() as connection:
 
         def ask() -> None:
             connection.settimeout(2)
@@ -298,7 +226,6 @@ def test_a_small_body_that_asks_for_much_takes_little_memory(service: RunningSer
 
 
 def test_a_small_message_that_asks_for_much_takes_little_memory(service: RunningService) -> None:
-    port = service.wait_for(r"serving gRPC on 127\.0\.0\.1:(\d+)")[1]
     rows = 5_349
     tensor = service_pb2.ModelInferRequest.InferInputTensor(name="latents", datatype="FP32", shape=[rows, 24])
     request = service_pb2.ModelInferRequest(
@@ -306,7 +233,7 @@ def test_a_small_message_that_asks_for_much_takes_little_memory(service: Running
     )
     options = [("grpc.max_receive_message_length", -1)]
     answers: list[bytes] = []
-    with grpc.insecure_channel(f"127.0.0.1:{port}", options, grpc.Compression.Gzip) as channel:
+    with grpc.insecure_channel(service.grpc_address, options, grpc.Compression.Gzip) as channel:
         infer = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
         memory, _ = costs(service, lambda: answers.append(infer(request.SerializeToString(), timeout=60)))
     assert len(answers[0]) > 4 * 784 * rows
@@ -359,7 +286,7 @@ def test_http_1_0_which_knows_no_chunks_gets_a_large_answer_with_its_length(serv
 
 def by_http_1_0(service: RunningService, path: str) -> tuple[bytes, bytes]:
     """Head and body of the answer to a GET."""
-    with connect(service) as connection:
+    with service.connect() as connection:
         connection.sendall(f"GET {path} HTTP/1.0\r\n\r\n".encode())
-        head, _, body = b"".join(iter(lambda: connection.recv(2**16), b"")).partition(b"\r\n\r\n")
+        head, _, body = everything(connection).partition(b"\r\n\r\n")
     return head, body

@@ -22,15 +22,10 @@ from PIL import Image
 from pyarrow import parquet
 
 from tests.conftest import REPOSITORY
-from tests.end_to_end.test_small_bodies import GROWING as JSON_GROWING
-from tests.end_to_end.test_small_bodies import (
-    MOST_CPU_SECONDS,
-    MOST_MEMORY_BYTES,
-    OPERATIONS,
-    SMALL_BYTES,
-    costs,
-)
-from tests.end_to_end.test_small_bodies import PLAIN as JSON_PLAIN
+from tests.end_to_end.costly_documents import GROWING as JSON_GROWING
+from tests.end_to_end.costly_documents import OPERATIONS
+from tests.end_to_end.costly_documents import PLAIN as JSON_PLAIN
+from tests.end_to_end.costs import MOST_CPU_SECONDS, MOST_MEMORY_BYTES, SMALL_BYTES, costs
 from tests.serving import RunningService, as_npy
 from tests.toy import publish_toy
 from tests.toy_table import publish_table

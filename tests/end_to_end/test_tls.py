@@ -21,7 +21,7 @@ import pytest
 
 from service.api.tls import tls_context
 from service.errors import CannotListen
-from tests.end_to_end.test_open_files import MOST_FILES, WITH_FEW_FILES
+from tests.end_to_end.connections import MOST_FILES, WITH_FEW_FILES, everything
 from tests.serving import RunningService
 from tests.toy import publish_toy
 
@@ -75,10 +75,6 @@ def connect(secured: Secured) -> socket.socket:
     return ssl.create_default_context(cafile=secured.certificate).wrap_socket(
         plain, server_hostname=address.hostname
     )
-
-
-def everything(connection: socket.socket) -> bytes:
-    return b"".join(iter(lambda: connection.recv(65_536), b""))
 
 
 @pytest.mark.parametrize("accept", ["application/json", "application/x-npy"])
@@ -149,7 +145,7 @@ def test_connections_whose_handshake_does_not_end_make_room_for_others_and_are_c
 
 
 def test_grpc_speaks_tls_too_and_nothing_else(secured: Secured) -> None:
-    address = secured.service.wait_for(r"serving gRPC on (\S+)")[1]
+    address = secured.service.grpc_address
     credentials = grpc.ssl_channel_credentials(secured.certificate.read_bytes())
     live = "/inference.GRPCInferenceService/ServerLive"
     with grpc.secure_channel(address, credentials) as channel:
@@ -198,7 +194,7 @@ def test_a_renewed_certificate_is_served_to_new_connections_and_a_broken_one_is_
 
         def is_served_by_grpc(certificate: bytes) -> bool:
             credentials = grpc.ssl_channel_credentials(certificate)
-            target = running.wait_for(r"serving gRPC on (\S+)")[1]
+            target = running.grpc_address
             with grpc.secure_channel(target, credentials) as channel, contextlib.suppress(grpc.RpcError):
                 live = channel.unary_unary("/inference.GRPCInferenceService/ServerLive")
                 return bool(live(b"", timeout=30) == b"\x08\x01")

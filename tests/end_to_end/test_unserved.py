@@ -96,8 +96,7 @@ def test_what_cannot_be_fetched_from_the_source_is_told_with_the_reason_until_it
 
     def told() -> tuple[list[dict[str, Any]], bool]:
         catalogue = service.client.get("/v1/models").json()
-        metrics = service.client.get("/metrics").text
-        return catalogue["unfetched"], "pushforward_unfetched_versions 1.0\n" in metrics
+        return catalogue["unfetched"], service.metric("pushforward_unfetched_versions") == 1
 
     options = ("--source", f"file://{source}", "--cache", str(tmp_path / "cache"), "--poll-seconds", "0.1")
     with running_service(tmp_path / "none", *options) as service:

@@ -127,7 +127,7 @@ def outcome(infer: Any, body: bytes) -> grpc.StatusCode:
 
 
 def test_any_message_of_grpc_is_answered_or_refused_and_never_a_failure(toys: RunningService) -> None:
-    address = toys.wait_for(r"serving gRPC on (\S+)")[1]
+    address = toys.grpc_address
     right = {grpc.StatusCode.OK, grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND}
     with grpc.insecure_channel(address) as channel:
         infer = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")

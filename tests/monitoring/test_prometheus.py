@@ -74,7 +74,7 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService
 def prometheus(scraped: RunningService, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
     """Prometheus, once it has all there is to scrape; nothing is scraped but the service, on loopback."""
     folder, port = tmp_path_factory.mktemp("prometheus"), free_port()
-    target = re.sub(r"http://|/metrics", "", scraped.wait_for(r"metrics on (\S+)")[1])
+    target = re.sub(r"http://|/metrics", "", scraped.metrics_url)
     pod = {"targets": [target], "labels": {"namespace": "here"}}
     configuration = {
         "global": {"scrape_interval": f"{_SCRAPE_SECONDS}s", "evaluation_interval": f"{_SCRAPE_SECONDS}s"},
