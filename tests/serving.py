@@ -118,6 +118,7 @@ class RunningService:
             self.process.send_signal(signal.SIGTERM)
         code = self.process.wait(timeout=60)
         self.client.close()
+        self.wait_until_all_are_gone()
         if self.process.stderr is not None:
             self.process.stderr.close()
         return code
