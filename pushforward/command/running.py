@@ -61,7 +61,10 @@ def alias(
 
     if (name is not None) != (remove != (version is not None)):
         raise typer.BadParameter("give an alias and a version, an alias and --remove, or neither")
-    folder = model_folder(models, model)
+    try:
+        folder = model_folder(models, model)
+    except UnknownModel as error:
+        raise UnknownModel(f"{models / model}: {error.detail}; --models names another folder") from error
     aliases = read_aliases(folder) if name is None else change_alias(folder, name, version)
     for each, number in sorted(aliases.items()):
         typer.echo(f"{each} {number}")

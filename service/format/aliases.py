@@ -18,7 +18,7 @@ from typing import Annotated, Final
 from pydantic import Field, TypeAdapter, ValidationError
 
 from service.errors import InvalidAliases
-from service.format.versions import MANIFEST, flush_to_disk, read_plain_file
+from service.format.versions import MANIFEST, flush_to_disk, read_plain_file, version_folders
 
 CHAMPION: Final = "champion"
 """The alias of the version that answers requests which name none; without it, the newest version does."""
@@ -79,10 +79,11 @@ def change_alias(model: Path, alias: str, version: int | None) -> dict[str, int]
     aliases = read_aliases(model)
     if version is not None:
         if not (model / str(version) / MANIFEST).is_file():
-            raise InvalidAliases(f"{model.name} has no version {version}")
+            there = ", ".join(folder.name for folder in reversed(version_folders(model))) or "none"
+            raise InvalidAliases(f"{model.name} has no version {version}; it has: {there}")
         aliases[alias] = version
     elif alias not in aliases:
-        raise InvalidAliases(f"{model.name} has no such alias; it has: {', '.join(aliases) or 'none'}")
+        raise InvalidAliases(f"{model.name} has no alias {alias}; it has: {', '.join(aliases) or 'none'}")
     else:
         del aliases[alias]
     write_aliases(model, aliases)

@@ -36,8 +36,8 @@ def test_a_file_that_is_no_map_of_names_to_versions_is_refused_by_its_name(model
 def test_an_alias_names_a_version_that_is_there_and_can_be_taken_away(model: Path) -> None:
     assert change_alias(model, "champion", 2) == {"champion": 2}
     for alias, version, complaint in (
-        ("champion", 3, "toy-vae has no version 3"),
-        ("challenger", None, "no such alias; it has: champion"),
+        ("champion", 3, "toy-vae has no version 3; it has: "),
+        ("challenger", None, "no alias challenger; it has: champion"),
         ("Not this", 1, "lower-case"),
     ):
         with pytest.raises(InvalidAliases, match=complaint):
