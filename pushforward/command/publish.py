@@ -54,6 +54,7 @@ _File = typer.Option(
 )
 _Latent = Annotated[int, typer.Option(help="D, the number of latent dimensions.")]
 _Shape = Annotated[str, typer.Option(help="The shape of an item as the service takes it: 1,28,28 or 30.")]
+_Likelihood = Literal["bernoulli", "continuous-bernoulli", "gaussian", "laplace"]
 _Values = Annotated[
     Literal["0..1", "-1..1", "0..255", "real"] | None,
     typer.Option(help="The range that items have for the networks; the service takes pictures in [0, 1]."),
@@ -63,7 +64,10 @@ _Channels = Annotated[
 ]
 _Scale = Annotated[
     float | None,
-    typer.Option(help="The Gaussian's standard deviation; by default fitted on the normal items."),
+    typer.Option(
+        help="The scale of a gaussian (its standard deviation) or laplace; by default fitted on the normal "
+        "items."
+    ),
 ]
 _Classes = Annotated[
     str | None,
@@ -98,14 +102,18 @@ def vae(
     latent_size: _Latent,
     item_shape: _Shape,
     likelihood: Annotated[
-        Literal["bernoulli", "continuous-bernoulli", "gaussian"],
-        typer.Option(help="bernoulli for values 0 and 1, continuous-bernoulli for [0, 1], gaussian."),
+        _Likelihood,
+        typer.Option(
+            help="bernoulli for values 0 and 1, continuous-bernoulli for [0, 1], gaussian of a squared "
+            "error, laplace of an absolute one."
+        ),
     ] = "bernoulli",
     decoder_gives: Annotated[
         str | None,
         typer.Option(
             help="probabilities or logits; or mean, mean_and_scale, mean_and_variance, mean_and_log_scale, "
-            "mean_and_log_variance of a Gaussian. By default probabilities, or mean."
+            "mean_and_log_variance of a Gaussian; mean, mean_and_scale, mean_and_log_scale of laplace. By "
+            "default probabilities, or mean."
         ),
     ] = None,
     encoder_gives: Annotated[
@@ -229,6 +237,10 @@ def pythae(
         Path,
         typer.Argument(metavar="FOLDER", help="The folder that pythae's model.save wrote.", file_okay=False),
     ],
+    likelihood: Annotated[
+        _Likelihood | None,
+        typer.Option(help="Another likelihood than that of its loss: gaussian for bce of grey values."),
+    ] = None,
     normals: _Normals = None,
     models: _Models = Path("models"),
     quiet: _Quiet = False,
@@ -236,9 +248,10 @@ def pythae(
     """Publish a VAE from a folder of pythae; it needs torch, and unpickles nothing."""
     from pushforward.publishing import publish_pythae
 
-    log = _silent if quiet else _progress
+    log, options = _silent if quiet else _progress, {} if likelihood is None else {"likelihood": likelihood}
     with _refusals():
-        typer.echo(publish_pythae(name, folder, normals=_read(normals), models=models, log=log))
+        version = publish_pythae(name, folder, normals=_read(normals), models=models, log=log, **options)
+        typer.echo(version)
 
 
 @commands.command("autoencoder-kl")

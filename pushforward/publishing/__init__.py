@@ -18,7 +18,7 @@ from service.format.specs import LatentPicture
 from training.export.own.conditions import Condition, LabelsAs
 from training.export.own.files import is_zip
 from training.export.own.gan import GanWords, publish_own_gan
-from training.export.own.likelihoods import DecoderGives, LikelihoodName
+from training.export.own.likelihoods import WITH_SCALE, DecoderGives, LikelihoodName
 from training.export.own.networks import Channels, Source, UnfitModel, Values
 from training.export.own.onnx_source import OnnxSource
 from training.export.own.priors import MixtureOfGaussians
@@ -77,20 +77,21 @@ def publish_vae(
             Normal distribution of torch.
         decoder: Maps latents (B, D) to the likelihood's parameters: one tensor of items, or two, or one with
             twice the channels.
-        likelihood: `bernoulli` for values 0 and 1, `continuous-bernoulli` for [0, 1], `gaussian`.
+        likelihood: `bernoulli` for values 0 and 1, `continuous-bernoulli` for [0, 1], `gaussian` of a squared
+            error, `laplace` of an absolute one.
         latent_size: D, the number of latent dimensions.
         item_shape: The shape of an item as the service takes it: (C, H, W) for pictures, (F,) for rows.
         decoder_gives: `probabilities` or `logits`; or `mean`, `mean_and_scale`, `mean_and_variance`,
-            `mean_and_log_scale` or `mean_and_log_variance` of a Gaussian. By default `probabilities`, or
-            `mean`.
+            `mean_and_log_scale` or `mean_and_log_variance` of a Gaussian, the first, second and fourth of
+            a Laplace distribution. By default `probabilities`, or `mean`.
         encoder_gives: What comes with the mean: `log_variance`, `variance`, `scale` (standard deviation),
             `log_scale`, or `distribution` if it is one of torch.
         values: The range that items have for the networks: `0..1`, `-1..1`, `0..255`, or `real` for any
             number. The service takes pictures in [0, 1] whatever it is. By default `0..1`; `real` for a
-            Gaussian of items that are no pictures.
+            Gaussian or Laplace distribution of items that are no pictures.
         channels: `first` or `last`, as the networks have the channels of pictures.
-        scale: The standard deviation of a Gaussian whose decoder gives the mean alone, in the decoder's
-            units; by default it is fitted on `normals`.
+        scale: The scale of a Gaussian (its standard deviation) or Laplace distribution whose decoder gives
+            the mean alone, in the decoder's units; by default it is fitted on `normals`.
         prior: A mixture of Gaussians; by default N(0, I).
         classes: The names of the classes, or their number, if the decoder takes the class of each row as a
             second input; the encoder may take it too. Requests then have a `label`.
@@ -111,14 +112,14 @@ def publish_vae(
         UnfitModel: Something does not fit; nothing was written.
     """
     latent_size, shape = _sizes(name, latent_size, item_shape)
-    gaussian = likelihood == "gaussian"
+    with_scale = likelihood in WITH_SCALE
     words = VaeWords(
         latent_size=latent_size,
         item_shape=shape,
         likelihood=likelihood,
-        decoder_gives=decoder_gives or ("mean" if gaussian else "probabilities"),
+        decoder_gives=decoder_gives or ("mean" if with_scale else "probabilities"),
         encoder_gives=encoder_gives,
-        values=values or ("real" if gaussian and len(shape) != 3 else "0..1"),
+        values=values or ("real" if with_scale and len(shape) != 3 else "0..1"),
         channels=channels,
         scale=scale,
         prior=prior,
@@ -222,9 +223,9 @@ def publish_gan(
 def publish_pythae(name: str, folder: str | Path, **options: Any) -> Path:
     """Publish a VAE from a folder of pythae with its default networks; neither pythae nor a pickle is needed.
 
-    The reconstruction loss decides the likelihood: `bce` is `bernoulli` (give the likelihood
-    `continuous-bernoulli` if the pixels are grey), `mse` a `gaussian` of standard deviation 1 (give another
-    `scale`, or None to have it fitted).
+    The reconstruction loss decides the likelihood: `bce` is `bernoulli` (give the likelihood `gaussian` if
+    the pixels are grey), `mse` a `gaussian` of standard deviation 1 (give another `scale`, or None to have
+    it fitted).
 
     Args:
         name: The model's name.

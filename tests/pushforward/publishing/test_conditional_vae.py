@@ -183,7 +183,10 @@ def test_an_encoder_may_take_no_class_and_a_decoder_one_row_of_both(as_file: boo
     )
 
 
-def test_a_scale_is_fitted_on_items_as_of_their_classes(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("likelihood", "scale"), [("gaussian", 0.1), ("laplace", 0.1 * (2 / np.pi) ** 0.5)])
+def test_a_scale_is_fitted_on_items_as_of_their_classes(
+    likelihood: Any, scale: float, tmp_path: Path
+) -> None:
     encoder, _ = networks()
 
     class Mean(nn.Module):
@@ -194,12 +197,12 @@ def test_a_scale_is_fitted_on_items_as_of_their_classes(tmp_path: Path) -> None:
 
     items = LABELS[:, None, None, None] + 0.1 * RANDOM.standard_normal((100, *SHAPE)).astype(np.float32)
     version = publish_vae(
-        "scale", encoder, Mean(), likelihood="gaussian", values="real", normals=items, models=tmp_path,
+        "scale", encoder, Mean(), likelihood=likelihood, values="real", normals=items, models=tmp_path,
         normal_labels=[str(label) for label in LABELS], **WORDS,
     )  # fmt: skip
     origin = verify_version(version).provenance.origin
     assert origin is not None
-    assert 0.09 < float(str(origin["scale"])) < 0.11
+    assert float(str(origin["scale"])) == pytest.approx(scale, rel=0.1)
     with load(version) as model:
         wrong = model.score(items, label=(LABELS + 1) % C)
         assert wrong.p_value is not None

@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F  # noqa: N812
+from typer.testing import CliRunner
 
+from pushforward.command.publish import commands
+from pushforward.local import load
 from pushforward.publishing import UnfitModel, publish_pythae
 from service.numerics.noise import scoring_noise
 from training.export.own.pythae import read_pythae
@@ -89,3 +92,26 @@ def test_a_pythae_folder_scores_as_pythae_does(tmp_path: Path) -> None:
     wanted = -0.5 * (gaps**2).sum(-1) - 32 * np.log(2 * np.pi)
     np.testing.assert_allclose(log_likelihood, wanted.numpy(), rtol=1e-5)
     np.testing.assert_allclose(kl, 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).sum(1), rtol=1e-4)
+
+
+@pytest.mark.exports
+def test_a_cross_entropy_of_grey_pixels_is_published_as_a_gaussian(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "vae", reconstruction_loss="bce")
+    np.save(tmp_path / "greys.npy", greys := np.random.default_rng(0).random((60, *SHAPE), dtype=np.float32))
+    command = [
+        "pythae",
+        "greys",
+        folder,
+        "--normals",
+        tmp_path / "greys.npy",
+        "--models",
+        tmp_path / "models",
+    ]
+    refused = CliRunner().invoke(commands, [*map(str, command)])
+    assert "publish it with likelihood='gaussian'" in str(refused.exception)
+    told = CliRunner().invoke(commands, [*map(str, command), "--likelihood", "gaussian", "--quiet"])
+    assert told.exit_code == 0, told.output
+    model = read_pythae(folder)
+    with load(tmp_path / "models" / "greys") as served, torch.no_grad():
+        wanted = model.decoder(model.encoder(torch.from_numpy(greys))[0]).reshape(-1, *SHAPE)
+        np.testing.assert_allclose(served.reconstruct(greys), wanted, atol=1e-5)

@@ -35,6 +35,7 @@ _DISTRIBUTIONS = {
     "Bernoulli": ("bernoulli", "logits"),
     "ContinuousBernoulli": ("continuous-bernoulli", "logits"),
     "Normal": ("gaussian", "mean_and_scale"),
+    "Laplace": ("laplace", "mean_and_scale"),
 }
 """The likelihood of a decoder that gives a distribution of torch, and the word for the parameters taken."""
 _WITHOUT_SPREAD = (
@@ -58,8 +59,9 @@ def item_flaws(what: str, items: Floats, support: Support) -> list[str]:
     if not fits.all():
         first = int(np.argmin(fits))
         advice = {
-            "binary": "the Bernoulli likelihood scores 0 and 1: binarise them, or publish with "
-            "likelihood='continuous-bernoulli' if the model was trained on grey values",
+            "binary": "the Bernoulli likelihood scores 0 and 1: binarise them, or, if the model was trained "
+            "on grey values, publish it with likelihood='gaussian', whose reconstructions are what the "
+            "decoder gives ('continuous-bernoulli' is for one that was trained on that density)",
             "unit_interval": "say by `values` what range they have",
             "eight_bit": "say by `values` what range they have",
             "real": "leave out what is not a finite number",
@@ -174,6 +176,8 @@ def encoder_flaws(
             f"the encoder gave {_came(outputs)}, in which mean and {gives.replace('_', '-')} could lie along "
             "more than one axis; give them as two tensors, or flat, the mean first"
         ]
+    if gave not in (None, "Normal"):
+        return [f"the encoder gave a {gave} distribution; wanted a Normal, or a mean and its spread"]
     if (gave == "Normal") != (gives == "distribution"):
         came = "a torch distribution" if gave else f"tensors, {_came(outputs)}"
         fits = "say encoder_gives='distribution'" if gave else "say what they are by encoder_gives"

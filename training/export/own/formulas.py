@@ -14,7 +14,7 @@ from typing import Literal
 from training.anomaly.path import Whitening
 from training.export.own.algebra import Algebra, Tensor
 from training.export.own.halves import axis_of_forms, axis_of_latents, divided
-from training.export.own.likelihoods import LikelihoodFormulas, Parameters
+from training.export.own.likelihoods import LikelihoodFormulas, LocationScaleFormulas, Parameters
 from training.export.own.networks import OwnNetwork, Units
 from training.export.own.priors import MixtureOfGaussians, normal_log_prob, prior_kl, prior_log_prob
 
@@ -47,7 +47,12 @@ class OwnVae:
     @property
     def has_best(self) -> bool:
         """Return True if a perfect reconstruction has a likelihood."""
-        return self.likelihood.name != "gaussian" or self.likelihood.outputs == 1
+        return self.has_constant_scale or not isinstance(self.likelihood, LocationScaleFormulas)
+
+    @property
+    def has_constant_scale(self) -> bool:
+        """Return True if the likelihood has one scale for all latents."""
+        return isinstance(self.likelihood, LocationScaleFormulas) and self.likelihood.outputs == 1
 
     def posterior(self, f: Algebra, items: Tensor, *labels: Tensor) -> tuple[Tensor, Tensor]:
         """Return the posterior's mean and log-variance, each (B, D)."""
@@ -104,7 +109,7 @@ class OwnVae:
         return log_likelihood, log_prior, log_posterior, kl
 
     def _rest_per_draw(self, f: Algebra, flat: Parameters, eps: Tensor) -> list[Tensor]:
-        if self.likelihood.name == "gaussian" and self.likelihood.outputs == 1:
+        if self.has_constant_scale:
             return list(flat[1:])
         return [f.per_draw(each, eps, self.units.size) for each in flat[1:]]
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +21,10 @@ from service.format.manifest import Support
 from training.export.own.algebra import Algebra, Tensor
 from training.models.quantile import CENTRAL, TAIL, TAIL_FROM, polynomial
 
-LikelihoodName = Literal["bernoulli", "continuous-bernoulli", "gaussian"]
+LikelihoodName = Literal["bernoulli", "continuous-bernoulli", "gaussian", "laplace"]
 LIKELIHOODS: tuple[LikelihoodName, ...] = get_args(LikelihoodName)
+WITH_SCALE: tuple[LikelihoodName, ...] = ("gaussian", "laplace")
+"""Those of values of any size, with a scale that the decoder gives, or that is a constant."""
 DecoderGives = Literal[
     "logits",
     "probabilities",
@@ -43,6 +45,7 @@ DECODER_WORDS: dict[LikelihoodName, tuple[DecoderGives, ...]] = {
         "mean_and_log_scale",
         "mean_and_log_variance",
     ),
+    "laplace": ("mean", "mean_and_scale", "mean_and_log_scale"),
 }
 """The words that fit a likelihood; with `mean` the scale is a constant."""
 Parameters = tuple[Tensor, ...]
@@ -173,8 +176,8 @@ class ContinuousBernoulliFormulas:
 
 
 @dataclass(frozen=True)
-class GaussianFormulas:
-    """Gaussian values: their means and the logarithms of their standard deviations.
+class LocationScaleFormulas:
+    """Values of any size: their means and the logarithms of their scales.
 
     The mean and scale that a decoder gives in its own units are m and s; those of the items are
     `shift + factor m` and `factor s`, so that densities include the Jacobian.
@@ -187,8 +190,13 @@ class GaussianFormulas:
     shift: float = 0.0
     factor: float = 1.0
     scale: NDArray[np.float64] | None = None
-    """The standard deviation in the units of the items, one number or (n,); None if the decoder gives it."""
-    name: LikelihoodName = "gaussian"
+    """The scale in the units of the items, one number or (n,); None if the decoder gives it."""
+
+    name: ClassVar[LikelihoodName]
+    power: ClassVar[int]
+    """p: the likeliest scale of gaps is the p-th root of the mean of |gap|^p."""
+    log_peak: ClassVar[float]
+    """The log density at the mean if the scale is 1."""
 
     @property
     def outputs(self) -> int:
@@ -196,7 +204,7 @@ class GaussianFormulas:
         return 1 if self.gives == "mean" else 2
 
     def parameters(self, f: Algebra, outputs: Sequence[Tensor]) -> Parameters:
-        """Return means, and the logarithms of standard deviations."""
+        """Return means, and the logarithms of scales."""
         mean = self.factor * outputs[0] + self.shift
         if self.scale is not None:
             return mean, f.constant(np.log(self.scale))
@@ -211,38 +219,70 @@ class GaussianFormulas:
 
     def log_prob(self, f: Algebra, parameters: Parameters, items: Tensor) -> Tensor:
         """Return the log density of every value."""
-        gap = self.residual(f, parameters, items)
-        return -0.5 * gap * gap - (parameters[1] + 0.5 * math.log(2 * math.pi))
+        return -self._fall(f, self.residual(f, parameters, items)) - (parameters[1] - self.log_peak)
 
     def best(self, f: Algebra, items: Tensor) -> Tensor | None:
         """Return the log density at the mean; None if the scale is the decoder's, without a least one."""
         if self.scale is None:
             return None
-        return items * 0.0 - (f.constant(np.log(self.scale)) + 0.5 * math.log(2 * math.pi))
+        return items * 0.0 - (f.constant(np.log(self.scale)) - self.log_peak)
 
     def mean(self, f: Algebra, parameters: Parameters) -> Tensor:
         """Return the means, moved into the range of the items."""
         return self._within(f, parameters[0])
 
     def residual(self, f: Algebra, parameters: Parameters, items: Tensor) -> Tensor:
-        """Return items minus their means, in standard deviations."""
+        """Return items minus their means, in scales."""
         return (items - parameters[0]) * f.exp(-parameters[1])
 
     def draw(self, f: Algebra, parameters: Parameters, uniforms: Tensor) -> Tensor:
-        """Return the inverse normal distribution function at the uniforms, moved into the range of the items.
+        """Return the inverse distribution function at the uniforms, moved into the range of the items.
 
-        Uniforms outside [2^-24, 1 - 2^-24] count as the nearer end. Source: Giles 2011, "Approximating the
-        erfinv function", GPU Computing Gems vol. 2, table 1 (single precision).
+        Uniforms outside [2^-24, 1 - 2^-24] count as the nearer end.
         """
         safe = f.clip(uniforms, _SMALLEST_UNIFORM, 1 - _SMALLEST_UNIFORM)
-        w = -f.log(4.0 * safe * (1.0 - safe), self.size)
-        central = _polynomial(w - 2.5, CENTRAL)
-        tail = _polynomial(f.sqrt(f.clip(w, TAIL_FROM, None)) - 3.0, TAIL)
-        normals = math.sqrt(2) * (2.0 * safe - 1.0) * f.where((w, TAIL_FROM), central, tail)
-        return self._within(f, parameters[0] + f.exp(parameters[1]) * normals)
+        return self._within(f, parameters[0] + f.exp(parameters[1]) * self._quantile(f, safe))
 
     def _within(self, f: Algebra, values: Tensor) -> Tensor:
         return values if self.support == "real" else f.clip(values, 0.0, 1.0)
+
+    def _fall(self, f: Algebra, gaps: Tensor) -> Tensor:
+        """Return how far the log density at gaps, in scales, is below its peak."""
+        raise NotImplementedError
+
+    def _quantile(self, f: Algebra, uniforms: Tensor) -> Tensor:
+        """Return the inverse distribution function at uniforms, in scales from the mean."""
+        raise NotImplementedError
+
+
+class GaussianFormulas(LocationScaleFormulas):
+    """Gaussian values, whose scale is their standard deviation."""
+
+    name, power, log_peak = "gaussian", 2, -0.5 * math.log(2 * math.pi)
+
+    def _fall(self, f: Algebra, gaps: Tensor) -> Tensor:  # noqa: ARG002
+        return 0.5 * gaps * gaps
+
+    def _quantile(self, f: Algebra, uniforms: Tensor) -> Tensor:
+        """Source: Giles 2011, "Approximating the erfinv function", GPU Computing Gems vol. 2, table 1."""
+        w = -f.log(4.0 * uniforms * (1.0 - uniforms), self.size)
+        central = _polynomial(w - 2.5, CENTRAL)
+        tail = _polynomial(f.sqrt(f.clip(w, TAIL_FROM, None)) - 3.0, TAIL)
+        return math.sqrt(2) * (2.0 * uniforms - 1.0) * f.where((w, TAIL_FROM), central, tail)
+
+
+class LaplaceFormulas(LocationScaleFormulas):
+    """Values with density e^(-|x - m| / s) / 2 s, whose loss is the absolute error."""
+
+    name, power, log_peak = "laplace", 1, -math.log(2)
+
+    def _fall(self, f: Algebra, gaps: Tensor) -> Tensor:
+        return f.abs(gaps)
+
+    def _quantile(self, f: Algebra, uniforms: Tensor) -> Tensor:
+        below = f.log(2.0 * uniforms, self.size)
+        above = f.log(2.0 * (1.0 - uniforms), self.size)
+        return f.where((uniforms, 0.5), below, -above)
 
 
 def of_logits(
@@ -261,4 +301,4 @@ def _polynomial(values: Tensor, coefficients: Sequence[float]) -> Tensor:
     return result
 
 
-LikelihoodFormulas = BernoulliFormulas | ContinuousBernoulliFormulas | GaussianFormulas
+LikelihoodFormulas = BernoulliFormulas | ContinuousBernoulliFormulas | LocationScaleFormulas

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import onnx
 import torch
 from torch import Tensor, nn
-from torch.distributions import Bernoulli, ContinuousBernoulli, Distribution, Independent, Normal
+from torch.distributions import Bernoulli, ContinuousBernoulli, Distribution, Independent, Laplace, Normal
 
 from service.numerics.noise import Floats
 from training.export.graphs import EXAMPLE_ROWS, ROWS, FixedRows, export_module, export_script
@@ -206,12 +206,13 @@ def _taken(result: Any) -> _Taken:
     """
     if isinstance(result, Distribution):
         base = result.base_dist if isinstance(result, Independent) else result
-        if isinstance(base, Normal):
-            return _Taken((base.mean, base.stddev), "Normal")
+        if isinstance(base, Normal | Laplace):
+            return _Taken((base.loc, base.scale), type(base).__name__)
         if isinstance(base, Bernoulli | ContinuousBernoulli):
             return _Taken((base.logits,), type(base).__name__)
         came = f"gives a {type(base).__name__} distribution"
-        raise StrangeResult(f"{came}; wanted a Normal, a Bernoulli, a ContinuousBernoulli, or tensors")
+        wanted = "a Normal, a Laplace, a Bernoulli, a ContinuousBernoulli, or tensors"
+        raise StrangeResult(f"{came}; wanted {wanted}")
     if isinstance(result, Tensor):
         return _Taken((result,))
     named = _named(result)

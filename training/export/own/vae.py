@@ -29,8 +29,10 @@ from training.export.own.likelihoods import (
     ContinuousBernoulliFormulas,
     DecoderGives,
     GaussianFormulas,
+    LaplaceFormulas,
     LikelihoodFormulas,
     LikelihoodName,
+    LocationScaleFormulas,
     of_logits,
 )
 from training.export.own.networks import Channels, Source, Units, Values, array_of
@@ -77,7 +79,7 @@ class VaeWords:
     values: Values = "0..1"
     channels: Channels = "first"
     scale: Any = None
-    """The Gaussian's standard deviation in the decoder's units; None: the decoder's, or fitted on items."""
+    """The likelihood's scale in the decoder's units; None: the decoder's, or fitted on items."""
     prior: MixtureOfGaussians | None = None
     latent_picture: LatentPicture | None = None
     """The form of a latent for the networks, if it is no row."""
@@ -125,8 +127,8 @@ def publish_own_vae(
     items = items_of("normals", normals, units, likelihood.support, flaws)
     if normals is None and _needs_scale(likelihood):
         flaws.append(
-            "the decoder gives a mean, and neither scale nor normals came; give `scale`, the standard "
-            "deviation it was trained with (in the units of the decoder), or `normals` to fit it on"
+            "the decoder gives a mean, and neither scale nor normals came; give `scale`, that of the "
+            f"{likelihood.name} it was trained with (in the units of the decoder), or `normals` to fit it on"
         )
     rows = None if items is None else len(items)
     of_items, found = labels_of("normals", "normal_labels", labels, rows, condition)
@@ -216,20 +218,22 @@ def _probed(
 
 
 def _needs_scale(likelihood: LikelihoodFormulas) -> bool:
-    """Return True for a Gaussian whose scale neither the decoder nor the publisher gives."""
-    return isinstance(likelihood, GaussianFormulas) and likelihood.outputs == 1 and likelihood.scale is None
+    """Return True for a likelihood whose scale neither the decoder nor the publisher gives."""
+    if not isinstance(likelihood, LocationScaleFormulas):
+        return False
+    return likelihood.outputs == 1 and likelihood.scale is None
 
 
 def _with_scale(
     vae: OwnVae, words: VaeWords, halves: Halves | None, log: Log
 ) -> tuple[OwnVae, dict[str, object]]:
-    """Fit the scale of a Gaussian that needs one; returns the VAE, and what to say of the scale's origin."""
+    """Fit the scale of a likelihood that needs one; returns the VAE, and what to say of its origin."""
     if words.scale is not None:
         given = np.asarray(array_of(words.scale), np.float64)
         return vae, {"scale": given.tolist(), "scale_from": "given, in the decoder's units"}
     if halves is None or not _needs_scale(vae.likelihood):
         return vae, {}
-    log(f"fitting the scale of the Gaussian on {len(halves.fit)} items")
+    log(f"fitting the scale of the {words.likelihood} on {len(halves.fit)} items")
     fitted, scale = _fitted(vae, _fit_batches(halves, words.condition, len(halves.fit)))
     note = f"fitted on {len(halves.fit)} items, in their units"
     return replace(vae, likelihood=fitted), {"scale": scale, "scale_from": note}
@@ -280,32 +284,33 @@ def _likelihood(words: VaeWords, units: Units) -> LikelihoodFormulas:
             given = np.asarray(units.in_order(NumpyAlgebra(), given.reshape(1, -1)))[0]
         scale = units.factor * given.reshape(-1 if given.size > 1 else ())
     support: Support = "real" if words.values == "real" else "unit_interval"
-    return GaussianFormulas(words.decoder_gives, units.size, support, units.shift, units.factor, scale)
+    kind = GaussianFormulas if words.likelihood == "gaussian" else LaplaceFormulas
+    return kind(words.decoder_gives, units.size, support, units.shift, units.factor, scale)
 
 
 def _exported_vae(name: str, vae: OwnVae, log: Log) -> tuple[OwnVae, int]:
     networks, opset = exported(name, [vae.encoder, vae.decoder], log)
     given, taken = networks
     assert taken.export is not None
-    if taken.export.logits and not isinstance(vae.likelihood, GaussianFormulas):
+    if taken.export.logits and not isinstance(vae.likelihood, LocationScaleFormulas):
         vae = replace(vae, likelihood=of_logits(vae.likelihood))
     return replace(vae, encoder=given, decoder=taken), opset
 
 
-def _fitted(vae: OwnVae, batches: Sequence[list[Floats]]) -> tuple[GaussianFormulas, float]:
-    """Return the Gaussian with the scale of the largest ELBO on items, the root mean square of their gaps.
+def _fitted(vae: OwnVae, batches: Sequence[list[Floats]]) -> tuple[LocationScaleFormulas, float]:
+    """Return the likelihood with the scale of the largest ELBO on items, see its `power`.
 
     Source: Rybkin et al. 2021, "Simple and effective VAE training with calibrated decoders",
-    arXiv:2006.13202, section 3.2.
+    arXiv:2006.13202, section 3.2, for a Gaussian.
     """
-    assert isinstance(vae.likelihood, GaussianFormulas)
+    assert isinstance(vae.likelihood, LocationScaleFormulas)
     trial, f = replace(vae, likelihood=replace(vae.likelihood, scale=np.asarray(1.0))), NumpyAlgebra()
-    random, squares = np.random.default_rng(0), []
+    random, power, means = np.random.default_rng(0), vae.likelihood.power, []
     for items, *labels in batches:
         mean, log_variance = trial.posterior(f, items.astype(np.float64), *labels)
         for _ in range(_SCALE_DRAWS):
             latents = mean + np.exp(0.5 * log_variance) * random.standard_normal(mean.shape)
             gaps = items.reshape(len(items), -1) - trial.parameters(f, latents, *labels)[0]
-            squares.append((gaps * gaps).mean(1))
-    scale = max(float(np.sqrt(np.concatenate(squares).mean())), 1e-6)
+            means.append((np.abs(gaps) ** power).mean(1))
+    scale = max(float(np.concatenate(means).mean() ** (1 / power)), 1e-6)
     return replace(vae.likelihood, scale=np.asarray(scale)), scale

@@ -13,7 +13,7 @@ import numpy as np
 from service.format.manifest import MODEL_NAME
 from service.numerics.prior import GaussianMixturePrior
 from training.export.own.formulas import EncoderGives
-from training.export.own.likelihoods import DECODER_WORDS, LIKELIHOODS
+from training.export.own.likelihoods import DECODER_WORDS, LIKELIHOODS, WITH_SCALE
 from training.export.own.networks import VALUES, Units, array_of
 from training.export.own.priors import MixtureOfGaussians
 
@@ -56,12 +56,13 @@ def likelihood_flaws(
     if encoder_gives not in get_args(EncoderGives):
         wanted = ", ".join(map(repr, get_args(EncoderGives)))
         flaws.append(f"encoder_gives is {encoder_gives!r}; wanted one of {wanted}")
-    if likelihood != "gaussian" and units.values == "real":
+    if likelihood not in WITH_SCALE and units.values == "real":
         flaws.append(f"values is 'real', but the likelihood {likelihood!r} is for values in [0, 1]")
     if scale is None:
         return flaws
-    if likelihood != "gaussian" or decoder_gives != "mean":
-        flaws.append("scale came, which is for the likelihood 'gaussian' of a decoder that gives 'mean'")
+    if likelihood not in WITH_SCALE or decoder_gives != "mean":
+        names = " or ".join(map(repr, WITH_SCALE))
+        flaws.append(f"scale came, which is for the likelihood {names} of a decoder that gives 'mean'")
         return flaws
     try:
         array = array_of(scale).astype(np.float64)

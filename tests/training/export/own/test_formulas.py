@@ -18,8 +18,11 @@ from training.export.own.formulas import OwnVae
 from training.export.own.likelihoods import (
     BernoulliFormulas,
     ContinuousBernoulliFormulas,
+    DecoderGives,
     GaussianFormulas,
+    LaplaceFormulas,
     LikelihoodFormulas,
+    LocationScaleFormulas,
 )
 from training.export.own.networks import Export, OwnNetwork, Units
 from training.export.own.onnx_source import OnnxSource
@@ -82,22 +85,27 @@ def test_likelihoods_of_logits_and_probabilities_are_those_of_training(name: str
 
 
 @pytest.mark.parametrize("scale", [0.2, None])
-def test_a_gaussian_is_that_of_torch(scale: float | None) -> None:
-    fixed = None if scale is None else np.asarray(scale)
-    own = GaussianFormulas("mean" if scale else "mean_and_log_variance", SIZE, "real", 0.5, 0.5, fixed)
-    log_variances = RANDOM.standard_normal((ROWS, SIZE)).astype(np.float32)
+@pytest.mark.parametrize("kind", [GaussianFormulas, LaplaceFormulas])
+def test_likelihoods_with_a_scale_are_those_of_torch(
+    kind: type[LocationScaleFormulas], scale: float | None
+) -> None:
+    fixed, gaussian = None if scale is None else np.asarray(scale), kind is GaussianFormulas
+    learned: DecoderGives = "mean_and_log_variance" if gaussian else "mean_and_log_scale"
+    own = kind("mean" if scale else learned, SIZE, "real", 0.5, 0.5, fixed)
+    second = RANDOM.standard_normal((ROWS, SIZE)).astype(np.float32)
 
     def formula(f: Any, mean: Any, second: Any, items: Any, uniforms: Any) -> tuple[Any, ...]:
         parameters = own.parameters(f, [mean, second])
         return own.log_prob(f, parameters, items), own.draw(f, parameters, uniforms)
 
-    got, exact = run_both(formula, LOGITS, log_variances, GREYS, UNIFORMS)
-    deviation = 0.2 if scale else 0.5 * np.exp(0.5 * log_variances.astype(np.float64))
+    got, exact = run_both(formula, LOGITS, second, GREYS, UNIFORMS)
+    scales = 0.2 if scale else 0.5 * np.exp((0.5 if gaussian else 1.0) * second.astype(np.float64))
     mean = torch.from_numpy(0.5 + 0.5 * LOGITS.astype(np.float64))
-    normal: Any = torch.distributions.Normal(mean, torch.as_tensor(deviation))
+    of_torch: Any = torch.distributions.Normal if gaussian else torch.distributions.Laplace
+    values = of_torch(mean, torch.as_tensor(scales))
     wanted = (
-        normal.log_prob(torch.from_numpy(GREYS).double()),
-        normal.icdf(torch.from_numpy(UNIFORMS).double()),
+        values.log_prob(torch.from_numpy(GREYS).double()),
+        values.icdf(torch.from_numpy(UNIFORMS).double()),
     )
     for ours, theirs, graph in zip(exact, wanted, got, strict=True):
         np.testing.assert_allclose(ours, theirs.numpy(), rtol=1e-5, atol=1e-5)

@@ -87,10 +87,18 @@ def test_a_bernoulli_of_torch_gives_its_logits(kind: str) -> None:
     assert source.gave == kind
 
 
+def test_a_laplace_of_torch_gives_its_location_and_scale() -> None:
+    source = TorchSource("the decoder", lambda _: of_torch.Laplace(MEAN, SECOND.exp()))
+    first, second = source.run(MEAN.numpy())
+    assert (first == MEAN.numpy()).all()
+    assert (second == SECOND.exp().numpy()).all()
+    assert source.gave == "Laplace"
+
+
 @pytest.mark.parametrize(
     ("result", "words"),
     [
-        (of_torch.Laplace(MEAN, SECOND), "gives a Laplace distribution; wanted a Normal"),
+        (of_torch.Cauchy(MEAN, SECOND), "gives a Cauchy distribution; wanted a Normal"),
         ((), "gives tuple; wanted a tensor"),
         ((MEAN, 3), "gives tuple; wanted a tensor"),
         ("text", "gives str; wanted a tensor"),
