@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from service.format.manifest import Support, is_picture
 from training.data import Dataset
-from training.loop.task import Noise
+from training.loop.noise import Noise
 from training.options import AugmentationOptions
 from training.recipe import RecipeError
 

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from service.format.manifest import Support
 from service.format.specs import DiscriminatorSpec
-from training.loop.task import Noise, Phase, Rate
+from training.loop.noise import Noise
+from training.loop.task import Phase, Rate
 from training.losses.gan import LOSSES, gradient_penalty, packed, slope_penalty, value_function
 from training.losses.terms import Terms
 from training.metrics.monitor import SampleMonitor

@@ -13,14 +13,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from training.data import Dataset
 from training.data.batches import rows_at_once
-from training.data.stored import in_blocks, is_mapped, release
-from training.loop.augmentation import Augmentation
+from training.data.stored import in_blocks
+from training.loop.batches import Batches
 from training.loop.best import BestWeights
 from training.loop.checkpoint import (
     AVERAGE,
@@ -34,13 +33,13 @@ from training.loop.checkpoint import (
     write_checkpoint,
 )
 from training.loop.diagnostics import Diagnosis, diagnose
-from training.loop.distributed import ALONE, ProcessGroup, ProcessGroupError
+from training.loop.distributed import ALONE, ProcessGroup
 from training.loop.interrupt import interrupt_flag
-from training.loop.order import scattered
+from training.loop.noise import Noise
 from training.loop.progress import OnProgress
 from training.loop.run_log import RunLog
 from training.loop.runs import CHECKPOINTS, MODEL, RECIPE, Stage, check_checkpoint, fingerprint_of, make_stage
-from training.loop.task import MeanLoss, Noise, Phase
+from training.loop.task import MeanLoss, Phase
 from training.models.conditions import in_turn, one_hot
 from training.models.networks.dense import Network
 from training.recipe import Recipe
@@ -113,18 +112,9 @@ class _Run:
         self._group, self._data = group, fingerprint_of(recipe, dataset)
         self.log = RunLog(stage.folder)
         self._recipe, self._stage, self._options = recipe, stage, stage.options
-        self._dynamic = recipe.data.binarise == "dynamic"
-        self._train = dataset.items["train"]
-        self._held = None if is_mapped(self._train) else torch.from_numpy(self._train)
+        self._batches = Batches(recipe, dataset, stage.task, stage.options.batch_rows, group)
         self._validation = torch.from_numpy(dataset.items["validation"][: self._options.validation_rows])
-        self._rows = min(self._options.batch_rows, len(self._train))
-        if self._rows % group.size:
-            raise ProcessGroupError(
-                f"batches of {self._rows} rows cannot be shared equally by {group.size} processes; "
-                "set loop.batch_rows to a multiple of their number"
-            )
-        self._order = (-1, torch.empty(0, dtype=torch.int64))
-        self._labels, self._task = dataset.labels, stage.task
+        self._validation_labels, self._task = dataset.labels["validation"], stage.task
         self._task.model.to(group.device)
         if stage.frozen is not None:
             stage.frozen.to(group.device)
@@ -136,7 +126,6 @@ class _Run:
                 if isinstance(module, Network):
                     module.in_bfloat16 = self._options.precision == "bfloat16"
         self._best = BestWeights()
-        self._augment = Augmentation(recipe.augmentation, dataset, stage.task.support)
         self.findings: list[Diagnosis] = []
         self._phases = self._task.phases()
         # walked once: doing so in every step costs a small network 6 % of its time
@@ -171,7 +160,7 @@ class _Run:
         """Do one step, then log, validate and save if it is time to."""
         n, place = self.steps_done, self.place()
         noise = Noise(self._recipe.seed, Noise.TRAINING, n, self._group)
-        items, labels = self._batch(n, noise)
+        items, labels = self._batches.of_step(n, noise)
         rate = self._options.learning_rate_at(place)
         values: dict[str, float] = {}
         for phase in self._phases:
@@ -227,8 +216,9 @@ class _Run:
 
     def _check_items(self, dataset: Dataset) -> None:
         """Refuse items outside the likelihood's support; grey values that are binarised later may be any."""
+        dynamic = self._recipe.data.binarise == "dynamic"
         for split, items in dataset.items.items():
-            if not (self._dynamic and split == "train"):
+            if not (dynamic and split == "train"):
                 for rows in in_blocks(items):
                     self._task.check(torch.from_numpy(rows))
 
@@ -263,38 +253,13 @@ class _Run:
         self._seconds_before = checkpoint.state["seconds"]
         self._group.require_equal(checkpoint.step, "the step of the newest checkpoint")
 
-    def _batch(self, n: int, noise: Noise) -> tuple[Tensor, Tensor | None]:
-        """Return the items of step n and, for a conditional task, their classes, one-hot."""
-        epoch, position = divmod(n, len(self._train) // self._rows)
-        places = slice(position * self._rows, (position + 1) * self._rows)
-        if self._held is None:  # mapped items, whose order would take more memory than its batches
-            keys = Noise(self._recipe.seed, Noise.ORDER, epoch).words(6)
-            numbers = np.arange(places.start, places.stop)
-            rows = torch.from_numpy(scattered(numbers, len(self._train), keys))
-            items = torch.from_numpy(self._train[rows.numpy()])
-            release(self._train)
-        else:
-            if self._order[0] != epoch:
-                order = Noise(self._recipe.seed, Noise.ORDER, epoch).permutation(len(self._train))
-                self._order = (epoch, order)
-            rows = self._order[1][places]
-            items = self._held[rows]
-        items, labels = self._group.share(items), None
-        if self._task.classes:
-            labels = self._group.share(one_hot(self._labels["train"][rows.numpy()], self._task.classes))
-        if self._augment.changes:
-            items = self._augment(items, Noise(self._recipe.seed, Noise.AUGMENTATION, n, self._group))
-        if self._dynamic:
-            items = (noise.uniform(*items.shape) < items).float()
-        return items, labels
-
     def _validate(self, noise: Noise) -> Mapping[str, Tensor]:
         """Return the figures of the validation items; those that are of single items are made in pieces."""
-        items, labels, device = self._validation, self._labels["validation"], self._group.device
+        items, labels, device = self._validation, self._validation_labels, self._group.device
         at_once = max(1, len(items))
         few = rows_at_once(at_once, math.prod(items.shape[1:]))
         if self._task.criterion is not None and few < at_once:
-            at_once = min(few, self._rows)  # which a step has memory for
+            at_once = min(few, self._batches.rows)  # which a step has memory for
         parts = []
         for first in range(0, len(items), at_once):
             task, rows = self._averaged, slice(first, min(first + at_once, len(items)))

@@ -11,8 +11,9 @@ from torch import nn
 from training.data import Dataset
 from training.loop.checkpoint import AVERAGE, Checkpoint, CheckpointError, read_checkpoint
 from training.loop.gan import EncoderTask, GanTask
+from training.loop.noise import Noise
 from training.loop.start import begin_with
-from training.loop.task import Noise, Task
+from training.loop.task import Task
 from training.loop.vae import VaeTask
 from training.metrics.monitor import make_monitor
 from training.models.gan import make_gan, make_gan_encoder

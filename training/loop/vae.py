@@ -9,7 +9,8 @@ from typing import Self
 from torch import Tensor
 
 from service.format.manifest import Support
-from training.loop.task import Noise, Phase
+from training.loop.noise import Noise
+from training.loop.task import Phase
 from training.losses.terms import Terms
 from training.losses.vae import elbo_objective, importance_objective
 from training.models.priors import prior_latents

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from service.format.columns import Column, column_places
-from training.loop.task import Noise
+from training.loop.noise import Noise
 from training.models.conditions import given_labels
 from training.models.priors import prior_latents
 from training.models.vae import Vae, reconstruct

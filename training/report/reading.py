@@ -15,9 +15,9 @@ from torch import Tensor
 
 from training.data import Dataset, Labels, Split, load_dataset
 from training.loop.checkpoint import Checkpoint, has_checkpoint
+from training.loop.noise import Noise
 from training.loop.run_log import METRICS
 from training.loop.runs import CHECKPOINTS, RECIPE, ModelTask, restore_published
-from training.loop.task import Noise
 from training.loop.vae import VaeTask
 from training.models.vae import Vae, with_fixed_prior
 from training.recipe import Recipe, parse_recipe

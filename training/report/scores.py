@@ -14,7 +14,7 @@ from torch import Tensor
 
 from service.format.specs import Metric
 from training.data import Labels
-from training.loop.task import Noise
+from training.loop.noise import Noise
 from training.metrics.names import figure_texts
 from training.models.conditions import in_batches
 from training.models.vae import Vae, elbo, score_terms

@@ -11,7 +11,7 @@ from training.experiments.figure.methods import METHODS
 from training.experiments.figure.pairs import AliTask, VeeganTask
 from training.experiments.figure.unrolled import AdamState, UnrolledTask
 from training.loop.gan import GanTask
-from training.loop.task import Noise
+from training.loop.noise import Noise
 from training.losses.gan import LOSSES
 from training.losses.terms import Terms
 from training.recipe import Recipe, parse_recipe

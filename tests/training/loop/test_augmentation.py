@@ -7,7 +7,7 @@ import torch
 from tests.training.tiny import digits, tiny_recipe
 from training.data import Dataset, load_dataset
 from training.loop.augmentation import Augmentation
-from training.loop.task import Noise
+from training.loop.noise import Noise
 from training.options import AugmentationOptions
 from training.recipe import RecipeError, parse_recipe
 

@@ -10,9 +10,9 @@ import torch
 from tests.training.tiny import digits, tiny_recipe
 from training.data import Dataset
 from training.loop.loop import train
+from training.loop.noise import Noise
 from training.loop.run_log import read_lines
 from training.loop.runs import restore_published
-from training.loop.task import Noise
 from training.recipe import Recipe, RecipeError, parse_recipe
 
 

@@ -12,8 +12,8 @@ import torch
 from training.data import Dataset, load_dataset
 from training.loop.checkpoint import CheckpointError
 from training.loop.loop import train
+from training.loop.noise import Noise
 from training.loop.runs import restore_published
-from training.loop.task import Noise
 from training.models.conditions import one_hot
 from training.recipe import Recipe, parse_recipe
 

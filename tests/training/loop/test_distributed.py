@@ -16,8 +16,8 @@ from tests.training.tiny import digits, tiny_recipe, tiny_table
 from training.loop.checkpoint import Checkpoint, read_checkpoint
 from training.loop.distributed import ProcessGroup, ProcessGroupError
 from training.loop.loop import train
+from training.loop.noise import Noise
 from training.loop.runs import CHECKPOINTS
-from training.loop.task import Noise
 from training.recipe import parse_recipe
 
 STARTING_SECONDS = 240.0

@@ -9,7 +9,8 @@ from training.data import Dataset, load_dataset
 from training.data.dataset import Scaling
 from training.data.options import DataOptions
 from training.loop.gan import EncoderTask, GanTask
-from training.loop.task import Noise, Phase
+from training.loop.noise import Noise
+from training.loop.task import Phase
 from training.models.gan import STATISTICS, Discriminator, Gan, Generator, make_gan, make_gan_encoder
 from training.models.likelihoods import SupportError
 from training.models.priors import MixturePrior

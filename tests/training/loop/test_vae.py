@@ -7,7 +7,7 @@ import torch
 
 from tests.training.models.linear_gaussian import LATENT, linear_gaussian
 from training.data import load_dataset
-from training.loop.task import Noise
+from training.loop.noise import Noise
 from training.loop.vae import VaeTask
 from training.losses.vae import elbo_objective, importance_objective
 from training.models.vae import Vae, make_vae

@@ -14,7 +14,8 @@ from torch.nn import functional as F
 
 from training.data import Dataset, Scaling
 from training.loop.gan import GanTask
-from training.loop.task import Noise, Phase
+from training.loop.noise import Noise
+from training.loop.task import Phase
 from training.losses.gan import critic_generator_loss, discriminator_loss
 from training.losses.terms import Terms
 from training.models.gan import Discriminator, make_gan

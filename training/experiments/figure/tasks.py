@@ -9,7 +9,8 @@ from torch import Tensor
 
 from training.data import Dataset, Scaling
 from training.loop.gan import GanTask
-from training.loop.task import Noise, Phase
+from training.loop.noise import Noise
+from training.loop.task import Phase
 from training.losses.terms import Terms
 from training.models.gan import Discriminator, make_gan
 from training.models.networks import initialise_orthogonally, make_encoder

@@ -14,7 +14,8 @@ from torch.func import functional_call
 
 from training.data import Dataset
 from training.loop.gan import GanTask
-from training.loop.task import Noise, Phase
+from training.loop.noise import Noise
+from training.loop.task import Phase
 from training.losses.gan import discriminator_loss
 from training.losses.terms import Terms
 from training.models.gan import make_gan
