@@ -1,3 +1,15 @@
+"""The tests: laws beside the packages that they hold for, and what they share.
+
+Models whose answers are known exactly, with graphs that are written node by node (`handmade`):
+    toy (a VAE of binary items), toy_gan, toy_table, toy_conditional; `damage` breaks a version of one.
+Networks of torch, as a stranger writes them, and the same as ONNX files:
+    networks
+A real service, and waiting for what it does:
+    serving (a process), registries (its registry alone, in this process), waiting, ports
+
+What one folder alone shares lies in that folder; fixtures are in its `conftest.py`.
+"""
+
 import os
 
 if "PYTEST_XDIST_WORKER" in os.environ:

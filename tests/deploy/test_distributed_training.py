@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,15 +14,13 @@ import pytest
 from tests.deploy.pods import command_here
 from tests.deploy.rendering import DEPLOY, pod_of, rendered, the
 from tests.ports import free_port
-from tests.training.loop.test_distributed import require_same_weights, write_recipe
-from tests.training.tiny import digits, tiny_recipe, tiny_table
+from tests.training.tiny import digits, require_same_weights, tiny_recipe, tiny_table, write_recipe
+from tests.waiting import wait_until
 from training.loop.checkpoint import read_checkpoint
 from training.loop.loop import train
 from training.loop.runs import CHECKPOINTS
 
 pytestmark = pytest.mark.deploy
-
-STARTING_SECONDS = 60.0
 
 
 @contextmanager
@@ -91,10 +88,8 @@ def test_nodes_started_again_after_one_died_finish_the_uninterrupted_run(tmp_pat
     path = write_recipe(tmp_path / "tiny.toml", tiny_table(steps=40))
     checkpoints = tmp_path / "together" / recipe.name / CHECKPOINTS
     with started_nodes(path, tmp_path / "together") as (first, second):
-        give_up = time.monotonic() + STARTING_SECONDS
-        while not list(checkpoints.glob("step-*")):
-            assert first.poll() is None, "it ended before the other could be killed"
-            assert time.monotonic() < give_up, "no checkpoint was written in time"
+        wait_until(lambda: list(checkpoints.glob("step-*")) or first.poll() is not None)
+        assert first.poll() is None, "it ended before the other could be killed"
         kill(second)
         _, message = first.communicate(timeout=60)
         assert first.returncode != 0  # so the Job starts both again

@@ -10,7 +10,7 @@ import pytest
 from pushforward import Client
 from service.format.versions import read_manifest, version_folders
 from tests.conftest import PUBLISHED, REPOSITORY
-from tests.published import each
+from tests.end_to_end.published import each
 from tests.serving import RunningService
 
 NPY = {"accept": "application/x-npy"}

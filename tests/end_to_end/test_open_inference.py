@@ -16,7 +16,7 @@ import tritonclient.http.aio as triton_aio
 from tritonclient.utils import InferenceServerException
 
 from tests import toy
-from tests.recording import Recorder, Sent, recorder
+from tests.end_to_end.recording import Recorder, Sent, recorder
 from tests.serving import RunningService, running_service
 
 SAMPLE, SCORE = "toy-vae.sample", "toy-vae.score"

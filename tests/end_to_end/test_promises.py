@@ -19,7 +19,7 @@ from service.runtime.engine import Engine
 from tests import toy
 from tests.conftest import PUBLISHED, REPOSITORY
 from tests.end_to_end.connections import everything
-from tests.published import each
+from tests.end_to_end.published import each
 from tests.serving import RunningService, running_service
 from tests.waiting import wait_until
 

@@ -26,10 +26,10 @@ from tests.end_to_end.costly_documents import GROWING as JSON_GROWING
 from tests.end_to_end.costly_documents import OPERATIONS
 from tests.end_to_end.costly_documents import PLAIN as JSON_PLAIN
 from tests.end_to_end.costs import MOST_CPU_SECONDS, MOST_MEMORY_BYTES, SMALL_BYTES, costs
+from tests.end_to_end.watched_service import HoldFile
 from tests.serving import RunningService, as_npy
 from tests.toy import publish_toy
 from tests.toy_table import publish_table
-from tests.watched_service import HoldFile
 
 pytestmark = pytest.mark.living  # runs alone, since it measures times
 
@@ -68,7 +68,7 @@ def files_service(tmp_path_factory: pytest.TempPathFactory, held: HoldFile) -> I
     manifest = publish_toy(models, FITTED) / "manifest.json"
     form = {"fit": "stretch", "background": [0, 0, 0], "binary": True}
     manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "picture": form}))
-    service = RunningService(models, program=("-m", "tests.watched_service", str(held.path)))
+    service = RunningService(models, program=("-m", "tests.end_to_end.watched_service", str(held.path)))
     try:
         service.wait_until_ready()
         for model, kind, body in (

@@ -4,9 +4,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from tests.training.tiny import tiny_table
+from tests.training.tiny import tiny_table, write_recipe
 from training.__main__ import app, main
-from training.data.toml import as_toml
 
 
 class CommandLine:
@@ -48,8 +47,7 @@ def test_a_level_that_calibration_items_cannot_resolve_is_refused_before_trainin
 ) -> None:
     table = tiny_table(family) | {"calibration": {"alpha": 0.001}}
     table |= {"encoder": {"loop": table["loop"]}} if family == "gan" else {}
-    recipe = tmp_path / "recipe.toml"
-    recipe.write_text("\n".join(f"{key} = {as_toml(value)}" for key, value in table.items()))
+    recipe = write_recipe(tmp_path / "recipe.toml", table)
     status, errors = command("train", str(recipe), "--runs", str(tmp_path / "runs"))
     assert status == 1
     assert "128 calibration items resolve no level below 0.00775" in errors

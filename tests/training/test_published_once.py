@@ -5,16 +5,14 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from tests.training.publishing import toml
-from tests.training.tiny import tiny_recipe
+from tests.training.tiny import tiny_recipe, write_recipe
 from training.__main__ import app
 
 pytestmark = pytest.mark.exports
 
 
 def test_a_finished_run_that_is_resumed_names_its_version_and_publishes_no_other(tmp_path: Path) -> None:
-    recipe, models = tmp_path / "recipe.toml", tmp_path / "models"
-    recipe.write_text(toml(tiny_recipe().model_dump(mode="json", exclude_none=True)))
+    recipe, models = write_recipe(tmp_path / "recipe.toml", tiny_recipe()), tmp_path / "models"
     line = ["run", str(recipe), "--quiet", "--runs", str(tmp_path / "runs"), "--models", str(models)]
 
     def resumed(*more: str) -> str:

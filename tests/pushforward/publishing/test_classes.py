@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from pushforward.local import load
 from pushforward.publishing import UnfitModel, publish_gan
-from tests.torch_files import onnx_file
+from tests.pushforward.publishing.torch_files import onnx_file
 from training.export.sessions import verify_version
 
 pytestmark = [pytest.mark.exports, pytest.mark.timeout(300)]

@@ -15,7 +15,7 @@ from pushforward.command.publish import commands
 from pushforward.local import load
 from pushforward.publishing import UnfitModel, publish_vae
 from service.numerics.noise import scoring_noise
-from tests.torch_files import onnx_file, program, script
+from tests.pushforward.publishing.torch_files import onnx_file, program, script
 from training.export.sessions import PARITY_TOLERANCE, verify_version
 
 pytestmark = [pytest.mark.exports, pytest.mark.timeout(300)]

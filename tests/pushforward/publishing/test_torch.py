@@ -20,8 +20,8 @@ from pushforward import publish_gan, publish_vae
 from pushforward.command.app import app
 from service.format.versions import read_manifest
 from service.numerics.noise import scoring_noise
+from tests.pushforward.publishing.torch_files import program, script
 from tests.serving import RunningService, npy, running_service
-from tests.torch_files import program, script
 from training.export.own.torch_source import TorchSource
 from training.export.sessions import verify_version
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from pushforward.publishing import UnfitModel, publish_vae
 from service.format.versions import read_manifest
 from tests.networks import Decoder, Encoder
-from tests.torch_files import program, script
+from tests.pushforward.publishing.torch_files import program, script
 from training.export.own.torch_files import read_torch_file
 from training.export.sessions import open_graph
 

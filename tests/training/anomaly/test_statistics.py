@@ -7,8 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.training.export.test_likelihoods import tiny_vae
-from tests.training.models.likelihood_cases import NAMES, dataset_for
+from tests.training.models.likelihood_cases import NAMES, dataset_for, tiny_vae
 from tests.training.models.linear_gaussian import SIGMA, UnitNoise, linear_gaussian
 from training.anomaly.path import FEATURES, fit_whitening
 from training.anomaly.statistics import fit_path, fit_statistics, path_features, surprise_map

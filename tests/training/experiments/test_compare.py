@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from service.format.versions import read_manifest, version_folders
 from tests.conftest import REPOSITORY
-from tests.training.report.test_report import Page
+from tests.training.report.page import Page
 from training.__main__ import app
 from training.data.options import DataOptions
 from training.experiments.quality.compare import ComparisonError, compare_versions, write_comparison

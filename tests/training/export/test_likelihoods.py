@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from service.format.specs import TensorSpec
-from tests.training.models.likelihood_cases import NAMES, dataset_for
+from tests.training.models.likelihood_cases import NAMES, dataset_for, tiny_vae
 from training.anomaly.kernel import fit_kernel_density
 from training.anomaly.statistics import fit_statistics
 from training.data import Dataset
@@ -16,27 +16,11 @@ from training.export.graphs import Graph, GraphModule, export_graph
 from training.export.operations import vae_graphs
 from training.export.parity import Exported, measure_parity
 from training.export.sessions import PARITY_TOLERANCE, open_session
-from training.models.vae import Vae, make_vae, with_fixed_prior
-from training.recipe import parse_recipe
+from training.models.vae import Vae
 
 PRIORS = {"bernoulli": "standard-normal", "continuous-bernoulli": "mixture"}
 ENDS = (2.0**-24, 0.5, 1 - 2.0**-24)
 """Uniforms where a logarithm is at its largest, and in the middle."""
-
-
-def tiny_vae(likelihood: str, prior: str) -> Vae:
-    """Random weights; the 25 values of a picture and the 10 of a row fill no whole vector of a processor."""
-    torch.manual_seed(0)
-    recipe = parse_recipe(
-        {
-            "name": "tiny",
-            "data": {"dataset": "digits", "binarise": "dynamic" if likelihood == "bernoulli" else "none"},
-            "network": {"kind": "dense", "latent": 3, "hidden": [16]},
-            "vae": {"likelihood": likelihood, "prior": prior, "prior_components": 7},
-            "loop": {"steps": 1},
-        }
-    )
-    return with_fixed_prior(make_vae(recipe, dataset_for(likelihood))).eval()
 
 
 def joined(vae: Vae, dataset: Dataset) -> Graph:

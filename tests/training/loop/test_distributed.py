@@ -2,18 +2,17 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
-from tests.training.tiny import digits, tiny_recipe, tiny_table
-from training.loop.checkpoint import Checkpoint, read_checkpoint
+from tests.ports import free_port
+from tests.training.tiny import digits, require_same_weights, tiny_recipe, tiny_table, write_recipe
+from tests.waiting import wait_until
+from training.loop.checkpoint import read_checkpoint
 from training.loop.distributed import ProcessGroup, ProcessGroupError
 from training.loop.loop import train
 from training.loop.noise import Noise
@@ -25,16 +24,6 @@ STARTING_SECONDS = 240.0
 takes_long = pytest.mark.slow
 
 
-def write_recipe(path: Path, table: dict[str, Any]) -> Path:
-    """A tiny recipe as TOML: tables of numbers, strings and lists of them."""
-    lines = [f"name = {json.dumps(table['name'])}"]
-    for name, values in table.items():
-        if name != "name":
-            lines += [f"[{name}]", *(f"{key} = {json.dumps(value)}" for key, value in values.items())]
-    path.write_text("\n".join(lines), encoding="utf-8")
-    return path
-
-
 def torchrun(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -44,10 +33,8 @@ def torchrun(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 def start_ranks(*arguments: str | Path) -> list[subprocess.Popen[str]]:
     """Two processes that train together, without the agent that ends one when the other has ended."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
+    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    shared = address | {"WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "training", *map(str, arguments)]
     return [
         subprocess.Popen(
@@ -58,13 +45,6 @@ def start_ranks(*arguments: str | Path) -> list[subprocess.Popen[str]]:
         )
         for rank in range(2)
     ]
-
-
-def require_same_weights(one: Checkpoint, other: Checkpoint) -> None:
-    assert one.step == other.step
-    for name, tensor in one.tensors.items():
-        if not name.startswith("optimiser"):  # squares of nearly vanishing gradients: all rounding
-            assert torch.allclose(tensor, other.tensors[name], atol=5e-4), name
 
 
 @takes_long
@@ -98,10 +78,10 @@ def test_a_killed_process_ends_the_other_and_the_resumed_run_is_the_uninterrupte
     checkpoints = tmp_path / recipe.name / CHECKPOINTS
     first, second = start_ranks("train", path, "--runs", tmp_path, "--quiet")
     with first, second:
-        give_up = time.monotonic() + STARTING_SECONDS
-        while not list(checkpoints.glob("step-*")):
-            assert first.poll() is None, "it ended before it could be killed"
-            assert time.monotonic() < give_up, "no checkpoint was written in time"
+        wait_until(
+            lambda: list(checkpoints.glob("step-*")) or first.poll() is not None, seconds=STARTING_SECONDS
+        )
+        assert first.poll() is None, "it ended before the other could be killed"
         second.kill()
         _, message = first.communicate(timeout=60)
     assert first.returncode == 1

@@ -1,4 +1,3 @@
-import contextlib
 import itertools
 import json
 import math
@@ -15,6 +14,7 @@ from PIL import Image
 from torch import nn
 
 from tests.training.tiny import digits, tiny_recipe
+from tests.waiting import wait_until
 from training.loop.checkpoint import CheckpointError, read_checkpoint
 from training.loop.loop import DivergenceError, TrainingOutcome, train
 from training.loop.run_log import read_lines
@@ -112,9 +112,7 @@ def test_a_signal_from_outside_saves_a_checkpoint_and_names_the_command_that_res
     ]  # fmt: skip
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     metrics = tmp_path / "digits-vae" / "metrics.jsonl"
-    while process.poll() is None and not (metrics.exists() and metrics.stat().st_size):
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=0.1)
+    wait_until(lambda: process.poll() is not None or (metrics.exists() and metrics.stat().st_size))
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130

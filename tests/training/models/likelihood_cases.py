@@ -1,4 +1,4 @@
-"""One of every likelihood, and tiny datasets that fit them."""
+"""One of every likelihood, and tiny datasets and VAEs that fit them."""
 
 from typing import get_args
 
@@ -8,7 +8,9 @@ import torch
 from service.format.columns import Column
 from training.data import SPLITS, Dataset, Items, Scaling
 from training.models.likelihoods import Likelihood, make_likelihood
+from training.models.vae import Vae, make_vae, with_fixed_prior
 from training.options import VaeOptions
+from training.recipe import parse_recipe
 
 NAMES = get_args(VaeOptions.model_fields["likelihood"].annotation)
 DISCRETE = ("bernoulli", "discretised-logistic")
@@ -66,6 +68,21 @@ def dataset_for(name: str) -> Dataset:
 def likelihood_of(name: str) -> Likelihood:
     """The likelihood as a recipe would make it."""
     return make_likelihood(VaeOptions.model_validate({"likelihood": name}), dataset_for(name))
+
+
+def tiny_vae(likelihood: str, prior: str) -> Vae:
+    """Random weights; the 25 values of a picture and the 10 of a row fill no whole vector of a processor."""
+    torch.manual_seed(0)
+    recipe = parse_recipe(
+        {
+            "name": "tiny",
+            "data": {"dataset": "digits", "binarise": "dynamic" if likelihood == "bernoulli" else "none"},
+            "network": {"kind": "dense", "latent": 3, "hidden": [16]},
+            "vae": {"likelihood": likelihood, "prior": prior, "prior_components": 7},
+            "loop": {"steps": 1},
+        }
+    )
+    return with_fixed_prior(make_vae(recipe, dataset_for(likelihood))).eval()
 
 
 def in_float64(likelihood: Likelihood) -> Likelihood:

@@ -1,11 +1,9 @@
 """The page about a run: it shows the run's figures, needs no other file, and trusts no text."""
 
-import base64
 import json
 import re
 import shutil
 import signal
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +12,7 @@ import torch
 from typer.testing import CliRunner
 
 from tests.training.data.own_data import ALL, a_table, write_csv
+from tests.training.report.page import Page
 from tests.training.tiny import tiny_table
 from training.__main__ import app
 from training.data import load_dataset
@@ -44,39 +43,6 @@ def a_recipe(family: str, folder: Path) -> Recipe:
         table["vae"] = {"likelihood": "gaussian", "prior": "mixture", "prior_components": 5}
         table["loop"]["batch_rows"] = 10
     return parse_recipe(table)
-
-
-class Page(HTMLParser):
-    """The content that a reader's browser would find in a page."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.references: list[str] = []
-        self.pictures_without_words = 0
-        self.words = ""
-        self.source = path.read_text(encoding="utf-8")
-        self.feed(self.source)
-        self.text = " ".join(self.words.split())
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        values = {name: value or "" for name, value in attrs}
-        self.references += [value for name, value in values.items() if name in ("src", "href", "srcset")]
-        self.pictures_without_words += tag == "img" and not values.get("alt")
-
-    def handle_data(self, data: str) -> None:
-        self.words += data
-
-    @property
-    def plots(self) -> list[str]:
-        """The SVG pictures."""
-        prefix = "data:image/svg+xml;base64,"
-        return [
-            base64.b64decode(reference.removeprefix(prefix)).decode()
-            for reference in self.references
-            if reference.startswith(prefix)
-        ]
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 import training.experiments.theory
-from tests.training.report.test_report import Page
+from tests.training.report.page import Page
 from training.__main__ import app
 from training.experiments.theory.optimum import optimum_section
 

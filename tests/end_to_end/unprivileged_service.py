@@ -1,4 +1,4 @@
-"""`python -m tests.unprivileged_service OPTIONS`: the service, unable to read what nobody may."""
+"""`python -m tests.end_to_end.unprivileged_service OPTIONS`: the service, unable to read what nobody may."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`python -m tests.watched_service FILE OPTIONS`: the service, with a watch of its event loop.
+"""`python -m tests.end_to_end.watched_service FILE OPTIONS`: the service, with a watch of its event loop.
 
 FILE holds the longest time between two turns of a task that always waits for its turn, as a double; a reader
 sets it to 0 before. It is the shorter one of the time by the clock and the CPU time of this process. So the
