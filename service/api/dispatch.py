@@ -54,7 +54,7 @@ class Dispatcher:
     def __init__(
         self,
         app: ASGIApp,
-        operations: Handler,
+        handler: Handler,
         remote_vae: RemoteVae,
         open_inference: OpenInference,
         metrics: Metrics,
@@ -66,7 +66,7 @@ class Dispatcher:
         self._app = app
         self._keys = keys
         self._open_inference = open_inference
-        self._operations = operations
+        self._handler = handler
         self._remote_vae = remote_vae
         self._metrics = metrics
         self._budget = budget
@@ -113,7 +113,7 @@ class Dispatcher:
                 self._check_key(exchange, scope_of(path))
             if is_v2:
                 await self._open_inference.serve(exchange)
-            elif not (await self._operations.serve(exchange) or await self._remote_vae.serve(exchange)):
+            elif not (await self._handler.serve(exchange) or await self._remote_vae.serve(exchange)):
                 self._check_public(exchange, path)
                 exchange.scope[REQUEST_ID] = exchange.request_id
                 if self._root:  # which ASGI's `path` includes

@@ -1,1 +1,1 @@
-"""Publish models that others trained: an encoder and a decoder, or a generator, of torch or of ONNX."""
+"""Publish users' own models, trained elsewhere: encoder and decoder, or generator, of torch or of ONNX."""
