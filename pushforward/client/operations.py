@@ -19,7 +19,7 @@ from pushforward.client.answers import array_of, encoding_of, item_scores_of, jo
 from pushforward.client.chunks import Take
 from pushforward.client.known import KnownModel
 from pushforward.client.npy import NpyRows
-from pushforward.client.sending import Sender
+from pushforward.client.sending import Deadline, Sender
 from pushforward.client.versions import MOST_LABELLED, RowsRequest, Version, Versions
 from pushforward.client.wire import (
     JSON,
@@ -86,26 +86,36 @@ class Operations:
             request = HttpRequest(operation_path(name, version, "sample"), NPY, query)
             answer = yield self._sender.step(request, deadline, streamed=True)
             if isinstance(answer, HttpAnswer) and answer.status == HTTPStatus.OK:
-                version, reader, end = answer.version, NpyRows(), done + size
-                while done < end:
-                    answer = (yield ReadPiece()) or BrokenConnection("the answer ended too early")
-                    if isinstance(answer, BrokenConnection):
-                        break
-                    rows = reader.feed(answer)
-                    self._sender.check(deadline)
-                    if rows is not None:
-                        done, failures = done + len(rows), 0
-                        for chunk in take(rows):
-                            yield YieldRows(chunk)
-                            deadline.restart()
-                else:
-                    yield ReadPiece()  # the end, after which the connection can be used again
-                    if done >= count:
-                        return
+                version = answer.version
+                came, broken = yield from self._streamed(size, take, deadline)
+                done, failures = done + came, 0 if came else failures
+                if done >= count:
+                    return
+                if broken is None:
                     continue
+                answer = broken
             failures += 1
             error = self._sender.error_of(answer, deadline)
             yield from self._sender.recover(error, failures, deadline, pinned=done > 0)
+
+    def _streamed(
+        self, most: int, take: Take, deadline: Deadline
+    ) -> Script[tuple[int, BrokenConnection | None]]:
+        """Give `take` the rows of a streamed answer; return how many came, and what ended it too early."""
+        reader, came = NpyRows(), 0
+        while came < most:
+            piece = (yield ReadPiece()) or BrokenConnection("the answer ended too early")
+            if isinstance(piece, BrokenConnection):
+                return came, piece
+            rows = reader.feed(piece)
+            self._sender.check(deadline)
+            if rows is not None:
+                came += len(rows)
+                for chunk in take(rows):
+                    yield YieldRows(chunk)
+                    deadline.restart()
+        yield ReadPiece()  # the end, after which the connection can be used again
+        return came, None
 
     def encode(
         self, name: str, version: Version, inputs: Any, id_name: str | None, label: RowLabel
