@@ -1,7 +1,6 @@
 """The purpose of scoring: real held-out items pass, and noise does not."""
 
 from functools import cache, partial
-from typing import Any
 
 import httpx
 import numpy as np
@@ -9,7 +8,6 @@ import pytest
 from scipy import stats
 
 from pushforward import Client
-from service.errors import Unfit
 from tests.serving import as_npy, metric_sum
 from training.data import DataError, load_dataset
 from training.data.options import DataOptions
@@ -69,12 +67,6 @@ def test_a_corrected_request_flags_outliers_among_many_and_says_from_where(pytho
     assert alone.threshold is None
     assert alone.anomaly is not None
     assert not alone.anomaly.any()
-
-
-def test_a_correction_of_what_was_never_calibrated_is_refused(python_client: Client) -> None:
-    how: dict[str, Any] = {"statistic": "elbo", "draws": 3, "correction": "benjamini-hochberg"}
-    with pytest.raises(Unfit, match="corrects p-values"):
-        python_client.score("fashion-vae", held_out("fashion-mnist")[:1], **how)
 
 
 def test_p_values_are_counted_and_their_drift_is_told(client: httpx.Client) -> None:

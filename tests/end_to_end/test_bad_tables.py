@@ -1,42 +1,42 @@
 """Bad rows of a table: each is refused and named, in JSON and in npy."""
 
+import io
+
 import httpx
 import numpy as np
 import pytest
+from PIL import Image
 
-from tests.end_to_end.test_bad_input import picture
 from tests.serving import as_npy
 
 TABLE = "/v1/models/toy-table"
 
-TABLE_CASES = [
-    ("encode", b'{"inputs": [[1, 1, 0, 0], [1, 1, 1, 0]]}', 422, "unfit"),
-    ("encode", b'{"inputs": [[1, 0, 0, 0]]}', 422, "unfit"),
-    ("encode", b'{"inputs": [[1, 0.5, 0.5, 0]]}', 422, "unfit"),
-    ("encode", b'{"inputs": [[1, 0, 0, 2]]}', 422, "unfit"),
-    ("encode", b'{"inputs": [[1, 0, 0, 1e30]]}', 422, "unfit"),
-    ("encode", b'{"inputs": [[1e999, 1, 0, 0]]}', 422, "unfit"),
-    ("encode", b'{"inputs": [[NaN, 1, 0, 0]]}', 422, "unfit"),
-    ("encode", b'{"inputs": [[-Infinity, 1, 0, 0]]}', 422, "unfit"),
-    ("encode", b'{"inputs": [[1e39, 1, 0, 0]]}', 422, "unfit"),
-    ("encode", b'{"inputs": [["tall", 1, 0, 0]]}', 422, "unfit"),
-    ("encode", b'{"inputs": [[null, 1, 0, 0]]}', 422, "unfit"),
-    ("encode", b'{"inputs": [[1, true, 0, 0]]}', 422, "unfit"),
-    ("encode", b'{"inputs": [1, 1, 0, 0]}', 422, "unfit"),
-    ("encode", b'{"inputs": [[[1, 1, 0, 0]]]}', 422, "unfit"),
-    ("encode", b'{"inputs": [[1, 1, 0]]}', 422, "unfit"),
-    ("reconstruct", b'{"inputs": [[1, 0, 0, 0]]}', 422, "unfit"),
-    ("score", b'{"inputs": [[1, 0, 0, 0]]}', 422, "unfit"),
-    ("interpolate", b'{"from": {"input": [1, 0, 0, 0]}, "to": {"seed": 2}}', 422, "unfit"),
+BAD = [
+    ("encode", b'{"inputs": [[1, 1, 0, 0], [1, 1, 1, 0]]}'),
+    ("encode", b'{"inputs": [[1, 0, 0, 0]]}'),
+    ("encode", b'{"inputs": [[1, 0.5, 0.5, 0]]}'),
+    ("encode", b'{"inputs": [[1, 0, 0, 2]]}'),
+    ("encode", b'{"inputs": [[1, 0, 0, 1e30]]}'),
+    ("encode", b'{"inputs": [[1e999, 1, 0, 0]]}'),
+    ("encode", b'{"inputs": [[NaN, 1, 0, 0]]}'),
+    ("encode", b'{"inputs": [[-Infinity, 1, 0, 0]]}'),
+    ("encode", b'{"inputs": [[1e39, 1, 0, 0]]}'),
+    ("encode", b'{"inputs": [["tall", 1, 0, 0]]}'),
+    ("encode", b'{"inputs": [[null, 1, 0, 0]]}'),
+    ("encode", b'{"inputs": [[1, true, 0, 0]]}'),
+    ("encode", b'{"inputs": [1, 1, 0, 0]}'),
+    ("encode", b'{"inputs": [[[1, 1, 0, 0]]]}'),
+    ("encode", b'{"inputs": [[1, 1, 0]]}'),
+    ("reconstruct", b'{"inputs": [[1, 0, 0, 0]]}'),
+    ("score", b'{"inputs": [[1, 0, 0, 0]]}'),
+    ("interpolate", b'{"from": {"input": [1, 0, 0, 0]}, "to": {"seed": 2}}'),
 ]
 
 
-@pytest.mark.parametrize(("operation", "body", "status", "code"), TABLE_CASES)
-def test_bad_rows_of_a_table_are_refused(
-    client: httpx.Client, operation: str, body: bytes, status: int, code: str
-) -> None:
+@pytest.mark.parametrize(("operation", "body"), BAD)
+def test_bad_rows_of_a_table_are_refused(client: httpx.Client, operation: str, body: bytes) -> None:
     response = client.post(f"{TABLE}/{operation}", content=body)
-    assert (response.status_code, response.json()["code"]) == (status, code), response.text
+    assert (response.status_code, response.json()["code"]) == (422, "unfit"), response.text
 
 
 def test_rows_that_are_not_one_hot_are_each_named_with_their_column(client: httpx.Client) -> None:
@@ -55,7 +55,9 @@ def test_rows_that_are_not_one_hot_are_each_named_with_their_column(client: http
 
 
 def test_a_picture_of_a_table_is_neither_taken_nor_made(client: httpx.Client) -> None:
-    taken = client.post(f"{TABLE}/encode", content=picture(4, 1), headers={"content-type": "image/png"})
+    file = io.BytesIO()
+    Image.new("L", (4, 1)).save(file, "PNG")
+    taken = client.post(f"{TABLE}/encode", content=file.getvalue(), headers={"content-type": "image/png"})
     assert (taken.status_code, taken.json()["code"]) == (422, "unfit")
     assert "takes no pictures" in taken.json()["detail"]
     for operation, body in (("sample", {}), ("decode", {"latents": [[0]]})):

@@ -34,13 +34,10 @@ def test_what_is_accepted_follows_the_data_and_direct_samples_do_not(gans: Clien
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_streamed_answer_equals_its_pieces_and_has_no_headers_of_choosing(
-    gan_client: httpx.Client, gans: Client, method: str
-) -> None:
-    query: dict[str, Any] = {"method": method, "budget": 3, "seed": 5}
-    response = gan_client.get(f"{MODEL}/sample", params=query | {"count": 2500}, headers=NPY)
-    pieces = [gans.sample("toy-gan", **query, count=500, offset=offset) for offset in range(0, 2500, 500)]
-    np.testing.assert_array_equal(npy(response), np.concatenate(pieces))
+def test_a_streamed_answer_has_no_headers_of_choosing(gan_client: httpx.Client, method: str) -> None:
+    query: dict[str, Any] = {"method": method, "budget": 3, "seed": 5, "count": 2500}
+    response = gan_client.get(f"{MODEL}/sample", params=query, headers=NPY)
+    assert npy(response).shape == (2500, 2)
     assert not [name for name in TOLD if f"x-pushforward-{name}" in response.headers]
 
 

@@ -89,14 +89,6 @@ def test_real_items_surprise_as_the_calibration_items_do_and_far_items_are_flagg
     assert flagged() - before == 7 + sum(score["p_value"] <= ALPHA for score in real)
 
 
-def test_a_score_does_not_depend_on_its_batch(gans: Client) -> None:
-    items = real_items(9)
-    together = gans.score("toy-gan", items).table()
-    for rows in ([*reversed(range(9))], *([row] for row in range(9))):
-        for name, scores in gans.score("toy-gan", items[rows]).table().items():
-            np.testing.assert_array_equal(scores, together[name][rows])
-
-
 @pytest.mark.parametrize(
     ("options", "code", "text"),
     [

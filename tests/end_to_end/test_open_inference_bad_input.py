@@ -137,7 +137,7 @@ def test_a_body_that_inflates_past_the_limit_is_refused(service: RunningService)
 
 
 def test_a_request_is_given_up_at_its_timeout(service: RunningService) -> None:
-    """5 000 draws of 64 items take far longer than 20 milliseconds."""
+    """5 000 draws of 64 items take far longer than 5 milliseconds."""
     items = toy.items(64).ravel().tolist()
     body = {
         "inputs": [{"name": "inputs", "shape": [64, *toy.ITEM], "datatype": "FP32", "data": items}],

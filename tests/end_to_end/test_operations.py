@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from service.format.specs import ScoreDefaults
-from service.numerics import noise
+from service.numerics.prior import GaussianMixturePrior, Prior, StandardNormalPrior
 from service.observe.timing import Timing
 from service.runtime.scorer import Scores
 from tests import toy, toy_table
@@ -21,28 +21,38 @@ from tests.serving import as_npy, metric_sum, npy
 
 TOY = "/v1/models/toy-vae"
 NPY = {"accept": "application/x-npy"}
+PRIORS: dict[str, Prior] = {
+    "toy-vae": StandardNormalPrior(toy.LATENT),
+    "mixture-vae": GaussianMixturePrior(toy.WEIGHTS, toy.MEANS, toy.LOG_VARIANCES),
+}
 
 
-def test_samples_are_the_decoder_of_the_addressed_latents(client: httpx.Client) -> None:
-    body = {"count": 5, "seed": 9, "offset": 3, "temperature": 0.5, "return_latents": True}
-    answer = client.post(f"{TOY}/sample", json=body).json()
-    latents = noise.normals(9, noise.Stream.LATENT, 3, 5, toy.LATENT) * np.float32(0.5)
+@pytest.mark.parametrize("temperature", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("model", PRIORS)
+def test_samples_are_the_decoder_of_the_addressed_latents(
+    client: httpx.Client, model: str, temperature: float
+) -> None:
+    body = {"count": 40, "seed": 9, "offset": 3, "temperature": temperature, "return_latents": True}
+    answer = client.post(f"/v1/models/{model}/sample", json=body).json()
+    latents = PRIORS[model].latents(9, 3, 40, temperature)
     np.testing.assert_array_equal(np.float32(answer["latents"]), latents)
     expected = 1 / (1 + np.exp(-(latents @ toy.DECODER)))
-    np.testing.assert_allclose(np.array(answer["samples"]).reshape(5, -1), expected, rtol=1e-5)
-    assert answer["shape"] == [5, 1, 2, 2]
-    assert (answer["model"], answer["version"], answer["seed"], answer["offset"]) == ("toy-vae", 1, 9, 3)
+    np.testing.assert_allclose(np.array(answer["samples"]).reshape(40, -1), expected, rtol=1e-5, atol=1e-6)
+    assert answer["shape"] == [40, 1, 2, 2]
+    assert (answer["model"], answer["version"], answer["seed"], answer["offset"]) == (model, 1, 9, 3)
 
 
-def test_draws_follow_the_likelihood(client: httpx.Client) -> None:
-    drawn = npy(
-        client.post(f"{TOY}/sample", json={"count": 20_000, "seed": 1, "output": "draw"}, headers=NPY)
-    )
+@pytest.mark.parametrize("model", PRIORS)
+def test_draws_follow_the_evidence(client: httpx.Client, model: str) -> None:
+    body = {"count": 20_000, "seed": 1, "output": "draw"}
+    drawn = npy(client.post(f"/v1/models/{model}/sample", json=body, headers=NPY))
     assert set(np.unique(drawn)) == {0.0, 1.0}
     patterns = drawn.reshape(len(drawn), -1) @ [8, 4, 2, 1]
     observed = np.bincount(patterns.astype(int), minlength=16)
-    exact = [np.exp(toy.exact_log_evidence(np.array(bits))) for bits in itertools.product([0, 1], repeat=4)]
-    expected = np.array(exact) * len(drawn)
+    items = np.array([*itertools.product([0, 1], repeat=4)])
+    exact = np.exp([toy.exact_log_evidence(item, mixture=model == "mixture-vae") for item in items])
+    assert exact.sum() == pytest.approx(1)
+    expected = exact * len(drawn)
     assert ((observed - expected) ** 2 / expected).sum() < 37.7  # chi-square, 15 degrees, p = 0.001
 
 
@@ -102,13 +112,13 @@ def test_a_request_id_is_kept_or_made(client: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize("path", ["spherical", "linear"])
-def test_interpolation_includes_both_ends_exactly(client: httpx.Client, path: str) -> None:
+@pytest.mark.parametrize("model", PRIORS)
+def test_interpolation_includes_both_ends_exactly(client: httpx.Client, model: str, path: str) -> None:
     ends = {"from": {"seed": 1, "index": 7}, "to": {"latent": [0.5, -1.5]}, "steps": 6, "path": path}
-    answer = client.post(f"{TOY}/interpolate", json=ends).json()
-    first = noise.normals(1, noise.Stream.LATENT, 7, 1, toy.LATENT)[0]
-    np.testing.assert_array_equal(np.float32(answer["latents"][0]), first)
+    answer = client.post(f"/v1/models/{model}/interpolate", json=ends).json()
+    np.testing.assert_array_equal(np.float32(answer["latents"][0]), PRIORS[model].latents(1, 7, 1, 1.0)[0])
     assert answer["latents"][-1] == [0.5, -1.5]
-    decoded = client.post(f"{TOY}/decode", json={"latents": answer["latents"]}).json()
+    decoded = client.post(f"/v1/models/{model}/decode", json={"latents": answer["latents"]}).json()
     assert decoded["samples"] == answer["samples"]
 
 
@@ -181,19 +191,12 @@ def test_one_draw_has_no_standard_error(client: httpx.Client) -> None:
     assert client.post(f"{TOY}/score", json=body).json()["scores"][0]["standard_error"] is None
 
 
-def test_npy_and_json_inputs_give_the_same_scores(client: httpx.Client) -> None:
+def test_an_npy_of_any_order_and_precision_is_scored_as_the_json_of_its_numbers(client: httpx.Client) -> None:
     inputs = toy.items(5)
     by_json = client.post(f"{TOY}/score", json={"inputs": inputs.tolist(), "draws": 6}).json()
-    by_npy = client.post(
-        f"{TOY}/score?draws=6", content=as_npy(inputs), headers={"content-type": "application/x-npy"}
-    ).json()
-    assert by_npy == by_json
-    fortran = client.post(
-        f"{TOY}/score?draws=6",
-        content=as_npy(np.asfortranarray(inputs.astype(np.float64))),
-        headers={"content-type": "application/x-npy"},
-    ).json()
-    assert fortran == by_json
+    fortran = as_npy(np.asfortranarray(inputs.astype(np.float64)))
+    headers = {"content-type": "application/x-npy"}
+    assert client.post(f"{TOY}/score?draws=6", content=fortran, headers=headers).json() == by_json
 
 
 def test_a_png_is_an_input(client: httpx.Client) -> None:
@@ -262,16 +265,6 @@ def test_the_percentiles_of_the_calibration_bound_the_p_values(client: httpx.Cli
         for score in client.post("/v1/models/digits-vae/score", json=body).json()["scores"]:
             below = np.searchsorted(values, score["surprise"]) / 100
             assert 1 - score["p_value"] == pytest.approx(below, abs=0.025)
-
-
-def test_a_large_npy_answer_is_streamed_and_equals_its_pieces(client: httpx.Client) -> None:
-    whole = npy(client.get(f"{TOY}/sample?count=5000&seed=3", headers=NPY))
-    assert whole.shape == (5000, 1, 2, 2)
-    pieces = [
-        npy(client.get(f"{TOY}/sample?count=1000&seed=3&offset={offset}", headers=NPY))
-        for offset in range(0, 5000, 1000)
-    ]
-    np.testing.assert_array_equal(whole, np.concatenate(pieces))
 
 
 def test_the_catalogue_tells_what_each_model_is_and_offers(client: httpx.Client) -> None:

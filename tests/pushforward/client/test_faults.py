@@ -250,13 +250,12 @@ def test_an_unreachable_service_is_named_with_what_starts_one(naps: Naps) -> Non
     assert sum(naps.seconds) < 1
 
 
-@pytest.fixture(scope="module")
-def own_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, RunningService]]:
-    """A models folder and its server, which the last two tests change, and then kill."""
-    models = tmp_path_factory.mktemp("models")
-    publish_toy(models)
-    with running_service(models, "--poll-seconds", "0.05", "--trial", "never") as service:
-        yield models, service
+@pytest.fixture
+def own_service(tmp_path: Path) -> Iterator[tuple[Path, RunningService]]:
+    """A models folder and its server, which a test may change and kill."""
+    publish_toy(tmp_path)
+    with running_service(tmp_path, "--poll-seconds", "0.05", "--trial", "never") as service:
+        yield tmp_path, service
 
 
 def test_a_stream_keeps_the_version_that_began_it_and_the_next_call_gets_the_new_one(

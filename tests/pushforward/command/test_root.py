@@ -108,24 +108,20 @@ def test_the_usage_says_that_there_may_be_several_files(typed: Typed) -> None:
     assert "Usage: pushforward models [OPTIONS] [MODEL]" in shown
 
 
-@pytest.mark.parametrize("command", ["sample", "score", "models"])
 def test_the_shell_completes_names_of_models_of_a_folder_and_of_a_service(
-    typed: Typed,
-    monkeypatch: pytest.MonkeyPatch,
-    few_models: Path,
-    few_served: RunningService,
-    command: str,
+    typed: Typed, monkeypatch: pytest.MonkeyPatch, few_models: Path, few_served: RunningService
 ) -> None:
     monkeypatch.setenv("_PUSHFORWARD_COMPLETE", "complete_bash")
     monkeypatch.setenv("COMP_CWORD", "4")
-    nothing_serves = "--url http://127.0.0.1:9"
-    for where in (f"--local {few_models}", f"--url {few_served.url}"):
-        monkeypatch.setenv("COMP_WORDS", f"pushforward {command} {where} toy-")
-        assert typed() == (0, "\n".join(["toy-gan", "toy-table", "toy-vae"]) + "\n", "")
-    for where in (nothing_serves, "--local no-such-folder"):
-        monkeypatch.setenv("COMP_WORDS", f"pushforward {command} {where} toy-")
-        status, shown, told = typed()
-        assert (status, shown.strip(), told) == (0, "", "")
+    folder, named = f"--local {few_models}", "toy-gan\ntoy-table\ntoy-vae\n"
+    for line, proposed in (
+        *((f"{command} {folder}", named) for command in ("sample", "score", "models")),
+        (f"score --url {few_served.url}", named),
+        ("score --url http://127.0.0.1:9", "\n"),  # where nothing serves
+        ("score --local no-such-folder", "\n"),
+    ):
+        monkeypatch.setenv("COMP_WORDS", f"pushforward {line} toy-")
+        assert typed() == (0, proposed, ""), line
 
 
 def test_the_version_is_that_of_the_package(typed: Typed) -> None:
