@@ -15,6 +15,7 @@ import resource
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Sequence
 from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
@@ -34,6 +35,8 @@ from service.settings import Settings
 
 _LOCK_SECONDS: Final = 0.05
 """Interval between looks at a lock that another process holds."""
+_QUIET_SECONDS: Final = 5.0
+"""A wait for it that takes longer is told."""
 _EXIT_FLAWED: Final = 1
 _EXIT_OUT_OF_MEMORY: Final = 3
 log = logging.getLogger(__name__)
@@ -42,9 +45,10 @@ log = logging.getLogger(__name__)
 class Trials:
     """Tries versions, and remembers those that passed by the hash of their manifests.
 
-    They are remembered in a folder of `settings.cache`, for other processes and the next start; one process
-    at a time tries versions. Where that folder cannot be written, each process remembers them for itself; if
-    it is removed meanwhile, it is made anew.
+    They are remembered in a folder of `settings.cache`, for other processes and the next start. One process
+    at a time tries versions, unless another has had its turn for longer than a trial may take. Where that
+    folder cannot be written, each process remembers them for itself; if it is removed meanwhile, it is made
+    anew.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -64,6 +68,8 @@ class Trials:
         Raises:
             InvalidVersion: it fails, or takes more than the time or memory of the settings; says why.
         """
+        if self.has_passed(folder, provider):
+            return
         async with self._turn():
             if not self.has_passed(folder, provider):
                 await try_in_subprocess(folder, provider, self._settings)
@@ -83,19 +89,32 @@ class Trials:
 
     @contextlib.asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:
-        """Wait until no other process tries a version."""
+        """Wait until no other process tries a version, but not for one that stands still."""
         lock = self._lock_file()
         if lock is None:
             yield
             return
         with lock:
-            while True:
-                try:
-                    flock(lock, LOCK_EX | LOCK_NB)
-                    break
-                except BlockingIOError:
-                    await asyncio.sleep(_LOCK_SECONDS)
+            await self._wait_for(lock)
             yield
+
+    async def _wait_for(self, lock: BinaryIO) -> None:
+        """Return with the lock, or without it after the time of one trial; say so if that takes long."""
+        began_at, told = time.monotonic(), False
+        while (waited := time.monotonic() - began_at) < self._settings.trial_seconds:
+            try:
+                flock(lock, LOCK_EX | LOCK_NB)
+            except BlockingIOError:
+                if waited > _QUIET_SECONDS and not told:
+                    told = True
+                    log.info("waiting for another process, which tries versions and has %s locked", lock.name)
+                await asyncio.sleep(_LOCK_SECONDS)
+            else:
+                return
+        log.warning(
+            "another process has had %s locked for the %g s of --trial-seconds; versions are tried beside it",
+            *(lock.name, self._settings.trial_seconds),
+        )
 
     def _lock_file(self) -> BinaryIO | None:
         """Open the file whose lock is the turn of a process; None where there can be none."""

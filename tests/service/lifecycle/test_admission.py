@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from fcntl import LOCK_EX, flock
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -182,6 +183,20 @@ async def test_a_version_that_comes_once_the_cache_was_removed_is_served(tmp_pat
         publish_toy(tmp_path / "models")
         await look_twice(registry)
         assert versions(registry) == {2: "ready", 1: "ready"}
+
+
+@pytest.mark.usefixtures("forgetful")
+async def test_a_process_that_stands_still_in_its_turn_to_try_versions_keeps_no_other_from_serving(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    publish_toy(tmp_path / "models")
+    turn = tmp_path / "cache/trials/lock"
+    turn.parent.mkdir(parents=True)
+    with turn.open("ab") as lock:
+        flock(lock, LOCK_EX)
+        async with registry_of(tmp_path / "models", trial="hot", trial_seconds=3) as registry:
+            assert registry.ready
+    assert f"has had {turn} locked for the 3 s of --trial-seconds" in caplog.text
 
 
 async def test_where_nothing_can_be_remembered_versions_are_tried_at_every_start(
