@@ -37,6 +37,11 @@ _INITIALIZERS = (
 )
 
 
+def is_random(operator: str) -> bool:
+    """Return True for an operator that draws, also for one of TensorFlow that its exporter left as it was."""
+    return "Random" in operator or operator in ("Bernoulli", "Dropout", "Multinomial")
+
+
 def operator_flaws(model: onnx.ModelProto) -> list[str]:
     """Return what is wrong with the operators of a model, a sentence each, with what to do about it."""
     used = {(node.domain, node.op_type) for node in model.graph.node}
@@ -46,7 +51,7 @@ def operator_flaws(model: onnx.ModelProto) -> list[str]:
             flaws.append(f"uses {operator} of {domain}; only the standard operators of ONNX fit")
         elif operator not in ALLOWED_OPERATORS:
             way_out = ""
-            if operator.startswith("Random") or operator in ("Bernoulli", "Dropout", "Multinomial"):
+            if is_random(operator):
                 way_out = (
                     ": it is random, and noise is always an input here; export the part without noise, in "
                     "evaluation mode (an encoder's mean and log-variance rather than a draw)"

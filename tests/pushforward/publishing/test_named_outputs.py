@@ -100,6 +100,25 @@ def test_an_onnx_file_with_the_spread_first_and_a_draw_is_published_by_its_names
     require_encodes(publish(tmp_path, path), network)
 
 
+def test_a_draw_among_outputs_without_names_is_left_out(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = Encoder(16, LATENT).eval()
+    path = write_onnx(tmp_path / "encoder.onnx", network, SHAPE)
+    model = onnx.load(path)
+    graph = model.graph
+    names = {"mean": "Identity:0", "log_variance": "Identity_1:0"}  # those of Keras
+    for each in (*graph.output, *graph.node):
+        if isinstance(each, onnx.NodeProto):
+            each.output[:] = [names.get(name, name) for name in each.output]
+        else:
+            each.name = names[each.name]
+    graph.node.append(helper.make_node("StatelessRandomNormalV2", ["Identity:0"], ["noise"]))
+    graph.node.append(helper.make_node("Add", ["Identity:0", "noise"], ["Identity_2:0"]))
+    graph.output.append(helper.make_tensor_value_info("Identity_2:0", TensorProto.FLOAT, ["rows", LATENT]))
+    onnx.save(model, path)
+    require_encodes(publish(tmp_path, path), network)
+
+
 def test_variances_are_taken_as_such(tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = Varying(16, LATENT).eval()

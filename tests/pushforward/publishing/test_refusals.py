@@ -65,6 +65,14 @@ def broken(network: nn.Module) -> nn.Module:
     ("make", "options", "words"),
     [
         (
+            lambda: (networks()[0], lambda rows: (networks()[1](rows), torch.ones(1))),
+            {"likelihood": "gaussian", "decoder_gives": "mean_and_scale", "scale": None},
+            [
+                "the decoder gave [[64, 1, 4, 4], [1]] for 64 rows",
+                "a constant spread of a decoder by `scale`",
+            ],
+        ),
+        (
             lambda: (networks()[0], nn.Sequential(networks()[1], nn.Dropout(0.5)).train()),
             {},
             ["Dropout", ".eval()"],

@@ -41,6 +41,10 @@ _DISTRIBUTIONS = {
 _WITHOUT_SPREAD = (
     "; publish_gan publishes an autoencoder without a spread: its decoder as the generator, and `encoder`"
 )
+_NO_ROWS = (
+    "; leave the others out, as by `lambda rows: network(rows)[0]`, and say a constant spread of a decoder "
+    "by `scale`"
+)
 _FEWER = (
     "; leave the others out, as by `lambda rows: network(rows)[1:]` of torch or by onnx.utils.extract_model"
 )
@@ -108,7 +112,7 @@ def probe(
             continue
         if any(each.ndim == 0 or len(each) != len(rows) for each in outputs):
             came = [list(each.shape) for each in outputs]
-            flaw = f"{source.what} gave {came} for {len(rows)} rows; wanted one row each"
+            flaw = f"{source.what} gave {came} for {len(rows)} rows; wanted one row each{_NO_ROWS}"
             return None, [], [flaw]
         network = OwnNetwork(source, shape, tuple(each.shape[1:] for each in outputs), rows)
         return network, outputs, _row_flaws(source, rows, outputs)

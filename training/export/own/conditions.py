@@ -68,16 +68,19 @@ class Condition:
             if network is not None:
                 return network, outputs, found
             errors += [found[0].partition("]: ")[2] or found[0]]
-        count = len(self.names)
-        labels = "(B,) or (B, 1)" if self.labels_as == "index" else f"(B, {count})"
-        shapes = " or ".join(f"(B, {', '.join(map(str, shape))})" for shape in expected)
-        reasons = "; ".join(dict.fromkeys(errors))
+        labels = "(B,) or (B, 1)" if self.labels_as == "index" else f"(B, {len(self.names)})"
+        wanted = f"values {' or '.join(map(_row, expected))} and classes {labels}"
+        flaw = f"{source.what} does not take {wanted}"
         if not source.takes_class:
-            one = f", nor rows (B, {packed.shape[1]}) of both" if self.labels_as == "one_hot" else ""
-            reasons = (
-                f"it takes one input{one}{'; ' * bool(reasons)}{reasons}; without a class leave `classes` out"
+            both = f", or rows {_row(packed.shape[1:])} of both" if self.labels_as == "one_hot" else ""
+            flaw = (
+                f"{source.what} takes one input; wanted {wanted}{both}; give a function of the two (lambda "
             )
-        return None, [], [f"{source.what} does not take values {shapes} and classes {labels}: {reasons}"]
+            flaw += "values, labels: ...), or leave `classes` out"
+        elif self.labels_as == "index":
+            flaw += "; if it takes them one-hot, say labels_as='one_hot'"
+        reasons = "; ".join(dict.fromkeys(errors))
+        return None, [], [f"{flaw}: {reasons}" if reasons else flaw]
 
     def _readings(
         self, source: Source, expected: Sequence[tuple[int, ...]], may_ignore: bool
@@ -119,3 +122,7 @@ def labels_of(
     if numbers is None:
         return None, [f"{what} are {array.dtype} of shape {list(array.shape)}; {wanted}"]
     return numbers, []
+
+
+def _row(shape: Sequence[int]) -> str:
+    return f"(B, {', '.join(map(str, shape))})"

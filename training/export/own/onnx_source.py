@@ -29,7 +29,7 @@ from training.export.own.precision import (
     precision_of,
     with_float32_borders,
 )
-from training.export.rules import OPSET, operator_flaws, plain
+from training.export.rules import OPSET, is_random, operator_flaws, plain
 from training.export.sessions import open_session
 
 _LEAST_OPSET = 7
@@ -63,8 +63,9 @@ class OnnxSource:
         self.origin |= {"producer": producer} if producer else {}
         self._model = simplified(loaded)
         names = tuple(each.name for each in self._model.graph.output)
-        if places := mean_and_spread(names):
-            kept = [names[place] for place in places]
+        places = mean_and_spread(names)
+        kept = [names[place] for place in places] if places else _without_draws(self._model)
+        if kept not in ([], [*names]):
             self._model, self.origin["outputs"] = _with_outputs(self._model, kept), kept
         self._precision = precision_of(self._model)
         self._given: onnx.ModelProto | None = None
@@ -179,6 +180,15 @@ class OnnxSource:
     @cached_property
     def _session(self) -> onnxruntime.InferenceSession:
         return open_session(self._model.SerializeToString())
+
+
+def _without_draws(model: onnx.ModelProto) -> list[str]:
+    """Return the outputs that are no draws; encoders of Keras's tutorials have one beside the posterior."""
+    drawn: set[str] = set()
+    for node in model.graph.node:
+        if is_random(node.op_type) or drawn & {*node.input}:
+            drawn |= {*node.output}
+    return [each.name for each in model.graph.output if each.name not in drawn]
 
 
 def _with_outputs(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:

@@ -164,10 +164,11 @@ class _Conditioned(nn.Module):
     def forward(self, rows: Tensor) -> Any:
         """Apply the function to rows (B, n + C)."""
         size, classes = math.prod(self._shape), len(self.numbers)
-        values = rows[:, :size].reshape(-1, *self._shape)
+        # which a network may give another shape by `view`
+        values = rows[:, :size].reshape(-1, *self._shape).contiguous()
         if self._labels == "none":
             return self._function(values)
-        labels = rows[:, size:]
+        labels = rows[:, size:].contiguous()
         if self._labels != "one_hot":
             labels = (labels @ self.numbers).round().clamp(0, classes - 1).long()
         return self._function(values, labels.unsqueeze(1) if self._labels == "column" else labels)
