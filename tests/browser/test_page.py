@@ -81,6 +81,17 @@ def test_samples_go_on_by_offset_and_the_kept_ones_live_in_the_url(visit: Opener
     page.get_by_role("button", name="Let go of sample 7:60").wait_for()
 
 
+def test_a_sample_that_is_let_go_of_in_the_tray_is_so_in_the_grid_and_the_focus_stays_in_the_tray(
+    visit: Opener,
+) -> None:
+    page = visit().go("samples?model=fashion-vae&keep=7:3,7:5", "Samples")
+    pressed = page.get_by_role("list", name="Samples").get_by_role("button", pressed=True)
+    pressed.nth(1).wait_for()
+    page.get_by_role("button", name="Let go of sample 7:3").press("Enter")
+    page.locator(".tray :focus").wait_for()
+    assert pressed.count() == 1
+
+
 def test_the_seed_makes_other_samples_and_the_method_is_offered_where_there_is_a_judge(visit: Opener) -> None:
     page = visit().go("samples?model=fashion-gan&seed=7", "Samples")
     page.get_by_label("Method", exact=True).select_option("rejection")
@@ -166,6 +177,21 @@ def test_the_latent_plane_and_the_sliders_move_with_the_keys(visit: Opener) -> N
     assert slider.input_value() != value
     page.get_by_role("button", name="Three kept samples").click()
     page.wait_for_url(re.compile("plane=kept"))
+
+
+def test_the_start_that_the_latent_space_names_is_the_one_that_it_shows(visit: Opener) -> None:
+    page = visit().go("latent?model=fashion-vae&keep=7:3", "Latent space")
+    start = page.get_by_label("Start from")
+    assert start.input_value() == "7:3"
+    decoded = page.get_by_text(re.compile(r"Decoded in \d+ ms"))
+    decoded.wait_for()
+    kept = pixels(page, "The item at this latent")
+    start.select_option("a sample of the prior")
+    page.wait_for_url(re.compile("start=prior"))
+    page.reload()
+    decoded.wait_for()
+    assert start.input_value() == "prior"
+    assert pixels(page, "The item at this latent") != kept
 
 
 def test_a_path_is_a_strip_and_an_animation_to_download(visit: Opener, tmp_path: Path) -> None:
@@ -281,6 +307,13 @@ def test_many_pictures_are_a_table_that_sorts_and_downloads(
     with page.expect_download() as downloaded:
         page.get_by_role("button", name="Download as CSV").click()
     downloaded.value.save_as(tmp_path / "scores.csv")
+    page.get_by_role("region", name="Scores").get_by_role("button", name="2.png").press("Enter")
+    page.get_by_text("Its best reconstruction").wait_for()
+    page.get_by_role("button", name="Dark").click()
+    back = page.get_by_role("button", name="Back to the table")
+    back.press("Enter")
+    assert page.locator(":focus").inner_text() == "2.png"
+    rows.nth(4).wait_for()
     table = list(csv.DictReader((tmp_path / "scores.csv").read_text().splitlines()))
     assert [row["file"] for row in table] == ["boot.png", "0.png", "1.png", "2.png"]
     assert all(0 < float(row["p_value"]) <= 1 for row in table)
@@ -324,7 +357,7 @@ def test_what_is_wrong_with_a_file_of_rows_is_said_as_the_service_says_it(
     page.get_by_role("alert").filter(has_text="the table lacks").wait_for()
     page.get_by_label("mean radius").fill("wide")
     page.get_by_role("button", name="Score this row").click()
-    told = "holds 'wide' in row 0; wanted numbers; it has no number in the column `mean radius`."
+    told = "the column `mean radius` holds 'wide' in row 0; wanted numbers."
     page.get_by_role("alert").get_by_text(told).wait_for()
 
 
@@ -375,6 +408,61 @@ def test_no_panel_has_serious_findings_of_axe(visit: Opener, scheme: str) -> Non
             if found["impact"] in ("serious", "critical")
         ]
     assert findings == []
+
+
+def test_whatever_the_tab_key_reaches_can_be_seen(visit: Opener) -> None:
+    opened = visit()
+    unseen = {}
+    for panel, title in PANELS.items():
+        page = opened.go(panel, title)
+        settle(page)
+        for _ in range(40):
+            page.keyboard.press("Tab")
+            found = page.evaluate(
+                """() => {
+                    const {width, height} = document.activeElement.getBoundingClientRect();
+                    return Math.min(width, height) < 10 ? document.activeElement.outerHTML : "";
+                }"""
+            )
+            if found:
+                unseen[panel] = found
+    assert unseen == {}
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_edges_of_all_controls_stand_out_from_what_is_around_them(visit: Opener, scheme: str) -> None:
+    """WCAG 2.2, 1.4.11: 3 to 1 for what shows a control."""
+    page = visit(color_scheme=scheme).go("score?model=breast-cancer-vae", "Score")
+    colours = page.evaluate(
+        """() => {
+            const paper = getComputedStyle(document.documentElement).backgroundColor;
+            const controls = [...document.querySelectorAll("input[type=text], select, button.primary")];
+            return controls.map((element) => [getComputedStyle(element).borderTopColor, paper]);
+        }"""
+    )
+    assert len(colours) > 30
+    for edge, paper in set(map(tuple, colours)):
+        lighter, darker = sorted(map(luminance, (edge, paper)), reverse=True)
+        assert (lighter + 0.05) / (darker + 0.05) >= 3
+
+
+def luminance(colour: str) -> float:
+    """Return the relative luminance of WCAG 2.2 of a colour as rgb(...)."""
+    levels = np.array(re.findall(r"\d+", colour)[:3], float) / 255
+    linear = np.where(levels <= 0.04045, levels / 12.92, ((levels + 0.055) / 1.055) ** 2.4)
+    return float(linear @ [0.2126, 0.7152, 0.0722])
+
+
+def test_on_a_phone_a_file_is_followed_by_its_result(visit: Opener, picture: Path) -> None:
+    page = visit(viewport={"width": 390, "height": 844}).go("score?model=breast-cancer-vae", "Score")
+    assert page.get_by_label("mean radius").is_hidden()  # a form of 30 fields would stand before the result
+    page = visit(viewport={"width": 320, "height": 568}).go("score?model=fashion-vae", "Score")
+    settle(page)
+    page.get_by_label("Picture files").set_input_files(picture)
+    page.get_by_text(re.compile("it was scaled")).wait_for()
+    page.wait_for_function(
+        "document.querySelector('.verdict').getBoundingClientRect().top < innerHeight - 100"
+    )
 
 
 def test_on_a_phone_nothing_scrolls_sideways(visit: Opener) -> None:

@@ -42,7 +42,7 @@ async function problemOf(response) {
   try { told = await response.json(); } catch { /* a proxy's own page */ }
   const seconds = response.headers.get("retry-after");
   const said = told.detail || `The answer was HTTP ${response.status}`;
-  const flaws = (told.errors || []).slice(0, 3).map((flaw) => flaw.message).filter((flaw) => !said.includes(flaw));
+  const flaws = (told.errors || []).slice(1, 4).map(({row, message}) => (row === null ? message : `row ${row}: ${message}`));
   const detail = [[said, ...flaws].join("; ").replace(/\.?$/, "."), seconds && `Try again in ${seconds} s.`].filter(Boolean).join(" ");
   return new Problem(told.title || "The request failed", detail, told.code);
 }

@@ -30,7 +30,9 @@ export async function show(content, drawer) {
     return {mean, spread: Math.sqrt(variance) || 1};
   });
   const origins = await Promise.all(kept().map(async (name) => [name, (await lookUp(model, name)).latent]));
-  let start = origins.find(([name]) => name === get("start"))?.[1] || origins[0]?.[1] || prior.latents[0];
+  origins.push(["prior", prior.latents[0]]);
+  const first = origins.find(([name]) => name === get("start")) || origins[0];
+  let start = first[1];
   const order = await ordered();
   let latent = [...start];
   const given = get("z").split(",").map(Number);
@@ -70,9 +72,10 @@ export async function show(content, drawer) {
   }
 
   const kinds = [["active", "Two most active numbers"]];
-  if (origins.length >= 3) kinds.push(["kept", "Three kept samples"]);
-  const origin = select([["", "a sample of the prior"], ...origins.map(([name]) => [name, `kept sample ${name}`])], get("start"), (name) => {
-    start = origins.find(([each]) => each === name)?.[1] || prior.latents[0];
+  const corners = kept().length >= 3 ? origins.slice(0, 3).map(([, each]) => each) : null;
+  if (corners) kinds.push(["kept", "Three kept samples"]);
+  const origin = select(origins.map(([name]) => [name, name === "prior" ? "a sample of the prior" : `kept sample ${name}`]), first[0], (name) => {
+    start = origins.find(([each]) => each === name)[1];
     set({start: name});
     reset();
   });
@@ -88,14 +91,15 @@ export async function show(content, drawer) {
   async function surprise() {
     const {latents} = await json(path(model, "sample", {seed: Math.floor(Math.random() * 1e6), count: 1, return_latents: true}));
     start = latents[0];
+    origin.value = "prior";
     latent = [...start];
     if (get("plane") !== "kept") setPlane("active");
     everything();
   }
 
   function setPlane(kind) {
-    if (kind === "kept" && origins.length >= 3) {
-      const [a, b, c] = origins.map(([, each]) => each);
+    if (kind === "kept" && corners) {
+      const [a, b, c] = corners;
       const middle = a.map((value, each) => (value + b[each] + c[each]) / 3);
       // the samples stand at (-1, -0.6), (1, -0.6) and (0, 1.2)
       corner = {middle, right: a.map((value, each) => (b[each] - value) / 2 * REACH / 1.6), up: a.map((value, each) => (c[each] - (value + b[each]) / 2) / 1.8 * REACH / 1.6)};
@@ -147,7 +151,7 @@ export async function show(content, drawer) {
 
   function moveTo(x, y) {
     at = [Math.max(-1, Math.min(1, x)), Math.max(-1, Math.min(1, y))];
-    if (get("plane") === "kept" && origins.length >= 3) latent = pointAt(at);
+    if (get("plane") === "kept" && corners) latent = pointAt(at);
     else for (const [axis, {place}] of order.slice(0, 2).entries()) latent[place] = start[place] + at[axis] * REACH * moments[place].spread;
     for (const [place, control] of sliders) control.set(latent[place]);
     moved(true);

@@ -90,6 +90,11 @@ async function show() {
   }
 }
 
+/** Show the panel anew if its canvases have colours of the theme; what was given to score would be lost. */
+function repaint() {
+  if (FREE.includes(state.panel) || (state.panel !== "score" && trayDrawer?.kind !== "picture")) show();
+}
+
 let trayDrawer = null;
 let shownKeep = "";
 listeners.add(() => {
@@ -119,11 +124,12 @@ document.getElementById("foot").append(
   choice("Theme", [["auto", "Auto"], ["light", "Light"], ["dark", "Dark"]], theme, (value) => {
     localStorage.setItem("pushforward.theme", value);
     applyTheme(value);
-    show();
+    repaint();
   }),
   h("p", h("a", {href: "docs"}, "API reference")),
 );
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", show);
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", repaint);
+for (const name of ["dragover", "drop"]) addEventListener(name, (event) => event.preventDefault()); // a file beside its place opens nothing
 main.append(loading("Asking the service for its models …"));
 readUrl();
 shownKeep = get("keep");

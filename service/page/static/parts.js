@@ -101,9 +101,16 @@ export async function showKept(tray, drawer) {
     const place = h("li");
     list.append(place);
     lookUp(drawer.model, name).then(({item}) => place.append(
-      h("button", {type: "button", "aria-label": `Let go of sample ${name}`, title: `${name} – click to let go`, onclick: () => toggleKept(name)},
+      h("button", {type: "button", "aria-label": `Let go of sample ${name}`, title: `${name} – click to let go`, onclick: () => letGo(tray, name)},
         picture(item, drawer))), () => { place.remove(); });
   }
+}
+
+/** Let go of a kept sample; who came by the keyboard stays among the others. */
+function letGo(tray, name) {
+  toggleKept(name);
+  say(`Sample ${name} is let go`);
+  setTimeout(() => (tray.querySelector("button") || document.getElementById("content")).focus());
 }
 
 /** The choice of a class, for a model with a class condition; else null. `use` gets its number as text, or null for the first. */

@@ -36,9 +36,9 @@ export function show(content, drawer) {
       const input = h("input", {type: "text", value: dropped[name] ? "" : ends[name], pattern: "\\d+:\\d+.*", title: "A seed and the number of a sample, such as 7:3", placeholder: dropped[name] ? "a picture" : "7:0", spellcheck: "false",
         onchange: () => { if (/^\d+:\d+(@[\d.]+)?(~\w+)?$/.test(input.value.trim())) { delete dropped[name]; pick(name, input.value.trim()); } else input.setCustomValidity("SEED:INDEX, as 7:0"); input.reportValidity(); input.setCustomValidity(""); }});
       const tray = chooseKept(drawer, `Kept samples for ${title.toLowerCase()}`, dropped[name] ? "" : ends[name], (chosen) => { delete dropped[name]; pick(name, chosen); refresh(); });
-      const file = canDrop ? h("input.unseen", {type: "file", accept: "image/*", "aria-label": `Picture for ${title.toLowerCase()}`, onchange: () => file.files[0] && take(file.files[0])}) : null;
+      const file = canDrop ? h("input.unseen", {type: "file", tabindex: -1, accept: "image/*", "aria-label": `Picture for ${title.toLowerCase()}`, onchange: () => file.files[0] && take(file.files[0])}) : null;
       element.replaceChildren(h("legend", title), field("Sample, as SEED:INDEX", input), kept().length ? tray : h("p.hint", "Samples that you keep can be chosen here."),
-        canDrop ? h("button", {type: "button", onclick: () => file.click()}, dropped[name] ? "Another picture" : "Take a picture") : "", file || "");
+        canDrop ? h("button", {type: "button", onclick: () => file.click()}, dropped[name] ? "Another picture" : "Choose a picture") : "", file || "");
     };
     const take = async (file) => {
       try {

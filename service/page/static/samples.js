@@ -4,7 +4,7 @@ import {array, labelOf, path, rowsOf} from "./api.js";
 import {field, h, say, select, settled, slider} from "./dom.js";
 import {describe, picture} from "./items.js";
 import {classField, command, curl, failure, heading, lines, python, term} from "./parts.js";
-import {get, getNumber, kept, sampleName, set, toggleKept} from "./state.js";
+import {get, getNumber, kept, listeners, sampleName, set, toggleKept} from "./state.js";
 
 const METHODS = [["direct", "Direct: every sample"], ["rejection", "Rejection: the first that the judge accepts"],
   ["resample", "Resample: one of 16, by importance"], ["metropolis", "Metropolis: the end of a chain"]];
@@ -68,8 +68,8 @@ export function show(content, drawer) {
       const samples = rowsOf(await array(path(model, "sample", query), {signal}));
       if (signal.aborted) return;
       const first = offset;
-      const names = kept();
-      grid.append(...samples.map((item, place) => cell(item, first + place, names)));
+      grid.append(...samples.map((item, place) => cell(item, first + place)));
+      press();
       offset += samples.length;
       state.replaceChildren();
       timing.textContent = `${offset} samples. The last ${samples.length} took ${Math.round(performance.now() - started)} ms.`;
@@ -87,17 +87,18 @@ export function show(content, drawer) {
     }
   }
 
-  function cell(item, index, names) {
+  /** Show which samples are kept; they can be let go of elsewhere, too. */
+  function press() {
+    const names = kept();
+    for (const {firstChild: button} of grid.children) button.setAttribute("aria-pressed", String(names.includes(button.dataset.name)));
+  }
+
+  function cell(item, index) {
     const {seed: number_, temperature: heat, method: way} = options();
     const name = sampleName(number_, index, heat, way);
     const text = describe(item, drawer);
-    const button = h("button", {type: "button", title: `Sample ${name}${text && `: ${text}`}`, "aria-label": `Keep sample ${index} of seed ${number_}${text && `: ${text}`}`,
-      "aria-pressed": String(names.includes(name)),
-      onclick: () => {
-        const isKept = toggleKept(name);
-        button.setAttribute("aria-pressed", String(isKept));
-        say(isKept ? `Sample ${name} is kept` : `Sample ${name} is let go`);
-      }}, picture(item, drawer));
+    const button = h("button", {type: "button", title: `Sample ${name}${text && `: ${text}`}`, "aria-label": `Keep sample ${index} of seed ${number_}${text && `: ${text}`}`, "data-name": name,
+      onclick: () => say(`Sample ${name} is ${toggleKept(name) ? "kept" : "let go"}`)}, picture(item, drawer));
     return h("li", button);
   }
 
@@ -115,6 +116,7 @@ export function show(content, drawer) {
 
   const watcher = new IntersectionObserver((entries) => { if (entries.some((entry) => entry.isIntersecting) && offset) load(); }, {rootMargin: "200px"});
   watcher.observe(more);
+  listeners.add(press);
   change({});
-  return () => { soon.cancel(); controller.abort(); watcher.disconnect(); };
+  return () => { soon.cancel(); controller.abort(); watcher.disconnect(); listeners.delete(press); };
 }

@@ -2,7 +2,7 @@
 
 import {array, json, labelOf, path, rowsOf} from "./api.js";
 import {convert, nested, pictureOf, pngOf} from "./convert.js";
-import {download, field, h, number, say, select, takeDrops} from "./dom.js";
+import {download, field, h, number, reducedMotion, say, select, takeDrops} from "./dom.js";
 import {draw, featuresOf, picture} from "./items.js";
 import {bare, chooseKept, classField, command, curl, failure, heading, lines, loading, python, sentence} from "./parts.js";
 import {get, kept, lookUp, set} from "./state.js";
@@ -14,6 +14,9 @@ const STATISTICS = {
   kernel_density: "its distance from training rows",
   residual: "the reconstruction's error", feature_distance: "a distance of features", f_anogan: "f-AnoGAN's distance",
 };
+
+/** Return the shortest number of a value in float32. */
+const exactly = (value) => Number([6, 7, 8, 9].map((digits) => value.toPrecision(digits)).find((text) => Math.fround(Number(text)) === value) ?? value);
 
 export async function show(content, drawer) {
   const {model, kind} = drawer;
@@ -45,11 +48,26 @@ export async function show(content, drawer) {
   const options = () => (get("alpha") ? {alpha: Number(get("alpha"))} : {});
   const again = () => last?.();
 
+  /** Bring the result into sight, which on a phone stands far below. */
+  function reveal() {
+    if (result.getBoundingClientRect().top > innerHeight - 150) result.scrollIntoView({behavior: reducedMotion() ? "auto" : "smooth"});
+  }
+
+  /** An input of files behind a button; the same file can be chosen again once it is mended. */
+  function chosen(attributes, take) {
+    const input = h("input.unseen", {type: "file", tabindex: -1, ...attributes, onchange: () => {
+      const files = [...input.files];
+      input.value = "";
+      take(files).then(reveal);
+    }});
+    return input;
+  }
+
   function pictureInput() {
-    const file = h("input.unseen", {type: "file", accept: "image/*", multiple: true, "aria-label": "Picture files", onchange: () => takeFiles([...file.files])});
+    const file = chosen({accept: "image/*", multiple: true, "aria-label": "Picture files"}, takeFiles);
     const zone = h("div.drop", {tabindex: -1}, h("p", h("strong", "Drop a picture here"), " or paste one, of any size and colour. Several make a table."),
       h("div.row", h("button.primary", {type: "button", onclick: () => file.click()}, "Choose pictures"), file,
-        h("button", {type: "button", onclick: () => trySample()}, "Try a sample")),
+        h("button", {type: "button", onclick: () => trySample().then(reveal)}, "Try a sample")),
       kept().length ? chooseKept(drawer, "Kept samples to score", "", scoreKept) : null);
     takeDrops(zone, takeFiles);
     return [zone, pad()];
@@ -59,7 +77,7 @@ export async function show(content, drawer) {
     const query = {seed: seed ?? Math.floor(Math.random() * 1e6), count: 1, output: model.graphs?.draw ? "draw" : undefined};
     await guarded(async () => {
       const [item] = rowsOf(await array(path(model, "sample", query)));
-      one(item, [`a sample of the model itself, seed ${query.seed}${query.output ? ", drawn with the noise of its likelihood" : ""}`]);
+      await one(item, [`a sample of the model itself, seed ${query.seed}${query.output ? ", drawn with the noise of its likelihood" : ""}`]);
     });
   }
 
@@ -104,6 +122,7 @@ export async function show(content, drawer) {
 
   async function takeFiles(files) {
     if (!files.length) return;
+    last = () => takeFiles(files);
     await guarded(async () => {
       if (files.length > 1) {
         const read = [];
@@ -114,9 +133,9 @@ export async function show(content, drawer) {
       const made = await pictureOf(files[0], model);
       const useAs = (invert) => {
         const {item, steps, inverted} = made({invert, darkBorder});
-        one(item, [files[0].name || "the picture", ...steps], {inverted, reverse: () => useAs(!inverted)});
+        return one(item, [files[0].name || "the picture", ...steps], {inverted, reverse: () => useAs(!inverted)});
       };
-      useAs("auto");
+      await useAs("auto");
     });
   }
 
@@ -135,7 +154,7 @@ export async function show(content, drawer) {
         place += size;
       });
     };
-    const file = h("input.unseen", {type: "file", accept: ".csv,.tsv,.txt,.parquet,text/csv", "aria-label": "File of rows", onchange: () => takeRows(file.files[0])});
+    const file = chosen({accept: ".csv,.tsv,.txt,.parquet,text/csv", "aria-label": "File of rows"}, ([first]) => takeRows(first));
     const record = () => Object.fromEntries(model.columns.map(({name}, column) => [name, inputs[column][0].value]));
     const scoreForm = () => guarded(() => latest(() => rowOfRecord(model, record()), (item) => {
       given = null;
@@ -153,10 +172,11 @@ export async function show(content, drawer) {
       h("div.row", h("button.primary", {type: "button", onclick: () => file.click()}, "Choose a file"), file,
         h("button", {type: "button", onclick: ordinary}, "Fill in an ordinary row")));
     takeDrops(zone, ([dropped]) => takeRows(dropped));
-    const form = h("form.columns", {"aria-label": "A row", onsubmit: (event) => { event.preventDefault(); scoreForm(); }},
+    const form = h("form.columns", {"aria-label": "A row", onsubmit: (event) => { event.preventDefault(); scoreForm().then(reveal); }},
       h("div.cells", inputs.map(([, element]) => element)), h("button.primary", "Score this row"));
     ordinary();
-    return [zone, h("details.form", {open: inputs.length <= 40}, h("summary", "Or type a row"), form)];
+    const most = matchMedia("(max-width: 52rem)").matches ? 8 : 40; // on a phone a long form hides the result
+    return [zone, h("details.form", {open: inputs.length <= most}, h("summary", "Or type a row"), form)];
   }
 
   async function takeRows(file) {
@@ -211,10 +231,13 @@ export async function show(content, drawer) {
       const found = answer.scores[0];
       const reconstruction = Float32Array.from(again_.reconstructions[0].flat(3));
       const map = answer.map ? Float32Array.from(answer.map[0].flat(3)) : null;
+      const hadFocus = result.contains(document.activeElement);
       result.replaceChildren(
+        picked.back ? h("p", h("button", {type: "button", onclick: picked.back}, "Back to the table")) : "",
         verdict(found, answer), done(notes, picked, item),
         kind === "picture" ? pictures(item, reconstruction, map, scale) : found.columns ? ranked(item, reconstruction, found.columns, answer.alpha) : map ? columns(item, reconstruction, map, scale) : "",
         place(found, answer), figures(found, answer));
+      if (hadFocus) result.querySelector("button")?.focus(); // the one that was pressed is gone
       shown = item;
       box.set(texts(answer));
       say(result.querySelector(".verdict h2").textContent);
@@ -346,19 +369,29 @@ export async function show(content, drawer) {
         head.forEach((cell, place_) => cell.setAttribute("aria-sort", heads[place_][0] === key ? (way > 0 ? "ascending" : "descending") : "none"));
         rows.sort((a, b) => way * (key === "name" && kind !== "picture" ? a.row - b.row : a[key] > b[key] ? 1 : a[key] < b[key] ? -1 : a.row - b.row) || b.surprise - a.surprise);
         body.replaceChildren(...rows.slice(0, 300).map((each) => h(`tr${each.anomaly ? ".odd" : ""}`,
-          h("th", {scope: "row"}, h("button.quiet", {type: "button", onclick: () => one(items[each.row], [kind === "picture" ? each.name : `row ${each.name}`])}, kind === "picture" ? picture(items[each.row], drawer) : "", each.name)),
+          h("th", {scope: "row"}, h("button.quiet", {type: "button", onclick: (event) => look(each, event.currentTarget)}, kind === "picture" ? picture(items[each.row], drawer) : "", each.name)),
           h("td", number(each.p_value, 3)), h("td", number(each.surprise)), h("td", each.anomaly === null ? "–" : each.anomaly ? "Unusual" : "Ordinary"), each.odd_column === undefined ? null : h("td", each.odd_column))));
       };
       order();
+      const asked = [get("alpha"), get("label")].join();
+      const look = ({name, row}, button) => one(items[row], [kind === "picture" ? name : `row ${name}`], {back: () => {
+        if (asked !== [get("alpha"), get("label")].join()) return many(items, names, notes);
+        last = () => many(items, names, notes);
+        result.replaceChildren(...whole);
+        box.set(texts(answer));
+        button.focus();
+      }});
       const keys = Object.keys(rows[0]).filter((key) => key !== "name" && key !== "row");
-      result.replaceChildren(
+      const whole = [
         h("div.verdict", h("h2", `${flagged.toLocaleString("en")} of ${rows.length.toLocaleString("en")} are unusual`),
           h("p", `At ${number(100 * answer.alpha)} % one expects about ${number(answer.alpha * rows.length, 2)} ordinary ones among them. Choose one to look closer.`)),
         h("p.done", `${notes.join("; ")}.`),
         h("div.row", h("button", {type: "button", onclick: () => download(`${model.name}-scores.csv`, new Blob([csvOf([[kind === "picture" ? "file" : "row", ...keys], ...[...rows].sort((a, b) => a.row - b.row).map((each) => [each.name, ...keys.map((key) => each[key])])])], {type: "text/csv"}))}, "Download as CSV")),
         h("div.scroll", {tabindex: 0, role: "region", "aria-label": "Scores"}, h("table.scores", h("thead", h("tr", head)), body)),
-        rows.length > 300 ? h("p.hint", "The first 300 are shown; the CSV file has all.") : "");
+        rows.length > 300 ? h("p.hint", "The first 300 are shown; the CSV file has all.") : ""];
+      result.replaceChildren(...whole);
       box.set(texts(answer));
+      say(whole[0].firstChild.textContent);
     });
   }
 
@@ -371,7 +404,7 @@ export async function show(content, drawer) {
     const rows = given || "rows.csv";
     const reading = `pandas.${typeOf(rows) === "text/csv" ? "read_csv" : "read_parquet"}(${JSON.stringify(rows)})`;
     return {
-      curl: file ? curl(path(model, "score", query), {file, type: kind === "picture" ? "image/png" : typeOf(file)}) : curl(path(model, "score"), {json: {inputs: [Array.from(shown || new Float32Array(model.item_shape[0]), (value) => Number(value.toPrecision(4)))], ...(chosen ? {alpha: Number(chosen)} : {}), label}}),
+      curl: file ? curl(path(model, "score", query), {file, type: kind === "picture" ? "image/png" : typeOf(file)}) : curl(path(model, "score"), {json: {inputs: [Array.from(shown || new Float32Array(model.item_shape[0]), exactly)], ...(chosen ? {alpha: Number(chosen)} : {}), label}}),
       python: kind === "picture" ? python("from PIL import Image", `scores = client.score("${model.name}", Image.open("${model.name}-input.png")${asked})`, "print(scores.p_value, scores.anomaly)")
         : python("import pandas", `scores = client.score("${model.name}", ${reading}${asked})`, "print(scores.to_pandas())"),
       command: command(`score ${model.name} ${bare(file || rows)}${chosen ? ` --alpha ${chosen}` : ""}${label === undefined ? "" : ` --label ${label}`}${answer?.map && kind === "picture" ? " --map heat.png" : ""}`),
