@@ -17,13 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pushforward.results import Floats
-from service.errors import Flaw, ServiceError, Unfit
+from service.errors import MOST_FLAWS, Flaw, ServiceError, Unfit
 from service.media.fitting import PictureRule, fitted_item, item_of_file
 from service.media.items import rows_of, wanted
 from service.media.tables.cells import plain_values
 from service.media.tables.matching import ClassColumn, TableForm, check_names, features_of, table_of_records
 
-_MOST_FLAWS: Final = 16
 _READ_BY: Final = {
     ".csv": "pandas.read_csv",
     ".tsv": "pandas.read_table",
@@ -227,7 +226,7 @@ def _pictures_of_files(paths: Sequence[str], shape: Shape, rule: PictureRule | N
         except (OSError, ServiceError) as error:
             flaws.append(Flaw(f"/inputs/{row}", f"{path}: {_why_no_picture(path, error)}", row))
     if flaws:
-        texts = "; ".join(flaw.message for flaw in flaws[:_MOST_FLAWS])
+        texts = "; ".join(flaw.message for flaw in flaws[:MOST_FLAWS])
         raise Unfit(f"{len(flaws)} of {len(paths)} files are not taken: {texts}", flaws=tuple(flaws))
     return np.stack(rows)
 

@@ -37,7 +37,7 @@ from pushforward.reading import as_point, as_rows, ids_of, labels_in
 from pushforward.results import Encoding, Floats, Interpolation, ItemScores, Judgement, joined_scores
 from service.errors import BodyTooLarge, DeadlineExceeded, Unfit
 
-_MAX_SEED: Final = 2**53 - 1
+_MAX_SEED: Final = 2**53 - 1  # as in service.numerics.noise, which imports more than a client needs
 _ROWS_OF_NPY: Final = ("npy_inputs", "npy_samples")
 """The limits of rows that come and go as npy."""
 

@@ -15,7 +15,7 @@ from service.format.statistics import Statistic
 USE: Final = "Use a model"
 """The panel of the commands that use a model."""
 URL: Final = "http://localhost:8000"
-MAX_SEED: Final = 2**53 - 1
+MAX_SEED: Final = 2**53 - 1  # as in service.numerics.noise, which imports numpy
 InputFormat = Literal["csv", "tsv", "npy", "npz", "json", "parquet", "png", "jpeg", "webp", "tiff", "bmp"]
 OutputFormat = Literal["png", "npy", "npz", "csv", "parquet", "json"]
 Name = Annotated[

@@ -9,6 +9,9 @@ from pydantic import Field, model_validator
 
 from service.format.specs import Frozen
 
+LONGEST_NAME: Final = 200
+"""The largest number of characters of a column's name."""
+ColumnName = Annotated[str, Field(min_length=1, max_length=LONGEST_NAME)]
 OTHER: Final = "other"
 """The category of all that a column has not seen, if the model has such a one."""
 
@@ -16,7 +19,7 @@ OTHER: Final = "other"
 class Column(Frozen):
     """A column of a table: a number, or a category in one-hot encoding."""
 
-    name: Annotated[str, Field(min_length=1, max_length=200)]
+    name: ColumnName
     """The name in the header of the training table."""
     categories: tuple[str, ...] = ()
     """Empty for a number; else the column has one feature per category: one is 1, the others are 0."""

@@ -15,7 +15,7 @@ from typing import Annotated, Final, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
-from service.format.columns import Column
+from service.format.columns import Column, ColumnName
 from service.format.specs import (
     CalibrationSpec,
     DiscriminatorSpec,
@@ -102,7 +102,7 @@ class Manifest(Frozen):
     class_names: tuple[str, ...] = ()
     """The classes of the training data; empty without labels. A version whose graphs take `labels` generates
     items of the class that a request names."""
-    label_column: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    label_column: ColumnName | None = None
     """Tables with a class condition: the column of the training table that holds the class of a row. Rows
     that come by name may have it, and are then of those classes."""
     latent_size: Annotated[int, Field(ge=1, le=4096)]

@@ -18,6 +18,7 @@ from training.data import Dataset, Items, Scaling
 from training.data.dataset import Rows
 from training.data.stored import chosen_rows
 from training.models.likelihoods import constant, item_sum
+from training.models.likelihoods.table import FURTHEST
 from training.models.networks import filled
 from training.models.priors import log_mean_exp
 
@@ -29,8 +30,6 @@ _JUDGED_ROWS = 400
 """The most stored rows on which bandwidths are judged."""
 _BANDWIDTHS = np.geomspace(0.03, 1.5, 20)
 """The bandwidths to choose from, in standard deviations of a column, times the root of their number."""
-_FURTHEST = 1e6
-"""The largest number of standard deviations, as in the likelihood of tables."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ class KernelDensity:
         if self.scaling.takes_missing:
             present = 1 - torch.isnan(items).to(items.dtype)
             items = filled(items, shift)
-        gaps = ((items - shift) / scale).clamp(-_FURTHEST, _FURTHEST)
+        gaps = ((items - shift) / scale).clamp(-FURTHEST, FURTHEST)
         surprise = item_sum(present * self.log_volume)
         if self.scaling.constants:
             varies = torch.ones(len(shift)).index_fill(0, torch.tensor(self.scaling.constants), 0)

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from service.errors import ServiceError
-from service.format.columns import OTHER, Column
+from service.format.columns import LONGEST_NAME, OTHER, Column
 from service.media.tables.opening import parts_of, stem_of
 from service.media.tables.sources import Block, TableSource, TextTable, open_table
 from service.numerics.noise import Doubles
@@ -28,7 +28,6 @@ from training.data.reading import Found, NumberColumn, TextColumn
 from training.data.splits import Classes, named, no_classes, partition
 from training.data.toml import as_toml
 
-_LONGEST_NAME = 200
 MOST_GAPS = 4
 """Row numbers of a table that was filtered span at most this many times its rows."""
 Values = npt.NDArray[Any]
@@ -112,10 +111,10 @@ def _check_names(table: TableSource, options: DataOptions, path: Path) -> None:
             "names above it"
         )
     for name in names:
-        if name not in options.drop and not 1 <= len(name) <= _LONGEST_NAME:
+        if name not in options.drop and not 1 <= len(name) <= LONGEST_NAME:
             flaws.add(
                 f"the name of a column has {len(name)} characters ({name[:20]!r}), it may have 1 to "
-                f'{_LONGEST_NAME}; rename it, or leave it out, e.g. by drop = [""] for one without a name'
+                f'{LONGEST_NAME}; rename it, or leave it out, e.g. by drop = [""] for one without a name'
             )
     flaws.refuse()
 

@@ -19,7 +19,7 @@ _LOG_SCALE_BOUND = 4.0
 """The bound of log-scales: scales from 0.018 to 55 standard deviations of a column. Without it the density
 would grow for ever at a value that many rows share."""
 _LOGIT_BOUND = 20.0
-_FURTHEST = 1e6
+FURTHEST = 1e6
 """The largest number of standard deviations; float32 could not square a larger distance."""
 _SMALLEST_UNIFORM = 2.0**-24
 """The least uniform: its distance from 0 is that of the largest float32 below 1 from 1."""
@@ -89,7 +89,7 @@ class GaussianTable(nn.Module):
         """Return log-scales in (-4, 4), logits in (-20, 20), and locations up to a million."""
         location, log_scale = halves(outputs)
         logits = squashed(location, -_LOGIT_BOUND, _LOGIT_BOUND)
-        location = self._each(location.clamp(-_FURTHEST, _FURTHEST), logits)
+        location = self._each(location.clamp(-FURTHEST, FURTHEST), logits)
         log_scale = squashed(log_scale, -_LOG_SCALE_BOUND, _LOG_SCALE_BOUND)
         if self._varies is not None:
             location, log_scale = self._varies * location, self._varies * log_scale
@@ -183,7 +183,7 @@ class GaussianTable(nn.Module):
         return values.masked_fill(torch.isnan(items), 0) if self._takes_missing else values
 
     def _standardised(self, items: Tensor) -> Tensor:
-        return ((items - self.shift) / self.scale).clamp(-_FURTHEST, _FURTHEST)
+        return ((items - self.shift) / self.scale).clamp(-FURTHEST, FURTHEST)
 
     def _each(self, numbers: Tensor, categories: Tensor) -> Tensor:
         """Take `numbers` at features of numbers and `categories` at the others; both must be finite."""
