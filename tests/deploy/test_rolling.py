@@ -7,7 +7,6 @@ import shutil
 import socket
 import subprocess
 import threading
-import time
 from collections.abc import Iterator
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
@@ -17,6 +16,7 @@ import pytest
 from tests.ports import free_ports
 from tests.serving import RunningService
 from tests.toy import publish_toy
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.rolling, pytest.mark.timeout(900)]
 
@@ -116,23 +116,17 @@ def haproxy(tmp_path: Path) -> Iterator[tuple[int, list[int], Path]]:
         process.wait(timeout=60)
 
 
-def wait_until_both_are_up(stats: Path) -> None:
-    """Blocks until haproxy sends requests to both; the test's time limit ends it."""
-    while True:
-        with socket.socket(socket.AF_UNIX) as connection:
-            try:
-                connection.connect(str(stats))
-            except OSError:
-                time.sleep(0.05)  # it is starting
-                continue
-            connection.sendall(b"show stat\n")
-            lines = connection.makefile().read().splitlines()
-        if (
-            sum(line.startswith("replicas,") and ",UP," in line and ",BACKEND," not in line for line in lines)
-            == 2
-        ):
-            return
-        time.sleep(0.05)
+def both_are_up(stats: Path) -> bool:
+    """Return True once haproxy sends requests to both."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        try:
+            connection.connect(str(stats))
+        except OSError:
+            return False  # it is starting
+        connection.sendall(b"show stat\n")
+        lines = connection.makefile().read().splitlines()
+    servers = [line for line in lines if line.startswith("replicas,") and ",BACKEND," not in line]
+    return sum(",UP," in line for line in servers) == 2
 
 
 def answers(port: int) -> dict[int, bytes]:
@@ -157,13 +151,13 @@ def test_no_request_is_lost_while_replicas_are_restarted_in_turn(
     replicas = [replica(models, one) for one in ports]
     before = 0
     try:
-        wait_until_both_are_up(stats)
+        wait_until(lambda: both_are_up(stats))
         with Load(port, answers(port)) as load:
             for restart in range(RESTARTS):
                 which = restart % 2
                 assert replicas[which].stop() == 0
                 replicas[which] = replica(models, ports[which])
-                wait_until_both_are_up(stats)
+                wait_until(lambda: both_are_up(stats))
                 assert load.answered > before, "no request was answered during the restart"
                 before = load.answered
     finally:
@@ -179,11 +173,10 @@ def test_the_load_sees_what_a_replica_that_is_killed_takes_with_it(
     port, ports, stats = haproxy
     victim, other = (replica(models, one) for one in ports)
     try:
-        wait_until_both_are_up(stats)
+        wait_until(lambda: both_are_up(stats))
         with Load(port, answers(port)) as load:
             victim.process.kill()
-            while not load.lost:
-                time.sleep(0.01)  # bounded by the test's time limit
+            wait_until(lambda: load.lost)
     finally:
         victim.stop()
         other.stop()

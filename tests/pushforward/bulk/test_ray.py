@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.pushforward.bulk.work import command, hashes, parts, started, wait_until, work
+from tests.pushforward.bulk.work import command, hashes, parts, started, work
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 

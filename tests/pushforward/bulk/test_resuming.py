@@ -18,7 +18,8 @@ from pyarrow import parquet
 
 from pushforward.bulk.failures import BulkMistake
 from pushforward.bulk.output import OutputFolder
-from tests.pushforward.bulk.work import children, command, hashes, parts, started, table, wait_until, work
+from tests.pushforward.bulk.work import children, command, hashes, parts, started, table, work
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.bulk
 

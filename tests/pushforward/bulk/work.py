@@ -6,8 +6,6 @@ import hashlib
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -64,15 +62,6 @@ def children(process: int) -> list[int]:
 def descendants(process: int) -> list[int]:
     """The process ids of the children of a process, of their children, and so on."""
     return [each for child in children(process) for each in (child, *descendants(child))]
-
-
-def wait_until(holds: Callable[[], Any]) -> Any:
-    """Polls until something holds, and returns it."""
-    deadline = time.monotonic() + LONGEST_SECONDS
-    while not (found := holds()):
-        assert time.monotonic() < deadline, "it never came to hold"
-        time.sleep(0.005)
-    return found
 
 
 def parts(out: Path) -> list[Path]:

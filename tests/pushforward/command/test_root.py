@@ -84,21 +84,13 @@ def commands_of(group: Any, name: str) -> Iterator[tuple[str, Any]]:
         yield from commands_of(command, f"{name} {part}")
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        pytest.param(command, id=name)
-        for root, path in ((app, "pushforward"), (training, "pushforward train"))
-        for name, command in commands_of(typer.main.get_command(root), path)
-    ],
-)
-def test_a_line_of_a_help_text_is_whole_since_a_narrow_terminal_keeps_its_end(
-    command: Any,
-) -> None:
+def test_a_line_of_a_help_text_is_whole_since_a_narrow_terminal_keeps_its_end() -> None:
     """Only the lines of a first paragraph are joined before they are fitted into the terminal."""
-    _, *paragraphs = inspect.cleandoc(command.help).partition("\f")[0].split("\n\n")
-    lines = [line for text in paragraphs if not text.startswith("\b") for line in text.splitlines()]
-    assert [line for line in lines if not line.endswith((".", ":", "[/]"))] == []
+    for root, path in ((app, "pushforward"), (training, "pushforward train")):
+        for name, command in commands_of(typer.main.get_command(root), path):
+            _, *paragraphs = inspect.cleandoc(command.help).partition("\f")[0].split("\n\n")
+            lines = [line for text in paragraphs if not text.startswith("\b") for line in text.splitlines()]
+            assert [line for line in lines if not line.endswith((".", ":", "[/]"))] == [], name
 
 
 def test_the_usage_says_that_there_may_be_several_files(typed: Typed) -> None:

@@ -21,6 +21,16 @@ def digits() -> Dataset:
     return load_dataset(DataOptions(dataset="digits"))
 
 
+@pytest.fixture(scope="module")
+def garments() -> Dataset:
+    return load_dataset(DataOptions(dataset="fashion-mnist"))
+
+
+@pytest.fixture(scope="module")
+def binary_garments() -> Dataset:
+    return load_dataset(DataOptions(dataset="fashion-mnist", binarise="dynamic"))
+
+
 def rows_of(dataset: Dataset) -> list[tuple[str, bytes]]:
     return [(split, row.tobytes()) for split, images in dataset.items.items() for row in images]
 
@@ -72,15 +82,14 @@ def test_threshold_binarises_every_split_and_dynamic_all_but_the_training_one() 
 
 
 @needs_fashion
-def test_fashion_has_the_stated_splits_and_disjoint_rows() -> None:
-    dataset = load_dataset(DataOptions(dataset="fashion-mnist"))
-    assert {split: len(images) for split, images in dataset.items.items()} == {
+def test_fashion_has_the_stated_splits_and_as_many_garments_of_each_kind(garments: Dataset) -> None:
+    assert {split: len(images) for split, images in garments.items.items()} == {
         "train": 50_000, "validation": 5_000, "calibration": 5_000, "test": 10_000,
     }  # fmt: skip
-    assert dataset.item_shape == (1, 28, 28)
-    assert len(dataset.class_names) == 10
-    assert np.bincount(dataset.labels["test"]).tolist() == [1000] * 10
-    train = np.concatenate([dataset.labels[split] for split in ("train", "validation", "calibration")])
+    assert garments.item_shape == (1, 28, 28)
+    assert len(garments.class_names) == 10
+    assert np.bincount(garments.labels["test"]).tolist() == [1000] * 10
+    train = np.concatenate([garments.labels[split] for split in ("train", "validation", "calibration")])
     assert np.bincount(train).tolist() == [6000] * 10
 
 
@@ -99,11 +108,11 @@ def test_of_digits_some_can_be_kept_and_the_others_of_the_test_split_are_outlier
 
 
 @needs_fashion
-def test_of_binarised_garments_the_kept_and_the_others_are_those_of_the_literature() -> None:
-    whole, some = (
-        load_dataset(DataOptions(dataset="fashion-mnist", binarise="dynamic", keep=keep))
-        for keep in ((), ("Bag",))
-    )
+def test_of_binarised_garments_the_kept_and_the_others_are_those_of_the_literature(
+    binary_garments: Dataset,
+) -> None:
+    whole = binary_garments
+    some = load_dataset(DataOptions(dataset="fashion-mnist", binarise="dynamic", keep=("Bag",)))
     bags = whole.labels["test"] == whole.class_names.index("Bag")
     assert some.outliers is not None
     np.testing.assert_array_equal(some.items["test"], whole.items["test"][bags])
@@ -111,15 +120,16 @@ def test_of_binarised_garments_the_kept_and_the_others_are_those_of_the_literatu
 
 
 @needs_fashion
-def test_the_binarised_test_pictures_of_fashion_are_those_of_the_literature() -> None:
+def test_the_binarised_test_pictures_of_fashion_are_those_of_the_literature(
+    garments: Dataset, binary_garments: Dataset
+) -> None:
     """The published code on flat pictures: seed 777, the last 10 000 of the training file, then the test."""
-    grey = load_dataset(DataOptions(dataset="fashion-mnist"))
-    drawn = load_dataset(DataOptions(dataset="fashion-mnist", binarise="dynamic")).items["test"]
+    drawn = binary_garments.items["test"]
     training_file = gzip.decompress((DEBIAN_FOLDER / "train-images-idx3-ubyte.gz").read_bytes())
     validation = np.frombuffer(training_file[-10_000 * 784 :], np.uint8).reshape(10_000, 784)
     published = np.random.RandomState(777)
     published.binomial(1, validation / 255.0)
-    pixels = np.rint(grey.items["test"].reshape(10_000, 784) * 255)
+    pixels = np.rint(garments.items["test"].reshape(10_000, 784) * 255)
     assert np.array_equal(published.binomial(1, pixels / 255.0), drawn.reshape(10_000, 784))
     assert hashlib.sha256(drawn.astype(np.uint8).tobytes()).hexdigest() == (
         "33bc86729d1a5fabe7fc26556683b981e41cc8e110df6b260f45f515fd283c24"

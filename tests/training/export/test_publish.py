@@ -73,13 +73,12 @@ def manifest(version: Path) -> Manifest:
 
 def test_a_run_publishes_a_version_that_verifies(version: Path, manifest: Manifest) -> None:
     assert verify_version(version) == manifest
-    assert set(manifest.graphs) in GRAPHS.values()
     assert {path.name for path in version.iterdir()} >= {"manifest.json", "README.md", "samples.png"}
 
 
-def test_each_kind_of_model_has_its_graphs(request: pytest.FixtureRequest, version: Path) -> None:
+def test_each_kind_of_model_has_its_graphs(request: pytest.FixtureRequest, manifest: Manifest) -> None:
     kind = request.node.callspec.params["version"]
-    assert set(read_manifest(version).graphs) == GRAPHS[kind]
+    assert set(manifest.graphs) == GRAPHS[kind]
 
 
 @pytest.mark.parametrize("version", ["wgan"], indirect=True)
