@@ -253,6 +253,8 @@ class Exchange:
 
     async def fail(self, error: Exception) -> None:
         """Answer an error; an answer that has begun can only be cut short."""
+        if self.status >= 500:  # FastAPI has answered the error, and raised it again
+            return
         if reason := problems.rejection_of(error):
             self._metrics.rejected.labels(reason).inc()
         status, headers, body = self.problem(error, self.request_id)
