@@ -67,8 +67,8 @@ def create_app(settings: Settings, metrics: Metrics | None = None, *, loads_firs
         InvalidKeys: the file of `--keys-file` cannot be read, or has no valid keys.
         CannotListen: the files for TLS cannot be used.
     """
-    keys = None if settings.keys_file is None else Keys(settings.keys_file)
     metrics = metrics or Metrics()
+    keys = None if settings.keys_file is None else Keys(settings.keys_file, metrics)
     registry = Registry(settings, metrics)
     lifecycle = Lifecycle(registry, metrics)
     metrics.gpu_present.set(has_gpu())

@@ -14,7 +14,7 @@ from typing import Final, Literal, NamedTuple, TypeAlias, get_args
 from service.api.files import fingerprint
 from service.errors import InvalidKeys, KeyMissing, KeyUnknown, ScopeMissing
 from service.format.versions import read_plain_file
-from service.observe.metrics import UNNAMED_KEY
+from service.observe.metrics import UNNAMED_KEY, Metrics
 
 Scope: TypeAlias = Literal["infer", "control", "metrics"]
 """The rights of a key: `infer` allows everything but loading and unloading models, which is `control`, and
@@ -50,14 +50,16 @@ class Keys:
 
     Args:
         path: Path of the file.
+        metrics: Tell whether the file is refused as it is.
         clock: Returns seconds; for the interval between checks of the file.
 
     Raises:
         InvalidKeys: the file cannot be read, has no key, or has a key that no client could send.
     """
 
-    def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, path: Path, metrics: Metrics, clock: Callable[[], float] = time.monotonic) -> None:
         self._path = path
+        self._refused = metrics.keys_refused
         self._clock = clock
         self._seen = fingerprint(path)
         self._keys = _read(path)
@@ -104,8 +106,10 @@ class Keys:
             self._seen = state
             self._keys = _read(self._path)
         except InvalidKeys as error:
+            self._refused.set(1)
             log.error("%s; the keys read before stay", error.detail)  # noqa: TRY400
         else:
+            self._refused.set(0)
             log.info("%d keys were read anew", len(self._keys))
 
 

@@ -218,6 +218,8 @@ class Registry:
             await asyncio.sleep(seconds)
             try:
                 await self.poll()
+                if self.poll_failure:
+                    log.info("the models folder is followed again")
                 failing, self.poll_failure = False, ""
             except Exception as error:  # whatever it is, the next poll may succeed
                 self._metrics.poll_failures.inc()

@@ -116,6 +116,9 @@ class Metrics:
         self.certificate_refused = gauge(
             "certificate_refused", "1 while the files for TLS cannot be used as they are.", merge="livemax"
         )
+        self.keys_refused = gauge(
+            "keys_refused", "1 while the file of keys cannot be used as it is.", merge="livemax"
+        )
         self.draining = gauge("draining", "1 while shutting down.", merge="livemax")
         self.rejected = counter("rejected", "Requests that were refused or given up.", "reason")
         self.key_uses = counter("key_uses", "Requests with a key that is taken.", "key")
@@ -150,6 +153,7 @@ class Metrics:
         self._answers: dict[tuple[str, str, int], BufferedCounter] = {}
         self.draining.set(0)
         self.certificate_refused.set(0)
+        self.keys_refused.set(0)
         for reason in REJECTIONS:
             self.rejected.labels(reason)
         self.key_uses.labels(UNNAMED_KEY)

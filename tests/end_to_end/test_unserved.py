@@ -114,6 +114,7 @@ def test_what_cannot_be_fetched_from_the_source_is_told_with_the_reason_until_it
         assert failure.startswith("the source cannot be listed")
         (tmp_path / "gone").rename(source)
         wait_until(lambda: service.client.get("/v1/models").json()["poll_failure"] is None)
+        service.wait_for("the models folder is followed again")
 
 
 def test_folders_that_cannot_be_listed_are_told_and_keep_no_other_from_being_followed(tmp_path: Path) -> None:

@@ -59,6 +59,18 @@ def test_every_alert_says_how_urgent_it_is_and_what_to_do(alert: Alert) -> None:
     assert f"*{alert.severity.title()}. " in entry
 
 
+@pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: alert.name)
+def test_the_dashboard_shows_what_every_alert_reads(alert: Alert) -> None:
+    shown = set().union(*(_measured(text) for text in dashboard_expressions().values()))
+    assert _measured(alert.expression) <= shown
+
+
+def _measured(expression: str) -> set[str]:
+    """Return the names of the service's own series that an expression reads, by rules or by itself."""
+    names = {selector.split("{")[0] for selector in selectors(expression)}
+    return set().union(*(_measured(RECORDED[name]) if name in RECORDED else {name} for name in names))
+
+
 def test_every_runbook_is_of_an_alert() -> None:
     assert re.findall(r"(?m)^## (\w+)$", RUNBOOKS) == [alert.name for alert in ALERTS]
 

@@ -8,6 +8,7 @@ import pytest
 
 from service.api.keys import Keys
 from service.errors import InvalidKeys, KeyMissing, KeyUnknown, ScopeMissing
+from service.observe.metrics import Metrics
 
 FIRST, SECOND = "first-key-of-someone", "second-key-of-another"
 
@@ -36,7 +37,7 @@ def file(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("key", [FIRST, SECOND])
 def test_a_key_of_the_file_is_taken_in_either_header(file: Path, key: str) -> None:
-    keys = Keys(file)
+    keys = Keys(file, Metrics())
     keys.check(f"Bearer {key}", "")
     keys.check(f"bearer  {key}", "")
     keys.check("", key)
@@ -45,32 +46,32 @@ def test_a_key_of_the_file_is_taken_in_either_header(file: Path, key: str) -> No
 @pytest.mark.parametrize("authorization", ["", "Bearer", "Bearer ", f"Basic {FIRST}"])
 def test_without_a_key_one_is_asked_for(file: Path, authorization: str) -> None:
     with pytest.raises(KeyMissing):
-        Keys(file).check(authorization, "")
+        Keys(file, Metrics()).check(authorization, "")
 
 
 @pytest.mark.parametrize("key", [FIRST[:-1], FIRST + "x", FIRST.upper(), "# who: someone", "é" * 20])
 def test_any_other_key_is_refused_without_being_repeated(file: Path, key: str) -> None:
     with pytest.raises(KeyUnknown) as refusal:
-        Keys(file).check(f"Bearer {key}", "")
+        Keys(file, Metrics()).check(f"Bearer {key}", "")
     assert key not in refusal.value.detail
 
 
 def test_a_file_that_would_not_end_is_refused_and_leaves_the_keys_before(file: Path, clock: Clock) -> None:
-    keys = Keys(file, clock)
+    keys = Keys(file, Metrics(), clock)
     file.unlink()
     os.mkfifo(file)
     clock.now = 60
     keys.check("", FIRST)
     with pytest.raises(InvalidKeys, match="not a plain file"):
-        Keys(file)
+        Keys(file, Metrics())
     file.unlink()
     file.write_bytes(b"#" * (2**24 + 1))
     with pytest.raises(InvalidKeys, match="over 16777216 bytes"):
-        Keys(file)
+        Keys(file, Metrics())
 
 
 def test_a_key_that_is_exchanged_is_taken_and_the_one_before_is_not(file: Path, clock: Clock) -> None:
-    keys = Keys(file, clock)
+    keys = Keys(file, Metrics(), clock)
     file.write_text("a-new-key-for-all-of-them\n")
     keys.check("", FIRST)
     clock.now = 5.0
@@ -80,10 +81,11 @@ def test_a_key_that_is_exchanged_is_taken_and_the_one_before_is_not(file: Path, 
 
 
 @pytest.mark.parametrize("content", ["", "# none\n", "short\n", None])
-def test_a_file_that_is_spoilt_leaves_the_keys_before(
+def test_a_file_that_is_spoilt_leaves_the_keys_before_and_is_told_until_it_is_mended(
     file: Path, clock: Clock, content: str | None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    keys = Keys(file, clock)
+    metrics = Metrics()
+    keys = Keys(file, metrics, clock)
     if content is None:
         file.unlink()
     else:
@@ -92,7 +94,12 @@ def test_a_file_that_is_spoilt_leaves_the_keys_before(
         keys.check("", FIRST)
         with pytest.raises(KeyUnknown):
             keys.check("", "a-key-that-never-was-one")
+        assert metrics.registry.get_sample_value("pushforward_keys_refused") == 1
     assert caplog.text.count("the keys read before stay") == 1
+    file.write_text(f"{FIRST}\n")
+    clock.now = 15.0
+    keys.check("", FIRST)
+    assert metrics.registry.get_sample_value("pushforward_keys_refused") == 0
 
 
 @pytest.mark.parametrize(
@@ -104,16 +111,16 @@ def test_a_file_without_keys_is_refused_by_its_line_and_without_its_content(
     path = tmp_path / "keys"
     path.write_bytes(content)
     with pytest.raises(InvalidKeys) as refusal:
-        Keys(path)
+        Keys(path, Metrics())
     assert "short" not in refusal.value.detail
     with pytest.raises(InvalidKeys, match="cannot be read"):
-        Keys(tmp_path / "nowhere")
+        Keys(tmp_path / "nowhere", Metrics())
 
 
 def test_a_key_has_the_name_and_the_scopes_of_its_line_and_may_stand_there_by_its_digest(file: Path) -> None:
     digest = hashlib.sha256(SECOND.encode()).hexdigest()
     file.write_text(f"{FIRST} shop infer\nsha256:{digest} ops control,infer\na-third-one-of-nobody\n")
-    keys = Keys(file)
+    keys = Keys(file, Metrics())
     assert keys.check("", FIRST).name == "shop"
     assert keys.check(f"Bearer {SECOND}", "", "control").name == "ops"
     assert keys.check("", "a-third-one-of-nobody", "control").name == "unnamed"
@@ -127,12 +134,12 @@ def test_a_key_has_the_name_and_the_scopes_of_its_line_and_may_stand_there_by_it
 def test_a_line_with_other_names_or_scopes_is_refused(file: Path, rest: str) -> None:
     file.write_text(f"{FIRST}\n{SECOND} {rest}\n")
     with pytest.raises(InvalidKeys, match="line 2 of keys") as refusal:
-        Keys(file)
+        Keys(file, Metrics())
     assert SECOND not in refusal.value.detail
 
 
 def test_the_beginning_of_a_key_that_is_being_written_is_not_taken(file: Path, clock: Clock) -> None:
-    keys = Keys(file, clock)
+    keys = Keys(file, Metrics(), clock)
     file.write_text(f"{FIRST}\n{SECOND[:18]}")
     clock.now = 5.0
     keys.check("", SECOND)
