@@ -106,7 +106,7 @@ class Metrics:
             "model_failed", "1 for a version that is not admitted.", "model", "version", merge="livemax"
         )
         self.gpu_present = gauge("gpu_present", "1 where there is an NVIDIA device.", merge="livemax")
-        self.ready = gauge("ready", "1 while requests can be taken.", merge="livemin")
+        self.ready = gauge("ready", "1 while requests can be taken.", merge="livemax")
         self.cores = gauge("cores", "Cores that the process plans with.")
         self.load_failures = counter("model_load_failures", "Versions that could not be loaded.", "model")
         self.poll_failures = counter("poll_failures", "Polls for new versions that failed.")

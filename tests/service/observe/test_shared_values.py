@@ -73,3 +73,24 @@ def test_on_a_full_disk_new_values_are_refused_and_those_there_go_on(tmp_path: P
     assert done.stdout.splitlines() == [full, full, f"{[counted]} True", "True"], done.stderr
     assert done.returncode == 1
     assert done.stderr.rstrip().endswith("No space left on device")
+
+
+READY_BY_ONE = """
+import sys
+from pathlib import Path
+from service.observe.metrics import Metrics
+from service.observe.shared_values import share_values
+
+folder = Path(sys.argv[1])
+for replica, ready in ((1, True), (2, False)):
+    share_values(folder, replica)
+    metrics = Metrics(folder)
+    metrics.ready.set(ready)
+print("pushforward_ready 1.0" in metrics.exposition("")[0].decode().splitlines())
+"""
+
+
+def test_a_service_is_ready_while_one_of_its_processes_is(tmp_path: Path) -> None:
+    """Else the alert that nobody answers would fire while one process starts again and others answer."""
+    done = subprocess.run([sys.executable, "-c", READY_BY_ONE, tmp_path], capture_output=True, text=True)
+    assert done.stdout == "True\n", done.stderr
