@@ -11,8 +11,8 @@ import numpy as np
 
 from service.media.tables.opening import stem_of
 from training.data.batches import cores_at_hand
-from training.data.copies import copied_rows
 from training.data.dataset import DataError, Dataset, Items
+from training.data.duplicates import duplicate_rows
 from training.data.inspection import Finding, Inspection, inspect
 from training.data.pictures import darkness_note
 from training.data.toml import as_toml
@@ -138,7 +138,7 @@ def _copies(dataset: Dataset) -> Iterator[Finding]:
     items = list(dataset.items.values())
     if dataset.columns and all(type(each) is np.ndarray for each in items):  # none is mapped
         rows = np.concatenate(items)
-        if copies := copied_rows(rows, dataset.columns):
+        if copies := duplicate_rows(rows, dataset.columns):
             yield Finding("copies", f"{copies} of {len(rows)} rows repeat another one", _REMOVE_COPIES)
 
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from service.format.columns import Column, column_places
 from service.numerics.noise import Doubles
-from training.data.copies import copies_note
 from training.data.dataset import DataError, Dataset, Scaling
+from training.data.duplicates import duplicates_note
 from training.data.flaws import Flaws
 from training.data.moments import Moments
 from training.data.options import DataOptions
@@ -52,7 +52,7 @@ def table_dataset(
         columns=tuple(columns),
         scaling=scaling,
         outliers=None if partition.outliers is None else items[partition.outliers],
-        notes=(*table_notes(columns, scaling, moments), *copies_note(values[learned], columns)),
+        notes=(*table_notes(columns, scaling, moments), *duplicates_note(values[learned], columns)),
         kind=options.dataset,
     )
 

@@ -16,12 +16,12 @@ from service.format.specs import PictureForm
 from service.media.fitting import FittedPixels, PictureRule, fitted_pixels, opened
 from service.media.items import unit_interval
 from training.data.batches import cores_at_hand
-from training.data.copied import CopiedPixels
 from training.data.dataset import Dataset, Pixels
 from training.data.flaws import Flaws
 from training.data.listing import Listing, list_pictures, some
 from training.data.options import DataOptions
 from training.data.pictures import darkness_note, picture_dataset, picture_source
+from training.data.pixel_cache import CopiedPixels
 from training.data.stored import StoredPictures
 
 _READ_AHEAD: Final = 64

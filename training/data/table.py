@@ -22,7 +22,7 @@ from service.numerics.noise import Doubles
 from training.data.dataset import DataError, Dataset
 from training.data.features import table_dataset
 from training.data.flaws import Flaws
-from training.data.mapped import Large, load_large
+from training.data.mapped_table import Large, load_large
 from training.data.options import DataOptions
 from training.data.reading import Found, NumberColumn, TextColumn
 from training.data.splits import Classes, named, no_classes, partition

@@ -10,8 +10,8 @@ import pytest
 from service.format.columns import Column
 from service.media.tables.dialect import Dialect, find_dialect
 from tests.training.data.own_data import load, refusal, write_csv
-from training.data.copies import copied_rows
 from training.data.draft import draft_recipe
+from training.data.duplicates import duplicate_rows
 from training.data.inspection import Finding, inspect
 from training.data.reading import is_date
 
@@ -162,7 +162,7 @@ def test_a_column_that_rises_or_falls_with_the_rows_is_told_of(tmp_path: Path, s
 
 
 def copied(values: npt.NDArray[np.floating]) -> int:
-    return copied_rows(values, [Column(name=str(place)) for place in range(values.shape[1])])
+    return duplicate_rows(values, [Column(name=str(place)) for place in range(values.shape[1])])
 
 
 @pytest.mark.parametrize("kind", [np.float32, np.float64])

@@ -11,7 +11,7 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-import training.data.mapped
+import training.data.mapped_table
 from tests.conftest import REPOSITORY
 from tests.training.peak import peak_resident_bytes
 from training.data import SPLITS, Dataset, load_dataset
@@ -84,7 +84,7 @@ def test_of_each_held_out_part_a_bounded_number_of_rows_is_drawn_from_all_of_it(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = load(path, tmp_path, memory_mib=1)
-    monkeypatch.setattr(training.data.mapped, "MOST_HELD_OUT_ROWS", 5000)
+    monkeypatch.setattr(training.data.mapped_table, "MOST_HELD_OUT_ROWS", 5000)
     drawn = load(path, tmp_path, memory_mib=1)
     np.testing.assert_array_equal(drawn.items["train"], whole.items["train"])
     for split in ("validation", "calibration", "test"):

@@ -1,4 +1,4 @@
-"""Rows of a table that are there several times: copies of a row that training has seen calibrate nothing."""
+"""Duplicate rows of a table: one that training has seen, too, calibrates nothing."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import numpy.typing as npt
 from service.format.columns import Column, column_places
 
 _SHARE: Final = 0.05
-"""The least share of copies that is told of."""
+"""The least share of duplicates that is told of."""
 _TELLING: Final = 0.5
-"""Rows that agree are copies if a column of numbers has this many times as many values as there are rows that
-differ: no two rows then agree by chance, as rows of few categories do."""
+"""Rows that agree are duplicates if a column of numbers has this many times as many values as there are rows
+that differ: no two rows then agree by chance, as rows of few categories do."""
 
 
-def copied_rows(values: npt.NDArray[np.floating], columns: Sequence[Column]) -> int:
+def duplicate_rows(values: npt.NDArray[np.floating], columns: Sequence[Column]) -> int:
     """Return the number of rows (rows, F) that repeat others; 0 if they are few or agree by chance."""
     different = _distinct(_digests(values))
     copies = len(values) - different
@@ -28,9 +28,9 @@ def copied_rows(values: npt.NDArray[np.floating], columns: Sequence[Column]) -> 
     return copies if tell and different > 1 else 0
 
 
-def copies_note(values: npt.NDArray[np.floating], columns: Sequence[Column]) -> tuple[str, ...]:
+def duplicates_note(values: npt.NDArray[np.floating], columns: Sequence[Column]) -> tuple[str, ...]:
     """Return a sentence on the rows that repeat others, if there are any."""
-    copies = copied_rows(values, columns)
+    copies = duplicate_rows(values, columns)
     if not copies:
         return ()
     return (
