@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import stats
 
-from training.models.likelihoods import DiscretisedLogistic
+from training.models.likelihoods import DiscretisedLogistic, SupportError
 
 LEVELS = torch.arange(256, dtype=torch.float64) / 255
 LOCATIONS = (-1.0, -0.3, 0.0, 1e-4, 0.1, 0.5, 0.5 + 0.25 / 255, 0.999, 1.0, 1.5, 2.0)
@@ -100,7 +100,10 @@ def test_a_value_scores_as_its_nearest_level() -> None:
 def test_levels_are_accepted_within_a_thousandth_and_no_further() -> None:
     logistic.check_support(LEVELS.float())
     logistic.check_support(torch.arange(256).float() * (1 / 255))
-    logistic.check_support(LEVELS[1:-1] + 0.9e-3 / 255)
+    for way in (-1, 1):
+        logistic.check_support(LEVELS[1:-1] + way * 0.9e-3 / 255)
+        with pytest.raises(SupportError, match="254 of 254 values"):
+            logistic.check_support(LEVELS[1:-1] + way * 1.1e-3 / 255)
 
 
 def test_a_picture_of_three_colours_is_the_product_of_its_values() -> None:
