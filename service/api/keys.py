@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Literal, NamedTuple, TypeAlias, get_args
 
-from service.api.files import fingerprint
+from service.api.file_state import fingerprint
 from service.errors import InvalidKeys, KeyMissing, KeyUnknown, ScopeMissing
 from service.format.versions import read_plain_file
 from service.observe.metrics import UNNAMED_KEY, Metrics

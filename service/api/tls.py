@@ -8,7 +8,7 @@ import ssl
 from pathlib import Path
 from typing import Any, Final
 
-from service.api.files import fingerprint
+from service.api.file_state import fingerprint
 from service.errors import CannotListen
 from service.observe.metrics import Metrics
 

@@ -42,14 +42,14 @@ class LoadedModel:
         prior: Prior,
         batchers: Mapping[str, Computation],
         scorer: Scorer,
-        proposals: Filter | None,
+        sample_filter: Filter | None,
     ) -> None:
         self.manifest = manifest
         self.provider = provider
         self.prior = prior
         self.scorer = scorer
         self._batchers = batchers
-        self._filter = proposals
+        self._filter = sample_filter
         self.item_size = math.prod(manifest.item_shape)
         """Number of values of an item."""
         self.item_bytes = 4 * self.item_size

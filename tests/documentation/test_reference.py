@@ -1,14 +1,18 @@
 """The tables of the reference name all that the code has."""
 
 import re
+from typing import get_args
 
 import pytest
 
 from docs.hooks.reference import TABLES, with_tables
 from service.api.v1.handler import OPERATIONS
+from service.api.v1.score import Score, StatisticScore
 from service.errors import ServiceError
 from service.format.manifest import Manifest
+from service.format.statistics import UNITS, Statistic
 from service.settings import Settings
+from tests.conftest import REPOSITORY
 from tests.documentation.pages import PAGES, Page
 from training.recipe import Recipe
 
@@ -49,6 +53,14 @@ def test_the_manifest_has_every_key_with_what_its_docstring_says() -> None:
     table = TABLES["manifest"]()
     assert set(Manifest.model_fields) <= names(table)
     assert "An .npz file of example inputs and their outputs" in table
+
+
+def test_every_statistic_has_a_unit_a_field_of_a_score_words_on_the_page_and_an_explanation() -> None:
+    assert UNITS.keys() == set(get_args(Statistic))
+    assert UNITS.keys() <= Score.model_fields.keys() | StatisticScore.model_fields.keys()
+    shown = (REPOSITORY / "service/page/static/score.js").read_text()
+    explained = Page("docs/explanation/statistics.md").text
+    assert [name for name in UNITS if f"{name}: " not in shown or f"`{name}`" not in explained] == []
 
 
 def test_the_metrics_have_names_as_prometheus_has_them() -> None:
