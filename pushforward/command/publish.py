@@ -126,7 +126,11 @@ def vae(
     labels_as: _LabelsAs = "index",
     normals: _Normals = None,
     normal_labels: Annotated[
-        Path | None, typer.Option(help="An .npy file of the class of each normal item, a number or a name.")
+        Path | None,
+        typer.Option(
+            help="An .npy file of the class of each normal item, a number or a name; by default `labels` of "
+            "their .npz, or the sub-folders of their pictures."
+        ),
     ] = None,
     models: _Models = Path("models"),
     description: _Description = "",
@@ -155,7 +159,7 @@ def vae(
             classes=_classes(classes),
             labels_as=labels_as,
             normals=_read(normals, _sizes(item_shape)),
-            normal_labels=_read(normal_labels),
+            normal_labels=_labels(normal_labels, normals, classes),
             models=models,
             description=description,
             statistic=statistic,
@@ -194,7 +198,11 @@ def gan(
         ),
     ] = None,
     real_labels: Annotated[
-        Path | None, typer.Option(help="An .npy file of the class of each real item, a number or a name.")
+        Path | None,
+        typer.Option(
+            help="An .npy file of the class of each real item, a number or a name; by default `labels` of "
+            "their .npz, or the sub-folders of their pictures."
+        ),
     ] = None,
     models: _Models = Path("models"),
     description: _Description = "",
@@ -220,7 +228,7 @@ def gan(
             classes=_classes(classes),
             labels_as=labels_as,
             real=_read(real, _sizes(item_shape)),
-            real_labels=_read(real_labels),
+            real_labels=_labels(real_labels, real, classes),
             models=models,
             description=description,
             seed=seed,
@@ -318,8 +326,29 @@ def _read(path: Path | None, shape: tuple[int, ...] | None = None) -> np.ndarray
         return None
     from pushforward.publishing.items import read_items
 
-    try:
+    with _unreadable():
         return read_items(path, shape)
+
+
+def _labels(given: Path | None, items: Path | None, classes: str | None) -> np.ndarray[Any, Any] | None:
+    """Read the classes of items: a file of them, or what is beside the items if there are classes.
+
+    Raises:
+        typer.BadParameter: They cannot be read so.
+    """
+    if given is not None or items is None or classes is None:
+        return _read(given)
+    from pushforward.publishing.items import read_labels
+
+    with _unreadable():
+        return read_labels(items)
+
+
+@contextlib.contextmanager
+def _unreadable() -> Iterator[None]:
+    """Raise BadParameter, a mistake of the user, if a file cannot be read."""
+    try:
+        yield
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
 

@@ -47,6 +47,28 @@ def read_items(path: Path, shape: Sequence[int] | None = None) -> np.ndarray[Any
     return array
 
 
+def read_labels(path: Path) -> np.ndarray[Any, Any] | None:
+    """Return the classes of items that `read_items` reads: `labels` of an .npz, or the names of sub-folders.
+
+    None if there are no such.
+
+    Raises:
+        ValueError: They cannot be read so; says what came.
+    """
+    if path.is_dir():
+        listing = list_pictures(path)
+        folders = [name.rpartition("/")[0] for name in listing.names]
+        return np.array(folders) if all(folders) and listing.test is None else None
+    if not zipfile.is_zipfile(path):
+        return None
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            labels: np.ndarray[Any, Any] | None = arrays["labels"] if "labels" in arrays.files else None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} has `labels` that are no numbers or names ({error})") from None
+    return labels
+
+
 def _pictures(folder: Path, shape: Sequence[int] | None) -> np.ndarray[Any, Any]:
     if shape is None or len(shape) != _PICTURE_AXES or shape[0] not in (1, 3):
         raise ValueError(f"{folder} is a folder, of pictures at best; give the items as an .npy file")

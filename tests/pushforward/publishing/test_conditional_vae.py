@@ -235,13 +235,16 @@ def test_the_command_takes_the_number_of_classes_and_a_file_of_labels(tmp_path: 
     label = torch.arange(C)
     for name, network, first in zip(("encoder", "decoder"), networks(), ((1, 4, 4), (LATENT,)), strict=True):
         onnx_file(tmp_path / f"{name}.onnx", network, given=(torch.zeros(C, *first), label))
-    np.save(tmp_path / "items.npy", ITEMS)
     np.save(tmp_path / "labels.npy", np.eye(C)[LABELS])
+    np.savez(tmp_path / "items.npz", items=ITEMS, labels=LABELS)
     arguments = [
         "vae", "classes", "--encoder", tmp_path / "encoder.onnx", "--decoder", tmp_path / "decoder.onnx",
-        "--latent-size", LATENT, "--item-shape", "1,4,4", "--classes", C, "--normals", tmp_path / "items.npy",
-        "--normal-labels", tmp_path / "labels.npy", "--models", tmp_path / "models", "--quiet",
+        "--latent-size", LATENT, "--item-shape", "1,4,4", "--classes", C, "--normals", tmp_path / "items.npz",
+        "--models", tmp_path / "models", "--quiet",
     ]  # fmt: skip
-    result = CliRunner().invoke(commands, [*map(str, arguments)], catch_exceptions=False)
-    assert result.exit_code == 0, result.stderr
+    for more in ([], ["--normal-labels", tmp_path / "labels.npy"]):
+        result = CliRunner().invoke(commands, [*map(str, [*arguments, *more])], catch_exceptions=False)
+        assert result.exit_code == 0, result.stderr
+    beside, given = (verify_version(tmp_path / "models" / "classes" / each) for each in "12")
+    assert beside.calibration == given.calibration
     require_served(tmp_path / "models" / "classes" / "1", *networks())

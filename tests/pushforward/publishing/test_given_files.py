@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pushforward.publishing.items import read_items
+from pushforward.publishing.items import read_items, read_labels
 
 SHAPE = (3, 6, 5)
 PIXELS = np.random.default_rng(0).integers(0, 256, (8, *SHAPE), np.uint8)
@@ -41,6 +41,24 @@ def test_sub_folders_are_read_and_the_defects_of_mvtec_are_not(tmp_path: Path) -
     pictures(tmp_path / "mvtec" / "test" / "good")
     pictures(tmp_path / "mvtec" / "test" / "scratch")
     assert (read_items(tmp_path / "mvtec", SHAPE) == PIXELS).all()
+
+
+def test_classes_beside_items_are_read(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        pictures(tmp_path / "classes" / name)
+    np.savez(tmp_path / "named.npz", labels=np.arange(8), items=PIXELS)
+    np.savez(tmp_path / "one.npz", PIXELS)
+    np.savez(tmp_path / "objects.npz", items=PIXELS, labels=np.array([None] * 8, dtype=object))
+    np.save(tmp_path / "a.npy", PIXELS)
+    of_folders, of_file = read_labels(tmp_path / "classes"), read_labels(tmp_path / "named.npz")
+    assert of_folders is not None
+    assert of_folders.tolist() == ["a"] * 8 + ["b"] * 8
+    assert of_file is not None
+    assert of_file.tolist() == [*range(8)]
+    for name in ("one.npz", "a.npy", "classes/a"):
+        assert read_labels(tmp_path / name) is None
+    with pytest.raises(ValueError, match="has `labels` that are no numbers or names"):
+        read_labels(tmp_path / "objects.npz")
 
 
 def test_what_is_no_set_of_items_is_told(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Final, Literal
 import numpy as np
 
 from service.numerics.noise import Floats, Integers
-from training.data.splits import class_numbers
+from training.data.splits import class_numbers, named
 from training.export.own import checks
 from training.export.own.networks import LabelForm, OwnNetwork, Source, array_of
 
@@ -99,8 +99,8 @@ def labels_of(
 ) -> tuple[Integers | None, list[str]]:
     """Return the classes (N,) of given items, and what does not fit; None without a condition, or items.
 
-    They are given as numbers or names, (N,) or (N, 1), or one-hot, (N, C). `items` and `what` are the names
-    of the items and of their classes, and `rows` is N, None if there are no items.
+    They are given as whole numbers of any type or as names, (N,) or (N, 1), or one-hot, (N, C). `items` and
+    `what` are the names of the items and of their classes, and `rows` is N, None if there are no items.
     """
     if condition is None:
         flaw = f"{what} came without `classes`, the names of the classes; give these, or leave it out"
@@ -108,7 +108,7 @@ def labels_of(
     if rows is None:
         return None, []
     count = len(condition.names)
-    wanted = f"wanted {rows} numbers from 0 to {count - 1}, or names"
+    wanted = f"wanted {rows} numbers from 0 to {count - 1}, or names: {named(condition.names)}"
     if given is None:
         return None, [f"`{items}` came without `{what}`, the class of each item; {wanted}"]
     try:
@@ -118,6 +118,8 @@ def labels_of(
     flat = array.reshape(-1) if array.shape == (rows, 1) else array
     if array.shape == (rows, count) and np.array_equal(array, condition.one_hot(array.argmax(1))):
         flat = array.argmax(1)
+    if flat.dtype.kind in "bf" and np.isin(flat, range(count)).all():
+        flat = flat.astype(np.int64)
     numbers = class_numbers(flat, condition.names, rows)
     if numbers is None:
         return None, [f"{what} are {array.dtype} of shape {list(array.shape)}; {wanted}"]

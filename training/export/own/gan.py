@@ -138,6 +138,7 @@ def publish_own_gan(
     origin: dict[str, object] = {
         **{key: source.origin for key, source in sources.items() if source is not None},
         "values": words.values, "channels": words.channels,
+        **({} if condition is None else {"labels_as": condition.labels_as}),
     }  # fmt: skip
     return write_version(
         Draft(

@@ -167,7 +167,7 @@ def publish_own_vae(
     origin: dict[str, object] = {
         "encoder": encoder.origin, "decoder": decoder.origin, "encoder_gives": words.encoder_gives,
         "decoder_gives": words.decoder_gives, "values": words.values, "channels": words.channels,
-        **scale_note,
+        **scale_note, **({} if condition is None else {"labels_as": condition.labels_as}),
     }  # fmt: skip
     return write_version(
         Draft(

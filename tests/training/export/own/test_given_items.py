@@ -93,8 +93,13 @@ def test_a_prior_of_another_kind_is_told() -> None:
 
 def test_labels_are_taken_from_tensors_and_names() -> None:
     condition = Condition(("a", "b"))
-    for given in (torch.tensor([0, 1, 1]), [0, 1, 1], ["a", "b", "b"]):
+    one_hot = [[1, 0], [0, 1], [0, 1]]
+    as_numbers = (torch.tensor([0, 1, 1]), [0, 1, 1], [0.0, 1.0, 1.0], [False, True, True], [[0], [1], [1]])
+    for given in (*as_numbers, ["a", "b", "b"], one_hot, np.array(one_hot, np.float32)):
         labels, flaws = labels_of("real", "real_labels", given, 3, condition)
         assert flaws == []
         assert labels is not None
         assert labels.tolist() == [0, 1, 1]
+    for given in ([0, 1, 2], [0.5, 1, 1], [0, 1, float("nan")], [[1, 1], [0, 1], [0, 1]], ["a", "b", "c"]):
+        _, (flaw,) = labels_of("real", "real_labels", given, 3, condition)
+        assert "wanted 3 numbers from 0 to 1, or names" in flaw
