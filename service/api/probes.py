@@ -72,7 +72,9 @@ def probes_router(registry: Registry, metrics: Metrics, lifecycle: Lifecycle) ->
             "loading": "models are being loaded",
             "failed": f"no version could be loaded of {', '.join(registry.lacking)}; /v1/models says why",
             "failing": f"{registry.flaw}; restart the process",
-            "empty": "there is no published version in the models folder",
+            "empty": "no version of the source could be fetched; /v1/models says why"
+            if registry.unfetched
+            else "there is no published version in the models folder",
         }
         return _readiness(response, registry.state, details.get(registry.state, ""))
 

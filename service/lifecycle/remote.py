@@ -15,7 +15,7 @@ import shutil
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http.client import HTTPException
 from pathlib import Path
 from typing import Annotated, Any, Final, NoReturn
@@ -122,6 +122,8 @@ class Mirror:
         """The listing of a version that was refused, and the reason, by NAME/VERSION."""
         self.unfetched: dict[tuple[str, int], str] = {}
         """The reason why a version could not be fetched at the last refresh, by name and number."""
+        self._unfetched_before: Mapping[tuple[str, int], str] = {}
+        """The same at the refresh before it; what is there again is not logged again."""
 
     def refresh(self) -> None:
         """Fetch new versions, and remove those that have gone. Blocks; bad versions are logged and left out.
@@ -137,7 +139,7 @@ class Mirror:
             raise SourceUnavailable(f"the source cannot be listed ({type(error).__name__})") from error
         if not any(models.values()):
             raise SourceUnavailable("the source holds no version")
-        self.unfetched = {}
+        self._unfetched_before, self.unfetched = self.unfetched, {}
         for name, versions in models.items():
             for version in sorted(versions, key=int, reverse=True):
                 if not (self._copy / name / version).exists():
@@ -170,7 +172,8 @@ class Mirror:
             if (self._copy / path).exists():  # another process has fetched it
                 return
             reason = f"it cannot be fetched now: {reason_of(error)}"
-            log.error("%s: %s", path, reason)  # noqa: TRY400
+            if self._unfetched_before.get((name, int(version))) != reason:
+                log.error("%s: %s; it is tried at each poll", path, reason)  # noqa: TRY400
         self.unfetched[name, int(version)] = reason
 
     def _fetch_aliases(self, name: str) -> None:

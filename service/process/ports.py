@@ -44,7 +44,7 @@ def bind_socket(host: str, port: int, *, shared: bool = False) -> socket.socket:
     except OSError as error:
         listener.close()
         raise CannotListen(
-            f"cannot listen on {host}, port {port}: {error.strerror}; choose another --host or --port"
+            f"cannot listen on {host}, port {port}: {error.strerror}; choose another address or port"
         ) from error
     return listener
 

@@ -13,7 +13,7 @@ from multiprocessing.connection import Connection
 import uvicorn
 
 from service.app import Service
-from service.process.ports import url_of
+from service.process.ports import bind_socket, url_of
 from service.process.protocol import bounded_protocol
 from service.process.pulse import Pulse
 from service.settings import Settings
@@ -30,6 +30,9 @@ class Server(uvicorn.Server):
     exits once the parent closes its end, or at SIGTERM, so that a replica can be replaced by hand; SIGINT
     stays ignored. It drains only once, because a signal to the process group reaches both processes. Its
     `pulse` beats while its event loop runs, and says whether its computations fail.
+
+    Raises:
+        CannotListen: the port for gRPC is in use. With a parent, that looked.
     """
 
     def __init__(
@@ -39,6 +42,8 @@ class Server(uvicorn.Server):
         parent: Connection | None = None,
         pulse: Pulse | None = None,
     ) -> None:
+        if parent is None and settings.grpc_port:  # gRPC binds later, and tells of it by a traceback
+            bind_socket(settings.host, settings.grpc_port).close()
         tls = service.certificate
         config = uvicorn.Config(
             service.app,

@@ -125,6 +125,7 @@ try:
 except OSError as error:
     assert error.errno == errno.ENOSPC
 mirror.refresh()
+mirror.refresh()
 print(mirror.unfetched, sorted(path.name for path in copy.rglob("*") if path.is_file()))
 (copy / ".ballast").unlink()
 os.system(f"mount -o remount,size=4m,nr_inodes=100 small {copy}")
@@ -132,7 +133,7 @@ mirror.refresh()
 print(mirror.unfetched, (copy / "toy-vae/1/manifest.json").exists())
 ' "$1" "$2"
 """
-"""Fills a small disk, refreshes the copy on it, and again once there is room."""
+"""Fills a small disk, refreshes the copy on it twice, and again once there is room."""
 
 
 @pytest.mark.parametrize("disk", ["size=16k", "nr_inodes=2"])
@@ -159,7 +160,7 @@ def test_a_full_disk_leaves_a_version_out_and_no_part_of_it_until_there_is_room(
     assert done.stdout.splitlines() == [f"{{('toy-vae', 1): '{reason}'}} ['.ballast']", "{} True"], (
         done.stderr
     )
-    assert "No space left on device" in done.stderr
+    assert done.stderr.count("No space left on device") == 1  # though two polls in a row had none
 
 
 def test_a_source_that_takes_a_connection_and_never_answers_is_given_up(
