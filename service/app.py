@@ -55,11 +55,18 @@ class Service(NamedTuple):
     certificate: Certificate | None = None
 
 
-def create_app(settings: Settings, metrics: Metrics | None = None, *, loads_first: bool = False) -> Service:
+def create_app(
+    settings: Settings,
+    metrics: Metrics | None = None,
+    *,
+    loads_first: bool = False,
+    others_serve: bool = False,
+) -> Service:
     """Create the service; it loads its models once the app's lifespan begins.
 
     `metrics` are those shared with other processes, if there are any. If `loads_first`, the lifespan begins,
-    and so the service listens, only once the models are loaded; until then, requests otherwise get 503.
+    and so the service listens, only once the models are loaded; until then, requests otherwise get 503. If
+    `others_serve`, it also waits until it is ready, since requests that it cannot answer are theirs.
 
     Raises:
         ProviderUnavailable: `--device cuda` is set, and CUDA cannot be used here.
@@ -101,6 +108,8 @@ def create_app(settings: Settings, metrics: Metrics | None = None, *, loads_firs
         if loads_first:
             await asyncio.wait({loading})
             await _retry(registry, settings.trial_seconds)
+        if others_serve:
+            await _until_ready(lifecycle)
         if rpc is not None and settings.grpc_port is not None:
             await rpc.start(settings.grpc_port)
             lifecycle.when_closed = rpc.begin_to_stop  # it drains while HTTP does
@@ -222,6 +231,16 @@ async def _retry(registry: Registry, seconds: float) -> None:
     for _ in range(math.ceil(seconds / _RETRY_SECONDS)):
         if not await registry.retry():
             break
+        await asyncio.sleep(_RETRY_SECONDS)
+
+
+async def _until_ready(lifecycle: Lifecycle) -> None:
+    """Return once the process can take requests, or is to stop."""
+    if not lifecycle.ready:
+        log.error("no connections are taken before this process is ready; the others answer")
+    while True:
+        if lifecycle.ready or lifecycle.draining:
+            return
         await asyncio.sleep(_RETRY_SECONDS)
 
 

@@ -77,18 +77,22 @@ class Replica:
     start_at: float = 0.0
     backoff: Backoff = field(default_factory=Backoff)
 
-    def start(self, pipes: list[Pipe]) -> None:
+    def start(self, pipes: list[Pipe], *, others_serve: bool) -> None:
         """Fork a process, which closes its copies of the parent's `pipes`."""
         self.pipe, end = get_context("fork").Pipe()
         self.pulse = Pulse(self.settings.silent_seconds)
         self.reason = ""
         self.process = get_context("fork").Process(
-            target=self._serve, args=(end, [*pipes, self.pipe]), name=f"replica-{self.number}", daemon=True
+            target=self._serve,
+            args=(end, [*pipes, self.pipe]),
+            kwargs={"others_serve": others_serve},
+            name=f"replica-{self.number}",
+            daemon=True,
         )
         self.process.start()
         end.close()
 
-    def _serve(self, parent: Pipe, pipes: list[Pipe]) -> None:
+    def _serve(self, parent: Pipe, pipes: list[Pipe], *, others_serve: bool) -> None:
         """Serve in the new process; exit with status 2 after reporting to the parent why it cannot."""
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent passes it on
@@ -108,7 +112,7 @@ class Replica:
         try:
             if settings.metrics_port is not None:
                 serve_metrics(metrics, bind_socket(settings.host, settings.metrics_port, shared=True))
-            app = create_app(settings, metrics, loads_first=True)
+            app = create_app(settings, metrics, loads_first=True, others_serve=others_serve)
             listener = bind_socket(settings.host, settings.port, shared=True)
             server = Server(app, settings, parent, self.pulse)
         except (ServiceError, CannotListen) as error:
@@ -227,7 +231,10 @@ class Supervisor:
         while not self._stopping or any(replica.process is not None for replica in self._replicas):
             for replica in self._replicas:
                 if not self._stopping and replica.process is None and replica.start_at <= time.monotonic():
-                    replica.start([other.pipe for other in self._replicas if other.pipe is not None])
+                    replica.start(
+                        [other.pipe for other in self._replicas if other.pipe is not None],
+                        others_serve=any(other.serves for other in self._replicas),
+                    )
             ready = wait([signals, *self._watched()], self._idle_seconds())
             for replica in self._replicas:
                 replica.kill_if_silent()

@@ -175,6 +175,20 @@ def test_the_death_of_a_replica_harms_no_other_answer_and_it_is_restarted(two: R
     two.wait_for(f"replica {other[0]} serves again")
 
 
+def test_a_replica_that_starts_again_without_models_leaves_requests_to_the_others(
+    tmp_path: Path,
+) -> None:
+    publish_toy(tmp_path / "models")
+    with running_service(tmp_path / "models", "--poll-seconds", "0.2", processes=2) as service:
+        (tmp_path / "models").rename(tmp_path / "aside")
+        victim, pid = process_ids(service).popitem()
+        os.kill(pid, signal.SIGKILL)
+        service.wait_for("no connections are taken before this process is ready; the others answer")
+        assert len({asked(service, "POST", SAMPLE, BODY) for _ in range(MANY)}) == 1
+        (tmp_path / "aside").rename(tmp_path / "models")
+        service.wait_for(f"replica {victim} serves again")
+
+
 def test_a_replica_that_was_stopped_is_replaced_and_the_others_are_not(toys: Path) -> None:
     with running_service(toys, "--silent-seconds", "2", processes=2) as service:
         expected = asked(service, "POST", SAMPLE, BODY)
@@ -271,17 +285,22 @@ def test_a_port_in_use_is_refused_in_one_line_even_where_it_could_be_shared(
     assert len(second.stderr.splitlines()) == 1
 
 
-def test_a_grpc_port_that_another_service_shares_is_refused_as_the_http_port_is(toys: Path) -> None:
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_grpc_port_that_another_service_shares_is_refused_as_the_http_port_is(
+    toys: Path, processes: int
+) -> None:
     with socket.socket() as other:
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
-        second = RunningService(toys, "--grpc-port", str(port), processes=2)
+        second = RunningService(toys, "--grpc-port", str(port), processes=processes)
         assert second.process.wait(timeout=60) == 2
         second.wait_until_all_are_gone()
         second.stop()
-    assert f"cannot listen on 127.0.0.1, port {port}" in "".join(second.lines)
+    log = "".join(second.lines)
+    assert f"cannot listen on 127.0.0.1, port {port}" in log
+    assert "Traceback" not in log
 
 
 def test_what_no_replica_can_do_is_said_once(toys: Path) -> None:
