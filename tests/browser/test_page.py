@@ -488,6 +488,24 @@ def test_a_link_to_what_is_not_there_says_so(visit: Opener) -> None:
         settle(page)
 
 
+def test_a_model_that_is_published_later_appears_and_one_that_failed_says_why(
+    visit: Opener, tmp_path: Path
+) -> None:
+    (tmp_path / "odd-vae/1").mkdir(parents=True)
+    (tmp_path / "odd-vae/1/manifest.json").write_text("{}")
+    with running_service(tmp_path, "--poll-seconds", "0.2") as service:
+        page = visit(service.url).go("models", "Models")
+        page.get_by_text("Field required").wait_for()
+        page = visit(service.url).go("samples?model=odd-vae", "Samples")
+        page.get_by_text("odd-vae is not ready").wait_for()
+        page.get_by_text("Field required").wait_for()
+        page.goto(f"{service.url}/#models")
+        publish_toy(tmp_path)
+        page.get_by_role("heading", name="toy-vae").wait_for()
+        settle(page)
+        page.goto("about:blank")  # before the service ends
+
+
 def test_the_theme_is_kept(visit: Opener) -> None:
     page = visit().go("models", "Models")
     page.get_by_role("button", name="Dark").click()

@@ -16,11 +16,13 @@ const PANELS = {
   status: ["Status", () => import("./status.js"), () => true],
 };
 const FREE = ["models", "status"]; // panels of no single model
+const AGAIN_MS = 5000;
 const main = document.getElementById("content");
 const tray = document.getElementById("kept");
 let models = [];
 let leave = null;
 let turn = 0;
+let waiting = 0; // for a model that is being loaded, or published
 
 function applyTheme(theme) {
   if (theme === "auto") delete document.documentElement.dataset.theme;
@@ -50,6 +52,7 @@ function showFrame() {
 
 async function show() {
   const mine = ++turn;
+  clearTimeout(waiting);
   leave?.();
   leave = null;
   if (!PANELS[state.panel]) state.panel = "models";
@@ -74,7 +77,9 @@ async function show() {
     main.replaceChildren(content);
     if (unknown) content.append(h("p.hint", {role: "status"}, `There is no model ${unknown} here; another one is chosen.`));
     if (!drawer && !FREE.includes(state.panel)) {
-      content.append(h("h1", title), empty(summary() ? `${summary().name} is not ready` : "No model is ready", "Publish one into the models folder, or wait until it is loaded; the Models panel says why one is not."));
+      const {name, reason} = summary() || {};
+      content.append(h("h1", title), name ? empty(`${name} is not ready`, reason || "It is being loaded, and appears here then.")
+        : empty("No model is ready", "Publish one into the models folder, or wait until it is loaded; the Models panel says why one is not."));
     } else if (!FREE.includes(state.panel) && !fits(summary())) {
       content.append(h("h1", title), empty(`${summary().name} has no such panel`, "The model does not offer what this panel shows. Choose another panel, or another model."));
     } else {
@@ -83,6 +88,8 @@ async function show() {
     }
     showKept(tray, FREE.includes(state.panel) ? null : drawer);
     trayDrawer = drawer;
+    const isWaiting = !models.some((model) => model.state === "ready") || models.some((model) => model.state === "loading");
+    if (isWaiting && (state.panel === "models" || (!drawer && !FREE.includes(state.panel)))) waiting = setTimeout(show, AGAIN_MS);
   } catch (error) {
     if (mine === turn && error.name !== "AbortError") main.replaceChildren(failure(error, show));
   } finally {
