@@ -348,6 +348,25 @@ def test_a_row_of_the_form_and_files_of_rows_are_scored_and_their_columns_ranked
         assert len(json.loads(answer.stdout)["scores"]) == 3
 
 
+def test_a_column_that_names_the_rows_of_a_file_does_so_on_the_page(
+    visit: Opener, pages: RunningService, tmp_path: Path
+) -> None:
+    sampled = "/v1/models/breast-cancer-vae/sample?seed=1&count=3&output=draw"
+    lines = pages.client.get(sampled, headers={"accept": "text/csv"}).text.splitlines()
+    named = [f"{name},{row}" for name, row in zip(["patient", "ada", "bob", "eve"], lines, strict=True)]
+    (tmp_path / "rows.csv").write_text("\n".join(named))
+    page = visit(quiet=False).go("score?model=breast-cancer-vae", "Score")  # a browser logs the 422
+    page.get_by_label("File of rows").set_input_files(tmp_path / "rows.csv")
+    page.get_by_role("alert").filter(has_text="name it by `id`").wait_for()
+    page.get_by_label("Column of names (id)").fill("patient")
+    page.get_by_label("Column of names (id)").press("Enter")
+    page.get_by_role("region", name="Scores").get_by_role("button", name="bob", exact=True).wait_for()
+    answer = subprocess.run(["bash", "-c", line(page, "curl")], cwd=tmp_path, check=True, capture_output=True)
+    assert [score["id"] for score in json.loads(answer.stdout)["scores"]] == ["ada", "bob", "eve"]
+    assert 'id="patient"' in line(page, "Python")
+    assert "--id patient" in line(page, "Command")
+
+
 def test_what_is_wrong_with_a_file_of_rows_is_said_as_the_service_says_it(
     visit: Opener, tmp_path: Path
 ) -> None:

@@ -229,6 +229,7 @@ def test_a_doubled_and_an_unknown_column_of_a_file_are_named(client: httpx.Clien
     detail = refused(client.post(f"{MODEL}/score", content=body, headers=CSV))["detail"]
     assert "`height` more than once" in detail
     assert "`weight`, which the model does not have" in detail
+    assert "name it by `id`" in detail
 
 
 def test_bodies_that_are_cut_or_compressed_or_no_table_are_refused(client: httpx.Client) -> None:

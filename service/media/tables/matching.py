@@ -249,7 +249,10 @@ def check_names(names: Sequence[str], form: TableForm, *, refuse_unknown: bool) 
     if found:
         *first, last = found
         text = f"{', '.join(first)} and {last}" if first else last
-        raise Unfit(f"the table {text}; it has {named(list(names)) or 'no columns'}")
+        advice = f"it has {named(list(names)) or 'no columns'}"
+        if unknown and not missing:
+            advice = "leave out such a column, or name it by `id` if it tells the rows apart"
+        raise Unfit(f"the table {text}; {advice}")
 
 
 def named(names: Sequence[str]) -> str:

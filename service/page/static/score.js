@@ -171,6 +171,9 @@ export async function show(content, drawer) {
     const zone = h("div.drop", h("p", h("strong", "Drop a CSV or Parquet file here"), ", with the names of the columns. Every row is scored."),
       h("div.row", h("button.primary", {type: "button", onclick: () => file.click()}, "Choose a file"), file,
         h("button", {type: "button", onclick: ordinary}, "Fill in an ordinary row")));
+    const id = h("input", {type: "text", value: get("id"), autocomplete: "off", spellcheck: "false",
+      oninput: () => set({id: id.value.trim()}), onchange: () => given && again()});
+    zone.append(field("Column of names (id)", id, "If a column of the file tells its rows apart, such as a patient's number."));
     takeDrops(zone, ([dropped]) => takeRows(dropped));
     const form = h("form.columns", {"aria-label": "A row", onsubmit: (event) => { event.preventDefault(); scoreForm().then(reveal); }},
       h("div.cells", inputs.map(([, element]) => element)), h("button.primary", "Score this row"));
@@ -181,11 +184,11 @@ export async function show(content, drawer) {
 
   async function takeRows(file) {
     if (!file) return;
+    given = file.name;
     last = () => takeRows(file);
-    await guarded(() => latest(() => rowsOfFile(model, file), (items) => {
-      given = file.name;
-      if (items.length === 1) return one(items[0], [file.name]);
-      return many(items, items.map((_, row) => String(row)), [`${file.name}: ${items.length.toLocaleString("en")} rows`]);
+    await guarded(() => latest(() => rowsOfFile(model, file, get("id")), ({rows, names}) => {
+      if (rows.length === 1) return one(rows[0], [file.name]);
+      return many(rows, names, [`${file.name}: ${rows.length.toLocaleString("en")} rows`]);
     }));
   }
 
@@ -386,7 +389,7 @@ export async function show(content, drawer) {
         h("div.verdict", h("h2", `${flagged.toLocaleString("en")} of ${rows.length.toLocaleString("en")} are unusual`),
           h("p", `At ${number(100 * answer.alpha)} % one expects about ${number(answer.alpha * rows.length, 2)} ordinary ones among them. Choose one to look closer.`)),
         h("p.done", `${notes.join("; ")}.`),
-        h("div.row", h("button", {type: "button", onclick: () => download(`${model.name}-scores.csv`, new Blob([csvOf([[kind === "picture" ? "file" : "row", ...keys], ...[...rows].sort((a, b) => a.row - b.row).map((each) => [each.name, ...keys.map((key) => each[key])])])], {type: "text/csv"}))}, "Download as CSV")),
+        h("div.row", h("button", {type: "button", onclick: () => download(`${model.name}-scores.csv`, new Blob([csvOf([[kind === "picture" ? "file" : get("id") || "row", ...keys], ...[...rows].sort((a, b) => a.row - b.row).map((each) => [each.name, ...keys.map((key) => each[key])])])], {type: "text/csv"}))}, "Download as CSV")),
         h("div.scroll", {tabindex: 0, role: "region", "aria-label": "Scores"}, h("table.scores", h("thead", h("tr", head)), body)),
         rows.length > 300 ? h("p.hint", "The first 300 are shown; the CSV file has all.") : ""];
       result.replaceChildren(...whole);
@@ -398,8 +401,9 @@ export async function show(content, drawer) {
   function texts(answer) {
     const chosen = get("alpha");
     const label = labelOf(model);
-    const query = {alpha: chosen || undefined, label};
-    const asked = `${chosen ? `, alpha=${chosen}` : ""}${label === undefined ? "" : `, label=${label}`}`;
+    const id = given ? get("id") : "";
+    const query = {alpha: chosen || undefined, label, id: id || undefined};
+    const asked = `${chosen ? `, alpha=${chosen}` : ""}${label === undefined ? "" : `, label=${label}`}${id ? `, id=${JSON.stringify(id)}` : ""}`;
     const file = kind === "picture" ? `${model.name}-input.png` : given;
     const rows = given || "rows.csv";
     const reading = `pandas.${typeOf(rows) === "text/csv" ? "read_csv" : "read_parquet"}(${JSON.stringify(rows)})`;
@@ -407,7 +411,7 @@ export async function show(content, drawer) {
       curl: file ? curl(path(model, "score", query), {file, type: kind === "picture" ? "image/png" : typeOf(file)}) : curl(path(model, "score"), {json: {inputs: [Array.from(shown || new Float32Array(model.item_shape[0]), exactly)], ...(chosen ? {alpha: Number(chosen)} : {}), label}}),
       python: kind === "picture" ? python("from PIL import Image", `scores = client.score("${model.name}", Image.open("${model.name}-input.png")${asked})`, "print(scores.p_value, scores.anomaly)")
         : python("import pandas", `scores = client.score("${model.name}", ${reading}${asked})`, "print(scores.to_pandas())"),
-      command: command(`score ${model.name} ${bare(file || rows)}${chosen ? ` --alpha ${chosen}` : ""}${label === undefined ? "" : ` --label ${label}`}${answer?.map && kind === "picture" ? " --map heat.png" : ""}`),
+      command: command(`score ${model.name} ${bare(file || rows)}${chosen ? ` --alpha ${chosen}` : ""}${label === undefined ? "" : ` --label ${label}`}${id ? ` --id ${bare(id)}` : ""}${answer?.map && kind === "picture" ? " --map heat.png" : ""}`),
     };
   }
 

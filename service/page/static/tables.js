@@ -1,12 +1,21 @@
 // Rows of a table, which the service reads as it does for everybody; and the text of a CSV file.
 
-import {array, path, rowsOf} from "./api.js";
+import {array, json, path, rowsOf} from "./api.js";
 
 /** Return the media type of a file of rows, by its name. */
 export const typeOf = (name) => (/\.(parquet|pq)$/i.test(name) ? "application/vnd.apache.parquet" : "text/csv");
 
-/** Return the rows of a file, each the numbers that the model takes; a missing value is NaN. */
-export const rowsOfFile = (model, file) => array(path(model, "read"), {body: file, type: typeOf(file.name)}).then(rowsOf);
+/** Return {rows, names} of a file: each row the numbers that the model takes, a missing value as NaN; the names are those in
+ * its column `id`, or the numbers of the rows. */
+export async function rowsOfFile(model, file, id) {
+  const sent = {body: file, type: typeOf(file.name)};
+  if (!id) {
+    const rows = rowsOf(await array(path(model, "read"), sent));
+    return {rows, names: rows.map((_, row) => String(row))};
+  }
+  const {inputs, ids} = await json(path(model, "read", {id, as: "arrays"}), sent);
+  return {rows: inputs.map((row) => Float32Array.from(row, (value) => value ?? NaN)), names: ids.map(String)};
+}
 
 /** Return the row of a record {column: text}. */
 export const rowOfRecord = (model, record) => array(path(model, "read"), {body: {records: [record]}}).then((read) => rowsOf(read)[0]);
