@@ -10,9 +10,9 @@ from tests.toy_table import items, publish_table
 
 
 @pytest.fixture(scope="session")
-def few_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def bulk_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A VAE and a GAN of pictures, and a VAE of a table."""
-    folder = tmp_path_factory.mktemp("few-models")
+    folder = tmp_path_factory.mktemp("bulk-models")
     for name in ("digits-vae", "fashion-gan"):
         (folder / name).symlink_to(REPOSITORY / "models" / name)
     publish_table(folder)

@@ -23,8 +23,8 @@ def invoked(*arguments: object) -> tuple[int, str, str]:
     return result.exit_code, result.stdout, result.stderr
 
 
-def test_one_line_says_what_was_done(few_models: Path, tmp_path: Path) -> None:
-    out, line = tmp_path / "out", (*SAMPLE, "--local", few_models)
+def test_one_line_says_what_was_done(bulk_models: Path, tmp_path: Path) -> None:
+    out, line = tmp_path / "out", (*SAMPLE, "--local", bulk_models)
     status, shown, errors = invoked(*line, "--out", out, "--shard", "1/3")
     assert (status, errors) == (0, "")
     assert shown.startswith(f"{out}: sample by digits-vae/3, 40 rows in 4 parts: 1 part made, ")
@@ -60,11 +60,11 @@ def test_one_line_says_what_was_done(few_models: Path, tmp_path: Path) -> None:
     ],
 )
 def test_a_users_mistake_ends_with_2_says_what_to_do_and_writes_nothing(
-    few_models: Path, digits: Path, tmp_path: Path, line: tuple[str, ...], said: str
+    bulk_models: Path, digits: Path, tmp_path: Path, line: tuple[str, ...], said: str
 ) -> None:
     out = tmp_path / "out"
     filled = [str(digits) if word == "DIGITS" else word for word in line]
-    status, shown, errors = invoked(*filled, "--out", out, "--local", few_models, "--processes", 1)
+    status, shown, errors = invoked(*filled, "--out", out, "--local", bulk_models, "--processes", 1)
     assert (status, shown) == (2, ""), errors
     assert said in errors
     assert "Traceback" not in errors
@@ -72,23 +72,23 @@ def test_a_users_mistake_ends_with_2_says_what_to_do_and_writes_nothing(
 
 
 @pytest.mark.bulk
-def test_a_mistake_is_the_same_in_several_processes(few_models: Path, digits: Path, tmp_path: Path) -> None:
+def test_a_mistake_is_the_same_in_several_processes(bulk_models: Path, digits: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    line = ["score", "digits-vae", digits, "--alpha", "1e-9", "--part-rows", 100, "--local", few_models]
+    line = ["score", "digits-vae", digits, "--alpha", "1e-9", "--part-rows", 100, "--local", bulk_models]
     done = command(*line, "--out", out, "--processes", 2)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.count("the smallest this model is calibrated for") == 1
     assert "Traceback" not in done.stderr
 
 
-def test_a_terminal_shows_progress(few_models: Path, tmp_path: Path) -> None:
+def test_a_terminal_shows_progress(bulk_models: Path, tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
     with ThreadPoolExecutor(1) as pool, os.fdopen(theirs, "w") as terminal:
         shown = pool.submit(_read_all, ours)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("sys.stderr", terminal)
             patch.setenv("TERM", "xterm")
-            arguments = [*SAMPLE, "--local", str(few_models), "--out", str(tmp_path / "out")]
+            arguments = [*SAMPLE, "--local", str(bulk_models), "--out", str(tmp_path / "out")]
             with pytest.raises(SystemExit, match="0"):
                 commands(arguments)
         terminal.close()

@@ -286,11 +286,11 @@ def test_a_file_cut_short_and_a_folder_of_several_kinds_are_refused(tmp_path: Pa
         open_source(str(tmp_path / "nothing"), POINT)
 
 
-def test_a_url_is_read_and_written_as_a_path_is(few_models: Path, digits: Path, tmp_path: Path) -> None:
+def test_a_url_is_read_and_written_as_a_path_is(bulk_models: Path, digits: Path, tmp_path: Path) -> None:
     plain, url = tmp_path / "plain", tmp_path / "by-url"
-    work("encode", few_models, "digits-vae", plain, input=str(digits), part_rows=300)
+    work("encode", bulk_models, "digits-vae", plain, input=str(digits), part_rows=300)
     options = {"input": f"file://{digits}", "part_rows": 300}
-    report = work("encode", few_models, "digits-vae", f"file://{url}", **options)
+    report = work("encode", bulk_models, "digits-vae", f"file://{url}", **options)
     assert report.complete
     parts_only = [
         {name: value for name, value in hashes(out).items() if name.startswith("part-")}
@@ -298,4 +298,4 @@ def test_a_url_is_read_and_written_as_a_path_is(few_models: Path, digits: Path, 
     ]
     assert parts_only[0] == parts_only[1]
     assert len(parts_only[0]) == 4
-    assert work("encode", few_models, "digits-vae", f"file://{url}", **options).there == 4
+    assert work("encode", bulk_models, "digits-vae", f"file://{url}", **options).there == 4

@@ -32,21 +32,21 @@ def _actors(mark: str) -> list[int]:
     return found
 
 
-def test_ray_makes_the_same_bytes(few_models: Path, digits: Path, tmp_path: Path) -> None:
+def test_ray_makes_the_same_bytes(bulk_models: Path, digits: Path, tmp_path: Path) -> None:
     options = ["score", "digits-vae", digits, "--statistic", "path", "--part-rows", 100]
-    options += ["--local", few_models, "--ray", "local", "--processes", 2]
+    options += ["--local", bulk_models, "--ray", "local", "--processes", 2]
     done = command(*options, "--out", tmp_path / "ray")
     assert done.returncode == 0, done.stderr
     assert "10 parts: 10 parts made, complete" in done.stdout
     assert len(done.stdout.splitlines()) == 1
     scored = {"input": str(digits), "options": {"statistic": "path"}, "part_rows": 100}
-    work("score", few_models, "digits-vae", tmp_path / "plain", **scored)
+    work("score", bulk_models, "digits-vae", tmp_path / "plain", **scored)
     assert hashes(tmp_path / "ray") == hashes(tmp_path / "plain")
 
 
-def test_an_actor_killed_in_the_middle_loses_and_repeats_no_row(few_models: Path, tmp_path: Path) -> None:
+def test_an_actor_killed_in_the_middle_loses_and_repeats_no_row(bulk_models: Path, tmp_path: Path) -> None:
     out, mark = tmp_path / "ray", secrets.token_hex(8)
-    line = ["sample", "digits-vae", "--count", 60_000, "--part-rows", 500, "--local", few_models]
+    line = ["sample", "digits-vae", "--count", 60_000, "--part-rows", 500, "--local", bulk_models]
     process = started(*line, "--out", out, "--ray", "local", "--processes", 2, **{MARK: mark})
     try:
         wait_until(lambda: len(parts(out)) > 3)
@@ -58,17 +58,17 @@ def test_an_actor_killed_in_the_middle_loses_and_repeats_no_row(few_models: Path
     assert process.returncode == 0, errors
     assert made < 120, "it was killed too late to matter"
     assert "120 parts: 120 parts made, complete" in shown
-    work("sample", few_models, "digits-vae", tmp_path / "plain", count=60_000, part_rows=500)
+    work("sample", bulk_models, "digits-vae", tmp_path / "plain", count=60_000, part_rows=500)
     assert hashes(out) == hashes(tmp_path / "plain")
 
 
 def test_a_mistake_and_rows_that_do_not_fit_are_told_by_ray_as_without_it(
-    few_models: Path, tmp_path: Path
+    bulk_models: Path, tmp_path: Path
 ) -> None:
     items = np.zeros((40, 1, 8, 8), np.float32)
     items[25] = np.nan
     np.save(tmp_path / "x.npy", items)
-    line = ["score", "digits-vae", tmp_path / "x.npy", "--part-rows", 10, "--local", few_models]
+    line = ["score", "digits-vae", tmp_path / "x.npy", "--part-rows", 10, "--local", bulk_models]
     for options, said in (
         (("--alpha", "1e-9"), "the smallest this model is calibrated for"),
         ((), "rows 25"),
@@ -81,8 +81,8 @@ def test_a_mistake_and_rows_that_do_not_fit_are_told_by_ray_as_without_it(
     assert len(parts(tmp_path / "out0")) == 3
 
 
-def test_a_cluster_that_is_not_there_is_a_mistake(few_models: Path, tmp_path: Path) -> None:
-    line = ["sample", "digits-vae", "--count", 1, "--local", few_models, "--out", tmp_path / "out"]
+def test_a_cluster_that_is_not_there_is_a_mistake(bulk_models: Path, tmp_path: Path) -> None:
+    line = ["sample", "digits-vae", "--count", 1, "--local", bulk_models, "--out", tmp_path / "out"]
     for address in ("127.0.0.1:1", "auto"):
         done = command(*line, "--ray", address)
         assert done.returncode == 2, done.stderr

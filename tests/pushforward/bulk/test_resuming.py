@@ -28,9 +28,9 @@ COMMAND = ("sample", "digits-vae", "--count", 20_000, "--seed", 7, "--part-rows"
 
 
 @pytest.fixture(scope="module")
-def undisturbed(few_models: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def undisturbed(bulk_models: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     out = tmp_path_factory.mktemp("undisturbed") / "out"
-    work("sample", few_models, "digits-vae", out, **SAMPLES)
+    work("sample", bulk_models, "digits-vae", out, **SAMPLES)
     return hashes(out)
 
 
@@ -41,10 +41,10 @@ def _workers(process: int) -> list[int]:
 
 
 def test_a_worker_killed_in_the_middle_loses_and_repeats_no_row(
-    few_models: Path, tmp_path: Path, undisturbed: dict[str, str]
+    bulk_models: Path, tmp_path: Path, undisturbed: dict[str, str]
 ) -> None:
     out = tmp_path / "out"
-    process = started(*COMMAND, "--out", out, "--local", few_models, "--processes", 2)
+    process = started(*COMMAND, "--out", out, "--local", bulk_models, "--processes", 2)
     try:
         wait_until(lambda: parts(out))
         victim = wait_until(lambda: _workers(process.pid))[0]
@@ -60,16 +60,16 @@ def test_a_worker_killed_in_the_middle_loses_and_repeats_no_row(
 
 
 def test_a_command_killed_in_the_middle_goes_on_where_it_was(
-    few_models: Path, tmp_path: Path, undisturbed: dict[str, str]
+    bulk_models: Path, tmp_path: Path, undisturbed: dict[str, str]
 ) -> None:
     out = tmp_path / "out"
-    process = started(*COMMAND, "--out", out, "--local", few_models, "--processes", 1)
+    process = started(*COMMAND, "--out", out, "--local", bulk_models, "--processes", 1)
     wait_until(lambda: len(parts(out)) > 2)
     process.kill()
     process.communicate()
     there = {path.name: path.stat().st_mtime_ns for path in parts(out)}
     assert 2 < len(there) < 80
-    report = work("sample", few_models, "digits-vae", out, **SAMPLES)
+    report = work("sample", bulk_models, "digits-vae", out, **SAMPLES)
     assert report.complete
     assert report.made + report.there == 80
     assert report.there >= len(there) - 1  # one part may have been without its record
@@ -80,10 +80,10 @@ def test_a_command_killed_in_the_middle_goes_on_where_it_was(
 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_command_that_is_terminated_leaves_no_half_of_a_file_and_says_what_goes_on(
-    few_models: Path, tmp_path: Path, undisturbed: dict[str, str], processes: int
+    bulk_models: Path, tmp_path: Path, undisturbed: dict[str, str], processes: int
 ) -> None:
     out = tmp_path / "out"
-    line = (*COMMAND, "--out", out, "--local", few_models, "--processes", processes)
+    line = (*COMMAND, "--out", out, "--local", bulk_models, "--processes", processes)
     process = started(*line)
     wait_until(lambda: len(parts(out)) > 2)
     process.send_signal(signal.SIGTERM)
@@ -96,24 +96,24 @@ def test_a_command_that_is_terminated_leaves_no_half_of_a_file_and_says_what_goe
     assert hashes(out) == undisturbed
 
 
-def test_a_damaged_part_is_noticed_and_made_again(few_models: Path, tmp_path: Path) -> None:
+def test_a_damaged_part_is_noticed_and_made_again(bulk_models: Path, tmp_path: Path) -> None:
     out, options = tmp_path / "out", {"count": 300, "part_rows": 100}
-    work("sample", few_models, "digits-vae", out, **options)
+    work("sample", bulk_models, "digits-vae", out, **options)
     whole = hashes(out)
     first, second, third = parts(out)
     content = bytearray(first.read_bytes())
     content[1_000] ^= 1
     first.write_bytes(content)
     second.unlink()
-    report = work("sample", few_models, "digits-vae", out, **options)
+    report = work("sample", bulk_models, "digits-vae", out, **options)
     assert (report.made, report.there, report.damaged) == (2, 1, [0, 1])
     assert third in parts(out)
     assert hashes(out) == whole
 
 
-def test_shards_that_end_together_write_one_manifest(few_models: Path, tmp_path: Path) -> None:
+def test_shards_that_end_together_write_one_manifest(bulk_models: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    report = work("sample", few_models, "digits-vae", out, count=300, part_rows=100)
+    report = work("sample", bulk_models, "digits-vae", out, count=300, part_rows=100)
     whole = hashes(out)
     for _ in range(20):
         (out / "_manifest.json").unlink()
@@ -135,65 +135,67 @@ def test_shards_that_end_together_write_one_manifest(few_models: Path, tmp_path:
     ],
 )
 def test_other_work_in_the_same_folder_is_refused_with_what_differs(
-    few_models: Path, tmp_path: Path, changed: dict[str, object], said: str
+    bulk_models: Path, tmp_path: Path, changed: dict[str, object], said: str
 ) -> None:
     out, options = tmp_path / "out", {"count": 300, "part_rows": 100}
-    work("sample", few_models, "digits-vae", out, **options)
+    work("sample", bulk_models, "digits-vae", out, **options)
     before = hashes(out)
     with pytest.raises(BulkMistake, match=said):
-        work("sample", few_models, "digits-vae", out, **{**options, **changed})
+        work("sample", bulk_models, "digits-vae", out, **{**options, **changed})
     assert hashes(out) == before
 
 
-def test_samples_beyond_the_last_number_are_refused_before_any_work(few_models: Path, tmp_path: Path) -> None:
+def test_samples_beyond_the_last_number_are_refused_before_any_work(
+    bulk_models: Path, tmp_path: Path
+) -> None:
     with pytest.raises(BulkMistake, match=r"the last one has the number 2\^53 - 1"):
-        work("sample", few_models, "digits-vae", tmp_path / "out", count=300, offset=2**53 - 299)
+        work("sample", bulk_models, "digits-vae", tmp_path / "out", count=300, offset=2**53 - 299)
     assert not (tmp_path / "out").exists()
 
 
-def test_a_folder_with_other_files_is_refused(few_models: Path, tmp_path: Path) -> None:
+def test_a_folder_with_other_files_is_refused(bulk_models: Path, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(BulkMistake, match=r"holds other files, such as notes\.txt"):
-        work("sample", few_models, "digits-vae", tmp_path, count=1)
+        work("sample", bulk_models, "digits-vae", tmp_path, count=1)
 
 
-def test_an_input_that_changed_between_runs_is_refused(few_models: Path, tmp_path: Path) -> None:
+def test_an_input_that_changed_between_runs_is_refused(bulk_models: Path, tmp_path: Path) -> None:
     path, out = tmp_path / "x.npy", tmp_path / "out"
     items = np.random.default_rng(0).random((30_000, 1, 8, 8), np.float32)
     np.save(path, items)
     options = {"input": str(path), "part_rows": 1_000}
-    work("encode", few_models, "digits-vae", out, **options)
+    work("encode", bulk_models, "digits-vae", out, **options)
     (out / "_manifest.json").unlink()
     parts(out)[3].unlink()
     items[15_000, 0, 4, 4] += 0.25  # far from both ends of the file
     np.save(path, items)
     with pytest.raises(BulkMistake, match=r"has changed: rows 15000 to 15999 are not those"):
-        work("encode", few_models, "digits-vae", out, **options)
+        work("encode", bulk_models, "digits-vae", out, **options)
     np.save(path, items[:-1])
     with pytest.raises(BulkMistake, match=r"input\.rows: 29999 now, 30000 there"):
-        work("encode", few_models, "digits-vae", out, **options)
+        work("encode", bulk_models, "digits-vae", out, **options)
 
 
 def test_an_input_that_was_only_written_again_is_taken(
-    few_models: Path, digits: Path, tmp_path: Path
+    bulk_models: Path, digits: Path, tmp_path: Path
 ) -> None:
     path, out = tmp_path / "x.npy", tmp_path / "out"
     shutil.copyfile(digits, path)
-    work("encode", few_models, "digits-vae", out, input=str(path), part_rows=400)
+    work("encode", bulk_models, "digits-vae", out, input=str(path), part_rows=400)
     whole = hashes(out)
     parts(out)[0].unlink()
     shutil.copyfile(digits, path)
     os.utime(path, (1, 1))
-    report = work("encode", few_models, "digits-vae", out, input=str(path), part_rows=400)
+    report = work("encode", bulk_models, "digits-vae", out, input=str(path), part_rows=400)
     assert (report.made, report.there) == (1, 2)
     assert hashes(out) == whole
 
 
 def test_a_full_disk_is_reported_and_the_work_goes_on_once_there_is_room(
-    few_models: Path, digits: Path, tmp_path: Path
+    bulk_models: Path, digits: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    line = ["reconstruct", "digits-vae", digits, "--out", out, "--local", few_models, "--part-rows", 300]
+    line = ["reconstruct", "digits-vae", digits, "--out", out, "--local", bulk_models, "--part-rows", 300]
     # no file may be larger than this: the last part, of 100 rows, is the only one that fits
     process = started(*line, "--processes", 1)
     resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (60_000, 60_000))
@@ -204,12 +206,12 @@ def test_a_full_disk_is_reported_and_the_work_goes_on_once_there_is_room(
     assert parts(out) == []
     assert list(out.glob(".*")) == []
     assert shown == ""
-    report = work("reconstruct", few_models, "digits-vae", out, input=str(digits), part_rows=300)
+    report = work("reconstruct", bulk_models, "digits-vae", out, input=str(digits), part_rows=300)
     assert (report.made, report.complete) == (4, True)
 
 
 def test_an_unreadable_piece_is_reported_the_rest_is_made_and_the_work_goes_on(
-    few_models: Path, tmp_path: Path
+    bulk_models: Path, tmp_path: Path
 ) -> None:
     folder, out = tmp_path / "in", tmp_path / "out"
     folder.mkdir()
@@ -222,26 +224,26 @@ def test_an_unreadable_piece_is_reported_the_rest_is_made_and_the_work_goes_on(
     whole = file.read_bytes()
     place = parquet.ParquetFile(file).metadata.row_group(1).column(0).data_page_offset
     file.write_bytes(whole[:place] + b"\xff" * 50 + whole[place + 50 :])  # the page's header
-    report = work("encode", few_models, "digits-vae", out, input=str(folder), part_rows=500)
+    report = work("encode", bulk_models, "digits-vae", out, input=str(folder), part_rows=500)
     assert (report.made, report.left, report.complete) == (4, 2, False)
     assert [failure.status for failure in report.failures] == [1, 1]
     said = r"rows 1000 to 1499 cannot be read: .*; put a whole file in the place of a damaged one"
     assert re.search(said, str(report.failures[0]))
     file.write_bytes(whole)
-    report = work("encode", few_models, "digits-vae", out, input=str(folder), part_rows=500)
+    report = work("encode", bulk_models, "digits-vae", out, input=str(folder), part_rows=500)
     assert (report.made, report.there, report.complete) == (2, 4, True)
-    work("encode", few_models, "digits-vae", tmp_path / "again", input=str(folder), part_rows=500)
+    work("encode", bulk_models, "digits-vae", tmp_path / "again", input=str(folder), part_rows=500)
     assert table(out) == table(tmp_path / "again")
 
 
 def test_rows_that_do_not_fit_are_named_and_the_other_parts_are_made(
-    few_models: Path, tmp_path: Path
+    bulk_models: Path, tmp_path: Path
 ) -> None:
     items = np.random.default_rng(0).random((100, 1, 8, 8), np.float32)
     items[47, 0, 2, 2] = np.nan
     np.save(tmp_path / "x.npy", items)
     options = {"input": str(tmp_path / "x.npy"), "part_rows": 20}
-    report = work("score", few_models, "digits-vae", tmp_path / "out", **options)
+    report = work("score", bulk_models, "digits-vae", tmp_path / "out", **options)
     assert (report.made, report.left, report.complete) == (4, 1, False)
     (failure,) = report.failures
     assert failure.status == 2
@@ -250,9 +252,9 @@ def test_rows_that_do_not_fit_are_named_and_the_other_parts_are_made(
     assert json.loads((tmp_path / "out" / "_plan.json").read_text())["parts"] == 5
 
 
-def test_where_no_part_can_be_made_the_rows_are_named(few_models: Path, tmp_path: Path) -> None:
+def test_where_no_part_can_be_made_the_rows_are_named(bulk_models: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.full((3, 1, 8, 8), np.nan, np.float32))
-    report = work("score", few_models, "digits-vae", tmp_path / "out", input=str(tmp_path / "x.npy"))
+    report = work("score", bulk_models, "digits-vae", tmp_path / "out", input=str(tmp_path / "x.npy"))
     (failure,) = report.failures
     assert (failure.status, report.made, report.complete) == (2, 0, False)
     assert "rows 0" in str(failure)

@@ -23,12 +23,12 @@ NPY = {"accept": "application/x-npy", "content-type": "application/x-npy"}
 
 
 @pytest.mark.bulk
-def test_samples_are_the_same_bytes_for_any_number_of_shards(few_models: Path, tmp_path: Path) -> None:
+def test_samples_are_the_same_bytes_for_any_number_of_shards(bulk_models: Path, tmp_path: Path) -> None:
     options = {"count": 1_000, "seed": 7, "part_rows": 150}
     for shards in (1, 2, 3):
         for index in range(shards):
             out = tmp_path / f"{shards}-shards"
-            report = work("sample", few_models, "digits-vae", out, shard=Shard(index, shards), **options)
+            report = work("sample", bulk_models, "digits-vae", out, shard=Shard(index, shards), **options)
             assert report.complete is (index == shards - 1)
     one, *others = [hashes(out) for out in sorted(tmp_path.iterdir())]
     assert len(parts(tmp_path / "3-shards")) == 7
@@ -38,9 +38,9 @@ def test_samples_are_the_same_bytes_for_any_number_of_shards(few_models: Path, t
 
 @pytest.mark.bulk
 def test_two_shards_of_two_processes_each_at_once_make_the_same_bytes(
-    few_models: Path, digits: Path, tmp_path: Path
+    bulk_models: Path, digits: Path, tmp_path: Path
 ) -> None:
-    line = ["score", "digits-vae", digits, "--part-rows", 60, "--local", few_models]
+    line = ["score", "digits-vae", digits, "--part-rows", 60, "--local", bulk_models]
     running = [
         started(*line, "--out", tmp_path / "shared", "--processes", 2, "--shard", f"{index}/2")
         for index in range(2)
@@ -48,7 +48,7 @@ def test_two_shards_of_two_processes_each_at_once_make_the_same_bytes(
     for process in running:
         errors = process.communicate(timeout=100)[1]
         assert process.returncode == 0, errors
-    work("score", few_models, "digits-vae", tmp_path / "alone", input=str(digits), part_rows=60)
+    work("score", bulk_models, "digits-vae", tmp_path / "alone", input=str(digits), part_rows=60)
     assert hashes(tmp_path / "shared") == hashes(tmp_path / "alone")
 
 
@@ -74,23 +74,30 @@ def test_rows_of_a_class_have_the_answers_of_a_local_version(tmp_path: Path) -> 
 
 @pytest.mark.bulk
 def test_the_answers_are_the_services_own_bit_for_bit(
-    few_models: Path, digits: Path, table_items: np.ndarray, tmp_path: Path
+    bulk_models: Path, digits: Path, table_items: np.ndarray, tmp_path: Path
 ) -> None:
     pictures = np.load(digits)[:40, None].astype(np.float32) / np.float32(255)
     np.save(tmp_path / "few.npy", pictures)
     np.save(tmp_path / "table.npy", table_items)
     few, options = str(tmp_path / "few.npy"), {"part_rows": 17}
     for operation in ("score", "encode", "reconstruct"):
-        work(operation, few_models, "digits-vae", tmp_path / operation, input=few, **options)
-    work("score", few_models, "toy-table", tmp_path / "table", input=str(tmp_path / "table.npy"))
-    work("encode", few_models, "fashion-gan", tmp_path / "wide", input=_fashion(tmp_path))
+        work(operation, bulk_models, "digits-vae", tmp_path / operation, input=few, **options)
+    work("score", bulk_models, "toy-table", tmp_path / "table", input=str(tmp_path / "table.npy"))
+    work("encode", bulk_models, "fashion-gan", tmp_path / "wide", input=_fashion(tmp_path))
     sampled = {"count": 50, "seed": 3, "offset": 5, **options}
-    work("sample", few_models, "digits-vae", tmp_path / "drawn", options={"output": "draw"}, **sampled)
-    work("sample", few_models, "fashion-gan", tmp_path / "chosen", options={"method": "rejection"}, **sampled)
+    work("sample", bulk_models, "digits-vae", tmp_path / "drawn", options={"output": "draw"}, **sampled)
     work(
-        "decode", few_models, "digits-vae", tmp_path / "decode", input=str(tmp_path / "encode"), column="mean"
+        "sample", bulk_models, "fashion-gan", tmp_path / "chosen", options={"method": "rejection"}, **sampled
     )
-    with running_service(few_models) as service:
+    work(
+        "decode",
+        bulk_models,
+        "digits-vae",
+        tmp_path / "decode",
+        input=str(tmp_path / "encode"),
+        column="mean",
+    )
+    with running_service(bulk_models) as service:
         client = service.client
 
         def answered(path: str, array: np.ndarray) -> np.ndarray:
@@ -134,18 +141,18 @@ def _fashion(folder: Path) -> str:
 
 @pytest.mark.bulk
 def test_variables_that_set_a_service_change_no_byte(
-    few_models: Path, digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bulk_models: Path, digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     np.save(tmp_path / "few.npy", np.load(digits)[:30])
     options = {"input": str(tmp_path / "few.npy"), "options": {"draws": 80}}
-    work("score", few_models, "digits-vae", tmp_path / "plain", **options)
+    work("score", bulk_models, "digits-vae", tmp_path / "plain", **options)
     monkeypatch.setenv("PUSHFORWARD_MAX_BATCH_ROWS", "7")
-    work("score", few_models, "digits-vae", tmp_path / "set", **options)
+    work("score", bulk_models, "digits-vae", tmp_path / "set", **options)
     assert hashes(tmp_path / "plain") == hashes(tmp_path / "set")
 
 
-def test_a_part_describes_itself(few_models: Path, tmp_path: Path) -> None:
-    work("sample", few_models, "digits-vae", tmp_path / "out", count=10)
+def test_a_part_describes_itself(bulk_models: Path, tmp_path: Path) -> None:
+    work("sample", bulk_models, "digits-vae", tmp_path / "out", count=10)
     (path,) = parts(tmp_path / "out")
     schema = parquet.read_schema(path)
     assert json.loads(schema.metadata[b"sample.shape"]) == [1, 8, 8]
