@@ -140,7 +140,7 @@ class Operator:
         self._operation, self._options, self._seed = operation, options, seed
         graphs = _graphs_of(operation, options, read_manifest(folder))
         self._loaded = load(folder, provider, self._settings, None, graphs=graphs)
-        self._loaded.require(operation)
+        self._loaded.manifest.require(operation)
         self._labelled = _reads_classes(operation, options, self._loaded.manifest)
         if isinstance(options, sample.SampleOptions):
             self._options = sample.completed(options, 0, 1, self._loaded, self._settings)

@@ -19,7 +19,7 @@ from pushforward.bulk.plan import Plan, Shard, libraries, rows_per_part
 from pushforward.bulk.pool import Outcome, made_by_processes, made_here
 from pushforward.folder import model_folder, version_folder
 from service.api.operations.sample import END, beyond_last
-from service.errors import OperationNotOffered, ServiceError, UnknownModel
+from service.errors import ServiceError, UnknownModel
 from service.format.manifest import Manifest
 from service.format.versions import read_manifest
 from service.runtime.session import Provider, choose_provider
@@ -83,12 +83,7 @@ def planned(request: Request) -> Job:
     try:
         folder = version_folder(model_folder(request.models, request.name), request.version)
         manifest = read_manifest(folder)
-        if request.operation not in manifest.operations:
-            raise OperationNotOffered(
-                f"{manifest.name} is a {manifest.family} that does not offer {request.operation}; it offers "
-                f"{', '.join(manifest.operations)}",
-                offered=manifest.operations,
-            )
+        manifest.require(request.operation)
         typed = typed_options(request.operation, request.options)
         options = completed_options(request.operation, typed, manifest)
         device: Device = "cpu" if request.device == "auto" and not has_gpu() else request.device

@@ -341,7 +341,7 @@ class LocalModel:
     def _call(self, operation: str, options: AnyOptions, **given: Any) -> Call[AnyOptions]:
         """Return the call of an operation that the version offers, with its inputs or latents as arrays."""
         loaded = self._host.loaded(self.folder)
-        loaded.require(operation)
+        loaded.manifest.require(operation)
         arrays = {}
         for name, rows in given.items():
             sizes = ((self._manifest.latent_size,),) if name == "latents" else self._item

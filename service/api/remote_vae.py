@@ -154,7 +154,7 @@ class RemoteVae:
 
 def _latent_picture(loaded: LoadedModel, operation: str) -> LatentPicture:
     """Return the form of the version's latents; raises OperationNotOffered if they are no pictures."""
-    loaded.require(operation)
+    loaded.manifest.require(operation)
     latent = loaded.manifest.latent_picture
     if latent is None:
         raise OperationNotOffered(

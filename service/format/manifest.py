@@ -15,6 +15,7 @@ from typing import Annotated, Final, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
+from service.errors import OperationNotOffered
 from service.format.columns import Column, ColumnName
 from service.format.specs import (
     CalibrationSpec,
@@ -250,6 +251,15 @@ class Manifest(Frozen):
         """Return the operations of the API that the graphs allow."""
         offered = (name for name, needs in OPERATIONS_BY_GRAPHS if needs <= self.graphs.keys())
         return tuple(dict.fromkeys(offered))
+
+    def require(self, operation: str) -> None:
+        """Raise OperationNotOffered, which names the others, unless the version offers the operation."""
+        if operation not in self.operations:
+            raise OperationNotOffered(
+                f"{self.name} is a {self.family} that does not offer {operation}; it offers "
+                f"{', '.join(self.operations)}",
+                offered=self.operations,
+            )
 
     @property
     def offered_statistics(self) -> tuple[Statistic, ...]:

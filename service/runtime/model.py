@@ -106,15 +106,6 @@ class LoadedModel:
         categorical = any(column.categories for column in manifest.columns)
         return manifest.item_shape == (2,) and manifest.support == "real" and not categorical
 
-    def require(self, operation: str) -> None:
-        """Raise OperationNotOffered, which names the others, unless the version offers the operation."""
-        if operation not in self.operations:
-            raise OperationNotOffered(
-                f"{self.manifest.name} is a {self.manifest.family} that does not offer {operation}; "
-                f"it offers {', '.join(self.operations)}",
-                offered=self.operations,
-            )
-
     def filter(self, method: str) -> Filter:
         """Return the filter that chooses samples by the discriminator.
 

@@ -98,7 +98,7 @@ async def _latent(call: Call[AnyPath], point: Point, name: str, label: int | Non
         codecs.check_support(latent, "latent", f"{name}/latent")
         return latent
     if point.input is not None:
-        loaded.require("encode")
+        manifest.require("encode")
         item = codecs.from_lists([point.input], manifest.item_shape, f"{name}/input")
         codecs.check_support(
             item, manifest.support, f"{name}/input", manifest.columns, takes_missing=manifest.takes_missing

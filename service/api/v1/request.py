@@ -87,8 +87,8 @@ class RequestReader:
     def __init__(
         self, operation: Operation, loaded: LoadedModel, metrics: Metrics, settings: Settings
     ) -> None:
-        loaded.require(operation.name)
         manifest = loaded.manifest
+        manifest.require(operation.name)
         self.meter = metrics.meter(manifest.name, operation.name)
         self._operation = operation
         self._item_shape = manifest.item_shape
