@@ -165,8 +165,8 @@ class AsyncClient:
         seed: int | None = None,
         alpha: float | None = None,
         correction: str = "none",
-        columns: bool = False,
         id: str | None = None,
+        columns: bool = False,
         label: RowLabel = None,
         version: Version = None,
     ) -> ItemScores:

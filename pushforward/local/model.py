@@ -175,6 +175,7 @@ class LocalModel:
         self,
         *,
         count: int,
+        chunk_rows: int = CHUNK_ROWS,
         seed: int | None = None,
         offset: int = 0,
         temperature: float = 1.0,
@@ -182,7 +183,6 @@ class LocalModel:
         method: str = "direct",
         budget: int | None = None,
         label: int | str | None = None,
-        chunk_rows: int = CHUNK_ROWS,
     ) -> Iterator[Floats]:
         """Yield the samples of `sample` in chunks (rows, *item), each computed when it is asked for.
 
