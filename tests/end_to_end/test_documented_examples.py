@@ -59,11 +59,16 @@ def test_bodies_are_proposed_with_the_columns_of_each_table(
         assert {kind for kind in content if "examples" in content[kind]} == {"application/json", "text/csv"}
 
 
-def test_every_answer_that_is_a_problem_is_one_component(document: dict[str, Any]) -> None:
+def test_every_answer_that_is_a_problem_is_one_component_and_its_status_is_put_in_words(
+    document: dict[str, Any],
+) -> None:
     for path, methods in document["paths"].items():
         for described in methods.values() if path.startswith("/v1/") else ():
             problems = [answer for status, answer in described["responses"].items() if status >= "400"]
-            assert all(answer == {"$ref": "#/components/responses/Problem"} for answer in problems)
+            assert {answer["$ref"] for answer in problems} == {"#/components/responses/Problem"}
+    statuses = document["paths"]["/v1/models/{model}/score"]["post"]["responses"]
+    assert statuses["404"]["description"] == "Not found"
+    assert len({answer["description"] for answer in statuses.values()}) == len(statuses)
 
 
 def parts(document: Any) -> Iterator[dict[str, Any]]:

@@ -27,7 +27,7 @@ BINARY = {"data": None, "parameters": {"binary_data_size": 8}}
     ("body", "tail", "says"),
     [
         (document(name="latent"), b"", "takes latents"),
-        (document(datatype="FP64"), b"", "FP32"),
+        (document(datatype="FP64"), b"", "takes the datatype FP32, and came as FP64"),
         (document(shape=[2, 1]), b"", "wanted [rows, 2]"),
         (document(shape=[2]), b"", "wanted [rows, 2]"),
         (document(shape=[0, 2], data=[]), b"", "at least one row"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -32,6 +33,8 @@ _JSON_TYPES: Final[dict[Datatype, set[type]]] = {
     "BOOL": {bool}, "INT64": {int}, "FP32": {int, float}, "FP64": {int, float},
 }  # fmt: skip
 """Types of the JSON values that are taken for a datatype; integers are taken for floats."""
+_DATATYPE: Final = re.compile(r"BOOL|BYTES|BF16|FP(16|32|64)|U?INT(8|16|32|64)")
+"""The names of all datatypes of the protocol; an error repeats no others."""
 _MOST_AXES_NAMED: Final = 16
 """Most axes of a shape that an error repeats."""
 
@@ -67,7 +70,8 @@ class TensorMetadata:
             LimitExceeded: more rows than `max_rows`.
         """
         if datatype != self.datatype:
-            raise Unfit(f"`{self.name}` takes the datatype {self.datatype}, and came as another")
+            came = datatype if _DATATYPE.fullmatch(datatype) else "another"
+            raise Unfit(f"`{self.name}` takes the datatype {self.datatype}, and came as {came}")
         if tuple(shape[1:]) != self.row or len(shape) != len(self.row) + 1 or shape[0] < 1:
             wanted = ", ".join(("rows", *map(str, self.row)))
             came = f"shape {list(shape)}" if len(shape) <= _MOST_AXES_NAMED else f"{len(shape)} axes"

@@ -165,7 +165,10 @@ def _content(model: type[BaseModel], media_types: Sequence[str]) -> dict[str, An
 
 def _base(operation: Operation, prefix: str, method: str) -> dict[str, Any]:
     names = ["model", "version"] if "{version}" in prefix else ["model"]
-    errors = dict.fromkeys(map(str, sorted(set(STATUS.values()))), _PROBLEM)
+    titles: dict[int, list[str]] = {}
+    for kind, status in sorted(STATUS.items(), key=lambda each: each[1]):
+        titles.setdefault(status, []).append(kind.title)
+    errors = {str(status): _PROBLEM | {"description": "; ".join(each)} for status, each in titles.items()}
     content = _content(operation.answer_schema, operation.answers)
     return {
         "tags": [_TWINS if "version" in names else "operations"],
