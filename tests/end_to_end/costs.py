@@ -13,6 +13,8 @@ SMALL_BYTES = 2**16
 MOST_MEMORY_BYTES = 50e6
 MOST_CPU_SECONDS = 0.3
 """The CPU time of a whole request, whatever else runs on the machine; a part of it holds the event loop."""
+TRIES = 3
+"""The number of tries that a request has, since other work on the machine only adds to what it costs."""
 
 
 def memory_bytes(service: RunningService, key: str) -> int:

@@ -25,7 +25,7 @@ from tests.conftest import REPOSITORY
 from tests.end_to_end.costly_documents import GROWING as JSON_GROWING
 from tests.end_to_end.costly_documents import OPERATIONS
 from tests.end_to_end.costly_documents import PLAIN as JSON_PLAIN
-from tests.end_to_end.costs import MOST_CPU_SECONDS, MOST_MEMORY_BYTES, SMALL_BYTES, costs
+from tests.end_to_end.costs import MOST_CPU_SECONDS, MOST_MEMORY_BYTES, SMALL_BYTES, TRIES, costs
 from tests.end_to_end.watched_service import HoldFile
 from tests.serving import RunningService, as_npy
 from tests.toy import publish_toy
@@ -35,8 +35,6 @@ pytestmark = pytest.mark.living  # runs alone, since it measures times
 
 MOST_HELD_SECONDS = 0.05
 """The promised limit on how long the event loop is held."""
-TRIES = 3
-"""The number of tries that a request has, since other work on the machine only adds to its times."""
 MOST_ANSWER_SECONDS = 10.0
 """The most CPU time in which 16 384 rows are computed and written."""
 ROWS = 16_384
