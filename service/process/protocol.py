@@ -22,15 +22,11 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from service.api.exchange import SURPLUS, WHOLE
 from service.api.problems import Headers, raw_problem
 from service.process.descriptors import Descriptors
+from service.process.framing import is_ambiguous
 from service.process.transport import AnswerTransport, PipelineFlow
 
 _PIECE_BYTES: Final = 2**14
 """Largest piece that is parsed at once: so many requests, at most, wait for their turn on a connection."""
-_SINGLE: Final = frozenset(
-    (b"host", b"authorization", b"x-api-key", b"content-type", b"content-encoding",
-     b"x-request-timeout-seconds")
-)  # fmt: skip
-"""Headers that a request has once at most: of several, a proxy may have checked another one than is read."""
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _PROBE_SECONDS: Final = 0.1
 _PATHLESS: Final = re.compile(rb"^(https?://[^/?]+)(?=\?|$)", re.IGNORECASE)
@@ -216,12 +212,7 @@ class BoundedProtocol(HttpToolsProtocol):
             if size > self._max_header_bytes:
                 self._refuse_headers()
                 raise HttpParserError("no more is read")
-        names = dict(self.headers)
-        if (
-            (b"host" not in names and self.parser.get_http_version() != "1.0")
-            or (len(names) < len(self.headers) and self._repeats_a_single_one())
-            or (b"transfer-encoding" in names and not self._is_chunked())
-        ):
+        if is_ambiguous(self.headers, self.parser.get_http_version()):
             raise HttpParserError("no more is read")
         if self.parser.should_upgrade():  # the head is read again
             return
@@ -233,15 +224,6 @@ class BoundedProtocol(HttpToolsProtocol):
         self.scope[WHOLE] = self._write_whole  # type: ignore[typeddict-unknown-key]
         if self.is_surplus:
             self.scope[SURPLUS] = True  # type: ignore[typeddict-unknown-key]
-
-    def _repeats_a_single_one(self) -> bool:
-        names = [name for name, _ in self.headers]
-        return any(names.count(name) > 1 for name in _SINGLE)
-
-    def _is_chunked(self) -> bool:
-        """Return True if chunks are the only coding; else the parser would hand on a body still coded."""
-        codings = [value.lower() for name, value in self.headers if name == b"transfer-encoding"]
-        return codings == [b"chunked"]
 
     def on_message_complete(self) -> None:
         """Note that a request came whole, unless its head is read again."""
