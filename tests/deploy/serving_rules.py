@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from service.settings import Settings
 from tests.deploy.lint import Rule
 from tests.deploy.rendering import Object, name_of, of_kind, pod_templates, variables
 
 SPARE_SECONDS = 5
 """The part of a grace period that must remain beyond everything that is waited for."""
 START_BUDGET_SECONDS = 20
-"""The least that a startup probe must allow: ten times the time that loading three models took."""
+"""The least that a startup probe must allow beside trials: ten times what loading three models took."""
+HANGING_VERSIONS = 2
+"""The versions that may hang at a start, each in two trials, before the startup probe gives up."""
+TRIAL_SECONDS: float = Settings.model_fields["trial_seconds"].default
 PORTS = {"http": "", "metrics": "METRICS_", "grpc": "GRPC_"}
 """The names of a server's ports, and the prefix of PORT in the name of the setting."""
 
@@ -30,7 +34,7 @@ def servers_drain_within_their_grace(objects: list[Object]) -> Iterator[str]:
 
 
 def servers_have_probes_of_their_own_and_time_to_start(objects: list[Object]) -> Iterator[str]:
-    for name, _, server, _ in _servers(objects):
+    for name, _, server, settings in _servers(objects):
         paths = {
             probe: server.get(probe, {}).get("httpGet", {}).get("path")
             for probe in ("startupProbe", "readinessProbe", "livenessProbe")
@@ -38,8 +42,10 @@ def servers_have_probes_of_their_own_and_time_to_start(objects: list[Object]) ->
         if list(paths.values()) != ["/readyz", "/readyz", "/healthz"]:
             yield f"{name}: its probes are {paths}"
         startup = server.get("startupProbe", {})
-        if startup.get("periodSeconds", 10) * startup.get("failureThreshold", 3) < START_BUDGET_SECONDS:
-            yield f"{name}: has less than {START_BUDGET_SECONDS} s to start"
+        trial_seconds = float(settings.get("PUSHFORWARD_TRIAL_SECONDS", TRIAL_SECONDS))
+        needed = START_BUDGET_SECONDS + HANGING_VERSIONS * 2 * trial_seconds
+        if startup.get("periodSeconds", 10) * startup.get("failureThreshold", 3) < needed:
+            yield f"{name}: has less than {needed:g} s to start"
 
 
 def servers_listen_where_the_ports_are(objects: list[Object]) -> Iterator[str]:
@@ -51,6 +57,12 @@ def servers_listen_where_the_ports_are(objects: list[Object]) -> Iterator[str]:
             yield f"{name}: has the ports {ports}, its settings say {said}"
         if settings["PUSHFORWARD_PROCESSES"] != "1":
             yield f"{name}: runs more than one process in a pod"
+
+
+def servers_keep_metrics_off_the_port_of_clients(objects: list[Object]) -> Iterator[str]:
+    for name, _, _, settings in _servers(objects):
+        if settings.get("PUSHFORWARD_PUBLIC_METRICS") != "false":
+            yield f"{name}: answers /metrics to every client"
 
 
 def scalers_own_the_replicas(objects: list[Object]) -> Iterator[str]:
@@ -91,6 +103,7 @@ RULES: tuple[Rule, ...] = (
     servers_drain_within_their_grace,
     servers_have_probes_of_their_own_and_time_to_start,
     servers_listen_where_the_ports_are,
+    servers_keep_metrics_off_the_port_of_clients,
     scalers_own_the_replicas,
     disruptions_leave_a_replica,
 )

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.deploy.findings import findings
-from tests.deploy.rendering import DEPLOY, OVERLAYS, Object, composed, pod_of, rendered, the
+from tests.deploy.rendering import DEPLOY, OVERLAYS, Object, composed, of_kind, pod_of, rendered, the
 
 pytestmark = pytest.mark.deploy
 
@@ -130,6 +130,16 @@ def _scratch_over_its_storage(objects: list[Object]) -> None:
 
 def _port_that_the_settings_do_not_say(objects: list[Object]) -> None:
     _server(objects)["ports"][1]["containerPort"] = 9091
+
+
+def _trials_as_long_as_without_a_setting(objects: list[Object]) -> None:
+    (settings,) = of_kind(objects, "ConfigMap")
+    del settings["data"]["PUSHFORWARD_TRIAL_SECONDS"]
+
+
+def _metrics_for_every_client(objects: list[Object]) -> None:
+    (settings,) = of_kind(objects, "ConfigMap")
+    del settings["data"]["PUSHFORWARD_PUBLIC_METRICS"]
 
 
 def _latest_image(objects: list[Object]) -> None:
@@ -332,6 +342,8 @@ MUTANTS: list[tuple[str, Mutant, str]] = [
     ("autoscale-keda", _replicas_beside_a_scaler, "the Deployment sets replicas too"),
     ("cpu", _scratch_over_its_storage, "its emptyDirs may hold more than its limit"),
     ("cpu", _port_that_the_settings_do_not_say, "its settings say"),
+    ("cpu", _trials_as_long_as_without_a_setting, "has less than 500 s to start"),
+    ("cpu", _metrics_for_every_client, "answers /metrics to every client"),
     ("cpu", _latest_image, "has no tag or digest that stays what it is"),
     ("batch-job", _fewer_pods_than_shards, "$(JOB_COMPLETION_INDEX)/8 for 4 completions"),
     ("batch-job", _shard_of_a_variable_that_is_not_set, "uses the variable JOB_INDEX, which is not set"),
