@@ -173,14 +173,15 @@ def publish_gan(
         item_shape: The shape of an item as the service takes it: (C, H, W) for pictures, (F,) for rows.
         discriminator: Maps items to one number a row; it needs `real` items to be calibrated on.
         discriminator_gives: `logits`, or `probabilities` of being real.
-        objective: The objective it was trained with; the critic of `wasserstein` cannot be published.
+        objective: The objective it was trained with, if it is `minimax`, `non-saturating`, `hinge`,
+            `relativistic` or `wasserstein`, whose critic cannot be published.
         encoder: Maps items to the latents (B, D) of the generator's nearest items.
         values: The range that items have for the networks: `0..1`, `-1..1`, `0..255`, or `real` for any
             number. The service takes and gives pictures in [0, 1] whatever it is.
         channels: `first` or `last`, as the networks have the channels of pictures.
         prior: A mixture of Gaussians; by default N(0, I).
         classes: The names of the classes, or their number, if the networks take the class of each row as a
-            second input. Requests then have a `label`.
+            second input; the discriminator need not. Requests then have a `label`.
         labels_as: How they take it: `index`, whole numbers (B,) or (B, 1) from 0, or `one_hot`, (B, C).
         real: Real items (N, ...), at least 40, as the networks take them (uint8 is 0 to 255 of a picture),
             which they were not trained on.

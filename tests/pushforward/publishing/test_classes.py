@@ -111,6 +111,20 @@ def test_its_samples_are_those_of_its_networks_class_by_class(
         np.testing.assert_allclose(ours, np.polyval(np.polyfit(theirs, ours, 1), theirs), atol=1e-3)
 
 
+def test_a_discriminator_may_take_no_class(tmp_path: Path) -> None:
+    generator, _ = networks(False)
+    judge = nn.Sequential(nn.Flatten(), nn.Linear(16, 1)).eval()
+    items, labels = real()
+    version = publish_gan(
+        "classes", generator, discriminator=judge, real=items, real_labels=labels, models=tmp_path, **WORDS
+    )
+    with load(version) as model, torch.no_grad():
+        ours, others = (model.discriminate(items, label=label).logit for label in (0, 2))
+        theirs = judge(torch.from_numpy(items)).flatten().numpy()
+    np.testing.assert_array_equal(ours, others)
+    assert abs(np.corrcoef(ours, theirs)[0, 1]) > 0.9999
+
+
 def test_what_does_not_fit_a_condition_is_refused(tmp_path: Path) -> None:
     generator, judge = networks(False)
     items, labels = real()
@@ -120,6 +134,7 @@ def test_what_does_not_fit_a_condition_is_refused(tmp_path: Path) -> None:
         ({"labels_as": "word"}, "labels_as is 'word'; wanted 'index' or 'one_hot'"),
         ({"latent_size": 5}, r"the generator does not take values \(B, 5\) or \(B, 5, 1, 1\) and classes"),
         ({"encoder": generator}, "an encoder came with classes"),
+        ({"objective": "lsgan"}, "objective is 'lsgan'; wanted one of 'minimax'.* as least squares"),
         ({"discriminator": judge, "real": items}, "`real` came without `real_labels`"),
         ({"discriminator": judge, "real": items, "real_labels": labels + 1}, "wanted 80 numbers from 0 to 2"),
         ({"discriminator": judge, "real": items, "real_labels": labels[1:]}, r"int64 of shape \[79\]"),

@@ -218,6 +218,11 @@ def test_what_does_not_fit_a_condition_is_refused_with_what_came(tmp_path: Path)
         (decoder, {"labels_as": "one_hot"}, r"does not take values .* and classes \(B, 3\): "),
         (decoder, {"latent_size": 5}, r"decoder does not take values \(B, 5\) or .* and classes \(B,\) or"),
         (nn.Linear(LATENT, 16), {}, "the decoder takes one input; wanted values .* leave `classes` out"),
+        (
+            lambda values, labels, code: values + labels + code,
+            {},
+            "missing 1 required .*; give a function of values and labels",
+        ),
         (nn.Linear(5, 16), {"labels_as": "one_hot"}, r"takes one input; .*, or rows \(B, 7\) of both"),
         (decoder, labelled | {"normal_labels": None}, "`normals` came without `normal_labels`"),
         (decoder, labelled | {"normal_labels": LABELS + 1}, "wanted 100 numbers from 0 to 2, or names"),

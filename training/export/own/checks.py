@@ -41,10 +41,8 @@ _DISTRIBUTIONS = {
 _WITHOUT_SPREAD = (
     "; publish_gan publishes an autoencoder without a spread: its decoder as the generator, and `encoder`"
 )
-_NO_ROWS = (
-    "; leave the others out, as by `lambda rows: network(rows)[0]`, and say a constant spread of a decoder "
-    "by `scale`"
-)
+_FIRST = "; leave the others out, as by `lambda rows: network(rows)[0]`"
+_NO_ROWS = f"{_FIRST}, and say a constant spread of a decoder by `scale`"
 _FEWER = (
     "; leave the others out, as by `lambda rows: network(rows)[1:]` of torch or by onnx.utils.extract_model"
 )
@@ -79,11 +77,15 @@ def item_flaws(what: str, items: Floats, support: Support) -> list[str]:
 
 
 def probe(
-    source: Source, expected: Sequence[tuple[int, ...]], examples: Floats
+    source: Source,
+    expected: Sequence[tuple[int, ...]],
+    examples: Floats,
+    call: str = "one batch of rows, as `lambda rows: network(rows, ...)`",
 ) -> tuple[OwnNetwork | None, list[Floats], list[str]]:
     """Run a network on examples (B, n), and check that its rows are finite, repeatable and independent.
 
-    `expected` are the shapes that a row of its input may have, the likeliest first.
+    `expected` are the shapes that a row of its input may have, the likeliest first, and `call` says what a
+    function in its place would take.
 
     Returns:
         The network, its outputs for the examples, and its flaws; the network is None if it does not run.
@@ -118,7 +120,7 @@ def probe(
         return network, outputs, _row_flaws(source, rows, outputs)
     reasons = list(dict.fromkeys(reason for _, reason in errors))
     if any("positional argument" in reason for reason in reasons):
-        reasons.append("give a function of one batch of rows, as `lambda rows: network(rows, ...)`")
+        reasons.append(f"give a function of {call}")
         if source.takes_class:
             reasons.append("if the second input is the class of each row, name the classes by `classes`")
     elif len(reasons) > 1:
@@ -262,7 +264,8 @@ def generator_flaws(network: OwnNetwork, outputs: Sequence[Floats], units: Units
 def discriminator_flaws(network: OwnNetwork, outputs: Sequence[Floats], probabilities: bool) -> list[str]:
     """Check what a GAN's discriminator gave."""
     if [math.prod(shape) for shape in network.output_shapes] != [1]:
-        return [f"the discriminator gave {_came(outputs)}; wanted one number a row"]
+        more = _FIRST if len(outputs) > 1 else ""
+        return [f"the discriminator gave {_came(outputs)}; wanted one number a row{more}"]
     low, high = float(outputs[0].min()), float(outputs[0].max())
     if probabilities and (low < 0 or high > 1):
         return [

@@ -5,8 +5,9 @@ So they are tried, exported and compared as others are. Shapes: B rows, n values
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Literal
 
 import numpy as np
@@ -18,6 +19,11 @@ from training.export.own.networks import LabelForm, OwnNetwork, Source, array_of
 
 LabelsAs = Literal["index", "one_hot"]
 """The form in which networks take the class of a row: whole numbers from 0, (B,) or (B, 1), or one-hot."""
+Probe = Callable[
+    [Source, Sequence[tuple[int, ...]], Floats], tuple[OwnNetwork | None, list[Floats], list[str]]
+]
+"""Runs a network on examples, see `checks.probe`."""
+_CALL: Final = "values and labels, as `lambda values, labels: network(values, labels, ...)`"
 _FORMS: Final[dict[LabelsAs, tuple[LabelForm, ...]]] = {"index": ("index", "column"), "one_hot": ("one_hot",)}
 
 
@@ -64,7 +70,7 @@ class Condition:
         packed = np.concatenate([rows, self.in_turn(len(rows))], 1)
         errors = []
         for whole in self._readings(source, expected, may_ignore):
-            network, outputs, found = checks.probe(whole, [packed.shape[1:]], packed)
+            network, outputs, found = checks.probe(whole, [packed.shape[1:]], packed, _CALL)
             if network is not None:
                 return network, outputs, found
             errors += [found[0].partition("]: ")[2] or found[0]]
@@ -92,6 +98,13 @@ class Condition:
         if not source.takes_class and may_ignore:
             forms = ("none",)
         yield from (source.conditioned(shape, len(self.names), form) for shape in expected for form in forms)
+
+
+def probes_of(condition: Condition | None) -> tuple[Probe, Probe]:
+    """Return the trial of a network that must take the class, if there are any, and of one that may."""
+    if condition is None:
+        return checks.probe, checks.probe
+    return condition.probe, partial(condition.probe, may_ignore=True)
 
 
 def labels_of(

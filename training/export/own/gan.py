@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from service.numerics.noise import Floats, Integers
 from service.numerics.prior import Prior
 from training.anomaly.calibrate import column_scorer
 from training.export.own import checks
-from training.export.own.conditions import Condition, labels_of
+from training.export.own.conditions import Condition, labels_of, probes_of
 from training.export.own.formulas import OwnGan
 from training.export.own.networks import Channels, Source, Units, Values
 from training.export.own.operations import gan_graphs, measure_parity
@@ -159,6 +159,11 @@ def _refuse_words(name: str, words: GanWords, units: Units, has_encoder: bool) -
         flaws.append(
             f"discriminator_gives is {words.discriminator_gives!r}; wanted 'logits' or 'probabilities'"
         )
+    if words.objective not in get_args(Objective):
+        flaws.append(
+            f"objective is {words.objective!r}; wanted one of {', '.join(map(repr, get_args(Objective)))}; "
+            "leave it out for another by which the discriminator tells real items, as least squares"
+        )
     if words.condition is not None:
         flaws += words.condition.flaws()
         if has_encoder:
@@ -181,7 +186,7 @@ def _probed(
     Raises:
         UnfitModel: They do not fit, or there were flaws before; it lists all of them.
     """
-    probe = checks.probe if words.condition is None else words.condition.probe
+    probe, of_items = probes_of(words.condition)
     latent, probabilities = words.latent_size, words.discriminator_gives == "probabilities"
     first, outputs, found = probe(generator, checks.latent_shapes(latent), checks.example_latents(latent))
     flaws += found
@@ -189,7 +194,7 @@ def _probed(
         flaws += checks.generator_flaws(first, outputs, units)
     judge = guide = None
     if discriminator is not None:
-        judge, outputs, found = probe(discriminator, units.forms, seen)
+        judge, outputs, found = of_items(discriminator, units.forms, seen)
         flaws += found
         if judge is not None and not found:
             flaws += checks.discriminator_flaws(judge, outputs, probabilities)

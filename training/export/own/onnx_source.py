@@ -77,8 +77,8 @@ class OnnxSource:
 
     @property
     def takes_class(self) -> bool:
-        """Return True if it has two inputs."""
-        return len(self._model.graph.input) == 2
+        """Return True if it has more inputs than one."""
+        return len(self._model.graph.input) > 1
 
     def conditioned(self, shape: tuple[int, ...], classes: int, labels: LabelForm) -> OnnxSource:
         """Return it as a network of one input, rows of values and the class after them, one-hot."""
@@ -108,11 +108,11 @@ class OnnxSource:
                 "(module.float() before torch.onnx.export)"
             )
         names = [each.name for each in graph.input]
-        if len(names) != 1 and not of_class:
+        if of_class and len(names) != 2:
+            flaws.append(f"takes {names}; wanted two inputs, values and the class of each row")
+        elif len(names) != 1 and not of_class:
             of_two = "; if one is the class of each row, name the classes by `classes`"
-            flaws.append(
-                f"takes {names}; wanted one input, a batch of rows{of_two if self.takes_class else ''}"
-            )
+            flaws.append(f"takes {names}; wanted one input, a batch of rows{of_two * (len(names) == 2)}")
         for tensor in (*graph.input, *graph.output):
             kind = tensor.type.tensor_type.elem_type
             if kind != onnx.TensorProto.FLOAT and not (of_class and kind in WHOLE_NUMBERS):

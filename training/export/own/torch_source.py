@@ -21,7 +21,6 @@ from training.export.own.onnx_source import simplified
 from training.export.own.outputs import chosen, mean_and_spread
 from training.export.rules import operator_flaws
 
-_VALUES_AND_CLASS = 2
 _MODES = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
 """Layers that compute something else in training mode."""
 
@@ -78,16 +77,13 @@ class TorchSource:
 
     @property
     def takes_class(self) -> bool:
-        """Return True if it can be called with two tensors."""
+        """Return True unless it can be called with one tensor alone."""
         function: Any = self._function
         if isinstance(function, torch.jit.ScriptModule):
             schema: Any = function.forward.schema  # type: ignore[attr-defined]
-            return len(schema.arguments) - 1 == _VALUES_AND_CLASS
-        try:
-            inspect.signature(function.forward if isinstance(function, nn.Module) else function).bind(0, 0)
-        except (TypeError, ValueError):
-            return False
-        return True
+            return len(schema.arguments) - 1 > 1
+        signature = _signature(function.forward if isinstance(function, nn.Module) else function)
+        return signature is None or _binds(signature, 2) or not _binds(signature, 1)
 
     def conditioned(self, shape: tuple[int, ...], classes: int, labels: LabelForm) -> TorchSource:
         """Return it as a network of one input, rows of values and the class after them, one-hot."""
@@ -272,6 +268,23 @@ def _modules_of(function: Callable[..., Any]) -> list[nn.Module]:
         found += [*names.nonlocals.values(), *names.globals.values(), *(plain.__defaults__ or ())]
     owners = [getattr(each, "__self__", each) for each in found]
     return [each for each in dict.fromkeys(map(_hashable, owners)) if isinstance(each, nn.Module)]
+
+
+def _signature(function: Callable[..., Any]) -> inspect.Signature | None:
+    """Return a function's signature; None if it is built in and has none."""
+    try:
+        return inspect.signature(function)
+    except (TypeError, ValueError):
+        return None
+
+
+def _binds(signature: inspect.Signature, count: int) -> bool:
+    """Return True for a signature of functions that can be called with so many arguments by place."""
+    try:
+        signature.bind(*range(count))
+    except TypeError:
+        return False
+    return True
 
 
 def _kind(layer: nn.Module) -> str:

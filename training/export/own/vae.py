@@ -22,7 +22,7 @@ from training.anomaly.path import LEAST_VARIANCE, fit_whitening
 from training.anomaly.running import batches_of
 from training.export.own import checks
 from training.export.own.algebra import NumpyAlgebra
-from training.export.own.conditions import Condition, labels_of
+from training.export.own.conditions import Condition, labels_of, probes_of
 from training.export.own.formulas import EncoderGives, OwnVae
 from training.export.own.likelihoods import (
     BernoulliFormulas,
@@ -197,8 +197,7 @@ def _probed(
     """
     latent = words.latent_size
     seen, condition = checks.example_items(items, units, likelihood.support), words.condition
-    probe = checks.probe if condition is None else condition.probe
-    of_items = probe if condition is None else partial(condition.probe, may_ignore=True)
+    probe, of_items = probes_of(condition)
     first, outputs, found = of_items(encoder, units.forms, seen)
     flaws += found
     if first is not None and not found:
