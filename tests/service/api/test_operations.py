@@ -1,0 +1,14 @@
+"""The tables of operations agree: what graphs offer is what both protocols serve."""
+
+from service.api.open_inference.signatures import SIGNATURES
+from service.api.v1.handler import OPERATIONS
+from service.format.manifest import OPERATIONS_BY_GRAPHS
+
+
+def test_graphs_offer_the_operations_that_are_served_and_no_others() -> None:
+    assert {name for name, _ in OPERATIONS_BY_GRAPHS} == OPERATIONS.keys()
+
+
+def test_the_open_inference_protocol_serves_every_operation_but_paths_and_reading_alone() -> None:
+    assert OPERATIONS.keys() - SIGNATURES.keys() == {"interpolate", "read"}
+    assert SIGNATURES.keys() <= OPERATIONS.keys()
