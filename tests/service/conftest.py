@@ -8,6 +8,20 @@ from service.runtime.queue import BatchLimits
 from tests.service.runtime.doubling import Doubling
 
 
+class Clock:
+    """A clock that tells the seconds that a test sets."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
 @pytest.fixture
 def doubling() -> Doubling:
     return Doubling()

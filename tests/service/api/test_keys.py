@@ -9,23 +9,9 @@ import pytest
 from service.api.keys import Keys
 from service.errors import InvalidKeys, KeyMissing, KeyUnknown, ScopeMissing
 from service.observe.metrics import Metrics
+from tests.service.conftest import Clock
 
 FIRST, SECOND = "first-key-of-someone", "second-key-of-another"
-
-
-class Clock:
-    """Tells the seconds that a test sets."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture

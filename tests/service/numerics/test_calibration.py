@@ -31,8 +31,9 @@ def test_p_value_counts_calibration_items_at_least_as_surprising(
 def test_an_item_is_over_the_threshold_exactly_if_its_p_value_is_at_most_alpha(
     calibrated: np.ndarray, new: np.ndarray, alpha: float
 ) -> None:
-    calibration = Calibration(calibrated)
-    if alpha < calibration.smallest_alpha:
+    calibration, least = Calibration(calibrated), 1 / (len(calibrated) + 1)
+    assert calibration.smallest_alpha == least
+    if alpha < least:
         with pytest.raises(ValueError, match="at least"):
             calibration.threshold(alpha)
     else:

@@ -12,25 +12,12 @@ from service.observe.metrics import Metrics
 from service.runtime.batcher import Batcher
 from service.runtime.lanes import Lanes
 from service.runtime.queue import BatchLimits
+from tests.service.conftest import Clock
 from tests.service.runtime.doubling import Doubling, rows, submit
 
 pytestmark = pytest.mark.anyio
 
 METRIC = "pushforward_oldest_batch_seconds"
-
-
-class Clock:
-    """A clock that tests set."""
-
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture
