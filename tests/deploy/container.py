@@ -15,7 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-REPOSITORY = Path(__file__).parents[2]
+from tests.conftest import REPOSITORY
+
 TOOLS = ("buildah", "runc", "debootstrap")
 BASE = "localhost/debian-python:12"
 """The substitute for the Dockerfile's base where no registry of images can be reached."""

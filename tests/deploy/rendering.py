@@ -9,10 +9,12 @@ from typing import Any
 
 import yaml
 
+from tests.conftest import REPOSITORY
+
 Object = dict[str, Any]
 """One Kubernetes object, or a part of one."""
 
-DEPLOY = Path(__file__).parents[2] / "deploy"
+DEPLOY = REPOSITORY / "deploy"
 OVERLAYS = tuple(sorted(path.name for path in (DEPLOY / "overlays").iterdir()))
 
 

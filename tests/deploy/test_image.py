@@ -15,7 +15,8 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from tests.deploy.container import REPOSITORY, Builder, Container, obstacle
+from tests.conftest import REPOSITORY
+from tests.deploy.container import Builder, Container, obstacle
 from tests.deploy.lint import amount
 from tests.deploy.locks import lock, normalised, pins
 from tests.deploy.rendering import DEPLOY, pod_of, rendered, the

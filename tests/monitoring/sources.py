@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 import yaml
 
-REPOSITORY = Path(__file__).parent.parent.parent
+from tests.conftest import REPOSITORY
+
 MONITORING = REPOSITORY / "deploy/monitoring"
 RULE_FILES = (MONITORING / "recording-rules.yaml", MONITORING / "alert-rules.yaml")
 ALERT_TESTS = tuple(sorted(Path(__file__).parent.glob("alerts*.yaml")))

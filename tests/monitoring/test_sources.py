@@ -7,13 +7,13 @@ import pytest
 import yaml
 
 from service.observe.metrics import DURATION_BUCKETS, P_VALUE_BUCKETS, Metrics
+from tests.conftest import REPOSITORY
 from tests.monitoring.sources import (
     ALERT_TESTS,
     ALERTS,
     DASHBOARD,
     MONITORING,
     RECORDED,
-    REPOSITORY,
     RULE_FILES,
     Alert,
     dashboard_expressions,

@@ -19,10 +19,11 @@ from service.format.manifest import Manifest
 from service.format.versions import MANIFEST, read_manifest, read_weights, sha256_of, verify_files
 from service.numerics.noise import Arrays
 from service.runtime.engine import Engine
+from tests.conftest import REPOSITORY
 from training.export.repack import repack
 from training.export.sessions import verify_version
 
-MODELS = Path(__file__).parents[3] / "models"
+MODELS = REPOSITORY / "models"
 ROWS = (1, 2, 7, 64)
 MOST_COPIES = 2.2
 """The memory of a served version over the bytes of its parameters."""

@@ -12,12 +12,13 @@ from service.errors import InvalidVersion
 from service.format.manifest import Manifest
 from service.format.versions import MANIFEST, read_manifest, read_weights, sha256_of
 from service.runtime.engine import Engine
+from tests.conftest import REPOSITORY
 from training.export.repack import repack
 from training.export.rules import GraphError
 from training.export.sessions import verify_version
 from training.export.weights import whole
 
-MODELS = Path(__file__).parents[3] / "models"
+MODELS = REPOSITORY / "models"
 ROWS = (1, 2, 7, 64)
 
 
