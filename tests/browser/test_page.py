@@ -473,15 +473,15 @@ def luminance(colour: str) -> float:
 
 
 def test_on_a_phone_a_file_is_followed_by_its_result(visit: Opener, picture: Path) -> None:
+    from playwright.sync_api import expect
+
     page = visit(viewport={"width": 390, "height": 844}).go("score?model=breast-cancer-vae", "Score")
     assert page.get_by_label("mean radius").is_hidden()  # a form of 30 fields would stand before the result
     page = visit(viewport={"width": 320, "height": 568}).go("score?model=fashion-vae", "Score")
     settle(page)
     page.get_by_label("Picture files").set_input_files(picture)
     page.get_by_text(re.compile("it was scaled")).wait_for()
-    page.wait_for_function(
-        "document.querySelector('.verdict').getBoundingClientRect().top < innerHeight - 100"
-    )
+    expect(page.locator(".verdict")).to_be_in_viewport()
 
 
 def test_on_a_phone_nothing_scrolls_sideways(visit: Opener) -> None:

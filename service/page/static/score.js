@@ -186,9 +186,10 @@ export async function show(content, drawer) {
     if (!file) return;
     given = file.name;
     last = () => takeRows(file);
-    await guarded(() => latest(() => rowsOfFile(model, file, get("id")), ({rows, names}) => {
+    await guarded(() => latest(() => rowsOfFile(model, file, get("id")), ({rows, names, column}) => {
       if (rows.length === 1) return one(rows[0], [file.name]);
-      return many(rows, names, [`${file.name}: ${rows.length.toLocaleString("en")} rows`]);
+      const numbered = get("id") && column === "row" ? `, by their numbers, since names are shown of ${model.limits.json_samples.toLocaleString("en")} rows at most` : "";
+      return many(rows, names, [`${file.name}: ${rows.length.toLocaleString("en")} rows${numbered}`], column);
     }));
   }
 
@@ -352,8 +353,9 @@ export async function show(content, drawer) {
   }
 
   /** Score many items into a table that sorts. */
-  async function many(items, names, notes) {
-    last = () => many(items, names, notes);
+  async function many(items, names, notes, column = "file") {
+    const repeat = () => many(items, names, notes, column);
+    last = repeat;
     controller.abort();
     controller = new AbortController();
     const {signal} = controller;
@@ -378,8 +380,8 @@ export async function show(content, drawer) {
       order();
       const asked = [get("alpha"), get("label")].join();
       const look = ({name, row}, button) => one(items[row], [kind === "picture" ? name : `row ${name}`], {back: () => {
-        if (asked !== [get("alpha"), get("label")].join()) return many(items, names, notes);
-        last = () => many(items, names, notes);
+        if (asked !== [get("alpha"), get("label")].join()) return repeat();
+        last = repeat;
         result.replaceChildren(...whole);
         box.set(texts(answer));
         button.focus();
@@ -389,7 +391,7 @@ export async function show(content, drawer) {
         h("div.verdict", h("h2", `${flagged.toLocaleString("en")} of ${rows.length.toLocaleString("en")} are unusual`),
           h("p", `At ${number(100 * answer.alpha)} % one expects about ${number(answer.alpha * rows.length, 2)} ordinary ones among them. Choose one to look closer.`)),
         h("p.done", `${notes.join("; ")}.`),
-        h("div.row", h("button", {type: "button", onclick: () => download(`${model.name}-scores.csv`, new Blob([csvOf([[kind === "picture" ? "file" : get("id") || "row", ...keys], ...[...rows].sort((a, b) => a.row - b.row).map((each) => [each.name, ...keys.map((key) => each[key])])])], {type: "text/csv"}))}, "Download as CSV")),
+        h("div.row", h("button", {type: "button", onclick: () => download(`${model.name}-scores.csv`, new Blob([csvOf([[column, ...keys], ...[...rows].sort((a, b) => a.row - b.row).map((each) => [each.name, ...keys.map((key) => each[key])])])], {type: "text/csv"}))}, "Download as CSV")),
         h("div.scroll", {tabindex: 0, role: "region", "aria-label": "Scores"}, h("table.scores", h("thead", h("tr", head)), body)),
         rows.length > 300 ? h("p.hint", "The first 300 are shown; the CSV file has all.") : ""];
       result.replaceChildren(...whole);

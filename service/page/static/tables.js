@@ -5,16 +5,14 @@ import {array, json, path, rowsOf} from "./api.js";
 /** Return the media type of a file of rows, by its name. */
 export const typeOf = (name) => (/\.(parquet|pq)$/i.test(name) ? "application/vnd.apache.parquet" : "text/csv");
 
-/** Return {rows, names} of a file: each row the numbers that the model takes, a missing value as NaN; the names are those in
- * its column `id`, or the numbers of the rows. */
+/** Return {rows, names, column} of a file: each row the numbers that the model takes, a missing value as NaN; its name, from
+ * the column `id` where there are not too many; and that column, or "row" where the names are the rows' numbers. */
 export async function rowsOfFile(model, file, id) {
   const sent = {body: file, type: typeOf(file.name)};
-  if (!id) {
-    const rows = rowsOf(await array(path(model, "read"), sent));
-    return {rows, names: rows.map((_, row) => String(row))};
-  }
-  const {inputs, ids} = await json(path(model, "read", {id, as: "arrays"}), sent);
-  return {rows: inputs.map((row) => Float32Array.from(row, (value) => value ?? NaN)), names: ids.map(String)};
+  const rows = rowsOf(await array(path(model, "read", {id: id || undefined}), sent));
+  if (!id || rows.length > model.limits.json_samples) return {rows, names: rows.map((_, row) => String(row)), column: "row"};
+  const {ids} = await json(path(model, "read", {id, as: "arrays"}), sent);
+  return {rows, names: ids.map(String), column: id};
 }
 
 /** Return the row of a record {column: text}. */
