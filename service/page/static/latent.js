@@ -98,7 +98,8 @@ export async function show(content, drawer) {
   }
 
   function setPlane(kind) {
-    if (kind === "kept" && corners) {
+    origin.disabled = kind === "kept" && Boolean(corners); // that plane starts in the middle of the three
+    if (origin.disabled) {
       const [a, b, c] = corners;
       const middle = a.map((value, each) => (value + b[each] + c[each]) / 3);
       // the samples stand at (-1, -0.6), (1, -0.6) and (0, 1.2)
