@@ -73,7 +73,9 @@ class Metrics:
         def histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
             return Histogram(f"pushforward_{name}", text, labels, buckets=buckets, registry=self.registry)
 
-        self.http_requests = counter("http_requests", "HTTP answers.", "route", "method", "code")
+        self.http_requests = counter(
+            "http_requests", "Answers, also those of gRPC, with the codes of HTTP.", "route", "method", "code"
+        )
         self.request_seconds = histogram(
             "request_duration_seconds", "Time per request.", DURATION_BUCKETS, "operation", "model"
         )

@@ -208,7 +208,7 @@ def test_grpc_is_off_unless_asked_for_and_says_where_it_cannot_be(tmp_path: Path
         command += ["--processes", "1", "--grpc-port", str(port)]
         result = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert result.returncode == 2
-    assert f"cannot serve gRPC on 127.0.0.1:{port}" in result.stderr
+    assert f"cannot listen on 127.0.0.1, port {port}" in result.stderr
 
 
 def test_replicas_share_the_port(tmp_path: Path) -> None:
@@ -219,6 +219,27 @@ def test_replicas_share_the_port(tmp_path: Path) -> None:
         assert len([line for line in service.lines if "serving gRPC" in line]) == 2
         with triton.InferenceServerClient(f"127.0.0.1:{port}") as client:
             assert client.infer(SAMPLE, addresses([7], [0])).as_numpy("samples").shape == (1, *toy.ITEM)
+
+
+def test_calls_of_grpc_are_counted_by_their_path_with_the_codes_of_http(
+    client: triton.InferenceServerClient, service: RunningService
+) -> None:
+    """The objective of answers without errors is kept or missed by them too."""
+
+    def counted(code: int) -> float:
+        name, route = "pushforward_http_requests_total", f"/{SERVICE}/ModelInfer"
+        return service.metric(name, route=route, method="POST", code=str(code))
+
+    answered, missing, late = counted(200), counted(404), counted(504)
+    client.infer(SAMPLE, addresses([7], [0]))
+    wait_until(lambda: counted(200) == answered + 1)
+    with pytest.raises(InferenceServerException):
+        client.infer("absent.sample", addresses([7], [0]))
+    wait_until(lambda: counted(404) == missing + 1)
+    many = [tensor("inputs", toy.items(64))]
+    with pytest.raises(InferenceServerException):
+        client.infer(SCORE, many, parameters={"draws": 5_000}, timeout=1_000)
+    wait_until(lambda: counted(504) == late + 1)
 
 
 def test_the_health_check_of_grpc_tells_of_the_service_and_of_each_model(service: RunningService) -> None:

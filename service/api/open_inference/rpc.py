@@ -27,7 +27,7 @@ from service.api.open_inference.model import InferenceRequest
 from service.api.open_inference.plane import DataPlane
 from service.api.open_inference.protobuf import parsed, request_of, response_of
 from service.api.open_inference.reception import Reception
-from service.api.problems import client_error, rejection_of, sentence
+from service.api.problems import client_error, rejection_of, sentence, status_of
 from service.api.tls import Certificate
 from service.observe.metrics import Metrics
 from service.observe.timing import Timing
@@ -107,9 +107,12 @@ class RpcServer:
             "ModelMetadata": (messages.ModelMetadataRequest, self._model_metadata),
             "ModelInfer": (messages.ModelInferRequest, self._infer),
         }
-        handlers = {name: self._handler(partial(parsed, kind), call) for name, (kind, call) in calls.items()}
+        handlers = {
+            name: self._handler(f"/{SERVICE}/{name}", partial(parsed, kind), call)
+            for name, (kind, call) in calls.items()
+        }
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
-        check = {"Check": self._handler(_health_name, self._health)}
+        check = {"Check": self._handler(f"/{HEALTH}/Check", _health_name, self._health)}
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(HEALTH, check),))
         if settings.public_docs:
             with contextlib.suppress(ImportError):  # installed without it
@@ -137,16 +140,19 @@ class RpcServer:
         if self._stopping is not None:
             await self._stopping
 
-    def _handler(self, parse: Callable[[bytes], Any], call: _Call) -> Any:
-        """Return gRPC's handler of calls."""
+    def _handler(self, path: str, parse: Callable[[bytes], Any], call: _Call) -> Any:
+        """Return gRPC's handler of calls; they are counted by their path, with the codes of HTTP."""
+        self._metrics.expect(path, "POST")
 
         async def answer(_: Any, context: Any) -> None:
             self._metrics.inflight_requests += 1
-            refusal: tuple[Any, ...] = ()
+            refusal: list[Any] = []
             try:
                 await self._answer(parse, call, context)
+                self._metrics.answered(path, "POST", 200)
             except Exception as error:  # the client gets a status and no internals
-                refusal = self._refusal(error)
+                status, *refusal = self._refusal(error)
+                self._metrics.answered(path, "POST", status)
             finally:
                 self._metrics.inflight_requests -= 1
             if refusal:
@@ -198,8 +204,8 @@ class RpcServer:
             key = self._keys.check(sent.get("authorization", ""), sent.get("x-api-key", ""))
             self._metrics.uses_of(key.name).add()
 
-    def _refusal(self, error: Exception) -> tuple[grpc.StatusCode, str, tuple[tuple[str, str], ...]]:
-        """Return the status, the sentence and the metadata that report an error."""
+    def _refusal(self, error: Exception) -> tuple[int, grpc.StatusCode, str, tuple[tuple[str, str], ...]]:
+        """Return the status that HTTP has for an error; and gRPC's, the sentence and the metadata."""
         known = client_error(error, secrets.token_hex(16))
         if reason := rejection_of(known):
             self._metrics.rejected.labels(reason).inc()
@@ -207,7 +213,7 @@ class RpcServer:
         if isinstance(known, errors.Overloaded | errors.Unavailable):
             metadata = (("retry-after", str(known.retry_after_seconds)),)
         code = next(CODES[ancestor] for ancestor in type(known).__mro__ if ancestor in CODES)
-        return code, shortened(sentence(known)), metadata
+        return status_of(known), code, shortened(sentence(known)), metadata
 
     async def _health(self, name: str, *_: Any) -> bytes:
         """Answer gRPC's health check: of the service, or of a model by its name; it needs no key.
