@@ -211,8 +211,11 @@ def test_a_scale_is_fitted_on_items_as_of_their_classes(
 
 def test_what_does_not_fit_a_condition_is_refused_with_what_came(tmp_path: Path) -> None:
     encoder, decoder = networks()
+    dropping = networks()[1].train()
+    dropping.dropout = nn.Dropout()
     labelled: dict[str, Any] = {"normals": ITEMS, "normal_labels": LABELS}
     cases: list[tuple[Any, dict[str, Any], str]] = [
+        (dropping, {}, "^classes does not fit, and nothing was written:\n- the decoder is in training mode"),
         (decoder, {"classes": "abc"}, r"classes is 'abc' \(str\); wanted the names"),
         (decoder, {"classes": ["only"]}, r"classes are \['only'\]; wanted two or more names"),
         (decoder, {"labels_as": "one_hot"}, r"does not take values .* and classes \(B, 3\): "),

@@ -70,21 +70,24 @@ class Condition:
         packed = np.concatenate([rows, self.in_turn(len(rows))], 1)
         errors = []
         for whole in self._readings(source, expected, may_ignore):
+            if flaws := whole.flaws():
+                return None, [], flaws
             network, outputs, found = checks.probe(whole, [packed.shape[1:]], packed, _CALL)
             if network is not None:
                 return network, outputs, found
             errors += [found[0].partition("]: ")[2] or found[0]]
         labels = "(B,) or (B, 1)" if self.labels_as == "index" else f"(B, {len(self.names)})"
         wanted = f"values {' or '.join(map(_row, expected))} and classes {labels}"
-        flaw = f"{source.what} does not take {wanted}"
-        if not source.takes_class:
+        if source.takes_class:
+            flaw = f"{source.what} does not take {wanted}"
+            if self.labels_as == "index":
+                flaw += "; if it takes them one-hot, say labels_as='one_hot'"
+        else:
             both = f", or rows {_row(packed.shape[1:])} of both" if self.labels_as == "one_hot" else ""
             flaw = (
-                f"{source.what} takes one input; wanted {wanted}{both}; give a function of the two (lambda "
+                f"{source.what} takes one input; wanted {wanted}{both}; give a function of {_CALL}, or leave "
             )
-            flaw += "values, labels: ...), or leave `classes` out"
-        elif self.labels_as == "index":
-            flaw += "; if it takes them one-hot, say labels_as='one_hot'"
+            flaw += "`classes` out"
         reasons = "; ".join(dict.fromkeys(errors))
         return None, [], [f"{flaw}: {reasons}" if reasons else flaw]
 

@@ -5,7 +5,7 @@ Shapes: N items, D latent dimensions; items (N, *item).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -62,6 +62,7 @@ from training.export.own.version import (
 )
 from training.export.own.words import likelihood_flaws, naming_flaws, prior_flaws
 from training.export.sessions import ParityError
+from training.options import CalibrationOptions
 
 _FEWEST_FITTED = 20
 _SCALE_DRAWS = 4
@@ -153,17 +154,6 @@ def publish_own_vae(
     require_statistic(name, options, ("elbo", "importance_bound", *vae.statistics))
     graphs = built(name, partial(vae_graphs, vae, opset))
     parity = parities(name, graphs, measure, log, held)
-
-    def scorer(labels: Floats | None = None) -> StatisticScorer:
-        bounds = bound_scorer(graphs["score"].run, words.latent_size, words.prior is None, options, labels)
-        if not vae.statistics:
-            return bounds
-        columns = column_scorer(graphs["statistics"].run, vae.statistics, options, labels)
-        return both_scorers(bounds, columns)
-
-    whole = scorer()
-    if condition is not None:
-        whole = replace(whole, given=lambda classes: scorer(condition.one_hot(classes)))
     origin: dict[str, object] = {
         "encoder": encoder.origin, "decoder": decoder.origin, "encoder_gives": words.encoder_gives,
         "decoder_gives": words.decoder_gives, "values": words.values, "channels": words.channels,
@@ -176,7 +166,7 @@ def publish_own_vae(
             words.likelihood, vae.statistics, latent_picture=words.latent_picture,
             classes=() if condition is None else condition.names,
         ),
-        whole, options, halves, fitted_on, models, log,
+        _scorer(vae, graphs, options, condition), options, halves, fitted_on, models, log,
     )  # fmt: skip
 
 
@@ -236,6 +226,26 @@ def _with_scale(
     fitted, scale = _fitted(vae, _fit_batches(halves, words.condition, len(halves.fit)))
     note = f"fitted on {len(halves.fit)} items, in their units"
     return replace(vae, likelihood=fitted), {"scale": scale, "scale_from": note}
+
+
+def _scorer(
+    vae: OwnVae,
+    graphs: Mapping[GraphName, OwnGraph],
+    options: CalibrationOptions,
+    condition: Condition | None,
+) -> StatisticScorer:
+    """Return the scorer of anomalies, which with a class condition is given the labels of items."""
+
+    def of(labels: Floats | None = None) -> StatisticScorer:
+        bounds = bound_scorer(graphs["score"].run, vae.latent, vae.prior is None, options, labels)
+        if not vae.statistics:
+            return bounds
+        columns = column_scorer(graphs["statistics"].run, vae.statistics, options, labels)
+        return both_scorers(bounds, columns)
+
+    if condition is None:
+        return of()
+    return replace(of(), given=lambda labels: of(condition.one_hot(labels)))
 
 
 def _fit_batches(halves: Halves, condition: Condition | None, count: int) -> list[list[Floats]]:
