@@ -16,6 +16,7 @@ from PIL import Image
 from tests.pushforward.command.inputs import as_files
 from tests.pushforward.command.running import Run
 from tests.serving import RunningService, running_service
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.usefixtures("here")
 
@@ -106,8 +107,15 @@ def test_a_result_that_fails_leaves_the_old_file_as_it_was(
     done = run("score", "toy-table", "table.csv", "--alpha", "1e-9", *where)
     assert done.status == 2
     assert Path("old.csv").read_text() == "old"
-    threading.Timer(0.5, os.kill, (os.getpid(), number)).start()
+
+    def interrupt() -> None:
+        wait_until(lambda: any(path.stat().st_size for path in here.glob(".*")))
+        os.kill(os.getpid(), number)
+
+    interrupting = threading.Thread(target=interrupt)
+    interrupting.start()
     done = run("sample", "digits-vae", "--count", 10**9, *where)
+    interrupting.join()
     assert done.status == status
     assert Path("old.csv").read_text() == "old"
     assert not [path for path in here.iterdir() if path.name.startswith(".")]
