@@ -16,6 +16,11 @@ from service.observe.metrics import Metrics
 
 _PAUSE_PER_SECOND: Final = 3.0
 """Seconds without an exposition of metrics after each second that one took."""
+_EMPTY: Final = {
+    False: "there is no published version in the models folder",
+    True: "no version of the source could be fetched; /v1/models says why",
+}
+"""The reason why there is no version, by whether there are some that could not be fetched."""
 
 
 class Health(Documented):
@@ -72,9 +77,7 @@ def probes_router(registry: Registry, metrics: Metrics, lifecycle: Lifecycle) ->
             "loading": "models are being loaded",
             "failed": f"no version could be loaded of {', '.join(registry.lacking)}; /v1/models says why",
             "failing": f"{registry.flaw}; restart the process",
-            "empty": "no version of the source could be fetched; /v1/models says why"
-            if registry.unfetched
-            else "there is no published version in the models folder",
+            "empty": registry.poll_failure or _EMPTY[bool(registry.unfetched)],
         }
         return _readiness(response, registry.state, details.get(registry.state, ""))
 

@@ -169,7 +169,7 @@ class Registry:
             found = self._scan()
         except (OSError, SourceUnavailable) as error:
             self.poll_failure = _without_paths(error)
-            log.error("%s", error)  # noqa: TRY400
+            log.error("%s", _with_cause(error))  # noqa: TRY400
             found = {}
             with contextlib.suppress(OSError):
                 found = scan(root)  # what an earlier look at the source has left
@@ -227,7 +227,7 @@ class Registry:
                 expected = isinstance(error, OSError | SourceUnavailable)
                 if not failing:
                     what = "the models folder cannot be followed; all that is loaded serves on: %s"
-                    log.log(logging.ERROR, what, error, exc_info=None if expected else error)
+                    log.log(logging.ERROR, what, _with_cause(error), exc_info=None if expected else error)
                 failing = True
                 log.debug("the poll failed again: %s", error)
 
@@ -398,6 +398,11 @@ class Registry:
             if entry.loaded is not None:
                 await entry.loaded.stop()
         self._admission.close()
+
+
+def _with_cause(error: Exception) -> str:
+    """Return an error for the log, with what a library of the source said, which may have addresses."""
+    return f"{error}: {error.__cause__}" if error.__cause__ is not None else str(error)
 
 
 def _without_paths(error: Exception) -> str:

@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from tests import toy
+from tests.ports import free_port
 from tests.serving import RunningService, running_service
 from tests.waiting import wait_until
 
@@ -117,6 +118,21 @@ def test_what_cannot_be_fetched_from_the_source_is_told_with_the_reason_until_it
         service.wait_for("the models folder is followed again")
 
 
+def test_a_source_that_cannot_be_reached_is_told_by_the_probe_and_with_its_address_by_the_log_alone(
+    tmp_path: Path,
+) -> None:
+    port = free_port()
+    options = ("--source", f"http://127.0.0.1:{port}/models", "--cache", str(tmp_path))
+    service = RunningService(tmp_path, *options)
+    try:
+        service.wait_until_ready()
+        reason = "the source cannot be listed (ClientConnectorError)"
+        assert service.client.get("/readyz").json() == {"status": "empty", "detail": reason}
+        service.wait_for(rf"listed \(ClientConnectorError\): Cannot connect to host 127.0.0.1:{port}")
+    finally:
+        service.stop()
+
+
 def test_folders_that_cannot_be_listed_are_told_and_keep_no_other_from_being_followed(tmp_path: Path) -> None:
     """Such a folder is `lost+found` of a volume, which only root may list, or one copied without rights."""
     models = tmp_path / "models"
@@ -170,7 +186,7 @@ def test_a_models_folder_that_cannot_be_read_is_told_and_waited_for(tmp_path: Pa
         service.wait_until_ready()
         failure = service.client.get("/v1/models").json()["poll_failure"]
         assert failure == "the models folder cannot be read: Permission denied"
-        assert service.client.get("/readyz").status_code == 503
+        assert service.client.get("/readyz").json() == {"status": "empty", "detail": failure}
         models.chmod(0o755)
         wait_until(lambda: service.client.get("/readyz").status_code == 200)
     finally:
