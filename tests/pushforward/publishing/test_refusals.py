@@ -11,11 +11,12 @@ import onnx
 import pytest
 import torch
 from onnx import TensorProto, helper
-from torch import Tensor, nn
+from torch import Tensor, distributions, nn
 
 from pushforward.publishing import MixtureOfGaussians, UnfitModel, publish_gan, publish_vae
 from tests.networks import Decoder, Encoder, Judge, write_onnx
 
+of_torch: Any = distributions  # which have no types
 pytestmark = pytest.mark.exports
 
 LATENT, SHAPE = 3, (1, 4, 4)
@@ -64,6 +65,14 @@ def broken(network: nn.Module) -> nn.Module:
 @pytest.mark.parametrize(
     ("make", "options", "words"),
     [
+        (
+            lambda: (
+                lambda rows: of_torch.Normal(rows.flatten(1)[:, :3], rows.flatten(1)[:, 3:6] - 2),
+                networks()[1],
+            ),
+            {"encoder_gives": "distribution"},
+            ["Expected parameter scale", "to satisfy the constraint GreaterThan(lower_bound=0.0)"],
+        ),
         (
             lambda: (networks()[0], lambda rows: (networks()[1](rows), torch.ones(1))),
             {"likelihood": "gaussian", "decoder_gives": "mean_and_scale", "scale": None},

@@ -6,6 +6,7 @@ Shapes: B rows, n values of an item; items (B, *item) as the service takes them:
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, get_args
@@ -19,6 +20,8 @@ from training.export.own.algebra import Algebra, GraphAlgebra, Tensor
 
 Values = Literal["0..1", "-1..1", "0..255", "real"]
 """The range of an item's values as the networks have them; `real` is any number."""
+_ARRAY = re.compile(r"(tensor\()?\[+\s*(-?[\d.]|nan|inf)|\.\.\.,")
+"""A line of a printed array, with which torch's errors about values end."""
 VALUES: tuple[Values, ...] = get_args(Values)
 Channels = Literal["first", "last"]
 LabelForm = Literal["index", "column", "one_hot", "none"]
@@ -45,9 +48,10 @@ class StrangeResult(TypeError):
 
 
 def reason_of(error: BaseException) -> str:
-    """Return the last line of a network's error, or its kind if it says nothing."""
-    lines = str(error).strip().splitlines()
-    return lines[-1][:200] if lines else type(error).__name__
+    """Return the last line of a network's error that is no array, or its kind if it says nothing."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    said = [line for line in lines if line and not _ARRAY.match(line)]
+    return said[-1][:200] if said else type(error).__name__
 
 
 def array_of(given: Any) -> np.ndarray[Any, Any]:
