@@ -77,15 +77,20 @@ class Trials:
 
     async def check_together(self, folders: Sequence[Path], provider: Provider) -> None:
         """Try versions in one process, which is quicker; those after the first that fails stay untried."""
+        if self._settings.trial == "always" or not self._untried(folders, provider):
+            return
         async with self._turn():
-            there = [folder for folder in folders if (folder / MANIFEST).is_file()]
-            untried = [folder for folder in there if not self.has_passed(folder, provider)]
-            if not untried or self._settings.trial == "always":
+            untried = self._untried(folders, provider)  # another process may have tried them meanwhile
+            if not untried:
                 return
             _, output = await _trial(untried, provider, self._settings)
             for folder, line in zip(untried, output.splitlines(), strict=False):
                 if not json.loads(line):
                     self._remember(folder, provider)
+
+    def _untried(self, folders: Sequence[Path], provider: Provider) -> list[Path]:
+        there = [folder for folder in folders if (folder / MANIFEST).is_file()]
+        return [folder for folder in there if not self.has_passed(folder, provider)]
 
     @contextlib.asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:

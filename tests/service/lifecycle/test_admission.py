@@ -199,6 +199,20 @@ async def test_a_process_that_stands_still_in_its_turn_to_try_versions_keeps_no_
     assert f"has had {turn} locked for the 3 s of --trial-seconds" in caplog.text
 
 
+@pytest.mark.usefixtures("forgetful")
+async def test_a_start_with_versions_that_have_passed_waits_for_no_process_that_tries_others(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    publish_toy(tmp_path / "models")
+    async with registry_of(tmp_path / "models", trial="hot"):
+        pass
+    with (tmp_path / "cache/trials/lock").open("ab") as lock:
+        flock(lock, LOCK_EX)
+        async with registry_of(tmp_path / "models", trial="hot", trial_seconds=3) as registry:
+            assert registry.ready
+    assert "locked" not in caplog.text
+
+
 async def test_where_nothing_can_be_remembered_versions_are_tried_at_every_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
