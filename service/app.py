@@ -66,7 +66,8 @@ def create_app(
 
     `metrics` are those shared with other processes, if there are any. If `loads_first`, the lifespan begins,
     and so the service listens, only once the models are loaded; until then, requests otherwise get 503. If
-    `others_serve`, it also waits until it is ready, since requests that it cannot answer are theirs.
+    `others_serve`, it also waits until it is ready, since requests that it cannot answer are theirs; but not
+    while none of them is ready either, as where a model is broken for all.
 
     Raises:
         ProviderUnavailable: `--device cuda` is set, and CUDA cannot be used here.
@@ -109,7 +110,7 @@ def create_app(
             await asyncio.wait({loading})
             await _retry(registry, settings.trial_seconds)
         if others_serve:
-            await _until_ready(lifecycle)
+            await _until_ready(lifecycle, metrics)
         if rpc is not None and settings.grpc_port is not None:
             await rpc.start(settings.grpc_port)
             lifecycle.when_closed = rpc.begin_to_stop  # it drains while HTTP does
@@ -234,13 +235,13 @@ async def _retry(registry: Registry, seconds: float) -> None:
         await asyncio.sleep(_RETRY_SECONDS)
 
 
-async def _until_ready(lifecycle: Lifecycle) -> None:
-    """Return once the process can take requests, or is to stop."""
-    if not lifecycle.ready:
-        log.error("no connections are taken before this process is ready; the others answer")
-    while True:
-        if lifecycle.ready or lifecycle.draining:
-            return
+async def _until_ready(lifecycle: Lifecycle, metrics: Metrics) -> None:
+    """Return once the process can take requests, or is to stop, or no other process can take any either."""
+    told = False
+    while not (lifecycle.ready or lifecycle.draining) and await asyncio.to_thread(metrics.is_any_ready):
+        if not told:
+            log.error("no connections are taken before this process is ready; the others answer")
+        told = True
         await asyncio.sleep(_RETRY_SECONDS)
 
 

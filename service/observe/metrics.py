@@ -208,6 +208,10 @@ class Metrics:
         encode, content_type = choose_encoder(accept)
         return encode(self.merged()), content_type
 
+    def is_any_ready(self) -> bool:
+        """Return True if any process could take requests at its last flush. Blocks as `exposition` does."""
+        return bool(self.merged().get_sample_value("pushforward_ready"))
+
     def merged(self) -> CollectorRegistry:
         """Return a registry that always reads the current metrics, of all replicas if there are several."""
         if self._shared is None:

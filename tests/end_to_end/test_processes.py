@@ -189,6 +189,19 @@ def test_a_replica_that_starts_again_without_models_leaves_requests_to_the_other
         service.wait_for(f"replica {victim} serves again")
 
 
+def test_a_replica_is_replaced_where_a_broken_model_keeps_every_replica_from_being_ready(
+    tmp_path: Path,
+) -> None:
+    publish_toy(tmp_path)
+    (tmp_path / "broken/1").mkdir(parents=True)
+    (tmp_path / "broken/1/manifest.json").write_text("{}")
+    with running_service(tmp_path, processes=2) as service:
+        victim, pid = process_ids(service).popitem()
+        os.kill(pid, signal.SIGKILL)
+        service.wait_for(f"replica {victim} serves again")
+        assert len({asked(service, "POST", SAMPLE, BODY) for _ in range(MANY)}) == 1
+
+
 def test_a_replica_that_was_stopped_is_replaced_and_the_others_are_not(toys: Path) -> None:
     with running_service(toys, "--silent-seconds", "2", processes=2) as service:
         expected = asked(service, "POST", SAMPLE, BODY)
