@@ -24,6 +24,7 @@ from tests.conftest import PUBLISHED, REPOSITORY
 from tests.serving import RunningService, running_service
 from tests.toy import publish_toy
 from tests.toy_conditional import publish_conditional, publish_conditional_vae
+from tests.toy_gan import publish_gan
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -399,6 +400,39 @@ def test_a_model_of_points_shows_its_density_and_how_the_judge_chooses(visit: Op
     for name in ("Direct", "Rejection", "Metropolis"):
         page.get_by_role("img", name=f"{name}: samples in the plane").wait_for()
     settle(page)
+
+
+def test_models_of_one_latent_number_of_no_columns_and_with_a_judge_that_does_not_choose_are_shown(
+    visit: Opener, tmp_path: Path
+) -> None:
+    toy_table.publish_table(tmp_path)  # one latent number
+    publish_gan(tmp_path)  # points, which have no columns, and an encoder
+    publish_conditional(tmp_path)  # points, and a discriminator that no graph of samples holds
+    with running_service(tmp_path) as service:
+        page = visit(service.url).go("latent?model=toy-table", "Latent space")
+        page.get_by_text("Across: latent 1. With").wait_for()
+        page.get_by_role("application").press("ArrowRight")
+        page.locator("[aria-description^='At 0.04 across']").wait_for()
+        settle(page)
+        page = visit(service.url).go("density?model=classes-gan", "Density")
+        page.get_by_role("img", name="Direct: samples in the plane").wait_for()
+        settle(page)
+        page = visit(service.url).go("score?model=toy-gan", "Score")
+        page.locator(".verdict").wait_for()
+        settle(page)
+        for value in ("value 0", "value 1"):
+            page.get_by_label(value).fill("40")
+        page.get_by_role("button", name="Score this row").click()
+        page.get_by_role("heading", name="Unusual").wait_for()
+        rows = np.zeros((3, 2), np.float32)
+        np.save(tmp_path / "points.npy", rows)
+        page.get_by_label("File of rows").set_input_files(tmp_path / "points.npy")
+        page.get_by_text("points.npy: 3 rows").wait_for()
+        answer = subprocess.run(
+            ["bash", "-c", line(page, "curl")], cwd=tmp_path, check=True, capture_output=True
+        )
+        assert len(json.loads(answer.stdout)["scores"]) == 3
+        page.goto("about:blank")  # before the service ends
 
 
 def test_the_status_counts_what_others_ask(visit: Opener, pages: RunningService) -> None:

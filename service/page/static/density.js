@@ -15,7 +15,8 @@ const METHODS = [["direct", "Direct", "Every sample that the generator makes."],
 export async function show(content, {model, ranges}) {
   const state = h("div");
   const judged = model.operations.includes("discriminate");
-  const sheets = METHODS.slice(0, judged ? 3 : 1).map(([method, title, note]) => {
+  const chooses = Boolean(model.graphs?.generate_scored);
+  const sheets = METHODS.slice(0, chooses ? 3 : 1).map(([method, title, note]) => {
     const canvas = h("canvas", {width: SIZE, height: SIZE, role: "img", "aria-label": `${title}: samples in the plane`});
     const said = h("p.hint", note);
     return {method, title, canvas, said, element: h("figure", h("h2", title), canvas, h("figcaption", said))};
@@ -52,8 +53,8 @@ export async function show(content, {model, ranges}) {
     const text = `${model.name} --seed ${getNumber("seed", 7)} --count ${count()}`;
     box.set({
       curl: curl(path(model, "sample", {seed: getNumber("seed", 7), count: Math.min(count(), model.limits.json_samples)}), {accept: "image/png", out: "density.png"}),
-      python: python(`points = client.sample("${model.name}", seed=${getNumber("seed", 7)}, count=${count()}${judged ? ', method="rejection"' : ""})`, "print(points.shape)"),
-      command: command(`sample ${text}${judged ? " --method rejection" : ""} --out points.csv`),
+      python: python(`points = client.sample("${model.name}", seed=${getNumber("seed", 7)}, count=${count()}${chooses ? ', method="rejection"' : ""})`, "print(points.shape)"),
+      command: command(`sample ${text}${chooses ? " --method rejection" : ""} --out points.csv`),
     });
   }
 

@@ -9,8 +9,12 @@ export function kindOf(model) {
   return shape.length === 1 && shape[0] === 2 ? "point" : "table";
 }
 
+/** Return the columns of a table; of an array without names, one for each value. */
+export const columnsOf = (model) => (model.columns?.length ? model.columns
+  : Array.from({length: model.item_shape.reduce((product, size) => product * size)}, (_, place) => ({name: `value ${place}`})));
+
 /** Return the names of the features of a table's rows, one for each value. */
-export const featuresOf = (model) => (model.columns || []).flatMap((column) =>
+export const featuresOf = (model) => columnsOf(model).flatMap((column) =>
   column.categories?.length ? column.categories.map((category) => `${column.name} = ${category}`) : [column.name]);
 
 const ranges = new Map();

@@ -17,7 +17,7 @@ export async function show(content, drawer) {
   const state = h("div");
   const box = lines({});
   content.append(
-    heading("Latent space", `${model.name} makes every item from ${model.latent_size} numbers. Move them, and watch what they mean.`),
+    heading("Latent space", `${model.name} makes every item from ${model.latent_size === 1 ? "one number. Move it, and watch what it means" : `${model.latent_size} numbers. Move them, and watch what they mean`}.`),
     h("div.terms", term("latent")), state);
   const wait = loading("Looking for the numbers that matter most …");
   content.append(wait);
@@ -36,7 +36,7 @@ export async function show(content, drawer) {
   const order = await ordered();
   let latent = [...start];
   const given = get("z").split(",").map(Number);
-  if (given.length === model.latent_size && given.every(Number.isFinite)) latent = given;
+  if (get("z") && given.length === model.latent_size && given.every(Number.isFinite)) latent = given;
   let corner = null; // the plane: {middle, right, up}
   let at = [0, 0];
 
@@ -81,7 +81,7 @@ export async function show(content, drawer) {
   });
   wait.replaceWith(
     h("div.space",
-      h("div.plane-side", plane, h("div.row.plane-foot", kinds.length > 1 ? choice("Plane", kinds, get("plane", "active"), (kind) => { set({plane: kind === "active" ? null : kind}); reset(); }) : h("p.hint", `Across: latent ${order[0].place + 1}. Up: latent ${order[1].place + 1}. With three kept samples the plane can go through them.`))),
+      h("div.plane-side", plane, h("div.row.plane-foot", kinds.length > 1 ? choice("Plane", kinds, get("plane", "active"), (kind) => { set({plane: kind === "active" ? null : kind}); reset(); }) : h("p.hint", `Across: latent ${order[0].place + 1}. ${order[1] ? `Up: latent ${order[1].place + 1}. ` : ""}With three kept samples the plane can go through them.`))),
       h("div.here-item", stage, said, h("div.row", field("Start from", origin), h("button", {type: "button", onclick: reset}, "Reset"),
         h("button", {type: "button", onclick: surprise}, "Somewhere else")))),
     h("section", {"aria-label": "Sliders"}, h("h2", "The most active numbers first"), few,
@@ -105,8 +105,8 @@ export async function show(content, drawer) {
       // the samples stand at (-1, -0.6), (1, -0.6) and (0, 1.2)
       corner = {middle, right: a.map((value, each) => (b[each] - value) / 2 * REACH / 1.6), up: a.map((value, each) => (c[each] - (value + b[each]) / 2) / 1.8 * REACH / 1.6)};
     } else {
-      const [x, y] = order;
-      const along = ({place}) => moments.map(({spread}, each) => each === place ? spread * REACH : 0);
+      const [x, y] = order; // of a single number there is no y
+      const along = (way) => moments.map(({spread}, each) => each === way?.place ? spread * REACH : 0);
       corner = {middle: [...start], right: along(x), up: along(y)};
     }
     paint();
@@ -126,8 +126,8 @@ export async function show(content, drawer) {
     const {middle, right, up} = corner;
     const away = latent.map((value, each) => value - middle[each]);
     const [rr, ru, uu, ar, au] = [product(right, right), product(right, up), product(up, up), product(away, right), product(away, up)];
-    const area = rr * uu - ru * ru || 1;
-    return [(ar * uu - au * ru) / area, (au * rr - ar * ru) / area].map((value) => Math.max(-1, Math.min(1, value)));
+    const area = rr * uu - ru * ru;
+    return (area ? [(ar * uu - au * ru) / area, (au * rr - ar * ru) / area] : [ar / rr, 0]).map((value) => Math.max(-1, Math.min(1, value)));
   }
 
   async function paint() {

@@ -3,7 +3,7 @@
 import {array, json, labelOf, path, rowsOf} from "./api.js";
 import {convert, nested, pictureOf, pngOf} from "./convert.js";
 import {download, field, h, number, reducedMotion, say, select, takeDrops} from "./dom.js";
-import {draw, featuresOf, picture} from "./items.js";
+import {columnsOf, draw, featuresOf, picture} from "./items.js";
 import {bare, chooseKept, classField, command, curl, failure, heading, lines, loading, python, sentence} from "./parts.js";
 import {get, kept, lookUp, set} from "./state.js";
 import {byColumn, canMap, drawMap, histogram, oddest, scaleOf, score} from "./surprise.js";
@@ -20,6 +20,7 @@ const exactly = (value) => Number([6, 7, 8, 9].map((digits) => value.toPrecision
 
 export async function show(content, drawer) {
   const {model, kind} = drawer;
+  const isNamed = Boolean(model.columns?.length);
   const result = h("section.result", {"aria-label": "Result"});
   let shown = null;
   let given = null; // the name of the file that rows came in
@@ -140,23 +141,24 @@ export async function show(content, drawer) {
   }
 
   function tableInput() {
-    const inputs = model.columns.map((column) => {
+    const inputs = columnsOf(model).map((column) => {
       const missing = model.takes_missing ? [["", "missing"]] : [];
-      const control = column.categories?.length ? select([...column.categories.map((each) => [each, each]), ...missing], column.categories[0], () => {}) : h("input", {type: "text", inputmode: "decimal", required: !model.takes_missing, autocomplete: "off"});
+      const control = column.categories?.length ? select([...column.categories.map((each) => [each, each]), ...missing], column.categories[0], () => {}) : h("input", {type: isNamed ? "text" : "number", step: isNamed ? null : "any", inputmode: "decimal", required: !model.takes_missing, autocomplete: "off"});
       return [control, field(column.name, control)];
     });
     const fillIn = (item) => {
       let place = 0;
-      model.columns.forEach(({categories}, column) => {
+      columnsOf(model).forEach(({categories}, column) => {
         const size = categories?.length || 1;
         const values = item.slice(place, place + size);
         inputs[column][0].value = categories?.length ? categories[values.indexOf(Math.max(...values))] : Number(values[0].toPrecision(6));
         place += size;
       });
     };
-    const file = chosen({accept: ".csv,.tsv,.txt,.parquet,text/csv", "aria-label": "File of rows"}, ([first]) => takeRows(first));
+    const file = chosen({accept: isNamed ? ".csv,.tsv,.txt,.parquet,text/csv" : ".npy", "aria-label": "File of rows"}, ([first]) => takeRows(first));
     const record = () => Object.fromEntries(model.columns.map(({name}, column) => [name, inputs[column][0].value]));
-    const scoreForm = () => guarded(() => latest(() => rowOfRecord(model, record()), (item) => {
+    const row = () => (isNamed ? rowOfRecord(model, record()) : Float32Array.from(inputs, ([control]) => (control.value === "" ? NaN : control.value)));
+    const scoreForm = () => guarded(() => latest(row, (item) => {
       given = null;
       return one(item, ["the row of the form"]);
     }));
@@ -168,12 +170,13 @@ export async function show(content, drawer) {
         return scoreForm();
       });
     });
-    const zone = h("div.drop", h("p", h("strong", "Drop a CSV or Parquet file here"), ", with the names of the columns. Every row is scored."),
+    const zone = h("div.drop", isNamed ? h("p", h("strong", "Drop a CSV or Parquet file here"), ", with the names of the columns. Every row is scored.")
+      : h("p", h("strong", "Drop an array (.npy) here"), ` of the shape (rows, ${model.item_shape.join(", ")}). Every row is scored.`),
       h("div.row", h("button.primary", {type: "button", onclick: () => file.click()}, "Choose a file"), file,
         h("button", {type: "button", onclick: ordinary}, "Fill in an ordinary row")));
     const id = h("input", {type: "text", value: get("id"), autocomplete: "off", spellcheck: "false",
       oninput: () => set({id: id.value.trim()}), onchange: () => given && again()});
-    zone.append(field("Column of names (id)", id, "If a column of the file tells its rows apart, such as a patient's number."));
+    if (isNamed) zone.append(field("Column of names (id)", id, "If a column of the file tells its rows apart, such as a patient's number."));
     takeDrops(zone, ([dropped]) => takeRows(dropped));
     const form = h("form.columns", {"aria-label": "A row", onsubmit: (event) => { event.preventDefault(); scoreForm().then(reveal); }},
       h("div.cells", inputs.map(([, element]) => element)), h("button.primary", "Score this row"));
@@ -407,12 +410,14 @@ export async function show(content, drawer) {
     const query = {alpha: chosen || undefined, label, id: id || undefined};
     const asked = `${chosen ? `, alpha=${chosen}` : ""}${label === undefined ? "" : `, label=${label}`}${id ? `, id=${JSON.stringify(id)}` : ""}`;
     const file = kind === "picture" ? `${model.name}-input.png` : given;
-    const rows = given || "rows.csv";
-    const reading = `pandas.${typeOf(rows) === "text/csv" ? "read_csv" : "read_parquet"}(${JSON.stringify(rows)})`;
+    const rows = given || (isNamed ? "rows.csv" : "rows.npy");
+    const reader = {"text/csv": "pandas.read_csv", "application/x-npy": "numpy.load"}[typeOf(rows)] || "pandas.read_parquet";
+    const reading = `${reader}(${JSON.stringify(rows)})`;
+    const item = nested(Float64Array.from(shown || new Float32Array(model.item_shape.reduce((product, size) => product * size)), exactly), model.item_shape);
     return {
-      curl: file ? curl(path(model, "score", query), {file, type: kind === "picture" ? "image/png" : typeOf(file)}) : curl(path(model, "score"), {json: {inputs: [Array.from(shown || new Float32Array(model.item_shape[0]), exactly)], ...(chosen ? {alpha: Number(chosen)} : {}), label}}),
+      curl: file ? curl(path(model, "score", query), {file, type: kind === "picture" ? "image/png" : typeOf(file)}) : curl(path(model, "score"), {json: {inputs: [item], ...(chosen ? {alpha: Number(chosen)} : {}), label}}),
       python: kind === "picture" ? python("from PIL import Image", `scores = client.score("${model.name}", Image.open("${model.name}-input.png")${asked})`, "print(scores.p_value, scores.anomaly)")
-        : python("import pandas", `scores = client.score("${model.name}", ${reading}${asked})`, "print(scores.to_pandas())"),
+        : python(`import ${reader.split(".")[0]}`, `scores = client.score("${model.name}", ${reading}${asked})`, isNamed ? "print(scores.to_pandas())" : "print(scores.p_value, scores.anomaly)"),
       command: command(`score ${model.name} ${bare(file || rows)}${chosen ? ` --alpha ${chosen}` : ""}${label === undefined ? "" : ` --label ${label}`}${id ? ` --id ${bare(id)}` : ""}${answer?.map && kind === "picture" ? " --map heat.png" : ""}`),
     };
   }

@@ -3,7 +3,7 @@
 import {array, json, path, rowsOf} from "./api.js";
 
 /** Return the media type of a file of rows, by its name. */
-export const typeOf = (name) => (/\.(parquet|pq)$/i.test(name) ? "application/vnd.apache.parquet" : "text/csv");
+export const typeOf = (name) => (/\.npy$/i.test(name) ? "application/x-npy" : /\.(parquet|pq)$/i.test(name) ? "application/vnd.apache.parquet" : "text/csv");
 
 /** Return {rows, names, column} of a file: each row the numbers that the model takes, a missing value as NaN; its name, from
  * the column `id` where there are not too many; and that column, or "row" where the names are the rows' numbers. */
