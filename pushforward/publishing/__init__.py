@@ -239,10 +239,11 @@ def publish_pythae(name: str, folder: str | Path, **options: Any) -> Path:
     from training.export.own.pythae import read_pythae  # it needs torch
 
     model = read_pythae(Path(folder))
-    found: dict[str, Any] = {"likelihood": "bernoulli"}
-    if model.reconstruction_loss == "mse":
-        found = {"likelihood": "gaussian", "scale": 1.0, "values": "0..1"}
-    found |= {
+    fitting = "gaussian" if model.reconstruction_loss == "mse" else "bernoulli"
+    found: dict[str, Any] = {
+        "likelihood": fitting,
+        "scale": 1.0 if options.get("likelihood", fitting) == fitting == "gaussian" else None,
+        "values": "0..1",
         "latent_size": model.latent_size,
         "item_shape": model.item_shape,
         "description": f"A {model.kind.removesuffix('Config')} of pythae.",

@@ -115,3 +115,22 @@ def test_a_cross_entropy_of_grey_pixels_is_published_as_a_gaussian(tmp_path: Pat
     with load(tmp_path / "models" / "greys") as served, torch.no_grad():
         wanted = model.decoder(model.encoder(torch.from_numpy(greys))[0]).reshape(-1, *SHAPE)
         np.testing.assert_allclose(served.reconstruct(greys), wanted, atol=1e-5)
+
+
+@pytest.mark.exports
+@pytest.mark.parametrize(
+    ("loss", "likelihood"), [("bce", "gaussian"), ("mse", "laplace"), ("mse", "bernoulli")]
+)
+def test_another_likelihood_than_that_of_the_loss_takes_neither_its_scale_nor_another_range(
+    loss: str, likelihood: str, tmp_path: Path
+) -> None:
+    folder = write_folder(tmp_path / "vae", reconstruction_loss=loss, input_dim=(64,))
+    normals = np.random.default_rng(0).random((60, 64), dtype=np.float32)
+    version = publish_pythae(
+        "other", folder, likelihood=likelihood, models=tmp_path / "models",
+        normals=normals.round() if likelihood == "bernoulli" else normals,
+    )  # fmt: skip
+    manifest = verify_version(version)
+    assert manifest.support == ("binary" if likelihood == "bernoulli" else "unit_interval")
+    assert manifest.provenance.origin is not None
+    assert manifest.provenance.origin.get("scale") != 1.0
