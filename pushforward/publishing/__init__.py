@@ -336,6 +336,8 @@ def _condition(name: str, classes: Any, labels_as: LabelsAs) -> Condition | None
     """Return the class condition; raise UnfitModel if `classes` are neither names nor their number."""
     if classes is None:
         return None
+    classes = classes.tolist() if hasattr(classes, "tolist") else classes
+    classes = classes.tolist() if hasattr(classes, "tolist") else classes
     try:
         listed = isinstance(classes, Iterable) and not isinstance(classes, str)
         names = [*classes] if listed else [*range(operator.index(classes))]

@@ -175,7 +175,9 @@ def test_an_encoder_may_take_no_class_and_a_decoder_one_row_of_both(as_file: boo
     if as_file:
         rows = ((1, 4, 4), (LATENT + C,))
         given = [onnx_file(tmp_path / f"{i}.onnx", given[i], *row) for i, row in enumerate(rows)]
-    version = publish_vae("half", *given, labels_as="one_hot", models=tmp_path, **WORDS)
+    words = WORDS | {"classes": torch.arange(C)}
+    version = publish_vae("half", *given, labels_as="one_hot", models=tmp_path, **words)
+    assert verify_version(version).class_names == ("0", "1", "2")
     require_served(
         version,
         lambda items, _: body(items).chunk(2, 1),
@@ -216,6 +218,11 @@ def test_what_does_not_fit_a_condition_is_refused_with_what_came(tmp_path: Path)
     labelled: dict[str, Any] = {"normals": ITEMS, "normal_labels": LABELS}
     cases: list[tuple[Any, dict[str, Any], str]] = [
         (dropping, {}, "^classes does not fit, and nothing was written:\n- the decoder is in training mode"),
+        (
+            lambda values, labels: of_torch.Cauchy(decoder(values, labels), 1.0),
+            {},
+            "- the decoder gives a Cauchy distribution; wanted a Normal",
+        ),
         (decoder, {"classes": "abc"}, r"classes is 'abc' \(str\); wanted the names"),
         (decoder, {"classes": ["only"]}, r"classes are \['only'\]; wanted two or more names"),
         (decoder, {"labels_as": "one_hot"}, r"does not take values .* and classes \(B, 3\): "),

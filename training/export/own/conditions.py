@@ -68,14 +68,19 @@ class Condition:
         """
         rows = examples.reshape(len(examples), -1)
         packed = np.concatenate([rows, self.in_turn(len(rows))], 1)
-        errors = []
+        errors: list[str] = []
+        strange: list[str] = []
         for whole in self._readings(source, expected, may_ignore):
             if flaws := whole.flaws():
                 return None, [], flaws
             network, outputs, found = checks.probe(whole, [packed.shape[1:]], packed, _CALL)
             if network is not None:
                 return network, outputs, found
+            if not found[0].startswith((f"{source.what} does not take", f"{source.what} takes rows")):
+                strange = strange or found
             errors += [found[0].partition("]: ")[2] or found[0]]
+        if strange:  # it takes them, and gives what does not fit
+            return None, [], strange
         labels = "(B,) or (B, 1)" if self.labels_as == "index" else f"(B, {len(self.names)})"
         wanted = f"values {' or '.join(map(_row, expected))} and classes {labels}"
         if source.takes_class:

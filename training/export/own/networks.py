@@ -69,6 +69,8 @@ def array_of(given: Any) -> np.ndarray[Any, Any]:
     except Exception as error:
         # anything may fail in any way when it is read as an array
         raise ValueError(f"a {came}, which is no array: {reason_of(error)}") from error
+    if array.dtype.kind in "OT" and all(isinstance(each, str) for each in array.flat):
+        return array.astype(np.str_)  # names in a column of pandas
     if array.dtype.kind == "O":
         raise ValueError(f"a {came}, which is no array of numbers; stack its items: np.stack([...])")
     return array

@@ -95,7 +95,8 @@ def test_labels_are_taken_from_tensors_and_names() -> None:
     condition = Condition(("a", "b"))
     one_hot = [[1, 0], [0, 1], [0, 1]]
     as_numbers = (torch.tensor([0, 1, 1]), [0, 1, 1], [0.0, 1.0, 1.0], [False, True, True], [[0], [1], [1]])
-    for given in (*as_numbers, ["a", "b", "b"], one_hot, np.array(one_hot, np.float32)):
+    objects = np.array(["a", "b", "b"], object)  # as in a column of pandas
+    for given in (*as_numbers, ["a", "b", "b"], objects, one_hot, np.array(one_hot, np.float32)):
         labels, flaws = labels_of("real", "real_labels", given, 3, condition)
         assert flaws == []
         assert labels is not None
