@@ -15,6 +15,7 @@ ALERT_TESTS = tuple(sorted(Path(__file__).parent.glob("alerts*.yaml")))
 DASHBOARD: dict[str, Any] = json.loads((MONITORING / "dashboard.json").read_text())
 
 _SELECTOR = re.compile(r"\b(?:up|\w*:?pushforward(?:_\w+)?(?::\w+)*)\b(?:\{[^}]*\})?")
+_INLINE_QUERY = re.compile(r"`([^`\n]*\brate\([^`\n]+)`")
 
 
 class Alert(NamedTuple):
@@ -50,6 +51,12 @@ def dashboard_expressions() -> dict[str, str]:
                 expression = expression.replace(variable, value)
             found[f"{panel['title']} {target['refId']}"] = expression
     return found
+
+
+def documented_expressions() -> list[str]:
+    """Return every query that the text of the documentation names."""
+    pages = sorted((REPOSITORY / "docs").rglob("*.md"))
+    return [found for page in pages for found in _INLINE_QUERY.findall(page.read_text())]
 
 
 def expressions() -> dict[str, str]:

@@ -18,6 +18,7 @@ from tests.monitoring.sources import (
     RECORDED,
     RULE_FILES,
     dashboard_expressions,
+    documented_expressions,
     expressions,
     selectors,
 )
@@ -133,6 +134,11 @@ def test_everything_that_an_expression_reads_is_there(prometheus: Prometheus, pl
 @pytest.mark.parametrize("place", sorted(dashboard_expressions()))
 def test_every_panel_shows_something(prometheus: Prometheus, place: str) -> None:
     assert prometheus.query(dashboard_expressions()[place])
+
+
+@pytest.mark.parametrize("query", documented_expressions())
+def test_every_query_of_the_documentation_answers_something(prometheus: Prometheus, query: str) -> None:
+    assert prometheus.query(query)
 
 
 def test_the_choices_of_the_dashboard_are_there(prometheus: Prometheus) -> None:
