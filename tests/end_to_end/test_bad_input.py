@@ -91,6 +91,12 @@ JSON_CASES = [
     ("score", json.dumps({"inputs": [ROW] * 201, "draws": 5000}).encode(), 422, "limit_exceeded"),
     ("score", json.dumps({"inputs": [ROW], "alpha": 0}).encode(), 422, "unfit"),
     ("score", json.dumps({"inputs": [ROW], "alpha": 1e-9}).encode(), 422, "limit_exceeded"),
+    (
+        "score",
+        json.dumps({"inputs": [ROW], "draws": 3, "seed": 1, "correction": "benjamini-hochberg"}).encode(),
+        422,
+        "unfit",
+    ),
     ("score", json.dumps({"inputs": [ROW], "statistic": "energy"}).encode(), 422, "unfit"),
     ("score", json.dumps({"inputs": [ROW], "statistic": "residual"}).encode(), 422, "unfit"),
     ("discriminate", json.dumps({"inputs": [ROW]}).encode(), 404, "operation_not_offered"),
