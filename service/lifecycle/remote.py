@@ -15,7 +15,7 @@ import shutil
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from http.client import HTTPException
 from pathlib import Path
 from typing import Annotated, Any, Final, NoReturn
@@ -121,9 +121,10 @@ class Mirror:
         self._refused: dict[str, tuple[str, str]] = {}
         """The listing of a version that was refused, and the reason, by NAME/VERSION."""
         self.unfetched: dict[tuple[str, int], str] = {}
-        """The reason why a version could not be fetched at the last refresh, by name and number."""
-        self._unfetched_before: Mapping[tuple[str, int], str] = {}
-        """The same at the refresh before it; what is there again is not logged again."""
+        """The reason why a version could not be fetched at the last refresh, by name and number.
+
+        It is replaced as a whole, because others read it while a refresh goes on.
+        """
 
     def refresh(self) -> None:
         """Fetch new versions, and remove those that have gone. Blocks; bad versions are logged and left out.
@@ -139,12 +140,13 @@ class Mirror:
             raise SourceUnavailable(f"the source cannot be listed ({type(error).__name__})") from error
         if not any(models.values()):
             raise SourceUnavailable("the source holds no version")
-        self._unfetched_before, self.unfetched = self.unfetched, {}
+        unfetched = {}
         for name, versions in models.items():
             for version in sorted(versions, key=int, reverse=True):
-                if not (self._copy / name / version).exists():
-                    self._fetch(name, version)
+                if not (self._copy / name / version).exists() and (reason := self._fetch(name, version)):
+                    unfetched[name, int(version)] = reason
             self._fetch_aliases(name)
+        self.unfetched = unfetched
         self._remove_all_but(models)
 
     def _names(self, folder: str, pattern: str) -> list[str]:
@@ -156,25 +158,26 @@ class Mirror:
     def _download(self, path: str, to: Path) -> None:
         self._files.get_file(f"{self._root}/{path}", str(to))
 
-    def _fetch(self, name: str, version: str) -> None:
+    def _fetch(self, name: str, version: str) -> str:
+        """Fetch a version; return why it could not be fetched, or an empty text."""
         path, listing = f"{name}/{version}", ""
         try:
             listing = repr(self._files.ls(f"{self._root}/{path}", detail=True))
             before, reason = self._refused.get(path, ("", ""))
             if before != listing:
                 fetch(self._download, name, version, self._copy)
-                return
+                return ""
         except (InvalidVersion, FileNotFoundError) as error:  # until one of its files changes
             reason = error.detail if isinstance(error, InvalidVersion) else "a file is missing"
             self._refused[path] = listing, reason
             log.error("%s stays out: %s", path, reason)  # noqa: TRY400
         except Exception as error:  # each kind of source has its own
             if (self._copy / path).exists():  # another process has fetched it
-                return
+                return ""
             reason = f"it cannot be fetched now: {reason_of(error)}"
-            if self._unfetched_before.get((name, int(version))) != reason:
+            if self.unfetched.get((name, int(version))) != reason:  # else it was told before
                 log.error("%s: %s; it is tried at each poll", path, reason)  # noqa: TRY400
-        self.unfetched[name, int(version)] = reason
+        return reason
 
     def _fetch_aliases(self, name: str) -> None:
         model = self._copy / name

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -57,6 +58,23 @@ def test_versions_and_aliases_are_copied_byte_by_byte_and_what_goes_is_taken_out
     assert versions(copy) == {"other-vae": [1], "toy-vae": [2]}
     assert read_aliases(copy / "toy-vae") == {}
     assert not list(copy.glob(".partial-*"))
+
+
+def test_the_reason_why_a_version_is_not_copied_is_told_while_the_source_is_read_again(
+    source: Path, copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flip_a_byte(publish_toy(source))
+    mirror = mirror_of(source, copy)
+    mirror.refresh()
+    told, listed = [], mirror._files.ls
+
+    def listing(*names: str, **how: bool) -> Any:
+        told.append({*mirror.unfetched})
+        return listed(*names, **how)
+
+    monkeypatch.setattr(mirror._files, "ls", listing)
+    mirror.refresh()
+    assert told == [{("toy-vae", 1)}] * 3  # of the models, their versions, and the files of one
 
 
 @pytest.mark.parametrize("damage", [flip_a_byte, take_the_graph_away])
