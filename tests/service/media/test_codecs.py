@@ -1,6 +1,4 @@
-import contextlib
 import io
-import time
 from typing import Literal
 
 import numpy as np
@@ -10,8 +8,6 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from service.api.answer import JSON, NPY, PNG
-from service.api.v1.negotiation import negotiate
 from service.errors import NotAcceptable, ServiceError, Unfit
 from service.format.columns import Column
 from service.format.manifest import Support
@@ -126,41 +122,6 @@ def test_no_more_than_16_flaws_are_told() -> None:
     with pytest.raises(Unfit) as caught:
         codecs.check_support(np.zeros((40, 6), np.float32), "real", "inputs", COLUMNS)
     assert [flaw.row for flaw in caught.value.flaws] == [row for row in range(8) for _ in range(2)]
-
-
-@pytest.mark.parametrize(
-    ("accept", "chosen"),
-    [
-        ("", JSON),
-        ("*/*", JSON),
-        ("image/png", PNG),
-        ("image/*", PNG),
-        ("application/x-npy, application/json;q=0.5", NPY),
-        ("application/json;q=0.2, image/*;q=0.9", PNG),
-        ("text/html, */*;q=0.1", JSON),
-        ("*/*, application/json;q=0", NPY),
-        ("IMAGE/PNG", PNG),
-    ],
-)
-def test_the_media_type_accept_likes_best_is_answered(accept: str, chosen: str) -> None:
-    assert negotiate(accept, (JSON, NPY, PNG)) == chosen
-
-
-@pytest.mark.parametrize("entry", [",", "a/b;q=0.1,", "*/*;", "a/b,"])
-def test_no_accept_that_fits_the_headers_takes_long(entry: str) -> None:
-    accept = entry * (2**15 // len(entry))
-    begun = time.process_time()
-    with contextlib.suppress(NotAcceptable):
-        negotiate(accept, (JSON, NPY, PNG, "image/jpeg", "text/csv"))
-    assert time.process_time() - begun < 0.3
-
-
-@pytest.mark.parametrize(
-    "accept", ["text/html", "image/png;q=0", "application/json;q=nonsense", "image/webp"]
-)
-def test_what_cannot_be_made_is_not_acceptable(accept: str) -> None:
-    with pytest.raises(NotAcceptable):
-        negotiate(accept, (JSON, NPY, PNG))
 
 
 def test_a_missing_value_is_said_with_its_row_and_its_column() -> None:

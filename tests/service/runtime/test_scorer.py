@@ -41,7 +41,7 @@ CASES = {
 }
 
 Repeated = dict[str, NDArray[np.float64]]
-"""Return the values (seeds, B) of each score by its name."""
+"""The values (seeds, B) of each score by its name."""
 
 
 @pytest.fixture(scope="module", params=CASES)
