@@ -446,11 +446,11 @@ def test_the_status_counts_what_others_ask(visit: Opener, pages: RunningService)
     assert "ready" in page.get_by_role("region", name="Versions").inner_text()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_no_panel_has_serious_findings_of_axe(visit: Opener, scheme: str) -> None:
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 1280), ("light", 320)])
+def test_no_panel_has_findings_of_axe(visit: Opener, scheme: str, width: int) -> None:
     from axe_playwright_python.sync_playwright import Axe
 
-    opened = visit(color_scheme=scheme)
+    opened = visit(color_scheme=scheme, viewport={"width": width, "height": 900})
     findings = []
     for panel, title in PANELS.items():
         page = opened.go(panel, title)
@@ -458,7 +458,6 @@ def test_no_panel_has_serious_findings_of_axe(visit: Opener, scheme: str) -> Non
         findings += [
             (panel, found["id"], [node["html"][:120] for node in found["nodes"][:3]])
             for found in Axe().run(page).response["violations"]
-            if found["impact"] in ("serious", "critical")
         ]
     assert findings == []
 

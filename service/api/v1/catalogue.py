@@ -122,7 +122,7 @@ class UnservedVersion(Documented):
     """The number of the version."""
     state: State
     """The state of the version here."""
-    provider: None = None
+    provider: str | None = None
     """Null, as the version is not loaded."""
     reason: str
     """The reason why it is not served."""
