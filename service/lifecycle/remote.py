@@ -261,7 +261,13 @@ def main() -> None:
     PullSettings.describe_fields()
     try:
         settings = CliApp.run(PullSettings)
-    except (ValidationError, SettingsError) as error:
+    except ValidationError as error:
+        name = str(error.errors()[0]["loc"][0])
+        if name not in PullSettings.model_fields:
+            _give_up(str(error), 2)
+        meaning = PullSettings.model_fields[name].description
+        _give_up(f"--{name}, or PULL_{name.upper()}, is missing or does not fit. It is: {meaning}", 2)
+    except SettingsError as error:
         _give_up(str(error), 2)
     for pin in settings.versions.split():
         try:

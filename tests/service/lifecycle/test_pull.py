@@ -116,12 +116,17 @@ def test_what_was_damaged_where_it_is_kept_is_refused(source: str, published: Pa
 
 
 @pytest.mark.parametrize(
-    ("source_url", "pins"),
+    ("source_url", "pins", "told"),
     [
-        ("file:///", "toy-vae/1@sha256:" + "0" * 64),
-        ("http://127.0.0.1:1", "../toy-vae/1@sha256:" + "0" * 64),
-        ("http://127.0.0.1:1", "toy-vae/1"),
+        ("file:///", "toy-vae/1@sha256:" + "0" * 64, "PULL_SOURCE"),
+        ("http://127.0.0.1:1", "../toy-vae/1@sha256:" + "0" * 64, "NAME/VERSION@sha256:DIGEST"),
+        ("http://127.0.0.1:1", "toy-vae/1", "NAME/VERSION@sha256:DIGEST"),
     ],
 )
-def test_a_setting_that_does_not_fit_exits_2(source_url: str, pins: str, tmp_path: Path) -> None:
-    assert pulled(source_url, pins, tmp_path).returncode == 2
+def test_a_setting_that_does_not_fit_exits_2_and_says_in_one_line_what_does(
+    source_url: str, pins: str, told: str, tmp_path: Path
+) -> None:
+    done = pulled(source_url, pins, tmp_path)
+    assert done.returncode == 2
+    assert told in done.stderr
+    assert len(done.stderr.splitlines()) == 1
