@@ -77,7 +77,8 @@ _Classes = Annotated[
     ),
 ]
 _LabelsAs = Annotated[
-    Literal["index", "one_hot"], typer.Option(help="How they take it: whole numbers, or one-hot.")
+    Literal["index", "one_hot"],
+    typer.Option(help="How the networks take the class: whole numbers, or one-hot."),
 ]
 _Normals = Annotated[
     Path | None,
@@ -313,7 +314,7 @@ def _classes(text: str | None) -> list[str] | int | None:
     """Parse names of classes, or their number."""
     if text is None:
         return None
-    return int(text) if text.isdecimal() else text.split(",")
+    return int(text) if text.isdecimal() else [name.strip() for name in text.split(",")]
 
 
 def _read(path: Path | None, shape: tuple[int, ...] | None = None) -> np.ndarray[Any, Any] | None:

@@ -95,7 +95,8 @@ def publish_vae(
         prior: A mixture of Gaussians; by default N(0, I).
         classes: The names of the classes, or their number, if the decoder takes the class of each row as a
             second input; the encoder may take it too. Requests then have a `label`.
-        labels_as: How they take it: `index`, whole numbers (B,) or (B, 1) from 0, or `one_hot`, (B, C).
+        labels_as: How the networks take the class: `index`, whole numbers (B,) or (B, 1) from 0, or
+            `one_hot`, (B, C).
         normals: Normal items (N, ...), at least 40, as the encoder takes them (uint8 is 0 to 255 of a
             picture), which the networks were not trained on. Half of them fit and choose scores, half
             calibrate p-values. Without them there are scores and no p-values.
@@ -182,7 +183,8 @@ def publish_gan(
         prior: A mixture of Gaussians; by default N(0, I).
         classes: The names of the classes, or their number, if the networks take the class of each row as a
             second input; the discriminator need not. Requests then have a `label`.
-        labels_as: How they take it: `index`, whole numbers (B,) or (B, 1) from 0, or `one_hot`, (B, C).
+        labels_as: How the networks take the class: `index`, whole numbers (B,) or (B, 1) from 0, or
+            `one_hot`, (B, C).
         real: Real items (N, ...), at least 40, as the networks take them (uint8 is 0 to 255 of a picture),
             which they were not trained on.
         real_labels: The class of each real item, a number or a name, if there are `classes`.
@@ -336,7 +338,6 @@ def _condition(name: str, classes: Any, labels_as: LabelsAs) -> Condition | None
     """Return the class condition; raise UnfitModel if `classes` are neither names nor their number."""
     if classes is None:
         return None
-    classes = classes.tolist() if hasattr(classes, "tolist") else classes
     classes = classes.tolist() if hasattr(classes, "tolist") else classes
     try:
         listed = isinstance(classes, Iterable) and not isinstance(classes, str)

@@ -257,9 +257,10 @@ def test_the_command_takes_the_number_of_classes_and_a_file_of_labels(tmp_path: 
         "--latent-size", LATENT, "--item-shape", "1,4,4", "--classes", C, "--normals", tmp_path / "items.npz",
         "--models", tmp_path / "models", "--quiet",
     ]  # fmt: skip
-    for more in ([], ["--normal-labels", tmp_path / "labels.npy"]):
+    for more in ([], ["--normal-labels", tmp_path / "labels.npy", "--classes", "0, 1, 2"]):
         result = CliRunner().invoke(commands, [*map(str, [*arguments, *more])], catch_exceptions=False)
         assert result.exit_code == 0, result.stderr
     beside, given = (verify_version(tmp_path / "models" / "classes" / each) for each in "12")
     assert beside.calibration == given.calibration
+    assert beside.class_names == given.class_names == ("0", "1", "2")
     require_served(tmp_path / "models" / "classes" / "1", *networks())

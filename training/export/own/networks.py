@@ -20,8 +20,6 @@ from training.export.own.algebra import Algebra, GraphAlgebra, Tensor
 
 Values = Literal["0..1", "-1..1", "0..255", "real"]
 """The range of an item's values as the networks have them; `real` is any number."""
-_ARRAY = re.compile(r"(tensor\()?\[+\s*(-?[\d.]|nan|inf)|\.\.\.,")
-"""A line of a printed array, with which torch's errors about values end."""
 VALUES: tuple[Values, ...] = get_args(Values)
 Channels = Literal["first", "last"]
 LabelForm = Literal["index", "column", "one_hot", "none"]
@@ -31,6 +29,8 @@ ONE_BATCH = (
     "first axis free, as in x.view(x.shape[0], -1)"
 )
 """The flaw of a network with a fixed batch."""
+_ARRAY = re.compile(r"(tensor\()?\[+\s*(-?[\d.]|nan|inf)|\.\.\.,")
+"""A line of a printed array, with which torch's errors about values end."""
 
 
 class UnfitModel(ValueError):
@@ -69,7 +69,7 @@ def array_of(given: Any) -> np.ndarray[Any, Any]:
     except Exception as error:
         # anything may fail in any way when it is read as an array
         raise ValueError(f"a {came}, which is no array: {reason_of(error)}") from error
-    if array.dtype.kind in "OT" and all(isinstance(each, str) for each in array.flat):
+    if array.dtype.kind in "OT" and array.size and all(isinstance(each, str) for each in array.flat):
         return array.astype(np.str_)  # names in a column of pandas
     if array.dtype.kind == "O":
         raise ValueError(f"a {came}, which is no array of numbers; stack its items: np.stack([...])")
