@@ -24,6 +24,7 @@ from tritonclient.utils import InferenceServerException
 from service.api.open_inference.codes import shortened
 from tests import toy
 from tests.end_to_end.connections import answer
+from tests.ports import free_port
 from tests.serving import RunningService, running_service
 from tests.waiting import wait_until
 
@@ -213,8 +214,7 @@ def test_grpc_is_off_unless_asked_for_and_says_where_it_cannot_be(tmp_path: Path
 
 def test_replicas_share_the_port(tmp_path: Path) -> None:
     toy.publish_toy(tmp_path)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     with running_service(tmp_path, "--grpc-port", str(port), processes=2) as service:
         assert len([line for line in service.lines if "serving gRPC" in line]) == 2
         with triton.InferenceServerClient(f"127.0.0.1:{port}") as client:

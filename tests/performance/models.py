@@ -25,7 +25,7 @@ Feeds = dict[str, NDArray[np.float32]]
 
 REPOSITORY: Final = Path(__file__).resolve().parents[2]
 PUBLISHED: Final = ("fashion-vae", "digits-vae", "fashion-gan")
-"""Return the three models with which the start and the memory of a service are measured."""
+"""The three models with which the start and the memory of a service are measured."""
 
 _GRAPHS: Final = {"sample": "decode", "score": "score", "statistics": "statistics"}
 
