@@ -46,9 +46,9 @@ class Trials:
     """Tries versions, and remembers those that passed by the hash of their manifests.
 
     They are remembered in a folder of `settings.cache`, for other processes and the next start. One process
-    at a time tries versions, unless another has had its turn for longer than a trial may take. Where that
-    folder cannot be written, each process remembers them for itself; if it is removed meanwhile, it is made
-    anew.
+    at a time tries versions; the others wait for their turn, but no longer than one trial may take. Where
+    that folder cannot be written, each process remembers them for itself; if it is removed meanwhile, it is
+    made anew.
     """
 
     def __init__(self, settings: Settings) -> None:
