@@ -315,8 +315,13 @@ class Registry:
         if found.flaw and found.flaw != model.flaw:
             log.error("%s; the names set before stay", found.flaw)
         model.flaw = found.flaw
-        if not found.flaw:
+        if not found.flaw and found.aliases != model.aliases:
             model.aliases = found.aliases
+            for alias, version in sorted(found.aliases.items()):
+                if version not in found.versions:
+                    log.warning(
+                        "the alias %s of %s names version %d, which is not there", alias, name, version
+                    )
         for version in found.versions:
             folder = self._settings.folder / name / str(version)
             model.entries.setdefault(version, Entry(name, version, folder))

@@ -109,6 +109,17 @@ async def test_the_champion_answers_where_no_version_is_named_and_is_kept_though
             registry.get(TOY, "champion")
 
 
+async def test_an_alias_of_a_version_that_is_not_there_is_told_once_and_leaves_the_answers_as_they_were(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    publish_toy(tmp_path)
+    async with registry_of(tmp_path) as registry:
+        write_aliases(tmp_path / TOY, {"champion": 9})
+        await look_twice(registry)
+        assert answering(registry) == 1
+        assert caplog.text.count("the alias champion of toy-vae names version 9, which is not there") == 1
+
+
 async def test_aliases_that_cannot_be_read_leave_those_before_in_place(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
