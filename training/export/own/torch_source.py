@@ -21,6 +21,7 @@ from training.export.own.onnx_source import simplified
 from training.export.own.outputs import chosen, mean_and_spread
 from training.export.rules import operator_flaws
 
+_BY_PLACE = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _MODES = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
 """Layers that compute something else in training mode."""
 
@@ -77,13 +78,18 @@ class TorchSource:
 
     @property
     def takes_class(self) -> bool:
-        """Return True unless it can be called with one tensor alone."""
+        """Return True if it takes a second input that has no default but None: an option is not the class."""
         function: Any = self._function
         if isinstance(function, torch.jit.ScriptModule):
             schema: Any = function.forward.schema  # type: ignore[attr-defined]
-            return len(schema.arguments) - 1 > 1
+            return any(
+                not each.has_default_value() or each.default_value is None for each in schema.arguments[2:3]
+            )
         signature = _signature(function.forward if isinstance(function, nn.Module) else function)
-        return signature is None or _binds(signature, 2) or not _binds(signature, 1)
+        if signature is None or not _binds(signature, 1):
+            return True
+        second = [each.default for each in signature.parameters.values() if each.kind in _BY_PLACE][1:2]
+        return _binds(signature, 2) and second in ([], [None])
 
     def conditioned(self, shape: tuple[int, ...], classes: int, labels: LabelForm) -> TorchSource:
         """Return it as a network of one input, rows of values and the class after them, one-hot."""
