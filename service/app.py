@@ -102,6 +102,8 @@ def create_app(
         following = asyncio.create_task(_follow(registry, settings, loading), name="follow the models folder")
         settling = asyncio.create_task(metrics.flush_periodically(), name="flush metrics")
         tasks = [settling, following, loading]
+        if keys is not None:
+            tasks.append(asyncio.create_task(keys.follow(), name="follow the file of keys"))
         if certificate is not None:
             tasks.append(asyncio.create_task(certificate.follow(), name="follow the certificate"))
         for task in tasks:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import hashlib
 import logging
@@ -90,6 +91,12 @@ class Keys:
         if scope not in known.scopes:
             raise ScopeMissing(f"the key lacks the scope {scope}; whoever runs the service gives keys out")
         return known
+
+    async def follow(self) -> None:
+        """Look at the file also while no request comes, so that the metrics tell of it, until cancelled."""
+        while True:
+            await asyncio.sleep(_CHECK_SECONDS)
+            self._reload_if_changed()
 
     def _reload_if_changed(self) -> None:
         now = self._clock()

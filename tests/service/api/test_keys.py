@@ -1,7 +1,9 @@
 """Keys: which requests are answered, and how the file may change meanwhile."""
 
+import asyncio
 import hashlib
 import os
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from service.api.keys import Keys
 from service.errors import InvalidKeys, KeyMissing, KeyUnknown, ScopeMissing
 from service.observe.metrics import Metrics
 from tests.service.conftest import Clock
+from tests.waiting import wait_until
 
 FIRST, SECOND = "first-key-of-someone", "second-key-of-another"
 
@@ -86,6 +89,28 @@ def test_a_file_that_is_spoilt_leaves_the_keys_before_and_is_told_until_it_is_me
     clock.now = 15.0
     keys.check("", FIRST)
     assert metrics.registry.get_sample_value("pushforward_keys_refused") == 0
+
+
+def test_a_spoilt_file_and_a_mended_one_are_told_also_while_no_request_comes(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.api.keys._CHECK_SECONDS", 0.01)
+
+    metrics = Metrics()
+    told = partial(metrics.registry.get_sample_value, "pushforward_keys_refused")
+
+    def spoil_and_mend() -> None:
+        file.write_text("short\n")
+        wait_until(lambda: told() == 1)
+        file.write_text(f"{FIRST}\n")
+        wait_until(lambda: told() == 0)
+
+    async def followed() -> None:
+        following = asyncio.create_task(Keys(file, metrics).follow())
+        await asyncio.to_thread(spoil_and_mend)
+        following.cancel()
+
+    asyncio.run(followed())
 
 
 @pytest.mark.parametrize(
