@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from service.api.file_state import fingerprint
 from service.api.keys import Keys
 from service.errors import InvalidKeys, KeyMissing, KeyUnknown, ScopeMissing
 from service.observe.metrics import Metrics
@@ -89,6 +90,17 @@ def test_a_file_that_is_spoilt_leaves_the_keys_before_and_is_told_until_it_is_me
     clock.now = 15.0
     keys.check("", FIRST)
     assert metrics.registry.get_sample_value("pushforward_keys_refused") == 0
+
+
+def test_a_file_whose_permissions_were_mended_is_another_one(file: Path) -> None:
+    """Else what could not be read stays refused until its content changes, too."""
+    before = fingerprint(file)
+
+    def is_told() -> bool:
+        file.chmod(0o640)  # again, since the system's clock of files may stand for some milliseconds
+        return fingerprint(file) != before
+
+    wait_until(is_told, seconds=5)
 
 
 def test_a_spoilt_file_and_a_mended_one_are_told_also_while_no_request_comes(
