@@ -16,6 +16,10 @@ from service.settings import granted_cores
 LOCAL: Final = "local"
 _ANSWER_SECONDS: Final = 10.0
 """Longest wait for a cluster to take a connection, in seconds."""
+_MOST_TOGETHER: Final = 8
+"""Most parts of a task, which Ray schedules as a whole: it takes milliseconds of the driver for each."""
+_FEWEST_TASKS: Final = 8
+"""Fewest tasks of an actor, if there are as many parts, so that actors end their work about together."""
 
 
 class PartActor:
@@ -64,11 +68,13 @@ def made_by_ray(job: Job, parts: Sequence[int], address: str, actors: int) -> Ge
         context.enable_progress_bars = context.print_on_execution_start = False
         cores = int(ray.cluster_resources().get("CPU", 2))
         size = min(actors or max(1, cores - 1), len(parts))
-        numbers = ray.data.from_items([{"part": part} for part in parts], override_num_blocks=len(parts))
+        together = min(_MOST_TOGETHER, max(1, len(parts) // (size * _FEWEST_TASKS)))
+        tasks = -(-len(parts) // together)
+        numbers = ray.data.from_items([{"part": part} for part in parts], override_num_blocks=tasks)
         made = numbers.map_batches(
             PartActor,
             fn_constructor_args=(job,),
-            batch_size=1,
+            batch_size=together,
             compute=ray.data.ActorPoolStrategy(size=size),
             num_cpus=1,
             num_gpus=1 if job.provider == "cuda" else None,
