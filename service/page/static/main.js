@@ -89,12 +89,22 @@ async function show() {
     showKept(tray, FREE.includes(state.panel) ? null : drawer);
     trayDrawer = drawer;
     const isWaiting = !models.some((model) => model.state === "ready") || models.some((model) => model.state === "loading");
-    if (isWaiting && (state.panel === "models" || (!drawer && !FREE.includes(state.panel)))) waiting = setTimeout(show, AGAIN_MS);
+    if (isWaiting && (state.panel === "models" || (!drawer && !FREE.includes(state.panel)))) waiting = setTimeout(showIfChanged, AGAIN_MS);
   } catch (error) {
     if (mine === turn && error.name !== "AbortError") main.replaceChildren(failure(error, show));
   } finally {
     if (mine === turn) main.removeAttribute("aria-busy");
   }
+}
+
+/** Show the panel anew once the catalogue has changed; until then what is open on it stays open. */
+async function showIfChanged() {
+  const mine = turn;
+  let isChanged = false;
+  try { isChanged = JSON.stringify(await catalogue()) !== JSON.stringify(models); } catch { /* the next look may succeed */ }
+  if (mine !== turn) return;
+  if (isChanged) show();
+  else waiting = setTimeout(showIfChanged, AGAIN_MS);
 }
 
 /** Show the panel anew if its canvases have colours of the theme; what was given to score would be lost. */
