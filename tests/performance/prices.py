@@ -102,7 +102,7 @@ def _without_types() -> None:
 
 
 def _without_limits_of_bodies() -> None:
-    async def body(self: Any, _limit: int) -> bytes:
+    async def body(self: Any, *_limits: object) -> bytes:
         message = await self.receive()
         whole: bytes = message["body"]
         while message.get("more_body"):
