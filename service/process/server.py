@@ -32,7 +32,7 @@ class Server(uvicorn.Server):
     `pulse` beats while its event loop runs, and says whether its computations fail.
 
     Raises:
-        CannotListen: the port for gRPC is in use. With a parent, that looked.
+        CannotListen: the port for gRPC is in use. The parent, if there is one, has checked that before.
     """
 
     def __init__(

@@ -91,8 +91,8 @@ class Condition:
             both = f", or rows {_row(packed.shape[1:])} of both" if self.labels_as == "one_hot" else ""
             flaw = (
                 f"{source.what} takes one input; wanted {wanted}{both}; give a function of {_CALL}, or leave "
+                "`classes` out"
             )
-            flaw += "`classes` out"
         reasons = "; ".join(dict.fromkeys(errors))
         return None, [], [f"{flaw}: {reasons}" if reasons else flaw]
 

@@ -10,6 +10,7 @@ no maximum), and `draw` is a function of one uniform in (0, 1) for every value.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, get_args
@@ -176,7 +177,7 @@ class ContinuousBernoulliFormulas:
 
 
 @dataclass(frozen=True)
-class LocationScaleFormulas:
+class LocationScaleFormulas(ABC):
     """Values of any size: their means and the logarithms of their scales.
 
     The mean and scale that a decoder gives in its own units are m and s; those of the items are
@@ -246,13 +247,13 @@ class LocationScaleFormulas:
     def _within(self, f: Algebra, values: Tensor) -> Tensor:
         return values if self.support == "real" else f.clip(values, 0.0, 1.0)
 
+    @abstractmethod
     def _fall(self, f: Algebra, gaps: Tensor) -> Tensor:
         """Return how far the log density at gaps, in scales, is below its peak."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _quantile(self, f: Algebra, uniforms: Tensor) -> Tensor:
         """Return the inverse distribution function at uniforms, in scales from the mean."""
-        raise NotImplementedError
 
 
 class GaussianFormulas(LocationScaleFormulas):

@@ -37,6 +37,7 @@ from training.data.png import view_of
 from training.export.card_parts import write_card_samples
 from training.export.own import checks
 from training.export.own.card import own_card
+from training.export.own.conditions import Condition
 from training.export.own.networks import Export, OwnNetwork, UnfitModel, Units, reason_of
 from training.export.own.onnx_source import opset_of, with_opset, without_sigmoid
 from training.export.own.operations import Example, OwnGraph
@@ -151,8 +152,7 @@ def _calibrated(
     )
     scale = None
     if "map" in draft.graphs and is_picture(draft.units.item_shape):
-        one_hot = np.eye(len(draft.classes), dtype=np.float32)
-        labels = one_hot[halves.calibration_labels] if draft.classes else None
+        labels = Condition(draft.classes).one_hot(halves.calibration_labels) if draft.classes else None
         scale = map_scale(draft.graphs["map"].run, halves.calibration, labels)
     return {
         "calibration": calibration,
