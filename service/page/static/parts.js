@@ -81,6 +81,7 @@ export function lines(first) {
   }}, text));
   const show = () => {
     code.textContent = texts[shown] || "";
+    pre.hidden = !code.textContent; // else the Tab key reaches an empty strip
     tabs.forEach((tab, place) => tab.setAttribute("aria-pressed", String(names[place][0] === shown)));
   };
   const box = h("section.lines", {"aria-label": "The same elsewhere"},
