@@ -94,3 +94,14 @@ def picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ImageDraw.Draw(image).polygon([(60, 150), (60, 120), (150, 90), (160, 40), (210, 40), (215, 150)], "navy")
     image.save(path)
     return path
+
+
+def settle(page: Page) -> None:
+    """Wait until the panel has what it asked for."""
+    page.locator("[aria-busy], .loading").first.wait_for(state="detached")
+
+
+def line(page: Page, language: str) -> str:
+    """Return the line to copy that does the same in a language of the page."""
+    page.get_by_role("button", name=language, exact=True).press("Enter")
+    return str(page.get_by_label("The same request as a line to copy").inner_text())
