@@ -116,6 +116,7 @@ def create_app(
         if rpc is not None and settings.grpc_port is not None:
             await rpc.start(settings.grpc_port)
             lifecycle.when_closed = rpc.begin_to_stop  # it drains while HTTP does
+        metrics.flush()  # a replica that starts next asks them whether this one is ready
         yield
         if rpc is not None:
             await rpc.stop()
