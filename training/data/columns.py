@@ -39,10 +39,16 @@ _CLASS_NAMES: Final = {
     "anomaly",
     "outlier",
 }
+_ROWS_OF_A_CLASS: Final = 5
+"""The fewest rows for each of the numbers of a column that are classes and not counts or measurements."""
 _IDENTIFIER: Final = re.compile(r"(^|[\W_])(id|uuid|guid|key|index|row|nr|no|number|serial)$", re.IGNORECASE)
+_IDENTIFIER_OF_MORE: Final = re.compile(r"(^|[\W_])(?i:id|uuid|guid)$|[a-z]I[dD]$")
+"""Names of identifiers also where several rows have the same one, as in a table of visits or orders."""
 _FEW_CODES: Final = 5
 _MOST_MARKS: Final = 5
 """The largest number of distinct texts among numbers that are taken for marks of missing values."""
+_NO_MARK: Final = re.compile(r"[^#]*\d")
+"""Begins a text that says more than that a value is missing: `<0.1` and `12b`, but not `#DIV/0!`."""
 _DATE_ADVICE: Final = "give a number instead, e.g. days since an event"
 _FAR_FROM_ALL: Final = 1e9
 """Stands for missing values where columns are compared."""
@@ -89,7 +95,7 @@ def class_column(table: Mapping[str, Any]) -> str | None:
             texts = texts_of(values)
             distinct = {text for text in texts if text is not None}
             numbers = [float(text) for text in distinct if is_number(text)]
-            most = FEW_CATEGORIES if numbers else MOST_CATEGORIES
+            most = min(FEW_CATEGORIES, len(texts) // _ROWS_OF_A_CLASS) if numbers else MOST_CATEGORIES
             few = 2 <= len(distinct) <= most and few_recur(len(distinct), len(texts))
             if few and None not in texts and all(number.is_integer() for number in numbers):
                 return name
@@ -141,7 +147,7 @@ def _role(name: str, values: Any, train: Rows, kept: _Kept, decimal: str) -> Col
         return _text(name, texts_of(values), reader, kept)
     codes: tuple[Code, ...] = ()
     if reader.misfit_texts:
-        if len(reader.misfit_texts) > _MOST_MARKS:
+        if len(reader.misfit_texts) > _MOST_MARKS or any(map(_NO_MARK.match, reader.misfit_texts)):
             seen = f"numbers, but {reader.misfits} of {rows} values are others, such as {reader.misfit_shown}"
             return ColumnRole(name, "unfit", seen, "correct them")
         codes = reader.misfit_texts
@@ -167,13 +173,16 @@ def _number(
     if whole and not missing and np.abs(there).max() >= 2**53:  # too large for float64 to tell apart
         counted = len(set(texts_of(raw))) == len(values)
     if len(distinct) == 1 and not missing:
-        return ColumnRole(name, "number", f"{there[0]:g} in every row", _CONSTANT)
+        return ColumnRole(name, "number", f"{_plain(there[0])} in every row", _CONSTANT)
     span = distinct[-1] - distinct[0]
     if counted and (span == len(values) - 1 or (ascends(values) and span < MOST_GAPS * len(values))):
         return ColumnRole(name, "redundant", "numbers the rows")
     if counted and _IDENTIFIER.search(name):
         return ColumnRole(name, "redundant", "another whole number in every row: names the rows")
-    seen = f"{len(distinct)} values from {distinct[0]:g} to {distinct[-1]:g}"
+    is_identifier = whole and _IDENTIFIER_OF_MORE.search(name) is not None
+    if is_identifier and len(distinct) > FEW_CATEGORIES:
+        return ColumnRole(name, "redundant", f"{len(distinct)} numbers under the name of an identifier")
+    seen = f"{len(distinct)} values from {_plain(distinct[0])} to {_plain(distinct[-1])}"
     if missing:
         marks = f" (as {', '.join(_mark(code) for code in codes)})" if codes else ""
         seen = f"{missing} of {len(values)} are missing{marks}; else {seen}"
@@ -182,7 +191,7 @@ def _number(
     if learned.min() == learned.max():
         others = int((there != learned[0]).sum())
         where = f"all but {others} rows" if others else "every row that has it"
-        return ColumnRole(name, "number", f"{learned[0]:g} in {where}", _CONSTANT, codes=codes)
+        return ColumnRole(name, "number", f"{_plain(learned[0])} in {where}", _CONSTANT, codes=codes)
     if np.abs(there).max() > LARGEST or deviation < 1 / LARGEST:
         return ColumnRole(name, "unfit", f"{seen}: float32 cannot hold them", "give it another unit")
     if abs(mean) > LARGEST_MEAN * deviation:
@@ -197,12 +206,17 @@ def _number(
     steps = np.diff(values)
     if 2 * len(distinct) > len(values) and ((steps >= 0).all() or (steps <= 0).all()):
         return ColumnRole(name, "number", f"{seen}, in order", _IN_ORDER, codes=codes)
-    few = whole and 2 < len(distinct) <= _FEW_CODES
+    few = whole and 2 < len(distinct) <= (FEW_CATEGORIES if is_identifier else _FEW_CODES)
     return ColumnRole(name, "number", seen, "put it in one_hot if these are codes" if few else "")
 
 
+def _plain(number: float) -> str:
+    """Return a number with all digits if it is whole, as dates in digits are, else with six."""
+    return f"{number:.15g}" if float(number).is_integer() else f"{number:g}"
+
+
 def _mark(code: Code) -> str:
-    return repr(code) if isinstance(code, str) else f"{code:.15g}"
+    return repr(code) if isinstance(code, str) else _plain(code)
 
 
 def _text(name: str, texts: Sequence[str | None], reader: NumberColumn, kept: _Kept) -> ColumnRole:

@@ -13,19 +13,28 @@ from service.format.columns import Column, column_places
 _SHARE: Final = 0.05
 """The least share of duplicates that is told of."""
 _TELLING: Final = 0.5
-"""Rows that agree are duplicates if a column of numbers has this many times as many values as there are rows
-that differ: no two rows then agree by chance, as rows of few categories do."""
+"""The share of rows that differ which differ in one column of numbers; rows of few values agree by chance."""
+_OVER_CHANCE: Final = 3
+"""Equal pairs of rows are this many times as many as if columns, each with its values, were independent."""
 
 
 def duplicate_rows(values: npt.NDArray[np.floating], columns: Sequence[Column]) -> int:
-    """Return the number of rows (rows, F) that repeat others; 0 if they are few or agree by chance."""
-    different = _distinct(_digests(values))
-    copies = len(values) - different
-    if copies < max(2, _SHARE * len(values)):
+    """Return the number of rows (rows, F) that repeat others; 0 if they are few or agree by chance.
+
+    The most frequent row counts as chance: it is often that of all zeros.
+    """
+    _, first, times = np.unique(_digests(values), return_index=True, return_counts=True)
+    copies, different = len(values) - len(times), values[first]
+    if copies < max(2, _SHARE * len(values)) or len(times) < 2:
         return 0
-    numbers = (place.start for column, place in column_places(columns) if not column.categories)
-    tell = any(_distinct(values[:, place]) >= _TELLING * different for place in numbers)
-    return copies if tell and different > 1 else 0
+    tell, chance = False, 1.0
+    for column, place in column_places(columns):
+        counts = np.unique(_digests(different[:, place]), return_counts=True)[1]
+        chance *= float(((counts / len(times)) ** 2).sum())
+        tell |= not column.categories and len(counts) >= _TELLING * len(times)
+    equal = np.sort(times * (times - 1) / 2)[:-1].sum()
+    pairs = len(values) * (len(values) - 1) / 2
+    return copies if tell and equal > _OVER_CHANCE * chance * pairs else 0
 
 
 def duplicates_note(values: npt.NDArray[np.floating], columns: Sequence[Column]) -> tuple[str, ...]:
@@ -51,7 +60,3 @@ def _digests(values: npt.NDArray[np.floating]) -> npt.NDArray[np.uint64]:
         bits ^= bits >> np.uint64(29)
         digests = (digests + bits) * np.uint64(0x9E3779B97F4A7C15)
     return digests
-
-
-def _distinct(values: npt.NDArray[np.generic]) -> int:
-    return len(np.unique(values))

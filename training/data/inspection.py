@@ -292,7 +292,7 @@ def _settle_columns(inspection: Inspection, roles: Sequence[ColumnRole]) -> None
     }
     numbers = [role for role in roles if role.role == "number"]
     if numbers:
-        inspection.add("numbers", f"{len(numbers)} columns", "learned in their own units")
+        inspection.add("numbers", f"{len(numbers)} of {len(roles)} columns", "learned in their own units")
     advised = [role for role in numbers if role.advice]
     for role in advised[:_MOST_SHOWN]:
         inspection.add(f"  {role.name}", role.seen, f"a number; {role.advice}")

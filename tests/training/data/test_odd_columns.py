@@ -108,6 +108,36 @@ def test_a_few_numbers_with_marks_are_never_taken_for_missing_values(tmp_path: P
         assert f"numbers with marks: {large!r} in row 1" in odd.seen, odd
 
 
+@pytest.mark.parametrize("text", ["<0.1", "c118", "12b", "1O.5"])
+def test_texts_with_digits_among_numbers_are_no_marks_of_missing_values(tmp_path: Path, text: str) -> None:
+    odd = found(with_column(tmp_path / "t.csv", [text, *RANDOM.random(ROWS - 1).tolist()]))["odd"]
+    assert odd.seen == f"numbers, but 1 of 60 values are others, such as {text!r} in row 1; correct them"
+    spreadsheet = found(with_column(tmp_path / "s.csv", ["#DIV/0!", *RANDOM.random(ROWS - 1).tolist()]))
+    assert "1 of 60 are missing (as '#DIV/0!')" in spreadsheet["odd"].seen
+
+
+@pytest.mark.parametrize("name", ["id", "ID", "customer_id", "Tuna.hid.id", "customerID", "PatientId"])
+def test_identifiers_are_left_out_also_if_rows_share_them(tmp_path: Path, name: str) -> None:
+    ids = [1_000_000 + 37 * (row // 2) for row in range(ROWS)]
+    path = write_csv(tmp_path / "t.csv", {"plain": RANDOM.random(ROWS).tolist(), name: ids})
+    assert found(path)[name] == Finding(f"  {name}", "30 numbers under the name of an identifier", "left out")
+    few = write_csv(tmp_path / "few.csv", {"plain": RANDOM.random(ROWS).tolist(), name: [7, 3, 5, 9] * 15})
+    assert found(few)[name].settled == "a number; put it in one_hot if these are codes"
+
+
+@pytest.mark.parametrize("name", ["acid", "paid", "PAID", "idle", "id_count"])
+def test_words_that_end_like_identifiers_are_none(tmp_path: Path, name: str) -> None:
+    values = [row // 2 for row in RANDOM.permutation(ROWS).tolist()]
+    path = write_csv(tmp_path / "t.csv", {"plain": RANDOM.random(ROWS).tolist(), name: values})
+    assert name not in found(path)
+
+
+def test_whole_numbers_are_told_with_all_their_digits(tmp_path: Path) -> None:
+    days = [19_750_100 + row for row in sorted(RANDOM.integers(1, 800, ROWS).tolist())]
+    days[0], days[-1] = 19_750_101, 19_750_899
+    assert "from 19750101 to 19750899" in found(with_column(tmp_path / "t.csv", days))["odd"].seen
+
+
 @pytest.mark.parametrize(
     ("text", "dialect"),
     [
@@ -132,6 +162,7 @@ def test_groups_of_thousands_are_no_decimals(text: str, dialect: Dialect) -> Non
         ("target", [["1.0", "2.0"][row % 2] for row in range(ROWS)], True),
         ("y", [row % 2 for row in range(ROWS)], True),
         ("y", [row % 40 for row in range(ROWS * 5)], False),
+        ("y", [row % 16 for row in range(ROWS)], False),
         ("target", [["1.5", "2.0"][row % 2] for row in range(ROWS)], False),
         ("label", [f"a text {row}" for row in range(ROWS)], False),
     ],
@@ -181,6 +212,10 @@ def test_rows_of_few_values_agree_by_chance_and_are_no_copies() -> None:
     whole = np.stack([RANDOM.permutation(50_000) for _ in range(3)], 1)
     assert copied(whole.astype(float)) == 0
     assert copied(np.tile(whole[:2000].astype(float), (2, 1))) == 2000
+    assert copied(RANDOM.normal(20, 5, (2000, 1)).round(1)) == 0
+    grouped = np.stack([RANDOM.normal(20, 5, 600).round(1), RANDOM.integers(0, 3, 600)], 1)
+    assert copied(grouped) == 0
+    assert copied(np.concatenate([np.zeros((200, 2)), RANDOM.normal(size=(300, 2))])) == 0
 
 
 def test_copies_of_rows_are_told_of_before_and_in_training(tmp_path: Path) -> None:
