@@ -53,7 +53,7 @@ class Operations:
     def models(self) -> Script[list[dict[str, Any]]]:
         """Return the entries of the catalogue."""
         answer = yield from self._sender.answer(HttpRequest("/v1/models"), self._sender.deadline())
-        models: list[dict[str, Any]] = answer.document()["models"]
+        models: list[dict[str, Any]] = answer.document("models")["models"]
         return models
 
     def model(self, name: str, version: Version) -> Script[dict[str, Any]]:

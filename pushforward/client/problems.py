@@ -40,20 +40,22 @@ def problem_of(answer: HttpAnswer, url: str) -> ServiceError:
     The error has the problem's flaws, and what else its class has; a note has the request's id.
     """
     document = _document(answer)
-    kind = _BY_CODE.get(document.get("code", "")) or _BY_STATUS.get(answer.status, ServiceError)
-    detail = document.get("detail")
-    if detail is None:
+    code, detail = document.get("code"), document.get("detail")
+    kind = _BY_CODE.get(code) if isinstance(code, str) else None
+    kind = kind or _BY_STATUS.get(answer.status, ServiceError)
+    if not isinstance(detail, str):
         place = answer.headers.get("location")
         detail = (
             f"{url} answered with status {answer.status}{f' and the address {place}' if place else ''}, "
             "and not in the words of Pushforward; check the address, and any proxy on the way"
         )
-    flaws = tuple(
-        Flaw(flaw.get("pointer", ""), flaw.get("message", ""), flaw.get("row"))
-        for flaw in document.get("errors", ())
-    )
     error = _made(kind, detail, answer, document)
-    error.flaws = flaws
+    listed = document.get("errors")
+    error.flaws = tuple(
+        Flaw(flaw.get("pointer", ""), flaw.get("message", ""), flaw.get("row"))
+        for flaw in (listed if isinstance(listed, list) else ())
+        if isinstance(flaw, dict)  # else it is an error of something else on the way
+    )
     if request_id := answer.headers.get("x-request-id"):
         error.add_note(f"request {request_id} to {url}")
     return error

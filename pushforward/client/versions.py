@@ -140,7 +140,7 @@ class Versions:
         failures = 0
         while True:
             answer = yield from self._sender.answer(HttpRequest(operation_path(name, version)), deadline)
-            document: dict[str, Any] = answer.document()
+            document = answer.document("state")
             if document.get("state") == "ready":
                 self._known[name, version] = KnownModel.of(document, self._sender.url)
                 return document

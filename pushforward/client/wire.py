@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Generator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 from urllib.parse import quote, urlencode
@@ -77,19 +78,19 @@ class HttpAnswer:
         number = self.headers.get("x-pushforward-version")
         return int(number) if number else None
 
-    def document(self) -> Any:
-        """Return the JSON of the body, whose numbers keep every digit.
+    def document(self, wanted: str = "") -> dict[str, Any]:
+        """Return the JSON object of the body, whose numbers keep every digit.
 
         Raises:
-            Malformed: the body is not JSON.
+            Malformed: the body is no JSON object, or one without the field `wanted`.
         """
-        try:
-            return json.loads(self.body)
-        except ValueError as error:
-            raise Malformed(
-                f"the answer is not JSON but {self.headers.get('content-type', 'of no type')}; does the "
-                "address lead to Pushforward?"
-            ) from error
+        came = self.headers.get("content-type", "of no type")
+        with suppress(ValueError):
+            document = json.loads(self.body)
+            if isinstance(document, dict) and (not wanted or wanted in document):
+                return document
+            came = "JSON of another kind"
+        raise Malformed(f"the answer is {came}, not one of Pushforward; does the address lead to it?")
 
 
 class BrokenConnection(NamedTuple):

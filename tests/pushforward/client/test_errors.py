@@ -1,5 +1,8 @@
 """An answer that is a problem becomes the error that the service raised, and a wrong address is named."""
 
+import json
+import random
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -7,8 +10,10 @@ from typing import Any
 import pytest
 
 from pushforward import Client
+from pushforward.client.operations import Operations
 from pushforward.client.problems import problem_of
-from pushforward.client.wire import HttpAnswer
+from pushforward.client.sending import DEFAULT_POLICY, Sender
+from pushforward.client.wire import HttpAnswer, Script
 from pushforward.local import LocalModels
 from service import errors
 from service.api.problems import problem
@@ -62,7 +67,13 @@ def test_every_error_of_the_service_comes_back_as_what_it_was(kind: type[Service
 def test_an_answer_of_something_else_on_the_way_is_an_error_by_its_status(
     status: int, kind: type[ServiceError]
 ) -> None:
-    for body in (b"<html>", b"[]", b'{"code": "of another service"}'):
+    others: tuple[dict[str, Any], ...] = (
+        {"code": "of another service"},
+        {"code": {"of": "another"}, "errors": ["in words"]},
+        {"errors": None},
+        {"detail": [{"loc": ["body"], "msg": "as FastAPI has it"}]},
+    )
+    for body in (b"<html>", b"[]", *(json.dumps(each).encode() for each in others)):
         error = problem_of(HttpAnswer(status, {}, body), URL)
         assert type(error) is kind
         assert str(error).startswith(
@@ -75,9 +86,23 @@ def test_a_redirect_names_its_address() -> None:
         raise problem_of(HttpAnswer(301, {"location": "https://there"}), URL)
 
 
-def test_an_answer_that_is_not_json_asks_whether_the_address_is_right() -> None:
-    with pytest.raises(errors.Malformed, match="not JSON but text/html; does the address lead"):
-        HttpAnswer(200, {"content-type": "text/html"}, b"<html>").document()
+@pytest.mark.parametrize(
+    ("kind", "body", "came"),
+    [
+        ("text/html", b"<html>", "text/html"),
+        ("application/json", b'{"object": "list", "data": []}', "JSON of another kind"),
+        ("application/json", b"[]", "JSON of another kind"),
+    ],
+)
+def test_an_answer_of_another_service_asks_whether_the_address_is_right(
+    kind: str, body: bytes, came: str
+) -> None:
+    operations = Operations(Sender(URL, None, None, DEFAULT_POLICY, time.monotonic, random.Random()))
+    scripts: list[Script[Any]] = [operations.models(), operations.model("digits-vae", None)]
+    for script in scripts:
+        next(script)
+        with pytest.raises(errors.Malformed, match=f"is {came}, not one of Pushforward; does the address"):
+            script.send(HttpAnswer(200, {"content-type": kind}, body))
 
 
 def test_a_mistake_has_the_words_and_flaws_of_the_service(client: Client) -> None:
