@@ -139,7 +139,7 @@ class Operator:
         self._settings = Settings.model_construct(processes=1, cores=1, lanes=1, device=provider, **limits)
         self._operation, self._options, self._seed = operation, options, seed
         graphs = _graphs_of(operation, options, read_manifest(folder))
-        self._loaded = load(folder, provider, self._settings, None, graphs=graphs)
+        self._loaded = load(folder, provider, self._settings, graphs=graphs)
         self._loaded.manifest.require(operation)
         self._labelled = _reads_classes(operation, options, self._loaded.manifest)
         if isinstance(options, sample.SampleOptions):

@@ -13,7 +13,6 @@ from typing import Any, Final, TypeVar, get_args
 from pushforward.checks import shown
 from pushforward.reading import is_whole
 from service.errors import Unfit
-from service.observe.metrics import Metrics
 from service.runtime.lanes import Lanes
 from service.runtime.loader import load
 from service.runtime.model import LoadedModel
@@ -111,7 +110,6 @@ class _Workers:
 
     def __init__(self, lanes: int) -> None:
         self.models: dict[Path, LoadedModel] = {}
-        self._metrics = Metrics()
         self._process = os.getpid()
         self._lanes = Lanes(lanes, thread_name_prefix=f"{_THREAD}lane")
         self._loop = asyncio.new_event_loop()
@@ -119,7 +117,7 @@ class _Workers:
         self._thread.start()
 
     def load(self, folder: Path, provider: Provider, settings: Settings) -> None:
-        model = load(folder, provider, settings, self._metrics, self._lanes)
+        model = load(folder, provider, settings, self._lanes)
         self.run(_start(model))
         self.models[folder] = model
 

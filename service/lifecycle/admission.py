@@ -87,7 +87,7 @@ class Admission:
         """
         try:
             opened = self._opened.pop(folder, None) or await self._open(folder)
-            loaded = await asyncio.to_thread(opened.load, self._settings, self._metrics, self.lanes)
+            loaded = await asyncio.to_thread(opened.load, self._settings, self.lanes, self._metrics)
             if await asyncio.to_thread(fingerprint, folder) != seen:
                 raise InvalidVersion("its files were changed while it was loaded")  # noqa: TRY301
         except Exception as error:

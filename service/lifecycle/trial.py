@@ -25,8 +25,6 @@ import onnxruntime as ort
 
 from service.errors import InvalidVersion, NotLoadedNow, ServiceError
 from service.format.versions import MANIFEST, MAX_MANIFEST_BYTES, read_plain_file
-from service.observe.metrics import Metrics
-from service.observe.shared_values import SHARED_VALUES
 from service.runtime.engine import lacks_memory
 from service.runtime.lanes import Lanes
 from service.runtime.loader import load
@@ -204,7 +202,6 @@ def _start_trial(folders: Sequence[Path], provider: Provider) -> subprocess.Pope
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        env={name: value for name, value in os.environ.items() if name != SHARED_VALUES},
         start_new_session=True,  # Ctrl-C in a terminal is for the service
     )
 
@@ -224,7 +221,7 @@ def main() -> None:
         signal.setitimer(signal.ITIMER_REAL, settings.trial_seconds)  # its signal ends the process
         try:
             with Lanes(1) as lanes:
-                load(Path(folder), provider, settings, Metrics(), lanes)
+                load(Path(folder), provider, settings, lanes)
         except Exception as error:
             no_memory = lacks_memory(error)
             _write(_out_of_memory(limit, settings) if no_memory else _flaw(error))

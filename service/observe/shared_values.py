@@ -10,8 +10,6 @@ from prometheus_client import values
 from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.multiprocess import mark_process_dead
 
-SHARED_VALUES: Final = "PROMETHEUS_MULTIPROC_DIR"
-"""The variable in which prometheus_client looks for that folder; a trial of a version must not have it."""
 _FIRST_BYTES: Final = 2**16
 """The size of a new file, as prometheus_client has it."""
 _BYTES_OF_A_VALUE: Final = 32
@@ -20,7 +18,7 @@ _BYTES_OF_A_VALUE: Final = 32
 
 def share_values(folder: Path, replica: int) -> None:
     """Keep the values of metrics that are made from now on in files of the folder. Call it once."""
-    os.environ[SHARED_VALUES] = str(folder)
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)  # where prometheus_client looks for it
     values.MmapedDict = _AllocatedDict  # type: ignore[attr-defined]
     values.ValueClass = values.MultiProcessValue(lambda: replica)  # type: ignore[no-untyped-call]
 

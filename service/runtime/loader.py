@@ -60,16 +60,18 @@ class OpenedVersion:
     real_logits: NDArray[np.float32] | None
     """The discriminator's logits of real items, which filtered sampling starts its chains from."""
 
-    def load(self, settings: Settings, metrics: Metrics | None, lanes: Lanes | None = None) -> LoadedModel:
+    def load(
+        self, settings: Settings, lanes: Lanes | None = None, metrics: Metrics | None = None
+    ) -> LoadedModel:
         """Time the graphs, and make the batchers, which are not started; see `load`."""
         manifest, engine, most_rows = self.manifest, self.engine, settings.max_batch_rows
         batchers: Mapping[str, Computation]
-        if metrics is None:
+        if lanes is None:
             batchers = {
                 stage: Direct(compute, most_rows) for stage, compute in _computed(engine, manifest).items()
             }
         else:
-            batchers = _batchers(engine, manifest, self.prior, settings, metrics, lanes)
+            batchers = _batchers(engine, manifest, self.prior, settings, lanes, metrics)
         scorer = Scorer(manifest, self.calibrations, self.columns, batchers, most_rows)
         proposals = None
         if self.real_logits is not None and "generate_scored" in batchers:
@@ -113,21 +115,22 @@ def load(
     folder: Path,
     provider: Provider,
     settings: Settings,
-    metrics: Metrics | None,
     lanes: Lanes | None = None,
+    metrics: Metrics | None = None,
+    *,
     graphs: Container[GraphName] | None = None,
 ) -> LoadedModel:
     """Verify, load, warm up and self-test a version. Blocks; the batchers are not started.
 
-    Batches are computed in `lanes`, or in the event loop without them. Without metrics the version is for a
-    caller who is alone: each call is computed at once, and nothing is warmed up, nor counted. `graphs` are
-    those to load, of the ones that the version has; all of them if left out.
+    Batches are computed in `lanes`, and counted by `metrics` if there are some. Without lanes the version is
+    for a caller who is alone: each call is computed at once, and nothing is warmed up, nor counted. `graphs`
+    are those to load, of the ones that the version has; all of them if left out.
 
     Raises:
         InvalidVersion: the version is damaged, or does not reproduce its stored example.
         ProviderUnavailable: a graph does not run on the provider.
     """
-    return open_version(folder, provider, settings, graphs).load(settings, metrics, lanes)
+    return open_version(folder, provider, settings, graphs).load(settings, lanes, metrics)
 
 
 def _read_calibrations(
@@ -155,8 +158,8 @@ def _batchers(
     manifest: Manifest,
     prior: Prior,
     settings: Settings,
-    metrics: Metrics,
-    lanes: Lanes | None,
+    lanes: Lanes,
+    metrics: Metrics | None,
 ) -> dict[str, Batcher]:
     """Make a batcher for every graph, and for the stages around two of them; the warm-up sets the limits."""
     takes_labels = manifest.conditional
@@ -166,19 +169,19 @@ def _batchers(
         return engine.run("decode", (prior.latents_from(noise), *labels))
 
     batchers = {}
-    seconds_per_row = engine.warm_up()
+    provider, seconds_per_row = engine.provider, engine.warm_up()
     graph_of = {SAMPLE_STAGE: "decode", BOUNDS_STAGE: "score"}
     for stage, compute in {**_computed(engine, manifest), SAMPLE_STAGE: samples}.items():
         seconds = seconds_per_row[graph_of.get(stage, stage)]
-        limits = _limits(seconds, engine.provider, settings)
+        limits = _limits(seconds, provider, settings)
         name = f"{manifest.name}/{manifest.version} {stage}"
         batchers[stage] = Batcher(
             compute,
             limits,
-            lanes=settings.granted_lanes if engine.provider == "cpu" else 1,
-            cores=settings.own_cores if engine.provider == "cpu" else 1,
-            threads=None if lanes is None else lanes.named(name),
-            observer=metrics.stage_observer(manifest.name, stage, engine.provider),
+            lanes=settings.granted_lanes if provider == "cpu" else 1,
+            cores=settings.own_cores if provider == "cpu" else 1,
+            threads=lanes.named(name),
+            observer=None if metrics is None else metrics.stage_observer(manifest.name, stage, provider),
             name=name,
         )
         log.debug("%s: %.0f us a row, up to %d inline", stage, seconds * 1e6, limits.inline_cost)

@@ -58,7 +58,7 @@ def serve(port: int) -> None:
     settings, metrics = Settings(models=REPOSITORY / "models", device="cpu"), Metrics()
     service = create_app(settings)
     folder = version_folders(settings.models / _MODEL)[-1]
-    loaded = load(folder, "cpu", settings, metrics, Lanes(1))
+    loaded = load(folder, "cpu", settings, Lanes(1), metrics)
     reader = RequestReader(SAMPLE, loaded, metrics, settings)
 
     async def answer(request: SampleRequest, accept: str) -> Response:

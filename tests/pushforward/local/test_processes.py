@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import tracemalloc
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -130,6 +131,18 @@ def test_closing_ends_all_threads_and_a_later_call_loads_again(few_models: Path)
     np.testing.assert_array_equal(model.sample(count=300, seed=1), wanted)
     del model  # without being closed
     assert threads() == before
+
+
+def test_calls_leave_nothing_in_memory(few_models: Path) -> None:
+    with pushforward.load(few_models / "toy-vae") as model:
+        for _ in range(100):
+            model.sample(seed=1)
+        tracemalloc.start()
+        for _ in range(1000):
+            model.sample(seed=1)
+        left, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert left < 32_000
 
 
 def test_a_version_that_is_collected_as_garbage_in_one_of_its_own_threads_ends_them(

@@ -8,7 +8,6 @@ import pytest
 
 from service.errors import InvalidVersion, OperationNotOffered
 from service.format.versions import sha256_of
-from service.observe.metrics import Metrics
 from service.runtime.lanes import Lanes
 from service.runtime.loader import load
 from service.runtime.model import LoadedModel
@@ -24,7 +23,7 @@ def version(tmp_path: Path) -> Path:
 
 def loaded(version: Path) -> LoadedModel:
     with Lanes(1) as lanes:
-        return load(version, "cpu", Settings(), Metrics(), lanes)
+        return load(version, "cpu", Settings(), lanes)
 
 
 def rewrite(version: Path, change: Callable[[dict[str, Any]], object]) -> None:
