@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar, get_args
 
 from pushforward.checks import shown
 from pushforward.reading import is_whole
-from service.errors import Unfit
+from service.errors import Draining, Unfit
 from service.runtime.lanes import Lanes
 from service.runtime.loader import load
 from service.runtime.model import LoadedModel
@@ -69,15 +69,21 @@ class Host:
             InvalidVersion: the version is damaged, or does not reproduce its stored example.
             ProviderUnavailable: the device is `cuda`, and CUDA cannot be used here.
         """
-        workers = self._started()
-        with self._lock:
+        with self._own_lock():
+            workers = self._started()
             if folder not in workers.models:
                 workers.load(folder, self.provider(folder), self.settings)
             return workers.models[folder]
 
     def run(self, operation: Coroutine[Any, Any, Answer]) -> Answer:
-        """Run an operation of a loaded version to its end; an exception in this thread cancels it."""
-        return self._started().run(operation)
+        """Run an operation of a loaded version to its end; an exception in this thread cancels it.
+
+        Raises:
+            Draining: another thread has closed the host meanwhile.
+        """
+        with self._own_lock():
+            workers = self._started()
+        return workers.run(operation)
 
     def provider(self, folder: Path) -> Provider:
         """Return the execution provider in use, which is chosen once, by trying a version.
@@ -90,19 +96,24 @@ class Host:
         return self._provider
 
     def close(self) -> None:
-        """End the threads and free the versions."""
-        if self._workers is not None and self._process == os.getpid():
-            self._workers = None
-            self._end()
+        """End the threads and free the versions; calls of other threads that have not ended fail."""
+        with self._own_lock():
+            if self._workers is not None:
+                self._workers = None
+                self._end()
 
-    def _started(self) -> _Workers:
+    def _own_lock(self) -> Lock:
+        """Return the lock; a forked process gets a new one, and forgets what its parent has made."""
         if self._process != os.getpid():
             self._forget()
-        with self._lock:
-            if self._workers is None:
-                self._workers = _Workers(self.settings.granted_lanes)
-                self._end = weakref.finalize(self, self._workers.close)  # at the latest when Python ends
-            return self._workers
+        return self._lock
+
+    def _started(self) -> _Workers:
+        """Return the workers, which are made if there are none. The lock is held."""
+        if self._workers is None:
+            self._workers = _Workers(self.settings.granted_lanes)
+            self._end = weakref.finalize(self, self._workers.close)  # at the latest when Python ends
+        return self._workers
 
 
 class _Workers:
@@ -113,6 +124,8 @@ class _Workers:
         self._process = os.getpid()
         self._lanes = Lanes(lanes, thread_name_prefix=f"{_THREAD}lane")
         self._loop = asyncio.new_event_loop()
+        self._closing = Lock()
+        self._closed = False
         self._thread = Thread(target=self._loop.run_forever, name=f"{_THREAD}loop", daemon=True)
         self._thread.start()
 
@@ -122,9 +135,15 @@ class _Workers:
         self.models[folder] = model
 
     def run(self, operation: Coroutine[Any, Any, Answer]) -> Answer:
-        future = asyncio.run_coroutine_threadsafe(operation, self._loop)
+        with self._closing:
+            if self._closed:
+                operation.close()
+                raise _closed()
+            future = asyncio.run_coroutine_threadsafe(operation, self._loop)
         try:
             return future.result()
+        except Draining as error:  # its text is for clients of a service
+            raise _closed() from error
         except BaseException:
             future.cancel()
             raise
@@ -135,13 +154,25 @@ class _Workers:
         if current_thread().name.startswith(_THREAD):  # the garbage is collected in any thread
             Thread(target=self.close).start()
             return
-        for model in self.models.values():
-            self.run(model.stop())
-        self.models.clear()
+        with self._closing:
+            self._closed = True
+        asyncio.run_coroutine_threadsafe(self._stop(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
         self._lanes.shutdown()
+
+    async def _stop(self) -> None:
+        """Stop the versions, and wait for the calls that fail by that: their threads wait for an answer."""
+        for model in self.models.values():
+            await model.stop()
+        self.models.clear()
+        if calls := asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.wait(calls)
+
+
+def _closed() -> Draining:
+    return Draining("the version was closed during the call")
 
 
 async def _start(model: LoadedModel) -> None:

@@ -20,7 +20,7 @@ import pytest
 
 import pushforward
 from pushforward.local import LocalModel, LocalModels
-from service.errors import InvalidVersion, Unfit, UnknownModel, UnknownVersion
+from service.errors import Draining, InvalidVersion, Unfit, UnknownModel, UnknownVersion
 from tests import toy
 from tests.conftest import REPOSITORY
 
@@ -131,6 +131,29 @@ def test_closing_ends_all_threads_and_a_later_call_loads_again(few_models: Path)
     np.testing.assert_array_equal(model.sample(count=300, seed=1), wanted)
     del model  # without being closed
     assert threads() == before
+
+
+def test_closing_ends_the_calls_of_other_threads(few_models: Path) -> None:
+    model = pushforward.load(few_models / "toy-vae")
+    wanted, closed = model.sample(count=3, seed=1), threading.Event()
+
+    def call() -> set[str]:
+        ends = set()
+        while not closed.is_set():
+            try:
+                np.testing.assert_array_equal(model.sample(count=3, seed=1), wanted)
+            except Draining as error:
+                ends.add(str(error))
+        return ends
+
+    with ThreadPoolExecutor(3) as pool:
+        calls = [pool.submit(call) for _ in range(3)]
+        for _ in range(100):
+            model.close()
+            closed.wait(0.005)  # in which some calls begin
+        closed.set()
+        assert set().union(*(each.result(20) for each in calls)) == {"the version was closed during the call"}
+    model.close()
 
 
 def test_calls_leave_nothing_in_memory(few_models: Path) -> None:
