@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 import numpy as np
 
-from service.media.tables.cells import Code, is_number, texts_of, truth_names
+from service.media.tables.cells import MISSING, Code, is_number, plain_values, texts_of, truth_names
 from service.numerics.noise import Doubles
 from training.data.dataset import Rows
 from training.data.features import LARGEST_MEAN
@@ -144,7 +144,7 @@ def _role(name: str, values: Any, train: Rows, kept: _Kept, decimal: str) -> Col
     if reader.holds_marked_numbers:
         return ColumnRole(name, "unfit", f"numbers with marks: {reader.misfit_shown}", PLAIN_ADVICE)
     if reader.misfit_texts and not reader.mostly_numbers:
-        return _text(name, texts_of(values), reader, kept)
+        return _text(name, values, reader, kept)
     codes: tuple[Code, ...] = ()
     if reader.misfit_texts:
         if len(reader.misfit_texts) > _MOST_MARKS or any(map(_NO_MARK.match, reader.misfit_texts)):
@@ -219,21 +219,25 @@ def _mark(code: Code) -> str:
     return repr(code) if isinstance(code, str) else _plain(code)
 
 
-def _text(name: str, texts: Sequence[str | None], reader: NumberColumn, kept: _Kept) -> ColumnRole:
+def _text(name: str, values: Any, reader: NumberColumn, kept: _Kept) -> ColumnRole:
+    texts = texts_of(values)
     there = [text for text in texts if text is not None]
     if reader.holds_dates:
         return ColumnRole(name, "unfit", f"dates, such as {there[0]!r}", _DATE_ADVICE)
     categories = tuple(in_order(text for text in truth_names([*dict.fromkeys(there)]) if text is not None))
+    words = sorted(MISSING.intersection(plain_values(values)) - {""})  # None may be a category, too
+    marks = f" (as {', '.join(map(repr, words))})" if words else ""
+    missing = f"{len(texts) - len(there)} of {len(texts)} are missing{marks}" if None in texts else ""
     if len(categories) == 1:
-        rows = "row" if len(there) == len(texts) else f"one of the {len(there)} rows that have it"
+        rows = f"one of the {len(there)} rows that have it; {missing}" if missing else "row"
         return ColumnRole(name, "unfit", f"{categories[0]!r} in every {rows}")
     if len(categories) == len(texts):
         return ColumnRole(name, "redundant", "another text in every row: names the rows")
     if not few_recur(len(categories), len(texts)):
         return ColumnRole(name, "unfit", f"{len(categories)} different texts", "merge the rare ones")
     seen = f"{len(categories)} texts: {', '.join(categories[:3])}{', ...' if len(categories) > 3 else ''}"
-    if len(there) < len(texts):
-        seen = f"{len(texts) - len(there)} of {len(texts)} are missing; else {seen}"
+    if missing:
+        seen = f"{missing}; else {seen}"
     places: dict[str | None, int] = {}
     codes = np.array([places.setdefault(text, len(places)) for text in texts]).tobytes()
     if codes in kept.texts:

@@ -40,10 +40,7 @@ def numbered_columns(arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[An
 
 
 def csv_text(table: Mapping[str, Column], *, with_names: bool = True) -> str:
-    """Return columns (B,) as CSV: numbers in the shortest text that reads back the same.
-
-    Null and NaN are empty.
-    """
+    """Return columns (B,) as CSV: numbers in no more digits than needed; null and NaN are empty."""
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     if with_names:
@@ -54,8 +51,15 @@ def csv_text(table: Mapping[str, Column], *, with_names: bool = True) -> str:
 
 def _cells(column: Column) -> Sequence[Any]:
     if isinstance(column, np.ndarray) and column.dtype == np.float32:
-        return ["" if np.isnan(value) else str(value) for value in column]
+        return [*map(_digits, column)]
     values: Sequence[Any] = column.tolist() if isinstance(column, np.ndarray) else column
     if any(isinstance(value, bool) for value in values):
         return [str(value).lower() if isinstance(value, bool) else value for value in values]
     return values
+
+
+def _digits(number: np.float32) -> str:
+    text = str(number)
+    if "e+" in text:  # numpy writes 1000000 as 1e+06
+        text = repr(float(text))
+    return "" if text == "nan" else text.removesuffix(".0")

@@ -27,6 +27,16 @@ def test_rows_that_lack_values_read_the_same_again() -> None:
     np.testing.assert_array_equal(features_of(blocks[0], FORM), items)
 
 
+def test_numbers_are_written_in_plain_digits_that_read_back_the_same() -> None:
+    written = {"1000025": 1_000_025, "5": 5, "0.1": 0.1, "12345678000000": 12_345_678e6, "3e-07": 3e-7}
+    values = np.array([*written.values()], np.float32)
+    assert csv_text({"a": values}).split() == ["a", *written]
+    random = np.random.default_rng(0)
+    values = (random.normal(size=2000) * 10.0 ** random.integers(-30, 30, 2000)).astype(np.float32)
+    again = csv_text({"a": values}, with_names=False).split()
+    np.testing.assert_array_equal(np.array(again, np.float32), values)
+
+
 @pytest.mark.parametrize("blank", [b" \n", b" \n\t\n", b",\n"])
 def test_blank_lines_of_a_request_are_held_up_to_the_rows_that_it_may_have(blank: bytes) -> None:
     body = b"height,weight\n1,2\n" + blank * 2_000

@@ -39,9 +39,19 @@ def test_infinities_among_numbers_are_called_missing(tmp_path: Path) -> None:
 
 def test_a_column_with_one_value_where_it_has_one_is_told_so(tmp_path: Path) -> None:
     text = found(with_column(tmp_path / "t.csv", ["yes", "", ""] * (ROWS // 3)))["odd"]
-    assert (text.seen, text.settled) == ("'yes' in every one of the 20 rows that have it", "left out")
+    assert (text.seen, text.settled) == (
+        "'yes' in every one of the 20 rows that have it; 40 of 60 are missing",
+        "left out",
+    )
     number = found(with_column(tmp_path / "t.csv", [3.5, "", ""] * (ROWS // 3)))["odd"]
     assert number.seen == "3.5 in every row that has it"
+
+
+def test_words_for_missing_values_are_told_since_they_may_be_categories(tmp_path: Path) -> None:
+    airbags = found(with_column(tmp_path / "t.csv", ["None", "Driver", "Both", "NA"] * (ROWS // 4)))["odd"]
+    assert airbags.seen == "30 of 60 are missing (as 'NA', 'None'); else 2 texts: Both, Driver"
+    discount = found(with_column(tmp_path / "d.csv", ["None", "Student"] * (ROWS // 2)))["odd"]
+    assert discount.seen.endswith("30 rows that have it; 30 of 60 are missing (as 'None')")
 
 
 DATES = {
