@@ -221,6 +221,19 @@ def test_the_status_counts_what_others_ask(visit: Opener, pages: RunningService)
     assert "ready" in page.get_by_role("region", name="Versions").inner_text()
 
 
+def test_the_status_compares_a_drift_with_what_ordinary_items_have_by_chance(
+    visit: Opener, pages: RunningService
+) -> None:
+    noise = np.random.default_rng(0).random((1000, 64)).round(3).reshape(1000, 1, 8, 8)
+    pages.client.post("/v1/models/digits-vae/score", json={"inputs": noise.tolist()}).raise_for_status()
+    tile = visit().go("status", "Status").get_by_role("region", name="Drift of p-values")
+    tile.locator(".bad").wait_for()
+    n = pages.client.get("/v1/models/digits-vae").json()["calibration"]["statistics"]["elbo"]["n"]
+    said = f"stay below {2 * (1 / 1000 + 1 / n) ** 0.5:.2g} nearly always"
+    assert "digits-vae" in tile.inner_text()
+    assert said in tile.inner_text()
+
+
 def test_a_link_to_what_is_not_there_says_so(visit: Opener) -> None:
     """An old link names a model that is gone, one by hand a panel that the model does not have."""
     opened = visit()

@@ -1,6 +1,6 @@
 // Status: what the service does now and did in the last minutes, from /metrics.
 
-import {base, send} from "./api.js";
+import {base, detail, send} from "./api.js";
 import {h, number, svg} from "./dom.js";
 import {failure, heading, lines} from "./parts.js";
 
@@ -22,12 +22,19 @@ function parseMetrics(text) {
 }
 
 const sum = (metrics, name, fits = () => true) => (metrics.get(name) || []).filter(({labels}) => fits(labels)).reduce((total, {value}) => total + value, 0);
+/** Return what the distance of 1,000 p-values of ordinary items from uniform exceeds once in 1,500 times, or null. */
+async function ordinaryDistance(name, models) {
+  const model = models.find((each) => each.name === name);
+  const statistics = model ? Object.values((await detail(model)).calibration?.statistics || {}) : [];
+  return statistics.length ? 2 * Math.sqrt(1 / 1000 + 1 / Math.min(...statistics.map(({n}) => n))) : null;
+}
+
 const isWork = ({route}) => route.startsWith("/v1/") || route.startsWith("/v2/");
 
 function reading(metrics) {
   const buckets = {};
   for (const {labels, value} of metrics.get("request_duration_seconds_bucket") || []) buckets[labels.le] = (buckets[labels.le] || 0) + value;
-  const distances = (metrics.get("p_value_distance") || []).map(({labels, value}) => [labels.model, value]);
+  const distances = (metrics.get("p_value_distance") || []).map(({labels, value}) => ({model: labels.model, value})).filter(({value}) => value > 0);
   return {
     time: performance.now(),
     requests: sum(metrics, "http_requests_total", isWork),
@@ -68,8 +75,9 @@ export function show(content, _, models) {
 
   async function look() {
     try {
-      const metrics = parseMetrics(await (await send("metrics", {accept: "text/plain"})).text());
-      history.push(reading(metrics));
+      const now = reading(parseMetrics(await (await send("metrics", {accept: "text/plain"})).text()));
+      for (const distance of now.distances) distance.most = await ordinaryDistance(distance.model, models);
+      history.push(now);
       if (history.length > MOST) history.shift();
       state.replaceChildren();
       paint();
@@ -88,7 +96,8 @@ export function show(content, _, models) {
     const rate = (name) => history.length > 1 ? Math.max(0, now[name] - recent[name]) / (now.time - recent.time) * 60_000 : 0;
     const p50 = latency(now, history.length > 1 ? recent : {buckets: {}}, 0.5);
     const p99 = latency(now, history.length > 1 ? recent : {buckets: {}}, 0.99);
-    const drift = now.distances.filter(([, value]) => value > 0).sort((a, b) => b[1] - a[1]);
+    const over = ({value, most}) => value / (most || 1);
+    const [drift] = [...now.distances].sort((a, b) => over(b) - over(a));
     const errors = rate("errors");
     tiles.replaceChildren(
       tile("Requests a minute", number(Math.round(rate("requests"))), "Answers under /v1 and /v2.", perMinute("requests")),
@@ -96,7 +105,7 @@ export function show(content, _, models) {
       tile("Rows a minute", number(Math.round(rate("rows"))), "Samples, scores and all other rows that were answered.", perMinute("rows")),
       tile("Latency", p50 === null ? "–" : `${number(p50, 2)} ms`, p50 === null ? "No request was answered in the last minute." : `Half of the requests took less; 99 of 100 took less than ${number(p99, 2)} ms.`, pairs.map(([each, before]) => latency(each, before, 0.5) ?? 0)),
       tile("Rows waiting", number(now.waiting), now.inflight > 1 ? `Requests in progress: ${number(now.inflight - 1)}.` : "They wait for a batch; 0 means that the service keeps up.", history.map((each) => each.waiting)),
-      tile("Drift of p-values", drift.length ? number(drift[0][1], 2) : "–", drift.length ? `${drift[0][0]}: how far the last 1,000 p-values are from those of ordinary items, which stay below 0.05 nearly always. More means that the data have changed.` : "Too few items were scored to say. It compares their p-values with those of ordinary items.", null, drift.length && drift[0][1] > 0.05));
+      tile("Drift of p-values", drift ? number(drift.value, 2) : "–", drift ? `${drift.model}: how far the last 1,000 p-values are from uniform. ${drift.most ? `Those of ordinary items stay below ${number(drift.most, 2)} nearly always, by the number of its calibration items; more means that the data have changed.` : ""}` : "Too few items were scored to say. It compares their p-values with those of ordinary items.", null, drift?.most && drift.value > drift.most));
     since.textContent = history.length > 1 ? `Curves over the last ${Math.max(1, Math.round((now.time - history[0].time) / 60_000))} min; numbers over the last minute.` : "The first curve needs two readings, ten seconds.";
   }
 
