@@ -310,10 +310,15 @@ def test_rows_in_a_form_of_another_library_are_told_the_one_that_is_read(
     assert problem["errors"]
 
 
-@pytest.mark.parametrize(("before", "behind"), [("{row},", ""), ("", ","), ("{row},a,", ",,")])
-def test_columns_without_a_name_are_ignored(client: httpx.Client, before: str, behind: str) -> None:
+@pytest.mark.parametrize(
+    ("no_name", "before", "behind"),
+    [("", "{row},", ""), ("", "", ","), ("", "{row},a,", ",,"), ("Unnamed: 0", "{row},", "")],
+)
+def test_columns_without_a_name_are_ignored(
+    client: httpx.Client, no_name: str, before: str, behind: str
+) -> None:
     plain = as_csv(named(ITEMS)).decode().splitlines()
-    names = "," * before.count(",") + plain[0] + behind
+    names = before.count(",") * f"{no_name}," + plain[0] + behind
     rows = [before.format(row=row) + line + behind for row, line in enumerate(plain[1:])]
     path, query = f"{MODEL}/score", {"id": "patient"}
     answers = [

@@ -12,6 +12,7 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from service.errors import ServiceError
+from service.media.tables.matching import has_no_name
 from service.media.tables.opening import ending_of, is_folder_of_parts
 from service.media.tables.sources import TextTable, open_table, whole
 from service.numerics.noise import Doubles
@@ -213,7 +214,7 @@ def _table(path: Path, label: str | None, keep: Sequence[str], most_cells: int) 
         names = open_table(path).names
     except ServiceError as error:
         raise DataError(f"{path}: {error}") from error
-    nameless = [name for name in dict.fromkeys(names) if not name]
+    nameless = [name for name in dict.fromkeys(names) if has_no_name(name)]
     options = options.model_copy(update={"drop": tuple(nameless), "label": label})
     source = open_own(options)
     blocks = blocks_of(source, path)

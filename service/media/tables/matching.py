@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
@@ -24,6 +25,13 @@ _MOST_CLASSES: Final = 12
 _LONGEST_CLASS: Final = 200
 _LONGEST_NAME: Final = 200
 """The largest number of characters of a name that are shown."""
+_NO_NAME: Final = re.compile(r"\s*|Unnamed: \d+(_level_\d+)?")
+"""The names of an index, or of columns that a spreadsheet leaves behind: none, or a number by pandas."""
+
+
+def has_no_name(column: str) -> bool:
+    """Return True if the name of a column is none: it is blank, or one by which pandas reads a blank one."""
+    return _NO_NAME.fullmatch(column) is not None
 
 
 @dataclass(frozen=True)
@@ -72,12 +80,9 @@ class TableForm:
             start = stop
 
     def unknown(self, names: Sequence[str]) -> list[str]:
-        """Return the names that neither the model nor its training table has.
-
-        A column without a name, as an index or what a spreadsheet leaves behind, is no misspelt one.
-        """
-        known = {"", *self.columns, *self.left_out}
-        return [name for name in names if name not in known]
+        """Return the names that neither the model nor its training table has; what is no name is none."""
+        known = {*self.columns, *self.left_out}
+        return [name for name in names if name not in known and not has_no_name(name)]
 
 
 class ClassColumn(NamedTuple):

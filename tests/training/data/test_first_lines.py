@@ -70,11 +70,13 @@ def test_a_title_above_the_names_is_refused_and_no_table_of_one_column(tmp_path:
     assert "remove the lines above the names" in message
 
 
-def test_a_column_without_a_name_among_many_is_left_out(tmp_path: Path) -> None:
-    lines = (line.replace(",", ",a note,", 1) for line in LINES)
-    inspection = inspect(written(tmp_path / "t.csv", "depth,,flow,rock", *lines))
+@pytest.mark.parametrize("name", ["", " ", "Unnamed: 1", "Unnamed: 1_level_0"])
+@pytest.mark.parametrize("values", ["a note", "{}7"])
+def test_a_column_without_a_name_among_many_is_left_out(tmp_path: Path, name: str, values: str) -> None:
+    lines = (line.replace(",", f",{values.format(row % 7)},", 1) for row, line in enumerate(LINES))
+    inspection = inspect(written(tmp_path / "t.csv", f"depth,{name},flow,rock", *lines))
     assert [column.name for column in inspection.load().columns] == ["depth", "flow", "rock"]
-    assert inspection.left_out == {"": "has no name"}
+    assert inspection.left_out == {name: "has no name"}
 
 
 @pytest.mark.parametrize("first", ["# made by a logger", "sep=,", "Wells"])
