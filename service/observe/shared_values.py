@@ -40,8 +40,9 @@ class _AllocatedDict(MmapedDict):
 
     def __init__(self, filename: str, read_mode: bool = False) -> None:
         self._path = filename
-        if not read_mode and not (os.path.exists(filename) and os.path.getsize(filename)):
-            self._allocate(_FIRST_BYTES)
+        if not read_mode and not os.path.exists(filename):
+            _allocate(f"{filename}.new", _FIRST_BYTES)
+            os.replace(f"{filename}.new", filename)  # an empty one would fail the scrapes of other replicas
         super().__init__(filename, read_mode)  # type: ignore[no-untyped-call]
 
     def _init_value(self, key: str) -> Any:
@@ -49,12 +50,13 @@ class _AllocatedDict(MmapedDict):
         while most > capacity:
             capacity *= 2
         if capacity > self._capacity:
-            self._allocate(capacity)
+            _allocate(self._path, capacity)
         return super()._init_value(key)  # type: ignore[no-untyped-call]
 
-    def _allocate(self, size: int) -> None:
-        file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            os.posix_fallocate(file, 0, size)
-        finally:
-            os.close(file)
+
+def _allocate(path: str, size: int) -> None:
+    file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        os.posix_fallocate(file, 0, size)
+    finally:
+        os.close(file)
