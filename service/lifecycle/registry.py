@@ -254,7 +254,7 @@ class Registry:
 
         Raises:
             UnknownModel: there is no model of that name.
-            LoadFailed: its newest version could not be loaded; says why. Others of it may be served.
+            LoadFailed: its newest version could not be loaded, or none could; says why.
         """
         async with self._lock:
             with contextlib.suppress(OSError, SourceUnavailable):
@@ -268,9 +268,10 @@ class Registry:
                 if entry.state == "failed":
                     entry.state = "unloaded"
             await self._reconcile(model)
-            newest = model.newest_first()[0]
-            if newest.state == "failed":
-                raise LoadFailed(f"version {newest.version} of {name} could not be loaded: {newest.reason}")
+            newest, *older = model.newest_first()
+            for entry in (newest, *(older if model.answering is None else ())):
+                if entry.state == "failed":
+                    raise LoadFailed(f"version {entry.version} of {name} could not be loaded: {entry.reason}")
 
     async def unload(self, name: str) -> None:
         """Unload a model; requests for it are refused until `load`.
@@ -330,6 +331,8 @@ class Registry:
             if not entry.seen and entry.loaded is None:
                 del model.entries[entry.version]
                 self._metrics.model_failed.labels(name, str(entry.version)).set(0)
+        if not model.entries:
+            del self._models[name]
 
     async def _reconcile_all(self) -> None:
         for model in list(self._models.values()):

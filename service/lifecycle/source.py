@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Collection, Iterable, Mapping
@@ -69,9 +70,12 @@ def fingerprint(folder: Path) -> Fingerprint:
 
     Of a folder that cannot be listed, it is the system's reason, so that the version is not taken for gone.
     """
+    files: list[tuple[str, os.stat_result]] = []
     try:
         with os.scandir(folder) as entries:
-            files = [(entry.name, entry.stat(follow_symlinks=False)) for entry in entries]
+            for entry in entries:
+                with contextlib.suppress(FileNotFoundError):  # it has just gone
+                    files.append((entry.name, entry.stat(follow_symlinks=False)))
     except (FileNotFoundError, NotADirectoryError):
         return ()
     except OSError as error:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.errors import LoadFailed, UnknownModel, UnknownVersion
+from service.errors import LoadFailed, ServiceError, UnknownModel, UnknownVersion
 from service.format.aliases import ALIASES_FILE, change_alias, write_aliases
 from service.observe.metrics import Metrics
 from service.observe.timing import Timing
@@ -45,6 +45,24 @@ async def test_a_model_that_comes_is_served_and_one_that_goes_is_not(tmp_path: P
         with pytest.raises(UnknownModel):
             registry.get("other-vae")
         assert registry.ready
+
+
+async def test_a_broken_model_that_goes_is_unknown_while_a_version_of_another_is_loaded(
+    tmp_path: Path,
+) -> None:
+    publish_toy(tmp_path)
+    flip_a_byte(publish_toy(tmp_path, "zeta-vae"))
+    async with registry_of(tmp_path) as registry:
+        publish_toy(tmp_path)
+        await registry.poll()
+        shutil.rmtree(tmp_path / "zeta-vae")
+        polling, told = asyncio.create_task(registry.poll()), set()
+        while not polling.done():
+            with pytest.raises(ServiceError) as refused:
+                registry.get("zeta-vae")
+            told.add(refused.type)
+            await asyncio.sleep(0)
+        assert told == {LoadFailed, UnknownModel}
 
 
 async def test_a_service_may_start_with_nothing_and_serves_what_comes(tmp_path: Path) -> None:
@@ -221,6 +239,14 @@ async def test_told_to_load_what_is_damaged_it_says_why_and_serves_the_rest(tmp_
         with pytest.raises(LoadFailed, match=r"version 2 of toy-vae .*decode\.onnx: missing"):
             await registry.load(TOY)
         assert answering(registry) == 1
+
+
+async def test_told_to_load_a_model_whose_pinned_version_is_damaged_it_says_why(tmp_path: Path) -> None:
+    flip_a_byte(publish_toy(tmp_path))
+    publish_toy(tmp_path)
+    async with registry_of(tmp_path, pinned=f"{TOY}/1") as registry:
+        with pytest.raises(LoadFailed, match=r"version 1 of toy-vae .*SHA-256"):
+            await registry.load(TOY)
 
 
 async def test_a_model_that_comes_broken_later_leaves_the_others_ready(tmp_path: Path) -> None:

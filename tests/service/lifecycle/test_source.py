@@ -1,9 +1,11 @@
+import threading
 from collections.abc import Set as AbstractSet
+from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.lifecycle.source import versions_to_serve
+from service.lifecycle.source import fingerprint, versions_to_serve
 
 NUMBERS = st.sets(st.integers(1, 12))
 
@@ -28,3 +30,20 @@ def test_pinned_versions_are_wanted_if_they_are_sound_and_no_others(
     there: AbstractSet[int], failed: AbstractSet[int], aliased: AbstractSet[int], pinned: AbstractSet[int]
 ) -> None:
     assert versions_to_serve(there, failed, aliased, newest=1, pinned=pinned) == (there - failed) & pinned
+
+
+def test_a_version_whose_other_files_come_and_go_is_never_gone(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text("{}")
+    looked = threading.Event()
+
+    def come_and_go() -> None:
+        while not looked.is_set():
+            (tmp_path / "other").touch()
+            (tmp_path / "other").unlink()
+
+    thread = threading.Thread(target=come_and_go)
+    thread.start()
+    names = {name for _ in range(10_000) for name, *_ in fingerprint(tmp_path) or [("gone",)]}
+    looked.set()
+    thread.join()
+    assert names <= {"manifest.json", "other"}
