@@ -1,6 +1,7 @@
 """Admission: the checks of a version before it may answer.
 
-Its files are verified; then it is tried in another process, see `trial`; then it is loaded here.
+It is tried in another process, see `trial`, which may crash without harm; then it is loaded here. Both verify
+its files.
 """
 
 from __future__ import annotations
@@ -42,6 +43,8 @@ class Admission:
         self._provider: Provider | None = None
         self._opened: dict[Path, OpenedVersion] = {}
         """The versions of the start that are open and not admitted yet."""
+        self._flaws: dict[Path, InvalidVersion] = {}
+        """The flaws of those that failed their trial, which `admit` tells of."""
         self._trials = None if settings.trial == "never" else Trials(settings)
 
     def choose_provider(self, folder: Path | None) -> None:
@@ -60,21 +63,19 @@ class Admission:
         `admit` says why one fails. It also times them, one after the other: beside others they would seem
         slower than they are.
         """
-        provider, trials = self._provider, self._trials
+        provider = self._provider
         if provider is None:
             return
-        if trials is not None:
-            with contextlib.suppress(InvalidVersion):
-                await trials.check_together(folders, provider)
+        folders = [folder for folder in folders if not folder.is_symlink()]
+        self._flaws = {} if self._trials is None else await self._trials.check(folders, provider)
         at_once = asyncio.Semaphore(min(self._settings.own_cores, _MOST_OPENED_AT_ONCE))
 
         async def open_one(folder: Path) -> None:
             async with at_once:
                 with contextlib.suppress(Exception):
-                    if trials is None or trials.has_passed(folder, provider):
-                        self._opened[folder] = await self._open(folder)
+                    self._opened[folder] = await self._open_tried(folder, provider)
 
-        await asyncio.gather(*map(open_one, folders))
+        await asyncio.gather(*(open_one(folder) for folder in folders if folder not in self._flaws))
 
     async def admit(self, folder: Path, seen: Fingerprint) -> LoadedModel:
         """Return the version of a folder loaded, warmed up and self-tested; its batchers are not started.
@@ -97,18 +98,22 @@ class Admission:
         return loaded
 
     async def _open(self, folder: Path) -> OpenedVersion:
-        provider = await asyncio.to_thread(self._verify, folder)
-        if self._trials is not None:
-            await self._trials.check(folder, provider)
+        _refuse_link(folder)
+        provider = await asyncio.to_thread(self._provider_for, folder)
+        flaw = self._flaws.pop(folder, None)
+        if flaw is None and self._trials is not None:
+            flaw = (await self._trials.check([folder], provider)).get(folder)
+        if flaw is not None:
+            raise flaw
+        return await self._open_tried(folder, provider)
+
+    async def _open_tried(self, folder: Path, provider: Provider) -> OpenedVersion:
         return await asyncio.to_thread(open_version, folder, provider, self._settings)
 
-    def _verify(self, folder: Path) -> Provider:
-        """Find damaged files before any process is started; choose the provider if that is still open."""
-        if folder.is_symlink():
-            raise InvalidVersion("it is a symbolic link; copy the version, or link the folder of its model")
-        manifest = read_manifest(folder)
-        verify_files(folder, manifest)
+    def _provider_for(self, folder: Path) -> Provider:
+        """Return the provider; if that is still open, choose it now, by a version that is not damaged."""
         if self._provider is None:
+            verify_files(folder, read_manifest(folder))
             self.choose_provider(folder)
         assert self._provider is not None
         return self._provider
@@ -116,3 +121,8 @@ class Admission:
     def close(self) -> None:
         """End the threads, once no version uses them."""
         self.lanes.shutdown(wait=False, cancel_futures=True)
+
+
+def _refuse_link(folder: Path) -> None:
+    if folder.is_symlink():
+        raise InvalidVersion("it is a symbolic link; copy the version, or link the folder of its model")

@@ -60,35 +60,45 @@ class Trials:
         else:
             lock.close()
 
-    async def check(self, folder: Path, provider: Provider) -> None:
-        """Return once a version has passed a trial, now or before; with `--trial always`, now.
+    async def check(self, folders: Sequence[Path], provider: Provider) -> dict[Path, InvalidVersion]:
+        """Try those of these versions that have not passed before; return why versions may not be loaded.
 
-        Raises:
-            InvalidVersion: it fails, or takes more than the time or memory of the settings; says why.
+        With `--trial always`, all of them are tried. Those that pass are tried in one process, which is
+        quicker.
         """
-        if self.has_passed(folder, provider):
-            return
+        flaws: dict[Path, InvalidVersion] = {}
+        if not await asyncio.to_thread(self._unknown, folders, provider):
+            return flaws
         async with self._turn():
-            if not self.has_passed(folder, provider):
-                await try_in_subprocess(folder, provider, self._settings)
-                self._remember(folder, provider)
+            # another process may have tried them meanwhile
+            keys = await asyncio.to_thread(self._unknown, folders, provider)
+            while keys:
+                passed, flaw = await try_in_subprocess([*keys], provider, self._settings)
+                for folder in [*keys][:passed]:
+                    self._remember(keys.pop(folder))
+                if flaw is not None:
+                    failed = next(iter(keys))
+                    flaws[failed] = flaw
+                    del keys[failed]
+        return flaws
 
-    async def check_together(self, folders: Sequence[Path], provider: Provider) -> None:
-        """Try versions in one process, which is quicker; those after the first that fails stay untried."""
-        if self._settings.trial == "always" or not self._untried(folders, provider):
-            return
-        async with self._turn():
-            untried = self._untried(folders, provider)  # another process may have tried them meanwhile
-            if not untried:
-                return
-            _, output = await _trial(untried, provider, self._settings)
-            for folder, line in zip(untried, output.splitlines(), strict=False):
-                if not json.loads(line):
-                    self._remember(folder, provider)
+    def _unknown(self, folders: Sequence[Path], provider: Provider) -> dict[Path, str]:
+        """Return the keys of the versions that are to be tried."""
+        keys = {folder: _key(folder, provider) for folder in folders}
+        if self._settings.trial == "always":
+            return keys
+        return {folder: key for folder, key in keys.items() if not self._has_passed(key)}
 
-    def _untried(self, folders: Sequence[Path], provider: Provider) -> list[Path]:
-        there = [folder for folder in folders if (folder / MANIFEST).is_file()]
-        return [folder for folder in there if not self.has_passed(folder, provider)]
+    def _has_passed(self, key: str) -> bool:
+        """Return True if a version of this key has passed a trial before."""
+        known = key in self._passed or (self._folder is not None and os.path.exists(self._folder / key))
+        return bool(key) and known
+
+    def _remember(self, key: str) -> None:
+        self._passed.add(key)
+        if self._folder is not None:
+            with contextlib.suppress(OSError):
+                (self._folder / key).touch()
 
     @contextlib.asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:
@@ -129,70 +139,66 @@ class Trials:
         except OSError:
             return None
 
-    def has_passed(self, folder: Path, provider: Provider) -> bool:
-        """Return True if a version as it is has passed a trial before; with `--trial always`, False."""
-        if self._settings.trial == "always":
-            return False
-        key = _key(folder, provider)
-        return key in self._passed or (self._folder is not None and os.path.exists(self._folder / key))
-
-    def _remember(self, folder: Path, provider: Provider) -> None:
-        key = _key(folder, provider)
-        self._passed.add(key)
-        if self._folder is not None:
-            with contextlib.suppress(OSError):
-                (self._folder / key).touch()
-
 
 def _key(folder: Path, provider: Provider) -> str:
-    """Return a name for a version as it is, and for what loads it."""
+    """Return a name for a version as it is, and for what loads it; empty if its manifest cannot be read."""
     try:
         manifest = hashlib.sha256(read_plain_file(folder / MANIFEST, MAX_MANIFEST_BYTES)).hexdigest()
-    except OSError as error:
-        raise InvalidVersion(f"{folder / MANIFEST}: cannot be read ({error.strerror})") from error
+    except OSError:  # its trial says so
+        return ""
     return hashlib.sha256(f"{manifest} {provider} {ort.__version__}".encode()).hexdigest()
 
 
-async def try_in_subprocess(folder: Path, provider: Provider, settings: Settings) -> None:
-    """Load, warm up and self-test a version in another process; once more if a signal ended the first.
+async def try_in_subprocess(
+    folders: Sequence[Path], provider: Provider, settings: Settings
+) -> tuple[int, InvalidVersion | None]:
+    """Load, warm up and self-test versions in another process, until one fails.
 
-    Raises:
-        InvalidVersion: it fails, or takes more than the time or memory of `settings`; says why.
+    That one is tried once more, alone, if a signal ended the process, or others had taken the memory.
+
+    Returns:
+        How many passed, and why the next one failed: by itself, or by more time or memory than `settings`
+        allow; None if all passed.
     """
-    code, output = await _trial([folder], provider, settings)
-    if code < 0 and code != -signal.SIGALRM:  # perhaps for want of memory that others took
-        code, output = await _trial([folder], provider, settings)
-    if code == 0:
-        return
-    if output:
-        raise (NotLoadedNow if code == _EXIT_OUT_OF_MEMORY else InvalidVersion)(json.loads(output))
+    try:
+        code, flaws = await _trial(folders, provider, settings)
+        passed = flaws.count("")
+        if passed == len(folders):
+            return passed, None
+        was_killed = code < 0 and code != -signal.SIGALRM  # perhaps for want of memory that others took
+        if was_killed or (code == _EXIT_OUT_OF_MEMORY and passed):
+            code, flaws = await _trial([folders[passed]], provider, settings)
+            if flaws == [""]:
+                return passed + 1, None
+    except OSError as error:
+        return 0, NotLoadedNow(f"no process could be started to try it ({error.strerror})")
+    if flaws and flaws[-1]:
+        return passed, (NotLoadedNow if code == _EXIT_OUT_OF_MEMORY else InvalidVersion)(flaws[-1])
     if code == -signal.SIGALRM:
-        raise NotLoadedNow(f"its trial took longer than the {settings.trial_seconds:g} s of --trial-seconds")
+        text = f"its trial took longer than the {settings.trial_seconds:g} s of --trial-seconds"
+        return passed, NotLoadedNow(text)
     how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
-    raise (NotLoadedNow if code == -signal.SIGKILL else InvalidVersion)(
+    return passed, (NotLoadedNow if code == -signal.SIGKILL else InvalidVersion)(
         f"the process that tried to load it {how}, and the service would have, too"
     )
 
 
-async def _trial(folders: Sequence[Path], provider: Provider, settings: Settings) -> tuple[int, bytes]:
-    """Return how a trial ended, as `Popen.returncode` says, and a line of JSON for each version it tried.
+async def _trial(folders: Sequence[Path], provider: Provider, settings: Settings) -> tuple[int, list[str]]:
+    """Return how a trial ended, as `Popen.returncode` says, and the flaw of each version, empty for none.
 
-    A trial ends with the first version that fails. Cancelled, it is killed.
+    A trial ends with the first version that fails, of which it need not say why. Cancelled, it is killed.
 
     Raises:
-        NotLoadedNow: no process could be started.
+        OSError: no process could be started.
     """
-    try:
-        process = _start_trial(folders, provider)
-    except OSError as error:
-        raise NotLoadedNow(f"no process could be started to try it ({error.strerror})") from error
+    process = _start_trial(folders, provider)
     plain = settings.model_dump_json(include=set(Settings.model_fields))  # a command may have more of its own
     ended = asyncio.to_thread(process.communicate, plain.encode())
     try:
         output, _ = await asyncio.shield(asyncio.ensure_future(ended))  # it also closes the pipes
     finally:
         process.kill()
-    return process.returncode, output
+    return process.returncode, [json.loads(line) for line in output.splitlines()]
 
 
 def _start_trial(folders: Sequence[Path], provider: Provider) -> subprocess.Popen[bytes]:

@@ -12,8 +12,8 @@ SPARE_SECONDS = 5
 """The part of a grace period that must remain beyond everything that is waited for."""
 START_BUDGET_SECONDS = 20
 """The least that a startup probe must allow beside trials: ten times what loading three models took."""
-HANGING_VERSIONS = 2
-"""The versions that may hang at a start, each in two trials, before the startup probe gives up."""
+HANGING_VERSIONS = 4
+"""The versions that may hang at a start, each in its trial, before the startup probe gives up."""
 TRIAL_SECONDS: float = Settings.model_fields["trial_seconds"].default
 PORTS = {"http": "", "metrics": "METRICS_", "grpc": "GRPC_"}
 """The names of a server's ports, and the prefix of PORT in the name of the setting."""
@@ -43,7 +43,7 @@ def servers_have_probes_of_their_own_and_time_to_start(objects: list[Object]) ->
             yield f"{name}: its probes are {paths}"
         startup = server.get("startupProbe", {})
         trial_seconds = float(settings.get("PUSHFORWARD_TRIAL_SECONDS", TRIAL_SECONDS))
-        needed = START_BUDGET_SECONDS + HANGING_VERSIONS * 2 * trial_seconds
+        needed = START_BUDGET_SECONDS + HANGING_VERSIONS * trial_seconds
         if startup.get("periodSeconds", 10) * startup.get("failureThreshold", 3) < needed:
             yield f"{name}: has less than {needed:g} s to start"
 

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from fcntl import LOCK_EX, flock
 from functools import partial
@@ -24,10 +24,12 @@ from service.app import Service, create_app
 from service.errors import LoadFailed
 from service.format.aliases import ALIASES_FILE
 from service.format.versions import MANIFEST
+from service.lifecycle import trial
 from service.lifecycle.trial import free_memory_bytes, try_in_subprocess
 from service.observe.metrics import Metrics
 from service.runtime import loader
 from service.runtime.model import LoadedModel
+from service.runtime.session import Provider
 from service.settings import Settings
 from tests.damage import DAMAGES, GRAPH, overflow_the_stack, take_an_age
 from tests.registries import TOY, answering, look_twice, registry_of, samples, versions
@@ -68,7 +70,8 @@ async def test_a_trial_takes_the_settings_of_a_command_that_has_more_of_its_own(
     class MoreSettings(Settings):
         demo: bool = True
 
-    await try_in_subprocess(publish_toy(tmp_path), "cpu", MoreSettings(models=tmp_path))
+    version = publish_toy(tmp_path)
+    assert await try_in_subprocess([version], "cpu", MoreSettings(models=tmp_path)) == (1, None)
 
 
 @pytest.mark.parametrize(("damage", "reason"), DAMAGES, ids=[damage.__name__ for damage, _ in DAMAGES])
@@ -135,7 +138,8 @@ from service.lifecycle.trial import try_in_subprocess
 from service.settings import Settings
 libc = ctypes.CDLL(None)
 libc.__register_atfork(None, None, ctypes.cast(libc.abort, ctypes.c_void_p), None)
-uvloop.run(try_in_subprocess(pathlib.Path(sys.argv[1]), "cpu", Settings()))
+passed, _ = uvloop.run(try_in_subprocess([pathlib.Path(sys.argv[1])], "cpu", Settings()))
+sys.exit(passed != 1)
 """
 """A process whose forks die at once, as they may by a library's handler, that tries a version."""
 
@@ -159,6 +163,28 @@ async def test_a_version_that_ends_its_loader_is_refused_at_the_start_too(tmp_pa
     async with registry_of(tmp_path / "models", trial="hot") as registry:
         assert versions(registry) == {2: "failed", 1: "ready"}
         assert "was killed by SIGSEGV" in registry.entry(TOY, "2").reason
+
+
+@pytest.mark.usefixtures("forgetful")
+async def test_a_version_that_hangs_takes_the_time_of_one_trial_at_the_start_and_keeps_no_other_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models, tried = tmp_path / "models", list[int]()
+    for name in (TOY, "a-vae", "z-vae"):
+        publish_toy(models, name)
+    take_an_age(models / TOY / "1")
+    start = trial._start_trial
+
+    def counted(folders: Sequence[Path], provider: Provider) -> subprocess.Popen[bytes]:
+        tried.append(len(folders))
+        return start(folders, provider)
+
+    monkeypatch.setattr(trial, "_start_trial", counted)
+    async with registry_of(models, trial="hot", trial_seconds=3) as registry:
+        states = {f"{entry.name}/{entry.version}": entry.state for entry in registry.entries()}
+        assert states == {"a-vae/1": "ready", "toy-vae/1": "failed", "z-vae/1": "ready"}
+        assert "its trial took longer than the 3 s" in registry.entry(TOY, "1").reason
+        assert tried == [3, 1]  # all, and once more the one behind it
 
 
 @pytest.mark.usefixtures("forgetful")

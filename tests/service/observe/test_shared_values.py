@@ -23,7 +23,8 @@ async def test_a_trial_leaves_no_values_beside_those_of_the_replicas(
     values.mkdir()
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(values))  # as a replica does
     async with asyncio.timeout(60):
-        await try_in_subprocess(version, "cpu", Settings(models=tmp_path / "models"))
+        tried = await try_in_subprocess([version], "cpu", Settings(models=tmp_path / "models"))
+    assert tried == (1, None)
     assert list(values.iterdir()) == []
 
 
