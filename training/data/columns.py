@@ -22,7 +22,7 @@ from training.data.reading import (
     few_recur,
     is_date,
 )
-from training.data.splits import in_order, named
+from training.data.splits import in_order, listed, named
 from training.data.table import MOST_GAPS, ascends
 
 Role = Literal["number", "category", "class", "redundant", "unfit"]
@@ -41,7 +41,9 @@ _CLASS_NAMES: Final = {
 }
 _ROWS_OF_A_CLASS: Final = 5
 """The fewest rows for each of the numbers of a column that are classes and not counts or measurements."""
-_IDENTIFIER: Final = re.compile(r"(^|[\W_])(id|uuid|guid|key|index|row|nr|no|number|serial)$", re.IGNORECASE)
+_IDENTIFIER: Final = re.compile(
+    r"(^|[\W_])(id|uuid|guid|key|index|idx|row|nr|no|number|serial)$", re.IGNORECASE
+)
 _IDENTIFIER_OF_MORE: Final = re.compile(r"(^|[\W_])(?i:id|uuid|guid)$|[a-z]I[dD]$")
 """Names of identifiers also where several rows have the same one, as in a table of visits or orders."""
 _FEW_CODES: Final = 5
@@ -49,7 +51,14 @@ _MOST_MARKS: Final = 5
 """The largest number of distinct texts among numbers that are taken for marks of missing values."""
 _NO_MARK: Final = re.compile(r"[^#]*\d")
 """Begins a text that says more than that a value is missing: `<0.1` and `12b`, but not `#DIV/0!`."""
+_FEWEST_DATES: Final = 10
+"""Below so many distinct numbers all may be dates by chance."""
+_MONTH_AND_DAY: Final = r"(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])"
+_DATES_IN_DIGITS: Final = [
+    re.compile(form) for form in (rf"((19|20)\d\d|\d\d){_MONTH_AND_DAY}", r"(19|20)\d\d(0[1-9]|1[0-2])")
+]
 _DATE_ADVICE: Final = "give a number instead, e.g. days since an event"
+_MOST_SHOWN: Final = 3
 _FAR_FROM_ALL: Final = 1e9
 """Stands for missing values where columns are compared."""
 _SAMPLED_ROWS: Final = 1000
@@ -143,7 +152,7 @@ def _role(name: str, values: Any, train: Rows, kept: _Kept, decimal: str) -> Col
         return ColumnRole(name, "unfit", reader.strange, advice)
     if reader.holds_marked_numbers:
         return ColumnRole(name, "unfit", f"numbers with marks: {reader.misfit_shown}", PLAIN_ADVICE)
-    if reader.misfit_texts and not reader.mostly_numbers:
+    if (reader.misfit_texts and not reader.mostly_numbers) or _has_leading_zeros(values):
         return _text(name, values, reader, kept)
     codes: tuple[Code, ...] = ()
     if reader.misfit_texts:
@@ -170,6 +179,10 @@ def _number(
     whole = bool((there == np.round(there)).all())
     distinct = np.unique(there)
     counted = whole and not missing and len(distinct) == len(values)
+    if whole and len(distinct) >= _FEWEST_DATES:
+        digits = [f"{number:.0f}" for number in distinct]
+        if any(all(map(form.fullmatch, digits)) for form in _DATES_IN_DIGITS):
+            return ColumnRole(name, "unfit", f"dates in digits, such as {there[0]:.0f}", _DATE_ADVICE)
     if whole and not missing and np.abs(there).max() >= 2**53:  # too large for float64 to tell apart
         counted = len(set(texts_of(raw))) == len(values)
     if len(distinct) == 1 and not missing:
@@ -210,6 +223,13 @@ def _number(
     return ColumnRole(name, "number", seen, "put it in one_hot if these are codes" if few else "")
 
 
+def _has_leading_zeros(values: Any) -> bool:
+    """Return True for digits in texts of one length, some of which begin with 0, as postal codes do."""
+    texts = {value for value in plain_values(values) if isinstance(value, str)} - MISSING
+    is_code = all(map(str.isdecimal, texts)) and len(set(map(len, texts))) == 1
+    return is_code and any(text.startswith("0") and len(text) > 1 for text in texts)
+
+
 def _plain(number: float) -> str:
     """Return a number with all digits if it is whole, as dates in digits are, else with six."""
     return f"{number:.15g}" if float(number).is_integer() else f"{number:g}"
@@ -235,7 +255,7 @@ def _text(name: str, values: Any, reader: NumberColumn, kept: _Kept) -> ColumnRo
         return ColumnRole(name, "redundant", "another text in every row: names the rows")
     if not few_recur(len(categories), len(texts)):
         return ColumnRole(name, "unfit", f"{len(categories)} different texts", "merge the rare ones")
-    seen = f"{len(categories)} texts: {', '.join(categories[:3])}{', ...' if len(categories) > 3 else ''}"
+    seen = f"{len(categories)} texts: {listed([*map(repr, categories)], _MOST_SHOWN)}"
     if missing:
         seen = f"{missing}; else {seen}"
     places: dict[str | None, int] = {}

@@ -1,5 +1,6 @@
 """Columns as exports have them: what `init` makes of them, and that its recipe then loads."""
 
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +48,30 @@ def test_a_column_with_one_value_where_it_has_one_is_told_so(tmp_path: Path) -> 
     assert number.seen == "3.5 in every row that has it"
 
 
+@pytest.mark.parametrize("form", ["%Y%m%d", "%y%m%d", "%Y%m"])
+@pytest.mark.parametrize("days", [7, 43])
+def test_dates_in_digits_are_dates_and_no_quantities(tmp_path: Path, form: str, days: int) -> None:
+    first = date(1985, 11, 28)
+    values = [(first + timedelta(days * (row // 2))).strftime(form) for row in range(ROWS * 4)]
+    path = with_column(tmp_path / "t.csv", RANDOM.permutation(values).tolist())
+    assert found(path)["odd"].seen.startswith("dates in digits, such as ")
+    years = with_column(tmp_path / "y.csv", RANDOM.integers(1990, 2030, ROWS).tolist())
+    assert "odd" not in found(years)
+
+
+def test_digits_with_leading_zeros_are_codes(tmp_path: Path) -> None:
+    regions = found(with_column(tmp_path / "t.csv", ["01", "02", "13"] * (ROWS // 3)))["odd"]
+    assert (regions.seen, regions.settled) == ("3 texts: '01', '02', '13'", "one_hot: 3 features")
+    postal = [f"{501 + 977 * (row % 50):05}" for row in range(ROWS)]
+    assert found(with_column(tmp_path / "p.csv", postal))["odd"].settled == "left out"
+    for plain in ("{}", "{:.2f}", "0.{}"):
+        numbers = [plain.format(row % 9) for row in range(ROWS)]
+        assert "odd" not in found(with_column(tmp_path / "n.csv", numbers))
+
+
 def test_words_for_missing_values_are_told_since_they_may_be_categories(tmp_path: Path) -> None:
     airbags = found(with_column(tmp_path / "t.csv", ["None", "Driver", "Both", "NA"] * (ROWS // 4)))["odd"]
-    assert airbags.seen == "30 of 60 are missing (as 'NA', 'None'); else 2 texts: Both, Driver"
+    assert airbags.seen == "30 of 60 are missing (as 'NA', 'None'); else 2 texts: 'Both', 'Driver'"
     discount = found(with_column(tmp_path / "d.csv", ["None", "Student"] * (ROWS // 2)))["odd"]
     assert discount.seen.endswith("30 rows that have it; 30 of 60 are missing (as 'None')")
 
@@ -144,7 +166,7 @@ def test_words_that_end_like_identifiers_are_none(tmp_path: Path, name: str) -> 
 
 def test_whole_numbers_are_told_with_all_their_digits(tmp_path: Path) -> None:
     days = [19_750_100 + row for row in sorted(RANDOM.integers(1, 800, ROWS).tolist())]
-    days[0], days[-1] = 19_750_101, 19_750_899
+    days[0], days[-1] = 19_750_101, 19_750_899  # no day of a month
     assert "from 19750101 to 19750899" in found(with_column(tmp_path / "t.csv", days))["odd"].seen
 
 
