@@ -309,6 +309,4 @@ def _level(scores: ItemScores) -> float:
     from service.numerics.calibration import false_discovery_level  # imports numpy.random, which takes long
 
     assert scores.p_value is not None
-    level = false_discovery_level(scores.p_value, scores.alpha)
-    # never below the smallest p-value, which a rounded level can be
-    return max(level, float(scores.p_value.min())) if level else 0.0
+    return false_discovery_level(scores.p_value, scores.alpha)

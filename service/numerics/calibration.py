@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from decimal import ROUND_CEILING, Decimal
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 import numpy as np
@@ -101,9 +102,11 @@ def false_discovery_level(p_values: Doubles, alpha: float) -> float:
     Benjamini and Hochberg 1995, J. R. Stat. Soc. B 57(1), section 3.1; for p-values of one calibration set:
     Bates et al. 2023, Annals of Statistics 51(1), theorem 2.
     """
+    ascending = np.sort(p_values)
     levels = alpha * np.arange(1, len(p_values) + 1) / len(p_values)
-    passing = np.flatnonzero(np.sort(p_values) <= levels + _SLACK)
-    return float(levels[passing[-1]]) if len(passing) else 0.0
+    passing = np.flatnonzero(ascending <= levels + _SLACK)
+    # a rounded level may lie a little below the p-value that passes it
+    return float(max(levels[passing[-1]], ascending[passing[-1]])) if len(passing) else 0.0
 
 
 def column_surprises(found: NDArray[Any], items: NDArray[Any], columns: Sequence[Column]) -> Doubles:
@@ -111,6 +114,12 @@ def column_surprises(found: NDArray[Any], items: NDArray[Any], columns: Sequence
     first = [place.start for _, place in column_places(columns)]
     surprises: Doubles = np.where(np.isnan(items[:, first]), np.nan, found.astype(np.float64))
     return surprises
+
+
+def least_level(n: int) -> str:
+    """Return 1 / (n + 1), the least level that n calibration items resolve, rounded up to six digits."""
+    unit = Decimal(1).scaleb(Decimal(1 / (n + 1)).adjusted() - 5)
+    return f"{float((Decimal(1) / (n + 1)).quantize(unit, ROUND_CEILING)):g}"
 
 
 class ColumnCalibration:
@@ -160,9 +169,14 @@ class Calibration:
         self._ascending: Doubles = np.sort(surprises.astype(np.float64))
 
     @property
+    def items(self) -> int:
+        """Return n."""
+        return len(self._ascending)
+
+    @property
     def smallest_alpha(self) -> float:
         """Return the smallest level at which an item can be flagged: 1 / (n + 1)."""
-        return 1.0 / (len(self._ascending) + 1)
+        return 1.0 / (self.items + 1)
 
     def quantiles(self) -> Doubles:
         """Return the surprises that 0, 1, ... 100 per cent of the calibration items do not exceed, (101,)."""
@@ -183,5 +197,6 @@ class Calibration:
         n = len(self._ascending)
         allowed = math.floor(alpha * (n + 1) + _SLACK) - 1
         if allowed < 0:
-            raise ValueError(f"alpha is {alpha:g}; with {n} calibration items it is at least {1 / (n + 1):g}")
+            least = least_level(n)
+            raise ValueError(f"alpha is {alpha:.9g}; with {n} calibration items it is at least {least}")
         return float(self._ascending[n - 1 - min(allowed, n - 1)])

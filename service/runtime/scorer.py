@@ -27,6 +27,7 @@ from service.numerics.calibration import (
     bounds_from_terms,
     column_surprises,
     false_discovery_level,
+    least_level,
     surprise,
 )
 from service.numerics.noise import Arrays, Doubles, Floats
@@ -126,9 +127,9 @@ class Scorer:
         if done is not None and done.draws in (None, how.draws) and done.seed in (None, how.seed):
             calibration = self._calibrations[how.statistic]
         if calibration is not None and how.alpha < calibration.smallest_alpha:
+            least = least_level(calibration.items)
             raise LimitExceeded(
-                f"alpha is {how.alpha:g}; the smallest this model is calibrated for is "
-                f"{calibration.smallest_alpha:.6g}"
+                f"alpha is {how.alpha:.9g}; the smallest this model is calibrated for is {least}"
             )
         if calibration is None and correction != "none":
             raise Unfit(

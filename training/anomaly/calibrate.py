@@ -20,7 +20,13 @@ from service.format.manifest import Support
 from service.format.specs import CalibratedStatistic, CalibrationSpec, Metric, ScoreDefaults
 from service.format.statistics import Bound, Statistic
 from service.format.versions import sha256_of
-from service.numerics.calibration import Calibration, bounds_from_terms, column_surprises, surprise
+from service.numerics.calibration import (
+    Calibration,
+    bounds_from_terms,
+    column_surprises,
+    least_level,
+    surprise,
+)
 from service.numerics.noise import Doubles, Floats, scoring_noise
 from training.anomaly.outliers import ordinary_items, simple_outliers
 from training.anomaly.running import RunGraph, batches_of, on_all_cores
@@ -117,10 +123,10 @@ def require_resolvable(options: CalibrationOptions, rows: int, way_out: str) -> 
 
     `way_out` says how to get more rows.
     """
-    if options.alpha * (rows + 1) < 1:
+    if options.alpha < 1 / (rows + 1):
         raise RecipeError(
-            f"calibration.alpha is {options.alpha:g}, but {rows} calibration items resolve no level below "
-            f"{1 / (rows + 1):.3g}; raise alpha, or calibrate on at least {math.ceil(1 / options.alpha) - 1} "
+            f"calibration.alpha is {options.alpha:.9g}, but {rows} calibration items resolve no level below "
+            f"{least_level(rows)}; raise alpha, or calibrate on at least {math.ceil(1 / options.alpha) - 1} "
             f"items ({way_out})"
         )
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 import numpy as np
 
 from service.media.tables.opening import stem_of
+from service.numerics.calibration import least_level
 from training.data.batches import cores_at_hand
 from training.data.dataset import DataError, Dataset, Items
 from training.data.duplicates import duplicate_rows
@@ -117,7 +118,7 @@ def draft_recipe(inspection: Inspection, dataset: Dataset) -> tuple[str, list[Fi
         f'statistic = "auto"  # {_CHOICE_OF_PICTURES if pictures else _CHOICE_OF_TABLES}',
         f"draws = {(4 if _is_large(dataset) else 16) if pictures else 64}",
         f"# flag at most this share of normal rows; {calibration} calibration rows{of_class} resolve "
-        f"{1 / (calibration + 1):.2g}",
+        f"{least_level(calibration)}",
         f"alpha = {alpha:g}",
     ]
     shape = "x".join(map(str, dataset.item_shape))

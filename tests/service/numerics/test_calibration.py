@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import stats
@@ -10,6 +10,7 @@ from service.numerics.calibration import (
     bounds_from_terms,
     distance_from_uniform,
     false_discovery_level,
+    least_level,
     surprise,
 )
 from service.numerics.noise import scoring_noise
@@ -42,10 +43,11 @@ def test_an_item_is_over_the_threshold_exactly_if_its_p_value_is_at_most_alpha(
         np.testing.assert_array_equal(over, calibration.p_values(new) <= alpha + 1e-12)
 
 
-def test_the_smallest_alpha_itself_is_allowed() -> None:
-    for n in (1, 9, 99, 128, 999, 5000):
+def test_the_smallest_alpha_itself_is_allowed_also_as_it_is_written() -> None:
+    for n in (1, 9, 48, 99, 128, 180, 999, 5000):
         calibration = Calibration(np.arange(n))
         assert calibration.threshold(1 / (n + 1)) == n - 1
+        assert calibration.threshold(float(least_level(n))) == n - 1
 
 
 @given(hnp.arrays(np.float64, st.integers(1, 40), elements=st.integers(1, 100).map(lambda k: k / 100)))
@@ -54,6 +56,19 @@ def test_a_corrected_level_is_the_largest_that_enough_p_values_reach(p_values: n
     allowed = [0.1 * k / m for k in range(m + 1) if sum(p_values <= 0.1 * k / m + 1e-9) >= k]
     assert level == pytest.approx(max(allowed))
     assert false_discovery_level(p_values[:1], 0.1) == (0.1 if p_values[0] <= 0.1 else 0.0)
+
+
+@example(calibrated=np.arange(98.0), new=np.array([999.0, 0.0]), rank=2, digits=9)
+@given(SURPRISES, SURPRISES, st.integers(1, 60), st.integers(3, 12))
+def test_a_corrected_level_flags_the_same_items_by_p_value_and_by_threshold(
+    calibrated: np.ndarray, new: np.ndarray, rank: int, digits: int
+) -> None:
+    """Also where the level is a share of the calibration items that was rounded to some digits."""
+    calibration = Calibration(calibrated)
+    p_values, n = calibration.p_values(new), len(calibrated)
+    alpha = min(round(rank / (n + 1), digits), 0.999)
+    if level := false_discovery_level(p_values, alpha):
+        np.testing.assert_array_equal(new > calibration.threshold(level), p_values <= level)
 
 
 def test_the_correction_holds_the_share_of_false_discoveries_and_finds_outliers() -> None:

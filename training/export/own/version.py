@@ -27,6 +27,7 @@ from service.format.specs import (
 )
 from service.format.statistics import Distance, NoiseFree, Statistic
 from service.format.versions import publish
+from service.numerics.calibration import least_level
 from service.numerics.noise import NOISE, Floats, Integers
 from service.numerics.prior import GaussianMixturePrior, Prior, StandardNormalPrior
 from training.anomaly.calibrate import StatisticScorer, write_calibration
@@ -243,8 +244,8 @@ def calibration_options(scoring: Scoring, halves: Halves | None) -> CalibrationO
     alpha = scoring.alpha
     if alpha is None:
         alpha = next((level for level in _LEVELS if level * (n + 1) >= 1), _LEVELS[-1])
-    elif halves is not None and alpha * (n + 1) < 1:
-        flaw = f"alpha is {alpha:g}, but {n} calibration items resolve no level below {1 / (n + 1):.3g}"
+    elif halves is not None and alpha < 1 / (n + 1):
+        flaw = f"alpha is {alpha:.9g}, but {n} calibration items resolve no level below {least_level(n)}"
         raise UnfitModel(
             "the calibration", [f"{flaw}; raise it, or give more items (half of them calibrate)"]
         )
