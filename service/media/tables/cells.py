@@ -130,8 +130,9 @@ class Places:
 
 
 def _meaning(text: str) -> str | float:
-    """Return a truth value or number for the text that writes it."""
-    folded = text.strip().casefold()
+    """Return a truth value or number for the text that writes it, else the text without blanks around it."""
+    text = text.strip()
+    folded = text.casefold()
     if folded in _TRUTH:
         return folded
     return float(folded) if _NUMBER.fullmatch(folded) and folded.isascii() else text

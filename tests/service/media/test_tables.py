@@ -12,6 +12,7 @@ from pyarrow import parquet
 
 from service.errors import LimitExceeded, Malformed, Unfit
 from service.media.tables.bounds import TableBounds, check_parquet
+from service.media.tables.cells import UNKNOWN, Places
 from service.media.tables.matching import TableForm, features_of
 from service.media.tables.sources import table_of
 from service.media.tables.writing import columns_of, csv_text
@@ -25,6 +26,11 @@ def test_rows_that_lack_values_read_the_same_again() -> None:
     text = csv_text(columns_of(items, FORM.columns)).encode()
     blocks = [dict(block) for block in table_of(lambda: io.BytesIO(text), ".csv").blocks(100)]
     np.testing.assert_array_equal(features_of(blocks[0], FORM), items)
+
+
+def test_blanks_around_a_category_are_none_of_it_unless_categories_differ_by_them() -> None:
+    assert Places(["red", "green"]).find(["red ", " green", "re d", "red"]).tolist() == [0, 1, UNKNOWN, 0]
+    assert Places(["red", "red "]).find(["red ", "red", " red"]).tolist() == [1, 0, UNKNOWN]
 
 
 def test_numbers_are_written_in_plain_digits_that_read_back_the_same() -> None:
