@@ -78,19 +78,24 @@ class Replica:
     backoff: Backoff = field(default_factory=Backoff)
 
     def start(self, pipes: list[Pipe], *, others_serve: bool) -> None:
-        """Fork a process, which closes its copies of the parent's `pipes`."""
-        self.pipe, end = get_context("fork").Pipe()
-        self.pulse = Pulse(self.settings.silent_seconds)
+        """Fork a process, which closes its copies of the parent's `pipes`; there is none if that fails."""
         self.reason = ""
-        self.process = get_context("fork").Process(
-            target=self._serve,
-            args=(end, [*pipes, self.pipe]),
-            kwargs={"others_serve": others_serve},
-            name=f"replica-{self.number}",
-            daemon=True,
-        )
-        self.process.start()
-        end.close()
+        try:
+            self.pulse = Pulse(self.settings.silent_seconds)
+            self.pipe, end = get_context("fork").Pipe()
+            with end:
+                process = get_context("fork").Process(
+                    target=self._serve,
+                    args=(end, [*pipes, self.pipe]),
+                    kwargs={"others_serve": others_serve},
+                    name=f"replica-{self.number}",
+                    daemon=True,
+                )
+                process.start()
+        except OSError as error:  # no more processes, files or memory may be had
+            self._ended(f"replica {self.number} could not be started: {error.strerror}")
+        else:
+            self.process = process
 
     def _serve(self, parent: Pipe, pipes: list[Pipe], *, others_serve: bool) -> None:
         """Serve in the new process; exit with status 2 after reporting to the parent why it cannot."""
@@ -160,16 +165,19 @@ class Replica:
     def reap(self) -> None:
         """Clear up after a process that has ended; `reason` says how it ended unless it said why."""
         assert self.process is not None
-        if self.pipe is not None:
-            if not self.serves:
-                self.read_status()
-            self.pipe.close()
+        if self.pipe is not None and not self.serves:
+            self.read_status()
         self.process.join()
         code = self.process.exitcode or 0
         how = f"by {signal.Signals(-code).name}" if code < 0 else f"with status {code}"
-        self.reason = self.reason or f"replica {self.number} ended {how}"
-        self.process, self.pipe, self.pulse, self.serves = None, None, None, False
+        self._ended(self.reason or f"replica {self.number} ended {how}")
         drop_gauges(self.folder, self.number)
+
+    def _ended(self, reason: str) -> None:
+        """Note that there is no process, and when the next may start."""
+        if self.pipe is not None:
+            self.pipe.close()
+        self.process, self.pipe, self.pulse, self.serves, self.reason = None, None, None, False, reason
         now = time.monotonic()
         self.start_at = now + self.backoff.delay_seconds(now)
 
@@ -235,6 +243,8 @@ class Supervisor:
                         [other.pipe for other in self._replicas if other.pipe is not None],
                         others_serve=any(other.serves for other in self._replicas),
                     )
+                    if replica.process is None:
+                        self._report_end(replica)
             ready = wait([signals, *self._watched()], self._idle_seconds())
             for replica in self._replicas:
                 replica.kill_if_silent()
@@ -250,7 +260,8 @@ class Supervisor:
                     replica.read_status()
                     self._announce(replica)
                 if replica.process is not None and replica.process.sentinel in ready:
-                    self._reap(replica)
+                    replica.reap()
+                    self._report_end(replica)
         if self._failure:
             raise ReplicaFailed(self._failure)
 
@@ -276,8 +287,8 @@ class Supervisor:
             self._announced = True
             log.info("%d replicas running on %s (Ctrl-C to quit)", len(self._replicas), self._url)
 
-    def _reap(self, replica: Replica) -> None:
-        replica.reap()
+    def _report_end(self, replica: Replica) -> None:
+        """Log why a replica has no process; if it never served, that ends the service."""
         if self._stopping:
             return
         if replica.has_served:

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import resource
 import signal
 import socket
 import subprocess
@@ -200,6 +201,23 @@ def test_a_replica_is_replaced_where_a_broken_model_keeps_every_replica_from_bei
         os.kill(pid, signal.SIGKILL)
         service.wait_for(f"replica {victim} serves again")
         assert len({asked(service, "POST", SAMPLE, BODY) for _ in range(MANY)}) == 1
+
+
+def test_a_replica_that_finds_no_room_to_start_leaves_requests_to_the_others_and_is_tried_again(
+    toys: Path,
+) -> None:
+    with running_service(toys, processes=2) as service:
+        victim, pid = process_ids(service).popitem()
+        supervisor = service.process.pid
+        _, most = resource.prlimit(supervisor, resource.RLIMIT_NOFILE)
+        resource.prlimit(supervisor, resource.RLIMIT_NOFILE, (3, most))
+        os.kill(pid, signal.SIGKILL)
+        service.wait_for(
+            f"replica {victim} could not be started: Too many open files; it is restarted in 1 s"
+        )
+        assert len({asked(service, "POST", SAMPLE, BODY) for _ in range(MANY)}) == 1
+        resource.prlimit(supervisor, resource.RLIMIT_NOFILE, (most, most))
+        service.wait_for(f"replica {victim} serves again")
 
 
 def test_a_replica_that_was_stopped_is_replaced_and_the_others_are_not(toys: Path) -> None:
