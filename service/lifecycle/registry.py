@@ -398,7 +398,9 @@ class Registry:
         return None
 
     async def close(self) -> None:
-        """Stop every version; waiting calls fail with `Draining`."""
+        """Stop every version, and a look at the source; waiting calls fail with `Draining`."""
+        if self._mirror is not None:
+            self._mirror.stop()
         for task in tuple(self._unloading):
             task.cancel()
         await asyncio.gather(*self._unloading, return_exceptions=True)

@@ -108,6 +108,7 @@ class Mirror:
             import fsspec
 
             self._files, root = fsspec.url_to_fs(url, **_options(url))
+            self._progress = fsspec.Callback(hooks={"stop": self._raise_if_stopped})
         except (ImportError, ValueError) as error:
             raise SourceUnavailable(
                 f"the source cannot be read ({error}); install the extra `remote`, and for gs:// gcsfs too"
@@ -118,6 +119,7 @@ class Mirror:
             ) from error
         self._root = root.rstrip("/")
         self._copy = copy
+        self._stopped = False
         self._refused: dict[str, tuple[str, str]] = {}
         """The listing of a version that was refused, and the reason, by NAME/VERSION."""
         self.unfetched: dict[tuple[str, int], str] = {}
@@ -125,6 +127,10 @@ class Mirror:
 
         It is replaced as a whole, because others read it while a refresh goes on.
         """
+
+    def stop(self) -> None:
+        """Make a refresh in another thread end at its next bytes; a version may take hours to fetch."""
+        self._stopped = True
 
     def refresh(self) -> None:
         """Fetch new versions, and remove those that have gone. Blocks; bad versions are logged and left out.
@@ -145,6 +151,8 @@ class Mirror:
             for version in sorted(versions, key=int, reverse=True):
                 if not (self._copy / name / version).exists() and (reason := self._fetch(name, version)):
                     unfetched[name, int(version)] = reason
+                if self._stopped:
+                    return
             self._fetch_aliases(name)
         self.unfetched = unfetched
         self._remove_all_but(models)
@@ -156,7 +164,11 @@ class Mirror:
         return [name for name in names if re.fullmatch(pattern, name)]
 
     def _download(self, path: str, to: Path) -> None:
-        self._files.get_file(f"{self._root}/{path}", str(to))
+        self._files.get_file(f"{self._root}/{path}", str(to), callback=self._progress)
+
+    def _raise_if_stopped(self, *_: object) -> None:
+        if self._stopped:
+            raise SourceUnavailable("the service is shutting down")
 
     def _fetch(self, name: str, version: str) -> str:
         """Fetch a version; return why it could not be fetched, or an empty text."""
@@ -172,7 +184,7 @@ class Mirror:
             self._refused[path] = listing, reason
             log.error("%s stays out: %s", path, reason)  # noqa: TRY400
         except Exception as error:  # each kind of source has its own
-            if (self._copy / path).exists():  # another process has fetched it
+            if self._stopped or (self._copy / path).exists():  # another process has fetched it
                 return ""
             reason = f"it cannot be fetched now: {reason_of(error)}"
             if self.unfetched.get((name, int(version))) != reason:  # else it was told before

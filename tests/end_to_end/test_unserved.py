@@ -2,7 +2,12 @@
 
 import json
 import os
+import signal
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +136,42 @@ def test_a_source_that_cannot_be_reached_is_told_by_the_probe_and_with_its_addre
         service.wait_for(rf"listed \(ClientConnectorError\): Cannot connect to host 127.0.0.1:{port}")
     finally:
         service.stop()
+
+
+def test_told_to_stop_while_a_version_is_fetched_the_service_waits_for_no_more_of_it(tmp_path: Path) -> None:
+    source, began, over = tmp_path / "source", threading.Event(), threading.Event()
+    toy.publish_toy(source)
+
+    class SlowHandler(SimpleHTTPRequestHandler):
+        def copyfile(self, source: Any, outputfile: Any) -> None:
+            if not self.path.endswith("/2/decode.onnx"):
+                outputfile.write(source.read())
+            with suppress(ConnectionError):
+                while not over.wait(0.1) and (piece := source.read(1)):
+                    outputfile.write(piece)
+                    began.set()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    handler = partial(SlowHandler, directory=str(source))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever).start()
+        url, cache = f"http://127.0.0.1:{server.server_address[1]}", tmp_path / "cache"
+        options = ("--source", url, "--cache", str(cache), "--poll-seconds", "0.1")
+        service = RunningService(tmp_path, *options)
+        try:
+            service.wait_until_ready()
+            toy.publish_toy(source)
+            assert began.wait(30)
+            service.process.send_signal(signal.SIGTERM)
+            assert service.process.wait(timeout=10) == 0
+        finally:
+            over.set()
+            server.shutdown()
+            service.stop()
+    assert not [path for path in cache.rglob("*") if ".partial" in path.name]
+    assert "cannot be fetched" not in "".join(service.lines)
 
 
 def test_folders_that_cannot_be_listed_are_told_and_keep_no_other_from_being_followed(tmp_path: Path) -> None:
