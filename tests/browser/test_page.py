@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.browser
 
 KEY = "a-key-that-was-given-out"
+MEAN = """canvas => {
+  const {data} = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+  return data.filter((_, place) => place % 4 === 0).reduce((sum, red) => sum + red, 0) * 4 / data.length;
+}"""
 
 
 def pixels(page: Page, name: str | re.Pattern[str]) -> str:
@@ -75,20 +79,41 @@ def test_the_seed_makes_other_samples_and_the_method_is_offered_where_there_is_a
     assert "method=rejection" in page.url
 
 
-def test_the_class_is_chosen_where_there_are_classes(visit: Opener, tmp_path: Path) -> None:
-    publish_conditional(tmp_path)
-    with running_service(tmp_path) as service:
-        page = visit(service.url).go("samples?model=classes-gan&seed=7", "Samples")
-        page.get_by_role("button", name="Keep sample 0 of seed 7").wait_for()
-        page.get_by_label("Class", exact=True).select_option("bag")
-        page.get_by_role("button", name="Keep sample 0 of seed 7").wait_for()
-        assert "label=1" in page.url
-        assert 'client.sample("classes-gan", seed=7, count=48, label=1)' in line(page, "Python")
-        page.get_by_role("link", name="Interpolation").first.click()
-        page.get_by_role("button", name="Point 12").wait_for()
-        assert "label=1" in line(page, "Python")
-        assert "label=1" in page.url
-        page.goto("about:blank")  # before the service ends
+def test_the_class_is_chosen_where_there_are_classes_and_goes_along(visit: Opener) -> None:
+    page = visit().go("samples?model=digits-gan&seed=7", "Samples")
+    page.get_by_role("button", name="Keep sample 0 of seed 7").click()
+    page.get_by_label("Class", exact=True).select_option("7")
+    page.get_by_role("button", name="Keep sample 0 of seed 7").wait_for()
+    assert "label=7" in page.url
+    assert 'client.sample("digits-gan", seed=7, count=48, label=7)' in line(page, "Python")
+    page.get_by_role("link", name="Interpolation").first.click()
+    page.get_by_role("button", name="Point 12").wait_for()
+    assert "label=7" in line(page, "Python")
+    page.get_by_label("Class", exact=True).select_option("3")
+    page.locator(".lines", has_text="label=3").wait_for()
+    page.get_by_role("link", name="Latent space").first.click()
+    page.get_by_text("Decoded in").wait_for()
+    item, kept = page.get_by_role("img", name="The item at this latent"), page.locator("#kept canvas")
+    three, three_kept = item.screenshot(), kept.screenshot()
+    page.get_by_label("Class", exact=True).select_option("7")
+    page.locator(".lines", has_text="label=7").wait_for()
+    page.locator("canvas.stage:not([aria-busy])").wait_for()
+    assert item.screenshot() != three
+    kept.wait_for()
+    assert kept.screenshot() != three_kept
+
+
+def test_the_card_of_a_model_with_classes_shows_them_in_turn(visit: Opener, pages: RunningService) -> None:
+    page = visit().go("models", "Models")
+    card = page.get_by_role("article").filter(has=page.get_by_role("heading", name="digits-gan", exact=True))
+    strip = card.locator(".strip canvas")
+    strip.nth(15).wait_for()
+    means = [canvas.evaluate(MEAN) for canvas in strip.all()]
+    sampled = pages.client.get("/v1/models/digits-gan/sample?count=16&seed=1&label=0&return_latents=true")
+    asked = {"latents": sampled.json()["latents"], "labels": [row % 10 for row in range(16)]}
+    decoded = pages.client.post("/v1/models/digits-gan/decode", json=asked)
+    expected = np.array(decoded.json()["samples"])
+    assert np.abs(np.array(means) / 255 - expected.mean((1, 2, 3))).max() < 1 / 255
 
 
 def test_the_lines_to_copy_do_the_same(visit: Opener, tmp_path: Path) -> None:
@@ -191,6 +216,9 @@ def test_models_of_one_latent_number_of_no_columns_and_with_a_judge_that_does_no
         settle(page)
         page = visit(service.url).go("density?model=classes-gan", "Density")
         page.get_by_role("img", name="Direct: samples in the plane").wait_for()
+        page.get_by_label("Class", exact=True).select_option("bag")
+        page.locator(".lines", has_text="label=1").wait_for()
+        assert "label=1" in line(page, "Python")
         settle(page)
         page = visit(service.url).go("score?model=toy-gan", "Score")
         page.locator(".verdict").wait_for()

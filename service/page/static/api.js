@@ -135,8 +135,8 @@ export function detail(summary) {
   return details.get(name);
 }
 
-export const decode = (model, latents, signal) =>
-  array(path(model, "decode"), {body: npy([latents.length, model.latent_size], Float32Array.from(latents.flat())), type: "application/x-npy", signal}).then(rowsOf);
+export const decode = (model, latents, signal, query = {}) =>
+  array(path(model, "decode", query), {body: npy([latents.length, model.latent_size], Float32Array.from(latents.flat())), type: "application/x-npy", signal}).then(rowsOf);
 
 /** Keep one request in flight, begun no sooner than `pause` milliseconds after the one before, so that many pages leave
  * the service time for others; a newer one waits for it, and cancels it after `patience` milliseconds. */

@@ -1,8 +1,8 @@
 // Density of a model of points: where samples land, what the discriminator thinks, and how it chooses.
 
-import {array, json, npy, path, rowsOf} from "./api.js";
+import {array, json, labelOf, npy, path, rowsOf} from "./api.js";
 import {colour, field, h, number, select} from "./dom.js";
-import {curl, command, failure, heading, lines, loading, python, term} from "./parts.js";
+import {classField, curl, command, failure, heading, lines, loading, python, term} from "./parts.js";
 import {getNumber, set} from "./state.js";
 
 const SIZE = 480;
@@ -29,6 +29,7 @@ export async function show(content, {model, ranges}) {
   content.append(
     heading("Density", `Where ${model.name} puts its samples${judged ? ", and what its discriminator makes of the plane: tinted where it finds it real, with a line where its logit is −3 nats, real to generated as 1 to 20" : ""}.`),
     h("form.controls", {onsubmit: (event) => event.preventDefault()}, field("Seed", seed),
+      classField(model, (label) => { set({label}); levels = null; load(); }),
       field("Points", select([1000, 4000, 16000].map((each) => [String(each), each.toLocaleString("en")]), String(count()), (value) => { set({points: value}); load(); }))),
     h("div.terms", term("seed"), judged ? term("discriminator") : null), state, h("div.trio", sheets.map(({element}) => element)), box);
 
@@ -50,10 +51,11 @@ export async function show(content, {model, ranges}) {
     } catch (error) {
       if (error.name !== "AbortError") state.replaceChildren(failure(error, load));
     }
-    const text = `${model.name} --seed ${getNumber("seed", 7)} --count ${count()}`;
+    const label = labelOf(model);
+    const text = `${model.name} --seed ${getNumber("seed", 7)} --count ${count()}${label === undefined ? "" : ` --label ${label}`}`;
     box.set({
       curl: curl(path(model, "sample", {seed: getNumber("seed", 7), count: Math.min(count(), model.limits.json_samples)}), {accept: "image/png", out: "density.png"}),
-      python: python(`points = client.sample("${model.name}", seed=${getNumber("seed", 7)}, count=${count()}${chooses ? ', method="rejection"' : ""})`, "print(points.shape)"),
+      python: python(`points = client.sample("${model.name}", seed=${getNumber("seed", 7)}, count=${count()}${chooses ? ', method="rejection"' : ""}${label === undefined ? "" : `, label=${label}`})`, "print(points.shape)"),
       command: command(`sample ${text}${chooses ? " --method rejection" : ""} --out points.csv`),
     });
   }

@@ -3,7 +3,7 @@
 import {Latest, decode, json, labelOf, path} from "./api.js";
 import {choice, field, h, select, settled, slider} from "./dom.js";
 import {describe, draw} from "./items.js";
-import {command, curl, failure, heading, lines, loading, python, term} from "./parts.js";
+import {classField, command, curl, failure, heading, lines, loading, python, term} from "./parts.js";
 import {get, kept, lookUp, set} from "./state.js";
 
 const SHOWN = 8;
@@ -82,11 +82,17 @@ export async function show(content, drawer) {
   wait.replaceWith(
     h("div.space",
       h("div.plane-side", plane, h("div.row.plane-foot", kinds.length > 1 ? choice("Plane", kinds, get("plane", "active"), (kind) => { set({plane: kind === "active" ? null : kind}); reset(); }) : h("p.hint", `Across: latent ${order[0].place + 1}. ${order[1] ? `Up: latent ${order[1].place + 1}. ` : ""}With three kept samples the plane can go through them.`))),
-      h("div.here-item", stage, said, h("div.row", field("Start from", origin), h("button", {type: "button", onclick: reset}, "Reset"),
+      h("div.here-item", stage, said, h("div.row", classField(model, ofClass), field("Start from", origin), h("button", {type: "button", onclick: reset}, "Reset"),
         h("button", {type: "button", onclick: surprise}, "Somewhere else")))),
     h("section", {"aria-label": "Sliders"}, h("h2", "The most active numbers first"), few,
       rest.childElementCount ? h("details", h("summary", `The other ${rest.childElementCount}`), rest) : ""),
     box);
+
+  function ofClass(label) {
+    set({label});
+    paint();
+    moved();
+  }
 
   async function surprise() {
     const {latents} = await json(path(model, "sample", {seed: Math.floor(Math.random() * 1e6), count: 1, return_latents: true}));

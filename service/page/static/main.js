@@ -113,18 +113,19 @@ function repaint() {
 }
 
 let trayDrawer = null;
-let shownKeep = "";
+const inTray = () => `${get("keep")} ${get("label")}`; // kept samples are shown in the chosen class
+let shownTray = "";
 listeners.add(() => {
   showFrame();
-  if (get("keep") !== shownKeep) {
-    shownKeep = get("keep");
+  if (inTray() !== shownTray) {
+    shownTray = inTray();
     showKept(tray, FREE.includes(state.panel) ? null : trayDrawer);
   }
 });
 
 addEventListener("hashchange", () => {
   readUrl();
-  shownKeep = get("keep");
+  shownTray = inTray();
   scrollTo(0, 0);
   show();
   say(PANELS[state.panel]?.[0] || "");
@@ -149,7 +150,7 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", repaint);
 for (const name of ["dragover", "drop"]) addEventListener(name, (event) => event.preventDefault()); // a file beside its place opens nothing
 main.append(loading("Asking the service for its models …"));
 readUrl();
-shownKeep = get("keep");
+shownTray = inTray();
 show().then(() => { if (hasKey()) document.getElementById("foot").append(h("p", h("button.quiet", {type: "button", onclick: () => {
   sessionStorage.removeItem("pushforward.key");
   location.reload();

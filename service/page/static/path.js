@@ -5,7 +5,7 @@ import {nested, pictureOf} from "./convert.js";
 import {choice, download, field, h, reducedMotion, settled, slider, takeDrops} from "./dom.js";
 import {draw, picture, pixelsOf} from "./items.js";
 import {gif} from "./gif.js";
-import {chooseKept, command, curl, failure, heading, lines, python, term} from "./parts.js";
+import {chooseKept, classField, command, curl, failure, heading, lines, python, term} from "./parts.js";
 import {get, getNumber, kept, lookUp, partsOf, set} from "./state.js";
 
 export function show(content, drawer) {
@@ -29,6 +29,7 @@ export function show(content, drawer) {
   const play = h("button.primary", {type: "button", onclick: () => (playing ? stop() : start())}, "Play");
   const downloads = h("div.row");
 
+  const refreshers = [];
   const canDrop = model.operations.includes("encode") && kind === "picture";
   const end = (name, title) => {
     const element = h("fieldset.end", h("legend", title));
@@ -49,6 +50,7 @@ export function show(content, drawer) {
     };
     takeDrops(element, ([dropped_]) => { if (dropped_ && canDrop) take(dropped_); });
     refresh();
+    refreshers.push(refresh);
     return element;
   };
 
@@ -56,6 +58,7 @@ export function show(content, drawer) {
     heading("Interpolation", "Walk from one item to another through the latent space. What lies between should look like data, too."),
     h("div.ends", end("from", "From"), end("to", "To")),
     h("form.controls", {onsubmit: (event) => event.preventDefault()},
+      classField(model, (label) => { set({label}); for (const refresh of refreshers) refresh(); load(); }),
       slider("Steps", {min: 4, max: 48, step: 1, value: getNumber("steps", 12), oninput: (value) => { set({steps: value}); later(); }}),
       h("div.field", h("span.label", "Path"), choice("Path", [["spherical", "Great circle"], ["linear", "Straight line"]], get("path", "spherical"), (value) => { set({path: value === "spherical" ? null : value}); load(); }))),
     h("div.terms", term("latent")),
