@@ -22,10 +22,10 @@ from training.data import Dataset, Items
 from training.metrics.names import MetricName
 from training.options import CalibrationOptions
 
-_OF_TABLES: NoiseFree = "kernel_density"
+OF_TABLES: NoiseFree = "kernel_density"
 """The statistic that is chosen wherever there is one. On tables with real outliers, planted ones chose worse
 than the ELBO alone, and this one is better than both: docs/tables.md."""
-_FEWEST_ROWS = 100
+FEWEST_ROWS = 100
 """The fewest rows to fit `path` on; fewer are less than twenty for each of its features."""
 
 
@@ -69,8 +69,8 @@ def choose_statistic(
     for name, metric in metrics.items():
         areas[name.statistic].append(metric.value)
     means = {statistic: float(np.mean(values)) for statistic, values in areas.items()}
-    eligible = [each for each in means if each != FITTED or len(fitted_on) >= _FEWEST_ROWS]
-    chosen = _OF_TABLES if _OF_TABLES in means else max(eligible, key=lambda statistic: means[statistic])
+    eligible = [each for each in means if each != FITTED or len(fitted_on) >= FEWEST_ROWS]
+    chosen = OF_TABLES if OF_TABLES in means else max(eligible, key=lambda statistic: means[statistic])
     for statistic, mean in means.items():
         note = "mean over the kinds of outliers"
         note += "; scores are by it unless told" if statistic == chosen else ""

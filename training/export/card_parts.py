@@ -10,6 +10,8 @@ import numpy as np
 from service.format.manifest import Manifest, is_picture
 from service.format.specs import Metric, MixturePriorSpec
 from service.numerics.prior import read_prior
+from training.anomaly.choose import FEWEST_ROWS, OF_TABLES
+from training.anomaly.path import FITTED
 from training.anomaly.running import RunGraph
 from training.data.png import write_samples
 from training.metrics.names import figure_texts
@@ -23,8 +25,12 @@ curl -H 'Accept: image/png' 'localhost:8000/v1/models/{name}/sample?{query}' -o 
 ```
 
 """
-_CHOSEN = """Scores are by `{}` unless a request says otherwise. It was chosen by these figures, of the
-validation split and of outliers planted in it; nothing tested was looked at."""
+_CHOSEN = f"""Scores are by `{{}}` unless a request says otherwise. It was chosen by these figures, of the
+validation split and of outliers planted in it; nothing tested was looked at. `{FITTED}` takes part if it was
+fitted on {FEWEST_ROWS} rows or more."""
+_OF_TABLES = """Scores are by `{}` unless a request says otherwise, as those of every table that has it: on
+tables with real outliers it is better than the choice by these figures, of the validation split and of
+outliers planted in it. Nothing tested was looked at."""
 
 
 _SAMPLES, _POINTS = 64, 4096
@@ -91,4 +97,5 @@ def choice_section(manifest: Manifest, names: Set[str]) -> str:
     if not names or manifest.defaults is None:
         return ""
     figures = figures_table({name: m for name, m in manifest.metrics.items() if name in names})
-    return f"\n## The anomaly statistic\n\n{_CHOSEN.format(manifest.defaults.statistic)}\n\n{figures}\n"
+    text = _OF_TABLES if manifest.defaults.statistic == OF_TABLES else _CHOSEN
+    return f"\n## The anomaly statistic\n\n{text.format(manifest.defaults.statistic)}\n\n{figures}\n"
