@@ -35,7 +35,10 @@ class ModeReport(NamedTuple):
     """KL(samples of high quality over the modes || uniform) in nats, 0 to log M; log M without such
     samples."""
     reverse_kl_error: float
-    """Its standard error, to second order: sqrt(Var[log p] / N + (M - 1) / (2 N^2)) over those samples."""
+    """Its standard error, to second order: sqrt(Var[log p] / N + (M - 1) / (2 N^2)) over those samples.
+
+    The variance is that of the observed shares less (M - 1) / N, by which it is too large at even ones.
+    """
     deviation_ratio: float
     """The mean over modes of the standard deviation of their high-quality samples over the true one, about
     the mode's own mean and pooled over coordinates. The mixture reaches `truncated_deviation_ratio()`."""
@@ -114,5 +117,6 @@ def _kl_from_uniform(counts: npt.NDArray[np.intp]) -> tuple[float, float]:
     shares = counts[counts > 0] / total
     logs = np.log(shares)
     mean = float((shares * logs).sum())
-    variance = float((shares * (logs - mean) ** 2).sum()) / total + (modes - 1) / (2 * total**2)
-    return max(0.0, math.log(modes) + mean), math.sqrt(variance)
+    chance = (modes - 1) / total**2
+    observed = float((shares * (logs - mean) ** 2).sum()) / total
+    return max(0.0, math.log(modes) + mean), math.sqrt(max(observed - chance, 0.0) + chance / 2)
