@@ -108,6 +108,7 @@ def test_the_card_of_a_model_with_classes_shows_them_in_turn(visit: Opener, page
     card = page.get_by_role("article").filter(has=page.get_by_role("heading", name="digits-gan", exact=True))
     strip = card.locator(".strip canvas")
     strip.nth(15).wait_for()
+    assert "16 latent numbers and one of 10 classes" in card.inner_text()
     means = [canvas.evaluate(MEAN) for canvas in strip.all()]
     sampled = pages.client.get("/v1/models/digits-gan/sample?count=16&seed=1&label=0&return_latents=true")
     asked = {"latents": sampled.json()["latents"], "labels": [row % 10 for row in range(16)]}

@@ -68,7 +68,8 @@ async function fill(summary, {strip, figures, text, element}) {
   const kind = kindOf(model);
   const shape = kind === "picture" ? `${model.item_shape[2]} × ${model.item_shape[1]}${model.item_shape[0] === 3 ? " colour" : " grey"} pictures`
     : kind === "point" ? "points of a plane" : `rows of ${(model.columns || []).length || model.item_shape[0]} columns`;
-  const shown = [["Makes", `${shape} from ${model.latent_size} latent number${model.latent_size === 1 ? "" : "s"}`, ""]];
+  const classes = labelOf(model) === undefined ? "" : ` and one of ${model.class_names.length} classes`;
+  const shown = [["Makes", `${shape} from ${model.latent_size} latent number${model.latent_size === 1 ? "" : "s"}${classes}`, ""]];
   for (const [key, label, note, unit] of FIGURES) {
     const metric = model.metrics?.[key];
     if (metric && shown.length < 3) {
