@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Set
 from numbers import Integral, Real
 from typing import Any
 
@@ -54,7 +54,8 @@ def label_options(given: Any) -> dict[str, Any]:
         check_options(label=given)
         return {"label": given, "labels": None}
     try:
-        labels = [int(each) if isinstance(each, Integral) else each for each in given]
+        rows = [given] if isinstance(given, Set | Mapping) else given  # which has no order
+        labels = [int(each) if isinstance(each, Integral) else each for each in rows]
     except TypeError:
         labels = [given]
     for row, label in enumerate(labels):

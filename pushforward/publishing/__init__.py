@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -93,8 +93,9 @@ def publish_vae(
         scale: The scale of a Gaussian (its standard deviation) or Laplace distribution whose decoder gives
             the mean alone, in the decoder's units; by default it is fitted on `normals`.
         prior: A mixture of Gaussians; by default N(0, I).
-        classes: The names of the classes, or their number, if the decoder takes the class of each row as a
-            second input; the encoder may take it too. Requests then have a `label`.
+        classes: The names of the classes in the order of their numbers, or how many there are, if the decoder
+            takes the class of each row as a second input; the encoder may take it too. Requests then have a
+            `label`.
         labels_as: How the networks take the class: `index`, whole numbers (B,) or (B, 1) from 0, or
             `one_hot`, (B, C).
         normals: Normal items (N, ...), at least 40, as the encoder takes them (uint8 is 0 to 255 of a
@@ -181,8 +182,9 @@ def publish_gan(
             number. The service takes and gives pictures in [0, 1] whatever it is.
         channels: `first` or `last`, as the networks have the channels of pictures.
         prior: A mixture of Gaussians; by default N(0, I).
-        classes: The names of the classes, or their number, if the networks take the class of each row as a
-            second input; the discriminator need not. Requests then have a `label`.
+        classes: The names of the classes in the order of their numbers, or how many there are, if the
+            networks take the class of each row as a second input; the discriminator need not. Requests then
+            have a `label`.
         labels_as: How the networks take the class: `index`, whole numbers (B,) or (B, 1) from 0, or
             `one_hot`, (B, C).
         real: Real items (N, ...), at least 40, as the networks take them (uint8 is 0 to 255 of a picture),
@@ -335,16 +337,17 @@ def _sizes(name: str, latent_size: Any, item_shape: Any) -> tuple[int, tuple[int
 
 
 def _condition(name: str, classes: Any, labels_as: LabelsAs) -> Condition | None:
-    """Return the class condition; raise UnfitModel if `classes` are neither names nor their number."""
+    """Return the class condition; raise UnfitModel if `classes` are neither names in order nor a number."""
     if classes is None:
         return None
     classes = classes.tolist() if hasattr(classes, "tolist") else classes
     try:
-        listed = isinstance(classes, Iterable) and not isinstance(classes, str)
-        names = [*classes] if listed else [*range(operator.index(classes))]
+        in_order = isinstance(classes, Iterable) and not isinstance(classes, str | bytes | Set | Mapping)
+        names = [*classes] if in_order else [*range(operator.index(classes))]
     except TypeError:
         came = f"classes is {classes!r} ({type(classes).__name__})"
-        raise UnfitModel(name, [f"{came}; wanted the names of the classes, or their number"]) from None
+        wanted = "wanted a list of the classes' names in the order of their numbers, or how many there are"
+        raise UnfitModel(name, [f"{came}; {wanted}"]) from None
     return Condition(tuple(map(str, names)), labels_as)
 
 

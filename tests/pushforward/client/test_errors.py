@@ -151,6 +151,7 @@ WRONG_TYPES: list[tuple[Callable[[Any], Any], str]] = [
     (lambda models: list(models.iter_samples("toy-vae", count=3, chunk_rows=0)), "chunk_rows"),
     (lambda models: models.score("toy-vae", toy.items(1), draws="9", alpha="x"), "draws"),
     (lambda models: models.score("toy-vae", toy.items(1), correction=None), "correction"),
+    (lambda models: models.score("toy-vae", toy.items(2), label={0, 1}), "{0, 1} (set); wanted a class"),
     (lambda models: models.interpolate("toy-vae", (1, 2), (2, 3), steps="x"), "steps"),
     (lambda models: models.interpolate("toy-vae", (1, 2), {"seed": object()}), ""),
 ]

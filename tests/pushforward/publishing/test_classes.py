@@ -131,6 +131,11 @@ def test_what_does_not_fit_a_condition_is_refused(tmp_path: Path) -> None:
     models = tmp_path / "models"
     cases: list[tuple[dict[str, Any], str]] = [
         ({"classes": ("a", "a")}, r"classes are \['a', 'a'\]; wanted two or more names"),
+        (
+            {"classes": {"a", "b", "c"}},
+            r"classes is .* \(set\); wanted a list .* in the order of their numbers",
+        ),
+        ({"classes": {"a": 0, "b": 2, "c": 1}}, r"\(dict\); wanted a list of the classes' names"),
         ({"labels_as": "word"}, "labels_as is 'word'; wanted 'index' or 'one_hot'"),
         ({"latent_size": 5}, r"the generator does not take values \(B, 5\) or \(B, 5, 1, 1\) and classes"),
         ({"encoder": generator}, "an encoder came with classes"),
