@@ -125,11 +125,15 @@ class _MetricsServer(ThreadingMixIn, TCPServer):
     def process_request(self, request: Any, client_address: Any) -> None:
         """Answer in a thread, for which the oldest connection that says nothing makes room if need be."""
         self.silent[request] = None
-        if self._free.acquire(blocking=False) or self._make_room(request):
-            super().process_request(request, client_address)
-        else:
+        if not (self._free.acquire(blocking=False) or self._make_room(request)):
             self.silent.pop(request, None)
             self.shutdown_request(request)
+            return
+        try:
+            super().process_request(request, client_address)
+        except BaseException:  # there is no thread to be had
+            self._forget(request)
+            raise
 
     def _make_room(self, request: socket.socket) -> bool:
         """Close the oldest connection that says nothing; return False if there is none, or it takes long."""
@@ -147,9 +151,13 @@ class _MetricsServer(ThreadingMixIn, TCPServer):
             log.exception("a scrape of the metrics failed")
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """Answer, and let another thread begin."""
+        """Answer in this thread."""
         try:
             super().process_request_thread(request, client_address)
         finally:
-            self.silent.pop(request, None)
-            self._free.release()
+            self._forget(request)
+
+    def _forget(self, request: socket.socket) -> None:
+        """Let another thread begin."""
+        self.silent.pop(request, None)
+        self._free.release()

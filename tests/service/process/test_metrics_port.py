@@ -1,6 +1,8 @@
 import asyncio
 import contextlib
 import socket
+import subprocess
+import sys
 import threading
 
 import httpx
@@ -68,3 +70,30 @@ def test_connections_that_say_nothing_make_room_for_scrapes() -> None:
                 connection.sendall(b"GET /metrics HTTP/1.1\r\na: ")
         for _ in range(20):
             assert httpx.get(f"{url_of(listener)}/metrics").status_code == 200
+
+
+WITHOUT_THREADS = """
+import os, resource, socket
+import httpx
+from service.observe.metrics import Metrics
+from service.process.ports import bind_socket, serve_metrics, url_of
+
+listener = bind_socket("127.0.0.1", 0)
+serve_metrics(Metrics(), listener)
+url = f"{url_of(listener)}/metrics"
+httpx.get(url)  # which imports what the next user may not read
+if os.geteuid() == 0:
+    os.setuid(54_321)  # root may have any number of threads
+_, most = resource.getrlimit(resource.RLIMIT_NPROC)
+resource.setrlimit(resource.RLIMIT_NPROC, (1, most))
+for _ in range(20):
+    with socket.create_connection(listener.getsockname()) as connection:
+        assert connection.recv(1) == b""
+resource.setrlimit(resource.RLIMIT_NPROC, (most, most))
+print(httpx.get(url, timeout=30).status_code)
+"""
+
+
+def test_scrapes_are_answered_again_once_there_are_threads_for_them() -> None:
+    done = subprocess.run([sys.executable, "-c", WITHOUT_THREADS], capture_output=True, text=True)
+    assert done.stdout == "200\n", done.stderr
