@@ -26,8 +26,12 @@ def label_of(manifest: Manifest, label: Label | None) -> int | None:
         return None
     number = None if label is None else _numbers(manifest.class_names).get(str(label))
     if number is None:
-        came = "none came" if label is None else "another came"
-        raise Unfit(f"{manifest.name} takes a `label`, and {came}: {_wanted(manifest)}")
+        flaw = (
+            "takes a `label`, and none came"
+            if label is None
+            else "has no such class as the `label` that came"
+        )
+        raise Unfit(f"{manifest.name} {flaw}: {_wanted(manifest)}")
     return number
 
 
