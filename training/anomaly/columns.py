@@ -2,7 +2,7 @@
 
 An odd value moves the encoding of its row, and with it the reconstructions of all other columns, so that one
 odd value makes many columns surprising. Therefore the networks see every value moved into the range of the
-training rows; and the most surprising column is hidden before the others are judged.
+training rows; and the most surprising column, if it is odd, is hidden before the others are judged.
 Shapes: B rows, F features, C columns, N held-out rows.
 """
 
@@ -24,6 +24,9 @@ _HIGH = 0.95
 """The quantile whose distance from the median is the spread of a column's surprise."""
 _LEAST_SPREAD = 1.0
 """The least spread, in nats: a column that hardly varies must not seem odd for a trifle."""
+_ODD = 1.5
+"""The least surprise of a column that is hidden, in spreads. A row of a sparse table often has the median of
+all columns, or the quantile of several: which is the most surprising would be a matter of rounding."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ class ColumnSurprises:
         inside = torch.where(items > self.high, self.high, torch.where(items < self.low, self.low, items))
         first = self._surprise(vae, inside, items)
         oddness = (first - self.centre) / self.spread
-        top = (oddness == oddness.amax(1, keepdim=True)).to(items.dtype)
+        top = (oddness == oddness.amax(1, keepdim=True).clamp(min=_ODD)).to(items.dtype)
         without = torch.where(top @ self.members.T > 0.5, self.hidden, inside)
         return torch.where(top > 0.5, first, self._surprise(vae, without, items))
 

@@ -19,10 +19,10 @@ _MARGIN = 1.15
 
 
 def view_of(items: npt.NDArray[np.float32]) -> View | None:
-    """Return the ranges of a square around items of two numbers (N, 2); None for other items."""
+    """Return the ranges of a square around items of two numbers (N, 2), or NaN; None for other items."""
     if items.shape[1:] != (2,):
         return None
-    low, high = items.min(0), items.max(0)
+    low, high = np.nanmin(items, 0), np.nanmax(items, 0)
     half = _MARGIN * float((high - low).max()) / 2
     x, y = ((low + high) / 2).tolist()
     return (x - half, x + half), (y - half, y + half)

@@ -12,6 +12,7 @@ from pushforward.files import ItemLayout, read_inputs
 from tests.training.data.own_data import ALL, ROWS, a_table, load, write_csv
 from training.data import Dataset, Items
 from training.data.options import DataOptions
+from training.data.png import view_of
 from training.recipe import RecipeError, parse_recipe
 
 
@@ -108,3 +109,9 @@ def test_nan_needs_no_code() -> None:
         DataOptions.model_validate(
             {"dataset": "table", "path": "a.csv", "missing_codes": {"a": [float("nan")]}}
         )
+
+
+def test_the_plot_of_two_columns_that_lack_values_shows_those_that_are_there() -> None:
+    whole = np.array([[0, 10], [2, 14], [1, 11]], np.float32)
+    gaps = np.array([[0, np.nan], [np.nan, 10], [2, 14], [1, 11]], np.float32)
+    assert view_of(gaps) == view_of(whole) is not None
