@@ -82,6 +82,7 @@ def create_app(
     metrics.gpu_present.set(has_gpu())
     metrics.cores.set(settings.own_cores)
     metrics.buffered(SampledGauge(metrics.ready, lambda: lifecycle.ready))
+    metrics.buffered(SampledGauge(metrics.unready, lambda: not lifecycle.ready))
     registry.discover()
     tracing = None
     if settings.traces:

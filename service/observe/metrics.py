@@ -109,6 +109,7 @@ class Metrics:
         )
         self.gpu_present = gauge("gpu_present", "1 where there is an NVIDIA device.", merge="livemax")
         self.ready = gauge("ready", "1 while requests can be taken.", merge="livemax")
+        self.unready = gauge("unready_processes", "Processes that run and take no requests.")
         self.cores = gauge("cores", "Cores that the process plans with.")
         self.load_failures = counter("model_load_failures", "Versions that could not be loaded.", "model")
         self.poll_failures = counter("poll_failures", "Polls for new versions that failed.")

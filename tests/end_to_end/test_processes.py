@@ -185,6 +185,8 @@ def test_a_replica_that_starts_again_without_models_leaves_requests_to_the_other
         victim, pid = process_ids(service).popitem()
         os.kill(pid, signal.SIGKILL)
         service.wait_for("no connections are taken before this process is ready; the others answer")
+        assert counted(service, "pushforward_ready") == 1
+        wait_until(lambda: counted(service, "pushforward_unready_processes") == 1)
         assert len({asked(service, "POST", SAMPLE, BODY) for _ in range(MANY)}) == 1
         (tmp_path / "aside").rename(tmp_path / "models")
         service.wait_for(f"replica {victim} serves again")
