@@ -12,7 +12,7 @@ import json
 import os
 import sys
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -46,6 +46,8 @@ _MAGIC: Final = {
 }
 _ARRAY_NAMES: Final = ("inputs", "items", "latents", "samples", "mean")
 """The array to read of an .npz or JSON with several, by the first name that is there."""
+_MOST_GAPS: Final = 4
+"""Columns that lack values of which each is told of."""
 _TABLES: Final = ("csv", "tsv", "parquet")
 
 
@@ -270,11 +272,18 @@ def _table_rows(table: TableSource, layout: ItemLayout) -> tuple[_Part, list[str
     read = {*form.columns, layout.id_name, *([layout.classes.name] if layout.classes else [])}
     if extra := [each for each in table.names if each not in read]:
         notes.append(f"left out {named(extra)}, which the model does not have")
-    for name, place in form.places():
-        if len(empty := np.flatnonzero(np.isnan(rows[:, place]).any(axis=1))):
-            share = f"{len(empty)} of {len(rows)} rows"
-            notes.append(f"the column `{name}` is empty in {share}, first in row {empty[0]}")
-    return _Part(rows, ids, labels), notes
+    return _Part(rows, ids, labels), [*notes, *_gaps(rows, form)]
+
+
+def _gaps(rows: Floats, form: TableForm) -> Iterator[str]:
+    """Yield what is missing from the columns that lack most values, and the number of the others."""
+    empty = {name: np.flatnonzero(np.isnan(rows[:, place]).any(axis=1)) for name, place in form.places()}
+    gaps = sorted(((name, each) for name, each in empty.items() if len(each)), key=lambda gap: -len(gap[1]))
+    shown = gaps if len(gaps) <= _MOST_GAPS else gaps[: _MOST_GAPS - 1]
+    for name, each in shown:
+        yield f"the column `{name}` is empty in {len(each)} of {len(rows)} rows, first in row {each[0]}"
+    if len(gaps) > len(shown):
+        yield f"{len(gaps) - len(shown)} more columns are empty in some rows"
 
 
 def _numbers_of(values: Mapping[str, Any], layout: ItemLayout, decimal: str) -> Floats:

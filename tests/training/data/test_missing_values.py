@@ -104,6 +104,17 @@ def test_infinities_that_are_called_missing_are_missing_in_training_and_in_servi
     assert np.flatnonzero(np.isnan(rows[:, 0])).tolist() == [0, 1]
 
 
+def test_of_many_columns_that_lack_values_those_that_lack_most_are_told_of(tmp_path: Path) -> None:
+    table = {f"c{place}": ["" if row < 2 * place else row for row in range(30)] for place in range(9)}
+    path = write_csv(tmp_path / "t.csv", table)
+    layout = ItemLayout((9,), [{"name": name, "categories": []} for name in table])
+    told = [note.partition(": ")[2] for note in read_inputs([str(path)], layout).notes]
+    assert told == [
+        *(f"the column `c{place}` is empty in {2 * place} of 30 rows, first in row 0" for place in (8, 7, 6)),
+        "5 more columns are empty in some rows",
+    ]
+
+
 def test_nan_needs_no_code() -> None:
     with pytest.raises(ValueError, match="leave it out"):
         DataOptions.model_validate(
