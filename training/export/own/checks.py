@@ -19,7 +19,7 @@ from service.numerics.noise import Floats
 from training.export.own.algebra import NumpyAlgebra
 from training.export.own.formulas import EncoderGives
 from training.export.own.halves import axis_of_forms, axis_of_latents, divided, half_shapes
-from training.export.own.likelihoods import LikelihoodFormulas
+from training.export.own.likelihoods import LOG_FURTHEST, LOG_SCALE_BOUND, LikelihoodFormulas
 from training.export.own.networks import ONE_BATCH, OwnNetwork, Source, StrangeResult, Units, reason_of
 
 FEWEST_ITEMS = 40
@@ -198,7 +198,22 @@ def encoder_flaws(
             f"encoder_gives is {gives!r}, but the encoder gave {spreads} down to {second.min():g}, and they "
             f"are positive{advice}"
         ]
-    return []
+    return _logarithm_flaws("encoder", gives, second, LOG_FURTHEST)
+
+
+def _logarithm_flaws(what: str, gives: str, given: Floats, largest: float) -> list[str]:
+    """Check logarithms of scales, at most `largest`, if a network gives them or those of variances."""
+    if "log_" not in gives:
+        return []
+    low, high = float(given.min()), float(given.max())
+    largest *= 2 if gives.endswith("variance") else 1
+    if -largest <= low and high <= largest:
+        return []
+    came = gives.removeprefix("mean_and_").replace("_", "-")
+    return [
+        f"the {what} gave {came}s from {low:g} to {high:g}, and float32 takes those within ±{largest:.0f}; "
+        f"say by `{what}_gives` what they are, and by `values` what range the items have"
+    ]
 
 
 def decoder_flaws(
@@ -238,7 +253,7 @@ def decoder_flaws(
             f"decoder_gives is {gives!r}, but the decoder gave {came}s down to {least:g}, and they are "
             "positive; if these are logarithms, say 'mean_and_log_scale' or 'mean_and_log_variance'"
         ]
-    return []
+    return _logarithm_flaws("decoder", gives, parts[-1], LOG_SCALE_BOUND)
 
 
 def generator_flaws(network: OwnNetwork, outputs: Sequence[Floats], units: Units) -> list[str]:

@@ -14,10 +14,18 @@ from typing import Literal
 from training.anomaly.path import Whitening
 from training.export.own.algebra import Algebra, Tensor
 from training.export.own.halves import axis_of_forms, axis_of_latents, divided
-from training.export.own.likelihoods import LikelihoodFormulas, LocationScaleFormulas, Parameters
+from training.export.own.likelihoods import (
+    FURTHEST,
+    LOG_FURTHEST,
+    LikelihoodFormulas,
+    LocationScaleFormulas,
+    Parameters,
+)
 from training.export.own.networks import OwnNetwork, Units
 from training.export.own.priors import MixtureOfGaussians, normal_log_prob, prior_kl, prior_log_prob
 
+_FURTHEST_GAP = 1e16
+"""The most by which a value differs from its reconstruction: float32 can add a million squares."""
 EncoderGives = Literal["log_variance", "variance", "scale", "log_scale", "distribution"]
 """The meaning of an encoder's second output; from a torch distribution mean and scale are taken."""
 
@@ -55,18 +63,19 @@ class OwnVae:
         return isinstance(self.likelihood, LocationScaleFormulas) and self.likelihood.outputs == 1
 
     def posterior(self, f: Algebra, items: Tensor, *labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the posterior's mean and log-variance, each (B, D)."""
+        """Return the posterior's mean and log-variance, each (B, D), within what float32 can square."""
         seen = _beside(f, self.units.to_network(f, items), self.units.size, labels)
         D, outputs = self.latent, self.encoder.apply(f, seen)
         if len(outputs) == 1:
             row = self.encoder.output_shapes[0]
             outputs = divided(f, row, axis_of_latents(row, self.units.channels) or 0, outputs[0])
         mean, second = outputs
-        if self.encoder_gives == "log_variance":
-            return mean, second
-        if self.encoder_gives == "variance":
-            return mean, f.log(second, D)
-        return mean, 2.0 * (second if self.encoder_gives == "log_scale" else f.log(second, D))
+        logs = second if self.encoder_gives in ("log_variance", "log_scale") else f.log(second, D)
+        log_variance = logs if self.encoder_gives in ("log_variance", "variance") else 2.0 * logs
+        return (
+            f.clip(mean, -FURTHEST, FURTHEST),
+            f.clip(log_variance, -2 * LOG_FURTHEST, 2 * LOG_FURTHEST),
+        )
 
     def parameters(self, f: Algebra, latents: Tensor, *labels: Tensor) -> Parameters:
         """Return the likelihood's parameters for latents (B, D), each (B, n)."""
@@ -202,6 +211,7 @@ class OwnGan:
         (latents,) = self.encode(f, items)
         n = self.units.size
         gap = f.reshape(items - self.decode(f, latents)[0], (-1, n))
+        gap = f.clip(gap, -_FURTHEST_GAP, _FURTHEST_GAP)
         return (f.insert_axis(f.sum(gap * gap, n), 1) / float(n),)
 
 

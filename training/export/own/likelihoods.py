@@ -50,6 +50,13 @@ DECODER_WORDS: dict[LikelihoodName, tuple[DecoderGives, ...]] = {
 }
 """The words that fit a likelihood; with `mean` the scale is a constant."""
 Parameters = tuple[Tensor, ...]
+FURTHEST = 1e10
+"""The most scales between a value and its mean that count, and the farthest means of latents from 0: a row
+that is however far from all others has finite scores in float32."""
+LOG_FURTHEST = math.log(FURTHEST)
+"""The bound of the logarithms of a posterior's scales."""
+LOG_SCALE_BOUND = 85.0
+"""The bound of the logarithms of a likelihood's scales, in any unit: e^-85 and e^85 are float32's ends."""
 EPSILON = float(np.finfo(np.float32).eps)
 """Probabilities are kept within [epsilon, 1 - epsilon], as torch.distributions keeps them."""
 _LOGIT_BOUND = 50.0
@@ -216,7 +223,7 @@ class LocationScaleFormulas(ABC):
             second = 0.5 * f.log(second, self.size)
         elif self.gives == "mean_and_log_variance":
             second = 0.5 * second
-        return mean, second + math.log(self.factor)
+        return mean, f.clip(second + math.log(self.factor), -LOG_SCALE_BOUND, LOG_SCALE_BOUND)
 
     def log_prob(self, f: Algebra, parameters: Parameters, items: Tensor) -> Tensor:
         """Return the log density of every value."""
@@ -234,7 +241,7 @@ class LocationScaleFormulas(ABC):
 
     def residual(self, f: Algebra, parameters: Parameters, items: Tensor) -> Tensor:
         """Return items minus their means, in scales."""
-        return (items - parameters[0]) * f.exp(-parameters[1])
+        return f.clip((items - parameters[0]) * f.exp(-parameters[1]), -FURTHEST, FURTHEST)
 
     def draw(self, f: Algebra, parameters: Parameters, uniforms: Tensor) -> Tensor:
         """Return the inverse distribution function at the uniforms, moved into the range of the items.
