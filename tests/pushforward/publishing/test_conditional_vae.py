@@ -223,7 +223,7 @@ def test_what_does_not_fit_a_condition_is_refused_with_what_came(tmp_path: Path)
             {},
             "- the decoder gives a Cauchy distribution; wanted a Normal",
         ),
-        (decoder, {"classes": "abc"}, r"classes is 'abc' \(str\); wanted the names"),
+        (decoder, {"classes": "abc"}, r"classes is 'abc' \(str\); wanted a list of the classes' names"),
         (decoder, {"classes": ["only"]}, r"classes are \['only'\]; wanted two or more names"),
         (decoder, {"labels_as": "one_hot"}, r"does not take values .* and classes \(B, 3\): "),
         (decoder, {"latent_size": 5}, r"decoder does not take values \(B, 5\) or .* and classes \(B,\) or"),
