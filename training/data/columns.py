@@ -230,6 +230,12 @@ def _has_leading_zeros(values: Any) -> bool:
     return is_code and any(text.startswith("0") and len(text) > 1 for text in texts)
 
 
+def missing_words(values: Any) -> str:
+    """Return what a column of texts calls missing values, in brackets: `None` may mean a category, too."""
+    words = sorted(MISSING.intersection(plain_values(values)) - {""})
+    return f" (as {', '.join(map(repr, words))})" if words else ""
+
+
 def _plain(number: float) -> str:
     """Return a number with all digits if it is whole, as dates in digits are, else with six."""
     return f"{number:.15g}" if float(number).is_integer() else f"{number:g}"
@@ -245,9 +251,9 @@ def _text(name: str, values: Any, reader: NumberColumn, kept: _Kept) -> ColumnRo
     if reader.holds_dates:
         return ColumnRole(name, "unfit", f"dates, such as {there[0]!r}", _DATE_ADVICE)
     categories = tuple(in_order(text for text in truth_names([*dict.fromkeys(there)]) if text is not None))
-    words = sorted(MISSING.intersection(plain_values(values)) - {""})  # None may be a category, too
-    marks = f" (as {', '.join(map(repr, words))})" if words else ""
-    missing = f"{len(texts) - len(there)} of {len(texts)} are missing{marks}" if None in texts else ""
+    missing = ""
+    if None in texts:
+        missing = f"{len(texts) - len(there)} of {len(texts)} are missing{missing_words(values)}"
     if len(categories) == 1:
         rows = f"one of the {len(there)} rows that have it; {missing}" if missing else "row"
         return ColumnRole(name, "unfit", f"{categories[0]!r} in every {rows}")

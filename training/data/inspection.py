@@ -18,7 +18,7 @@ from service.media.tables.sources import TextTable, open_table, whole
 from service.numerics.noise import Doubles
 from training.data.arrays import read_arrays_file, repacking
 from training.data.cache import default_cache
-from training.data.columns import ColumnRole, class_column, column_roles, names_are_a_row
+from training.data.columns import ColumnRole, class_column, column_roles, missing_words, names_are_a_row
 from training.data.dataset import SPLITS, DataError, Dataset, Rows
 from training.data.folder import FolderFlaws, Misfit, read_pictures
 from training.data.foreign import foreign_file
@@ -247,8 +247,8 @@ def _table(path: Path, label: str | None, keep: Sequence[str], most_cells: int) 
         codes = reader.add(table[label])
         if reader.missing.count:
             raise DataError(
-                f"{path}: the column of classes {label!r} has {reader.missing.count} missing values, in "
-                f"{reader.missing}; fill them in, or remove these rows"
+                f"{path}: the column of classes {label!r} has {reader.missing.count} missing values"
+                f"{missing_words(table[label])}, in {reader.missing}; fill them in, or remove these rows"
             )
         classes = Classes(reader.names, reader.places()[codes])
     train = _split(inspection, classes, keep, pictures=False)

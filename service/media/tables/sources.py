@@ -132,12 +132,14 @@ class TextTable(TableSource):
 
     def _checked(self, number: int, line: list[str]) -> list[str]:
         if len(line) != len(self.names):
-            title, names = "", [name for name in self.names if name.strip()]
+            hint, names = "", [name for name in self.names if name.strip()]
             if len(names) == 1 < len(line):
-                title = f". If {names[0][:_LONGEST_TITLE]!r} is no name of a column, remove its line"
+                hint = f". If {names[0][:_LONGEST_TITLE]!r} is no name of a column, remove its line"
+            elif number == 2 and len(line) == len(self.names) + 1:  # as write.table of R
+                hint = ". If each row begins with its own name, begin the first line with a separator"
             raise Malformed(
                 f"line {number} has {len(line)} values, and the first line has {len(self.names)}; it was "
-                f"read with {self.dialect}{title}"
+                f"read with {self.dialect}{hint}"
             )
         return line
 

@@ -79,6 +79,15 @@ def test_a_column_without_a_name_among_many_is_left_out(tmp_path: Path, name: st
     assert inspection.left_out == {name: "has no name"}
 
 
+def test_rows_with_names_of_their_own_below_a_line_without_one_are_told_what_to_write(tmp_path: Path) -> None:
+    rows = [f"row {row},{line}" for row, line in enumerate(LINES)]
+    assert "begin the first line with a separator" in refused(
+        written(tmp_path / "t.csv", "depth,flow,rock", *rows)
+    )
+    inspection = inspect(written(tmp_path / "named.csv", ",depth,flow,rock", *rows))
+    assert inspection.left_out == {"": "has no name"}
+
+
 @pytest.mark.parametrize("first", ["# made by a logger", "sep=,", "Wells"])
 def test_a_first_line_that_is_no_name_is_shown(tmp_path: Path, first: str) -> None:
     message = refused(written(tmp_path / "t.csv", first, "depth,flow,rock", *LINES))

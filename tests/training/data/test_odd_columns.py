@@ -11,6 +11,7 @@ import pytest
 from service.format.columns import Column
 from service.media.tables.dialect import Dialect, find_dialect
 from tests.training.data.own_data import load, refusal, write_csv
+from training.data.dataset import DataError
 from training.data.draft import draft_recipe
 from training.data.duplicates import duplicate_rows
 from training.data.inspection import Finding, inspect
@@ -74,6 +75,8 @@ def test_words_for_missing_values_are_told_since_they_may_be_categories(tmp_path
     assert airbags.seen == "30 of 60 are missing (as 'NA', 'None'); else 2 texts: 'Both', 'Driver'"
     discount = found(with_column(tmp_path / "d.csv", ["None", "Student"] * (ROWS // 2)))["odd"]
     assert discount.seen.endswith("30 rows that have it; 30 of 60 are missing (as 'None')")
+    with pytest.raises(DataError, match=r"'odd' has 30 missing values \(as 'None'\), in rows 1, 3, 5"):
+        inspect(tmp_path / "d.csv", label="odd")
 
 
 DATES = {
