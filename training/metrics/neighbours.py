@@ -37,10 +37,10 @@ class Comparison(NamedTuple):
     precision: Doubles
     """(M,), 1 where a generated item lies in a real ball.
 
-    Source: Kynkäänniemi et al. 2019, arXiv:1904.06991, equation 1.
+    Source: Kynkäänniemi et al. 2019, arXiv:1904.06991, equations 1 and 2.
     """
     recall: Doubles
-    """(N,), 1 where a real item lies in a generated ball. Source: the same, equation 2."""
+    """(N,), 1 where a real item lies in a generated ball. Source: the same."""
     density: Doubles
     """(M,), the number of real balls a generated item lies in, over k; it may exceed 1.
 

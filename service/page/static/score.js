@@ -39,7 +39,7 @@ export async function show(content, drawer) {
 
   const items = model.calibration?.statistics[model.defaults?.statistic]?.n ?? Infinity;
   const shares = [["0.01", "1 %"], ["0.05", "5 %"], ["0.1", "10 %"]].filter(([share]) => share >= 1 / (items + 1));
-  const alpha = select([["", `the model's own, ${100 * (model.defaults?.alpha ?? 0.01)} %`], ...shares], get("alpha"), (value) => { set({alpha: value || null}); again(); });
+  const alpha = select([["", `the model's own, ${number(100 * (model.defaults?.alpha ?? 0.01))} %`], ...shares], get("alpha"), (value) => { set({alpha: value || null}); again(); });
   content.append(heading("Score", kind === "picture"
     ? `Show ${model.name} a picture, and it says how well the picture fits what it has learned, and where it does not.`
     : `Give ${model.name} a row, and it says how well the row fits what it has learned, and in which columns it does not.`));
