@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import select
 import sys
 from datetime import UTC, datetime
 from typing import Any, Final, TextIO
-
-import orjson
 
 _CONTEXT: Final = (
     "request_id", "trace_id", "method", "route", "status",
@@ -97,4 +96,5 @@ class JsonLines(logging.Formatter):
         document |= {name: getattr(record, name) for name in _CONTEXT if hasattr(record, name)}
         if record.exc_info:
             document["exception"] = self.formatException(record.exc_info)
-        return orjson.dumps(document, default=str).decode(errors="replace")
+        # names of files may be no Unicode, of which standard error writes an escape that JSON has too
+        return json.dumps(document, default=str, ensure_ascii=False, separators=(",", ":"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import sys
@@ -9,7 +10,7 @@ import threading
 
 import pytest
 
-from service.observe.logs import PatientHandler
+from service.observe.logs import JsonLines, PatientHandler
 
 LINES = 2_000
 
@@ -57,3 +58,22 @@ def test_a_long_line_comes_whole_to_a_reader_who_takes_his_time(monkeypatch: pyt
         writer.start()
         assert reader.readline().decode() == text + "\n"
         writer.join(30)
+
+
+@pytest.mark.parametrize("formatter", [JsonLines(), logging.Formatter("%(message)s")], ids=["json", "text"])
+def test_a_name_that_is_no_unicode_is_logged(
+    monkeypatch: pytest.MonkeyPatch, formatter: logging.Formatter
+) -> None:
+    reading, writing = os.pipe()
+    handler = PatientHandler()
+    handler.setFormatter(formatter)
+    with (
+        os.fdopen(writing, "w", errors=sys.__stderr__.errors) as stream,  # type: ignore[union-attr]
+        os.fdopen(reading, "rb", buffering=0) as reader,
+    ):
+        monkeypatch.setattr(sys, "stderr", stream)
+        handler.handle(logging.makeLogRecord({"msg": "no folder é/%s", "args": (os.fsdecode(b"\xff"),)}))
+        line = reader.read(2**16).decode()
+    assert "no folder é/\\udcff" in line
+    if isinstance(formatter, JsonLines):
+        assert json.loads(line)["message"] == "no folder é/\udcff"
