@@ -16,7 +16,6 @@ from torch import Tensor
 from service.format.specs import LogitsSpec, Metric
 from service.numerics.rejection import metropolis, resampling
 from training.data import Dataset, Items, Labels, Split
-from training.losses.gan import jsd_bound
 from training.metrics.platt import (
     Platt,
     ReliabilityRow,
@@ -59,21 +58,12 @@ class Discrimination:
 
     def metrics(self) -> dict[str, Metric]:
         """Return figures of its calibration, and a lower bound on the divergence of data and generator."""
-        rows, bound = len(self.judged.real), jsd_bound(*self.judged)
-        return {
-            "jsd_lower_bound": Metric(
-                value=bound.value,
-                standard_error=bound.standard_error,
-                unit="nats",
-                note="log 2 + V(G, D) / 2 <= JSD(data || generator), log 2 = 0.693 at most, with the "
-                "calibrated discriminator; a weak one makes it loose",
-            ),
-            **calibration_metrics(
-                *self.judged,
-                f"{rows} test items and as many generated ones; logits are {self.platt.slope:.4g} times the "
-                f"discriminator's {self.platt.intercept:+.4g}, fitted on the validation split",
-            ),
-        }
+        return calibration_metrics(
+            *self.judged,
+            f"{len(self.judged.real)} test items and as many generated ones; logits are "
+            f"{self.platt.slope:.4g} times the discriminator's {self.platt.intercept:+.4g}, fitted on the "
+            "validation split",
+        )
 
     def reliability(self) -> list[ReliabilityRow]:
         """Return D(x) against the observed share of real items, in ten bins of the test items."""

@@ -7,7 +7,6 @@ game: Goodfellow et al. 2014, arXiv:1406.2661.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -121,24 +120,6 @@ def packed(items: Tensor, together: int) -> Tensor:
     return items[: packs * together].reshape(packs, together * channels, *rest)
 
 
-class JsdBound(NamedTuple):
-    """A lower bound on JSD(data || generator), with its standard error; nats."""
-
-    value: float
-    standard_error: float
-
-
 def value_function(real_logits: Tensor, fake_logits: Tensor) -> tuple[Tensor, Tensor]:
     """Return the two terms of V(G, D), per item in nats: log D(x) and log(1 - D(G(z)))."""
     return F.logsigmoid(real_logits), F.logsigmoid(-fake_logits)
-
-
-def jsd_bound(real_logits: Tensor, fake_logits: Tensor) -> JsdBound:
-    """Return log 2 + V(G, D) / 2 <= JSD(data || generator), for any D not trained on these items.
-
-    The logits are those of held-out real items, (N,), and of generated items, (M,). Source: Goodfellow et al.
-    2014, theorem 1, V(G, D*) = -2 log 2 + 2 JSD with D* the maximiser.
-    """
-    real, fake = (term.double() for term in value_function(real_logits, fake_logits))
-    variance = real.var() / len(real) + fake.var() / len(fake)
-    return JsdBound(math.log(2) + 0.5 * float(real.mean() + fake.mean()), 0.5 * math.sqrt(float(variance)))

@@ -39,6 +39,13 @@ class Platt(NamedTuple):
         return self.slope * logits + self.intercept
 
 
+class JsdBound(NamedTuple):
+    """A lower bound on JSD(data || generator), with its standard error; nats."""
+
+    value: float
+    standard_error: float
+
+
 class ReliabilityRow(NamedTuple):
     """One bin of a reliability diagram."""
 
@@ -119,9 +126,29 @@ def calibration_z(real_logits: Logits, fake_logits: Logits) -> float:
     return float(weights @ (labels - probabilities)) / math.sqrt(variance)
 
 
+def jsd_bound(real_logits: Logits, fake_logits: Logits) -> JsdBound:
+    """Return log 2 + V(G, D) / 2 <= JSD(data || generator), for any D not trained on these items.
+
+    Source: Goodfellow et al. 2014, arXiv:1406.2661, theorem 1, V(G, D*) = -2 log 2 + 2 JSD with D* the
+    maximiser.
+    """
+    logits, labels, weights = _even_mixture(real_logits, fake_logits)
+    terms = -np.logaddexp(0, np.where(labels == 1, -logits, logits))  # log D(x) and log(1 - D(G(z)))
+    variance = sum(terms[labels == kind].var(ddof=1) / (labels == kind).sum() for kind in (0, 1))
+    return JsdBound(math.log(2) + float(weights @ terms), 0.5 * math.sqrt(variance))
+
+
 def calibration_metrics(real_logits: Logits, fake_logits: Logits, note: str) -> dict[str, Metric]:
-    """Return both figures of calibrated logits; `note` says of which items, and how they were calibrated."""
+    """Return the figures of calibrated logits; `note` says of which items, and how they were calibrated."""
+    bound = jsd_bound(real_logits, fake_logits)
     return {
+        "jsd_lower_bound": Metric(
+            value=bound.value,
+            standard_error=bound.standard_error,
+            unit="nats",
+            note="log 2 + V(G, D) / 2 <= JSD(data || generator), log 2 = 0.693 at most, with the "
+            "calibrated discriminator; a weak one makes it loose",
+        ),
         "calibration_error": Metric(
             value=expected_calibration_error(real_logits, fake_logits),
             unit="probability",

@@ -99,7 +99,7 @@ def test_a_gan_is_published_with_its_discriminator_and_encoder(tmp_path: Path) -
     assert manifest.discriminator.logits is not None
     assert manifest.defaults is not None
     assert manifest.defaults.statistic == "residual"
-    assert {"calibration_error", "calibration_z"} <= manifest.metrics.keys()
+    assert {"jsd_lower_bound", "calibration_error", "calibration_z"} <= manifest.metrics.keys()
     latents = normals(0, Stream.LATENT, 0, 5, LATENT)
     samples, logit = open_graph(version, "generate_scored").run(None, {"latents": latents})
     assert samples.min() >= 0

@@ -9,11 +9,11 @@ from torch import Tensor
 from training.losses.gan import (
     discriminator_loss,
     gradient_penalty,
-    jsd_bound,
     minimax_generator_loss,
     non_saturating_generator_loss,
     value_function,
 )
+from training.metrics.platt import jsd_bound
 
 REAL, FAKE = stats.norm(0, 1), stats.norm(1.5, 0.7)
 

@@ -17,8 +17,15 @@ from torch import Tensor
 from training.experiments.theory.densities import LineMixture, gaussian, jensen_shannon
 from training.experiments.theory.discriminators import LineDiscriminator
 from training.experiments.theory.drawing import TALL
-from training.losses.gan import JsdBound, gradient_penalty, jsd_bound, non_saturating_generator_loss
-from training.metrics.platt import calibration_z, expected_calibration_error, fit_platt, reliability
+from training.losses.gan import gradient_penalty, non_saturating_generator_loss
+from training.metrics.platt import (
+    JsdBound,
+    calibration_z,
+    expected_calibration_error,
+    fit_platt,
+    jsd_bound,
+    reliability,
+)
 from training.report.page import Picture, Section, Table
 from training.report.plotting import BLUE, INK, ORANGE, legend_above, plot
 
