@@ -7,6 +7,7 @@ service.lifecycle.remote` fetches pinned versions over HTTP without it.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
@@ -15,7 +16,8 @@ import shutil
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from fcntl import LOCK_EX, LOCK_NB, flock
 from http.client import HTTPException
 from pathlib import Path
 from typing import Annotated, Any, Final, NoReturn
@@ -54,18 +56,46 @@ def fetch(download: Download, name: str, version: str, models: Path, sha256: str
         InvalidVersion: the version is not what its manifest or the pin says.
         OSError: it cannot be written, or another process has put it there first.
     """
-    staging = stage(models, name)
+    with _staging(models, name) as staging:
+        try:
+            download(f"{name}/{version}/{MANIFEST}", staging / MANIFEST)
+            manifest = _checked_manifest(staging, name, version, sha256)
+            for spec in manifest.files:
+                download(f"{name}/{version}/{spec.file}", staging / spec.file)
+            verify_files(staging, manifest)
+            put_in_place(staging, models / name / version)
+        except InvalidVersion as error:
+            raise InvalidVersion(error.detail.replace(f"{staging}/", "")) from error
+
+
+@contextlib.contextmanager
+def _staging(models: Path, name: str) -> Iterator[Path]:
+    """Yield an empty folder beside the versions of a model, which is locked, and removed in the end."""
+    folder = stage(models, name)
+    lock = os.open(folder, os.O_RDONLY)
     try:
-        download(f"{name}/{version}/{MANIFEST}", staging / MANIFEST)
-        manifest = _checked_manifest(staging, name, version, sha256)
-        for spec in manifest.files:
-            download(f"{name}/{version}/{spec.file}", staging / spec.file)
-        verify_files(staging, manifest)
-        put_in_place(staging, models / name / version)
-    except InvalidVersion as error:
-        raise InvalidVersion(error.detail.replace(f"{staging}/", "")) from error
+        with contextlib.suppress(OSError):  # NFS has no such locks
+            flock(lock, LOCK_EX)
+        yield folder
     finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
+
+
+def _remove_abandoned(models: Path) -> None:
+    """Remove what processes that were killed had staged, whose locks are free.
+
+    A folder without files takes no room, and may be about to be locked.
+    """
+    for folder in [*models.glob(".partial-*"), *models.glob("*/.partial-*")]:
+        with contextlib.suppress(OSError):
+            lock = os.open(folder, os.O_RDONLY)
+            try:
+                flock(lock, LOCK_EX | LOCK_NB)
+                if any(folder.iterdir()):
+                    shutil.rmtree(folder, ignore_errors=True)
+            finally:
+                os.close(lock)
 
 
 def _checked_manifest(folder: Path, name: str, version: str, sha256: str | None) -> Manifest:
@@ -99,7 +129,7 @@ class Mirror:
     """
 
     def __init__(self, url: str, copy: Path) -> None:
-        """Take both places; the source is not contacted yet.
+        """Take both places, and tidy up the copy; the source is not contacted yet.
 
         Raises:
             SourceUnavailable: the package for this kind of source is not installed, or there is no such kind.
@@ -117,6 +147,7 @@ class Mirror:
             raise SourceUnavailable(
                 f"the source cannot be read ({reason_of(error)}); s3://, gs:// and https:// are"
             ) from error
+        _remove_abandoned(copy)
         self._root = root.rstrip("/")
         self._copy = copy
         self._stopped = False
@@ -196,22 +227,16 @@ class Mirror:
         if not model.is_dir():
             return
         try:
-            staging = stage(self._copy, name)
-        except OSError as error:
-            log.warning("the aliases of %s cannot be kept now (%s)", name, reason_of(error))
-            return
-        try:
-            self._download(f"{name}/{ALIASES_FILE}", staging / ALIASES_FILE)
-            if (aliases := read_aliases(staging)) != read_aliases(model):
-                write_aliases(model, aliases)
+            with _staging(self._copy, name) as staging:
+                self._download(f"{name}/{ALIASES_FILE}", staging / ALIASES_FILE)
+                if (aliases := read_aliases(staging)) != read_aliases(model):
+                    write_aliases(model, aliases)
         except FileNotFoundError:
             (model / ALIASES_FILE).unlink(missing_ok=True)
         except InvalidAliases as error:
             log.error("%s", error.detail.replace(staging.name, name))  # noqa: TRY400
         except Exception as error:
-            log.warning("the aliases of %s cannot be fetched now (%s)", name, reason_of(error))
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
+            log.warning("the aliases of %s cannot be followed now (%s)", name, reason_of(error))
 
     def _remove_all_but(self, models: dict[str, set[str]]) -> None:
         for model in [path for path in self._copy.iterdir() if re.fullmatch(MODEL_NAME, path.name)]:

@@ -12,6 +12,7 @@ import pytest
 
 from service.errors import SourceUnavailable
 from service.format.aliases import read_aliases, write_aliases
+from service.format.versions import MANIFEST
 from service.lifecycle import remote
 from service.lifecycle.remote import Mirror
 from service.lifecycle.source import scan
@@ -117,6 +118,28 @@ def test_a_source_that_is_gone_or_empty_leaves_the_copy_as_it_is(source: Path, c
             mirror.refresh()
         assert versions(copy) == {"toy-vae": [1]}
         source.mkdir(exist_ok=True)
+
+
+def test_what_a_killed_process_had_fetched_is_removed_and_what_another_fetches_now_is_not(
+    source: Path, copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish_toy(source)
+    download, left = Mirror._download, list[str]()
+
+    def download_beside_another_start(mirror: Mirror, path: str, to: Path) -> None:
+        download(mirror, path, to)
+        mirror_of(source, copy)
+        left.append(to.name)
+        assert to.is_file()
+
+    for folder in (copy / "toy-vae/.partial-of-a-version", copy / ".partial-that-was-to-be-removed"):
+        folder.mkdir(parents=True)
+        (folder / "weights.bin").touch()
+    monkeypatch.setattr(Mirror, "_download", download_beside_another_start)
+    mirror_of(source, copy).refresh()
+    assert MANIFEST in left
+    assert [path.name for path in copy.rglob(".partial-*")] == []
+    assert contents(copy / "toy-vae/1") == contents(source / "toy-vae/1")
 
 
 def test_a_kind_of_source_that_nothing_reads_is_refused_at_once(copy: Path) -> None:
