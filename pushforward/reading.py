@@ -237,9 +237,11 @@ def _why_no_picture(path: str, error: Exception) -> str:
 
     if os.path.isdir(path):
         return "it is a folder; give the paths of the pictures in it"
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
     if how := _READ_BY.get(ending_of(path)):
         return f"it is no picture; read it, as by {how}, and give the rows"
-    return (isinstance(error, OSError) and error.strerror) or str(error)
+    return str(error)
 
 
 def _as_records(inputs: Any) -> Any:
