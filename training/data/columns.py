@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 
 import numpy as np
 
-from service.media.tables.cells import MISSING, Code, is_number, plain_values, texts_of, truth_names
+from service.media.tables.cells import MISSING, Code, is_number, kind_of, plain_values, texts_of, truth_names
 from service.numerics.noise import Doubles
 from training.data.dataset import Rows
 from training.data.features import LARGEST_MEAN
@@ -179,10 +179,8 @@ def _number(
     whole = bool((there == np.round(there)).all())
     distinct = np.unique(there)
     counted = whole and not missing and len(distinct) == len(values)
-    if whole and len(distinct) >= _FEWEST_DATES:
-        digits = [f"{number:.0f}" for number in distinct]
-        if any(all(map(form.fullmatch, digits)) for form in _DATES_IN_DIGITS):
-            return ColumnRole(name, "unfit", f"dates in digits, such as {there[0]:.0f}", _DATE_ADVICE)
+    if whole and _are_dates(distinct):
+        return ColumnRole(name, "unfit", f"dates in digits, such as {there[0]:.0f}", _DATE_ADVICE)
     if whole and not missing and np.abs(there).max() >= 2**53:  # too large for float64 to tell apart
         counted = len(set(texts_of(raw))) == len(values)
     if len(distinct) == 1 and not missing:
@@ -223,8 +221,17 @@ def _number(
     return ColumnRole(name, "number", seen, "put it in one_hot if these are codes" if few else "")
 
 
+def _are_dates(distinct: Doubles) -> bool:
+    """Return True if many whole numbers, in any order, are all days or months in one form of digits."""
+    return len(distinct) >= _FEWEST_DATES and any(
+        all(form.fullmatch(f"{number:.0f}") for number in distinct) for form in _DATES_IN_DIGITS
+    )
+
+
 def _has_leading_zeros(values: Any) -> bool:
     """Return True for digits in texts of one length, some of which begin with 0, as postal codes do."""
+    if kind_of(values) != "text":
+        return False
     texts = {value for value in plain_values(values) if isinstance(value, str)} - MISSING
     is_code = all(map(str.isdecimal, texts)) and len(set(map(len, texts))) == 1
     return is_code and any(text.startswith("0") and len(text) > 1 for text in texts)
