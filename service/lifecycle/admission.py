@@ -47,12 +47,13 @@ class Admission:
         """The flaws of those that failed their trial, which `admit` tells of."""
         self._trials = None if settings.trial == "never" else Trials(settings)
 
-    def choose_provider(self, folder: Path | None) -> None:
-        """Choose the provider by trying a version; without one, `auto` waits for the first version.
+    def choose_provider(self, folders: Sequence[Path]) -> None:
+        """Choose the provider by the first version that can be read; without one, `auto` waits for one.
 
         Raises:
             ProviderUnavailable: `--device cuda`, and CUDA cannot be used.
         """
+        folder = next(filter(_is_readable, folders), None)
         if folder is not None or self._settings.device != "auto":
             self._provider = choose_provider(self._settings.device, folder)
             self._metrics.provider_active.labels(self._provider).set(1)
@@ -114,7 +115,7 @@ class Admission:
         """Return the provider; if that is still open, choose it now, by a version that is not damaged."""
         if self._provider is None:
             verify_files(folder, read_manifest(folder))
-            self.choose_provider(folder)
+            self.choose_provider([folder])
         assert self._provider is not None
         return self._provider
 
@@ -126,3 +127,11 @@ class Admission:
 def _refuse_link(folder: Path) -> None:
     if folder.is_symlink():
         raise InvalidVersion("it is a symbolic link; copy the version, or link the folder of its model")
+
+
+def _is_readable(folder: Path) -> bool:
+    try:
+        read_manifest(folder)
+    except InvalidVersion:
+        return False
+    return True

@@ -12,7 +12,7 @@ from typing import Literal
 
 from service.errors import InvalidVersion, NotLoadedNow
 from service.format.aliases import CHAMPION
-from service.lifecycle.source import Fingerprint, versions_to_serve
+from service.lifecycle.source import Fingerprint, ModelFolder, versions_to_serve
 from service.runtime.model import LoadedModel
 from service.settings import Settings
 
@@ -88,6 +88,36 @@ class ModelVersions:
     """The loaded versions by the model's name and their numbers and aliases, or None for the one above."""
     unloaded: bool = False
     """True from a request to unload the model until a request to load it."""
+
+    def update(self, found: ModelFolder, folder: Path, *, is_start: bool) -> list[int]:
+        """Take what a poll has found in the model's folder; return the versions that have gone.
+
+        Loaded ones stay until they are unloaded.
+        """
+        if found.flaw and found.flaw != self.flaw:
+            log.error("%s; the names set before stay", found.flaw)
+        self.flaw = found.flaw
+        if not found.flaw and found.aliases != self.aliases:
+            self.aliases = found.aliases
+            for alias, version in sorted(found.aliases.items()):
+                if version not in found.versions:
+                    log.warning(
+                        "the alias %s of %s names version %d, which is not there", alias, self.name, version
+                    )
+        for version in found.versions:
+            self.entries.setdefault(version, Entry(self.name, version, folder / str(version)))
+        for entry in self.entries.values():
+            entry.update(found.versions.get(entry.version, ()), is_start=is_start)
+        gone = [entry.version for entry in self.entries.values() if not entry.seen and entry.loaded is None]
+        for version in gone:
+            del self.entries[version]
+        return gone
+
+    def retry_what_is_due(self) -> None:
+        """Let versions be loaded again that failed for a reason that may have passed."""
+        for entry in self.entries.values():
+            if entry.state == "failed" and entry.retry_at <= time.monotonic():
+                entry.state = "unloaded"
 
     def newest_first(self) -> list[Entry]:
         """Return all versions, newest first."""

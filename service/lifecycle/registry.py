@@ -12,9 +12,7 @@ import contextlib
 import logging
 import math
 import os
-import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Literal
 
 from service.errors import (
@@ -27,7 +25,6 @@ from service.errors import (
     UnknownVersion,
 )
 from service.format.manifest import Manifest
-from service.format.versions import read_manifest
 from service.lifecycle.admission import Admission
 from service.lifecycle.entries import Entry, ModelVersions
 from service.lifecycle.remote import Mirror, reason_of
@@ -194,7 +191,7 @@ class Registry:
             for version in model.to_serve(self._settings):
                 model.entries[version].state = "loading"
                 self._required.add(model.name)
-        self._admission.choose_provider(self._any_version())
+        self._admission.choose_provider([entry.folder for entry in self.entries()])
 
     async def start(self) -> None:
         """Load the versions to serve, newest first; a version that fails is left out, with a reason."""
@@ -313,24 +310,8 @@ class Registry:
         if found.unlisted:
             return
         model = self._models.setdefault(name, ModelVersions(name))
-        if found.flaw and found.flaw != model.flaw:
-            log.error("%s; the names set before stay", found.flaw)
-        model.flaw = found.flaw
-        if not found.flaw and found.aliases != model.aliases:
-            model.aliases = found.aliases
-            for alias, version in sorted(found.aliases.items()):
-                if version not in found.versions:
-                    log.warning(
-                        "the alias %s of %s names version %d, which is not there", alias, name, version
-                    )
-        for version in found.versions:
-            folder = self._settings.folder / name / str(version)
-            model.entries.setdefault(version, Entry(name, version, folder))
-        for entry in list(model.entries.values()):
-            entry.update(found.versions.get(entry.version, ()), is_start=not self._started)
-            if not entry.seen and entry.loaded is None:
-                del model.entries[entry.version]
-                self._metrics.model_failed.labels(name, str(entry.version)).set(0)
+        for version in model.update(found, self._settings.folder / name, is_start=not self._started):
+            self._metrics.model_failed.labels(name, str(version)).set(0)
         if not model.entries:
             del self._models[name]
 
@@ -340,9 +321,7 @@ class Registry:
 
     async def _reconcile(self, model: ModelVersions) -> None:
         """Load the missing versions to serve of a model; only then unload those not to be served."""
-        for failed in model.entries.values():
-            if failed.state == "failed" and failed.retry_at <= time.monotonic():
-                failed.state = "unloaded"
+        model.retry_what_is_due()
         while (entry := model.next_to_load(self._settings)) is not None:
             await self._admit(entry)
             self._update_routes(model)
@@ -388,14 +367,6 @@ class Registry:
             task = asyncio.create_task(_stop_unused(loaded), name=f"unload {entry.name}/{entry.version}")
             self._unloading.add(task)
             task.add_done_callback(self._unloading.discard)
-
-    def _any_version(self) -> Path | None:
-        """Return the folder of a version to try the provider on, or None if no version can be read."""
-        for entry in self.entries():
-            with contextlib.suppress(InvalidVersion):
-                read_manifest(entry.folder)
-                return entry.folder
-        return None
 
     async def close(self) -> None:
         """Stop every version, and a look at the source; waiting calls fail with `Draining`."""
