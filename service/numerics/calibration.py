@@ -150,7 +150,7 @@ class ColumnCalibration:
             at_least = len(known) - np.searchsorted(known, surprises[:, column], side="left")
             p_values[:, column] = (1.0 + at_least) / (len(known) + 1)
         p_values[np.isnan(surprises)] = np.nan
-        least = p_values <= self._least
+        least = (p_values <= self._least) & (self._least < 1)  # a column of no held-out values names nothing
         oddness = np.where(least, (surprises - self._median) / np.maximum(self._spread, 1.0), -np.inf)
         others = least & (np.arange(surprises.shape[1]) != oddness.argmax(axis=1)[:, None])
         changed: Doubles = np.where(others, np.minimum(2 * self._least, 1.0), p_values)

@@ -67,6 +67,12 @@ def test_a_missing_value_has_no_surprise_whatever_the_graph_gives() -> None:
     assert np.isnan(found[1]).all()
 
 
+def test_a_column_without_held_out_values_takes_nothing_from_the_p_values_of_others() -> None:
+    known = np.stack([np.arange(99.0), np.full(99, np.nan)], 1)
+    found = calibration(known).p_values(np.array([[1e3, 1e9]]))
+    assert found.tolist() == [[0.01, 1.0]]
+
+
 def test_one_held_out_row_is_enough() -> None:
     found = calibration(np.array([[1.0, 2.0]])).p_values(np.array([[0.0, 5.0]]))
     assert found.tolist() == [[1.0, pytest.approx(0.5)]]
