@@ -38,7 +38,7 @@ def rows(check: Check) -> Iterator[Row]:
         manifest = read_manifest(folder)
         engine = Engine(folder, manifest, check.device, ROWS, binds=True)  # as on a GPU, on the CPU too
         found = [_of_graph(engine, folder, manifest, graph) for graph in manifest.graphs if graph != "draw"]
-        for row in [*found, _of_samples(check.device, folder)]:
+        for row in [*found, _of_samples(check.device, folder, label=0 if manifest.conditional else None)]:
             yield row
             if not float(row["relative"]) <= SELF_TEST_TOLERANCES[check.device]:
                 flaws.append(f"{row['model']}, {row['what']}: {row['relative']:.1e}")
@@ -62,13 +62,13 @@ def _of_graph(engine: Engine, folder: Path, manifest: Manifest, graph: GraphName
     return _row(manifest.name, f"rows of {graph}", names, pairs)
 
 
-def _of_samples(device: DeviceName, folder: Path) -> Row:
+def _of_samples(device: DeviceName, folder: Path, label: int | None) -> Row:
     """Samples of one seed by requests with other offsets and counts, beside those of one request."""
     with LocalModel(folder, device) as model:
-        whole = model.sample(count=_ALL, seed=_SEED)
+        whole = model.sample(count=_ALL, seed=_SEED, label=label)
         pairs = []
         for offset, count in _REQUESTS:
-            part = model.sample(count=count, offset=offset, seed=_SEED)
+            part = model.sample(count=count, offset=offset, seed=_SEED, label=label)
             pairs.append([(whole[offset : offset + count], part)])
     return _row(model.name, f"samples of seed {_SEED}", ["samples"], pairs)
 
