@@ -160,6 +160,7 @@ async def try_in_subprocess(
         How many passed, and why the next one failed: by itself, or by more time or memory than `settings`
         allow; None if all passed.
     """
+    passed = 0
     try:
         code, flaws = await _trial(folders, provider, settings)
         passed = flaws.count("")
@@ -171,7 +172,7 @@ async def try_in_subprocess(
             if flaws == [""]:
                 return passed + 1, None
     except OSError as error:
-        return 0, NotLoadedNow(f"no process could be started to try it ({error.strerror})")
+        return passed, NotLoadedNow(f"no process could be started to try it ({error.strerror})")
     if flaws and flaws[-1]:
         return passed, (NotLoadedNow if code == _EXIT_OUT_OF_MEMORY else InvalidVersion)(flaws[-1])
     if code == -signal.SIGALRM:

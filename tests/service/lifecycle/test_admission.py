@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import itertools
 import os
 import re
 import shutil
@@ -185,6 +187,23 @@ async def test_a_version_that_hangs_takes_the_time_of_one_trial_at_the_start_and
         assert states == {"a-vae/1": "ready", "toy-vae/1": "failed", "z-vae/1": "ready"}
         assert "its trial took longer than the 3 s" in registry.entry(TOY, "1").reason
         assert tried == [3, 1]  # all, and once more the one behind it
+
+
+async def test_where_no_process_is_had_to_try_a_version_once_more_those_before_it_have_passed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sound, broken = publish_toy(tmp_path, "a-vae"), publish_toy(tmp_path)
+    overflow_the_stack(broken)
+    start, starts = trial._start_trial, itertools.count(1)
+
+    def first_alone(folders: Sequence[Path], provider: Provider) -> subprocess.Popen[bytes]:
+        if next(starts) > 1:
+            raise BlockingIOError(errno.EAGAIN, "no more processes")
+        return start(folders, provider)
+
+    monkeypatch.setattr(trial, "_start_trial", first_alone)
+    passed, flaw = await try_in_subprocess([sound, broken], "cpu", Settings())
+    assert (passed, str(flaw)) == (1, "no process could be started to try it (no more processes)")
 
 
 @pytest.mark.usefixtures("forgetful")
