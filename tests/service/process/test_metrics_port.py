@@ -81,7 +81,8 @@ from service.process.ports import bind_socket, serve_metrics, url_of
 listener = bind_socket("127.0.0.1", 0)
 serve_metrics(Metrics(), listener)
 url = f"{url_of(listener)}/metrics"
-httpx.get(url)  # which imports what the next user may not read
+client = httpx.Client(timeout=30)
+client.get(url)  # which imports and reads what the next user may not
 if os.geteuid() == 0:
     os.setuid(54_321)  # root may have any number of threads
 _, most = resource.getrlimit(resource.RLIMIT_NPROC)
@@ -90,7 +91,7 @@ for _ in range(20):
     with socket.create_connection(listener.getsockname()) as connection:
         assert connection.recv(1) == b""
 resource.setrlimit(resource.RLIMIT_NPROC, (most, most))
-print(httpx.get(url, timeout=30).status_code)
+print(client.get(url).status_code)
 """
 
 
