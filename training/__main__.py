@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import os
 import shlex
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from rich.table import Table
 from typer.core import TyperGroup
 
 from service.errors import InvalidVersion
+from service.format.manifest import is_picture
 from service.format.specs import Metric
 from training.anomaly.calibrate import require_resolvable
 from training.data import DataError, Dataset, load_dataset
@@ -30,7 +32,7 @@ from training.export.rules import GraphError
 from training.export.sessions import ParityError, verify_version
 from training.loop.checkpoint import CheckpointError
 from training.loop.diagnostics import Diagnosis, coding_finding, findings_of_run
-from training.loop.distributed import ProcessGroupError, join_group
+from training.loop.distributed import ProcessGroup, ProcessGroupError, join_group
 from training.loop.interrupt import INTERRUPTED
 from training.loop.loop import DivergenceError, train
 from training.loop.progress import counter, progress_bar
@@ -139,13 +141,19 @@ def run_command(
 ) -> None:
     """Train, evaluate, export, calibrate and publish in one go."""
     parsed, dataset = _load(recipe, overrides)
-    folder = runs / parsed.name
-    _train(parsed, dataset, folder, resume, quiet, _again(context, recipe, overrides, runs, models))
+    folder, again = runs / parsed.name, _again(context, recipe, overrides, runs, models)
+    _require_place(models / parsed.name)
+    _train(parsed, dataset, folder, resume, quiet, again)
     if resume and (published := _published(parsed, dataset, folder, models)):
         _console.print(f"the run is finished, and published as {published}", soft_wrap=True)
         return
-    _evaluate(parsed, dataset, folder, quiet)
-    _export(parsed, dataset, folder, models, quiet)
+    try:
+        _evaluate(parsed, dataset, folder, quiet)
+        published = _export(parsed, dataset, folder, models, quiet)
+    except (KeyboardInterrupt, *_FAILURES):
+        _say(f"{parsed.name} is trained, and not published; go on with\n  {again}")
+        raise
+    _say(_next_steps(parsed, dataset, published, folder, models))
 
 
 @app.command("train")
@@ -282,8 +290,50 @@ def main(
     try:
         command(arguments, program)
     except (*_MISTAKES, *_FAILURES) as error:
-        _tell_error(str(error))
+        _tell_error(_text_of(error))
         raise SystemExit(mistake_status if isinstance(error, _MISTAKES) else 1) from None
+    except (MemoryError, RuntimeError) as error:
+        if not _lacks_memory(error):
+            raise
+        _tell_error(f"{error}\nThe memory is too small: lower loop.batch_rows, draws or [network]")
+        raise SystemExit(1) from None
+
+
+def _text_of(error: BaseException) -> str:
+    """Return an error's message; to that of a full disk, which has no path, what to do is added."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"{error.strerror}: make room for the folders of runs and models, and go on with --resume"
+    return str(error)
+
+
+def _lacks_memory(error: BaseException) -> bool:
+    """Return whether that is what an error tells; on the CPU torch raises a plain RuntimeError for it."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def _require_place(folder: Path) -> None:
+    """Refuse a folder of versions that cannot be written: before an hour of training, not after it."""
+    there = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise PermissionError(f"{there} is no folder that can be written; name another one by --models")
+
+
+def _next_steps(recipe: Recipe, dataset: Dataset, published: Path, run: Path, models: Path) -> str:
+    """Return what to type after a version has been published."""
+    picture = is_picture(dataset.item_shape)
+    samples = ["--count", "64", "--out", f"{recipe.name}.png"] if picture else ["--count", "10"]
+    samples += ["--label", "0"] if recipe.conditional else []
+    commands = (
+        ["sample", recipe.name, "--local", str(models), *samples],
+        ["serve", "--models", str(models)],
+        ["train", "report", str(run)],
+    )
+    lines = "".join(f"\n  {shlex.join(['pushforward', *command])}" for command in commands)
+    return f"its figures are in {published / 'README.md'}; next:{lines}"
+
+
+def _say(text: str) -> None:
+    _console.print(text, soft_wrap=True, markup=False, highlight=False)
 
 
 def _tell_error(text: str) -> None:
@@ -304,7 +354,9 @@ def _load(path: Path, overrides: list[str] | None) -> tuple[Recipe, Dataset]:
 def _train(recipe: Recipe, dataset: Dataset, folder: Path, resume: bool, quiet: bool, again: str) -> None:
     with join_group(recipe.loop.device) as group:
         for note in dataset.notes if group.leads else ():
-            _console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
+            _say(f"note: {note}")
+        if group.leads:
+            _say(_beginning(recipe, dataset, folder, group))
         for name, options in stages(recipe).items():
             title = recipe.name if name == MODEL else f"{recipe.name} {name}"
             with progress_bar(title, options.steps, quiet or not group.leads) as on_progress:
@@ -318,9 +370,18 @@ def _train(recipe: Recipe, dataset: Dataset, folder: Path, resume: bool, quiet: 
     if not group.leads:
         raise typer.Exit(INTERRUPTED if outcome.interrupted else 0)
     if outcome.interrupted:
-        message = f"saved {name} after {outcome.steps} of {options.steps} steps; go on with\n  {again}"
-        _console.print(message, soft_wrap=True, markup=False, highlight=False)
+        _say(f"saved {name} after {outcome.steps} of {options.steps} steps; go on with\n  {again}")
         raise typer.Exit(INTERRUPTED)
+
+
+def _beginning(recipe: Recipe, dataset: Dataset, folder: Path, group: ProcessGroup) -> str:
+    """Return what is trained, on what, and where it goes."""
+    where = group.device.type + (f", {group.size} processes" if group.size > 1 else "")
+    rows = len(dataset.items["train"])
+    return (
+        f"training {recipe.name} on {where}: {recipe.loop.last_step:,} steps of "
+        f"{min(rows, recipe.loop.batch_rows):,} of {rows:,} items; log and checkpoints in {folder}"
+    )
 
 
 def _evaluate(recipe: Recipe, dataset: Dataset, folder: Path, quiet: bool) -> dict[str, Metric]:
@@ -345,7 +406,7 @@ def _tell(findings: Sequence[Diagnosis]) -> None:
         _console.print(finding.text, markup=False, highlight=False, soft_wrap=True)
 
 
-def _export(recipe: Recipe, dataset: Dataset, folder: Path, models: Path, quiet: bool) -> None:
+def _export(recipe: Recipe, dataset: Dataset, folder: Path, models: Path, quiet: bool) -> Path:
     task, checkpoint = restore_published(recipe, dataset, folder)
     metrics = read_evaluation(folder, checkpoint, recipe.evaluation)
     if metrics is None:
@@ -356,6 +417,7 @@ def _export(recipe: Recipe, dataset: Dataset, folder: Path, models: Path, quiet:
     verify_version(published)
     note_published(folder, recipe, checkpoint, published)
     _console.print(f"published {published}", soft_wrap=True)
+    return published
 
 
 def _published(recipe: Recipe, dataset: Dataset, folder: Path, models: Path) -> Path | None:

@@ -16,9 +16,9 @@ Frequency = Annotated[float, Field(gt=0)]
 
 
 class Options(BaseModel):
-    """A table of a recipe: frozen; unknown keys are refused."""
+    """A table of a recipe: frozen; unknown keys and infinite numbers, which JSON lacks, are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 class NetworkOptions(Options):
@@ -217,7 +217,7 @@ class LoopOptions(Options):
     """Items of the validation split that each validation uses."""
     checkpoint_every: int = Field(default=1000, ge=1)
     """Steps between checkpoints; one is also written at the end."""
-    threads: int = Field(default=1, ge=1)
+    threads: int = Field(default=1, ge=1, le=1024)
     """CPU threads of each process; results are repeatable bit for bit with the same number of threads."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """The precision of products in networks. `bfloat16` keeps all else in float32, also weights, and is

@@ -6,12 +6,14 @@ An unknown key is an error that names the nearest known one, so a misspelt setti
 from __future__ import annotations
 
 import difflib
+import reprlib
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from training.data.options import DataOptions
 from training.options import (
@@ -166,12 +168,16 @@ def parse_recipe(table: Mapping[str, Any]) -> Recipe:
     try:
         return Recipe.model_validate(table)
     except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(str(part) for part in problem['loc']) or 'recipe'}: "
-            + problem["msg"].removeprefix("Value error, ")
-            for problem in error.errors(include_url=False, include_input=False)
-        )
-        raise RecipeError(problems) from error
+        raise RecipeError("; ".join(map(_problem_text, error.errors(include_url=False)))) from error
+
+
+def _problem_text(problem: ErrorDetails) -> str:
+    """Return a problem's key, the value that came and what was expected."""
+    key = ".".join(str(part) for part in problem["loc"]) or "recipe"
+    expected = problem["msg"].removeprefix("Value error, ").replace("dictionary or instance of", "table of")
+    if problem["type"] in ("value_error", "missing"):  # whose input is the whole table
+        return f"{key}: {expected}"
+    return f"{key} is {reprlib.repr(problem['input'])}: {expected}"
 
 
 def flattened(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -68,3 +68,43 @@ def test_verify_refuses_a_folder_that_is_no_version(command: CommandLine, tmp_pa
     status, errors = command("verify", str(tmp_path))
     assert status == 1
     assert "manifest.json" in errors
+
+
+def test_a_folder_of_versions_that_cannot_be_written_is_refused_before_training(
+    command: CommandLine, tmp_path: Path
+) -> None:
+    recipe, place = write_recipe(tmp_path / "recipe.toml", tiny_table()), tmp_path / "models"
+    place.write_text("a file")
+    status, errors = command("run", str(recipe), "--runs", str(tmp_path / "runs"), "--models", str(place))
+    assert status == 1
+    assert f"{place} is no folder that can be written" in errors
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_full_disk_is_one_line_that_says_how_to_go_on(command: CommandLine, tmp_path: Path) -> None:
+    recipe, run = write_recipe(tmp_path / "recipe.toml", tiny_table()), tmp_path / "runs" / "tiny-vae"
+    run.mkdir(parents=True)
+    (run / "recipe.json").symlink_to("/dev/full")
+    status, errors = command("train", str(recipe), "--runs", str(run.parent), "--quiet")
+    assert status == 1
+    assert "make room" in errors
+    assert "Traceback" not in errors
+
+
+def test_a_step_that_memory_cannot_hold_says_what_to_lower(command: CommandLine, tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path / "recipe.toml", tiny_table())
+    status, errors = command(
+        "train", str(recipe), "--set", "vae.draws=100_000_000", "--runs", str(tmp_path), "--quiet"
+    )
+    assert status == 1
+    assert "lower loop.batch_rows, draws or [network]" in errors
+
+
+def test_training_says_what_is_trained_on_what_and_where_it_goes(tmp_path: Path) -> None:
+    recipe, runs = write_recipe(tmp_path / "recipe.toml", tiny_table()), tmp_path / "runs"
+    done = CliRunner().invoke(app, ["train", str(recipe), "--runs", str(runs)])
+    begun = (
+        f"training tiny-vae on cpu: 12 steps of 300 of 1,283 items; log and checkpoints in {runs}/tiny-vae"
+    )
+    assert begun in done.stderr
+    assert "tiny-vae 12/12, " in done.stderr

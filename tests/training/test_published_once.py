@@ -19,7 +19,7 @@ def test_a_finished_run_that_is_resumed_names_its_version_and_publishes_no_other
         done = CliRunner().invoke(app, [*line, "--resume", *more], catch_exceptions=False)
         return " ".join(done.output.split())
 
-    resumed()
+    assert f"next: pushforward sample tiny-vae --local {models} --count 64 --out tiny-vae.png" in resumed()
     assert [path.name for path in models.glob("*/*")] == ["1"]
     assert resumed().endswith(f"the run is finished, and published as {models}/tiny-vae/1")
     assert [path.name for path in models.glob("*/*")] == ["1"]

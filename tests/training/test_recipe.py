@@ -37,7 +37,9 @@ def test_an_override_replaces_one_value_and_keeps_its_type() -> None:
     [
         ("loop.stepz=7", "did you mean 'loop.steps'"),
         ("loop.steps", "write it as table.key=value"),
-        ("loop.steps=0", "loop.steps: Input should be greater than or equal to 1"),
+        ("loop.steps=0", "loop.steps is 0: Input should be greater than or equal to 1"),
+        ("loop=3", "loop is 3: Input should be a valid table"),
+        ("loop.gradient_clip=inf", "loop.gradient_clip is inf: Input should be a finite number"),
         ("name.x=1", "'name' is a value, not a table"),
     ],
 )

@@ -52,7 +52,7 @@ def _written(code: float | str) -> float | str:
     return str(code) if isinstance(code, float) and math.isinf(code) else code
 
 
-MissingCode = Annotated[float | str, AfterValidator(_written)]
+MissingCode = Annotated[Annotated[float, Field(allow_inf_nan=True)] | str, AfterValidator(_written)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Side = Annotated[int, Field(ge=1, le=4096)]
 

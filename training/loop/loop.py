@@ -148,9 +148,9 @@ class _Run:
         return stopped or exhausted or self.place() >= self.steps
 
     def state_text(self) -> str:
-        """Return the latest terms and troubles as text for a person."""
-        troubles = ", ".join(finding.trouble for finding in self.findings)
-        return f"{self.log.latest}  ! {troubles}" if troubles else self.log.latest
+        """Return the latest terms, those of held-out items and troubles as text for a person."""
+        troubles = f"! {', '.join(finding.trouble for finding in self.findings)}" if self.findings else ""
+        return "\n".join(filter(None, (self.log.latest, self.log.validated, troubles)))
 
     def place(self) -> int:
         """Return the place in the schedules, of `steps`."""

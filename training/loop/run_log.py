@@ -31,6 +31,8 @@ class RunLog:
         """The lines of the log."""
         self.latest = ""
         """The last written means, as text for a person."""
+        self.validated = ""
+        """The last written figures of held-out items, as text for a person."""
 
     def begin(self, step: int) -> None:
         """Make the folder, and remove lines that a run resumed at `step` will write again."""
@@ -52,13 +54,15 @@ class RunLog:
         means = {name: sum(values) / len(values) for name, values in self._values.items()}
         speed = round(self._items / max(time.monotonic() - self._since, 1e-9), 1)
         self._write({"step": step, "learning_rate": learning_rate, "images_per_second": speed, **means})
-        self.latest = "  ".join(f"{name} {mean:.4g}" for name, mean in means.items() if "norm" not in name)
+        self.latest = _text({name: mean for name, mean in means.items() if "norm" not in name})
         self._values.clear()
         self._items, self._since = 0, time.monotonic()
 
     def write_validation(self, step: int, figures: Mapping[str, Tensor], samples: Tensor) -> None:
         """Write the means of per-item figures, and a grid of samples (N, *item) if they are pictures."""
-        self._write({"step": step, **{VALIDATION + name: v.mean().item() for name, v in figures.items()}})
+        means = {name: values.mean().item() for name, values in figures.items()}
+        self._write({"step": step, **{VALIDATION + name: mean for name, mean in means.items()}})
+        self.validated = f"held-out items: {_text(means)}"
         if is_picture(samples.shape[1:]):
             write_grid(self._samples / f"step-{step:08d}.png", samples.numpy())
 
@@ -66,6 +70,10 @@ class RunLog:
         self.lines.append(line)
         with self._metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
+
+
+def _text(figures: Mapping[str, float]) -> str:
+    return "  ".join(f"{name} {value:.4g}" for name, value in figures.items())
 
 
 def read_lines(folder: Path) -> list[Mapping[str, float]]:
