@@ -37,16 +37,18 @@ class Whitening(NamedTuple):
 
 
 def fit_whitening(features: Doubles, least_variance: float = LEAST_VARIANCE) -> Whitening:
-    """Fit the map on features (N, F), N > F.
+    """Fit the map on features (N, F).
 
-    A feature that hardly varies, or nearly follows from the others, is given a small variance. If the map
-    still enlarges rounding too much, all features are given the one with which it does not.
+    A feature that hardly varies, or nearly follows from the others, is given a small variance. The fewer the
+    items, the larger it is, since few vary in few directions. If the map still enlarges rounding too much,
+    all features are given the one with which it does not.
     """
     centre = features.mean(0)
     units = 1 + np.abs(centre)
     spread = np.maximum(features.std(0), _LEAST_SPREAD * units)
     standardised = (features - centre) / spread
     correlation = standardised.T @ standardised / len(features)
+    least_variance = max(least_variance, (len(centre) / len(features)) ** 2)
     missing = max(least_variance - float(np.linalg.eigvalsh(correlation)[0]), 0.0)
     factor = np.linalg.cholesky(correlation + missing * np.eye(len(centre)))
     matrix: Doubles = np.linalg.inv(factor) / spread
