@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Final
@@ -23,6 +24,7 @@ from pushforward.bulk.storage import PARTIAL, joined, storage_of
 PLAN: Final = "_plan.json"
 MANIFEST: Final = "_manifest.json"
 RECORDS: Final = "_parts"
+_RECORD: Final = re.compile(r"(\d+)\.json")
 
 
 def file_of(part: int) -> str:
@@ -115,8 +117,8 @@ class OutputFolder:
 
     def recorded(self) -> set[int]:
         """Return the parts that have a record."""
-        names = self._storage.names(joined(self.location, RECORDS))
-        return {int(name.removesuffix(".json")) for name in names if not name.startswith(".")}
+        found = map(_RECORD.fullmatch, self._storage.names(joined(self.location, RECORDS)))
+        return {int(record[1]) for record in found if record is not None}
 
     def record(self, part: int) -> PartRecord:
         """Return the record of a part."""

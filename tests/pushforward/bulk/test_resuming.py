@@ -111,6 +111,14 @@ def test_a_damaged_part_is_noticed_and_made_again(bulk_models: Path, tmp_path: P
     assert hashes(out) == whole
 
 
+def test_a_file_that_someone_left_among_the_records_is_none(bulk_models: Path, tmp_path: Path) -> None:
+    out, few = tmp_path / "out", {"count": 500, "seed": 7, "part_rows": 250}
+    work("sample", bulk_models, "digits-vae", out, **few)
+    (out / "_parts/00001.json").rename(out / "_parts/00001.json~")
+    report = work("sample", bulk_models, "digits-vae", out, **few)
+    assert (report.made, report.there, report.complete) == (1, 1, True)
+
+
 def test_shards_that_end_together_write_one_manifest(bulk_models: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     report = work("sample", bulk_models, "digits-vae", out, count=300, part_rows=100)
