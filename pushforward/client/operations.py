@@ -35,7 +35,7 @@ from pushforward.client.wire import (
 )
 from pushforward.reading import as_point, as_rows, ids_of, labels_in
 from pushforward.results import Encoding, Floats, Interpolation, ItemScores, Judgement, joined_scores
-from service.errors import BodyTooLarge, DeadlineExceeded, Unfit
+from service.errors import BodyTooLarge, DeadlineExceeded, LimitExceeded, Unfit
 
 _MAX_SEED: Final = 2**53 - 1  # as in service.numerics.noise, which imports more than a client needs
 _ROWS_OF_NPY: Final = ("npy_inputs", "npy_samples")
@@ -75,13 +75,12 @@ class Operations:
                 f"has the number 2^53 - 1, {_MAX_SEED}"
             )
         deadline = self._sender.deadline()
-        model, _ = yield from self._versions.known(name, version, deadline)
+        model, is_fresh = yield from self._versions.known(name, version, deadline)
         if seed is None:
             seed = self._sender.randomness.randint(0, _MAX_SEED)
-        most = model.most_samples(options)
         done = failures = 0
         while True:
-            size = min(count - done, most)
+            size = min(count - done, model.most_samples(options))
             query = {"count": size, "seed": seed, "offset": offset + done, **options}
             request = HttpRequest(operation_path(name, version, "sample"), NPY, query)
             answer = yield self._sender.step(request, deadline, streamed=True)
@@ -96,6 +95,9 @@ class Operations:
                 answer = broken
             failures += 1
             error = self._sender.error_of(answer, deadline)
+            if isinstance(error, LimitExceeded) and not is_fresh:  # the service has other limits than before
+                model, is_fresh = yield from self._versions.known(name, version, deadline, fresh=True)
+                continue
             yield from self._sender.recover(error, failures, deadline, pinned=done > 0)
 
     def _streamed(

@@ -10,7 +10,9 @@ import pytest
 from pushforward import Client
 from service.errors import Unfit
 from tests import toy
+from tests.pushforward.client.conftest import KEY
 from tests.pushforward.client.equality import assert_equal
+from tests.pushforward.client.flaky import flaky
 from tests.serving import RunningService, as_npy
 
 DIGITS = np.random.default_rng(3).random((40, 1, 8, 8), np.float32)
@@ -93,3 +95,14 @@ def test_the_limits_that_are_said_are_those_that_hold(limited_service: RunningSe
         (chosen, limits["samples_times_budget"] // 8),
     ):
         assert (ask(most), ask(most + 1)) == (200, 422)
+
+
+def test_a_client_that_outlives_a_service_takes_the_limits_of_the_next_one(
+    service: RunningService, limited_service: RunningService
+) -> None:
+    items = toy.items(20)
+    with flaky(service.url) as proxy, Client(proxy.url, key=KEY) as client:
+        wanted = client.encode("toy-vae", items).mean, client.sample("toy-vae", count=4000, seed=7)
+        proxy.target = limited_service.url
+        np.testing.assert_array_equal(client.sample("toy-vae", count=4000, seed=7), wanted[1])
+        np.testing.assert_array_equal(client.encode("toy-vae", items).mean, wanted[0])
