@@ -26,6 +26,7 @@ from torch.optim import Optimizer
 from service.format.versions import flush_to_disk
 
 _TENSORS, _STATE = "tensors.safetensors", "state.json"
+_PARTIAL = ".partial-"
 _FORMAT = 2
 AVERAGE, BEST = "average", "best"
 """The parts of a checkpoint with averaged weights: the newest, and those with the best validation bound."""
@@ -80,7 +81,7 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
     tensors = {name: tensor.detach().contiguous() for name, tensor in checkpoint.tensors.items()}
     state = {"format": _FORMAT, "step": checkpoint.step, **checkpoint.state}
     files = {_TENSORS: save(tensors), _STATE: json.dumps(state, indent=2).encode()}
-    with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder, ignore_cleanup_errors=True) as partial:
+    with tempfile.TemporaryDirectory(prefix=_PARTIAL, dir=folder, ignore_cleanup_errors=True) as partial:
         for name, content in files.items():
             file = Path(partial, name)
             file.write_bytes(content)
@@ -90,7 +91,10 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
             shutil.rmtree(target)
         Path(partial).rename(target)
         flush_to_disk(folder)
-    for older in _checkpoints(folder):
+    for older in (
+        *_checkpoints(folder),
+        *folder.glob(f"{_PARTIAL}*"),
+    ):  # a killed process leaves partial ones
         if older != target:
             shutil.rmtree(older)
     return target

@@ -1,4 +1,4 @@
-"""SIGINT (Ctrl-C) and SIGTERM as requests to stop after the current step."""
+"""SIGINT (Ctrl-C), SIGTERM and SIGHUP (a terminal closes) as requests to stop after the current step."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from types import FrameType
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C, by the convention of shells."""
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @contextmanager
 def interrupt_flag(second_signal_kills: bool) -> Iterator[threading.Event]:
-    """Return an event that SIGINT or SIGTERM sets; outside the main thread no signal is caught.
+    """Return an event that these signals set; outside the main thread no signal is caught.
+
+    SIGHUP stays ignored where it is: `nohup` asks for that.
 
     If `second_signal_kills`, a second signal has its usual effect. Under `torchrun` it must not: `torchrun`
     repeats the terminal's signal to its processes, and kills them itself after half a minute.
@@ -25,6 +27,8 @@ def interrupt_flag(second_signal_kills: bool) -> Iterator[threading.Event]:
         yield flag
         return
     previous = {number: signal.getsignal(number) for number in _SIGNALS}
+    if previous[signal.SIGHUP] == signal.SIG_IGN:
+        del previous[signal.SIGHUP]
 
     def restore() -> None:
         for number, handler in previous.items():
@@ -35,7 +39,7 @@ def interrupt_flag(second_signal_kills: bool) -> Iterator[threading.Event]:
         if second_signal_kills:
             restore()
 
-    for number in _SIGNALS:
+    for number in previous:
         signal.signal(number, handle)
     try:
         yield flag

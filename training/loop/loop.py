@@ -10,6 +10,7 @@ import copy
 import math
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +36,7 @@ from training.loop.checkpoint import (
 from training.loop.diagnostics import Diagnosis, diagnose
 from training.loop.distributed import ALONE, ProcessGroup
 from training.loop.interrupt import interrupt_flag
+from training.loop.lock import alone_in
 from training.loop.noise import Noise
 from training.loop.progress import OnProgress
 from training.loop.run_log import RunLog
@@ -58,7 +60,7 @@ class TrainingOutcome:
     steps: int
     """The number of optimiser steps that are done."""
     interrupted: bool
-    """True if SIGINT or SIGTERM ended it; the checkpoint then holds exactly `steps` steps."""
+    """True if a signal ended it; the checkpoint then holds exactly `steps` steps."""
     findings: tuple[Diagnosis, ...] = ()
     """The troubles that the log shows."""
 
@@ -76,13 +78,14 @@ def train(
     """Train a recipe's model, writing `metrics.jsonl`, `samples/` and `checkpoints/` into `folder`.
 
     A run of a VAE ends early if its recipe has a `patience` and no validation was better for as long.
-    SIGINT (Ctrl-C) and SIGTERM end the current step, save a checkpoint and return. `stage` names one of the
-    recipe's stages, or is one that the caller made; the stage of an encoder has its own folder inside the
-    run's. `resume` continues from the newest checkpoint, if there is one; without it a folder with one is
+    SIGINT (Ctrl-C), SIGTERM and SIGHUP end the current step, save a checkpoint and return. `stage` names one
+    of the recipe's stages, or is one that the caller made; the stage of an encoder has its own folder inside
+    the run's. `resume` continues from the newest checkpoint, if there is one; without it a folder with one is
     refused. All processes of the group call this with the same arguments.
 
     Raises:
-        CheckpointError: The folder holds a checkpoint and `resume` is false, or it is another recipe's.
+        CheckpointError: The folder holds a checkpoint and `resume` is false, or it is another recipe's, or
+            another training is at work in it.
         DivergenceError: A loss or gradient stopped being finite.
         RecipeError: The recipe's [augmentation] does not fit the items.
         ProcessGroupError: The batch cannot be shared equally, or the processes see different checkpoints.
@@ -90,8 +93,11 @@ def train(
     """
     torch.set_num_threads(recipe.loop.threads)
     made = make_stage(recipe, dataset, folder, stage) if isinstance(stage, str) else stage
-    run = _Run(recipe, dataset, made, resume, group)
-    with interrupt_flag(second_signal_kills=group.size == 1) as interrupted:
+    with ExitStack() as stack:
+        if group.leads:
+            stack.enter_context(alone_in(folder))
+        run = _Run(recipe, dataset, made, resume, group)
+        interrupted = stack.enter_context(interrupt_flag(second_signal_kills=group.size == 1))
         while not group.any(run.is_over() or interrupted.is_set()):
             run.advance()
             if on_progress is not None:

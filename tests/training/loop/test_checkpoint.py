@@ -49,12 +49,16 @@ def test_a_write_that_fails_half_way_leaves_the_old_checkpoint_and_no_debris(tmp
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_a_crash_half_way_leaves_a_folder_that_nobody_reads(tmp_path: Path) -> None:
+def test_a_crash_half_way_leaves_a_folder_that_nobody_reads_and_the_next_checkpoint_removes(
+    tmp_path: Path,
+) -> None:
     write_checkpoint(tmp_path, checkpoint(1))
     half = tmp_path / ".partial-crashed"
     half.mkdir()
     (half / "tensors.safetensors").write_bytes(b"half")
     assert read_checkpoint(tmp_path).step == 1
+    write_checkpoint(tmp_path, checkpoint(2))
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000002"]
 
 
 def test_a_damaged_checkpoint_is_an_error_that_names_it(tmp_path: Path) -> None:

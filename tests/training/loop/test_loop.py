@@ -25,10 +25,10 @@ from training.options import EncoderOptions, LoopOptions
 from training.recipe import Recipe
 
 
-def interrupt_after(steps: int) -> Callable[[int, str], None]:
+def interrupt_after(steps: int, number: signal.Signals = signal.SIGINT) -> Callable[[int, str], None]:
     def watch(done: int, _terms: str) -> None:
         if done == steps:
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(number)
 
     return watch
 
@@ -53,6 +53,24 @@ def test_an_interrupted_and_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
     assert whole.keys() == parts.keys()
     assert any(name.startswith("optimiser.") for name in whole)
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_a_run_after_its_step_and_saves_that(number: signal.Signals, tmp_path: Path) -> None:
+    recipe = tiny_recipe()
+    outcome = train(recipe, digits(recipe), tmp_path, on_progress=interrupt_after(5, number))
+    assert outcome == TrainingOutcome(5, interrupted=True)
+    assert read_checkpoint(tmp_path / CHECKPOINTS).step == 5
+
+
+def test_a_closed_terminal_does_not_end_a_run_by_nohup(tmp_path: Path) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        recipe = tiny_recipe()
+        outcome = train(recipe, digits(recipe), tmp_path, on_progress=interrupt_after(5, signal.SIGHUP))
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert outcome == TrainingOutcome(12, interrupted=False)
 
 
 def test_a_run_that_stops_before_its_schedule_is_the_beginning_of_the_whole_one(tmp_path: Path) -> None:
@@ -166,6 +184,19 @@ def test_a_folder_with_a_checkpoint_is_not_overwritten(tmp_path: Path) -> None:
     train(recipe, digits(recipe), tmp_path)
     with pytest.raises(CheckpointError, match="pass --resume"):
         train(recipe, digits(recipe), tmp_path)
+
+
+def test_a_folder_in_which_a_training_is_at_work_is_refused_to_another(tmp_path: Path) -> None:
+    recipe = tiny_recipe()
+    dataset, refused = digits(recipe), []
+
+    def train_beside(_done: int, _terms: str) -> None:
+        with pytest.raises(CheckpointError, match="another training is at work in") as refusal:
+            train(recipe, dataset, tmp_path, resume=True)
+        refused.append(refusal)
+
+    assert train(recipe, dataset, tmp_path, on_progress=train_beside).steps == len(refused) == 12
+    assert train(recipe, dataset, tmp_path, resume=True).steps == 12
 
 
 def test_a_checkpoint_of_another_recipe_is_refused_with_what_differs(tmp_path: Path) -> None:
