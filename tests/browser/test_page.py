@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ from tests import toy_table
 from tests.browser.conftest import Opener, line, settle
 from tests.conftest import PUBLISHED
 from tests.serving import RunningService, running_service
-from tests.toy import publish_toy
+from tests.toy import items, publish_toy
 from tests.toy_conditional import publish_conditional
 from tests.toy_gan import publish_gan
 
@@ -261,6 +262,23 @@ def test_the_status_compares_a_drift_with_what_ordinary_items_have_by_chance(
     said = f"stay below {2 * (1 / 1000 + 1 / n) ** 0.5:.2g} nearly always"
     assert "digits-vae" in tile.inner_text()
     assert said in tile.inner_text()
+
+
+def test_the_status_goes_on_once_the_version_that_it_began_with_has_gone(
+    visit: Opener, tmp_path: Path
+) -> None:
+    version = publish_toy(tmp_path)
+    publish_toy(tmp_path, "chosen-vae")
+    with running_service(tmp_path, "--poll-seconds", "0.2") as service:
+        page = visit(service.url, quiet=False).go("status?model=chosen-vae", "Status")
+        page.get_by_role("region", name="Drift of p-values").wait_for()
+        publish_toy(tmp_path)
+        shutil.rmtree(version)
+        service.wait_for("let go of toy-vae/1")
+        inputs = items(1000).tolist()
+        service.client.post("/v1/models/toy-vae/score", json={"inputs": inputs}).raise_for_status()
+        page.get_by_text("toy-vae: how far the last 1,000 p-values are from uniform").wait_for()
+        page.goto("about:blank")  # before the service ends
 
 
 def test_a_link_to_what_is_not_there_says_so(visit: Opener) -> None:

@@ -25,7 +25,8 @@ const sum = (metrics, name, fits = () => true) => (metrics.get(name) || []).filt
 /** Return what the distance of 1,000 p-values of ordinary items from uniform exceeds once in 1,500 times, or null. */
 async function ordinaryDistance(name, models) {
   const model = models.find((each) => each.name === name);
-  const statistics = model ? Object.values((await detail(model)).calibration?.statistics || {}) : [];
+  const known = model && await detail(model).catch(() => null); // the version may have gone since
+  const statistics = Object.values(known?.calibration?.statistics || {});
   return statistics.length ? 2 * Math.sqrt(1 / 1000 + 1 / Math.min(...statistics.map(({n}) => n))) : null;
 }
 
