@@ -48,12 +48,13 @@ class Admission:
         self._trials = None if settings.trial == "never" else Trials(settings)
 
     def choose_provider(self, folders: Sequence[Path]) -> None:
-        """Choose the provider by the first version that can be read; without one, `auto` waits for one.
+        """Choose the provider by the first version that is whole; without one, `auto` waits for one.
 
         Raises:
             ProviderUnavailable: `--device cuda`, and CUDA cannot be used.
         """
-        folder = next(filter(_is_readable, folders), None)
+        needs_none = self._settings.device == "cpu"
+        folder = None if needs_none else next(filter(_is_whole, folders), None)
         if folder is not None or self._settings.device != "auto":
             self._provider = choose_provider(self._settings.device, folder)
             self._metrics.provider_active.labels(self._provider).set(1)
@@ -129,9 +130,10 @@ def _refuse_link(folder: Path) -> None:
         raise InvalidVersion("it is a symbolic link; copy the version, or link the folder of its model")
 
 
-def _is_readable(folder: Path) -> bool:
+def _is_whole(folder: Path) -> bool:
+    """Return True if a version is not damaged: if it were, CUDA would seem to fail."""
     try:
-        read_manifest(folder)
+        verify_files(folder, read_manifest(folder))
     except InvalidVersion:
         return False
     return True

@@ -26,14 +26,15 @@ from service.app import Service, create_app
 from service.errors import LoadFailed
 from service.format.aliases import ALIASES_FILE
 from service.format.versions import MANIFEST
-from service.lifecycle import trial
+from service.lifecycle import admission, trial
+from service.lifecycle.registry import Registry
 from service.lifecycle.trial import free_memory_bytes, try_in_subprocess
 from service.observe.metrics import Metrics
 from service.runtime import loader
 from service.runtime.model import LoadedModel
 from service.runtime.session import Provider
 from service.settings import Settings
-from tests.damage import DAMAGES, GRAPH, overflow_the_stack, take_an_age
+from tests.damage import DAMAGES, GRAPH, flip_a_byte, overflow_the_stack, take_an_age
 from tests.registries import TOY, answering, look_twice, registry_of, samples, versions
 from tests.toy import publish_toy
 from tests.waiting import wait_until
@@ -256,6 +257,23 @@ async def test_a_start_with_versions_that_have_passed_waits_for_no_process_that_
         async with registry_of(tmp_path / "models", trial="hot", trial_seconds=3) as registry:
             assert registry.ready
     assert "locked" not in caplog.text
+
+
+def test_the_provider_is_tried_on_a_version_that_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is damaged would tell of a GPU what is true of its files alone."""
+    good, bad = publish_toy(tmp_path), publish_toy(tmp_path)
+    flip_a_byte(bad)
+    tried = list[Path | None]()
+
+    def choose(_device: str, folder: Path | None) -> Provider:
+        tried.append(folder)
+        return "cpu"
+
+    monkeypatch.setattr(admission, "choose_provider", choose)
+    Registry(Settings(models=tmp_path, device="auto"), Metrics()).discover()
+    assert tried == [good]
 
 
 async def test_where_nothing_can_be_remembered_versions_are_tried_at_every_start(
