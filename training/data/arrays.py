@@ -88,6 +88,8 @@ def read_arrays_file(path: Path, cache: Path, memory_mib: int = MEMORY_MIB) -> M
     except FileNotFoundError:
         raise DataError(f"{path}: no such file, seen from {Path.cwd()}; correct `path`") from None
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, pickle.UnpicklingError) as error:
+        if "pickled" in str(error):  # which numpy supposes of all that it does not know
+            raise DataError(f"{path} is no file of numpy's, though so named; save it by np.save") from error
         if "pickle" in str(error) or "Python objects" in str(error):
             raise DataError(
                 f"{path} holds Python objects, which are never unpickled, since that can run any code; save "

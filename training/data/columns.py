@@ -198,7 +198,8 @@ def _number(
         marks = f" (as {', '.join(_mark(code) for code in codes)})" if codes else ""
         seen = f"{missing} of {len(values)} are missing{marks}; else {seen}"
     learned = values[train][~np.isnan(values[train])]
-    mean, deviation = learned.mean(), learned.std()
+    with np.errstate(over="ignore"):  # numbers too large for their squares are refused below
+        mean, deviation = learned.mean(), learned.std()
     if learned.min() == learned.max():
         others = int((there != learned[0]).sum())
         where = f"all but {others} rows" if others else "every row that has it"

@@ -343,6 +343,10 @@ def _arrays(path: Path, keep: Sequence[str]) -> Inspection:
 
 def _check_array_columns(values: Doubles, train: Rows, inspection: Inspection) -> None:
     """Refuse a table (rows, F) some of whose columns cannot be learned; a recipe cannot leave them out."""
+    missing = np.isnan(values)
+    if missing.any():
+        seen = f"{missing.sum()} values, in {missing.any(1).sum()} rows and {missing.any(0).sum()} columns"
+        inspection.add("missing", seen, "learned from the values that are there")
     roles = column_roles({str(place): column.copy() for place, column in enumerate(values.T)}, train)
     for role in (role for role in roles if role.role == "redundant"):
         inspection.add(f"  items[:, {role.name}]", role.seen, "learned; better leave it out")

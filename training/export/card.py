@@ -21,7 +21,7 @@ from training.metrics.evaluators import QualityReport
 from training.metrics.measure import quality_names
 from training.metrics.names import Group, MetricName, figure_texts
 from training.metrics.platt import ReliabilityRow
-from training.recipe import shipped_recipe
+from training.recipe import RECIPES, read_recipe, shipped_recipe
 
 _VALUES: dict[Support, str] = {
     "binary": "pixels 0 or 1",
@@ -71,7 +71,7 @@ def _card(manifest: Manifest, dataset: Dataset, beside: Mapping[str, QualityRepo
             "which nothing was trained or\nchosen on: at level alpha at most that share of normal items "
             "is flagged, in expectation.\n"
         )
-    more = _condition(manifest) + _again(manifest.name)
+    more = _condition(manifest) + _again(manifest)
     return f"""# {manifest.name}
 
 {manifest.description}
@@ -174,10 +174,15 @@ def _condition(manifest: Manifest) -> str:
     return f"It takes the class of an item, one of {len(manifest.class_names)}: {what}.\n"
 
 
-def _again(name: str) -> str:
-    """Return the command that trains it again, if its recipe comes with the program."""
-    recipe = shipped_recipe(name)
-    return f"Train it again with\n\n```\npython -m training run {recipe}\n```\n\n" if recipe else ""
+def _again(manifest: Manifest) -> str:
+    """Return the command that trains it again, if its recipe is as it comes with the program."""
+    path = shipped_recipe(manifest.name)
+    if path is None:
+        return ""
+    shipped = read_recipe(RECIPES / Path(path).name).model_dump(mode="json", exclude_none=True)
+    if shipped != manifest.provenance.recipe:
+        return ""
+    return f"Train it again with\n\n```\npushforward train {path}\n```\n\n"
 
 
 def _notes(dataset: Dataset) -> str:

@@ -91,6 +91,11 @@ def test_arrays_that_are_no_items_are_refused_with_what_was_expected(
     assert [word for word in words if word not in message] == [], message
 
 
+def test_a_file_that_is_only_named_like_one_of_numpy_is_called_that(tmp_path: Path) -> None:
+    (tmp_path / "items.npy").write_text("a,b\n1,2\n")
+    assert "no file of numpy's, though so named" in refusal("arrays", tmp_path / "items.npy")
+
+
 def test_an_npy_of_python_objects_is_never_unpickled(tmp_path: Path) -> None:
     np.save(tmp_path / "items.npy", np.array([{}], object), allow_pickle=True)
     assert "never unpickled" in refusal("arrays", tmp_path / "items.npy")

@@ -186,11 +186,21 @@ def test_too_few_rows_are_refused(tmp_path: Path) -> None:
 
 def test_columns_of_an_array_that_cannot_be_learned_are_named_all_at_once(tmp_path: Path) -> None:
     items = RANDOM.normal(size=(ROWS, 5))
-    items[:, 1], items[:, 4] = np.arange(ROWS) * 1e-40, np.nan
+    items[:, 1], items[:, 2], items[:, 4] = np.arange(ROWS) * 1e-40, np.arange(ROWS) ** 2 * 1e300, np.nan
     np.save(tmp_path / "numbers.npy", items)
     message = refused(tmp_path / "numbers.npy")
     assert "float32 cannot hold them; 4: no values" in message
-    assert "np.delete(items, [1, 4], axis=1)" in message
+    assert "np.delete(items, [1, 2, 4], axis=1)" in message
+
+
+def test_missing_values_of_an_array_are_counted(tmp_path: Path) -> None:
+    items = RANDOM.normal(size=(ROWS, 5))
+    items[3, 1:3] = items[5, 1] = np.nan
+    np.save(tmp_path / "numbers.npy", items)
+    _, findings = write_recipe(tmp_path / "numbers.npy", tmp_path / "recipe.toml")
+    assert [each.seen for each in findings if each.subject == "missing"] == [
+        "3 values, in 2 rows and 2 columns"
+    ]
 
 
 def test_an_array_under_another_key_is_refused_with_the_line_that_saves_it(tmp_path: Path) -> None:

@@ -1,0 +1,23 @@
+from pathlib import Path
+
+import pytest
+
+from service.format.versions import read_manifest
+from tests.conftest import REPOSITORY
+from training.data import load_dataset
+from training.export.card import write_card
+from training.recipe import RECIPES, read_recipe
+
+
+@pytest.mark.parametrize("overrides", [[], ["loop.steps=3"]])
+def test_a_card_says_to_train_by_a_shipped_recipe_only_if_the_version_was(
+    overrides: list[str], tmp_path: Path
+) -> None:
+    manifest = read_manifest(next((REPOSITORY / "models" / "digits-vae").iterdir()))
+    recipe = read_recipe(RECIPES / "digits-vae.toml", overrides)
+    table = recipe.model_dump(mode="json", exclude_none=True)
+    provenance = manifest.provenance.model_copy(update={"recipe": table})
+    made = manifest.model_copy(update={"provenance": provenance})
+    write_card(tmp_path / "README.md", made, load_dataset(recipe.data), {}, ())
+    command = "pushforward train training/recipes/digits-vae.toml"
+    assert (command in (tmp_path / "README.md").read_text()) == (not overrides)
