@@ -20,7 +20,15 @@ def model_names(folder: Path) -> list[str]:
     """
     if not folder.is_dir():
         raise UnknownModel(f"there is no folder {folder}, seen from {Path.cwd()}; name a folder of models")
-    return sorted(model.name for model in folder.iterdir() if model.is_dir() and version_folders(model))
+    return sorted(model.name for model in folder.iterdir() if _is_model(model))
+
+
+def _is_model(folder: Path) -> bool:
+    """Return True if a folder has versions; a `lost+found`, which may not be listed, counts as none."""
+    try:
+        return folder.is_dir() and bool(version_folders(folder))
+    except PermissionError:
+        return False
 
 
 def model_folder(folder: Path, name: str) -> Path:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -39,3 +42,20 @@ def test_an_alias_of_a_version_that_is_gone_is_an_error_when_it_is_named(model: 
     (model / "aliases.json").write_text('{"old": 1}')
     with pytest.raises(UnknownVersion, match="it has: 10, 9, 2, old"):
         version_folder(model, "old")
+
+
+AS_NO_ROOT = """
+import ctypes, os, sys
+for right in (1, 2):  # CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH, which a new program may then not have
+    ctypes.CDLL(None).prctl(24, right, 0, 0, 0)
+os.execv(sys.executable, [sys.executable, "-m", "pushforward", *sys.argv[1:]])
+"""
+
+
+def test_a_folder_that_may_not_be_listed_is_no_model(few_models: Path, tmp_path: Path) -> None:
+    (tmp_path / "toy-vae").symlink_to(few_models / "toy-vae")
+    (tmp_path / "lost+found").mkdir(mode=0)
+    command = [sys.executable, "-c", AS_NO_ROOT, "models", "--local", str(tmp_path), "--as", "json"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert [entry["name"] for entry in json.loads(done.stdout)["models"]] == ["toy-vae"]
