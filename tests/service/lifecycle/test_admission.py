@@ -271,6 +271,7 @@ def test_the_provider_is_tried_on_a_version_that_is_whole(
         tried.append(folder)
         return "cpu"
 
+    monkeypatch.setattr(admission, "has_gpu", lambda: True)
     monkeypatch.setattr(admission, "choose_provider", choose)
     Registry(Settings(models=tmp_path, device="auto"), Metrics()).discover()
     assert tried == [good]
