@@ -33,7 +33,6 @@ from training.export.sessions import ParityError, verify_version
 from training.loop.checkpoint import CheckpointError
 from training.loop.diagnostics import Diagnosis, coding_finding, findings_of_run
 from training.loop.distributed import ProcessGroup, ProcessGroupError, join_group
-from training.loop.interrupt import INTERRUPTED
 from training.loop.loop import DivergenceError, train
 from training.loop.progress import counter, progress_bar
 from training.loop.runs import MODEL, restore_published, stages
@@ -368,10 +367,10 @@ def _train(recipe: Recipe, dataset: Dataset, folder: Path, resume: bool, quiet: 
             if outcome.interrupted:
                 break
     if not group.leads:
-        raise typer.Exit(INTERRUPTED if outcome.interrupted else 0)
+        raise typer.Exit(outcome.exit_status)
     if outcome.interrupted:
         _say(f"saved {name} after {outcome.steps} of {options.steps} steps; go on with\n  {again}")
-        raise typer.Exit(INTERRUPTED)
+        raise typer.Exit(outcome.exit_status)
 
 
 def _beginning(recipe: Recipe, dataset: Dataset, folder: Path, group: ProcessGroup) -> str:

@@ -13,8 +13,15 @@ INTERRUPTED = 130
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
+class InterruptFlag(threading.Event):
+    """Is set by a signal."""
+
+    exit_status = INTERRUPTED
+    """The exit status of a process that such a signal ends, by the convention of shells."""
+
+
 @contextmanager
-def interrupt_flag(second_signal_kills: bool) -> Iterator[threading.Event]:
+def interrupt_flag(second_signal_kills: bool) -> Iterator[InterruptFlag]:
     """Return an event that these signals set; outside the main thread no signal is caught.
 
     SIGHUP stays ignored where it is: `nohup` asks for that.
@@ -22,7 +29,7 @@ def interrupt_flag(second_signal_kills: bool) -> Iterator[threading.Event]:
     If `second_signal_kills`, a second signal has its usual effect. Under `torchrun` it must not: `torchrun`
     repeats the terminal's signal to its processes, and kills them itself after half a minute.
     """
-    flag = threading.Event()
+    flag = InterruptFlag()
     if threading.current_thread() is not threading.main_thread():
         yield flag
         return
@@ -34,7 +41,8 @@ def interrupt_flag(second_signal_kills: bool) -> Iterator[threading.Event]:
         for number, handler in previous.items():
             signal.signal(number, handler)
 
-    def handle(_number: int, _frame: FrameType | None) -> None:
+    def handle(number: int, _frame: FrameType | None) -> None:
+        flag.exit_status = 128 + number
         flag.set()
         if second_signal_kills:
             restore()

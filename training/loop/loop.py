@@ -59,10 +59,15 @@ class TrainingOutcome:
 
     steps: int
     """The number of optimiser steps that are done."""
-    interrupted: bool
-    """True if a signal ended it; the checkpoint then holds exactly `steps` steps."""
     findings: tuple[Diagnosis, ...] = ()
     """The troubles that the log shows."""
+    exit_status: int = 0
+    """The status of a process that a signal ends, by the convention of shells, if one ended this; else 0."""
+
+    @property
+    def interrupted(self) -> bool:
+        """Return whether a signal ended it; the checkpoint then holds exactly `steps` steps."""
+        return self.exit_status != 0
 
 
 def train(
@@ -103,8 +108,8 @@ def train(
             if on_progress is not None:
                 on_progress(run.steps_done, run.state_text())
         run.save()
-    unfinished = not group.any(run.is_over())
-    return TrainingOutcome(run.steps_done, unfinished, tuple(run.findings))
+    status = 0 if group.any(run.is_over()) else interrupted.exit_status
+    return TrainingOutcome(run.steps_done, tuple(run.findings), status)
 
 
 class _Run:

@@ -53,7 +53,7 @@ class RunLog:
         """Write the means since the last call, and the speed in items per second."""
         means = {name: sum(values) / len(values) for name, values in self._values.items()}
         speed = round(self._items / max(time.monotonic() - self._since, 1e-9), 1)
-        self._write({"step": step, "learning_rate": learning_rate, "images_per_second": speed, **means})
+        self._write({"step": step, "learning_rate": learning_rate, "items_per_second": speed, **means})
         self.latest = _text({name: mean for name, mean in means.items() if "norm" not in name})
         self._values.clear()
         self._items, self._since = 0, time.monotonic()

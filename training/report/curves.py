@@ -99,7 +99,7 @@ _PANELS = (
         logarithmic=True,
     ),
     _Panel("Learning rate", "per step", {"learning_rate": "learning rate"}, size=SMALL),
-    _Panel("Speed", "items per second", {"images_per_second": "training"}, size=SMALL),
+    _Panel("Speed", "items per second", {"items_per_second": "training"}, size=SMALL),
 )
 
 

@@ -44,11 +44,11 @@ def test_an_interrupted_and_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
 ) -> None:
     recipe = tiny_recipe(family)
     dataset = digits(recipe)
-    assert train(recipe, dataset, tmp_path / "whole") == TrainingOutcome(12, interrupted=False)
+    assert train(recipe, dataset, tmp_path / "whole") == TrainingOutcome(12)
     assert train(recipe, dataset, tmp_path / "parts", on_progress=interrupt_after(stop)) == TrainingOutcome(
-        stop, interrupted=True
+        stop, exit_status=130
     )
-    assert train(recipe, dataset, tmp_path / "parts", resume=True) == TrainingOutcome(12, interrupted=False)
+    assert train(recipe, dataset, tmp_path / "parts", resume=True) == TrainingOutcome(12)
     whole, parts = tensors(tmp_path / "whole"), tensors(tmp_path / "parts")
     assert whole.keys() == parts.keys()
     assert any(name.startswith("optimiser.") for name in whole)
@@ -59,7 +59,7 @@ def test_an_interrupted_and_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
 def test_a_signal_ends_a_run_after_its_step_and_saves_that(number: signal.Signals, tmp_path: Path) -> None:
     recipe = tiny_recipe()
     outcome = train(recipe, digits(recipe), tmp_path, on_progress=interrupt_after(5, number))
-    assert outcome == TrainingOutcome(5, interrupted=True)
+    assert outcome == TrainingOutcome(5, exit_status=128 + number)
     assert read_checkpoint(tmp_path / CHECKPOINTS).step == 5
 
 
@@ -70,7 +70,7 @@ def test_a_closed_terminal_does_not_end_a_run_by_nohup(tmp_path: Path) -> None:
         outcome = train(recipe, digits(recipe), tmp_path, on_progress=interrupt_after(5, signal.SIGHUP))
     finally:
         signal.signal(signal.SIGHUP, before)
-    assert outcome == TrainingOutcome(12, interrupted=False)
+    assert outcome == TrainingOutcome(12)
 
 
 def test_a_run_that_stops_before_its_schedule_is_the_beginning_of_the_whole_one(tmp_path: Path) -> None:
@@ -233,9 +233,7 @@ def test_an_encoder_resumes_exactly_and_leaves_the_gan_as_it_was(tmp_path: Path)
     train(recipe, dataset, tmp_path)
     gan = tensors(tmp_path)
     train(recipe, dataset, tmp_path, stage="encoder", on_progress=interrupt_after(5))
-    assert train(recipe, dataset, tmp_path, stage="encoder", resume=True) == TrainingOutcome(
-        12, interrupted=False
-    )
+    assert train(recipe, dataset, tmp_path, stage="encoder", resume=True) == TrainingOutcome(12)
     parts = tensors(tmp_path / "encoder")
     shutil.rmtree(tmp_path / "encoder")
     train(recipe, dataset, tmp_path, stage="encoder")
@@ -264,7 +262,7 @@ def test_an_encoder_may_be_added_to_a_gan_that_is_trained(tmp_path: Path) -> Non
     recipe = with_encoder()
     dataset = digits(recipe)
     train(recipe.model_copy(update={"encoder": None}), dataset, tmp_path)
-    assert train(recipe, dataset, tmp_path, resume=True) == TrainingOutcome(12, interrupted=False)
+    assert train(recipe, dataset, tmp_path, resume=True) == TrainingOutcome(12)
     train(recipe, dataset, tmp_path, stage="encoder")
     restore_published(recipe, dataset, tmp_path)
 
