@@ -8,20 +8,15 @@ import numpy as np
 import pytest
 
 from pushforward import Client
-from service.format.versions import read_manifest, version_folders
-from tests.conftest import PUBLISHED, REPOSITORY
-from tests.end_to_end.published import each
+from tests.conftest import PUBLISHED
+from tests.end_to_end.published import class_option, each, manifest_of
 from tests.serving import RunningService
 
 NPY = {"accept": "application/x-npy"}
 TOYS = ("toy-vae", "mixture-vae", "toy-table")
 TOY_GANS = ("toy-gan", "mixture-gan")
 METHODS = ("rejection", "resample", "metropolis")
-FILTERED = [
-    name
-    for name in PUBLISHED
-    if "generate_scored" in read_manifest(version_folders(REPOSITORY / "models" / name)[-1]).graphs
-]
+FILTERED = [name for name in PUBLISHED if "generate_scored" in manifest_of(name).graphs]
 BY_METHOD = pytest.mark.parametrize("method", METHODS)
 
 
@@ -56,7 +51,7 @@ def require_alike(client: Client, model: str, **options: Any) -> None:
 
 @pytest.mark.parametrize("model", each())
 def test_a_published_sample_depends_on_its_seed_and_number_alone(python_client: Client, model: str) -> None:
-    require_alike_in_few(python_client, model)
+    require_alike_in_few(python_client, model, **class_option(model))
 
 
 @BY_METHOD
@@ -87,10 +82,10 @@ def test_a_filtered_sample_depends_on_its_seed_and_number_alone(
 def test_64_concurrent_clients_get_bit_for_bit_what_each_gets_alone(
     service: RunningService, model: str
 ) -> None:
-    path = f"/v1/models/{model}/sample"
+    path, options = f"/v1/models/{model}/sample", class_option(model)
 
     async def ask(client: httpx.AsyncClient, seed: int) -> bytes:
-        response = await client.post(path, json={"seed": seed}, headers=NPY)
+        response = await client.post(path, json={"seed": seed, **options}, headers=NPY)
         assert response.status_code == 200
         assert response.headers["x-pushforward-seed"] == str(seed)
         return response.content
@@ -101,5 +96,5 @@ def test_64_concurrent_clients_get_bit_for_bit_what_each_gets_alone(
             return await asyncio.gather(*(ask(client, seed) for seed in range(64)))
 
     for seed, content in enumerate(asyncio.run(together())):
-        alone = service.client.post(path, json={"seed": seed}, headers=NPY)
+        alone = service.client.post(path, json={"seed": seed, **options}, headers=NPY)
         assert content == alone.content

@@ -13,33 +13,22 @@ import pytest
 from pushforward import Client
 from service.errors import ProviderUnavailable
 from service.format.specs import GraphName
-from service.format.versions import read_manifest, version_folders
 from service.numerics.noise import Stream, normals
 from service.runtime.engine import Engine
 from tests import toy
-from tests.conftest import PUBLISHED, REPOSITORY
+from tests.conftest import PUBLISHED
 from tests.end_to_end.connections import everything
-from tests.end_to_end.published import each
+from tests.end_to_end.published import each, manifest_of, newest
 from tests.serving import RunningService, running_service
 from tests.waiting import wait_until
 
-
-def newest(model: str) -> Path:
-    """The folder of the newest published version."""
-    return version_folders(REPOSITORY / "models" / model)[-1]
-
-
-SCORED = [name for name in PUBLISHED if "score" in read_manifest(newest(name)).operations]
-
-
-def loaded(model: str) -> Engine:
-    folder = newest(model)
-    return Engine(folder, read_manifest(folder), "cpu", 64)
+SCORED = [name for name in PUBLISHED if "score" in manifest_of(name).operations]
 
 
 @pytest.mark.parametrize("model", each())
 def test_a_row_is_bit_for_bit_the_same_in_every_batch_of_1_to_64_and_any_order(model: str) -> None:
-    engine, manifest = loaded(model), read_manifest(newest(model))
+    manifest = manifest_of(model)
+    engine = Engine(newest(model), manifest, "cpu", 64)
     latents = normals(1, Stream.LATENT, 0, 64, manifest.latent_size)
     items = np.random.default_rng(1).random((64, *manifest.item_shape), dtype=np.float32)
     given: dict[GraphName, np.ndarray] = {
@@ -49,16 +38,18 @@ def test_a_row_is_bit_for_bit_the_same_in_every_batch_of_1_to_64_and_any_order(m
         "statistics": items,
         "map": items,
     }
+    classes = np.eye(len(manifest.class_names), dtype=np.float32)[np.arange(64) % len(manifest.class_names)]
     for graph in manifest.graphs.keys() & given.keys():
-        rows = given[graph]
-        whole = engine.run(graph, (rows,))
+        rows = (given[graph], classes) if manifest.conditional else (given[graph],)
+        whole = engine.run(graph, rows)
         for size in range(1, 65):
             start = (size * 7) % (65 - size)
-            part = engine.run(graph, (rows[start : start + size],))
+            part = engine.run(graph, tuple(array[start : start + size] for array in rows))
             for one, other in zip(part, whole, strict=True):
                 np.testing.assert_array_equal(one, other[start : start + size])
         order = np.random.default_rng(0).permutation(64)
-        for one, other in zip(engine.run(graph, (rows[order],)), whole, strict=True):
+        reordered = engine.run(graph, tuple(array[order] for array in rows))
+        for one, other in zip(reordered, whole, strict=True):
             np.testing.assert_array_equal(one, other[order])
 
 
@@ -148,9 +139,8 @@ def test_auto_says_in_the_log_the_catalogue_and_a_metric_that_it_fell_back(servi
 def test_cuda_is_refused_by_the_engine_itself_where_there_is_none() -> None:
     if Path("/dev/nvidiactl").exists():
         pytest.skip("this machine has an NVIDIA device")
-    folder = newest("digits-vae")
     with pytest.raises(ProviderUnavailable):
-        Engine(folder, read_manifest(folder), "cuda", 64)
+        Engine(newest("digits-vae"), manifest_of("digits-vae"), "cuda", 64)
 
 
 def test_sigterm_drains_answers_what_is_in_flight_and_exits_0(models: Path) -> None:
