@@ -136,6 +136,6 @@ def _is_whole(folder: Path) -> bool:
         manifest = read_manifest(folder)
         if has_gpu():
             verify_files(folder, manifest)
-    except InvalidVersion:
+    except (InvalidVersion, OSError):  # its admission says which
         return False
     return True

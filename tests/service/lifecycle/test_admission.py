@@ -25,7 +25,8 @@ import pytest
 from service.app import Service, create_app
 from service.errors import LoadFailed
 from service.format.aliases import ALIASES_FILE
-from service.format.versions import MANIFEST
+from service.format.manifest import Manifest
+from service.format.versions import MANIFEST, verify_files
 from service.lifecycle import admission, trial
 from service.lifecycle.registry import Registry
 from service.lifecycle.trial import free_memory_bytes, try_in_subprocess
@@ -263,15 +264,21 @@ def test_the_provider_is_tried_on_a_version_that_is_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One that is damaged would tell of a GPU what is true of its files alone."""
-    good, bad = publish_toy(tmp_path), publish_toy(tmp_path)
+    good, bad, unreadable = (publish_toy(tmp_path) for _ in range(3))
     flip_a_byte(bad)
     tried = list[Path | None]()
+
+    def read(folder: Path, manifest: Manifest) -> None:
+        if folder == unreadable:  # root may read all files
+            raise PermissionError(errno.EACCES, "Permission denied")
+        verify_files(folder, manifest)
 
     def choose(_device: str, folder: Path | None) -> Provider:
         tried.append(folder)
         return "cpu"
 
     monkeypatch.setattr(admission, "has_gpu", lambda: True)
+    monkeypatch.setattr(admission, "verify_files", read)
     monkeypatch.setattr(admission, "choose_provider", choose)
     Registry(Settings(models=tmp_path, device="auto"), Metrics()).discover()
     assert tried == [good]
