@@ -38,9 +38,12 @@ def test_a_row_is_bit_for_bit_the_same_in_every_batch_of_1_to_64_and_any_order(m
         "statistics": items,
         "map": items,
     }
-    classes = np.eye(len(manifest.class_names), dtype=np.float32)[np.arange(64) % len(manifest.class_names)]
+    classes: tuple[np.ndarray, ...] = ()
+    if manifest.conditional:
+        names = len(manifest.class_names)
+        classes = (np.eye(names, dtype=np.float32)[np.arange(64) % names],)
     for graph in manifest.graphs.keys() & given.keys():
-        rows = (given[graph], classes) if manifest.conditional else (given[graph],)
+        rows = (given[graph], *classes)
         whole = engine.run(graph, rows)
         for size in range(1, 65):
             start = (size * 7) % (65 - size)
