@@ -91,8 +91,9 @@ class Trials:
 
     def _has_passed(self, key: str) -> bool:
         """Return True if a version of this key has passed a trial before."""
-        known = key in self._passed or (self._folder is not None and os.path.exists(self._folder / key))
-        return bool(key) and known
+        if not key:
+            return False
+        return key in self._passed or (self._folder is not None and os.path.exists(self._folder / key))
 
     def _remember(self, key: str) -> None:
         self._passed.add(key)

@@ -91,10 +91,8 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
             shutil.rmtree(target)
         Path(partial).rename(target)
         flush_to_disk(folder)
-    for older in (
-        *_checkpoints(folder),
-        *folder.glob(f"{_PARTIAL}*"),
-    ):  # a killed process leaves partial ones
+    killed = folder.glob(f"{_PARTIAL}*")  # what killed processes have left
+    for older in (*_checkpoints(folder), *killed):
         if older != target:
             shutil.rmtree(older)
     return target

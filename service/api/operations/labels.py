@@ -24,14 +24,11 @@ def label_of(manifest: Manifest, label: Label | None) -> int | None:
         if label is not None:
             raise _takes_none(manifest, "label")
         return None
-    number = None if label is None else _numbers(manifest.class_names).get(str(label))
+    if label is None:
+        raise Unfit(f"{manifest.name} takes a `label`, and none came: {_wanted(manifest)}")
+    number = _numbers(manifest.class_names).get(str(label))
     if number is None:
-        flaw = (
-            "takes a `label`, and none came"
-            if label is None
-            else "has no such class as the `label` that came"
-        )
-        raise Unfit(f"{manifest.name} {flaw}: {_wanted(manifest)}")
+        raise Unfit(f"{manifest.name} has no such class as the `label` that came: {_wanted(manifest)}")
     return number
 
 
