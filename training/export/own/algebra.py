@@ -1,17 +1,18 @@
 """The operations that formulas of likelihoods and priors are made of, on nodes of a graph or on numbers.
 
 A formula is written once over an `Algebra`. `GraphAlgebra` makes ONNX nodes of it, in float32; `NumpyAlgebra`
-evaluates it in float64, which the graph is compared with. Values of both have Python's operators.
+evaluates it in float64, which the graph is compared with. Values of both have Python's operators; `width` is
+the size of a tensor's last axis.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from functools import partialmethod
+from typing import Any
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 Tensor = Any
@@ -20,76 +21,6 @@ Shape = Sequence[int | str]
 IR_VERSION = 10
 _LANES = 16
 """The largest number of float32 values in one vector instruction."""
-
-
-class Algebra(Protocol):
-    """Operations on tensors. Shapes are any; `width` is the size of a tensor's last axis."""
-
-    def constant(self, value: Any) -> Tensor:
-        """Return a constant tensor of numbers."""
-
-    def exp(self, x: Tensor, /) -> Tensor:
-        """Return e^x."""
-
-    def log(self, x: Tensor, width: int) -> Tensor:
-        """Return the natural logarithm."""
-
-    def softplus(self, x: Tensor, width: int) -> Tensor:
-        """Return log(1 + e^x)."""
-
-    def sigmoid(self, x: Tensor) -> Tensor:
-        """Return 1 / (1 + e^-x)."""
-
-    def tanh(self, x: Tensor, /) -> Tensor:
-        """Return the hyperbolic tangent."""
-
-    def sqrt(self, x: Tensor, /) -> Tensor:
-        """Return the square root."""
-
-    def abs(self, x: Tensor, /) -> Tensor:
-        """Return the absolute value."""
-
-    def clip(self, x: Tensor, low: float | None, high: float | None) -> Tensor:
-        """Move values below `low` or above `high` to these; None is no bound."""
-
-    def where(self, less: tuple[Tensor, Tensor], then: Tensor, otherwise: Tensor) -> Tensor:
-        """Return `then` where the first of `less` is below the second, else `otherwise`."""
-
-    def sum(self, x: Tensor, width: int) -> Tensor:
-        """Sum over the last axis."""
-
-    def largest(self, x: Tensor) -> Tensor:
-        """Return the largest value over the last axis, which stays with size 1."""
-
-    def matmul(self, a: Tensor, b: Tensor, /) -> Tensor:
-        """Return the matrix product."""
-
-    def doubled(self, x: Tensor) -> Tensor:
-        """Convert to float64."""
-
-    def singled(self, x: Tensor) -> Tensor:
-        """Convert back to the algebra's own precision."""
-
-    def reshape(self, x: Tensor, shape: Sequence[int]) -> Tensor:
-        """Give another shape, in which -1 stands for the remaining size."""
-
-    def transpose(self, x: Tensor, axes: Sequence[int], /) -> Tensor:
-        """Permute the axes."""
-
-    def insert_axis(self, x: Tensor, axis: int, /) -> Tensor:
-        """Insert an axis of size 1."""
-
-    def concat(self, tensors: Sequence[Tensor]) -> Tensor:
-        """Concatenate along the last axis."""
-
-    def part(self, x: Tensor, start: int, end: int) -> Tensor:
-        """Return a slice of the last axis."""
-
-    def per_draw(self, x: Tensor, eps: Tensor, width: int) -> Tensor:
-        """Give rows (B K, width) the shape (B, K, width) of draws eps (B, K, D)."""
-
-    def mean_of_draws(self, x: Tensor) -> Tensor:
-        """Return the mean over the last axis, whose size is free."""
 
 
 class Node:
@@ -101,31 +32,31 @@ class Node:
         self.double = double
         """True for float64, which spreads to what is computed from it."""
 
-    def __add__(self, other: Any) -> Node:
+    def __add__(self, other: Any) -> Tensor:
         return self._graph.op("Add", self, other)
 
-    def __sub__(self, other: Any) -> Node:
+    def __sub__(self, other: Any) -> Tensor:
         return self._graph.op("Sub", self, other)
 
-    def __mul__(self, other: Any) -> Node:
+    def __mul__(self, other: Any) -> Tensor:
         return self._graph.op("Mul", self, other)
 
-    def __truediv__(self, other: Any) -> Node:
+    def __truediv__(self, other: Any) -> Tensor:
         return self._graph.op("Div", self, other)
 
-    def __radd__(self, other: Any) -> Node:
+    def __radd__(self, other: Any) -> Tensor:
         return self._graph.op("Add", other, self)
 
-    def __rsub__(self, other: Any) -> Node:
+    def __rsub__(self, other: Any) -> Tensor:
         return self._graph.op("Sub", other, self)
 
-    def __rmul__(self, other: Any) -> Node:
+    def __rmul__(self, other: Any) -> Tensor:
         return self._graph.op("Mul", other, self)
 
-    def __rtruediv__(self, other: Any) -> Node:
+    def __rtruediv__(self, other: Any) -> Tensor:
         return self._graph.op("Div", other, self)
 
-    def __neg__(self) -> Node:
+    def __neg__(self) -> Tensor:
         return self._graph.op("Neg", self)
 
 
@@ -147,12 +78,12 @@ class GraphAlgebra:
         self._inputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, list(shape)))
         return Node(self, name)
 
-    def output(self, name: str, value: Node, shape: Shape) -> None:
+    def output(self, name: str, value: Tensor, shape: Shape) -> None:
         """Make a value an output of the graph."""
         self._nodes.append(helper.make_node("Identity", [value.name], [name]))
         self._outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, list(shape)))
 
-    def op(self, operator: str, *inputs: Any, **attributes: Any) -> Node:
+    def op(self, operator: str, *inputs: Any, **attributes: Any) -> Tensor:
         """Add a node with one output; inputs that are not nodes become constants, None is left out.
 
         If one of them is float64, so are all others but shapes and places, and the output.
@@ -163,7 +94,10 @@ class GraphAlgebra:
         self._nodes.append(helper.make_node(operator, names, [output], **attributes))
         return Node(self, output, double)
 
-    def embed(self, model: onnx.ModelProto, *inputs: Node) -> list[Node]:
+    exp, tanh, sqrt = partialmethod(op, "Exp"), partialmethod(op, "Tanh"), partialmethod(op, "Sqrt")
+    abs, sigmoid, matmul = partialmethod(op, "Abs"), partialmethod(op, "Sigmoid"), partialmethod(op, "MatMul")
+
+    def embed(self, model: onnx.ModelProto, *inputs: Tensor) -> list[Tensor]:
         """Add another model's nodes, applied to these inputs, and return its outputs."""
         prefix = self._fresh("part")
         names = {spec.name: value.name for spec, value in zip(model.graph.input, inputs, strict=True)}
@@ -193,7 +127,7 @@ class GraphAlgebra:
             graph, opset_imports=[helper.make_opsetid("", self._opset)], ir_version=IR_VERSION
         )
 
-    def constant(self, value: Any) -> Node:
+    def constant(self, value: Any) -> Tensor:
         """Return a constant of float32, or of int64 if it is made of whole numbers as an array."""
         array = np.asarray(value)
         array = array if array.dtype == np.int64 and array.ndim else array.astype(np.float32)
@@ -203,11 +137,7 @@ class GraphAlgebra:
             self._initializers.append(numpy_helper.from_array(array, self._constants[key]))
         return Node(self, self._constants[key])
 
-    def exp(self, x: Node) -> Node:
-        """Return e^x."""
-        return self.op("Exp", x)
-
-    def log(self, x: Node, width: int) -> Node:
+    def log(self, x: Tensor, width: int) -> Tensor:
         """Return the natural logarithm, computed in whole vectors, row by row.
 
         ONNX Runtime computes the rest of a tensor that does not fill a vector by other code, with other last
@@ -219,80 +149,60 @@ class GraphAlgebra:
         filled = self.op("Pad", x, np.array([0, missing]), None, np.array([-1]), mode="edge")
         return self.part(self.op("Log", filled), 0, width)
 
-    def softplus(self, x: Node, width: int) -> Node:
+    def softplus(self, x: Tensor, width: int) -> Tensor:
         """Return log(1 + e^x), by the operations of `softplus` in `training.models.likelihoods`."""
         return self.op("Relu", x) - self.log(self.sigmoid(self.op("Abs", x)), width)
 
-    def sigmoid(self, x: Node) -> Node:
-        """Return 1 / (1 + e^-x)."""
-        return self.op("Sigmoid", x)
-
-    def tanh(self, x: Node) -> Node:
-        """Return the hyperbolic tangent."""
-        return self.op("Tanh", x)
-
-    def sqrt(self, x: Node) -> Node:
-        """Return the square root."""
-        return self.op("Sqrt", x)
-
-    def abs(self, x: Node) -> Node:
-        """Return the absolute value."""
-        return self.op("Abs", x)
-
-    def clip(self, x: Node, low: float | None, high: float | None) -> Node:
+    def clip(self, x: Tensor, low: float | None, high: float | None) -> Tensor:
         """Move values below `low` or above `high` to these; None is no bound."""
         return self.op("Clip", x, *([low] if high is None else [low, high]))
 
-    def where(self, less: tuple[Any, Any], then: Any, otherwise: Any) -> Node:
+    def where(self, less: tuple[Any, Any], then: Any, otherwise: Any) -> Tensor:
         """Return `then` where the first of `less` is below the second, else `otherwise`."""
         return self.op("Where", self.op("Less", *less), then, otherwise)
 
-    def sum(self, x: Node, width: int) -> Node:
+    def sum(self, x: Tensor, width: int) -> Tensor:
         """Sum over the last axis, as a product with ones: ReduceSum's order depends on a row's place."""
         return self.op("MatMul", x, np.ones(width, np.float32))
 
-    def largest(self, x: Node) -> Node:
+    def largest(self, x: Tensor) -> Tensor:
         """Return the largest value over the last axis, which stays with size 1."""
         return self.op("ReduceMax", x, np.array([-1]), keepdims=1)
 
-    def matmul(self, a: Any, b: Any) -> Node:
-        """Return the matrix product."""
-        return self.op("MatMul", a, b)
-
-    def doubled(self, x: Any) -> Node:
+    def doubled(self, x: Any) -> Tensor:
         """Convert to float64, which no constant of a graph may have."""
         return self._cast(x, TensorProto.DOUBLE)
 
-    def singled(self, x: Node) -> Node:
+    def singled(self, x: Tensor) -> Tensor:
         """Convert back to float32."""
         return self._cast(x, TensorProto.FLOAT)
 
-    def reshape(self, x: Node, shape: Sequence[int]) -> Node:
+    def reshape(self, x: Tensor, shape: Sequence[int]) -> Tensor:
         """Give another shape, in which -1 stands for the remaining size."""
         return self.op("Reshape", x, np.array(shape, np.int64))
 
-    def transpose(self, x: Node, axes: Sequence[int]) -> Node:
+    def transpose(self, x: Tensor, axes: Sequence[int]) -> Tensor:
         """Permute the axes."""
         return self.op("Transpose", x, perm=list(axes))
 
-    def insert_axis(self, x: Node, axis: int) -> Node:
+    def insert_axis(self, x: Tensor, axis: int) -> Tensor:
         """Insert an axis of size 1."""
         return self.op("Unsqueeze", x, np.array([axis]))
 
-    def concat(self, tensors: Sequence[Any]) -> Node:
+    def concat(self, tensors: Sequence[Any]) -> Tensor:
         """Concatenate along the last axis."""
         return self.op("Concat", *tensors, axis=-1)
 
-    def part(self, x: Node, start: int, end: int) -> Node:
+    def part(self, x: Tensor, start: int, end: int) -> Tensor:
         """Return a slice of the last axis."""
         return self.op("Slice", x, np.array([start]), np.array([end]), np.array([-1]))
 
-    def per_draw(self, x: Node, eps: Node, width: int) -> Node:
+    def per_draw(self, x: Tensor, eps: Tensor, width: int) -> Tensor:
         """Give rows (B K, width) the shape (B, K, width) of draws eps (B, K, D)."""
         shape = self.op("Concat", self.op("Shape", eps, end=2), np.array([width]), axis=0)
         return self.op("Reshape", x, shape)
 
-    def mean_of_draws(self, x: Node) -> Node:
+    def mean_of_draws(self, x: Tensor) -> Tensor:
         """Return the mean over the last axis, whose size is free."""
         count = self.op("Shape", x, start=1)
         total = self.op("MatMul", x, self.op("Expand", 1.0, count))
@@ -320,7 +230,7 @@ class NumpyAlgebra:
     exp, tanh, sqrt, abs, matmul = np.exp, np.tanh, np.sqrt, np.abs, np.matmul
     transpose, insert_axis = staticmethod(np.transpose), staticmethod(np.expand_dims)
 
-    def constant(self, value: Any) -> NDArray[Any]:
+    def constant(self, value: Any) -> Tensor:
         """Return an array of float64, rounded to float32 as in a graph."""
         return np.asarray(value, np.float32).astype(np.float64)
 
@@ -379,3 +289,6 @@ class NumpyAlgebra:
     def mean_of_draws(self, x: Tensor) -> Tensor:
         """Return the mean over the last axis, whose size is free."""
         return x.mean(-1)
+
+
+Algebra = GraphAlgebra | NumpyAlgebra
