@@ -78,19 +78,7 @@ def publish_own_gan(
 ) -> Path:
     """Publish a GAN's networks as the next version of `name`; returns the version's folder.
 
-    Args:
-        name: The model's name.
-        generator: Maps latents to items.
-        words: The publisher's words about them.
-        discriminator: Maps items to a logit or probability of being real; or None.
-        encoder: Maps items to latents; or None.
-        real: Real items (N, ...) as the networks take them, which they were not trained on; needed to
-            calibrate a discriminator and for p-values; or None.
-        models: The folder of published models.
-        description: A sentence for the catalogue and the card.
-        scoring: How scores are calibrated.
-        log: Receives a line of progress.
-        labels: The class of each real item, if there is a class condition.
+    The arguments are those of `pushforward.publish_gan`; `labels` are the classes of the real items.
 
     Raises:
         UnfitModel: Something does not fit; nothing was written.

@@ -7,8 +7,6 @@ by name), or a draw beside the two. Where names tell which is which, they are ta
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from functools import cache
 
 _MEANS = frozenset({"mu", "mus", "mean", "means", "loc", "embedding"})
 _SPREADS = frozenset(
@@ -17,7 +15,6 @@ _SPREADS = frozenset(
 )  # fmt: skip
 
 
-@cache
 def mean_and_spread(names: tuple[str, ...]) -> tuple[int, ...] | None:
     """Return the places of the mean and of what comes with it; None if the names do not tell.
 
@@ -35,8 +32,3 @@ def mean_and_spread(names: tuple[str, ...]) -> tuple[int, ...] | None:
 def _words(name: str) -> set[str]:
     """Return the words of a name, in lower case: those of `zLogVar`, `z_log_var:0` and `enc/z_mean/Add`."""
     return {word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)}
-
-
-def chosen(names: Sequence[str]) -> list[int]:
-    """Return the places of the outputs to take: by `mean_and_spread`, or all in their order."""
-    return list(mean_and_spread(tuple(names)) or range(len(names)))

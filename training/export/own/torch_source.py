@@ -18,7 +18,7 @@ from service.numerics.noise import Floats
 from training.export.graphs import EXAMPLE_ROWS, ROWS, FixedRows, export_module, export_script
 from training.export.own.networks import ONE_BATCH, LabelForm, StrangeResult, UnfitModel
 from training.export.own.onnx_source import simplified
-from training.export.own.outputs import chosen, mean_and_spread
+from training.export.own.outputs import mean_and_spread
 from training.export.rules import operator_flaws
 
 _BY_PLACE = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
@@ -223,9 +223,9 @@ def _taken(result: Any) -> _Taken:
         return _taken(*named.values())
     if named and all(isinstance(each, Tensor) for each in named.values()):
         names, parts = tuple(named), tuple(named.values())
-        places = chosen(names)
-        told = tuple(names[place] for place in places) if mean_and_spread(names) else ()
-        return _Taken(tuple(parts[place] for place in places), None, told)
+        if (places := mean_and_spread(names)) is None:
+            return _Taken(parts)
+        return _Taken(tuple(parts[place] for place in places), names=tuple(names[place] for place in places))
     found = _flat(result) if isinstance(result, tuple | list) else []
     if len(found) == 1 and not isinstance(found[0], Tensor):
         return _taken(found[0])
@@ -272,8 +272,8 @@ def _modules_of(function: Callable[..., Any]) -> list[nn.Module]:
     if inspect.isfunction(plain):
         names = inspect.getclosurevars(plain)
         found += [*names.nonlocals.values(), *names.globals.values(), *(plain.__defaults__ or ())]
-    owners = [getattr(each, "__self__", each) for each in found]
-    return [each for each in dict.fromkeys(map(_hashable, owners)) if isinstance(each, nn.Module)]
+    owners = (getattr(each, "__self__", each) for each in found)
+    return list(dict.fromkeys(each for each in owners if isinstance(each, nn.Module)))
 
 
 def _signature(function: Callable[..., Any]) -> inspect.Signature | None:
@@ -302,10 +302,6 @@ def _has_modes(layer: nn.Module) -> bool:
     return isinstance(layer, _MODES) or (
         isinstance(layer, torch.jit.ScriptModule) and _kind(layer).startswith(("BatchNorm", "Dropout"))
     )
-
-
-def _hashable(value: Any) -> Any:
-    return value if isinstance(value, nn.Module) else None
 
 
 def _reason(error: BaseException) -> str:

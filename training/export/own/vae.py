@@ -102,17 +102,7 @@ def publish_own_vae(
 ) -> Path:
     """Publish a VAE's encoder and decoder as the next version of `name`; returns the version's folder.
 
-    Args:
-        name: The model's name.
-        encoder: Maps items to the posterior's mean and spread.
-        decoder: Maps latents to the likelihood's parameters.
-        words: The publisher's words about them.
-        normals: Normal items (N, ...) as the networks take them, which they were not trained on; or None.
-        models: The folder of published models.
-        description: A sentence for the catalogue and the card.
-        scoring: How scores are chosen and calibrated.
-        log: Receives a line of progress.
-        labels: The class of each normal item, if there is a class condition.
+    The arguments are those of `pushforward.publish_vae`; `labels` are the classes of the normal items.
 
     Raises:
         UnfitModel: Something does not fit; nothing was written.

@@ -33,7 +33,7 @@ from service.numerics.prior import GaussianMixturePrior, Prior, StandardNormalPr
 from training.anomaly.calibrate import StatisticScorer, write_calibration
 from training.anomaly.choose import choose_statistic
 from training.anomaly.heat import map_scale
-from training.data import Dataset, Split
+from training.data import Dataset
 from training.data.png import view_of
 from training.export.card_parts import write_card_samples
 from training.export.own import checks
@@ -147,14 +147,18 @@ def _calibrated(
     draft: Draft, scorer: StatisticScorer, options: CalibrationOptions, halves: Halves, staging: Path
 ) -> dict[str, Any]:
     """Choose and calibrate scores; returns the fields of the manifest that follow."""
-    choice = choose_statistic(options, scorer, draft.support, _dataset(draft, halves))
+    dataset = Dataset(
+        draft.name, "", draft.units.item_shape, draft.classes,
+        {"validation": halves.fit}, {"validation": halves.fit_labels},
+    )  # fmt: skip
+    choice = choose_statistic(options, scorer, draft.support, dataset)
     calibration, defaults, _ = write_calibration(
         scorer.of(halves.calibration_labels), choice.options, halves.calibration, staging
     )
     scale = None
     if "map" in draft.graphs and is_picture(draft.units.item_shape):
-        labels = Condition(draft.classes).one_hot(halves.calibration_labels) if draft.classes else None
-        scale = map_scale(draft.graphs["map"].run, halves.calibration, labels)
+        given = Condition(draft.classes).one_hot(halves.calibration_labels) if draft.classes else None
+        scale = map_scale(draft.graphs["map"].run, halves.calibration, given)
     return {
         "calibration": calibration,
         "defaults": defaults,
@@ -364,18 +368,6 @@ def sampler(mixture: MixtureOfGaussians | None, latent: int) -> Prior:
     if mixture is None:
         return StandardNormalPrior(latent)
     return GaussianMixturePrior(mixture.weights, mixture.means, mixture.log_variances)
-
-
-def _dataset(draft: Draft, halves: Halves) -> Dataset:
-    items: dict[Split, Floats] = {
-        "train": halves.fit, "validation": halves.fit,
-        "calibration": halves.calibration, "test": halves.calibration,
-    }  # fmt: skip
-    labels: dict[Split, Integers] = {
-        "train": halves.fit_labels, "validation": halves.fit_labels,
-        "calibration": halves.calibration_labels, "test": halves.calibration_labels,
-    }  # fmt: skip
-    return Dataset(draft.name, "the publisher's items", draft.units.item_shape, draft.classes, items, labels)
 
 
 def _score_text(manifest: Manifest, halves: Halves | None, fitted_on: int) -> str:
