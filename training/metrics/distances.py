@@ -21,7 +21,7 @@ SUBSET_ROWS = 1000
 
 
 class Estimate(NamedTuple):
-    """A distance and its standard error."""
+    """A distance, or a bound on one, and its standard error."""
 
     value: float
     standard_error: float

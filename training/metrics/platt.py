@@ -17,6 +17,7 @@ import numpy as np
 from service.format.specs import LogitsSpec, Metric
 from service.format.versions import sha256_of
 from service.numerics.noise import Doubles, Floats
+from training.metrics.distances import Estimate
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,13 +38,6 @@ class Platt(NamedTuple):
     def __call__(self, logits: Tensor) -> Tensor:
         """Return estimates of log p_data(x) / p_G(x) for logits of any shape, with their dtype; nats."""
         return self.slope * logits + self.intercept
-
-
-class JsdBound(NamedTuple):
-    """A lower bound on JSD(data || generator), with its standard error; nats."""
-
-    value: float
-    standard_error: float
 
 
 class ReliabilityRow(NamedTuple):
@@ -126,8 +120,8 @@ def calibration_z(real_logits: Logits, fake_logits: Logits) -> float:
     return float(weights @ (labels - probabilities)) / math.sqrt(variance)
 
 
-def jsd_bound(real_logits: Logits, fake_logits: Logits) -> JsdBound:
-    """Return log 2 + V(G, D) / 2 <= JSD(data || generator), for any D not trained on these items.
+def jsd_bound(real_logits: Logits, fake_logits: Logits) -> Estimate:
+    """Return log 2 + V(G, D) / 2 <= JSD(data || generator), nats, for any D not trained on these items.
 
     Source: Goodfellow et al. 2014, arXiv:1406.2661, theorem 1, V(G, D*) = -2 log 2 + 2 JSD with D* the
     maximiser.
@@ -135,7 +129,7 @@ def jsd_bound(real_logits: Logits, fake_logits: Logits) -> JsdBound:
     logits, labels, weights = _even_mixture(real_logits, fake_logits)
     terms = -np.logaddexp(0, np.where(labels == 1, -logits, logits))  # log D(x) and log(1 - D(G(z)))
     variance = sum(terms[labels == kind].var(ddof=1) / (labels == kind).sum() for kind in (0, 1))
-    return JsdBound(math.log(2) + float(weights @ terms), 0.5 * math.sqrt(variance))
+    return Estimate(math.log(2) + float(weights @ terms), 0.5 * math.sqrt(variance))
 
 
 def calibration_metrics(real_logits: Logits, fake_logits: Logits, note: str) -> dict[str, Metric]:

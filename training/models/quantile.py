@@ -23,9 +23,9 @@ TAIL: Final = (
 # fmt: on
 
 
-def polynomial(values: Any, first: Any, others: Sequence[float]) -> Any:
-    """Evaluate a polynomial by Horner's scheme: its first factor, a tensor, is that of the highest power."""
-    result = first
-    for coefficient in others:
+def polynomial(values: Any, coefficients: Sequence[float]) -> Any:
+    """Evaluate a polynomial of tensors by Horner's scheme; the coefficient of the highest power is first."""
+    result: Any = coefficients[0]
+    for coefficient in coefficients[1:]:
         result = coefficient + result * values
     return result

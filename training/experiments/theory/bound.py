@@ -18,8 +18,8 @@ from training.experiments.theory.densities import LineMixture, gaussian, jensen_
 from training.experiments.theory.discriminators import LineDiscriminator
 from training.experiments.theory.drawing import TALL
 from training.losses.gan import gradient_penalty, non_saturating_generator_loss
+from training.metrics.distances import Estimate
 from training.metrics.platt import (
-    JsdBound,
     calibration_z,
     expected_calibration_error,
     fit_platt,
@@ -69,9 +69,9 @@ class BoundMeasurement:
     steps: int
     exact: float
     """JSD(p || q), nats, by quadrature."""
-    raw: JsdBound
+    raw: Estimate
     """The bound from the discriminator's own logits."""
-    calibrated: JsdBound
+    calibrated: Estimate
     """The bound from logits calibrated on the other half of the held-out items."""
     halves: tuple[Tensor, Tensor, Tensor, Tensor]
     """Raw logits of real and of generated items, then calibrated ones; each (N / 2,)."""

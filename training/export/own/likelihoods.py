@@ -274,8 +274,8 @@ class GaussianFormulas(LocationScaleFormulas):
     def _quantile(self, f: Algebra, uniforms: Tensor) -> Tensor:
         """Source: Giles 2011, "Approximating the erfinv function", GPU Computing Gems vol. 2, table 1."""
         w = -f.log(4.0 * uniforms * (1.0 - uniforms), self.size)
-        central = _polynomial(w - 2.5, CENTRAL)
-        tail = _polynomial(f.sqrt(f.clip(w, TAIL_FROM, None)) - 3.0, TAIL)
+        central = polynomial(w - 2.5, CENTRAL)
+        tail = polynomial(f.sqrt(f.clip(w, TAIL_FROM, None)) - 3.0, TAIL)
         return math.sqrt(2) * (2.0 * uniforms - 1.0) * f.where((w, TAIL_FROM), central, tail)
 
 
@@ -302,11 +302,6 @@ def of_logits(
 
 def _bounded(f: Algebra, logits: Tensor, bound: float | None) -> Tensor:
     return logits if bound is None else f.clip(logits, -bound, bound)
-
-
-def _polynomial(values: Tensor, coefficients: Sequence[float]) -> Tensor:
-    result: Tensor = polynomial(values, values * 0.0 + coefficients[0], coefficients[1:])
-    return result
 
 
 LikelihoodFormulas = BernoulliFormulas | ContinuousBernoulliFormulas | LocationScaleFormulas

@@ -215,11 +215,6 @@ def normal_quantile(uniforms: Tensor) -> Tensor:
     safe = uniforms.clamp(_SMALLEST_UNIFORM, 1 - _SMALLEST_UNIFORM)
     x = 2 * safe - 1
     w = -in_lanes(torch.log, 4 * safe * (1 - safe))
-    central = _polynomial(w - 2.5, CENTRAL)
-    tail = _polynomial(w.clamp(min=TAIL_FROM).sqrt() - 3, TAIL)
+    central: Tensor = polynomial(w - 2.5, CENTRAL)
+    tail: Tensor = polynomial(w.clamp(min=TAIL_FROM).sqrt() - 3, TAIL)
     return math.sqrt(2) * x * torch.where(w < TAIL_FROM, central, tail)
-
-
-def _polynomial(values: Tensor, coefficients: Sequence[float]) -> Tensor:
-    result: Tensor = polynomial(values, torch.full_like(values, coefficients[0]), coefficients[1:])
-    return result
