@@ -17,7 +17,7 @@ from scipy.stats import betabinom
 
 from service.format.columns import Column
 from service.format.manifest import Support
-from service.format.specs import CalibratedStatistic, CalibrationSpec, Metric, ScoreDefaults
+from service.format.specs import CalibratedStatistic, CalibrationSpec, GraphName, Metric, ScoreDefaults
 from service.format.statistics import Bound, Statistic
 from service.format.versions import sha256_of
 from service.numerics.calibration import (
@@ -113,9 +113,38 @@ def single_columns(
     return surprises
 
 
-def both_scorers(first: StatisticScorer, second: StatisticScorer) -> StatisticScorer:
-    """Join the statistics of two scorers of one version; the default is the first's."""
-    return replace(first, surprises=lambda items: first.surprises(items) | second.surprises(items))
+def version_scorer(
+    runs: Mapping[GraphName, RunGraph],
+    options: CalibrationOptions,
+    latent: int,
+    analytic_kl: bool,
+    statistics: Sequence[Statistic],
+    columns: Sequence[Column] = (),
+    classes: int = 0,
+) -> StatisticScorer:
+    """Score by the graphs of a version that do: `score`, `statistics` and, of a table, `columns`.
+
+    `statistics` are the names of the noise-free ones; with C = `classes` the graphs take labels. The default
+    is the ELBO, or without bounds the last of the statistics.
+    """
+
+    def of(labels: Floats | None) -> StatisticScorer:
+        scorers = []
+        if "score" in runs:
+            scorers.append(bound_scorer(runs["score"], latent, analytic_kl, options, labels))
+        if "statistics" in runs:
+            scorers.append(column_scorer(runs["statistics"], statistics, options, labels))
+        scorer = replace(
+            scorers[0],
+            surprises=lambda items: {k: v for each in scorers for k, v in each.surprises(items).items()},
+        )
+        if "columns" in runs:
+            scorer = replace(scorer, columns=single_columns(runs["columns"], columns, labels))
+        return scorer
+
+    if not classes:
+        return of(None)
+    return replace(of(None), given=lambda labels: of(np.eye(classes, dtype=np.float32)[labels]))
 
 
 def require_resolvable(options: CalibrationOptions, rows: int, way_out: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -23,22 +23,15 @@ from service.format.specs import (
 )
 from service.format.statistics import Distance, NoiseFree
 from service.format.versions import publish
-from service.numerics.noise import NOISE, Floats
+from service.numerics.noise import NOISE
 from training.anomaly.auroc import judge
-from training.anomaly.calibrate import (
-    StatisticScorer,
-    both_scorers,
-    bound_scorer,
-    calibrate,
-    column_scorer,
-    single_columns,
-)
+from training.anomaly.calibrate import calibrate, version_scorer
 from training.anomaly.choose import choose_statistic, split_validation
 from training.anomaly.columns import fit_columns
 from training.anomaly.heat import map_scale
 from training.anomaly.kernel import fit_kernel_density
 from training.anomaly.statistics import fit_statistics
-from training.data import Dataset, Labels
+from training.data import Dataset
 from training.data.png import view_of
 from training.evaluation.discriminator import calibrate_discriminator
 from training.export.beside import measure_beside
@@ -98,8 +91,16 @@ def export(
             export_graph(graph, path)
             parts.exported[graph.name] = Exported(graph, open_session(path))
             parts.parity[graph.name] = measure_parity(parts.exported[graph.name], dataset)
-        scorer = _scorer_of_classes(model, parts, recipe, dataset)
-        if scorer is not None:
+        if parts.statistics:
+            scorer = version_scorer(
+                {name: one.run for name, one in parts.exported.items()},
+                recipe.calibration,
+                model.latent,
+                isinstance(model, Vae) and model.components() is None,
+                parts.statistics,
+                dataset.columns,
+                model.classes,
+            )
             choice = choose_statistic(recipe.calibration, scorer, model.support, dataset)
             log(f"calibrating on {len(dataset.items['calibration'])} items")
             ordinary = scorer.of(dataset.labels["test"]).surprises(dataset.items["test"])
@@ -210,40 +211,6 @@ def _graphs(
         platt, parts.reliability = found.platt, found.reliability()
     parts.discriminator = spec
     return gan_graphs(model, dataset.item_shape, platt)
-
-
-def _scorer(
-    model: Vae | Gan, parts: _Parts, recipe: Recipe, dataset: Dataset, labels: Floats | None = None
-) -> StatisticScorer | None:
-    """Return the scorer of anomalies, of items of those classes if there are; None without statistics."""
-    if not parts.statistics:
-        return None
-    options = recipe.calibration
-    columns = column_scorer(parts.exported["statistics"].run, parts.statistics, options, labels)
-    if isinstance(model, Gan):
-        return columns
-    run, analytic_kl = parts.exported["score"].run, model.components() is None
-    scorer = both_scorers(bound_scorer(run, model.latent, analytic_kl, options, labels), columns)
-    if "columns" in parts.exported:
-        judge = single_columns(parts.exported["columns"].run, dataset.columns, labels)
-        scorer = replace(scorer, columns=judge)
-    return scorer
-
-
-def _scorer_of_classes(
-    model: Vae | Gan, parts: _Parts, recipe: Recipe, dataset: Dataset
-) -> StatisticScorer | None:
-    """Return the scorer of anomalies, which with a class condition is given the labels of items."""
-    scorer = _scorer(model, parts, recipe, dataset)
-    if scorer is None or not model.classes:
-        return scorer
-
-    def given(labels: Labels) -> StatisticScorer:
-        found = _scorer(model, parts, recipe, dataset, one_hot(labels, model.classes).numpy())
-        assert found is not None, "the labels make no statistics"
-        return found
-
-    return replace(scorer, given=given)
 
 
 def _write_prior(model: Vae | Gan, path: Path) -> Literal["standard_normal"] | MixturePriorSpec:

@@ -9,7 +9,6 @@ import contextlib
 import operator
 import shutil
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import partial, reduce
 from pathlib import Path
 from typing import Any
@@ -25,16 +24,13 @@ from service.format.versions import publish, read_manifest, sha256_of, verify_fi
 from service.numerics.noise import Floats
 from training.anomaly.calibrate import (
     StatisticScorer,
-    both_scorers,
-    bound_scorer,
-    column_scorer,
     require_resolvable,
-    single_columns,
+    version_scorer,
     write_calibration,
 )
 from training.anomaly.heat import map_scale
 from training.anomaly.running import RunGraph
-from training.data import DataError
+from training.data import DataError, Labels
 from training.data.splits import class_numbers
 from training.export.sessions import open_graph, run_graph
 from training.export.staging import staged
@@ -76,14 +72,16 @@ def recalibrate(folder: Path, data: Path, given: Mapping[str, Any], classes: Pat
         raise DataError(f"{folder}: this {manifest.family} has no graph that scores, so nothing to calibrate")
     items = _read_items(data, manifest)
     labels = _read_labels(classes, len(items), manifest)
-    scorer = _scorer(folder, manifest, chosen, labels)
+    scorer = _scorer(folder, manifest, chosen)
     require_resolvable(chosen, len(items), "give more rows")
     with staged(folder.parent.parent, manifest.name) as staging:
         kept = {spec.file for spec in manifest.files if spec != manifest.calibration} | {"samples.png"}
         for name in sorted(kept):
             with contextlib.suppress(FileNotFoundError):  # a version may lack the picture
                 shutil.copyfile(folder / name, staging / name)
-        spec, defaults, _ = write_calibration(scorer, chosen, items, staging)
+        spec, defaults, _ = write_calibration(
+            scorer if labels is None else scorer.of(labels), chosen, items, staging
+        )
         as_before = manifest.defaults is not None and defaults.statistic == manifest.defaults.statistic
         stale = _STALE if as_before else _STALE + _REASONS
         metrics = {k: v for k, v in manifest.metrics.items() if MetricName.parse(k).group not in stale}
@@ -102,28 +100,25 @@ def recalibrate(folder: Path, data: Path, given: Mapping[str, Any], classes: Pat
         return publish(staging, renewed)
 
 
-def _scorer(
-    folder: Path, manifest: Manifest, options: CalibrationOptions, labels: Floats | None
-) -> StatisticScorer:
-    scorers = []
-    if "score" in manifest.graphs:
-        run = _runner(folder, manifest, "score")
-        scorers.append(bound_scorer(run, manifest.latent_size, manifest.analytic_kl, options, labels))
-    if "statistics" in manifest.graphs:
-        run = _runner(folder, manifest, "statistics")
-        scorers.append(column_scorer(run, manifest.statistics, options, labels))
-    scorer = reduce(both_scorers, scorers)
-    if "columns" in manifest.graphs:
-        run = _runner(folder, manifest, "columns")
-        scorer = replace(scorer, columns=single_columns(run, manifest.columns, labels))
-    return scorer
+def _scorer(folder: Path, manifest: Manifest, options: CalibrationOptions) -> StatisticScorer:
+    scoring: tuple[GraphName, ...] = ("score", "statistics", "columns")
+    return version_scorer(
+        {name: _runner(folder, manifest, name) for name in scoring if name in manifest.graphs},
+        options,
+        manifest.latent_size,
+        manifest.analytic_kl,
+        manifest.statistics,
+        manifest.columns,
+        len(manifest.class_names) if manifest.conditional else 0,
+    )
 
 
-def _map_scale(folder: Path, manifest: Manifest, items: Floats, labels: Floats | None) -> float | None:
+def _map_scale(folder: Path, manifest: Manifest, items: Floats, labels: Labels | None) -> float | None:
     """Return the scale of heat maps on the new items, if the version has maps of pictures."""
     if "map" not in manifest.graphs or not is_picture(manifest.item_shape):
         return None
-    return map_scale(_runner(folder, manifest, "map"), items, labels)
+    one_hot = None if labels is None else np.eye(len(manifest.class_names), dtype=np.float32)[labels]
+    return map_scale(_runner(folder, manifest, "map"), items, one_hot)
 
 
 def _before(manifest: Manifest) -> dict[str, Any]:
@@ -149,8 +144,8 @@ def _read_array(path: Path) -> npt.NDArray[Any]:
     return loaded
 
 
-def _read_labels(path: Path | None, rows: int, manifest: Manifest) -> Floats | None:
-    """Return the classes of so many items, (N, C) one-hot; None for a version that takes no labels."""
+def _read_labels(path: Path | None, rows: int, manifest: Manifest) -> Labels | None:
+    """Return the classes of so many items, (N,) numbers; None for a version that takes no labels."""
     names = manifest.class_names
     if not manifest.conditional:
         if path is not None:
@@ -167,8 +162,7 @@ def _read_labels(path: Path | None, rows: int, manifest: Manifest) -> Floats | N
     numbers = class_numbers(loaded, names, rows)
     if numbers is None:
         raise DataError(f"{path} holds {loaded.dtype} of shape {list(loaded.shape)}; wanted {wanted}")
-    one_hot: Floats = np.eye(len(names), dtype=np.float32)[numbers]
-    return one_hot
+    return numbers
 
 
 def _read_items(path: Path, manifest: Manifest) -> Floats:

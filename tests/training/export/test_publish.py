@@ -21,7 +21,7 @@ from service.numerics.noise import scoring_noise
 from tests.training.publishing import publish_recipe
 from tests.training.tiny import digits, tiny_recipe
 from training.__main__ import app
-from training.anomaly.calibrate import StatisticScorer, both_scorers, bound_scorer, column_scorer
+from training.anomaly.calibrate import StatisticScorer, version_scorer
 from training.anomaly.choose import split_validation
 from training.anomaly.statistics import fit_statistics, surprise_map
 from training.export.rules import ALLOWED_OPERATORS, GraphError, check_graph
@@ -192,9 +192,8 @@ def published_scorer(version: Path, manifest: Manifest) -> StatisticScorer:
     run = {
         name: partial(run_graph, open_graph(version, name), spec) for name, spec in manifest.graphs.items()
     }
-    bounds = bound_scorer(run["score"], manifest.latent_size, manifest.analytic_kl, recipe.calibration)
-    columns = column_scorer(run["statistics"], manifest.statistics, recipe.calibration)
-    return both_scorers(bounds, columns)
+    options, statistics = recipe.calibration, manifest.statistics
+    return version_scorer(run, options, manifest.latent_size, manifest.analytic_kl, statistics)
 
 
 @pytest.mark.parametrize("version", [VAE, VAMP], indirect=True)

@@ -5,7 +5,7 @@ Shapes: N items, D latent dimensions; items (N, *item).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ import numpy as np
 from service.format.manifest import Support
 from service.format.specs import GraphName, LatentPicture, Parity
 from service.numerics.noise import Floats
-from training.anomaly.calibrate import StatisticScorer, both_scorers, bound_scorer, column_scorer
+from training.anomaly.calibrate import version_scorer
 from training.anomaly.choose import split_validation
 from training.anomaly.path import LEAST_VARIANCE, fit_whitening
 from training.anomaly.running import batches_of
@@ -62,7 +62,6 @@ from training.export.own.version import (
 )
 from training.export.own.words import likelihood_flaws, naming_flaws, prior_flaws
 from training.export.sessions import ParityError
-from training.options import CalibrationOptions
 
 _FEWEST_FITTED = 20
 _SCALE_DRAWS = 4
@@ -144,6 +143,11 @@ def publish_own_vae(
     require_statistic(name, options, ("elbo", "importance_bound", *vae.statistics))
     graphs = built(name, partial(vae_graphs, vae, opset))
     parity = parities(name, graphs, measure, log, held)
+    classes = () if condition is None else condition.names
+    scorer = version_scorer(
+        {each: graph.run for each, graph in graphs.items()}, options, vae.latent, vae.prior is None,
+        vae.statistics, classes=len(classes),
+    )  # fmt: skip
     origin: dict[str, object] = {
         "encoder": encoder.origin, "decoder": decoder.origin, "encoder_gives": words.encoder_gives,
         "decoder_gives": words.decoder_gives, "values": words.values, "channels": words.channels,
@@ -153,10 +157,9 @@ def publish_own_vae(
         Draft(
             name, "vae", description or "A variational autoencoder that was trained elsewhere.", units,
             likelihood.support, words.latent_size, words.prior, graphs, parity, example, origin,
-            words.likelihood, vae.statistics, latent_picture=words.latent_picture,
-            classes=() if condition is None else condition.names,
+            words.likelihood, vae.statistics, latent_picture=words.latent_picture, classes=classes,
         ),
-        _scorer(vae, graphs, options, condition), options, halves, fitted_on, models, log,
+        scorer, options, halves, fitted_on, models, log,
     )  # fmt: skip
 
 
@@ -216,26 +219,6 @@ def _with_scale(
     fitted, scale = _fitted(vae, _fit_batches(halves, words.condition, len(halves.fit)))
     note = f"fitted on {len(halves.fit)} items, in their units"
     return replace(vae, likelihood=fitted), {"scale": scale, "scale_from": note}
-
-
-def _scorer(
-    vae: OwnVae,
-    graphs: Mapping[GraphName, OwnGraph],
-    options: CalibrationOptions,
-    condition: Condition | None,
-) -> StatisticScorer:
-    """Return the scorer of anomalies, which with a class condition is given the labels of items."""
-
-    def of(labels: Floats | None = None) -> StatisticScorer:
-        bounds = bound_scorer(graphs["score"].run, vae.latent, vae.prior is None, options, labels)
-        if not vae.statistics:
-            return bounds
-        columns = column_scorer(graphs["statistics"].run, vae.statistics, options, labels)
-        return both_scorers(bounds, columns)
-
-    if condition is None:
-        return of()
-    return replace(of(), given=lambda labels: of(condition.one_hot(labels)))
 
 
 def _fit_batches(halves: Halves, condition: Condition | None, count: int) -> list[list[Floats]]:
