@@ -17,16 +17,6 @@ needs_fashion = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module")
-def digits() -> Dataset:
-    return load_dataset(DataOptions(dataset="digits"))
-
-
-@pytest.fixture(scope="module")
-def garments() -> Dataset:
-    return load_dataset(DataOptions(dataset="fashion-mnist"))
-
-
-@pytest.fixture(scope="module")
 def binary_garments() -> Dataset:
     return load_dataset(DataOptions(dataset="fashion-mnist", binarise="dynamic"))
 

@@ -15,8 +15,7 @@ from service.numerics.noise import scoring_noise
 from tests.training.publishing import publish_recipe
 from training.anomaly.auroc import auroc
 from training.anomaly.calibrate import flagged_band
-from training.data import Dataset, load_dataset
-from training.data.options import DataOptions
+from training.data import Dataset
 from training.export.sessions import verify_version
 from training.loop.runs import restore_published
 from training.loop.vae import VaeTask
@@ -49,11 +48,6 @@ GAN = recipe_of("gan", r1_weight=0.1)
 
 
 @pytest.fixture(scope="module")
-def dataset() -> Dataset:
-    return load_dataset(DataOptions(dataset="digits"))
-
-
-@pytest.fixture(scope="module")
 def vae(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return publish_recipe(tmp_path_factory.mktemp("vae"), VAE)
 
@@ -64,9 +58,9 @@ def gan(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def classifier(dataset: Dataset) -> LogisticRegression:
-    rows = dataset.items["train"].reshape(-1, 64)
-    return LogisticRegression(max_iter=2000).fit(rows, dataset.labels["train"])
+def classifier(digits: Dataset) -> LogisticRegression:
+    rows = digits.items["train"].reshape(-1, 64)
+    return LogisticRegression(max_iter=2000).fit(rows, digits.labels["train"])
 
 
 @pytest.mark.parametrize("family", ["vae", "gan"])
@@ -92,10 +86,10 @@ def test_samples_of_a_class_are_taken_for_that_class(
                 assert drawn.shape == (2, 1, 8, 8)
 
 
-def test_scores_are_the_bounds_on_the_likelihood_given_the_class(vae: Path, dataset: Dataset) -> None:
-    task, _ = restore_published(VAE, dataset, vae.parents[2] / "runs" / VAE.name)
+def test_scores_are_the_bounds_on_the_likelihood_given_the_class(vae: Path, digits: Dataset) -> None:
+    task, _ = restore_published(VAE, digits, vae.parents[2] / "runs" / VAE.name)
     assert isinstance(task, VaeTask)
-    items, labels = dataset.items["test"][:30], dataset.labels["test"][:30]
+    items, labels = digits.items["test"][:30], digits.labels["test"][:30]
     eps = torch.from_numpy(scoring_noise(0, 8, 6)).expand(30, -1, -1)
     given = with_fixed_prior(task.model).given(one_hot(labels, CLASSES))
     with torch.no_grad():
@@ -108,13 +102,13 @@ def test_scores_are_the_bounds_on_the_likelihood_given_the_class(vae: Path, data
     np.testing.assert_array_equal(together[:5], alone)
 
 
-def test_p_values_are_calibrated_on_labelled_items_and_find_wrong_labels(vae: Path, dataset: Dataset) -> None:
-    items, labels = dataset.items["test"], dataset.labels["test"]
+def test_p_values_are_calibrated_on_labelled_items_and_find_wrong_labels(vae: Path, digits: Dataset) -> None:
+    items, labels = digits.items["test"], digits.labels["test"]
     with load(vae) as model:
         right = model.score(items, label=labels)
         wrong = model.score(items, label=(labels + 1) % CLASSES)
     assert right.p_value is not None
-    low, high = flagged_band(len(items), 0.05, len(dataset.items["calibration"]))
+    low, high = flagged_band(len(items), 0.05, len(digits.items["calibration"]))
     assert low <= (right.p_value <= 0.05).mean() <= high
     assert auroc(wrong.surprise, right.surprise) > 0.6
     metrics = verify_version(vae).metrics
@@ -123,9 +117,9 @@ def test_p_values_are_calibrated_on_labelled_items_and_find_wrong_labels(vae: Pa
 
 
 def test_an_item_is_reconstructed_as_one_of_its_class(
-    vae: Path, dataset: Dataset, classifier: LogisticRegression
+    vae: Path, digits: Dataset, classifier: LogisticRegression
 ) -> None:
-    items, labels = dataset.items["test"], dataset.labels["test"]
+    items, labels = digits.items["test"], digits.labels["test"]
     with load(vae) as model:
         rebuilt = model.reconstruct(items, label=labels)
         mean = model.encode(items, label=labels).mean
@@ -133,8 +127,8 @@ def test_an_item_is_reconstructed_as_one_of_its_class(
     assert (classifier.predict(rebuilt.reshape(-1, 64)) == labels).mean() > 0.7
 
 
-def test_a_discriminator_finds_wrong_labels(gan: Path, dataset: Dataset) -> None:
-    items, labels = dataset.items["test"], dataset.labels["test"]
+def test_a_discriminator_finds_wrong_labels(gan: Path, digits: Dataset) -> None:
+    items, labels = digits.items["test"], digits.labels["test"]
     with load(gan) as model:
         right = model.discriminate(items, label=labels).logit
         wrong = model.discriminate(items, label=(labels + 1) % CLASSES).logit

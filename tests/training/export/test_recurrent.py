@@ -26,7 +26,6 @@ def reordered(tensor: torch.Tensor, kind: str) -> np.ndarray:
 
 @pytest.mark.parametrize("kind", GATES)
 def test_a_recurrent_layer_agrees_with_torch_in_every_batch(kind: str) -> None:
-    torch.manual_seed(0)
     layer: Any = getattr(nn, kind)(WIDTH, HIDDEN, batch_first=True)
     biases = [reordered(getattr(layer, f"bias_{which}_l0"), kind) for which in ("ih", "hh")]
     constants = {

@@ -5,9 +5,8 @@ from torch import nn
 
 from service.format.columns import Column
 from tests.training.tiny import digits, tiny_recipe, tiny_table
-from training.data import Dataset, load_dataset
+from training.data import Dataset
 from training.data.dataset import Scaling
-from training.data.options import DataOptions
 from training.loop.gan import EncoderTask, GanTask
 from training.loop.noise import Noise
 from training.loop.task import Phase
@@ -24,11 +23,6 @@ def ring_recipe(**gan: object) -> Recipe:
     table["network"] = {"kind": "dense", "latent": 2, "hidden": [16, 16], "fourier_features": 4}
     table["gan"] = gan
     return parse_recipe(table)
-
-
-@pytest.fixture(scope="module")
-def ring() -> Dataset:
-    return load_dataset(DataOptions(dataset="ring"))
 
 
 def all_terms(phase: Phase, items: torch.Tensor, at: int) -> dict[str, torch.Tensor]:
@@ -121,7 +115,6 @@ def test_a_table_with_categories_has_no_generator(ring: Dataset) -> None:
 
 @pytest.mark.slow
 def test_an_encoder_learns_to_find_what_the_generator_makes_and_leaves_the_gan_alone() -> None:
-    torch.manual_seed(0)
     recipe = tiny_recipe("gan")
     dataset = digits(recipe)
     gan = make_gan(recipe, dataset).requires_grad_(False)
@@ -227,7 +220,7 @@ def test_gaussians_move_to_where_the_discriminator_sees_data() -> None:
     descent = torch.optim.Adam(prior.parameters(), lr=0.05)
     random = torch.Generator().manual_seed(0)
     target = torch.tensor([3.0, -1.0])
-    for _ in range(200):
+    for _ in range(300):
         components = prior.choose(torch.rand(64, generator=random))
         latents = prior.latents(torch.randn(64, 2, generator=random), components)
         descent.zero_grad()

@@ -9,8 +9,7 @@ import pytest
 import torch
 
 from tests.conftest import REPOSITORY
-from training.data import Dataset, load_dataset
-from training.data.options import DataOptions
+from training.data import Dataset
 from training.experiments.quality.train_classifier import (
     ClassifierRecipe,
     export_classifier,
@@ -18,11 +17,6 @@ from training.experiments.quality.train_classifier import (
     measure_classifier,
 )
 from training.metrics.classifier import CLASSIFIER, ClassifierError, FashionClassifier, read_record
-
-
-@pytest.fixture(scope="module")
-def garments() -> Dataset:
-    return load_dataset(DataOptions(dataset="fashion-mnist"))
 
 
 def test_the_shipped_classifier_is_as_accurate_as_its_record_says(garments: Dataset) -> None:

@@ -29,11 +29,6 @@ def cut(dataset: Dataset, rows: int) -> Dataset:
 
 
 @pytest.fixture(scope="module")
-def garments() -> Dataset:
-    return load_dataset(DataOptions(dataset="fashion-mnist"))
-
-
-@pytest.fixture(scope="module")
 def few_garments(garments: Dataset) -> Dataset:
     return cut(garments, ROWS)
 
@@ -113,11 +108,12 @@ def test_points_of_a_known_mixture_are_measured_by_its_modes(name: str) -> None:
     assert nowhere["high_quality_share"].value == 0
 
 
-def test_binary_garments_and_other_pictures_are_measured_in_pixels(garments: Dataset) -> None:
+def test_binary_garments_and_other_pictures_are_measured_in_pixels(
+    digits: Dataset, garments: Dataset
+) -> None:
     binary = cut(garments, 300)
     binary = dataclasses.replace(binary, items={split: binary.items[split].round() for split in SPLITS})
     assert isinstance(make_evaluator(binary), ItemEvaluator)
-    digits = load_dataset(DataOptions(dataset="digits"))
     figures = measure_quality(lambda rows: digits.items["validation"][:rows], digits)
     assert "pixels" in figures["coverage"].note
     assert figures.keys() == {f"{name}{end}" for name in _NEIGHBOURS for end in ("", "_floor")}

@@ -29,7 +29,6 @@ def options(**changes: Any) -> NetworkOptions:
 
 @pytest.mark.parametrize("blocks", [1, 12])
 def test_an_untrained_network_keeps_the_size_of_a_signal_at_any_depth(blocks: int) -> None:
-    torch.manual_seed(0)
     deep = options(channels=(16, 16), hidden=(64,), latent=32, blocks=blocks)
     pictures = torch.randn(50, 3, 16, 16)
     encoder = make_encoder(deep, (3, 16, 16), outputs=10)
@@ -64,7 +63,6 @@ def test_pictures_that_cannot_be_halved_and_networks_without_channels_are_refuse
 
 @pytest.mark.exports
 def test_graphs_of_residual_networks_compute_each_row_as_torch_does_in_every_batch(tmp_path: Path) -> None:
-    torch.manual_seed(0)
     recipe = parse_recipe(tiny_table("gan") | {"network": TINY})
     dataset = digits(recipe)
     gan = make_gan(recipe, dataset)
