@@ -66,6 +66,23 @@ def label_options(given: Any) -> dict[str, Any]:
     return {"label": None, "labels": labels}
 
 
+def labelled_count(count: int | None, label: RowLabel) -> tuple[int, dict[str, Any]]:
+    """Return the number of samples, and their options `label` and `labels`.
+
+    It is 1 if it is left out, or the number of labels if there is one for each.
+
+    Raises:
+        Unfit: as `label_options`; or there are not as many labels as samples.
+    """
+    options = label_options(label)
+    labels = options["labels"]
+    if count is None:
+        count = 1 if labels is None else max(1, len(labels))
+    if labels is not None and len(labels) != count:
+        raise Unfit(f"{len(labels)} labels came for {count} samples; give one for each, or one for all")
+    return count, options
+
+
 def plain_number(value: Any) -> int | float:
     """Return a number, such as one of numpy, as Python's own. Raise Unfit for anything else."""
     if isinstance(value, Integral):
@@ -85,7 +102,7 @@ _NEEDED = {"count", "offset", "steps", "chunk_rows", "correction"}
 _WHOLE, _NUMBER, _TEXT = (Integral, "a whole number"), (Real, "a number"), (str, "text")
 _KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {
     "columns": (bool, "True or False"),
-    "label": ((Integral, str), "a class by its number or its name"),
+    **dict.fromkeys(("label", "labels"), ((Integral, str), "a class by its number or its name")),
     **dict.fromkeys(("count", "seed", "offset", "budget", "draws", "steps", "chunk_rows"), _WHOLE),
     **dict.fromkeys(("temperature", "alpha"), _NUMBER),
     **dict.fromkeys(("output", "method", "statistic", "correction", "path"), _TEXT),

@@ -15,7 +15,7 @@ from pushforward.bulk.failures import BulkMistake
 from pushforward.bulk.rows import RowForm, items_of, labelled_items_of, latents_of
 from service.api.operations import code, sample, score
 from service.api.operations.call import Call, Result
-from service.api.operations.labels import label_of
+from service.api.operations.labels import label_of, labels_of_samples
 from service.api.operations.options import Body, LabelOptions, RowLabelOptions
 from service.errors import Unfit
 from service.format.manifest import Manifest
@@ -78,8 +78,9 @@ def completed_options(operation: Operation, options: Body, manifest: Manifest) -
     of_class: dict[str, Any] = {}
     if _reads_classes(operation, options, manifest):
         of_class = {"label_column": manifest.label_column}
-    elif (label := label_of(manifest, options.label)) is not None:
-        of_class = {"label": label}
+    elif options.label is not None or operation != "sample":  # the classes of samples come in turn
+        label = label_of(manifest, options.label)
+        of_class = {} if label is None else {"label": label}
     if isinstance(options, score.ScoreOptions):
         completed = score.completed(options, manifest).model_dump(mode="json") | of_class
         return {**completed, "columns": True} if options.columns else completed
@@ -167,6 +168,11 @@ class Operator:
         columns, _ = self._columns(
             self._loop.run_until_complete(sample.sample(call, self._seed, start, count))
         )
+        manifest = self._loaded.manifest
+        labels = labels_of_samples(manifest, call.options, range(start, start + count))
+        if labels is not None:
+            names = np.array(manifest.class_names)
+            columns = {manifest.class_column: names[np.broadcast_to(labels, count)], **columns}
         return columns, {}  # rates of acceptance are of these samples alone
 
     async def _called(self, inputs: Floats) -> Result:

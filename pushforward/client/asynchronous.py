@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import httpx
 
-from pushforward.checks import Label, RowLabel
+from pushforward.checks import Label, RowLabel, labelled_count
 from pushforward.client.chunks import Chunks, WholeArray
 from pushforward.client.connection import DEFAULT_TIMEOUT_SECONDS, operations_of, reason_of, request_of
 from pushforward.client.sending import DEFAULT_POLICY, Clock, RetryPolicy
@@ -70,19 +70,20 @@ class AsyncClient:
         self,
         name: str,
         *,
-        count: int = 1,
+        count: int | None = None,
         seed: int | None = None,
         offset: int = 0,
         temperature: float = 1.0,
         output: str = "mean",
         method: str = "direct",
         budget: int | None = None,
-        label: Label = None,
+        label: RowLabel = None,
         version: Version = None,
     ) -> Floats:
         """Return samples as float32 (count, *item)."""
+        count, of_class = labelled_count(count, label)
         options = {
-            "temperature": temperature, "output": output, "method": method, "budget": budget, "label": label,
+            "temperature": temperature, "output": output, "method": method, "budget": budget, **of_class,
         }  # fmt: skip
         whole = WholeArray(count)
         await self._run(self._operations.samples(name, version, count, seed, offset, options, whole))
@@ -100,12 +101,13 @@ class AsyncClient:
         output: str = "mean",
         method: str = "direct",
         budget: int | None = None,
-        label: Label = None,
+        label: RowLabel = None,
         version: Version = None,
     ) -> AsyncIterator[Floats]:
         """Yield the samples of `sample` in chunks of `chunk_rows`, in bounded memory."""
+        count, of_class = labelled_count(count, label)
         options = {
-            "temperature": temperature, "output": output, "method": method, "budget": budget, "label": label,
+            "temperature": temperature, "output": output, "method": method, "budget": budget, **of_class,
         }  # fmt: skip
         chunks = Chunks(count, chunk_rows)
         script = self._operations.samples(name, version, count, seed, offset, options, chunks)

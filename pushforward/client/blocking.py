@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import httpx
 
-from pushforward.checks import Label, RowLabel
+from pushforward.checks import Label, RowLabel, labelled_count
 from pushforward.client.chunks import Chunks, WholeArray
 from pushforward.client.connection import DEFAULT_TIMEOUT_SECONDS, operations_of, reason_of, request_of
 from pushforward.client.sending import DEFAULT_POLICY, Clock, RetryPolicy
@@ -83,21 +83,22 @@ class Client:
         self,
         name: str,
         *,
-        count: int = 1,
+        count: int | None = None,
         seed: int | None = None,
         offset: int = 0,
         temperature: float = 1.0,
         output: str = "mean",
         method: str = "direct",
         budget: int | None = None,
-        label: Label = None,
+        label: RowLabel = None,
         version: Version = None,
     ) -> Floats:
         """Return samples as float32 (count, *item).
 
         Args:
             name: The model.
-            count: Number of samples: those numbered offset, offset + 1, ...
+            count: Number of samples: those numbered offset, offset + 1, ...; if left out, 1, or the number of
+                labels.
             seed: Seed of the noise; a fresh one if left out.
             offset: The number of the first sample, from 0.
             temperature: Factor on the prior's standard deviation, from 0 to 10.
@@ -105,11 +106,13 @@ class Client:
             method: `direct` keeps every sample; `rejection`, `resample` and `metropolis` choose each among
                 its own proposals by the discriminator (GAN).
             budget: Proposals per sample for these, 16 if left out.
-            label: The class, a number from 0 or a name, for models with a class condition.
+            label: For models with a class condition, the class of all samples, by its number from 0 or its
+                name, or one for each sample; if left out, the classes come in turn.
             version: A number or an alias; None for the version that answers by default.
         """
+        count, of_class = labelled_count(count, label)
         options = {
-            "temperature": temperature, "output": output, "method": method, "budget": budget, "label": label,
+            "temperature": temperature, "output": output, "method": method, "budget": budget, **of_class,
         }  # fmt: skip
         whole = WholeArray(count)
         self._run(self._operations.samples(name, version, count, seed, offset, options, whole))
@@ -127,15 +130,16 @@ class Client:
         output: str = "mean",
         method: str = "direct",
         budget: int | None = None,
-        label: Label = None,
+        label: RowLabel = None,
         version: Version = None,
     ) -> Iterator[Floats]:
         """Yield the samples of `sample` in chunks of `chunk_rows`, in bounded memory.
 
         The samples are computed as they are taken. All are of the version that answers first.
         """
+        count, of_class = labelled_count(count, label)
         options = {
-            "temperature": temperature, "output": output, "method": method, "budget": budget, "label": label,
+            "temperature": temperature, "output": output, "method": method, "budget": budget, **of_class,
         }  # fmt: skip
         chunks = Chunks(count, chunk_rows)
         script = self._operations.samples(name, version, count, seed, offset, options, chunks)

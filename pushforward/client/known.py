@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 from pushforward.reading import as_rows
 from pushforward.results import Floats, draws_of, most_draws
 from service.errors import Malformed
-from service.media.tables.matching import ClassColumn
+from service.media.tables.matching import ClassColumn, class_numbers
 
 _DEFAULT_BUDGET: Final = 16
 
@@ -72,9 +72,6 @@ class KnownModel(NamedTuple):
         return min(self.limits["npy_inputs"], max(1, self.limits["rows_times_draws"] // draws))
 
     def labels_text(self, labels: Sequence[int | str]) -> str:
-        """Return labels with commas between them; a name that has one is written as its number."""
-        names = self.class_names
-        return ",".join(
-            str(names.index(label)) if "," in str(label) and label in names else str(label)
-            for label in labels
-        )
+        """Return labels with commas between them, as numbers: names may be long, and have commas."""
+        numbers = class_numbers(tuple(self.class_names))
+        return ",".join(str(numbers.get(str(label), label)) for label in labels)

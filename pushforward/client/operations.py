@@ -68,6 +68,7 @@ class Operations:
 
         A broken stream continues at the row where it broke. All rows are of the version that answers first.
         """
+        labels, options = options["labels"], {**options, "labels": None}
         check_options(count=count, seed=seed, offset=offset, **options)
         if offset + count > _MAX_SEED + 1:  # else many requests would come before the one that is refused
             raise Unfit(
@@ -81,10 +82,17 @@ class Operations:
         done = failures = 0
         while True:
             size = min(count - done, model.most_samples(options))
+            if labels is not None:
+                size = min(size, MOST_LABELLED)
+                options["labels"] = model.labels_text(labels[done : done + size])
             query = {"count": size, "seed": seed, "offset": offset + done, **options}
             request = HttpRequest(operation_path(name, version, "sample"), NPY, query)
             answer = yield self._sender.step(request, deadline, streamed=True)
             if isinstance(answer, HttpAnswer) and answer.status == HTTPStatus.OK:
+                if labels is not None and answer.version not in (None, model.version):
+                    # another version has answered, whose classes may have other numbers
+                    model, is_fresh = yield from self._versions.known(name, version, deadline, fresh=True)
+                    continue
                 version = answer.version
                 came, broken = yield from self._streamed(size, take, deadline)
                 done, failures = done + came, 0 if came else failures
@@ -95,6 +103,7 @@ class Operations:
                 answer = broken
             failures += 1
             error = self._sender.error_of(answer, deadline)
+            error.flaws = tuple(flaw.after(done) for flaw in error.flaws)
             if isinstance(error, LimitExceeded) and not is_fresh:  # the service has other limits than before
                 model, is_fresh = yield from self._versions.known(name, version, deadline, fresh=True)
                 continue

@@ -21,6 +21,7 @@ from pushforward.command.options import (
     Method,
     Name,
     Offset,
+    SampleLabel,
     SampleOutput,
     ScoreSeed,
     StatisticName,
@@ -125,14 +126,17 @@ def sample(
     output: SampleOutput = "mean",
     method: Method = "direct",
     budget: Annotated[int | None, typer.Option(min=1, max=1_024, help="Proposals per chosen sample.")] = None,
-    label: Label = None,
+    label: SampleLabel = None,
     shard: ShardText = None,
     processes: Processes = 0,
     device: DeviceName = "auto",
     part_rows: PartRows = None,
     ray: Ray = None,
 ) -> None:
-    """Draw samples: the column `row` is the sample's index, `sample` its values."""
+    """Draw samples: the column `row` is the sample's index, `sample` its values.
+
+    Of models with a class condition the column `label` names the class, which comes in turn without --label.
+    """
     options = {
         "temperature": temperature, "output": output, "method": method, "budget": budget, "label": label,
     }  # fmt: skip

@@ -27,6 +27,7 @@ from pushforward.command.options import (
     Name,
     Offset,
     Out,
+    SampleLabel,
     SampleOutput,
     Scale,
     ScoreSeed,
@@ -73,7 +74,11 @@ def models(
 def sample(
     name: Name,
     count: Annotated[
-        int | None, typer.Option(min=1, help="Number of samples; 1, or 4096 for the picture of a density.")
+        int | None,
+        typer.Option(
+            min=1,
+            help="Number of samples; without it, that of --labels, 4096 for the picture of a density, or 1.",
+        ),
     ] = None,
     seed: Annotated[
         int | None,
@@ -87,7 +92,11 @@ def sample(
         int | None,
         typer.Option(min=1, help="Proposals per sample, for all methods but direct; 16 without it."),
     ] = None,
-    label: Label = None,
+    label: SampleLabel = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(metavar="LABELS", help="Class of each sample, with commas between them: 3,1,cat."),
+    ] = None,
     url: Url = URL,
     local: Local = None,
     key: Key = None,
@@ -100,14 +109,14 @@ def sample(
 
     [cyan]pushforward sample fashion-vae --count 64 --seed 7 --out grid.png[/]
     [cyan]pushforward sample breast-cancer-vae --count 1000 --output draw --out rows.csv[/]
+    [cyan]pushforward sample digits-gan --labels 2,0,2,6 --out year.png[/]
     """
     from pushforward.command import pipeline
 
-    options = {
-        "temperature": temperature, "output": output, "method": method, "budget": budget, "label": label,
-    }  # fmt: skip
+    options = {"temperature": temperature, "output": output, "method": method, "budget": budget}
     with pipeline.use(name, version, url, local, key) as command:
-        command.sample(count, seed, offset, options, pipeline.OutputOptions(out, form, scale))
+        wanted = pipeline.OutputOptions(out, form, scale)
+        command.sample(count, seed, offset, options, pipeline.classes_of(label, labels), wanted)
 
 
 @commands.command(rich_help_panel=USE)

@@ -92,6 +92,13 @@ Scale = Annotated[
 Label = Annotated[
     str | None, typer.Option(help="Class, for models with a class condition: a number from 0, or a name.")
 ]
+SampleLabel = Annotated[
+    str | None,
+    typer.Option(
+        help="Class of all samples, for models with a class condition: a number from 0, or a name. Without "
+        "it, the classes come in turn."
+    ),
+]
 Id = Annotated[
     str | None,
     typer.Option(

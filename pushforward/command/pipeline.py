@@ -18,6 +18,7 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
+from pushforward.checks import labelled_count
 from pushforward.command import output, people
 from pushforward.command.output import Destination, ItemsResult, Table, destination
 from pushforward.command.target import Backend, Model, find_model, open_backend
@@ -26,7 +27,7 @@ from pushforward.results import SCORE_FIELDS, Floats, draws_of, joined_scores, m
 from service.errors import ServiceError, Unfit, UnknownModel
 from service.format.manifest import is_picture
 from service.media.pictures import heat_of
-from service.media.tables.matching import ClassColumn
+from service.media.tables.matching import ClassColumn, class_numbers
 from service.media.tables.writing import numbered_columns
 from service.numerics.noise import MAX_SEED
 from training.loop.progress import passing_counter
@@ -140,13 +141,15 @@ class ModelCommand:
         seed: int | None,
         offset: int,
         options: Mapping[str, Any],
+        label: str | list[str] | None,
         wanted: OutputOptions,
     ) -> None:
         """Draw samples and write them; npy, CSV and Parquet as they are computed."""
         where = self._destination(wanted)
-        if count is None:
+        if count is None and not isinstance(label, list):
             fills_plane = self.model.is_plane and where.form == "png"
             count = min(output.MOST_PICTURES, MAX_SEED + 1 - offset) if fills_plane else 1
+        count, _ = labelled_count(count, label)
         output.check_pictures(where, count)
         is_fresh = seed is None
         seed = secrets.randbelow(MAX_SEED + 1) if seed is None else seed
@@ -156,6 +159,7 @@ class ModelCommand:
             seed=seed,
             offset=offset,
             chunk_rows=CHUNK_ROWS,
+            label=label,
             version=self.model.version,
             **options,
         )
@@ -163,7 +167,9 @@ class ModelCommand:
             people.say(f"the seed is {seed}")
         fields = {"seed": seed, "offset": offset, "method": options["method"]}
         title = f"{people.counted(count, 'sample')} of {self.model}, seed {seed}"
-        drawn = ItemsResult(_with_progress(chunks, "sample", count), count, title, "samples", fields)
+        places = self._class_column(label, range(offset, offset + count))
+        chunks = _with_progress(chunks, "sample", count)
+        drawn = ItemsResult(chunks, count, title, "samples", fields, places=places)
         self._put(where, drawn, wanted.scale)
 
     def interpolate(
@@ -279,6 +285,19 @@ class ModelCommand:
         forms = output.FORMATS if self.model.is_shown else output.TABLE_FORMATS
         return destination(wanted.out, wanted.form, text=text, forms=forms)
 
+    def _class_column(self, label: str | list[str] | None, numbers: range) -> Table:
+        """Return the names of the classes of samples, (B,), under that of their column, if there are any."""
+        manifest = self.model.manifest
+        if not self.model.is_conditional:
+            return {}
+        names, places = np.array(manifest["class_names"]), class_numbers(tuple(manifest["class_names"]))
+        if label is None:  # the classes come in turn
+            column = names[np.arange(numbers.start, numbers.stop) % len(names)]
+        else:  # the backend refuses classes that there are not
+            given = [places.get(each, 0) for each in (label if isinstance(label, list) else [label])]
+            column = np.broadcast_to(names[given], len(numbers))
+        return {manifest.get("label_column") or "label": column}
+
     def _point(self, text: str) -> Any:
         """Return the end of a path: SEED, SEED:INDEX, or the path of a file with one item or latent."""
         seed, colon, index = text.partition(":")
@@ -345,6 +364,13 @@ class ModelCommand:
         if top is not None:
             table = {name: values[first] for name, values in table.items()}
         output.write_table(where, table, {**self.model.identity, **fields}, "scores")
+
+
+def classes_of(label: str | None, labels: str | None) -> str | list[str] | None:
+    """Return the class of all samples or of each, by the options `--label` and `--labels`."""
+    if label is not None and labels is not None:
+        raise Unfit("--label is for all samples, --labels has one for each; give one of the two")
+    return label if labels is None else labels.split(",")
 
 
 def _classes(label: str | None, inputs: Inputs) -> str | list[int] | None:

@@ -45,6 +45,12 @@ class Model:
         return is_picture(self.item_shape) or self.is_plane
 
     @property
+    def is_conditional(self) -> bool:
+        """Return True if its graphs take the class of each row as well."""
+        inputs = (each for graph in self.manifest["graphs"].values() for each in graph["inputs"])
+        return any(each["name"] == "labels" for each in inputs)
+
+    @property
     def identity(self) -> dict[str, Any]:
         """Return the fields that name the version, as the service's answers do."""
         return {"model": self.name, "version": self.version}

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from pushforward.checks import RowLabel, check_options, label_options
+from pushforward.checks import RowLabel, check_options, label_options, labelled_count
 from pushforward.folder import Version, version_at
 from pushforward.local.host import Host
 from pushforward.reading import as_point, as_rows, ids_of, labels_in
@@ -28,7 +28,7 @@ from service.api.operations.discriminate import discriminate
 from service.api.operations.interpolate import InterpolateRequest, interpolate
 from service.api.operations.labels import labels_of
 from service.api.operations.options import Body, Count, RowLabelOptions, Seed
-from service.api.operations.sample import SampleOptions, sample
+from service.api.operations.sample import SampleOptions, part_of, sample
 from service.api.operations.sample import completed as completed_sampling
 from service.api.operations.score import ScoreOptions, score, surprise_map
 from service.api.operations.score import completed as completed_scoring
@@ -133,23 +133,25 @@ class LocalModel:
     def sample(
         self,
         *,
-        count: int = 1,
+        count: int | None = None,
         seed: int | None = None,
         offset: int = 0,
         temperature: float = 1.0,
         output: str = "mean",
         method: str = "direct",
         budget: int | None = None,
-        label: int | str | None = None,
+        label: RowLabel = None,
     ) -> Floats:
         """Draw the samples offset .. offset + count - 1 of a seed; without a seed, of a fresh one.
 
-        Sample i of a seed depends on the version, the seed, the method and i alone. The options are those of
-        `SampleOptions`.
+        Sample i of a seed depends on the version, the seed, the method, its class and i alone. The options
+        are those of `SampleOptions`; `label` is the class of all samples or one for each, whose number
+        `count` then is if it is left out.
 
         Returns:
             Samples, (count, *item).
         """
+        count, of_class = labelled_count(count, label)
         chunks = self.iter_samples(
             count=count,
             seed=seed,
@@ -158,7 +160,7 @@ class LocalModel:
             output=output,
             method=method,
             budget=budget,
-            label=label,
+            label=label if of_class["labels"] is None else of_class["labels"],
         )
         first = next(chunks)
         if len(first) == count:
@@ -182,13 +184,14 @@ class LocalModel:
         output: str = "mean",
         method: str = "direct",
         budget: int | None = None,
-        label: int | str | None = None,
+        label: RowLabel = None,
     ) -> Iterator[Floats]:
         """Yield the samples of `sample` in chunks (rows, *item), each computed when it is asked for.
 
         The options are checked at once, before the first chunk.
         """
         check_options(chunk_rows=chunk_rows)
+        count, of_class = labelled_count(count, label)
         asked = _options(
             _Samples,
             count=count,
@@ -198,7 +201,7 @@ class LocalModel:
             output=output,
             method=method,
             budget=budget,
-            label=label,
+            **of_class,
         )
         call = self._call("sample", asked)
         call.options = options = completed_sampling(
@@ -208,7 +211,8 @@ class LocalModel:
         rows = max(1, chunk_rows // (options.budget or 1))
 
         def chunk(start: int) -> Floats:
-            part = sample(call, chosen, options.offset + start, min(rows, options.count - start))
+            size = min(rows, options.count - start)
+            part = sample(part_of(call, start, size), chosen, options.offset + start, size)
             return _array(self._host.run(part), "samples")
 
         return map(chunk, range(0, options.count, rows))
@@ -382,10 +386,12 @@ def load(
 def _options(kind: type[AnyOptions], **values: Any) -> AnyOptions:
     """Return checked options; numbers of numpy are taken too. Raise Unfit as the service does."""
     plain = {name: value.item() if isinstance(value, np.generic) else value for name, value in values.items()}
+    labels = plain.pop("labels", None)  # checked already, and as many as there are rows
     try:
-        return kind.model_validate(plain)
+        options = kind.model_validate(plain)
     except ValidationError as error:
         raise unfit(error, "the call", kind) from error
+    return options if labels is None else options.model_copy(update={"labels": labels})
 
 
 def _array(result: Result, name: str) -> NDArray[Any]:

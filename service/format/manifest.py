@@ -247,6 +247,11 @@ class Manifest(Frozen):
         return any(tensor.name == "labels" for graph in self.graphs.values() for tensor in graph.inputs)
 
     @property
+    def class_column(self) -> str:
+        """Return the name of the column that holds the classes of rows, where these are a table."""
+        return self.label_column or "label"
+
+    @property
     def operations(self) -> tuple[str, ...]:
         """Return the operations of the API that the graphs allow."""
         offered = (name for name, needs in OPERATIONS_BY_GRAPHS if needs <= self.graphs.keys())

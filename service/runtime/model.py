@@ -130,17 +130,17 @@ class LoadedModel:
         output: Output,
         timing: Timing,
         *,
-        label: int | None = None,
+        labels: int | Integers | None = None,
         admitted: bool = False,
     ) -> Floats:
         """Draw samples start .. start + count - 1 of a seed: (B, *item) float32.
 
-        `label` is the number of their class, for a version that takes labels. `admitted` is True for samples
-        of an answer that has begun, which a full queue must not cut short.
+        `labels` are their classes, as for `one_hot`. `admitted` is True for samples of an answer that has
+        begun, which a full queue must not cut short.
         """
         words = self.prior.words(seed, start, count)
         draw = partial(noise.contiguous_words, seed, Stream.OBSERVATION, start, count, self.item_size)
-        return await self._sample(words, draw, temperature, output, timing, label, admitted=admitted)
+        return await self._sample(words, draw, temperature, output, timing, labels, admitted=admitted)
 
     async def sample_at(
         self,
@@ -150,12 +150,12 @@ class LoadedModel:
         output: Output,
         timing: Timing,
         *,
-        label: int | None = None,
+        labels: int | Integers | None = None,
     ) -> Floats:
         """Draw samples indices[n] of seeds[n], in any order, each as by `sample`: (B, *item) float32."""
         words = self.prior.words_at(seeds, indices)
         draw = partial(noise.scattered_words, seeds, Stream.OBSERVATION, indices, self.item_size)
-        return await self._sample(words, draw, temperature, output, timing, label)
+        return await self._sample(words, draw, temperature, output, timing, labels)
 
     async def _sample(
         self,
@@ -164,17 +164,17 @@ class LoadedModel:
         temperature: float,
         output: Output,
         timing: Timing,
-        label: int | None,
+        labels: int | Integers | None,
         *,
         admitted: bool = False,
     ) -> Floats:
         plain = output == "mean" and temperature == 1.0
         if plain and SAMPLE_STAGE in self._batchers:  # nearly always: latents are made per batch
-            inputs = (*words, *self.one_hot(label, len(words[0])))
+            inputs = (*words, *self.one_hot(labels, len(words[0])))
             (samples,) = await self._batchers[SAMPLE_STAGE].submit(inputs, timing, admitted=admitted)
             return samples
         latents = self.prior.latents_from(words, temperature)
-        classes = self.one_hot(label, len(latents))
+        classes = self.one_hot(labels, len(latents))
         if output == "mean":
             return await self.decode(latents, timing, classes, admitted=admitted)
         if "draw" not in self.manifest.graphs:

@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from pyarrow import parquet
 from typer.testing import CliRunner
 
 from pushforward import Client
@@ -72,8 +73,123 @@ def test_the_entity_tag_is_that_of_the_label(served: RunningService) -> None:
     assert served.client.get(f"{path}{CLASSES[1]}", headers=other).status_code == 200
 
 
-def test_a_label_is_needed_where_there_are_classes_and_refused_elsewhere(served: RunningService) -> None:
-    for query in ({}, {"label": "shirt"}, {"label": 3}, {"label": "8"}):
+def test_a_sample_of_a_batch_of_several_classes_is_that_of_its_class_alone(
+    served: RunningService, folder: Path
+) -> None:
+    labels = [2, 0, 0, 1, 2]
+    expected = np.concatenate([wanted(7, 1, label, 4 + row) for row, label in enumerate(labels)])
+    text, names = ",".join(map(str, labels)), [CLASSES[label] for label in labels]
+    query: dict[str, Any] = {"seed": 7, "offset": 4}
+    np.testing.assert_array_equal(npy(get(served, **query, labels=text)), expected)
+    np.testing.assert_array_equal(npy(get(served, seed=7, offset=6, count=2, labels="0,1")), expected[2:4])
+    body = {**query, "labels": names}
+    answer = served.client.post(f"{served.url}/v1/models/{NAME}/sample", json=body).json()
+    np.testing.assert_array_equal(np.float32(answer["samples"]), expected)
+    assert (answer["labels"], answer["shape"]) == (names, [5, 2])
+    assert "label" not in answer
+    numbers = [
+        {"name": "seed", "datatype": "INT64", "shape": [5], "data": [7] * 5},
+        {"name": "index", "datatype": "INT64", "shape": [5], "data": list(range(4, 9))},
+    ]
+    asked: dict[str, Any] = {"inputs": numbers, "parameters": {"labels": text}}
+    answer = served.client.post(f"{served.url}/v2/models/{NAME}.sample/infer", json=asked).json()
+    np.testing.assert_array_equal(np.float32(answer["outputs"][0]["data"]).reshape(5, 2), expected)
+    with Client(served.url) as client, LocalModels(folder) as local:
+        for each in (client, local):
+            np.testing.assert_array_equal(each.sample(NAME, **query, label=np.array(labels)), expected)
+            chunks = list(each.iter_samples(NAME, **query, count=5, label=names, chunk_rows=2))
+            assert [*map(len, chunks)] == [2, 2, 1]
+            np.testing.assert_array_equal(np.concatenate(chunks), expected)
+
+
+def test_without_a_label_the_classes_come_in_turn_by_the_numbers_of_the_samples(
+    served: RunningService, folder: Path, tmp_path: Path
+) -> None:
+    expected = np.concatenate([wanted(7, 1, number % 3, number) for number in range(2_000)])
+    np.testing.assert_array_equal(npy(get(served, seed=7, count=2_000)), expected)  # streamed
+    np.testing.assert_array_equal(npy(get(served, seed=7, count=9, offset=5)), expected[5:14])
+    answer = served.client.get(f"{served.url}/v1/models/{NAME}/sample?seed=7&offset=1&count=3").json()
+    assert answer["labels"] == [CLASSES[1], CLASSES[2], CLASSES[0]]
+    numbers = [
+        {"name": "seed", "datatype": "INT64", "shape": [3], "data": [7] * 3},
+        {"name": "index", "datatype": "INT64", "shape": [3], "data": [8, 1, 8]},
+    ]
+    infer = f"{served.url}/v2/models/{NAME}.sample/infer"
+    answer = served.client.post(infer, json={"inputs": numbers}).json()
+    found = np.float32(answer["outputs"][0]["data"]).reshape(3, 2)
+    np.testing.assert_array_equal(found, expected[[8, 1, 8]])
+    with Client(served.url) as client, LocalModels(folder) as local:
+        for each in (client, local):
+            np.testing.assert_array_equal(each.sample(NAME, seed=7, count=9, offset=5), expected[5:14])
+    line = ["bulk", "sample", NAME, "--count", "9", "--offset", "5", "--seed", "7", "--part-rows", "4"]
+    result = CliRunner().invoke(app, [*line, "--local", str(folder), "--out", str(tmp_path / "samples")])
+    assert result.exit_code == 0, result.output
+    table = parquet.read_table(tmp_path / "samples")
+    assert table["label"].to_pylist() == [CLASSES[number % 3] for number in range(5, 14)]
+    np.testing.assert_array_equal(np.float32(table["sample"].to_pylist()), expected[5:14])
+
+
+def test_many_labelled_samples_are_drawn_in_pieces(served: RunningService, folder: Path) -> None:
+    labels = np.arange(70_000) * 7 % 3
+    expected = 2 * normals(7, Stream.LATENT, 0, len(labels), 2) + 1 + SHIFTS[labels]
+    with LocalModels(folder) as local:
+        np.testing.assert_array_equal(local.sample(NAME, seed=7, label=labels), np.float32(expected))
+    with Client(served.url) as client:
+        found = client.sample(NAME, seed=7, label=labels[:2_500])
+        np.testing.assert_array_equal(found, np.float32(expected[:2_500]))
+        with pytest.raises(Unfit) as error:
+            client.sample(NAME, seed=7, label=[*labels[:1_030].tolist(), "shoe"])
+        assert error.value.flaws[0].row == 1_030
+
+
+def test_classes_go_beside_samples_that_are_a_table(
+    served: RunningService, folder: Path, tmp_path: Path
+) -> None:
+    url = f"{served.url}/v1/models/{NAME}/sample"
+    lines = served.client.get(f"{url}?seed=7&count=4", headers={"Accept": "text/csv"}).text.splitlines()
+    assert [each.split(",")[0] for each in lines] == ["label", *CLASSES, CLASSES[0]]
+    lines = served.client.get(f"{url}?seed=7&label=1", headers={"Accept": "text/csv"}).text.splitlines()
+    assert [each.split(",")[0] for each in lines] == ["label", "bag"]
+    for where in (("--url", served.url), ("--local", str(folder))):
+        for asked, names in (
+            (["--labels", "bag,2,0"], ["bag", "7", "sneaker"]),
+            (["--count", "3", "--offset", "1"], ["bag", "7", "sneaker"]),
+            (["--label", "bag"], ["bag"]),
+        ):
+            out = tmp_path / "samples.csv"
+            result = CliRunner().invoke(app, ["sample", NAME, *asked, "--out", str(out), *where])
+            assert result.exit_code == 0, result.output
+            assert [each.split(",")[0] for each in out.read_text().splitlines()] == ["label", *names]
+
+
+def test_labels_of_samples_that_do_not_fit_are_refused(served: RunningService, folder: Path) -> None:
+    for query, words in (
+        ({"labels": "0,1", "count": 3}, "`labels` has 2 for 3 rows"),
+        ({"labels": "0,1", "label": 0}, "give one of the two"),
+        ({"labels": "0,shoe"}, "no such class as the label of row 1"),
+        ({"labels": ""}, "wanted a class by its number"),
+    ):
+        answer = get(served, seed=7, **query)
+        assert answer.status_code == 422
+        assert words in answer.json()["detail"]
+    other = served.client.get(f"{served.url}/v1/models/toy-vae/sample?labels=1")
+    assert "toy-vae takes no `labels`" in other.json()["detail"]
+    with Client(served.url) as client, LocalModels(folder) as local:
+        for each in (client, local):
+            for labels, words in (([0, 1], "2 labels came for 3 samples"), ([], "0 labels came for 3")):
+                with pytest.raises(Unfit, match=words):
+                    each.sample(NAME, count=3, label=labels)
+    result = CliRunner().invoke(
+        app, ["sample", NAME, "--label", "0", "--labels", "0", "--local", str(folder)]
+    )
+    assert isinstance(result.exception, Unfit)
+    assert "give one of the two" in str(result.exception)
+
+
+def test_a_label_is_one_of_the_classes_where_there_are_some_and_refused_elsewhere(
+    served: RunningService,
+) -> None:
+    for query in ({"label": "shirt"}, {"label": 3}, {"label": "8"}):
         answer = get(served, seed=7, **query)
         assert answer.status_code == 422
         assert "a number from 0 to 2, or a name: sneaker, bag, 7" in answer.json()["detail"]

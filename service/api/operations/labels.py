@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import numpy as np
 
 from service.api.operations.options import Label, RowLabelOptions
 from service.errors import Flaw, Unfit
 from service.format.manifest import Manifest
+from service.media.tables.matching import class_numbers
 from service.numerics.noise import Integers
 
 _MOST_NAMED = 12
@@ -26,7 +25,7 @@ def label_of(manifest: Manifest, label: Label | None) -> int | None:
         return None
     if label is None:
         raise Unfit(f"{manifest.name} takes a `label`, and none came: {_wanted(manifest)}")
-    number = _numbers(manifest.class_names).get(str(label))
+    number = class_numbers(manifest.class_names).get(str(label))
     if number is None:
         raise Unfit(f"{manifest.name} has no such class as the `label` that came: {_wanted(manifest)}")
     return number
@@ -46,7 +45,7 @@ def labels_of(manifest: Manifest, options: RowLabelOptions, rows: int) -> int | 
         raise _takes_none(manifest, "labels")
     if len(options.labels) != rows:
         raise Unfit(f"`labels` has {len(options.labels)} for {rows} rows; give one for each")
-    numbers = _numbers(manifest.class_names)
+    numbers = class_numbers(manifest.class_names)
     found = [numbers.get(str(label), -1) for label in options.labels]
     if -1 in found:
         row = found.index(-1)
@@ -57,11 +56,19 @@ def labels_of(manifest: Manifest, options: RowLabelOptions, rows: int) -> int | 
     return np.array(found, np.int64)
 
 
-@lru_cache(maxsize=64)
-def _numbers(class_names: tuple[str, ...]) -> dict[str, int]:
-    """Return the classes by name and by number, which comes first: a query string has no types."""
-    numbers = range(len(class_names))
-    return dict(zip(class_names, numbers, strict=True)) | {str(number): number for number in numbers}
+def labels_of_samples(
+    manifest: Manifest, options: RowLabelOptions, numbers: range | Integers
+) -> int | Integers | None:
+    """Return the number of the class of all samples, or of each, (B,), by the numbers of the samples.
+
+    Without labels the classes come in turn, so that a sample's class depends on its number alone.
+
+    Raises:
+        Unfit: as `labels_of`.
+    """
+    if manifest.conditional and options.label is None and options.labels is None:
+        return np.asarray(numbers, np.int64) % len(manifest.class_names)
+    return labels_of(manifest, options, len(numbers))
 
 
 def _takes_none(manifest: Manifest, field: str) -> Unfit:

@@ -78,13 +78,13 @@ def _separated(given: Any) -> Any:
     return given.split(",") if isinstance(given, str) else given
 
 
+Labels = Annotated[list[Label], BeforeValidator(_separated), Field(min_length=1, max_length=_MOST_LABELS)]
+
+
 class RowLabelOptions(LabelOptions):
     """Options of the operations on rows: the class of all rows, or of each."""
 
-    labels: (
-        Annotated[list[Label], BeforeValidator(_separated), Field(min_length=1, max_length=_MOST_LABELS)]
-        | None
-    ) = None
+    labels: Labels | None = None
     """The class of each row, in the place of `label`: a list in JSON; in a query string and in `/v2` a text
     with commas between the labels."""
 

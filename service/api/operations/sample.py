@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated, Any, Final, Literal, TypeVar
 
 from pydantic import ConfigDict, Field
 
 from service.api.operations.call import Call, Result
-from service.api.operations.labels import label_of
-from service.api.operations.options import Count, LabelOptions
+from service.api.operations.labels import labels_of, labels_of_samples
+from service.api.operations.options import Count, Label, Labels, RowLabelOptions
 from service.errors import LimitExceeded, Unfit
 from service.numerics import noise
 from service.runtime.filtered_sampling import joined
@@ -21,7 +22,7 @@ END: Final = noise.MAX_SEED + 1
 """The number after that of the last sample of a seed."""
 
 
-class SampleOptions(LabelOptions):
+class SampleOptions(RowLabelOptions):
     """Options of sampling."""
 
     model_config = ConfigDict(
@@ -41,6 +42,13 @@ class SampleOptions(LabelOptions):
     `resample` one by importance, `metropolis` the last accepted one of a chain that starts at a real item."""
     budget: Count | None = None
     """Proposals per sample; null means 16. Not for `direct`."""
+    label: Label | None = None
+    """The class of all samples, for versions with a class condition: a number from 0, or else one of
+    `class_names`. Without `label` and `labels` the classes come in turn: sample i is of class i modulo their
+    number."""
+    labels: Labels | None = None
+    """The class of each sample, in the place of `label`: a list in JSON; in a query string and in `/v2` a
+    text with commas between the labels."""
 
 
 AnyOptions = TypeVar("AnyOptions", bound=SampleOptions)
@@ -57,7 +65,7 @@ def beyond_last(start: int, count: int) -> Unfit:
 def completed(
     options: AnyOptions, start: int, count: int, loaded: LoadedModel, settings: Settings
 ) -> AnyOptions:
-    """Return the options with their budget filled in and the label as a number, checked before any work.
+    """Return the options with their budget filled in and labels as numbers, checked before any work.
 
     The samples are those numbered start .. start + count - 1.
 
@@ -70,9 +78,10 @@ def completed(
         raise beyond_last(start, count)
     if count > settings.max_count:
         raise LimitExceeded(f"count is {count}, at most {settings.max_count} are taken")
-    label = label_of(loaded.manifest, options.label)
-    if label is not None:  # by its number, so that the entity tag is one
-        options = options.model_copy(update={"label": label})
+    if options.label is not None or options.labels is not None:  # by numbers, so that the entity tag is one
+        labels = labels_of(loaded.manifest, options, count)
+        numbers = labels if labels is None or isinstance(labels, int) else labels.tolist()
+        options = options.model_copy(update={"label" if options.labels is None else "labels": numbers})
     if options.method == "direct":
         if options.budget is not None:
             raise Unfit("`budget` is for the methods rejection, resample and metropolis; leave it out")
@@ -96,6 +105,14 @@ def completed(
     return options.model_copy(update={"budget": budget})
 
 
+def part_of(call: Call[AnyOptions], first: int, count: int) -> Call[AnyOptions]:
+    """Return the call of `count` samples of a call from its row `first` on: with the labels of these."""
+    if call.options.labels is None:
+        return call
+    labels = call.options.labels[first : first + count]
+    return replace(call, options=call.options.model_copy(update={"labels": labels}))
+
+
 async def sample(
     call: Call[AnyOptions], seed: int, start: int, count: int, *, admitted: bool = False
 ) -> Result:
@@ -114,7 +131,7 @@ async def sample(
         options.temperature,
         options.output,
         call.timing,
-        label=_number(options),
+        labels=labels_of_samples(call.loaded.manifest, options, range(start, start + count)),
         admitted=admitted,
     )
     return Result({"samples": samples})
@@ -127,6 +144,7 @@ async def sample_at(call: Call[SampleOptions]) -> Result:
         OperationNotOffered, LimitExceeded, Unfit: as `completed`; also Unfit for seeds out of range.
     """
     seeds, indices, timing = call.arrays["seed"], call.arrays["index"], call.timing
+    manifest = call.loaded.manifest
     run = noise.only_run(seeds, indices)  # nearly always
     for name, values in (("seed", seeds), ("index", indices)):
         lowest, highest = (values[0], values[-1]) if run else (values.min(), values.max())
@@ -135,16 +153,10 @@ async def sample_at(call: Call[SampleOptions]) -> Result:
     options = completed(call.options, 0, len(seeds), call.loaded, call.settings)
     if options.method != "direct":
         return await _filtered(call, options, noise.runs_of(seeds, indices))
-    how, label = (options.temperature, options.output, timing), _number(options)
+    how, labels = (options.temperature, options.output, timing), labels_of_samples(manifest, options, indices)
     if run is not None:
-        return Result({"samples": await call.loaded.sample(*run, *how, label=label)})
-    return Result({"samples": await call.loaded.sample_at(seeds, indices, *how, label=label)})
-
-
-def _number(options: SampleOptions) -> int | None:
-    """Return the class of completed options."""
-    assert not isinstance(options.label, str), "the options are completed"
-    return options.label
+        return Result({"samples": await call.loaded.sample(*run, *how, labels=labels)})
+    return Result({"samples": await call.loaded.sample_at(seeds, indices, *how, labels=labels)})
 
 
 async def _filtered(

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from service.api.answer import CSV, JSON, NPY, PNG, Answer, bytes_of, csv_pieces, json_pieces
 from service.api.operations.call import Call, Result
@@ -78,11 +77,12 @@ async def arrays_answer(
     *,
     headers: Headers = (),
     columns: int | None = None,
+    classes: Column | None = None,
 ) -> Answer:
     """Encode arrays in the accepted media type: all in JSON, after `fields`; the first alone in others.
 
     A picture is a grid of images, `columns` across, or a plot of the density of points. Of tables, CSV and
-    records have the names of the columns.
+    records have the names of the columns. `classes` are those of the rows, (B,), a column of both.
     """
     name, first = next(iter(arrays.items()))
     details: dict[str, Any] = {"headers": headers, "rows": len(first)}
@@ -92,11 +92,11 @@ async def arrays_answer(
         return Answer.of_pieces(PNG, [await _picture(call, first, columns)], **details)
     details["array_bytes"] = bytes_of(arrays)
     if accepted == CSV:
-        return await csv_answer({**id_column(call), **_columns_of(call, first, name)}, **details)
+        return await csv_answer({**id_column(call), **_columns_of(call, first, name, classes)}, **details)
     fields = {**identity(call), **(fields or {}), **row_fields(call), "shape": list(first.shape)}
     if call.options.form == "records":
         others = {other: array for other, array in arrays.items() if other != name}
-        pieces = json_pieces(fields, others, {name: _columns_of(call, first, name)})
+        pieces = json_pieces(fields, others, {name: _columns_of(call, first, name, classes)})
     else:
         pieces = json_pieces(fields, arrays)
     return await Answer.of_text(JSON, pieces, **details)
@@ -118,9 +118,11 @@ def id_column(call: Call[Any]) -> dict[str, Sequence[Any]]:
     return {} if call.ids is None else {call.ids.name: call.ids.values}
 
 
-def _columns_of(call: Call[Any], items: Floats, name: str) -> dict[str, NDArray[Any]]:
-    columns = {column.name: column.categories for column in call.loaded.manifest.columns}
-    return columns_of(items, columns) if columns else numbered_columns({name: items})
+def _columns_of(call: Call[Any], items: Floats, name: str, classes: Column | None) -> dict[str, Column]:
+    manifest = call.loaded.manifest
+    columns = {column.name: column.categories for column in manifest.columns}
+    values = columns_of(items, columns) if columns else numbered_columns({name: items})
+    return {**({} if classes is None else {manifest.class_column: classes}), **values}
 
 
 async def _picture(call: Call[Any], samples: Floats, columns: int | None) -> bytes:

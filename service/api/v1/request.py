@@ -289,8 +289,9 @@ def _request_of_cut_list(operation: Operation, name: str) -> type[Body]:
 def body_limits(operation: Operation, sizes: Sizes, settings: Settings) -> dict[str, int]:
     """Return the most bytes of a body by its media type; see `RequestReader.body_limit`."""
     row = math.prod(sizes.row(operation.array)) if operation.array else 0
+    beside_rows = 2 * math.prod(sizes.item) if operation.typed is not None else 0  # the ends of a path
     wanted = {
-        JSON: (settings.max_json_inputs * row or 2 * math.prod(sizes.item)) * JSON_BYTES_PER_VALUE,
+        JSON: (settings.max_json_inputs * row or beside_rows) * JSON_BYTES_PER_VALUE,
         NPY: settings.max_npy_inputs * row * _NPY_BYTES_PER_VALUE,
         **dict.fromkeys(PICTURES, ENVELOPE_BYTES),
     }

@@ -8,11 +8,13 @@ from collections.abc import AsyncIterator
 from typing import Annotated, Any, Final, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from service.api.answer import JSON, NPY, PNG, Answer
 from service.api.operations import sample
 from service.api.operations.call import Call, Result
+from service.api.operations.labels import labels_of_samples
 from service.api.operations.options import Body, Count, Seed
 from service.api.v1.encoding import ARRAYS_IN, arrays_answer, check_items
 from service.api.v1.operation import ItemsOptions, ModelAnswer, Operation
@@ -33,8 +35,8 @@ _DIRECT: Final = {"method": "direct", "budget": None, **dict.fromkeys(_CHOICE_HE
 
 class _SampleRange(Body):
     count: Count = 1
-    """Number of samples: those numbered offset, offset + 1, ... A density picture without a count has as many
-    as it may have."""
+    """Number of samples: those numbered offset, offset + 1, ... With `labels` it may be left out. A density
+    picture without a count has as many as it may have."""
     seed: Seed | None = None
     """Seed of the noise. If null, a fresh one is drawn and answered."""
     offset: Annotated[int, Field(ge=0, lt=2**53)] = 0
@@ -42,7 +44,7 @@ class _SampleRange(Body):
 
 
 class SampleRequest(ItemsOptions, sample.SampleOptions, _SampleRange):
-    """A range of samples. Sample i of a seed depends on the version, the seed, the method and i alone."""
+    """A range of samples. Sample i of a seed depends on the version, seed, method, its class and i alone."""
 
     return_latents: bool = False
     """Also answer the samples' latents (JSON only)."""
@@ -70,7 +72,9 @@ class SampleAnswer(ModelAnswer):
     samples: list[Any]
     """The samples, in the order of their numbers."""
     label: str | None = None
-    """The class of the samples, if the version has a class condition."""
+    """The class of all samples, if the request names one."""
+    labels: list[str] | None = None
+    """The class of each sample, if the version has a class condition, and the request no `label`."""
     latents: list[list[float]] | None = None
     """The latent of each sample, rows of D numbers, if the request has `return_latents`."""
 
@@ -84,10 +88,12 @@ def completed(
         LimitExceeded: more samples than are answered in that media type.
         OperationNotOffered, LimitExceeded, Unfit: as `sample.completed`.
     """
-    if media_type == PNG and loaded.makes_densities and "count" not in request.model_fields_set:
-        request = request.model_copy(
-            update={"count": min(settings.max_json_count, sample.END - request.offset)}
-        )
+    if "count" not in request.model_fields_set:
+        count = request.count if request.labels is None else len(request.labels)
+        if media_type == PNG and loaded.makes_densities and request.labels is None:
+            count = min(settings.max_json_count, sample.END - request.offset)
+        if count != request.count:
+            request = request.model_copy(update={"count": count})
     check_items(request.count, media_type, request, loaded, settings, counted="count", streams=True)
     return sample.completed(request, request.offset, request.count, loaded, settings)
 
@@ -103,7 +109,7 @@ async def _sample(call: Call[SampleRequest], accepted: str) -> Answer:
         shape = (request.count, *loaded.manifest.item_shape)
         length = len(codecs.npy_header(shape)) + 4 * int(np.prod(shape, dtype=object))
         rows = max(1, STREAM_ROWS // (request.budget or 1))
-        first = await sample.sample(call, seed, request.offset, rows)
+        first = await sample.sample(sample.part_of(call, 0, rows), seed, request.offset, rows)
         return Answer(NPY, _stream(call, seed, shape, rows, first), length, headers, request.count)
     result = await sample.sample(call, seed, request.offset, request.count)
     arrays = {"samples": result.arrays["samples"]}
@@ -115,9 +121,22 @@ async def _sample(call: Call[SampleRequest], accepted: str) -> Answer:
     if result.fields:  # the samples were chosen
         fields |= result.fields
         headers += tuple([(h, b"%.6g" % fields[n]) for n, h in _CHOICE_HEADERS.items() if n in result.fields])
-    if isinstance(request.label, int):
-        fields["label"] = loaded.manifest.class_names[request.label]
-    return await arrays_answer(call, accepted, arrays, fields, headers=headers)
+    classes = _classes(call)
+    if classes is not None:
+        fields |= {"labels": classes.tolist()} if request.label is None else {"label": classes[0]}
+    return await arrays_answer(call, accepted, arrays, fields, headers=headers, classes=classes)
+
+
+def _classes(call: Call[SampleRequest]) -> NDArray[np.object_] | None:
+    """Return the names of the samples' classes, (B,); None for a version without a class condition."""
+    request, manifest = call.options, call.loaded.manifest
+    numbers = range(request.offset, request.offset + request.count)
+    labels = labels_of_samples(manifest, request, numbers)
+    if labels is None:
+        return None
+    names: NDArray[np.object_]
+    names = np.array(manifest.class_names, object)[np.broadcast_to(labels, request.count)]
+    return names
 
 
 async def _stream(
@@ -127,7 +146,8 @@ async def _stream(
     yield codecs.npy_header(shape) + _bytes(first)
     for start in range(rows, shape[0], rows):
         count = min(rows, shape[0] - start)
-        yield _bytes(await sample.sample(call, seed, call.options.offset + start, count, admitted=True))
+        part = sample.part_of(call, start, count)
+        yield _bytes(await sample.sample(part, seed, call.options.offset + start, count, admitted=True))
 
 
 def _bytes(result: Result) -> bytes:
@@ -141,7 +161,7 @@ def entity_tag(loaded: LoadedModel, request: SampleRequest, media_type: str) -> 
 
     It is weak on CUDA, and for versions whose rows were not bit-equal in every batch at publishing.
     """
-    asked = request.model_dump_json(exclude=None if loaded.manifest.conditional else {"label"})
+    asked = request.model_dump_json(exclude=None if loaded.manifest.conditional else {"label", "labels"})
     text = f"{loaded.manifest.sha256} {asked} {media_type}"
     weak = "" if loaded.provider == "cpu" and loaded.manifest.bit_equal_rows else "W/"
     return f'{weak}"{hashlib.sha256(text.encode()).hexdigest()[:32]}"'

@@ -85,6 +85,13 @@ class TableForm:
         return [name for name in names if name not in known and not has_no_name(name)]
 
 
+@lru_cache(maxsize=64)
+def class_numbers(class_names: tuple[str, ...]) -> Mapping[str, int]:
+    """Return classes by name and by number, which comes first: a query string has no types."""
+    numbers = range(len(class_names))
+    return dict(zip(class_names, numbers, strict=True)) | {str(number): number for number in numbers}
+
+
 class ClassColumn(NamedTuple):
     """The column that holds the class of each row, for a model with a class condition.
 

@@ -1,7 +1,7 @@
 // The public API: requests, keys, problems in plain words, and arrays as npy.
 
 import {h} from "./dom.js";
-import {get} from "./state.js";
+import {get, state} from "./state.js";
 
 export const base = new URL(".", location.href.split(/[?#]/)[0]).href.replace(/\/$/, "");
 const KEY = "pushforward.key";
@@ -107,8 +107,8 @@ export function rowsOf({shape, values}) {
 
 /** Return the path of an operation of a version, with its options as a query. */
 export function path(model, operation, query = {}) {
-  const takesLabel = ["sample", "decode", "discriminate"].includes(operation);
-  const asked = takesLabel ? {label: labelOf(model), ...query} : query;
+  const label = {sample: sampleLabelOf, decode: labelOf, discriminate: labelOf}[operation]?.(model);
+  const asked = {label, ...query};
   const given = new URLSearchParams(Object.entries(asked).filter(([, value]) => value !== undefined && value !== null));
   const text = String(given);
   return `v1/models/${model.name}/versions/${model.version}/${operation}${text ? `?${text}` : ""}`;
@@ -120,6 +120,9 @@ export function labelOf(model) {
   const label = Number(get("label", "0"));
   return label < model.class_names.length ? label : 0;
 }
+
+/** Return the same for samples, which are of all classes in turn on their panel until one is chosen: undefined. */
+export const sampleLabelOf = (model) => (get("label") || state.panel !== "samples" ? labelOf(model) : undefined);
 
 const details = new Map();
 export const catalogue = () => json("v1/models").then((answer) => answer.models);

@@ -1,6 +1,6 @@
 // Models: a card each, with a strip of samples and the figures of its model card in plain words.
 
-import {array, decode, detail, json, labelOf, path, rowsOf, send} from "./api.js";
+import {array, detail, labelOf, path, rowsOf, send} from "./api.js";
 import {h, number} from "./dom.js";
 import {drawerOf, kindOf, picture} from "./items.js";
 import {command, curl, empty, heading, lines, python} from "./parts.js";
@@ -81,23 +81,15 @@ async function fill(summary, {strip, figures, text, element}) {
   element.append(h("details", h("summary", `All ${Object.keys(model.metrics || {}).length} figures of its model card`), table(model)));
   const drawer = await drawerOf(model);
   if (kind === "point") {
-    const image = await (await send(path(model, "sample", {seed: 1}), {accept: "image/png"})).blob();
+    const image = await (await send(path(model, "sample", {seed: 1, label: null}), {accept: "image/png"})).blob();
     const density = h("img", {src: URL.createObjectURL(image), alt: ""});
     density.addEventListener("load", () => URL.revokeObjectURL(density.src));
     strip.append(density);
     return;
   }
-  const samples = await samplesOf(model, kind === "picture" ? 16 : 5);
+  const asked = {seed: 1, count: kind === "picture" ? 16 : 5, label: null}; // classes, if any, in turn
+  const samples = rowsOf(await array(path(model, "sample", asked)));
   strip.append(...samples.map((item) => picture(item, drawer)));
-}
-
-/** Return samples; if the model has a class condition, the classes take turns. */
-async function samplesOf(model, count) {
-  const asked = {seed: 1, count};
-  if (labelOf(model) === undefined) return rowsOf(await array(path(model, "sample", asked)));
-  const {latents} = await json(path(model, "sample", {...asked, return_latents: true}));
-  const labels = latents.map((_, row) => row % model.class_names.length).join(",");
-  return decode(model, latents, undefined, {label: null, labels});
 }
 
 function table(model) {

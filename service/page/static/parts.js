@@ -3,7 +3,7 @@
 import {base, hasKey, labelOf} from "./api.js";
 import {field, h, say, select} from "./dom.js";
 import {picture} from "./items.js";
-import {kept, lookUp, toggleKept} from "./state.js";
+import {get, kept, lookUp, toggleKept} from "./state.js";
 
 const TERMS = {
   elbo: ["ELBO", "The evidence lower bound: how probable the model finds an item, in nats, at least. Higher is more ordinary. It is estimated by random draws, hence the ±."],
@@ -114,11 +114,11 @@ function letGo(tray, name) {
   setTimeout(() => (tray.querySelector("button") || document.getElementById("content")).focus());
 }
 
-/** The choice of a class, for a model with a class condition; else null. `use` gets its number as text, or null for the first. */
-export function classField(model, use) {
+/** The choice of a class, for a model with a class condition; else null. `use` gets its number as text, or nothing for the choice of `none`, if that is given. */
+export function classField(model, use, none) {
   if (labelOf(model) === undefined) return null;
-  const classes = model.class_names.map((each, number_) => [String(number_), each]);
-  return field("Class", select(classes, String(labelOf(model)), (value) => use(value === "0" ? null : value)));
+  const classes = [...(none ? [["", none]] : []), ...model.class_names.map((each, number_) => [String(number_), each])];
+  return field("Class", select(classes, none && !get("label") ? "" : String(labelOf(model)), use));
 }
 
 /** A row of kept samples to choose one from; `use` gets the name. */

@@ -1,6 +1,6 @@
 // Samples: a grid that goes on as one scrolls, by offset; a click keeps one.
 
-import {array, labelOf, path, rowsOf} from "./api.js";
+import {array, path, rowsOf, sampleLabelOf} from "./api.js";
 import {field, h, say, select, settled, slider} from "./dom.js";
 import {describe, picture} from "./items.js";
 import {classField, command, curl, failure, heading, lines, python, term} from "./parts.js";
@@ -34,11 +34,11 @@ export function show(content, drawer) {
   const judged = model.operations.includes("discriminate");
   const method = model.graphs?.generate_scored ? field("Method", select(METHODS, options().method, (value) => change({method: value === "direct" ? null : value}))) : null;
   const output = model.graphs?.draw ? field("Output", select([["mean", "Mean: what the model expects"], ["draw", "Draw: with its own noise"]], options().output, (value) => change({output: value === "mean" ? null : value}))) : null;
-  const label = classField(model, (value) => change({label: value}));
+  const label = classField(model, (value) => change({label: value}), "All in turn");
   const count = field("At a time", select([24, 48, 96, 192].map((each) => [String(each), String(each)]), String(options().count), (value) => change({count: value})));
 
   content.append(
-    heading("Samples", `What ${model.name} makes of pure noise. Click one to keep it: kept samples go with you to the other panels.`),
+    heading("Samples", `What ${model.name} makes of pure noise. Click one to keep it: kept samples go with you to the other panels${label ? ", where you choose their class" : ""}.`),
     h("form.controls", {onsubmit: (event) => event.preventDefault()}, h("div.pair", field("Seed", seed), fresh), label, temperature, method, output, count),
     h("div.terms", term("seed"), term("temperature"), judged ? term("discriminator") : null),
     box, grid, state, h("div.after", more, timing)); // what stands below an endless grid moves away
@@ -61,7 +61,7 @@ export function show(content, drawer) {
     const {signal} = controller;
     const {seed: number_, count: most, temperature: heat, method: way, output: out} = options();
     const query = {seed: number_, count: most, offset: offset || undefined, temperature: heat === 1 ? undefined : heat,
-      method: way === "direct" ? undefined : way, output: out === "mean" ? undefined : out, label: labelOf(model)};
+      method: way === "direct" ? undefined : way, output: out === "mean" ? undefined : out, label: sampleLabelOf(model)};
     if (!offset) grid.setAttribute("aria-busy", "true");
     const started = performance.now();
     try {
@@ -96,7 +96,8 @@ export function show(content, drawer) {
   function cell(item, index) {
     const {seed: number_, temperature: heat, method: way} = options();
     const name = sampleName(number_, index, heat, way);
-    const text = describe(item, drawer);
+    const of = label && model.class_names[sampleLabelOf(model) ?? index % model.class_names.length];
+    const text = of ? [of, describe(item, drawer)].filter(Boolean).join(", ") : describe(item, drawer);
     const button = h("button", {type: "button", title: `Sample ${name}${text && `: ${text}`}`, "aria-label": `Keep sample ${index} of seed ${number_}${text && `: ${text}`}`, "data-name": name,
       onclick: () => say(`Sample ${name} is ${toggleKept(name) ? "kept" : "let go"}`)}, picture(item, drawer));
     return h("li", button);

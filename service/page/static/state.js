@@ -1,6 +1,6 @@
 // The state of the page, which lives in the URL: #panel?model=...&seed=...&keep=7:3,7:9
 
-import {json, labelOf, path} from "./api.js";
+import {json, path, sampleLabelOf} from "./api.js";
 
 const SHARED = ["model", "keep", "label"];
 const memory = new Map(); // kept samples by model, for the way back
@@ -72,7 +72,7 @@ export function partsOf(name) {
 
 /** Return {item, latent} of a kept sample. */
 export function lookUp(model, name) {
-  const id = `${model.name}/${model.version}/${name}/${labelOf(model)}`;
+  const id = `${model.name}/${model.version}/${name}/${sampleLabelOf(model)}`;
   if (!found.has(id)) {
     const reading = json(path(model, "sample", {...partsOf(name), return_latents: true})).then((answer) => ({
       item: Float32Array.from(answer.samples[0].flat(3)), latent: answer.latents[0],
