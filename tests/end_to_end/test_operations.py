@@ -171,17 +171,18 @@ def test_p_values_are_given_only_for_what_was_calibrated(client: httpx.Client) -
     for score in calibrated["scores"]:
         assert score["anomaly"] == (score["p_value"] <= calibrated["alpha"])
         assert score["anomaly"] == (score["surprise"] > calibrated["threshold"])
-    other = client.post(f"{TOY}/score", json={"inputs": inputs, "draws": 3}).json()
-    assert other["threshold"] is None
-    assert (
-        {score["p_value"] for score in other["scores"]}
-        == {score["anomaly"] for score in other["scores"]}
-        == {None}
-    )
+    for noise in ({"draws": 3}, {"seed": SEED + 1}):
+        other = client.post(f"{TOY}/score", json={"inputs": inputs, **noise}).json()
+        assert other["threshold"] is None
+        assert {(score["p_value"], score["anomaly"]) for score in other["scores"]} == {(None, None)}
 
 
-def test_an_alpha_too_small_for_the_calibration_names_the_smallest(client: httpx.Client) -> None:
-    response = client.post(f"{TOY}/score", json={"inputs": toy.items(1).tolist(), "alpha": 0.001})
+@pytest.mark.parametrize("share", [0.001, 0.999])
+def test_an_alpha_too_small_for_the_calibration_names_the_smallest(
+    client: httpx.Client, share: float
+) -> None:
+    alpha = share / (CALIBRATION_ITEMS + 1)
+    response = client.post(f"{TOY}/score", json={"inputs": toy.items(1).tolist(), "alpha": alpha})
     assert response.status_code == 422
     assert f"{1 / (CALIBRATION_ITEMS + 1):.6g}" in response.json()["detail"]
 

@@ -10,8 +10,14 @@ import pytest
 from numpy.typing import NDArray
 
 from service.format.specs import ScoreDefaults
+from service.format.versions import read_manifest
+from service.numerics.calibration import Bounds, Calibration
+from service.numerics.noise import Arrays
 from service.observe.timing import Timing
+from service.runtime.direct import Direct
+from service.runtime.scorer import BOUNDS_STAGE, Scorer
 from tests import toy, toy_table
+from tests.handmade import DRAWS, SEED
 from tests.registries import registry_of
 
 
@@ -76,3 +82,26 @@ def test_the_standard_error_is_the_spread_of_repeated_elbos(scored: tuple[Case, 
     _, runs = scored
     reported = np.sqrt((runs["standard_error"] ** 2).mean(axis=0))
     np.testing.assert_allclose(reported, runs["elbo"].std(axis=0), rtol=0.2)
+
+
+@pytest.mark.parametrize("alpha", [0.05, 0.1, 0.5])
+def test_an_item_that_ties_with_calibration_items_is_flagged_by_its_p_value(
+    tmp_path: Path, alpha: float
+) -> None:
+    """Each of the 19 calibration items is scored: the n-th most surprising has the p-value (1 + n) / 20."""
+    items = np.zeros((19, *toy.ITEM), np.float32)
+    items[:, 0, 0, 0] = np.arange(19)
+
+    def bounds(rows: Arrays) -> Arrays:
+        elbo, zeros = -rows[0].sum((1, 2, 3), dtype=float), np.zeros(len(rows[0]))
+        return Bounds(elbo, zeros, zeros, zeros, zeros)
+
+    manifest = read_manifest(toy.publish_toy(tmp_path))
+    stages = {BOUNDS_STAGE: Direct(bounds, 64)}
+    scorer = Scorer(manifest, {"elbo": Calibration(np.arange(19))}, None, stages, 64)
+    how = ScoreDefaults(statistic="elbo", draws=DRAWS, seed=SEED, alpha=alpha)
+    scores = asyncio.run(scorer.score(items, how, Timing()))
+    assert scores.p_value is not None
+    assert scores.anomaly is not None
+    np.testing.assert_allclose(scores.p_value, np.arange(20, 1, -1) / 20)
+    np.testing.assert_array_equal(scores.anomaly, np.arange(20, 1, -1) <= round(20 * alpha))
