@@ -51,17 +51,23 @@ async def test_a_lone_call_does_not_wait_for_company(batcher: Batcher, doubling:
     assert doubling.batches == [1]
 
 
-async def test_rows_of_different_shapes_never_share_a_batch(batcher: Batcher, doubling: Doubling) -> None:
+@pytest.mark.parametrize(
+    ("other", "cost"), [(np.ones((2, 5)), 1), (np.ones((2, 3), np.float32), 1), (np.ones((2, 3)), 2)]
+)
+async def test_rows_of_different_shapes_dtypes_or_costs_never_share_a_batch(
+    batcher: Batcher, doubling: Doubling, other: np.ndarray, cost: int
+) -> None:
     doubling.gate.clear()
     blocker = submit(batcher, rows(0))
     await doubling.wait_until_begun()
-    narrow = submit(batcher, (np.ones((2, 3)),))
-    wide = submit(batcher, (np.ones((2, 5)),))
+    calls = [submit(batcher, (np.ones((2, 3)),)), submit(batcher, (other,), cost)]
     await settle()
     doubling.gate.set()
     await blocker
-    assert (await narrow)[0].shape == (2, 3)
-    assert (await wide)[0].shape == (2, 5)
+    answers = [answer for (answer,) in await asyncio.gather(*calls)]
+    assert [(answer.shape, answer.dtype) for answer in answers] == [
+        ((2, 3), np.float64), (other.shape, other.dtype),
+    ]  # fmt: skip
     assert doubling.batches == [1, 2, 2]
 
 
@@ -163,7 +169,23 @@ async def test_a_full_queue_refuses_at_once_and_queues_nothing(batcher: Batcher,
     assert (await batcher.submit(rows(1, 2)))[0].tolist() == [2, 4]
 
 
-async def test_a_full_queue_says_when_there_will_be_room_by_the_pace_of_its_batches() -> None:
+async def test_a_part_of_an_answer_that_has_begun_waits_in_a_full_queue(
+    batcher: Batcher, doubling: Doubling
+) -> None:
+    doubling.gate.clear()
+    waiting = submit(batcher, (np.zeros(99, np.float32),))
+    await doubling.wait_until_begun()
+    part = asyncio.ensure_future(batcher.submit(rows(1, 2), admitted=True))
+    await settle()
+    doubling.gate.set()
+    assert (await part)[0].tolist() == [2, 4]
+    await waiting
+
+
+@pytest.mark.parametrize(("cores", "seconds"), [(1, 15), (2, 8)])
+async def test_a_full_queue_says_when_there_will_be_room_by_the_pace_of_its_batches(
+    cores: int, seconds: int
+) -> None:
     now = [0.0]
 
     def compute(inputs: Arrays) -> Arrays:
@@ -171,7 +193,7 @@ async def test_a_full_queue_says_when_there_will_be_room_by_the_pace_of_its_batc
         return inputs
 
     limits = BatchLimits(max_batch_cost=4, max_waiting_rows=100)
-    batcher = Batcher(compute, limits, clock=lambda: now[0])
+    batcher = Batcher(compute, limits, cores=cores, clock=lambda: now[0])
     waiting = submit(batcher, (np.zeros(90, np.float32),))
     await settle()
     with pytest.raises(Overloaded) as refused:
@@ -183,7 +205,7 @@ async def test_a_full_queue_says_when_there_will_be_room_by_the_pace_of_its_batc
     await asyncio.sleep(0)
     with pytest.raises(Overloaded) as refused:
         await batcher.submit((np.zeros(39, np.float32),))
-    assert refused.value.retry_after_seconds == 15  # 29 rows too many
+    assert refused.value.retry_after_seconds == seconds  # 29 rows too many
     await blocked
     await batcher.stop()
 
