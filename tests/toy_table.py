@@ -57,8 +57,8 @@ def items(count: int, seed: int = 0) -> Floats:
     return np.concatenate([height[:, None], np.eye(3)[colour]], axis=1).astype(np.float32)
 
 
-def publish_table(models: Path, name: str = "toy-table") -> Path:
-    """Publishes the table."""
+def publish_table(models: Path, name: str = "toy-table", **height: Any) -> Path:
+    """Publishes the table, its column `height` perhaps with a range and decimals."""
     staging = stage(models, name)
     nodes: dict[GraphName, list[Any]] = {
         "encode": _encode_nodes(),
@@ -75,7 +75,7 @@ def publish_table(models: Path, name: str = "toy-table") -> Path:
         item_shape=(FEATURES,),
         support="real",
         value_range=None,
-        columns=COLUMNS,
+        columns=(COLUMNS[0].model_copy(update=height), COLUMNS[1]),
         left_out=("notes",),
         latent_size=LATENT,
         prior="standard_normal",

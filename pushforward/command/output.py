@@ -140,6 +140,8 @@ class ItemsResult:
     """Arrays (B,) that tell the rows apart, by name, for tables, npz and JSON."""
     across: int | None = None
     """Items of a picture from left to right."""
+    are_draws: bool = False
+    """True for draws from a likelihood, which are whole where a column of a table has whole numbers."""
 
 
 def check_pictures(where: Destination, count: int) -> None:
@@ -163,7 +165,7 @@ def write_items(where: Destination, result: ItemsResult, model: Model, scale: in
             for chunk in result.chunks:
                 file.write(np.ascontiguousarray(chunk, "<f4").tobytes())
         elif where.form in ("csv", "parquet"):
-            write_tables(file, where.form, _tables(result.chunks, model, result.places))
+            write_tables(file, where.form, _tables(result, model))
         else:
             items = np.concatenate(list(result.chunks))
             if where.form == "png":
@@ -187,12 +189,13 @@ def write_table(where: Destination, table: Table, fields: Mapping[str, Any], nam
             _write_arrays(file, where.form, fields, table)
 
 
-def _tables(chunks: Chunks, model: Model, places: Table) -> Iterator[Table]:
+def _tables(result: ItemsResult, model: Model) -> Iterator[Table]:
     """Yield chunks of items as tables, after the places of their rows."""
     first = 0
-    for chunk in chunks:
+    for chunk in result.chunks:
         last = first + len(chunk)
-        yield {**{name: values[first:last] for name, values in places.items()}, **table_of(chunk, model)}
+        places = {name: values[first:last] for name, values in result.places.items()}
+        yield {**places, **table_of(chunk, model, are_draws=result.are_draws)}
         first = last
 
 
@@ -283,9 +286,14 @@ def png_of(items: NDArray[Any], model: Model, across: int | None, scale: int | N
     return pictures.write_png(pictures.grid_pixels(items, across, factor))
 
 
-def table_of(items: NDArray[Any], model: Model) -> Table:
-    """Return items as a table: the columns of the model, categories by name; or a column for each value."""
+def table_of(items: NDArray[Any], model: Model, *, are_draws: bool) -> Table:
+    """Return items as a table: the columns of the model, categories by name; or a column for each value.
+
+    Draws have integers where a column has whole numbers alone.
+    """
     flat = items.reshape(len(items), -1)
     if not model.columns:
         return numbered_columns({"value": flat})
-    return columns_of(flat, {column["name"]: column["categories"] for column in model.columns})
+    # older services do not know decimals
+    whole = {column["name"] for column in model.columns if are_draws and column.get("decimals") == 0}
+    return columns_of(flat, {column["name"]: column["categories"] for column in model.columns}, whole)

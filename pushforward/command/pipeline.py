@@ -168,8 +168,8 @@ class ModelCommand:
         fields = {"seed": seed, "offset": offset, "method": options["method"]}
         title = f"{people.counted(count, 'sample')} of {self.model}, seed {seed}"
         places = self._class_column(label, range(offset, offset + count))
-        chunks = _with_progress(chunks, "sample", count)
-        drawn = ItemsResult(chunks, count, title, "samples", fields, places=places)
+        chunks, are_draws = _with_progress(chunks, "sample", count), options["output"] == "draw"
+        drawn = ItemsResult(chunks, count, title, "samples", fields, places=places, are_draws=are_draws)
         self._put(where, drawn, wanted.scale)
 
     def interpolate(
@@ -343,7 +343,8 @@ class ModelCommand:
             return
         items = np.concatenate(list(result.chunks))
         if not people.show_pictures(items, result.title):
-            people.show_items({**result.places, **output.table_of(items, self.model)}, result.title)
+            table = output.table_of(items, self.model, are_draws=result.are_draws)
+            people.show_items({**result.places, **table}, result.title)
 
     def _put_rows(
         self,

@@ -12,6 +12,10 @@ from service.format.specs import Frozen
 LONGEST_NAME: Final = 200
 """The largest number of characters of a column's name."""
 ColumnName = Annotated[str, Field(min_length=1, max_length=LONGEST_NAME)]
+LARGEST_WHOLE: Final = 2**53
+"""The largest number up to which all readers of JSON tell whole numbers apart."""
+MOST_DECIMALS: Final = 6
+"""The largest number of digits after the decimal point that float32 may hold."""
 OTHER: Final = "other"
 """The category of all that a column has not seen, if the model has such a one."""
 
@@ -28,6 +32,12 @@ class Column(Frozen):
     `missing`."""
     codes: tuple[float | str, ...] = ()
     """Values that stand for missing ones, such as 999999999 or `?`."""
+    value_range: tuple[float, float] | None = None
+    """The least and the largest number of the rows that were learned; a draw beyond is the nearer of the two.
+    None for categories, and if draws have no bounds."""
+    decimals: Annotated[int, Field(ge=0, le=MOST_DECIMALS)] | None = None
+    """The digits after the decimal point that the numbers learned have at most, 0 if all are whole; draws are
+    rounded to as many. None for categories, and if draws stay as they are."""
 
     @property
     def features(self) -> int:
@@ -42,6 +52,19 @@ class Column(Frozen):
             raise ValueError(f"column {self.name} holds numbers, for which `unseen` means nothing")
         if self.unseen == "other" and OTHER not in self.categories:
             raise ValueError(f"column {self.name} has no category `{OTHER}` for those that are unseen")
+        return self
+
+    @model_validator(mode="after")
+    def _bounds_numbers(self) -> Self:
+        if self.value_range is None:
+            if self.decimals is not None:
+                raise ValueError(f"column {self.name} has decimals, but no value_range")
+        elif self.categories:
+            raise ValueError(f"column {self.name} holds categories, which have no value_range")
+        elif self.value_range[0] > self.value_range[1]:
+            raise ValueError(f"column {self.name}: value_range goes from a smaller to a larger number")
+        elif self.decimals == 0 and max(map(abs, self.value_range)) > LARGEST_WHOLE:
+            raise ValueError(f"column {self.name}: whole numbers go up to 2^53, or have no decimals")
         return self
 
 

@@ -21,6 +21,7 @@ from service.numerics.prior import Prior
 from service.observe.timing import Timing
 from service.runtime.direct import Computation
 from service.runtime.filtered_sampling import Filter
+from service.runtime.observed import ObservedForm
 from service.runtime.scorer import Scorer
 from service.runtime.session import Provider
 
@@ -50,6 +51,7 @@ class LoadedModel:
         self.scorer = scorer
         self._batchers = batchers
         self._filter = sample_filter
+        self._observed = ObservedForm(manifest.columns)
         self.item_size = math.prod(manifest.item_shape)
         """Number of values of an item."""
         self.item_bytes = 4 * self.item_size
@@ -185,7 +187,7 @@ class LoadedModel:
         uniforms = noise.uniforms_from(draw(), self.item_size)
         inputs = latents, uniforms.reshape(-1, *self.manifest.item_shape), *classes
         (samples,) = await self._batchers["draw"].submit(inputs, timing, admitted=admitted)
-        return samples
+        return self._observed.apply(samples)
 
     async def decode(
         self, latents: Floats, timing: Timing, classes: Arrays = (), *, admitted: bool = False

@@ -1,6 +1,7 @@
 """A table through every operation: one-dimensional items, real numbers, and one-hot columns."""
 
 import itertools
+from pathlib import Path
 
 import httpx
 import numpy as np
@@ -10,7 +11,7 @@ from scipy import stats
 from pushforward import Client
 from service.numerics import noise
 from tests import toy_table as table
-from tests.serving import as_npy, npy
+from tests.serving import as_npy, npy, running_service
 
 MODEL = "/v1/models/toy-table"
 NPY = {"accept": "application/x-npy"}
@@ -37,6 +38,28 @@ def test_draws_are_rows_of_the_table_and_follow_its_law(python_client: Client) -
     counts = np.array([colours.sum(axis=0), other[:, 1:].sum(axis=0)])
     assert stats.chi2_contingency(counts).pvalue > 1e-3
     assert len(python_client.encode("toy-table", drawn[:100]).mean) == 100
+
+
+def test_draws_are_rounded_within_the_range_of_the_rows_and_all_else_stays(tmp_path: Path) -> None:
+    table.publish_table(tmp_path, "free")
+    table.publish_table(tmp_path, "whole", value_range=(166.0, 175.0), decimals=0)
+    with running_service(tmp_path) as service, Client(service.url) as python:
+        http = service.client
+        free = python.sample("free", count=2_000, seed=3, output="draw")
+        whole = python.sample("whole", count=2_000, seed=3, output="draw")
+        np.testing.assert_array_equal(whole[:, 0], np.clip(free[:, 0], 166, 175).round())
+        np.testing.assert_array_equal(whole[:, 1:], free[:, 1:])
+        asked: dict[str, str | int] = {"count": 9, "seed": 3, "output": "draw"}
+        heights = whole[:9, 0].astype(int).tolist()
+        records = http.get("/v1/models/whole/sample", params=asked | {"as": "records"}).json()["samples"]
+        assert [row["height"] for row in records] == heights
+        assert all(type(row["height"]) is int for row in records)
+        lines = http.get("/v1/models/whole/sample", params=asked, headers={"accept": "text/csv"}).text
+        assert [line.partition(",")[0] for line in lines.splitlines()[1:]] == [*map(str, heights)]
+        means = [python.sample(name, count=9, seed=3) for name in ("free", "whole")]
+        np.testing.assert_array_equal(means[0], means[1])
+        scores = [python.score(name, free).surprise for name in ("free", "whole")]
+        np.testing.assert_array_equal(scores[0], scores[1])
 
 
 @pytest.mark.parametrize("operation", ["encode", "reconstruct", "score"])
@@ -79,10 +102,10 @@ def test_any_finite_number_passes_and_an_extreme_one_is_an_anomaly(python_client
 
 
 def test_the_manifest_shown_names_the_columns_and_their_categories(client: httpx.Client) -> None:
-    shown = client.get(MODEL).json()
+    shown, free = client.get(MODEL).json(), {"value_range": None, "decimals": None}
     assert shown["columns"] == [
-        {"name": "height", "categories": [], "unseen": "refuse", "codes": []},
-        {"name": "colour", "categories": ["red", "green", "blue"], "unseen": "refuse", "codes": []},
+        {"name": "height", "categories": [], "unseen": "refuse", "codes": [], **free},
+        {"name": "colour", "categories": ["red", "green", "blue"], "unseen": "refuse", "codes": [], **free},
     ]
     assert (shown["support"], shown["value_range"], shown["item_shape"]) == ("real", None, [4])
     listed = {model["name"]: model for model in client.get("/v1/models").json()["models"]}

@@ -89,9 +89,13 @@ class Dataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of the columns and of every item in its split and order."""
+        """SHA-256 of the columns and of every item in its split and order.
+
+        What follows from the items, or came to columns later, is left out: older runs can be continued.
+        """
+        later = {"unseen", "value_range", "decimals"}
         columns = [
-            column.model_dump(exclude={"unseen"} | (set() if column.codes else {"codes"}))
+            column.model_dump(exclude=later | (set() if column.codes else {"codes"}))
             for column in self.columns
         ]
         digest = hashlib.sha256(repr(columns).encode())

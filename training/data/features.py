@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from service.format.columns import Column, column_places
+from service.format.columns import LARGEST_WHOLE, MOST_DECIMALS, Column, column_places
 from service.numerics.noise import Doubles
 from training.data.dataset import DataError, Dataset, Scaling
 from training.data.duplicates import duplicates_note
@@ -49,7 +50,7 @@ def table_dataset(
         class_names=partition.classes.names,
         items={split: items[rows] for split, rows in partition.rows.items()},
         labels=partition.labels,
-        columns=tuple(columns),
+        columns=bounded(columns, moments),
         scaling=scaling,
         outliers=None if partition.outliers is None else items[partition.outliers],
         notes=(*table_notes(columns, scaling, moments), *duplicates_note(values[learned], columns)),
@@ -108,6 +109,22 @@ def scaling_of(moments: Moments, columns: Sequence[Column], path: Path) -> Scali
     return Scaling(
         shift.astype(np.float32), scale.astype(np.float32), tuple(constants), takes_missing, tuple(masked)
     )
+
+
+def bounded(columns: Sequence[Column], moments: Moments) -> tuple[Column, ...]:
+    """Return the columns, those of numbers with the range and the decimals of their training rows."""
+    made = []
+    for number, column in enumerate(columns):
+        known: dict[str, Any] = {}
+        if not column.categories:
+            low, high = float(moments.low[number]), float(moments.high[number])
+            known["value_range"] = low, high
+            decimals = int(moments.decimals[number])
+            too_large = decimals == 0 and max(abs(low), abs(high)) > LARGEST_WHOLE
+            if decimals <= MOST_DECIMALS and not too_large:
+                known["decimals"] = decimals
+        made.append(column.model_copy(update=known))
+    return tuple(made)
 
 
 def table_notes(columns: Sequence[Column], scaling: Scaling, moments: Moments) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ from service.media.tables.sources import Block
 from service.numerics.noise import Doubles
 from training.data import cache
 from training.data.dataset import SPLITS, Dataset, Items, Labels
-from training.data.features import scaling_of, source_of, table_notes
+from training.data.features import bounded, scaling_of, source_of, table_notes
 from training.data.moments import Moments
 from training.data.options import DataOptions
 from training.data.reading import TextColumn
@@ -100,7 +100,7 @@ def load_large(large: Large, options: DataOptions, files: list[Path], kept: Path
         class_names=classes.names,
         items={split: items[split] for split in SPLITS},
         labels={split: labels[split] for split in SPLITS},
-        columns=tuple(columns),
+        columns=bounded(columns, moments),
         scaling=scaling,
         left_out=large.columns.left_out,
         outliers=items["outliers"] if options.keep else None,

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from service.format.columns import MOST_DECIMALS
 from service.numerics.noise import Doubles
 
 
 class Moments:
-    """The means, deviations and ranges of C columns; NaN is a missing value.
+    """The means, deviations, ranges and decimals of C columns; NaN is a missing value.
 
     Blocks are added by the update of Chan, Golub and LeVeque 1983, "Algorithms for computing the sample
     variance", The American Statistician 37, equation 2.1.
@@ -26,6 +27,8 @@ class Moments:
         """Values in the training split, (C,)."""
         self.mean = np.zeros(columns)
         self.low, self.high = np.full(columns, np.inf), np.full(columns, -np.inf)
+        self.decimals = np.zeros(columns, np.int64)
+        """Decimals that the training split's values have at most, (C,); more than `MOST_DECIMALS` for any."""
         self._squares = np.zeros(columns)
 
     @property
@@ -50,6 +53,7 @@ class Moments:
         if len(learned):
             self.mean[column], self._squares[column] = learned.mean(), learned.var() * len(learned)
             self.low[column], self.high[column] = learned.min(), learned.max()
+            self.decimals[column] = _decimals_of(learned, 0)
 
     def _add_train(self, values: Doubles) -> None:
         there = ~np.isnan(values)
@@ -66,3 +70,14 @@ class Moments:
         if len(values):
             self.low = np.minimum(self.low, np.where(there, values, np.inf).min(axis=0))
             self.high = np.maximum(self.high, np.where(there, values, -np.inf).max(axis=0))
+            learned = zip(values.T, there.T, self.decimals.tolist(), strict=True)
+            self.decimals[:] = [_decimals_of(each[present], least) for each, present, least in learned]
+
+
+def _decimals_of(values: Doubles, least: int) -> int:
+    """Return the fewest decimals, from `least` on, that write values (rows,); too many if none do."""
+    for decimals in range(least, MOST_DECIMALS + 1):
+        rounded = np.round(values, decimals)
+        if ((rounded == values) | (rounded.astype(np.float32) == values)).all():  # of a file of float32
+            return decimals
+    return MOST_DECIMALS + 1

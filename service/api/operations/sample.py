@@ -35,7 +35,8 @@ class SampleOptions(RowLabelOptions):
     temperature: Annotated[float, Field(ge=0, le=10)] = 1.0
     """Factor on the prior's standard deviation: below 1 for typical samples, above 1 for unusual ones."""
     output: Literal["mean", "draw"] = "mean"
-    """`mean`: the likelihood's mean. `draw`: a random draw from the likelihood (VAE)."""
+    """`mean`: the likelihood's mean. `draw`: a random draw from the likelihood (VAE); numbers of a table are
+    rounded to the `decimals` of their column, within its `value_range`."""
     method: Literal["direct", "rejection", "resample", "metropolis"] = "direct"
     """`direct` pushes the prior forward and keeps every sample. The other methods choose each sample among
     its own proposals by the discriminator's logit (GAN): `rejection` takes the first accepted one,

@@ -82,7 +82,8 @@ async def arrays_answer(
     """Encode arrays in the accepted media type: all in JSON, after `fields`; the first alone in others.
 
     A picture is a grid of images, `columns` across, or a plot of the density of points. Of tables, CSV and
-    records have the names of the columns. `classes` are those of the rows, (B,), a column of both.
+    records have the names of the columns, and draws have integers where a column is of whole numbers.
+    `classes` are those of the rows, (B,), a column of both.
     """
     name, first = next(iter(arrays.items()))
     details: dict[str, Any] = {"headers": headers, "rows": len(first)}
@@ -121,7 +122,9 @@ def id_column(call: Call[Any]) -> dict[str, Sequence[Any]]:
 def _columns_of(call: Call[Any], items: Floats, name: str, classes: Column | None) -> dict[str, Column]:
     manifest = call.loaded.manifest
     columns = {column.name: column.categories for column in manifest.columns}
-    values = columns_of(items, columns) if columns else numbered_columns({name: items})
+    are_draws = getattr(call.options, "output", "mean") == "draw"
+    whole = {column.name for column in manifest.columns if are_draws and column.decimals == 0}
+    values = columns_of(items, columns, whole) if columns else numbered_columns({name: items})
     return {**({} if classes is None else {manifest.class_column: classes}), **values}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,11 +16,13 @@ Column = NDArray[Any] | Sequence[Any]
 """Values (B,) of a column."""
 
 
-def columns_of(items: Floats, columns: Mapping[str, Sequence[str]]) -> dict[str, NDArray[Any]]:
+def columns_of(
+    items: Floats, columns: Mapping[str, Sequence[str]], whole: Collection[str] = ()
+) -> dict[str, NDArray[Any]]:
     """Return items (B, F) as columns (B,) by name: numbers, and the name of the most probable category.
 
     `columns` has the categories of each column, none for numbers. A missing value is NaN or, of a category,
-    None.
+    None. The columns named in `whole`, none of whose values is missing, become integers.
     """
     table: dict[str, NDArray[Any]] = {}
     start = 0
@@ -28,7 +30,8 @@ def columns_of(items: Floats, columns: Mapping[str, Sequence[str]]) -> dict[str,
         features = items[:, start : start + (len(categories) or 1)]
         names = np.array((*categories, None), object)
         places = np.where(np.isnan(features[:, 0]), len(categories), features.argmax(axis=1))
-        table[name] = names[places] if categories else features[:, 0]
+        numbers = features[:, 0].astype(np.int64) if name in whole else features[:, 0]
+        table[name] = names[places] if categories else numbers
         start += features.shape[1]
     return table
 

@@ -170,6 +170,20 @@ def test_samples_of_a_table_can_be_scored_as_a_table(run: Run, few_models: Path)
     assert scored[0].text == scored[1].text
 
 
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_draws_of_whole_numbers_are_integers_in_every_table_and_means_are_not(
+    run: Run, tmp_path: Path, kind: str
+) -> None:
+    toy_table.publish_table(tmp_path, value_range=(165.0, 176.0), decimals=0)
+    sample = ("sample", "toy-table", "--count", 500, "--seed", 7, "--local", tmp_path)
+    run(*sample, "--output", "draw", "--out", f"drawn.{kind}")
+    run(*sample, "--out", f"means.{kind}")
+    heights = read_back(Path(f"drawn.{kind}"), "samples")["height"]
+    assert heights.dtype == np.int64
+    assert (heights.min(), heights.max()) == (165, 176)
+    assert read_back(Path(f"means.{kind}"), "samples")["height"].dtype.kind == "f"
+
+
 def test_many_samples_are_written_as_they_are_computed(
     run: Run, here: Path, few_models: Path, local: LocalModels
 ) -> None:

@@ -52,7 +52,9 @@ def test_own_pictures_can_be_binarised(tmp_path: Path) -> None:
 def test_rows_of_numbers_in_an_array_are_a_table(tmp_path: Path) -> None:
     np.save(tmp_path / "rows.npy", np.random.default_rng(0).integers(-5, 5, (40, 2)))
     dataset = load("arrays", tmp_path / "rows.npy")
-    assert dataset.columns == (Column(name="feature-0"), Column(name="feature-1"))
+    assert dataset.columns == tuple(
+        Column(name=f"feature-{place}", value_range=(-5, 4), decimals=0) for place in range(2)
+    )
     assert dataset.scaling is not None
     assert dataset.items["train"].min() < -1
 

@@ -57,10 +57,13 @@ def test_a_mapped_table_holds_the_same_rows_classes_and_scaling(path: Path, tmp_
     held, mapped = load(path, tmp_path), load(path, tmp_path, memory_mib=1)
     assert isinstance(mapped.items["train"], np.memmap)
     np.testing.assert_array_equal(all_rows(held), all_rows(mapped))
-    assert held.columns == mapped.columns
+    assert [column.name for column in held.columns] == [column.name for column in mapped.columns]
+    assert [column.decimals for column in held.columns] == [column.decimals for column in mapped.columns]
     assert held.class_names == mapped.class_names == ("true",)
     assert mapped.scaling is not None
     train = mapped.items["train"].astype(np.float64)[:, :4]
+    ranges = np.array([column.value_range for column in mapped.columns[:4]], np.float64)
+    np.testing.assert_allclose(ranges.T, [np.nanmin(train, 0), np.nanmax(train, 0)], rtol=1e-6)
     np.testing.assert_allclose(mapped.scaling.shift[:4], np.nanmean(train, axis=0), rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(mapped.scaling.scale[:4], np.nanstd(train, axis=0), rtol=1e-5)
     assert held.scaling is not None

@@ -1,6 +1,7 @@
 """The user's own table, CSV, TSV or Parquet."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,10 +42,9 @@ def test_every_format_of_the_same_table_gives_equal_items(tmp_path: Path, suffix
 def test_a_table_keeps_its_units_and_the_order_of_its_columns(tmp_path: Path) -> None:
     table = a_table()
     dataset = load("table", write_csv(tmp_path / "table.csv", table), **ALL)
-    assert dataset.columns == (
-        Column(name="length"), Column(name="colour", categories=("blue", "green", "red")),
-        Column(name="count"), Column(name="old"),
-    )  # fmt: skip
+    assert [(column.name, column.categories) for column in dataset.columns] == [
+        ("length", ()), ("colour", ("blue", "green", "red")), ("count", ()), ("old", ()),
+    ]  # fmt: skip
     assert dataset.item_shape == (6,)
     assert dataset.source == "60 rows of table.csv (columns: 3 numeric, 1 categorical)"
     expected = [
@@ -56,6 +56,40 @@ def test_a_table_keeps_its_units_and_the_order_of_its_columns(tmp_path: Path) ->
     found = stacked(dataset)
     assert found.dtype == np.float32
     assert sorted(found.tolist()) == sorted(np.array(expected, np.float32).tolist())
+
+
+def test_a_column_knows_the_range_and_the_decimals_of_its_training_rows(tmp_path: Path) -> None:
+    random = np.random.default_rng(5)
+    table: dict[str, list[Any]] = {
+        "age": random.integers(18, 90, ROWS).tolist(),
+        "children": ["" if row % 7 == 0 else row % 3 for row in range(ROWS)],
+        "old": [bool(row % 2) for row in range(ROWS)],
+        "price": [f"{price:.2f}" for price in random.uniform(0, 1e6, ROWS)],
+        "length": random.normal(0, 1, ROWS).tolist(),
+        "nanoseconds": random.integers(0, 2**60, ROWS).tolist(),
+        "colour": [("red", "blue")[row % 2] for row in range(ROWS)],
+    }
+    dataset = load("table", write_csv(tmp_path / "table.csv", table), one_hot=["colour"])
+    decimals = {column.name: column.decimals for column in dataset.columns}
+    assert decimals == {
+        "age": 0, "children": 0, "old": 0, "price": 2, "length": None, "nanoseconds": None, "colour": None,
+    }  # fmt: skip
+    low, high = np.nanmin(dataset.items["train"], axis=0), np.nanmax(dataset.items["train"], axis=0)
+    for place, column in enumerate(dataset.columns[:-1]):
+        assert np.array(column.value_range, np.float32).tolist() == [low[place], high[place]]
+    assert dataset.columns[-1].value_range is None
+
+
+def test_a_file_of_float32_has_the_decimals_that_it_was_written_with(tmp_path: Path) -> None:
+    cents = np.random.default_rng(0).integers(0, 10_000, (ROWS, 2)) / 100
+    np.save(tmp_path / "rows.npy", cents.astype(np.float32))
+    assert [column.decimals for column in load("arrays", tmp_path / "rows.npy").columns] == [2, 2]
+
+
+def test_what_is_known_of_draws_alone_leaves_a_run_that_can_be_continued(tmp_path: Path) -> None:
+    dataset = load("table", write_csv(tmp_path / "table.csv", a_table()), **ALL)
+    before = [column.model_copy(update={"value_range": None, "decimals": None}) for column in dataset.columns]
+    assert replace(dataset, columns=tuple(before)).fingerprint == dataset.fingerprint
 
 
 def test_scaling_standardises_the_training_split_and_leaves_one_hot_features(tmp_path: Path) -> None:
