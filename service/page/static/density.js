@@ -2,7 +2,7 @@
 
 import {array, json, labelOf, npy, path, rowsOf} from "./api.js";
 import {colour, field, h, number, select} from "./dom.js";
-import {classField, curl, command, failure, heading, lines, loading, python, term} from "./parts.js";
+import {classField, curl, command, failure, flags, heading, keywords, lines, loading, python, term} from "./parts.js";
 import {getNumber, set} from "./state.js";
 
 const SIZE = 480;
@@ -51,12 +51,11 @@ export async function show(content, {model, ranges}) {
     } catch (error) {
       if (error.name !== "AbortError") state.replaceChildren(failure(error, load));
     }
-    const label = labelOf(model);
-    const text = `${model.name} --seed ${getNumber("seed", 7)} --count ${count()}${label === undefined ? "" : ` --label ${label}`}`;
+    const asked = {seed: getNumber("seed", 7), count: count(), method: chooses ? "rejection" : undefined, label: labelOf(model)};
     box.set({
       curl: curl(path(model, "sample", {seed: getNumber("seed", 7), count: Math.min(count(), model.limits.json_samples)}), {accept: "image/png", out: "density.png"}),
-      python: python(`points = client.sample("${model.name}", seed=${getNumber("seed", 7)}, count=${count()}${chooses ? ', method="rejection"' : ""}${label === undefined ? "" : `, label=${label}`})`, "print(points.shape)"),
-      command: command(`sample ${text}${chooses ? " --method rejection" : ""} --out points.csv`),
+      python: python(`points = client.sample("${model.name}"${keywords(asked)})`, "print(points.shape)"),
+      command: command(`sample ${model.name}${flags(asked)} --out points.csv`),
     });
   }
 

@@ -3,7 +3,7 @@
 import {Latest, decode, json, labelOf, path} from "./api.js";
 import {choice, field, h, select, settled, slider} from "./dom.js";
 import {describe, draw} from "./items.js";
-import {classField, command, curl, failure, heading, lines, loading, python, term} from "./parts.js";
+import {classField, command, curl, failure, flags, heading, keywords, lines, loading, python, term} from "./parts.js";
 import {get, kept, lookUp, set} from "./state.js";
 
 const SHOWN = 8;
@@ -204,11 +204,11 @@ export async function show(content, drawer) {
 
   function texts() {
     const short = latent.map((value) => Number(value.toFixed(3)));
-    const label = labelOf(model) === undefined ? "" : `, label=${labelOf(model)}`;
+    const label = labelOf(model);
     return {
-      curl: curl(path(model, "decode", {label: null}), {json: {latents: [short], label: labelOf(model)}, accept: drawer.kind === "picture" ? "image/png" : undefined, out: drawer.kind === "picture" ? "item.png" : undefined}),
-      python: python(`items = client.decode("${model.name}", [${JSON.stringify(short)}]${label})`, "print(items.shape)"),
-      command: `echo '${JSON.stringify([short])}' | ${command(`decode ${model.name} -${label.replace(", label=", " --label ")} --format json --out item.${drawer.kind === "picture" ? "png" : "csv"}`)}`,
+      curl: curl(path(model, "decode", {label: null}), {json: {latents: [short], label}, accept: drawer.kind === "picture" ? "image/png" : undefined, out: drawer.kind === "picture" ? "item.png" : undefined}),
+      python: python(`items = client.decode("${model.name}", [${JSON.stringify(short)}]${keywords({label})})`, "print(items.shape)"),
+      command: `echo '${JSON.stringify([short])}' | ${command(`decode ${model.name} -${flags({label})} --format json --out item.${drawer.kind === "picture" ? "png" : "csv"}`)}`,
     };
   }
 

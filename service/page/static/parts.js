@@ -56,6 +56,11 @@ export function python(...lines) {
 }
 export const command = (text) => `pushforward ${text} --url ${base}`;
 
+const given = (options, write) => Object.entries(options).filter(([, value]) => value !== undefined).map(write).join("");
+/** Return those options that have a value as further arguments in Python, and as further options of the command. */
+export const keywords = (options) => given(options, ([name, value]) => `, ${name}=${JSON.stringify(value)}`);
+export const flags = (options) => given(options, ([name, value]) => ` --${name} ${bare(value)}`);
+
 /** Return a box with the lines that do the same elsewhere; `set` changes them. */
 export function lines(first) {
   let texts = first;

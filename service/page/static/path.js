@@ -5,7 +5,7 @@ import {nested, pictureOf} from "./convert.js";
 import {choice, download, field, h, reducedMotion, settled, slider, takeDrops} from "./dom.js";
 import {draw, picture, pixelsOf} from "./items.js";
 import {gif} from "./gif.js";
-import {chooseKept, classField, command, curl, failure, heading, lines, python, term} from "./parts.js";
+import {chooseKept, classField, command, curl, failure, flags, heading, keywords, lines, python, term} from "./parts.js";
 import {get, getNumber, kept, lookUp, partsOf, set} from "./state.js";
 
 export function show(content, drawer) {
@@ -152,11 +152,12 @@ export function show(content, drawer) {
     const short = (name_) => dropped[name_] ? `${name_}.png` : isPlain(name_) ? ends[name_] : `${name_}-latent.npy`;
     const shown = JSON.stringify(body).length > 400 ? {...body, from: body.from.input ? {input: "…"} : body.from, to: body.to.input ? {input: "…"} : body.to} : body;
     const code = (name_) => dropped[name_] ? `Image.open("${name_}.png")` : isPlain(name_) ? `(${ends[name_].replace(":", ", ")})` : `np.load("${name_}-latent.npy")`;
+    const how = {steps: body.steps, path: body.path, label: body.label};
     const imports = [["from PIL import Image", dropped.from || dropped.to], ["import numpy as np", ["from", "to"].some((each) => !dropped[each] && !isPlain(each))]];
     return {
       curl: curl(path(model, "interpolate"), {json: shown}),
-      python: python(...imports.filter(([, isNeeded]) => isNeeded).map(([line]) => line), `walk = client.interpolate("${model.name}", ${code("from")}, ${code("to")}, steps=${body.steps}${body.path ? `, path="${body.path}"` : ""}${body.label === undefined ? "" : `, label=${body.label}`})`, "print(walk.samples.shape)"),
-      command: command(`interpolate ${model.name} --from ${short("from")} --to ${short("to")} --steps ${body.steps}${body.path ? ` --path ${body.path}` : ""}${body.label === undefined ? "" : ` --label ${body.label}`} --out path.${kind === "picture" ? "png" : "csv"}`),
+      python: python(...imports.filter(([, isNeeded]) => isNeeded).map(([line]) => line), `walk = client.interpolate("${model.name}", ${code("from")}, ${code("to")}${keywords(how)})`, "print(walk.samples.shape)"),
+      command: command(`interpolate ${model.name} --from ${short("from")} --to ${short("to")}${flags(how)} --out path.${kind === "picture" ? "png" : "csv"}`),
     };
   }
 

@@ -3,7 +3,7 @@
 import {array, path, rowsOf, sampleLabelOf} from "./api.js";
 import {field, h, say, select, settled, slider} from "./dom.js";
 import {describe, picture} from "./items.js";
-import {classField, command, curl, failure, heading, lines, python, term} from "./parts.js";
+import {classField, command, curl, failure, flags, heading, keywords, lines, python, term} from "./parts.js";
 import {get, getNumber, kept, listeners, sampleName, set, toggleKept} from "./state.js";
 
 const METHODS = [["direct", "Direct: every sample"], ["rejection", "Rejection: the first that the judge accepts"],
@@ -104,14 +104,13 @@ export function show(content, drawer) {
   }
 
   function texts({seed: number_, count: most, offset: from, temperature: heat, method: way, output: out, label: of}) {
-    const extra = Object.entries({temperature: heat, method: way, output: out, offset: from, label: of}).filter(([, value]) => value !== undefined);
+    const asked = {seed: number_, count: most, temperature: heat, method: way, output: out, offset: from, label: of};
     const isPicture = kind === "picture";
     const scale = isPicture ? Math.max(1, Math.round(56 / model.item_shape[2])) : undefined;
     return {
-      curl: curl(path(model, "sample", {seed: number_, count: most, ...Object.fromEntries(extra), scale}), {accept: isPicture ? "image/png" : "application/json", out: isPicture ? "samples.png" : undefined}),
-      python: python(`samples = client.sample("${model.name}", seed=${number_}, count=${most}${extra.map(([key, value]) => `, ${key}=${typeof value === "string" ? `"${value}"` : value}`).join("")})`,
-        "print(samples.shape)"),
-      command: command(`sample ${model.name} --seed ${number_} --count ${most}${extra.map(([key, value]) => ` --${key} ${value}`).join("")} --out samples.${isPicture ? "png" : "csv"}`),
+      curl: curl(path(model, "sample", {...asked, scale}), {accept: isPicture ? "image/png" : "application/json", out: isPicture ? "samples.png" : undefined}),
+      python: python(`samples = client.sample("${model.name}"${keywords(asked)})`, "print(samples.shape)"),
+      command: command(`sample ${model.name}${flags(asked)} --out samples.${isPicture ? "png" : "csv"}`),
     };
   }
 

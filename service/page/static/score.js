@@ -4,7 +4,7 @@ import {array, json, labelOf, path, rowsOf} from "./api.js";
 import {convert, nested, pictureOf, pngOf} from "./convert.js";
 import {download, field, h, number, reducedMotion, say, select, takeDrops} from "./dom.js";
 import {columnsOf, draw, featuresOf, picture} from "./items.js";
-import {bare, chooseKept, classField, command, curl, failure, heading, lines, loading, python, sentence} from "./parts.js";
+import {bare, chooseKept, classField, command, curl, failure, flags, heading, keywords, lines, loading, python, sentence} from "./parts.js";
 import {get, kept, lookUp, set} from "./state.js";
 import {byColumn, canMap, drawMap, histogram, oddest, scaleOf, score} from "./surprise.js";
 import {csvOf, rowOfRecord, rowsOfFile, typeOf} from "./tables.js";
@@ -24,6 +24,7 @@ export async function show(content, drawer) {
   const result = h("section.result", {"aria-label": "Result"});
   let shown = null;
   let given = null; // the name of the file that rows came in
+  const options = () => (get("alpha") ? {alpha: Number(get("alpha"))} : {});
   const box = lines(texts(null));
   let controller = new AbortController();
   let turn = 0; // counts what was given
@@ -46,7 +47,6 @@ export async function show(content, drawer) {
   content.append(h("div.give", kind === "picture" ? pictureInput() : tableInput()),
     h("div.controls", classField(model, (value) => { set({label: value}); again(); }), field("Flag at most this share of ordinary items", alpha)), result, box);
 
-  const options = () => (get("alpha") ? {alpha: Number(get("alpha"))} : {});
   const again = () => last?.();
 
   /** Bring the result into sight, which on a phone stands far below. */
@@ -404,21 +404,18 @@ export async function show(content, drawer) {
   }
 
   function texts(answer) {
-    const chosen = get("alpha");
-    const label = labelOf(model);
-    const id = given ? get("id") : "";
-    const query = {alpha: chosen || undefined, label, id: id || undefined};
-    const asked = `${chosen ? `, alpha=${chosen}` : ""}${label === undefined ? "" : `, label=${label}`}${id ? `, id=${JSON.stringify(id)}` : ""}`;
+    const chosen = {...options(), label: labelOf(model)};
+    const asked = {...chosen, id: (given && get("id")) || undefined};
     const file = kind === "picture" ? `${model.name}-input.png` : given;
     const rows = given || (isNamed ? "rows.csv" : "rows.npy");
     const reader = {"text/csv": "pandas.read_csv", "application/x-npy": "numpy.load"}[typeOf(rows)] || "pandas.read_parquet";
     const reading = `${reader}(${JSON.stringify(rows)})`;
     const item = nested(Float64Array.from(shown || new Float32Array(model.item_shape.reduce((product, size) => product * size)), exactly), model.item_shape);
     return {
-      curl: file ? curl(path(model, "score", query), {file, type: kind === "picture" ? "image/png" : typeOf(file)}) : curl(path(model, "score"), {json: {inputs: [item], ...(chosen ? {alpha: Number(chosen)} : {}), label}}),
-      python: kind === "picture" ? python("from PIL import Image", `scores = client.score("${model.name}", Image.open("${model.name}-input.png")${asked})`, "print(scores.p_value, scores.anomaly)")
-        : python(`import ${reader.split(".")[0]}`, `scores = client.score("${model.name}", ${reading}${asked})`, isNamed ? "print(scores.to_pandas())" : "print(scores.p_value, scores.anomaly)"),
-      command: command(`score ${model.name} ${bare(file || rows)}${chosen ? ` --alpha ${chosen}` : ""}${label === undefined ? "" : ` --label ${label}`}${id ? ` --id ${bare(id)}` : ""}${answer?.map && kind === "picture" ? " --map heat.png" : ""}`),
+      curl: file ? curl(path(model, "score", asked), {file, type: kind === "picture" ? "image/png" : typeOf(file)}) : curl(path(model, "score"), {json: {inputs: [item], ...chosen}}),
+      python: kind === "picture" ? python("from PIL import Image", `scores = client.score("${model.name}", Image.open("${model.name}-input.png")${keywords(asked)})`, "print(scores.p_value, scores.anomaly)")
+        : python(`import ${reader.split(".")[0]}`, `scores = client.score("${model.name}", ${reading}${keywords(asked)})`, isNamed ? "print(scores.to_pandas())" : "print(scores.p_value, scores.anomaly)"),
+      command: command(`score ${model.name} ${bare(file || rows)}${flags(asked)}${answer?.map && kind === "picture" ? " --map heat.png" : ""}`),
     };
   }
 
