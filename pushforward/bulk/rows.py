@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,6 +36,11 @@ class RowForm:
     """True if null is a missing value."""
     label_column: str = ""
     """The last of the columns if it holds the class of a row, one-hot in the last features; else empty."""
+
+    @property
+    def table(self) -> TableForm:
+        """Return the columns as tables are matched to them."""
+        return TableForm.of([each.model_dump() for each in self.columns], takes_missing=self.takes_missing)
 
     @property
     def values(self) -> int:
@@ -89,7 +94,7 @@ def check_array(shape: Sequence[int], dtype: np.dtype[Any], form: RowForm, where
     """Raise BulkMistake unless rows of such an array (without the row axis) can be read as the form."""
     if dtype.kind not in "fiub":
         raise BulkMistake(f"{where} holds {dtype}, not numbers; save uint8 or floats")
-    if tuple(shape) in (form.shape, *_without_channel(form)):
+    if tuple(shape) == form.shape or (len(shape) == 2 and (1, *shape) == form.shape):  # grey, without channel
         return
     wanted = ", ".join(map(str, form.shape))
     hint = "correct the array's shape"
@@ -105,11 +110,6 @@ def check_array(shape: Sequence[int], dtype: np.dtype[Any], form: RowForm, where
     raise BulkMistake(
         f"{where} has rows of shape [{', '.join(map(str, shape))}]; wanted [rows, {wanted}]; {hint}"
     )
-
-
-def _without_channel(form: RowForm) -> list[tuple[int, ...]]:
-    """Return the shape of a grey picture without its channel, if the rows are such."""
-    return [form.shape[1:]] if len(form.shape) == 3 and form.shape[0] == 1 else []
 
 
 def rows_from_array(array: NDArray[Any], form: RowForm) -> Floats:
@@ -157,7 +157,7 @@ def wanted_columns(types: Mapping[str, str], form: RowForm, column: str, where: 
     """
     if form.columns:
         try:
-            check_names(list(types), TableForm.of(form.columns), refuse_unknown=False)
+            check_names(list(types), form.table, refuse_unknown=False)
         except Unfit as error:
             raise BulkMistake(f"{where}: {error}") from error
         return "", [each.name for each in form.columns]
@@ -184,7 +184,7 @@ def wanted_columns(types: Mapping[str, str], form: RowForm, column: str, where: 
 
 
 def _features(table: Any, form: RowForm, piece: Piece, decimal: Decimal) -> Floats:
-    wanted = TableForm.of(form.columns, decimal=decimal, takes_missing=form.takes_missing)
+    wanted = replace(form.table, decimal=decimal)
     columns = {name: table[name] for name in table.column_names}
     try:
         return features_of(columns, wanted, first_row=piece.first_row)

@@ -56,8 +56,9 @@ class TableReader:
     """Reads rows of a version's table by the names of its columns."""
 
     def __init__(self, manifest: Manifest, settings: Settings) -> None:
+        columns = [column.model_dump() for column in manifest.columns]
         self._form = TableForm.of(
-            manifest.columns, left_out=manifest.ignored_columns, takes_missing=manifest.takes_missing
+            columns, left_out=manifest.ignored_columns, takes_missing=manifest.takes_missing
         )
         self._name, self._classes = manifest.name, None
         if manifest.label_column is not None:

@@ -52,24 +52,13 @@ class TableForm:
     """False to refuse missing values; else they are NaN, as far as a column can hold them."""
 
     @classmethod
-    def of(cls, columns: Sequence[Any], **reading: Any) -> TableForm:
-        """Return the form of a manifest's columns, as objects or as JSON has them."""
-        pairs = [
-            (each["name"], each.get("categories") or ())
-            if isinstance(each, Mapping)
-            else (each.name, each.categories)
-            for each in columns
-        ]
+    def of(cls, columns: Sequence[Mapping[str, Any]], **reading: Any) -> TableForm:
+        """Return the form of a manifest's columns, as JSON has them."""
         codes, unseen = (
-            {
-                name: found
-                for (name, _), each in zip(pairs, columns, strict=True)
-                if (found := each.get(key) if isinstance(each, Mapping) else getattr(each, key))
-            }
-            for key in ("codes", "unseen")
+            {each["name"]: each[key] for each in columns if each.get(key)} for key in ("codes", "unseen")
         )
-        kept = {name: tuple(categories) for name, categories in pairs}
-        return cls(kept, codes=codes, unseen=unseen, **reading)
+        categories = {each["name"]: tuple(each.get("categories") or ()) for each in columns}
+        return cls(categories, codes=codes, unseen=unseen, **reading)
 
     def places(self) -> Iterator[tuple[str, slice]]:
         """Yield each column with the slice of a row that holds its features."""
