@@ -44,7 +44,8 @@ from service.settings import Settings
 
 TENSOR: Final = "tensor/binary"
 """The media type of the bytes of a tensor: little-endian, rows first."""
-_VALUE_BYTES: Final = {"float16": 2, "bfloat16": 2, "float32": 4, "uint8": 1}
+_STORED_AS: Final = {"float16": "<f2", "bfloat16": "<u2", "float32": "<f4", "uint8": "u1"}
+"""The form of its values; those of bfloat16 are the upper halves of float32."""
 _PACKED_AXES: Final = 3
 Factor = Annotated[float, Field(gt=0, le=1e6)]
 Shift = Annotated[float, Field(ge=-1e6, le=1e6)]
@@ -229,14 +230,14 @@ def _tensor(
         raise Unfit(f"the tensor has the shape {list(shape)}; this version takes {fits}")
     if shape[0] > most:
         raise LimitExceeded(f"{shape[0]} rows came, at most {most} are taken in one request")
-    size = math.prod(shape) * _VALUE_BYTES[dtype]
+    stored = np.dtype(_STORED_AS[dtype])
+    size = math.prod(shape) * stored.itemsize
     if len(body) != size:
         raise Unfit(f"a tensor of shape {list(shape)} and {dtype} has {size} bytes; {len(body)} came")
-    if dtype == "bfloat16":  # the upper half of a float32
-        upper = np.frombuffer(body, "<u2").astype(np.uint32)
-        return (upper << 16).view(np.float32).reshape(shape)
-    kind = {"float16": "<f2", "float32": "<f4", "uint8": "u1"}[dtype]
-    return np.frombuffer(body, kind).astype(np.float32).reshape(shape)
+    values = np.frombuffer(body, stored).reshape(shape)
+    if dtype == "bfloat16":
+        return (values.astype(np.uint32) << 16).view(np.float32)
+    return values.astype(np.float32)
 
 
 async def _decoded(call: Call[RemoteDecodeOptions], _: LatentPicture, accept: str) -> Answer:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
@@ -88,14 +89,14 @@ class TableReader:
         """
         records = [record for piece in pieces for record in _records(piece)]
         came = list(dict.fromkeys(name for record in records for name in record))
-        _, names = self._ids({}, came, id_name)
+        names = self._without_ids(came, id_name)
         # before columns are made: each record may bring other names
         check_names(names, self._form, refuse_unknown=True)
         table, lacking = table_of_records(records, self._form)
-        ids, _ = self._ids(table, came, id_name)
         rows = features_of(
             table, self._form, names=names, pointer="/records", refuse_unknown=True, lacking=lacking
         )
+        ids = None if id_name is None else RowIds(id_name, table[id_name])
         return NamedRows(rows, ids, self._labels(table, "/records"))
 
     def from_file(self, body: bytes, kind: str, id_name: str | None) -> NamedRows:
@@ -123,7 +124,7 @@ class TableReader:
         label = None if self._classes is None else self._classes.name
         wanted = {name for name in (*self._form.columns, id_name, label) if name is not None}
         table = table_of(lambda: io.BytesIO(body), ending, wanted=wanted, bounds=bounds)
-        _, names = self._ids({}, table.names, id_name)
+        names = self._without_ids(table.names, id_name)
         form = replace(self._form, decimal=table.dialect.decimal)
         check_names(names, form, refuse_unknown=True)
         parts: list[Floats] = []
@@ -150,18 +151,15 @@ class TableReader:
             return None
         return self._classes.numbers(table[self._classes.name], pointer, first_row)
 
-    def _ids(
-        self, table: Mapping[str, Any], names: Sequence[str], id_name: str | None
-    ) -> tuple[RowIds | None, list[str]]:
-        """Return the ids of the rows, and the names of the other columns."""
+    def _without_ids(self, names: Sequence[str], id_name: str | None) -> list[str]:
+        """Return the names of the columns less that of the ids, which has to be there once."""
         if id_name is None:
-            return None, list(names)
+            return list(names)
         if id_name in self._form.columns:
             raise Unfit(f"`id` names a column of {self._name}; name one that the model does not know")
-        if list(names).count(id_name) != 1:
-            came = list(names).count(id_name)
+        if (came := list(names).count(id_name)) != 1:
             raise Unfit(f"`id` names the column {id_name[:40]!r}, which came {came} times, wanted once")
-        return RowIds(id_name, list(table.get(id_name, ()))), [name for name in names if name != id_name]
+        return [name for name in names if name != id_name]
 
 
 def _checked_ids(ids: list[Any]) -> list[Any]:
@@ -181,21 +179,9 @@ def _records(piece: bytes) -> list[dict[str, Any]]:
         )
         raise Malformed(f"the body is not JSON: {error.msg}{advice}") from error
     if sum(map(len, records)) != piece.count(b":"):  # a key came twice, or a text has a colon
-        twice = dict.fromkeys(name for record in _pairs(piece) for name in _doubled(record))
-        if twice:
+        pairs: list[list[tuple[str, Any]]] = json.loads(piece, object_pairs_hook=list)
+        counts = [Counter(name for name, _ in record) for record in pairs]
+        if twice := dict.fromkeys(name for each in counts for name, count in each.items() if count > 1):
             shown = ", ".join(f"`{name[:_LONGEST_SHOWN]}`" for name in twice)
             raise Unfit(f"records have more than once {shown}; give each column one value")
     return records
-
-
-def _pairs(piece: bytes) -> list[list[tuple[str, Any]]]:
-    records: list[list[tuple[str, Any]]] = json.loads(piece, object_pairs_hook=list)
-    return records
-
-
-def _doubled(record: Sequence[tuple[str, Any]]) -> Iterator[str]:
-    seen: set[str] = set()
-    for name, _ in record:
-        if name in seen:
-            yield name
-        seen.add(name)
