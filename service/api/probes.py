@@ -45,7 +45,7 @@ class Lifecycle:
     @property
     def healthy(self) -> bool:
         """Return False while the process should be restarted."""
-        return self._registry.healthy
+        return not self._registry.flaw
 
     @property
     def ready(self) -> bool:
@@ -65,10 +65,10 @@ def probes_router(registry: Registry, metrics: Metrics, lifecycle: Lifecycle) ->
     @router.get("/healthz", operation_id="healthz", responses={503: {"model": Health}})
     async def healthz(response: Response) -> Health:
         """Answer 200; or 503 if computations keep failing or one never ends: restart the process."""
-        if registry.healthy:
+        if not (flaw := registry.flaw):
             return Health(status="ok")
         response.status_code = 503
-        return Health(status="failing", detail=f"{registry.flaw}; restart the process")
+        return Health(status="failing", detail=f"{flaw}; restart the process")
 
     @router.get("/readyz", operation_id="readyz", responses={503: {"model": Health}})
     async def readyz(response: Response) -> Health:

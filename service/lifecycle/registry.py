@@ -97,9 +97,7 @@ class Registry:
     def manifests(self) -> list[Manifest]:
         """Return the manifests of the versions that answer for their models, by the models' names."""
         answering = (self._models[name].answering for name in sorted(self._models))
-        return [
-            entry.loaded.manifest for entry in answering if entry is not None and entry.loaded is not None
-        ]
+        return [entry.loaded.manifest for entry in answering if entry and entry.loaded]
 
     @property
     def unfetched(self) -> Mapping[tuple[str, int], str]:
@@ -124,12 +122,11 @@ class Registry:
     def state(self) -> Literal["loading", "ready", "failed", "failing", "empty"]:
         """Return `loading` until the start is over; then `ready` unless a model of the start lacks a version.
 
-        It is `failing` while computations fail, see `healthy`.
-
-        A model that comes later, and has no version that can be loaded, does not stop the others.
+        It is `failing` while there is a `flaw`. A model that comes later, and has no version that can be
+        loaded, does not stop the others.
         """
         if self._started and self._routes and not self.lacking:
-            return "ready" if self.healthy else "failing"
+            return "failing" if self.flaw else "ready"
         entries = self.entries()
         if any(entry.state == "loading" or not entry.stable for entry in entries):
             return "loading"
@@ -149,11 +146,6 @@ class Registry:
             if entry.loaded is not None and not entry.loaded.healthy
         ]
         return ", and ".join(filter(None, [*flaws, self._admission.lanes.flaw]))
-
-    @property
-    def healthy(self) -> bool:
-        """Return True unless there is a `flaw`."""
-        return not self.flaw
 
     def discover(self) -> None:
         """List the versions and choose the provider; no version is loaded yet.

@@ -113,11 +113,11 @@ def inspect(
         raise DataError(
             f"{path}: a label came, {label!r}, but only tables have columns of classes; leave it out"
         )
-    if is_table and (flaw := foreign_file(path)):
+    if not is_table:
+        return _pictures(path, keep) if path.is_dir() else _arrays(path, keep)
+    if flaw := foreign_file(path):
         raise DataError(f"{path}: {flaw}")
-    if is_table:
-        return _table(path, label, keep, most_cells)
-    return _pictures(path, keep) if path.is_dir() else _arrays(path, keep)
+    return _table(path, label, keep, most_cells)
 
 
 def _split(
@@ -209,14 +209,13 @@ def _rounded(share: float, up: bool = False) -> float:
 
 
 def _table(path: Path, label: str | None, keep: Sequence[str], most_cells: int) -> Inspection:
-    options = DataOptions(dataset="table", path=path)
     try:
         names = open_table(path).names
     except ServiceError as error:
         raise DataError(f"{path}: {error}") from error
     nameless = [name for name in dict.fromkeys(names) if has_no_name(name)]
-    options = options.model_copy(update={"drop": tuple(nameless), "label": label})
-    source = open_own(options)
+    options = DataOptions(dataset="table", path=path)
+    source = open_own(options.model_copy(update={"drop": tuple(nameless), "label": label}))
     blocks = blocks_of(source, path)
     raw = whole(source, most_cells // max(1, len(source.names)), lambda: blocks)
     table = {name: values for name, values in raw.items() if name not in nameless}
@@ -330,7 +329,7 @@ def _arrays(path: Path, keep: Sequence[str]) -> Inspection:
         inspection.add("rows", f"{inspection.rows}", f"the file's own splits: {counts}")
         inspection.data |= {"keep": [*keep]} if keep else {}  # which loading refuses
         return inspection
-    items = arrays.get("items", next(iter(arrays.values())))
+    items = arrays["items"]
     inspection = Inspection(path, "arrays", len(items) if items.ndim else 0)
     classes = no_classes(inspection.rows)
     if "labels" in arrays and arrays["labels"].shape == (inspection.rows,):

@@ -78,9 +78,8 @@ def find_dialect(
             for cell in cells
         )
         decimal = "," if commas and not any(_POINT_DECIMAL.fullmatch(cell) for cell in cells) else "."
-    return Dialect(
-        separator, decimal, _is_spaced(sample, separator) and not any(map(_begins_with_space, wanted))
-    )
+    is_spaced = _is_spaced(sample, separator) and not any(name.startswith(" ") for name in wanted)
+    return Dialect(separator, decimal, is_spaced)
 
 
 def _cut(sample: str, separator: str, is_cut: bool) -> list[list[str]]:
@@ -104,10 +103,6 @@ def _is_spaced(sample: str, separator: str) -> bool:
     spaces = 0 if separator.isspace() else sample.count(f"{separator} ")
     ends = sample.count(f"{separator}\n") + sample.count(f"{separator}\r")
     return spaces > 0 and spaces + ends == sample.count(separator)
-
-
-def _begins_with_space(name: str) -> bool:
-    return name.startswith(" ")
 
 
 def _is_even(lines: Sequence[Sequence[str]]) -> bool:
