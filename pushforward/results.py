@@ -67,7 +67,7 @@ class ItemScores:
         return f"<scores of {len(self)} items by {self.statistic}, in {self.unit}: {found}>"
 
     def table(self) -> dict[str, NDArray[Any]]:
-        """Return all arrays by name: the columns, `surprise`, and the p-values and flags if there are any.
+        """Return all arrays by name: the p-values and flags if there are any, `surprise`, and the columns.
 
         With p-values of a table's columns, `odd_column` names the column with the least, and `p_value.NAME`
         has those of the column NAME.
@@ -75,7 +75,7 @@ class ItemScores:
         verdicts = {"p_value": self.p_value, "anomaly": self.anomaly, "odd_column": self.odd_column}
         known = {name: array for name, array in verdicts.items() if array is not None}
         single = {f"p_value.{name}": array for name, array in (self.column_p_values or {}).items()}
-        return {**self.columns, "surprise": self.surprise, **known, **single}
+        return {**known, "surprise": self.surprise, **self.columns, **single}
 
     @property
     def odd_column(self) -> NDArray[Any] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,8 @@ from pushforward.results import SCORE_FIELDS, Floats, ItemScores
 
 Columns: TypeAlias = dict[str, NDArray[Any]]
 """Arrays (B,) by name."""
+_NULL_IN_SOME_ROWS: Final = "importance_bound_standard_error"
+"""The score that is there also if all of these rows have none, since others may."""
 
 
 def array_of(answer: HttpAnswer) -> Floats:
@@ -35,12 +37,15 @@ def judgements_of(answer: HttpAnswer) -> Columns:
 
 
 def _columns(scores: Sequence[Mapping[str, Any]]) -> Columns:
-    """Return the fields of all scores by name, each (B,); those that are null in every row are left out."""
+    """Return the fields of all scores by name, each (B,), with NaN for null.
+
+    A field that the version, the statistic or the draws do not give, which is null in every row, is left out.
+    """
     columns = {name: [score[name] for score in scores] for name in scores[0]}
     return {
         name: np.array(values, bool if isinstance(values[0], bool) else np.float64)
         for name, values in columns.items()
-        if any(value is not None for value in values)
+        if name == _NULL_IN_SOME_ROWS or any(value is not None for value in values)
     }
 
 

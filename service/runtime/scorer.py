@@ -186,10 +186,7 @@ class Scorer:
         has_error = not np.isnan(bounds.standard_error).any()
         bit = math.log(2.0) * math.prod(self._manifest.item_shape)  # per dimension, in nats per item
         return {
-            "elbo": bounds.elbo,
+            **bounds._asdict(),
             "standard_error": bounds.standard_error if has_error else None,
-            "expected_log_likelihood": bounds.expected_log_likelihood,
-            "kl": bounds.kl,
-            "importance_bound": bounds.importance_bound,
             "bits_per_dimension": -bounds.elbo / bit if self._manifest.discrete else None,
         }

@@ -152,7 +152,8 @@ def test_scores_over_http_are_the_scorers(
             return await registry.get(model).scorer.score(inputs, how, Timing())
 
     for name, column in asyncio.run(scored()).columns.items():
-        assert [score[name] for score in answer] == (column.tolist() if column is not None else [None] * 4)
+        got = np.array([score[name] for score in answer], np.float64)  # null is NaN
+        np.testing.assert_array_equal(got, np.full(4, np.nan) if column is None else column)
 
 
 def test_the_parts_of_a_score_fit_together(client: httpx.Client) -> None:
@@ -162,6 +163,8 @@ def test_the_parts_of_a_score_fit_together(client: httpx.Client) -> None:
         assert score["surprise"] == -score["elbo"]
         assert score["bits_per_dimension"] == pytest.approx(-score["elbo"] / (4 * np.log(2)))
         assert score["standard_error"] > 0
+        assert 1 <= score["effective_draws"] <= 70
+        assert (score["importance_bound_standard_error"] is None) == (score["effective_draws"] < 10)
 
 
 def test_p_values_are_given_only_for_what_was_calibrated(client: httpx.Client) -> None:

@@ -17,6 +17,7 @@ from service.api.operations.options import Body, RowLabelOptions
 from service.api.operations.sample import SampleOptions, sample_at
 from service.api.operations.score import ScoreOptions, score
 from service.format.manifest import Manifest
+from service.numerics.calibration import Bounds
 
 Tensors: TypeAlias = tuple[TensorMetadata, ...]
 
@@ -54,7 +55,7 @@ def _reconstructions(manifest: Manifest) -> Tensors:
 def _scores(manifest: Manifest) -> Tensors:
     names: list[str] = []
     if "score" in manifest.graphs:
-        names += ["elbo", "standard_error", "expected_log_likelihood", "kl", "importance_bound"]
+        names += Bounds._fields
         names += ["bits_per_dimension"] if manifest.discrete else []
     names += [*manifest.statistics, "surprise"]
     tensors = [TensorMetadata(name, "FP64") for name in names]

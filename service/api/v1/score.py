@@ -62,6 +62,12 @@ class Score(Body):
     """The Kullback-Leibler divergence of the item's posterior from the prior."""
     importance_bound: float
     """The importance-weighted lower bound on log p(x), at least as tight as the ELBO in expectation."""
+    importance_bound_standard_error: float | None
+    """The standard error of `importance_bound` over the draws; null where they do not show it, because few
+    have most of the weight: where `effective_draws` are less than 10 or than a tenth of `draws`."""
+    effective_draws: float
+    """(sum w)^2 / sum w^2 of the draws' importance weights w: how many draws of equal weight would be worth
+    as much, 1 to `draws`. The fewer, the further `importance_bound` lies below log p(x)."""
     bits_per_dimension: float | None
     """-`elbo` / (number of values * ln 2), in bits; null if the likelihood is a density."""
     corrected: float | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -55,6 +56,8 @@ def csv_text(table: Mapping[str, Column], *, with_names: bool = True) -> str:
 def _cells(column: Column) -> Sequence[Any]:
     if isinstance(column, np.ndarray) and column.dtype == np.float32:
         return [*map(_digits, column)]
+    if isinstance(column, np.ndarray) and column.dtype == np.float64:
+        return ["" if math.isnan(value) else value for value in column.tolist()]
     values: Sequence[Any] = column.tolist() if isinstance(column, np.ndarray) else column
     if any(isinstance(value, bool) for value in values):
         return [str(value).lower() if isinstance(value, bool) else value for value in values]

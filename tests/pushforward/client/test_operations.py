@@ -65,9 +65,9 @@ def both(service: RunningService) -> Iterator[Both]:
 def scored(answer: dict[str, Any]) -> ItemScores:
     """The result for the JSON of a score."""
     columns = {
-        name: np.array([score[name] for score in answer["scores"]])
+        name: np.array([score[name] for score in answer["scores"]], None if name == "anomaly" else np.float64)
         for name, value in answer["scores"][0].items()
-        if value is not None
+        if value is not None or name == "importance_bound_standard_error"
     }
     return ItemScores(
         **{name: answer[name] for name in FIELDS},

@@ -105,5 +105,5 @@ def test_a_pipe_gets_the_rows_and_a_reader_that_ends_early_no_traceback(few_mode
         timeout=60,
         check=False,
     )
-    assert done.stdout.startswith(b"row,elbo")
+    assert done.stdout.startswith(b"row,p_value,anomaly,surprise,")
     assert done.stderr.decode() == "standard input: left out `id`, which the model does not have\n"

@@ -4,6 +4,7 @@ import csv
 import io
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -26,6 +27,13 @@ def test_rows_that_lack_values_read_the_same_again() -> None:
     text = csv_text(columns_of(items, FORM.columns)).encode()
     blocks = [dict(block) for block in table_of(lambda: io.BytesIO(text), ".csv").blocks(100)]
     np.testing.assert_array_equal(features_of(blocks[0], FORM), items)
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64, list])
+def test_a_number_that_is_not_there_is_an_empty_cell(kind: Any) -> None:
+    known, none = np.array([0.5]), np.array([np.nan])
+    column = [0.5, None] if kind is list else np.concatenate([known, none]).astype(kind)
+    assert csv_text({"a": column, "b": [1, 2]}) == "a,b\n0.5,1\n,2\n"
 
 
 def test_blanks_around_a_category_are_none_of_it_unless_categories_differ_by_them() -> None:

@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 from hypothesis import example, given
@@ -136,6 +138,34 @@ def test_standard_error_is_the_spread_of_repeated_elbos(mixture: bool) -> None:
     np.testing.assert_allclose(reported, runs["elbo"].std(axis=0), rtol=0.1)
 
 
+def test_the_importance_bounds_standard_error_is_the_spread_of_repeated_bounds() -> None:
+    log_weights = np.random.default_rng(0).normal(size=(2000, 1000))
+    none = np.zeros_like(log_weights)
+    bounds = bounds_from_terms(log_weights, none, none, none[:, 0])
+    reported = np.sqrt((bounds.importance_bound_standard_error**2).mean())
+    assert reported == pytest.approx(bounds.importance_bound.std(), rel=0.1)
+    assert reported == pytest.approx(math.sqrt((math.e - 1) / 1000), rel=0.1)  # log-normal weights
+    assert np.median(bounds.effective_draws) == pytest.approx(1000 / math.e, rel=0.1)
+
+
+def test_effective_draws_count_the_draws_that_share_the_weight() -> None:
+    log_weights, none = np.full((3, 40), -90.0), np.zeros((3, 40))
+    log_weights[1, :20] = -1e4
+    log_weights[2, 1:] = -1e4
+    bounds = bounds_from_terms(log_weights, none, none, np.zeros(3))
+    np.testing.assert_allclose(bounds.effective_draws, [40, 20, 1])
+    # half of the weights are 0: their variance is the square of their mean
+    np.testing.assert_allclose(bounds.importance_bound_standard_error, [0, 39**-0.5, np.nan])
+
+
+@pytest.mark.parametrize(("draws", "needed"), [(20, 10), (200, 20)])
+def test_a_bound_of_few_effective_draws_has_no_standard_error(draws: int, needed: int) -> None:
+    log_weights, none = np.full((2, draws), -1e4), np.zeros((2, draws))
+    log_weights[0, :needed] = log_weights[1, 1:needed] = 0.0
+    bounds = bounds_from_terms(log_weights, none, none, np.zeros(2))
+    assert np.isnan(bounds.importance_bound_standard_error).tolist() == [False, True]
+
+
 def test_the_likelihoods_spread_alone_is_not_the_error_of_an_elbo_under_a_mixture() -> None:
     terms = _toy_terms(toy.items(4), 5000, 0, mixture=True)
     right, wrong = bounds_from_terms(*terms, analytic_kl=False), bounds_from_terms(*terms)
@@ -145,7 +175,8 @@ def test_the_likelihoods_spread_alone_is_not_the_error_of_an_elbo_under_a_mixtur
 
 def test_a_single_draw_has_no_standard_error() -> None:
     bounds = bounds_from_terms(*_toy_terms(toy.items(3), 1, 0))
-    assert np.isnan(bounds.standard_error).all()
+    assert np.isnan([bounds.standard_error, bounds.importance_bound_standard_error]).all()
+    assert (bounds.effective_draws == 1).all()
     np.testing.assert_allclose(bounds.elbo, bounds.expected_log_likelihood - bounds.kl)
 
 

@@ -94,7 +94,7 @@ def test_an_item_that_ties_with_calibration_items_is_flagged_by_its_p_value(
 
     def bounds(rows: Arrays) -> Arrays:
         elbo, zeros = -rows[0].sum((1, 2, 3), dtype=float), np.zeros(len(rows[0]))
-        return Bounds(elbo, zeros, zeros, zeros, zeros)
+        return Bounds(elbo, *[zeros] * 6)
 
     manifest = read_manifest(toy.publish_toy(tmp_path))
     stages = {BOUNDS_STAGE: Direct(bounds, 64)}
