@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from onnx import helper
 
-from service.format.specs import DiscriminatorSpec
-from service.format.versions import stage
+from service.format.specs import DiscriminatorSpec, LogitsSpec
+from service.format.versions import sha256_of, stage
 from tests.handmade import (
     CALIBRATION_ITEMS,
     Shape,
@@ -27,6 +27,7 @@ from tests.toy import ITEM, LATENT, Floats, items, toy_constants, toy_nodes
 
 CLASSES = ("sneaker", "bag", "7")
 MASKS: Floats = np.array([[0, 0, 0, 0], [1, 1, 1, 1], [1, 0, 0, 1]], np.float32)
+REAL_LOGITS = 100
 SHIFTS = np.array([[0, 0], [10, 20], [-30, 5]], np.float32)
 
 
@@ -51,6 +52,16 @@ def publish_conditional(models: Path, name: str = "classes-gan") -> Path:
         helper.make_node("MatMul", ["gap", "ones"], ["column"]),
         helper.make_node("Squeeze", ["column", "axis"], ["logit"]),
     ]
+    both = [
+        *decode,
+        helper.make_node("MatMul", ["plain", "ones"], ["column"]),
+        helper.make_node("Squeeze", ["column", "axis"], ["logit"]),
+    ]
+    real = np.random.default_rng(0).normal(4, 2, REAL_LOGITS).astype(np.float32)
+    np.savez(staging / "logits.npz", real=real, labels=np.arange(REAL_LOGITS) % len(CLASSES))
+    logits = LogitsSpec(
+        file="logits.npz", sha256=sha256_of(staging / "logits.npz"), n=REAL_LOGITS, largest=8.0
+    )
     graphs: Any = {
         "decode": write_graph(
             staging, "decode", decode, constants, {"latents": items} | labels, {"samples": items}
@@ -58,11 +69,19 @@ def publish_conditional(models: Path, name: str = "classes-gan") -> Path:
         "discriminate": write_graph(
             staging, "discriminate", judge, constants, {"inputs": items} | labels, {"logit": ("rows",)}
         ),
+        "generate_scored": write_graph(
+            staging,
+            "generate_scored",
+            both,
+            constants,
+            {"latents": items} | labels,
+            {"samples": items, "logit": ("rows",)},
+        ),
     }
     return publish_graphs(
         staging, name, graphs, family="gan", description="A toy with three classes.", item_shape=(2,),
         support="real", value_range=None, latent_size=2, prior="standard_normal", likelihood=None,
-        class_names=CLASSES, discriminator=DiscriminatorSpec(objective="non-saturating"),
+        class_names=CLASSES, discriminator=DiscriminatorSpec(objective="non-saturating", logits=logits),
         view=((-40.0, 30.0), (-20.0, 40.0)),
     )  # fmt: skip
 

@@ -50,7 +50,7 @@ OPERATIONS_BY_GRAPHS: tuple[tuple[str, frozenset[GraphName]], ...] = (
 )
 """The graphs that each operation of the API needs, one line per way."""
 CONDITIONAL: tuple[GraphName, ...] = (
-    "encode", "decode", "draw", "score", "statistics", "map", "columns", "discriminate",
+    "encode", "decode", "draw", "score", "statistics", "map", "columns", "discriminate", "generate_scored",
 )  # fmt: skip
 """The graphs that may take `labels` (B, C), the class of each row of C, one-hot, as their last input."""
 Support = Literal["binary", "eight_bit", "unit_interval", "real"]

@@ -169,7 +169,10 @@ class ScoreDefaults(Frozen):
 
 
 class LogitsSpec(FileSpec):
-    """An .npz file with `real` (n,) float32: calibrated logits of held-out real items, in random order."""
+    """An .npz file with `real` (n,) float32: calibrated logits of held-out real items, in random order.
+
+    With a class condition it has `labels` (n,) int64 too: the classes of these items, each at least once.
+    """
 
     n: Annotated[int, Field(ge=1)]
     """The number of logits."""

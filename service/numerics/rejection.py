@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from service.numerics.noise import Doubles
+from service.numerics.noise import Doubles, Floats, Integers
 
 Numbers = NDArray[Any]
 
@@ -26,6 +26,33 @@ class Selection(NamedTuple):
     """(B,) number of accepted proposals among the K."""
     filled: NDArray[np.bool_]
     """(B,) True if any was accepted."""
+
+
+class RealLogits:
+    """Logits of real items, which Metropolis chains start from: with classes, from items of their own."""
+
+    def __init__(self, logits: Floats, labels: Integers | None = None, classes: int = 0) -> None:
+        """Take logits (n,) in random order, and the classes (n,) of their items.
+
+        Raises:
+            ValueError: there is another class, or one without items.
+        """
+        self.classes = classes
+        """The number of classes; 0 without any."""
+        self._logits = logits
+        if labels is not None:
+            if not np.array_equal(np.unique(labels), np.arange(classes)):
+                raise ValueError(f"wanted items of each of {classes} classes, and of no other")
+            self._logits = logits[np.argsort(labels, kind="stable")]
+            self._counts = np.bincount(labels)
+            self._firsts = np.cumsum(self._counts) - self._counts
+
+    def at(self, uniforms: Floats, labels: Integers | None = None) -> Floats:
+        """Return the logits (B,) that uniforms (B,) in (0, 1) choose, of items of the classes (B,)."""
+        first, count = (
+            (0, len(self._logits)) if labels is None else (self._firsts[labels], self._counts[labels])
+        )
+        return self._logits[first + (uniforms.astype(np.float64) * count).astype(np.intp)]
 
 
 def rejection(logits: Numbers, uniforms: Numbers, largest: float) -> Selection:

@@ -14,9 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.numerics import noise
-from service.numerics.noise import Doubles, Floats, Stream
+from service.numerics.classes import one_hot
+from service.numerics.noise import Doubles, Floats, Integers, Stream
 from service.numerics.prior import PROPOSALS, Prior
-from service.numerics.rejection import effective_sample_sizes, metropolis, rejection, resampling
+from service.numerics.rejection import (
+    RealLogits,
+    effective_sample_sizes,
+    metropolis,
+    rejection,
+    resampling,
+)
 from service.observe.timing import Timing
 from service.runtime.direct import Computation
 
@@ -52,12 +59,12 @@ class Filter:
     def __init__(
         self,
         prior: Prior,
-        real_logits: Floats,
+        real_logits: RealLogits,
         largest_logit: float,
         batcher: Computation,
         max_waiting_rows: int,
     ) -> None:
-        """Take logits (n,) of real items, the largest of generated ones, and the batcher of proposals."""
+        """Take logits of real items, the largest of generated ones, and the batcher of proposals."""
         self._prior = prior
         self._real_logits = real_logits
         self._largest_logit = largest_logit
@@ -73,26 +80,40 @@ class Filter:
         budget: int,
         timing: Timing,
         *,
+        labels: Integers | None = None,
         admitted: bool = False,
     ) -> FilteredSamples:
         """Choose outputs start .. start + count - 1 of a seed, each among its `budget` proposals.
 
+        `labels` (B,) are their classes, and so those of their proposals, for a version that takes labels.
         `admitted` is True for outputs of an answer that has begun, which a full queue must not cut short.
         """
         step, pieces = max(1, self._most_rows // budget), []
         for first in range(start, start + count, step):
             part = range(first, min(first + step, start + count))
+            of_part = None if labels is None else labels[first - start : part.stop - start]
             has_begun = admitted or first > start
-            pieces.append(await self._piece(seed, part, method, budget, timing, admitted=has_begun))
+            pieces.append(await self._piece(seed, part, method, budget, timing, of_part, admitted=has_begun))
         return pieces[0] if len(pieces) == 1 else joined(pieces)
 
     async def _piece(
-        self, seed: int, outputs: range, method: Method, budget: int, timing: Timing, *, admitted: bool
+        self,
+        seed: int,
+        outputs: range,
+        method: Method,
+        budget: int,
+        timing: Timing,
+        labels: Integers | None,
+        *,
+        admitted: bool,
     ) -> FilteredSamples:
         start, count = outputs.start, len(outputs)
         first, rows = start * budget, count * budget
         latents = self._prior.latents(seed, first, rows, 1.0, PROPOSALS)
-        samples, flat_logits = await self._batcher.submit((latents,), timing, admitted=admitted)
+        inputs = [latents]
+        if labels is not None:
+            inputs.append(one_hot(np.repeat(labels, budget), rows, self._real_logits.classes))
+        samples, flat_logits = await self._batcher.submit(tuple(inputs), timing, admitted=admitted)
         logits = flat_logits.reshape(count, budget)
         uniforms = noise.uniforms(seed, Stream.ACCEPTANCE, first, rows, 1).reshape(count, budget)
         if method == "rejection":
@@ -100,9 +121,8 @@ class Filter:
         elif method == "resample":
             selection = resampling(logits, uniforms)
         else:
-            places = noise.uniforms(seed, Stream.CHAIN_START, start, count, 1)[:, 0].astype(np.float64)
-            starts = self._real_logits[(places * len(self._real_logits)).astype(np.intp)]
-            selection = metropolis(logits, uniforms, starts)
+            places = noise.uniforms(seed, Stream.CHAIN_START, start, count, 1)[:, 0]
+            selection = metropolis(logits, uniforms, self._real_logits.at(places, labels))
         rows_chosen = np.arange(count) * budget + selection.chosen
         return FilteredSamples(
             samples[rows_chosen],

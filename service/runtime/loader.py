@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from service.errors import InvalidVersion
 from service.format.manifest import Manifest
@@ -20,6 +19,7 @@ from service.format.versions import read_arrays, read_manifest, verify_files
 from service.numerics.calibration import Calibration, ColumnCalibration, bounds_from_terms
 from service.numerics.noise import Arrays
 from service.numerics.prior import Prior, read_prior
+from service.numerics.rejection import RealLogits
 from service.runtime.batcher import Batcher, Compute
 from service.runtime.direct import Computation, Direct
 from service.runtime.engine import Engine
@@ -57,7 +57,7 @@ class OpenedVersion:
     prior: Prior
     calibrations: Mapping[Statistic, Calibration]
     columns: ColumnCalibration | None
-    real_logits: NDArray[np.float32] | None
+    real_logits: RealLogits | None
     """The discriminator's logits of real items, which filtered sampling starts its chains from."""
 
     def load(
@@ -102,10 +102,7 @@ def open_version(
         raise InvalidVersion(f"its default of {draws} draws is over the limit of {settings.max_draws}")
     calibrations, columns = _read_calibrations(folder, manifest.calibration)
     prior = read_prior(folder, manifest)
-    logits = manifest.discriminator.logits if manifest.discriminator is not None else None
-    real = None
-    if logits is not None and "generate_scored" in manifest.graphs:
-        real = read_arrays(folder / logits.file, {"real": ((logits.n,), np.float32)})["real"]
+    real = _read_logits(folder, manifest)
     engine = Engine(folder, manifest, provider, settings.max_batch_rows)
     engine.self_test(folder)
     return OpenedVersion(manifest, engine, prior, calibrations, columns, real)
@@ -131,6 +128,25 @@ def load(
         ProviderUnavailable: a graph does not run on the provider.
     """
     return open_version(folder, provider, settings, graphs).load(settings, lanes, metrics)
+
+
+def _read_logits(folder: Path, manifest: Manifest) -> RealLogits | None:
+    """Return the logits that Metropolis chains start from, if the version has a graph of proposals.
+
+    Raises:
+        InvalidVersion: the file is not as the manifest says.
+    """
+    spec = None if manifest.discriminator is None else manifest.discriminator.logits
+    if spec is None or "generate_scored" not in manifest.graphs:
+        return None
+    wanted: dict[str, Any] = {"real": ((spec.n,), np.float32)}
+    if not manifest.conditional:
+        return RealLogits(read_arrays(folder / spec.file, wanted)["real"])
+    stored = read_arrays(folder / spec.file, wanted | {"labels": ((spec.n,), np.int64)})
+    try:
+        return RealLogits(stored["real"], stored["labels"], len(manifest.class_names))
+    except ValueError as error:
+        raise InvalidVersion(f"{spec.file}: {error}; publish the version again") from error
 
 
 def _read_calibrations(

@@ -11,11 +11,10 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Final, Literal, Self
 
-import numpy as np
-
 from service.errors import OperationNotOffered, Unfit
 from service.format.manifest import Manifest, is_picture
 from service.numerics import noise
+from service.numerics.classes import one_hot
 from service.numerics.noise import Arrays, Floats, Integers, Stream
 from service.numerics.prior import Prior
 from service.observe.timing import Timing
@@ -234,8 +233,4 @@ class LoadedModel:
 
         The labels are the number of the class of all B rows, or of each, (B,).
         """
-        if labels is None:
-            return ()
-        classes = np.zeros((rows, len(self.manifest.class_names)), np.float32)
-        classes[np.arange(rows), labels] = 1
-        return (classes,)
+        return () if labels is None else (one_hot(labels, rows, len(self.manifest.class_names)),)

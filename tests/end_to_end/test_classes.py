@@ -129,6 +129,46 @@ def test_without_a_label_the_classes_come_in_turn_by_the_numbers_of_the_samples(
     np.testing.assert_array_equal(np.float32(table["sample"].to_pylist()), expected[5:14])
 
 
+@pytest.mark.parametrize("method", ["rejection", "resample", "metropolis"])
+def test_a_sample_is_chosen_among_proposals_of_its_class_in_every_protocol(
+    method: str, served: RunningService, folder: Path, tmp_path: Path
+) -> None:
+    how: dict[str, Any] = {"seed": 7, "method": method, "budget": 6}
+    of_each = [npy(get(served, **how, label=label, count=20)) for label in CLASSES]
+    if method != "metropolis":  # whose chains start from items of the class
+        for label in (1, 2):
+            np.testing.assert_allclose(of_each[label] - SHIFTS[label], of_each[0], atol=1e-5)
+    expected = np.stack([of_each[number % 3][number] for number in range(20)])
+    np.testing.assert_array_equal(npy(get(served, **how, count=20)), expected)
+    body = {**how, "offset": 4, "labels": [2, 2, 0], "return_latents": True}
+    answer = served.client.post(f"{served.url}/v1/models/{NAME}/sample", json=body).json()
+    mixed = np.stack([of_each[2][4], of_each[2][5], of_each[0][6]])
+    np.testing.assert_array_equal(np.float32(answer["samples"]), mixed)
+    decoded = {"latents": answer["latents"], "labels": [2, 2, 0]}
+    again = served.client.post(f"{served.url}/v1/models/{NAME}/decode", json=decoded).json()
+    np.testing.assert_array_equal(np.float32(again["samples"]), mixed)
+    numbers = [
+        {"name": "seed", "datatype": "INT64", "shape": [4], "data": [7] * 4},
+        {"name": "index", "datatype": "INT64", "shape": [4], "data": [4, 12, 13, 4]},
+    ]
+    parameters = {"method": method, "budget": 6, "labels": "2,0,1,1"}
+    asked = {"inputs": numbers, "parameters": parameters}
+    answer = served.client.post(f"{served.url}/v2/models/{NAME}.sample/infer", json=asked).json()
+    found = np.float32(answer["outputs"][0]["data"]).reshape(4, 2)
+    rows = [of_each[2][4], of_each[0][12], of_each[1][13], of_each[1][4]]
+    np.testing.assert_array_equal(found, np.stack(rows))
+    with Client(served.url) as client, LocalModels(folder) as local:
+        for each in (client, local):
+            np.testing.assert_array_equal(each.sample(NAME, **how, offset=4, label=[2, 2, 0]), mixed)
+            chunks = each.iter_samples(NAME, **how, count=20, chunk_rows=7)
+            np.testing.assert_array_equal(np.concatenate([*chunks]), expected)
+    line = ["bulk", "sample", NAME, "--count", "20", "--seed", "7", "--part-rows", "9", "--method", method]
+    where = ["--budget", "6", "--local", str(folder), "--out", str(tmp_path / "samples")]
+    assert CliRunner().invoke(app, [*line, *where]).exit_code == 0
+    table = parquet.read_table(tmp_path / "samples")
+    np.testing.assert_array_equal(np.float32(table["sample"].to_pylist()), expected)
+
+
 def test_many_labelled_samples_are_drawn_in_pieces(served: RunningService, folder: Path) -> None:
     labels = np.arange(70_000) * 7 % 3
     expected = 2 * normals(7, Stream.LATENT, 0, len(labels), 2) + 1 + SHIFTS[labels]

@@ -74,6 +74,12 @@ def class_numbers(given: npt.NDArray[Any], names: Sequence[str], rows: int) -> L
     return numbers.astype(np.int64) if fits and np.isin(numbers, range(len(names))).all() else None
 
 
+def lacking(labels: Labels, names: Sequence[str]) -> list[str]:
+    """Return the names of the classes that none of the labels (rows,) is of."""
+    counts = np.bincount(labels, minlength=len(names))
+    return [name for name, count in zip(names, counts, strict=True) if not count]
+
+
 def listed(texts: Sequence[str], most: int) -> str:
     """List the first texts for a message, and the number of the others."""
     more = f" and {len(texts) - most} more" if len(texts) > most else ""

@@ -69,9 +69,9 @@ class Discrimination:
         """Return D(x) against the observed share of real items, in ten bins of the test items."""
         return reliability(*self.judged)
 
-    def write(self, path: Path) -> LogitsSpec:
-        """Write the logits of real items, and the largest, for filtered sampling."""
-        return write_logits(path, self.fitted.real.numpy(), self.largest)
+    def write(self, path: Path, labels: Labels | None = None) -> LogitsSpec:
+        """Write the logits of real items, of those classes, and the largest, for filtered sampling."""
+        return write_logits(path, self.fitted.real.numpy(), self.largest, labels)
 
 
 def calibrate_discriminator(gan: Gan, dataset: Dataset, seed: int) -> Discrimination:

@@ -62,17 +62,14 @@ def model_sentence(manifest: Manifest) -> str:
 
 def pictures_section(manifest: Manifest) -> str:
     """Return the section that shows samples; empty if the items are neither pictures nor points."""
-    same, label = ". The running service draws the same:", ""
+    same = ". The running service draws the same:"
     if manifest.conditional:
-        same = (
-            f". The classes take turns: sample i is of class i modulo {len(manifest.class_names)}. The "
-            "running service draws those of a class:"
-        )
-        label = "&label=0"
+        turns = f"The classes take turns: sample i is of class i modulo {len(manifest.class_names)}"
+        same = f". {turns}. The running service draws the same, and with `label=0` those of the first class:"
     if is_picture(manifest.item_shape):
-        what, last, query = f"{_SAMPLES} samples", _SAMPLES - 1, f"count={_SAMPLES}&seed=0{label}"
+        what, last, query = f"{_SAMPLES} samples", _SAMPLES - 1, f"count={_SAMPLES}&seed=0"
     elif manifest.item_shape == (2,):
-        what, last, query = f"The density of {_POINTS} samples", _POINTS - 1, f"seed=0{label}"
+        what, last, query = f"The density of {_POINTS} samples", _POINTS - 1, "seed=0"
     else:
         return ""
     return _PICTURES.format(name=manifest.name, what=what, last=last, query=query, same=same)

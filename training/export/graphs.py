@@ -53,8 +53,9 @@ class Graph:
     module: GraphModule
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
-    judge: Callable[[Tensor], Tensor] | None = None
-    """Maps the first output to the second; None if the second has another origin."""
+    judge: Callable[..., Tensor] | None = None
+    """Maps the first output, and the labels if there are some, to the second; None if that has another
+    origin."""
 
 
 def example_inputs(graph: Graph, rows: int, draws: int, seed: int = 0) -> tuple[Tensor, ...]:

@@ -22,7 +22,7 @@ from training.models.vae import Vae, score_terms
 def gan_graphs(gan: Gan, item_shape: tuple[int, ...], platt: Platt | None) -> list[Graph]:
     """Return a GAN's graphs; an encoder and a calibrated discriminator have graphs too.
 
-    With a class condition they take labels as well, and none makes proposals to choose among.
+    With a class condition they take labels as well.
     """
     inputs, samples = tensor("inputs", "rows", *item_shape), tensor("samples", "rows", *item_shape)
     latents, labels = tensor("latents", "rows", gan.latent), _labels(gan.classes)
@@ -46,14 +46,15 @@ def gan_graphs(gan: Gan, item_shape: tuple[int, ...], platt: Platt | None) -> li
         def judged(items: Tensor, *labels: Tensor) -> Tensor:
             return platt(_given(gan, labels).discriminate(items))
 
-        def generate_scored(latents: Tensor) -> tuple[Tensor, Tensor]:
-            generated = gan.decode(latents)
-            return generated, judged(generated)
+        def generate_scored(latents: Tensor, *labels: Tensor) -> tuple[Tensor, Tensor]:
+            generated = decode(latents, *labels)
+            return generated, judged(generated, *labels)
 
-        graphs.append(Graph("discriminate", GraphModule(gan, judged), (inputs, *labels), (logit,)))
-        if not gan.classes:
-            module = GraphModule(gan, generate_scored)
-            graphs.append(Graph("generate_scored", module, (latents,), (samples, logit), judged))
+        module = GraphModule(gan, generate_scored)
+        graphs += [
+            Graph("discriminate", GraphModule(gan, judged), (inputs, *labels), (logit,)),
+            Graph("generate_scored", module, (latents, *labels), (samples, logit), judged),
+        ]
     return graphs
 
 

@@ -111,7 +111,7 @@ def _expected(graph: Graph, inputs: Sequence[Tensor], got: Sequence[Floats]) -> 
     with torch.no_grad():
         outputs = graph.module(*inputs)
         if graph.judge is not None:
-            return outputs[0], graph.judge(torch.from_numpy(got[0]))
+            return outputs[0], graph.judge(torch.from_numpy(got[0]), *inputs[1:])
     return outputs if isinstance(outputs, tuple) else (outputs,)
 
 

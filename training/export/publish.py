@@ -33,6 +33,7 @@ from training.anomaly.kernel import fit_kernel_density
 from training.anomaly.statistics import fit_statistics
 from training.data import Dataset
 from training.data.png import view_of
+from training.data.splits import lacking, named
 from training.evaluation.discriminator import calibrate_discriminator
 from training.export.beside import measure_beside
 from training.export.card import write_card
@@ -206,11 +207,16 @@ def _graphs(
     if spec.flaw is None:
         log(f"calibrating the discriminator on {len(dataset.items['validation'])} items")
         found = calibrate_discriminator(model, dataset, recipe.evaluation.seed)
-        if not model.classes:  # with them no graph makes proposals to choose among
-            spec = spec.model_copy(update={"logits": found.write(staging / "logits.npz")})
         platt, parts.reliability = found.platt, found.reliability()
+        of_real = dataset.labels["validation"] if model.classes else None
+        unseen = [] if of_real is None else lacking(of_real, dataset.class_names)
+        if not unseen:
+            spec = spec.model_copy(update={"logits": found.write(staging / "logits.npz", of_real)})
+        else:
+            log(f"without filtered sampling, since no item of the validation split is of {named(unseen)}")
     parts.discriminator = spec
-    return gan_graphs(model, dataset.item_shape, platt)
+    graphs = gan_graphs(model, dataset.item_shape, platt)
+    return [graph for graph in graphs if spec.logits is not None or graph.name != "generate_scored"]
 
 
 def _write_prior(model: Vae | Gan, path: Path) -> Literal["standard_normal"] | MixturePriorSpec:

@@ -16,7 +16,7 @@ import numpy as np
 
 from service.format.specs import LogitsSpec, Metric
 from service.format.versions import sha256_of
-from service.numerics.noise import Doubles, Floats
+from service.numerics.noise import Doubles, Floats, Integers
 from training.metrics.distances import Estimate
 
 if TYPE_CHECKING:
@@ -156,12 +156,16 @@ def calibration_metrics(real_logits: Logits, fake_logits: Logits, note: str) -> 
     }
 
 
-def write_logits(path: Path, real_logits: Floats, largest: float) -> LogitsSpec:
+def write_logits(
+    path: Path, real_logits: Floats, largest: float, labels: Integers | None = None
+) -> LogitsSpec:
     """Write the data of filtered sampling: calibrated logits of real items, which chains start from.
 
-    `largest` is that of generated items, and bounds the density ratio.
+    `largest` is that of generated items, and bounds the density ratio; `labels` (N,) are the classes of the
+    real items, with a class condition.
     """
-    np.savez(path, allow_pickle=False, real=real_logits.astype(np.float32))
+    of_classes = {} if labels is None else {"labels": labels.astype(np.int64)}
+    np.savez(path, allow_pickle=False, real=real_logits.astype(np.float32), **of_classes)
     return LogitsSpec(file=path.name, sha256=sha256_of(path), n=len(real_logits), largest=largest)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated, Any, Final, Literal, TypeVar
 
+import numpy as np
 from pydantic import ConfigDict, Field
 
 from service.api.operations.call import Call, Result
@@ -13,6 +14,7 @@ from service.api.operations.labels import labels_of, labels_of_samples
 from service.api.operations.options import Count, Label, Labels, RowLabelOptions
 from service.errors import LimitExceeded, Unfit
 from service.numerics import noise
+from service.numerics.noise import Integers
 from service.runtime.filtered_sampling import joined
 from service.runtime.model import LoadedModel
 from service.settings import Settings
@@ -123,8 +125,9 @@ async def sample(
     `admitted` samples belong to an answer that has begun: a full queue does not refuse them.
     """
     options = call.options
+    labels = labels_of_samples(call.loaded.manifest, options, range(start, start + count))
     if options.method != "direct":
-        return await _filtered(call, options, [(seed, start, count)], admitted=admitted)
+        return await _filtered(call, options, [(seed, start, count)], labels, admitted=admitted)
     samples = await call.loaded.sample(
         seed,
         start,
@@ -132,7 +135,7 @@ async def sample(
         options.temperature,
         options.output,
         call.timing,
-        labels=labels_of_samples(call.loaded.manifest, options, range(start, start + count)),
+        labels=labels,
         admitted=admitted,
     )
     return Result({"samples": samples})
@@ -145,31 +148,46 @@ async def sample_at(call: Call[SampleOptions]) -> Result:
         OperationNotOffered, LimitExceeded, Unfit: as `completed`; also Unfit for seeds out of range.
     """
     seeds, indices, timing = call.arrays["seed"], call.arrays["index"], call.timing
-    manifest = call.loaded.manifest
     run = noise.only_run(seeds, indices)  # nearly always
     for name, values in (("seed", seeds), ("index", indices)):
         lowest, highest = (values[0], values[-1]) if run else (values.min(), values.max())
         if lowest < 0 or highest > noise.MAX_SEED:
             raise Unfit(f"`{name}` takes integers from 0 to 2^53 - 1")
     options = completed(call.options, 0, len(seeds), call.loaded, call.settings)
+    labels = labels_of_samples(call.loaded.manifest, options, indices)
     if options.method != "direct":
-        return await _filtered(call, options, noise.runs_of(seeds, indices))
-    how, labels = (options.temperature, options.output, timing), labels_of_samples(manifest, options, indices)
+        return await _filtered(call, options, noise.runs_of(seeds, indices), labels)
+    how = options.temperature, options.output, timing
     if run is not None:
         return Result({"samples": await call.loaded.sample(*run, *how, labels=labels)})
     return Result({"samples": await call.loaded.sample_at(seeds, indices, *how, labels=labels)})
 
 
 async def _filtered(
-    call: Call[Any], options: SampleOptions, runs: Sequence[tuple[int, int, int]], *, admitted: bool = False
+    call: Call[Any],
+    options: SampleOptions,
+    runs: Sequence[tuple[int, int, int]],
+    labels: int | Integers | None,
+    *,
+    admitted: bool = False,
 ) -> Result:
-    """Return the samples of runs (seed, start, count), each chosen among its proposals."""
+    """Return the samples of runs (seed, start, count), each chosen among its proposals.
+
+    `labels` is the class of all samples, or of each.
+    """
     method, budget = options.method, options.budget
     assert method != "direct"
     assert budget is not None, "the options are completed"
     chooser = call.loaded.filter(method)
+    of_runs: Sequence[Integers | None] = [None] * len(runs)
+    if labels is not None:
+        ends = np.cumsum([count for _, _, count in runs])
+        of_runs = np.split(np.broadcast_to(labels, ends[-1]), ends[:-1])
     chosen = joined(
-        [await chooser.sample(*run, method, budget, call.timing, admitted=admitted) for run in runs]
+        [
+            await chooser.sample(*run, method, budget, call.timing, labels=of_run, admitted=admitted)
+            for run, of_run in zip(runs, of_runs, strict=True)
+        ]
     )
     fields: dict[str, Any] = {"method": method, "budget": budget}
     if method != "resample":

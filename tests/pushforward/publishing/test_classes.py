@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from pushforward.local import load
 from pushforward.publishing import UnfitModel, publish_gan
+from service.errors import OperationNotOffered
 from tests.pushforward.publishing.torch_files import onnx_file
 from training.export.sessions import verify_version
 
@@ -90,10 +91,10 @@ def test_its_samples_are_those_of_its_networks_class_by_class(
     )  # fmt: skip
     manifest = verify_version(version)
     assert manifest.class_names == CLASSES
-    assert set(manifest.graphs) == {"decode", "discriminate"}
+    assert set(manifest.graphs) == {"decode", "discriminate", "generate_scored"}
     card = (version / "README.md").read_text()
     assert "sample i is of class i modulo 3" in card
-    assert "sample?count=64&seed=0&label=0" in card
+    assert "sample?count=64&seed=0'" in card
     latents = np.random.default_rng(1).standard_normal((5, LATENT), dtype=np.float32)
     with load(version) as model:
         judged = []
@@ -107,6 +108,8 @@ def test_its_samples_are_those_of_its_networks_class_by_class(
             samples = model.decode(latents, label=name)
             np.testing.assert_allclose(samples, wanted.numpy(), atol=1e-5)
             judged.append((logits, model.discriminate(samples, label=number).logit))
+            chosen = model.sample(count=4, seed=1, method="metropolis", label=name)
+            assert chosen.shape == (4, *SHAPE)
         theirs, ours = map(np.concatenate, zip(*judged, strict=True))
         np.testing.assert_allclose(ours, np.polyval(np.polyfit(theirs, ours, 1), theirs), atol=1e-3)
 
@@ -123,6 +126,18 @@ def test_a_discriminator_may_take_no_class(tmp_path: Path) -> None:
         theirs = judge(torch.from_numpy(items)).flatten().numpy()
     np.testing.assert_array_equal(ours, others)
     assert abs(np.corrcoef(ours, theirs)[0, 1]) > 0.9999
+
+
+def test_nothing_is_chosen_among_proposals_of_a_class_without_real_items(tmp_path: Path) -> None:
+    generator, judge = networks(False)
+    items, labels = real()
+    version = publish_gan(
+        "classes", generator, discriminator=judge, real=items, real_labels=np.minimum(labels, 1),
+        models=tmp_path, **WORDS,
+    )  # fmt: skip
+    assert set(verify_version(version).graphs) == {"decode", "discriminate"}
+    with load(version) as model, pytest.raises(OperationNotOffered, match="no graph that scores its samples"):
+        model.sample(method="metropolis", label=0)
 
 
 def test_what_does_not_fit_a_condition_is_refused(tmp_path: Path) -> None:

@@ -127,6 +127,14 @@ def test_an_item_is_reconstructed_as_one_of_its_class(
     assert (classifier.predict(rebuilt.reshape(-1, 64)) == labels).mean() > 0.7
 
 
+def test_what_the_discriminator_chooses_is_of_the_class(gan: Path, classifier: LogisticRegression) -> None:
+    labels = np.arange(200) % CLASSES
+    with load(gan) as model:
+        for method in ("rejection", "resample", "metropolis"):
+            chosen = model.sample(count=200, seed=3, method=method)
+            assert (classifier.predict(chosen.reshape(-1, 64)) == labels).mean() > 5 * CHANCE
+
+
 def test_a_discriminator_finds_wrong_labels(gan: Path, digits: Dataset) -> None:
     items, labels = digits.items["test"], digits.labels["test"]
     with load(gan) as model:

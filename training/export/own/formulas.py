@@ -201,10 +201,10 @@ class OwnGan:
         slope, intercept = self.calibration
         return (f.reshape(slope * outputs + intercept, (-1,)),)
 
-    def generate_scored(self, f: Algebra, latents: Tensor) -> tuple[Tensor, ...]:
+    def generate_scored(self, f: Algebra, latents: Tensor, *labels: Tensor) -> tuple[Tensor, ...]:
         """Return items (B, *item) and their calibrated logits (B,)."""
-        (items,) = self.decode(f, latents)
-        return items, *self.discriminate(f, items)
+        (items,) = self.decode(f, latents, *labels)
+        return items, *self.discriminate(f, items, *labels)
 
     def noise_free(self, f: Algebra, items: Tensor) -> tuple[Tensor, ...]:
         """Return the column `residual`, (B, 1): the mean square of items minus their reconstructions."""

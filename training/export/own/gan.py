@@ -18,6 +18,7 @@ from service.format.statistics import Distance
 from service.numerics.noise import Floats, Integers
 from service.numerics.prior import Prior
 from training.anomaly.calibrate import column_scorer
+from training.data.splits import lacking, named
 from training.export.own import checks
 from training.export.own.conditions import Condition, labels_of, probes_of
 from training.export.own.formulas import OwnGan
@@ -104,7 +105,7 @@ def publish_own_gan(
     gan, opset = _exported_gan(name, gan, log)
     halves = None if items is None else halves_of(items, of_real)
     options = calibration_options(scoring or Scoring(), halves)
-    logits: tuple[Floats, float] | None = None
+    logits: tuple[Floats, float, Integers | None] | None = None
     metrics: dict[str, Metric] = {}
     if gan.discriminator is not None and halves is not None:
         log(f"calibrating the discriminator on {len(halves.fit)} items")
@@ -112,12 +113,19 @@ def publish_own_gan(
         if condition is not None:
             classes = condition.one_hot(np.concatenate([halves.fit_labels, halves.calibration_labels]))
         prior = sampler(words.prior, words.latent_size)
-        gan, logits, metrics = _calibrated(gan, opset, halves, prior, classes)
+        gan, starts, metrics = _calibrated(gan, opset, halves, prior, classes)
+        unseen = [] if condition is None else lacking(halves.fit_labels, condition.names)
+        if not unseen:
+            logits = *starts, None if condition is None else halves.fit_labels
+        else:
+            log(f"without filtered sampling, since too few real items are of {named(unseen)}")
     log("building the graphs")
     networks = (gan.generator, gan.discriminator, gan.encoder)
     error = max(each.error for each in networks if each is not None)
     example, names = example_of(support, items), () if condition is None else condition.names
     graphs = built(name, partial(gan_graphs, gan, opset, len(names)))
+    if logits is None:
+        graphs.pop("generate_scored", None)
     measure = partial(measure_parity, example=example, discrete=False, largest=error)
     parity = parities(name, graphs, measure, log)
     statistics: tuple[Distance, ...] = ("residual",) if gan.encoder is not None else ()
@@ -132,8 +140,7 @@ def publish_own_gan(
         Draft(
             name, "gan", description or "A generative adversarial network that was trained elsewhere.", units,
             support, words.latent_size, words.prior, graphs, parity, example, origin, None, statistics,
-            spec if discriminator is not None else None, logits if condition is None else None, metrics,
-            classes=names,
+            spec if discriminator is not None else None, logits, metrics, classes=names,
         ),
         scorer, options, halves, 0, models, log,
     )  # fmt: skip
@@ -226,14 +233,11 @@ def _calibrated(
         )
 
     def generated(start: int, count: int) -> Floats:
-        latents, logits = prior.latents(0, start, count, 1.0), []
-        for rows in np.split(np.arange(count), range(ROWS, count, ROWS)):
-            if classes is None:
-                logits.append(graphs["generate_scored"].run([latents[rows]])[1])
-            else:
-                labels = with_labels(start + rows)
-                (items,) = graphs["decode"].run([latents[rows], *labels])
-                logits.append(graphs["discriminate"].run([items, *labels])[0])
+        latents = prior.latents(0, start, count, 1.0)
+        logits = [
+            graphs["generate_scored"].run([latents[rows], *with_labels(start + rows)])[1]
+            for rows in np.split(np.arange(count), range(ROWS, count, ROWS))
+        ]
         return np.concatenate(logits)
 
     def with_labels(rows: Integers) -> list[Floats]:

@@ -115,7 +115,7 @@ def _labels(classes: int) -> Specs:
 def gan_graphs(gan: OwnGan, opset: int, classes: int = 0) -> dict[GraphName, OwnGraph]:
     """Build the graphs of a GAN whose networks are exported, each for which it has the networks.
 
-    With `classes`, they take the class of each row too, and none makes proposals to choose among.
+    With `classes`, they take the class of each row too.
     """
     items, D = ("rows", *gan.units.item_shape), gan.latent
     inputs, samples = tensor("inputs", *items), tensor("samples", *items)
@@ -131,9 +131,10 @@ def gan_graphs(gan: OwnGan, opset: int, classes: int = 0) -> dict[GraphName, Own
             ("statistics", gan.noise_free, (inputs,), (tensor("statistics", "rows", 1),)),
         ]
     if gan.discriminator is not None:
-        wanted.append(("discriminate", gan.discriminate, (inputs, *labels), (logit,)))
-    if gan.discriminator is not None and not classes:
-        wanted.append(("generate_scored", gan.generate_scored, (latents,), (samples, logit)))
+        wanted += [
+            ("discriminate", gan.discriminate, (inputs, *labels), (logit,)),
+            ("generate_scored", gan.generate_scored, (latents, *labels), (samples, logit)),
+        ]
     graphs = {name: build(name, formula, given, results, opset) for name, formula, given, results in wanted}
     if "generate_scored" in graphs:
         graphs["generate_scored"] = replace(graphs["generate_scored"], judge=gan.discriminate)
@@ -159,7 +160,11 @@ def measure_parity(graph: OwnGraph, example: Example, discrete: bool, largest: f
         unsettled = _unsettled(graph, most) if discrete and graph.name == "draw" else None
         if graph.judge is not None:
             # a logit is that of the sample that the graph gave, whose last digit it may magnify
-            expected = expected[0], *graph.judge(NumpyAlgebra(), whole[0].astype(np.float64))
+            seen = (whole[0], *most[1:])
+            expected = (
+                expected[0],
+                *graph.judge(NumpyAlgebra(), *(array.astype(np.float64) for array in seen)),
+            )
         pairs = list(zip(graph.outputs, whole, strict=True))
         for (spec, ours), theirs in zip(pairs, expected, strict=True):
             agreed = theirs if unsettled is None else np.where(unsettled, ours, theirs)

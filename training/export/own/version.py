@@ -109,8 +109,8 @@ class Draft:
     likelihood: str | None
     statistics: tuple[NoiseFree | Distance, ...]
     discriminator: DiscriminatorSpec | None = None
-    logits: tuple[Floats, float] | None = None
-    """Calibrated logits of real items, and the largest of generated ones."""
+    logits: tuple[Floats, float, Integers | None] | None = None
+    """Calibrated logits of real items, the largest of generated ones, and the classes of the real items."""
     metrics: dict[str, Metric] = field(default_factory=dict)
     latent_picture: LatentPicture | None = None
     classes: tuple[str, ...] = ()
