@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from pushforward import Client
+from pushforward.client.npy import from_npy, to_npy
 from pushforward.client.operations import Operations
 from pushforward.client.problems import problem_of
 from pushforward.client.sending import DEFAULT_POLICY, Sender
@@ -207,3 +209,11 @@ def test_an_address_that_is_none_of_a_service_is_refused(url: str) -> None:
 def test_a_deadline_is_more_than_nothing() -> None:
     with pytest.raises(ValueError, match="wanted more than 0, or None"):
         Client(timeout_seconds=0)
+
+
+@pytest.mark.parametrize("missing", [1, 16, 47, 48, 100, 170])
+def test_an_npy_answer_without_its_last_bytes_is_an_error(missing: int) -> None:
+    rows = np.arange(12, dtype=np.float32).reshape(3, 4)
+    np.testing.assert_array_equal(from_npy(to_npy(rows)), rows)
+    with pytest.raises(errors.Malformed, match="cut short"):
+        from_npy(to_npy(rows)[:-missing])

@@ -14,7 +14,14 @@ import pytest
 
 from pushforward import AsyncClient, Client
 from pushforward.client import RetryPolicy
-from service.errors import BodyTooLarge, DeadlineExceeded, Overloaded, Unavailable, Unreachable
+from service.errors import (
+    BodyTooLarge,
+    DeadlineExceeded,
+    Overloaded,
+    Unavailable,
+    UnknownVersion,
+    Unreachable,
+)
 from tests import toy
 from tests.ports import free_port
 from tests.pushforward.client.equality import assert_equal
@@ -123,6 +130,21 @@ def test_a_score_is_asked_for_again_after_a_fault(
     assert_equal(flaky_client.score("toy-vae", toy.items(9)), expected)
     (pause,) = naps.seconds
     assert wait_seconds <= pause <= wait_seconds + 0.1
+
+
+def test_a_replica_that_does_not_know_yet_the_version_of_a_call_is_asked_again(
+    proxy: FlakyProxy, flaky_client: Client, client: Client, naps: Naps
+) -> None:
+    unknown = Refuse(404, body=b'{"code": "unknown_version", "detail": "there is no such version"}')
+    proxy.faults.extend([Refuse(413), Cut(10**6), unknown])
+    assert_equal(flaky_client.score("toy-vae", toy.items(9)), client.score("toy-vae", toy.items(9)))
+    proxy.faults.extend([Cut(20_000), unknown])
+    samples = flaky_client.sample("toy-vae", count=COUNT, seed=7)
+    assert_equal(samples, client.sample("toy-vae", count=COUNT, seed=7))
+    assert len(naps.seconds) == 3
+    proxy.faults.append(unknown)
+    with pytest.raises(UnknownVersion):
+        flaky_client.sample("toy-vae", version=9)
 
 
 def test_the_pauses_grow_and_end_with_the_last_error(proxy: FlakyProxy, naps: Naps) -> None:
