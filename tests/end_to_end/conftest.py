@@ -1,11 +1,21 @@
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
 
 from pushforward import Client
 from tests.serving import RunningService, running_service
+from tests.toy import publish_toy
 from tests.toy_gan import publish_gan
+
+
+@pytest.fixture(scope="session")
+def toys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of models that has one toy alone."""
+    folder = tmp_path_factory.mktemp("toys")
+    publish_toy(folder)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import socket
+from http.client import HTTPConnection
+from urllib.parse import urlsplit
+
+from tests.serving import RunningService
 
 HEALTH = b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n"
 KEPT_BYTES = 2**20
@@ -13,6 +17,16 @@ resource.setrlimit(resource.RLIMIT_NOFILE, ({MOST_FILES}, {MOST_FILES}))
 runpy.run_module("service", run_name="__main__")
 """
 """The program of a service that may open so many files."""
+
+
+def connected(service: RunningService) -> HTTPConnection:
+    """A connection of its own, to whichever replica the kernel chooses."""
+    return HTTPConnection(urlsplit(service.url).netloc, timeout=60)
+
+
+def given_up(service: RunningService) -> float:
+    """The number of clients that were given up."""
+    return service.metric("pushforward_rejected_total", reason="client_gone")
 
 
 def everything(connection: socket.socket) -> bytes:

@@ -9,16 +9,15 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 import httpx
 import numpy as np
 
 from service.format.manifest import Manifest
-from service.format.versions import read_manifest, version_folders
 from service.media.tables.writing import columns_of, csv_text
 from tests.conftest import REPOSITORY
+from tests.published import manifest_of
 from tests.serving import as_npy, running_service
 from training.anomaly.auroc import auroc
 from training.anomaly.outliers import unseen_outliers
@@ -79,16 +78,11 @@ def _scores(client: httpx.Client, manifest: Manifest, statistic: str, items: Ite
     return {key: np.array([row[key] for row in rows]) for key in ("surprise", "p_value")}
 
 
-def newest(model: str, models: Path = MODELS) -> Manifest:
-    """The newest published version of a model."""
-    return read_manifest(version_folders(models / model)[-1])
-
-
 def main() -> None:
     """Print every figure twice; exit status 1 if any two differ."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model", nargs="?", default="fashion-vae", help="which to recompute")
-    manifest = newest(parser.parse_args().model)
+    manifest = manifest_of(parser.parse_args().model)
     dataset = load_dataset(parse_recipe(manifest.provenance.recipe).data)
     with running_service(MODELS, processes=2) as service:
         figures = []

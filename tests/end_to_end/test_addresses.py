@@ -9,7 +9,7 @@ import pytest
 
 from pushforward import Client
 from tests.conftest import PUBLISHED
-from tests.end_to_end.published import class_option, each, manifest_of
+from tests.published import class_option, each, manifest_of
 from tests.serving import RunningService
 
 NPY = {"accept": "application/x-npy"}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.connections import HEALTH, answer, everything
+from tests.end_to_end.connections import HEALTH, answer, everything, given_up
 from tests.serving import RunningService, running_service
 from tests.waiting import wait_until
 
@@ -29,28 +29,23 @@ def impatient(models: Path) -> Iterator[RunningService]:
         yield service
 
 
-def gone(service: RunningService) -> float:
-    """The number of clients that were given up."""
-    return service.metric("pushforward_rejected_total", reason="client_gone")
-
-
 def test_a_slow_reader_is_given_up_and_a_steady_one_is_not(impatient: RunningService) -> None:
-    before = gone(impatient)
+    before = given_up(impatient)
     with impatient.connect() as stalled, impatient.connect() as steady:
         stalled.sendall(STREAM)
         steady.sendall(STREAM)
         answer(steady)
-        assert wait_until(lambda: gone(impatient) - before) == 1
+        assert wait_until(lambda: given_up(impatient) - before) == 1
 
 
 def test_who_hangs_up_is_not_computed_for_though_another_request_waits_behind(
     impatient: RunningService,
 ) -> None:
-    before = gone(impatient)
+    before = given_up(impatient)
     with impatient.connect() as connection:
         connection.sendall(STREAM + HEALTH)
         connection.recv(1)
-    assert wait_until(lambda: gone(impatient) - before) == 1
+    assert wait_until(lambda: given_up(impatient) - before) == 1
 
 
 def test_half_a_head_behind_a_running_answer_does_not_cut_it(impatient: RunningService) -> None:

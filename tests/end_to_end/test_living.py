@@ -14,14 +14,13 @@ from http.client import HTTPConnection, HTTPException
 from itertools import product
 from pathlib import Path
 from statistics import median
-from urllib.parse import urlsplit
 
 import pytest
 
 from service.format.aliases import change_alias
-from service.format.versions import version_folders
-from tests.conftest import REPOSITORY
 from tests.damage import edit, flip_a_byte
+from tests.end_to_end.connections import connected
+from tests.published import newest
 from tests.serving import RunningService, running_service
 from tests.toy import publish_toy
 
@@ -126,11 +125,6 @@ class Clients:
         connection.close()
 
 
-def connected(service: RunningService) -> HTTPConnection:
-    """A connection of its own, to whichever replica the kernel chooses."""
-    return HTTPConnection(urlsplit(service.url).netloc, timeout=60)
-
-
 def resident_bytes(service: RunningService) -> float:
     """The median over some seconds, since what is in flight comes and goes."""
     status, readings = Path(f"/proc/{service.process.pid}/status"), []
@@ -144,7 +138,7 @@ def publish_two_fashions(models: Path) -> Path:
     """Version 1 with the graphs of one published model, 2 with those of another; returns the folder of 2."""
     for version, source in enumerate(("fashion-vae", "fashion-binary-vae"), start=1):
         folder = models / "fashion" / str(version)
-        shutil.copytree(version_folders(REPOSITORY / "models" / source)[-1], folder)
+        shutil.copytree(newest(source), folder)
         manifest = json.loads((folder / "manifest.json").read_text())
         (folder / "manifest.json").write_text(json.dumps(manifest | {"name": "fashion", "version": version}))
     return folder

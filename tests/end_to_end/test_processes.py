@@ -19,6 +19,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.conftest import REPOSITORY
+from tests.end_to_end.connections import connected
 from tests.serving import RunningService, metric_sum, running_service
 from tests.toy import publish_toy
 from tests.waiting import wait_until
@@ -32,22 +33,10 @@ BODY = json.dumps({"seed": 7}).encode()
 
 
 @pytest.fixture(scope="module")
-def toys(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("toys")
-    publish_toy(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
 def two(toys: Path) -> Iterator[RunningService]:
     """Two replicas, which the tests leave alive, but not as the same processes."""
     with running_service(toys, "--metrics-port", "0", processes=2) as service:
         yield service
-
-
-def connected(service: RunningService) -> HTTPConnection:
-    """A connection of its own, to whichever replica the kernel chooses."""
-    return HTTPConnection(urlsplit(service.url).netloc, timeout=60)
 
 
 def asked(service: RunningService, method: str, path: str, body: bytes | None = None) -> bytes:

@@ -17,8 +17,8 @@ from service.numerics.noise import Stream, normals
 from service.runtime.engine import Engine
 from tests import toy
 from tests.conftest import PUBLISHED
-from tests.end_to_end.connections import everything
-from tests.end_to_end.published import each, manifest_of, newest
+from tests.end_to_end.connections import everything, given_up
+from tests.published import each, manifest_of, newest
 from tests.serving import RunningService, running_service
 from tests.waiting import wait_until
 
@@ -92,14 +92,11 @@ def test_a_deadline_is_kept_and_the_service_goes_on(client: httpx.Client) -> Non
 def test_rows_of_a_client_that_left_are_given_up(service: RunningService) -> None:
     body = json.dumps({"inputs": toy.items(200).tolist(), "draws": 5000}).encode()
 
-    def gone() -> float:
-        return service.metric("pushforward_rejected_total", reason="client_gone")
-
-    before = gone()
+    before = given_up(service)
     with service.connect() as connection:
         head = f"POST /v1/models/toy-vae/score HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n\r\n"
         connection.sendall(head.encode() + body)
-    wait_until(lambda: gone() > before)
+    wait_until(lambda: given_up(service) > before)
     # read anew: one text is not read at one instant, and its queue comes before its rejections
     assert service.metric("pushforward_queue_items", model="toy-vae", stage="score") == 0
 

@@ -8,8 +8,10 @@ import pytest
 from sklearn.datasets import load_breast_cancer
 
 from service.format.manifest import Manifest
+from service.format.versions import read_manifest
 from service.media.tables.writing import csv_text
-from tests.end_to_end.scores_over_http import MODELS, Figure, newest, recomputed
+from tests.end_to_end.scores_over_http import MODELS, Figure, recomputed
+from tests.published import manifest_of
 from tests.serving import running_service
 from training.data import load_dataset
 from training.data.fashion import DEBIAN_FOLDER
@@ -32,7 +34,7 @@ def published(manifest: Manifest) -> list[str]:
 
 @pytest.mark.skipif(not DEBIAN_FOLDER.is_dir(), reason="needs Debian's package dataset-fashion-mnist")
 def test_areas_and_shares_of_pictures_through_http_are_those_that_training_published() -> None:
-    manifest = newest("fashion-vae")
+    manifest = manifest_of("fashion-vae")
     figures = figures_of(manifest, MODELS)
     assert [figure for figure in figures if not figure.agrees] == []
     assert {figure.name for figure in figures} == set(published(manifest))
@@ -50,7 +52,7 @@ def test_areas_and_shares_of_a_csv_file_through_http_are_those_that_training_pub
         ("training", "run", "cancer.toml", "--models", "models", "--quiet"),
     ):
         subprocess.run([sys.executable, "-m", *line], check=True, timeout=500)
-    manifest = newest("cancer", tmp_path / "models")
+    manifest = read_manifest(tmp_path / "models" / "cancer" / "1")
     figures = figures_of(manifest, tmp_path / "models")
     assert [figure for figure in figures if not figure.agrees] == []
     assert {figure.name for figure in figures} == set(published(manifest))

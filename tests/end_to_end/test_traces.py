@@ -23,7 +23,6 @@ from service.observe.timing import MOST_PERIODS, TracedTiming
 from service.observe.tracing import CLOSE_SECONDS
 from service.settings import Settings
 from tests.serving import RunningService, running_service
-from tests.toy import publish_toy
 
 pytestmark = pytest.mark.monitoring
 
@@ -84,13 +83,6 @@ def receiver() -> Iterator[Receiver]:
     receiver.server.shutdown()
     receiver.server.server_close()
     thread.join()
-
-
-@pytest.fixture(scope="module")
-def toys(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("toys")
-    publish_toy(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from service.format.versions import read_manifest, version_folders
 from tests.conftest import PUBLISHED, REPOSITORY
 from tests.damage import truncate
+from tests.published import manifest_of
 from tests.toy import publish_toy
 
 from .gpu_check.parts import PARTS
@@ -45,7 +45,7 @@ def test_the_whole_check_runs_on_the_cpu_and_says_that_no_gpu_was_measured(tmp_p
     assert NOT_A_GPU in stem.with_suffix(".md").read_text()
 
     agreement = parts["agreement"]["rows"]
-    manifests = [read_manifest(version_folders(REPOSITORY / "models" / name)[-1]) for name in PUBLISHED]
+    manifests = [manifest_of(name) for name in PUBLISHED]
     graphs = {(manifest.name, graph) for manifest in manifests for graph in manifest.graphs}
     assert {(row["model"], row["graph"]) for row in agreement} == graphs
     assert {(row["model"], row["graph"]) for row in parts["providers"]["rows"]} == graphs

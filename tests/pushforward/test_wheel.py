@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import REPOSITORY
+from tests.published import newest
 
 pytestmark = [pytest.mark.wheel, pytest.mark.timeout(600)]
 
@@ -107,8 +108,8 @@ def test_the_wheel_has_every_file_of_the_packages_and_no_others(wheel: Path) -> 
         ["git", "ls-files", "-z", *PACKAGES], cwd=REPOSITORY, capture_output=True, text=True, check=True
     )
     files = {name for name in listed.stdout.split("\0") if name and not name.endswith(NOT_SHIPPED)}
-    (newest,) = (REPOSITORY / "models" / "digits-vae").glob("*/manifest.json")
-    copies = {f"{DEMO}/{path.relative_to(newest.parent.parent)}" for path in newest.parent.iterdir()}
+    version = newest("digits-vae")
+    copies = {f"{DEMO}/{path.relative_to(version.parent)}" for path in version.iterdir()}
     assert names == files - {DEMO} | copies
 
 

@@ -3,12 +3,11 @@
 import numpy as np
 
 from service.api.v1.catalogue import limits_of
-from service.format.versions import read_manifest
 from service.settings import Settings
-from tests.conftest import REPOSITORY
+from tests.published import manifest_of
 from tests.serving import as_npy
 
-DIGITS = read_manifest(REPOSITORY / "models" / "digits-vae" / "3")
+DIGITS = manifest_of("digits-vae")
 
 
 def test_the_limits_are_the_settings() -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.format.versions import read_manifest, version_folders
 from tests.conftest import REPOSITORY
+from tests.published import manifest_of
 from training.data import load_dataset
 from training.data.options import DataOptions
 from training.experiments.anomalies.baselines import PEERS, write_tumours
@@ -60,8 +60,7 @@ def test_the_table_of_the_results_has_the_published_figures(
     )
     head, _, *rows = [line.split("|")[1:-1] for line in text.splitlines() if line.startswith("|")][:11]
     statistics = [cell.strip(" `") for cell in head[1:5]]
-    folder = version_folders(REPOSITORY / "models" / "fashion-vae")[-1]
-    metrics = read_manifest(folder).metrics
+    metrics = manifest_of("fashion-vae").metrics
     kinds = [name.removeprefix("auroc_elbo_") for name in metrics if name.startswith("auroc_elbo_")]
     labels = dict(zip([*kinds, *EXPERIMENTS], _LABELS, strict=True))
     shown = {row[0].strip(): [cell.strip() for cell in row[1:5]] for row in rows}

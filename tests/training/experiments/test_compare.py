@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from service.format.versions import read_manifest, version_folders
+from service.format.versions import read_manifest
 from tests.conftest import REPOSITORY
+from tests.published import newest
 from tests.training.report.page import Page
 from training.__main__ import app
 from training.data.options import DataOptions
@@ -18,10 +19,6 @@ from training.export.beside import draw_samples, measure_beside
 from training.report.comparison import TRAINING_SET
 
 MODELS = REPOSITORY / "models"
-
-
-def newest(name: str) -> Path:
-    return version_folders(MODELS / name)[-1]
 
 
 def test_the_command_writes_figures_and_a_page_of_the_versions_and_the_training_set(tmp_path: Path) -> None:

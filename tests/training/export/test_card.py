@@ -2,8 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from service.format.versions import read_manifest
-from tests.conftest import REPOSITORY
+from tests.published import manifest_of
 from training.data import load_dataset
 from training.export.card import write_card
 from training.recipe import RECIPES, read_recipe
@@ -13,7 +12,7 @@ from training.recipe import RECIPES, read_recipe
 def test_a_card_says_to_train_by_a_shipped_recipe_only_if_the_version_was(
     overrides: list[str], tmp_path: Path
 ) -> None:
-    manifest = read_manifest(next((REPOSITORY / "models" / "digits-vae").iterdir()))
+    manifest = manifest_of("digits-vae")
     recipe = read_recipe(RECIPES / "digits-vae.toml", overrides)
     table = recipe.model_dump(mode="json", exclude_none=True)
     provenance = manifest.provenance.model_copy(update={"recipe": table})

@@ -2,15 +2,12 @@
 
 from service.format.specs import ScoreDefaults
 from service.format.statistics import Statistic
-from service.format.versions import read_manifest
-from tests.conftest import REPOSITORY
+from tests.published import manifest_of
 from training.export.card_parts import choice_section
-
-(PICTURES,) = (REPOSITORY / "models/fashion-vae").iterdir()
 
 
 def section(statistic: Statistic) -> str:
-    manifest = read_manifest(PICTURES)
+    manifest = manifest_of("fashion-vae")
     defaults = ScoreDefaults(statistic=statistic, alpha=0.01)
     chosen = {name for name in manifest.metrics if name.startswith("validation_auroc_")}
     return choice_section(manifest.model_copy(update={"defaults": defaults}), chosen)

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.format.versions import read_manifest, verify_files, version_folders
+from service.format.versions import read_manifest, verify_files
 from service.numerics.calibration import Calibration
+from tests.published import newest
 from tests.toy import exact_log_evidence, items, publish_toy
 from tests.toy_conditional import CLASSES, publish_conditional_vae, turned
 from training.data import DataError
@@ -83,7 +84,7 @@ def test_what_does_not_fit_is_refused_and_leaves_nothing_behind(
 
 def test_what_does_not_score_is_not_calibrated(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no graph that scores"):
-        recalibrate(version_folders(Path("models/ring-gan"))[-1], saved(tmp_path, items(200)), {})
+        recalibrate(newest("ring-gan"), saved(tmp_path, items(200)), {})
 
 
 def test_a_version_with_classes_is_calibrated_on_labelled_items(tmp_path: Path) -> None:

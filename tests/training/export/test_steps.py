@@ -18,11 +18,10 @@ from service.format.manifest import Manifest
 from service.format.versions import MANIFEST, read_manifest, read_weights, sha256_of, verify_files
 from service.numerics.noise import Arrays
 from service.runtime.engine import Engine
-from tests.conftest import REPOSITORY
+from tests.published import newest
 from training.export.repack import repack
 from training.export.sessions import verify_version
 
-MODELS = REPOSITORY / "models"
 ROWS = (1, 2, 7, 64)
 MOST_COPIES = 2.2
 """The memory of a served version over the bytes of its parameters."""
@@ -31,7 +30,7 @@ MOST_COPIES = 2.2
 @pytest.fixture(scope="module", params=["fashion-vae", "fashion-gan"])
 def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A version whose graphs run as wholes, and the same with all that share a weight in steps."""
-    (published,) = (MODELS / request.param).glob("[0-9]*")
+    published = newest(request.param)
     models = tmp_path_factory.mktemp("models")
     whole = shutil.copytree(published, models / request.param / published.name)
     return whole, repack(whole, least_shared_bytes=1)
@@ -167,7 +166,7 @@ def test_a_version_of_millions_of_parameters_is_in_memory_about_once(tmp_path: P
     assert len(manifest.graphs) >= 5
     (weights,) = read_weights(folder, manifest).values()
     assert len(weights) > 4.4e6 * 4
-    (small,) = (MODELS / "digits-vae").glob("[0-9]*")
+    small = newest("digits-vae")
     command = [sys.executable, "-c", MEASURE, str(small), str(folder)]
     found = subprocess.run(command, capture_output=True, text=True, check=True)
     assert float(found.stdout) * 2**20 <= MOST_COPIES * len(weights), found.stdout

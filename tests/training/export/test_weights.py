@@ -12,20 +12,19 @@ from service.errors import InvalidVersion
 from service.format.manifest import Manifest
 from service.format.versions import MANIFEST, read_manifest, read_weights, sha256_of
 from service.runtime.engine import Engine
-from tests.conftest import REPOSITORY
+from tests.published import newest
 from training.export.repack import repack
 from training.export.rules import GraphError
 from training.export.sessions import verify_version
 from training.export.weights import whole
 
-MODELS = REPOSITORY / "models"
 ROWS = (1, 2, 7, 64)
 
 
 @pytest.fixture(scope="module")
 def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """The digits VAE as older programs published it, a copy of its weights in every graph; and repacked."""
-    (published,) = (MODELS / "digits-vae").glob("[0-9]*")
+    published = newest("digits-vae")
     folder = shutil.copytree(published, tmp_path_factory.mktemp("models") / "digits-vae" / published.name)
     manifest = read_manifest(folder)
     weights = read_weights(folder, manifest)

@@ -10,13 +10,14 @@ import pytest
 import torch
 
 from service.format.versions import read_manifest
+from tests.published import newest
 from training.data import Dataset
 from training.loop.start import begin_with
 from training.models.gan import Gan, make_gan, make_gan_encoder
 from training.models.networks.residual import ResidualBlock
 from training.recipe import Recipe, RecipeError, parse_recipe
 
-(VERSION,) = Path("models/fashion-gan").iterdir()
+VERSION = newest("fashion-gan")
 GARMENTS = Dataset("fashion-mnist", "", (1, 28, 28), (), {}, {})
 
 

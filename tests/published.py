@@ -1,4 +1,4 @@
-"""The published models that the default tests take."""
+"""The newest versions of the published models, and those that the default tests take."""
 
 from __future__ import annotations
 
