@@ -64,8 +64,8 @@ def test_a_sample_of_a_class_is_chosen_as_if_there_were_no_other_class(method: M
     for number in range(CLASSES):
         chosen = labels == number
         alone = of_class(number, 7, 11, len(labels), method)
-        for ours, theirs in zip(found, alone, strict=True):
-            np.testing.assert_array_equal(ours[chosen], theirs[chosen])
+        for name in FilteredSamples._fields:
+            np.testing.assert_array_equal(getattr(found, name)[chosen], getattr(alone, name)[chosen])
 
 
 def test_real_items_of_each_class_and_of_no_other_are_needed() -> None:
