@@ -17,7 +17,7 @@ _MOST_ROWS: Final = 65_536
 _FEWEST_ROWS: Final = 16
 _MOST_COST: Final = 2**18
 """Most draws, or proposals, of all rows of a part, so that none takes minutes."""
-_LIBRARIES: Final = ("numpy", "pyarrow")
+_LIBRARIES: Final = ("pushforward", "numpy", "pyarrow")
 _INCIDENTAL: Final = ("location", "changed")
 """Keys of an input's description that may differ: where it is, and when it was last written."""
 
