@@ -47,6 +47,8 @@ class Scaling:
     """True if NaN in an item means a missing value; else items hold none."""
     masked: tuple[int, ...] = ()
     """The first features of the columns that lack values in the training split; networks see which do."""
+    absent: tuple[int, ...] = ()
+    """The features of categories that stand for those which the file does not have, 0 in all rows."""
 
     def standardised(self, items: Items) -> Items:
         """Return items (N, F) as networks see them, with 0 for constants and for missing values."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Literal
 
@@ -72,7 +72,7 @@ def load_large(large: Large, options: DataOptions, files: list[Path], kept: Path
     columns = large.columns.model_columns()
     counts = {part: int(moments.parts[place]) for place, part in enumerate(PARTS)}
     check_sizes({split: range(counts[split]) for split in SPLITS}, str(options.own_path))
-    scaling = scaling_of(moments, columns, options.own_path)
+    scaling = replace(scaling_of(moments, columns, options.own_path), absent=large.columns.absent)
     if not folder.is_dir():
         _write(large, options, classes, folder)
     cache.use(folder)

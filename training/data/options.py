@@ -104,8 +104,8 @@ class DataOptions(Options):
     what they hold, and if there are some, the version takes such rows as well. `refuse`: they are refused."""
     unseen: Literal["other", "missing", "refuse"] = "other"
     """Tables: the fate of categories that the file does not have, once the model is served. `other`: each
-    categorical column gets a category of that name for them, rare and so surprising. `missing`: they count
-    as missing values. `refuse`: rows that have one are refused."""
+    categorical column gets a category of that name for them, rare and so surprising, and never drawn.
+    `missing`: they count as missing values. `refuse`: rows that have one are refused."""
 
     separator: Annotated[str, Field(min_length=1, max_length=1)] | None = None
     """Tables in text: the character between values; by default a comma, semicolon, tab or bar is found."""

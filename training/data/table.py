@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from service.errors import ServiceError
-from service.format.columns import LONGEST_NAME, OTHER, Column
+from service.format.columns import LONGEST_NAME, OTHER, Column, column_places
 from service.media.tables.opening import parts_of, stem_of
 from service.media.tables.sources import Block, TableSource, TextTable, open_table
 from service.numerics.noise import Doubles
@@ -60,8 +60,13 @@ def load_table(options: DataOptions, cache: Path) -> Dataset:
     classes = read.classes(whole)
     features = np.concatenate([read.features(name, whole[name]) for name in read.learned], axis=1)
     dataset = table_dataset(path, features, read.model_columns(), partition(classes, options), options)
+    assert dataset.scaling is not None
     return replace(
-        dataset, name=stem_of(path.name), left_out=read.left_out, notes=(*read.notes(), *dataset.notes)
+        dataset,
+        name=stem_of(path.name),
+        scaling=replace(dataset.scaling, absent=read.absent),
+        left_out=read.left_out,
+        notes=(*read.notes(), *dataset.notes),
     )
 
 
@@ -225,8 +230,19 @@ class TableColumns:
         return made
 
     def _category_names(self, column: TextColumn) -> tuple[str, ...]:
-        names = column.names
-        return (*names, OTHER) if self._options.unseen == "other" and OTHER not in names else names
+        return (*column.names, OTHER) if self._lacks_other(column) else column.names
+
+    def _lacks_other(self, column: TextColumn) -> bool:
+        return self._options.unseen == "other" and OTHER not in column.names
+
+    @property
+    def absent(self) -> tuple[int, ...]:
+        """The features of the categories `other` that no row of the file has, each the last of its column."""
+        places = zip(self.learned, column_places(self.model_columns()), strict=True)
+        readers = ((self.columns[name], place.stop - 1) for name, (_, place) in places)
+        return tuple(
+            last for read, last in readers if isinstance(read, TextColumn) and self._lacks_other(read)
+        )
 
     def notes(self) -> tuple[str, ...]:
         """Return sentences on what was found, left out, or looks as if it should be."""

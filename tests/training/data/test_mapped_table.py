@@ -68,6 +68,7 @@ def test_a_mapped_table_holds_the_same_rows_classes_and_scaling(path: Path, tmp_
     np.testing.assert_allclose(mapped.scaling.scale[:4], np.nanstd(train, axis=0), rtol=1e-5)
     assert held.scaling is not None
     assert held.scaling.masked == mapped.scaling.masked
+    assert held.scaling.absent == mapped.scaling.absent == (7,)
     shares = [len(mapped.items[split]) / (0.9 * ROWS) for split in SPLITS]
     assert shares == pytest.approx([0.5, 0.1, 0.2, 0.2], abs=0.02)
 

@@ -115,10 +115,14 @@ def test_categories_that_the_file_lacks_have_a_place_of_their_own(tmp_path: Path
     names = ("blue", "green", "red", "other")
     assert dataset.columns[1] == Column(name="colour", categories=names, unseen="other")
     assert not stacked(dataset)[:, 4].any()
+    assert dataset.scaling is not None
+    assert dataset.scaling.absent == (4,)
     table["colour"][::6] = ["other"] * (ROWS // 6)
     dataset = load("table", write_csv(tmp_path / "table.csv", table), **{**ALL, "unseen": "other"})
     names = ("blue", "green", "other", "red")
     assert dataset.columns[1] == Column(name="colour", categories=names, unseen="other")
+    assert dataset.scaling is not None
+    assert dataset.scaling.absent == ()
 
 
 def test_a_dataset_names_the_columns_that_the_model_does_not_see(tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def likelihood_of(name: str) -> Likelihood:
     return make_likelihood(VaeOptions.model_validate({"likelihood": name}), dataset_for(name))
 
 
-def tiny_vae(likelihood: str, prior: str) -> Vae:
+def tiny_vae(likelihood: str, prior: str, dataset: Dataset | None = None) -> Vae:
     """Random weights; the 25 values of a picture and the 10 of a row fill no whole vector of a processor."""
     torch.manual_seed(0)
     recipe = parse_recipe(
@@ -82,7 +82,7 @@ def tiny_vae(likelihood: str, prior: str) -> Vae:
             "loop": {"steps": 1},
         }
     )
-    return with_fixed_prior(make_vae(recipe, dataset_for(likelihood))).eval()
+    return with_fixed_prior(make_vae(recipe, dataset or dataset_for(likelihood))).eval()
 
 
 def in_float64(likelihood: Likelihood) -> Likelihood:

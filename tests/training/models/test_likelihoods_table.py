@@ -1,6 +1,7 @@
 """The Gaussian likelihood of tables: numbers in their own units, and categories."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import torch
 from scipy import integrate, special, stats
 
 from service.format.columns import Column
-from tests.training.models.likelihood_cases import COLUMNS, SCALING
+from tests.training.models.likelihood_cases import COLUMNS, ROWS, SCALING, dataset_for, tiny_vae
 from training.models.likelihoods import GaussianTable, SupportError
 from training.models.likelihoods.table import normal_quantile
 
@@ -104,6 +105,29 @@ def test_a_draw_has_exactly_one_category_however_its_probabilities_are_rounded()
         for step in (-1, 0, 1):
             uniforms = (borders[:, [border]] + step * 2.0**-24).clamp(2.0**-24, 1 - 2.0**-24)
             table.check_support(table.draw(bounded, uniforms.expand(-1, size)))
+
+
+def test_a_category_that_no_row_has_is_never_drawn_and_the_others_keep_their_shares() -> None:
+    column = Column(name="kind", categories=("a", "b", "other"))
+    zeros, ones = torch.zeros(3), torch.ones(3)
+    table, free = GaussianTable([column], zeros, ones, absent=(2,)), GaussianTable([column], zeros, ones)
+    parameters = table.bounded(torch.tensor([[0.4, -0.3, 1.5, 0, 0, 0]]))
+    grid = torch.arange(2**-12, 1, 2**-12)
+    uniforms = torch.cat([grid, torch.tensor([1 - 2.0**-24])])[:, None].expand(-1, 3)
+    shares = table.draw(parameters.expand(len(uniforms), -1), uniforms).mean(0)
+    scored = table.mean(parameters)[0]
+    assert torch.equal(scored, free.mean(parameters)[0]), "scores count it as before"
+    wanted = scored[:2] / scored[:2].sum()
+    assert shares.tolist() == pytest.approx([*wanted.tolist(), 0], abs=1e-3)
+
+
+def test_a_new_vae_gives_a_category_that_no_row_has_about_the_share_of_one_row() -> None:
+    dataset = dataset_for("gaussian")
+    vae = tiny_vae("gaussian", "standard-normal", replace(dataset, scaling=replace(SCALING, absent=(9,))))
+    with torch.no_grad():
+        shares = vae.likelihood.mean(vae.decode(torch.randn(500, vae.latent)))[:, 5:]
+    assert shares[:, :4].mean().item() == pytest.approx(1 / 4, abs=0.05)
+    assert 0.1 < shares[:, 4].mean().item() * ROWS < 1
 
 
 def test_a_probability_of_a_category_is_never_above_1_in_float32() -> None:

@@ -45,7 +45,9 @@ def make_likelihood(options: VaeOptions, dataset: Dataset) -> Likelihood:
     if scaling is None:
         return of_pictures[options.likelihood]
     shift, scale = torch.from_numpy(scaling.shift), torch.from_numpy(scaling.scale)
-    return GaussianTable(dataset.columns, shift, scale, scaling.constants, scaling.takes_missing)
+    return GaussianTable(
+        dataset.columns, shift, scale, scaling.constants, scaling.takes_missing, scaling.absent
+    )
 
 
 def _of_pictures(options: VaeOptions) -> dict[str, Likelihood]:

@@ -46,6 +46,7 @@ class GaussianTable(nn.Module):
     _from_first: Tensor
     _place: Tensor
     _varies: Tensor | None
+    _occurs: Tensor | None
 
     def __init__(
         self,
@@ -54,13 +55,15 @@ class GaussianTable(nn.Module):
         scale: Tensor,
         constants: Sequence[int] = (),
         takes_missing: bool = False,
+        absent: Sequence[int] = (),
     ) -> None:
         """Join columns of F features in all; shift and scale (F,) standardise the features.
 
         `constants` are the features that had one value, the shift, in all training rows. If `takes_missing`,
         NaN is a missing value (in all features of a category): the likelihood is that of the others, which
         integrates the missing ones out, since columns are independent given the latent. Source: Mattei &
-        Frellsen 2019, "MIWAE", arXiv:1812.02633, section 3.1.
+        Frellsen 2019, "MIWAE", arXiv:1812.02633, section 3.1. `absent` are the features of categories, each
+        the last of its column, that stand for those which no row has had: none is drawn.
         """
         super().__init__()
         self._takes_missing = takes_missing
@@ -84,6 +87,8 @@ class GaussianTable(nn.Module):
             self.register_buffer(name, torch.from_numpy(values.astype(np.float32)), persistent=False)
         varies = torch.ones(len(shift)).index_fill(0, torch.tensor(constants, dtype=torch.long), 0)
         self.register_buffer("_varies", varies if len(constants) else None, persistent=False)
+        occurs = torch.ones(len(shift)).index_fill(0, torch.tensor(absent, dtype=torch.long), 0)
+        self.register_buffer("_occurs", occurs if len(absent) else None, persistent=False)
 
     def bounded(self, outputs: Tensor) -> Tensor:
         """Return log-scales in (-4, 4), logits in (-20, 20), and locations up to a million."""
@@ -168,9 +173,10 @@ class GaussianTable(nn.Module):
             gaps = self._varying(gaps, constant.quantile(uniforms))
         numbers = self.shift + self.scale * (location + torch.exp(log_scale) * gaps)
         # shares that have begun: exactly one category has that place, however sums are rounded
-        begun = (uniforms @ self._from_first >= self._probabilities(location) @ self._earlier).to(
-            uniforms.dtype
-        )
+        shares = self._probabilities(location, self._occurs)
+        begun = (uniforms @ self._from_first >= shares @ self._earlier).to(uniforms.dtype)
+        if self._occurs is not None:
+            begun = begun * self._occurs
         category = ((begun @ self._same - self._place).abs() < 0.5).to(uniforms.dtype)
         return self._each(numbers, category)
 
@@ -194,13 +200,16 @@ class GaussianTable(nn.Module):
         assert self._varies is not None
         return self._varies * numbers + (1 - self._varies) * constants
 
-    def _probabilities(self, location: Tensor) -> Tensor:
+    def _probabilities(self, location: Tensor, occurs: Tensor | None = None) -> Tensor:
         """Return probabilities of categories within their columns, (B, F), and 1 for numbers.
+
+        They are those among the categories at which `occurs` (F,) is 1, if it is given.
 
         A quotient of e^logit and a sum that includes it is never above 1, so its logarithm is never above 0.
         A number's location is left out, because its exponential may overflow.
         """
         weights = torch.exp((1 - self._is_number) * location)
+        weights = weights if occurs is None else weights * occurs
         probabilities: Tensor = weights / (weights @ self._same)
         return probabilities
 
