@@ -1,9 +1,9 @@
 """Checkpoints: safetensors and JSON, written atomically, never pickled.
 
 A checkpoint is a folder `step-00001000/` with `tensors.safetensors` (weights, averaged weights, optimiser
-states) and `state.json`. Both are written and synced inside a hidden folder, which one rename then gives its
-name, so a crash at any moment leaves the older checkpoint intact. Batch order and noise are functions of
-(seed, step) and are not stored.
+states) and `state.json`, which has a hash of both. They are written and synced inside a hidden folder, which
+one rename then gives its name, so a crash at any moment leaves the older checkpoint intact. Batch order and
+noise are functions of (seed, step) and are not stored.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load, save
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -28,6 +28,7 @@ from service.format.versions import flush_to_disk
 _TENSORS, _STATE = "tensors.safetensors", "state.json"
 _PARTIAL = ".partial-"
 _FORMAT = 2
+_HASH = "sha256"
 AVERAGE, BEST = "average", "best"
 """The parts of a checkpoint with averaged weights: the newest, and those with the best validation bound."""
 
@@ -80,7 +81,9 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
     # a copy, because safetensors wants contiguous tensors and those in channels-last order are not
     tensors = {name: tensor.detach().contiguous() for name, tensor in checkpoint.tensors.items()}
     state = {"format": _FORMAT, "step": checkpoint.step, **checkpoint.state}
-    files = {_TENSORS: save(tensors), _STATE: json.dumps(state, indent=2).encode()}
+    content = save(tensors)
+    state[_HASH] = _hash_of(content, state)
+    files = {_TENSORS: content, _STATE: json.dumps(state, indent=2).encode()}
     with tempfile.TemporaryDirectory(prefix=_PARTIAL, dir=folder, ignore_cleanup_errors=True) as partial:
         for name, content in files.items():
             file = Path(partial, name)
@@ -107,15 +110,26 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         )
     newest = found[-1]
     try:
-        state = json.loads((newest / _STATE).read_text(encoding="utf-8"))
-        tensors = load_file(newest / _TENSORS)
-    except (OSError, ValueError, SafetensorError) as error:
+        state = dict(json.loads((newest / _STATE).read_text(encoding="utf-8")))
+        content = (newest / _TENSORS).read_bytes()
+        tensors = load(content)
+    except (OSError, ValueError, TypeError, SafetensorError) as error:
         raise CheckpointError(f"{newest} cannot be read: {error}; remove it to start anew") from error
     if state.get("format") != _FORMAT:
         raise CheckpointError(
             f"{newest} has format {state.get('format')}, this program reads {_FORMAT}; train anew"
         )
+    if state.pop(_HASH, None) not in (None, _hash_of(content, state)):  # older ones have none
+        raise CheckpointError(
+            f"{newest} is not as it was written: its files were edited or damaged; remove it to start anew"
+        )
     return Checkpoint(step=state["step"], tensors=tensors, state=state)
+
+
+def _hash_of(tensors: bytes, state: Mapping[str, Any]) -> str:
+    digest = hashlib.sha256(tensors)
+    digest.update(json.dumps(state).encode())
+    return digest.hexdigest()
 
 
 def has_checkpoint(folder: Path) -> bool:

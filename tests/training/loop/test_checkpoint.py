@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -61,11 +62,26 @@ def test_a_crash_half_way_leaves_a_folder_that_nobody_reads_and_the_next_checkpo
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000002"]
 
 
-def test_a_damaged_checkpoint_is_an_error_that_names_it(tmp_path: Path) -> None:
+def test_a_damaged_or_edited_checkpoint_is_an_error_that_names_it(tmp_path: Path) -> None:
     path = write_checkpoint(tmp_path, checkpoint(3))
-    (path / "tensors.safetensors").write_bytes(b"damaged")
-    with pytest.raises(CheckpointError, match="step-00000003"):
-        read_checkpoint(tmp_path)
+    for file in path.iterdir():
+        whole = file.read_bytes()
+        last_bit, edited = whole[:-1] + bytes([whole[-1] ^ 1]), whole.replace(b'"seed": 1', b'"seed": 2')
+        for damaged in (last_bit, edited, b"damaged", b"[]", b"0"):
+            file.write_bytes(damaged)
+            if damaged != whole:
+                with pytest.raises(CheckpointError, match="step-00000003"):
+                    read_checkpoint(tmp_path)
+        file.write_bytes(whole)
+    assert read_checkpoint(tmp_path).step == 3
+
+
+def test_a_checkpoint_without_a_hash_is_read(tmp_path: Path) -> None:
+    state = write_checkpoint(tmp_path, checkpoint(3)) / "state.json"
+    stored = json.loads(state.read_text())
+    del stored["sha256"]
+    state.write_text(json.dumps(stored))
+    assert read_checkpoint(tmp_path).step == 3
 
 
 def test_no_checkpoint_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
