@@ -7,8 +7,8 @@ Networks of torch, as a stranger writes them, and the same as ONNX files:
 A real service, and waiting for what it does:
     serving (a process), registries (its registry alone, in this process), waiting, ports
 
-The versions that are published:
-    published
+The versions that are published, and what of a file is on the disk:
+    published, disk
 
 What one folder alone shares lies in that folder; fixtures are in its `conftest.py`.
 """

@@ -18,6 +18,7 @@ from pyarrow import parquet
 
 from pushforward.bulk.failures import BulkMistake
 from pushforward.bulk.output import OutputFolder
+from tests.disk import followed
 from tests.pushforward.bulk.work import children, command, hashes, parts, started, table, work
 from tests.waiting import wait_until
 
@@ -38,6 +39,13 @@ def _workers(process: int) -> list[int]:
     """The process ids of the workers of a command."""
     named = ((child, Path(f"/proc/{child}/cmdline").read_bytes()) for child in children(process))
     return [worker for child, line in named if b"forkserver" in line for worker in children(child)]
+
+
+def test_every_part_is_on_the_disk_when_the_work_is_done(bulk_models: Path, tmp_path: Path) -> None:
+    with followed() as disk:
+        work("sample", bulk_models, "digits-vae", tmp_path / "out", count=60, part_rows=20)
+    for part in parts(tmp_path / "out"):
+        assert disk.after(part.name) >= {part.name, "out"}
 
 
 def test_a_worker_killed_in_the_middle_loses_and_repeats_no_row(

@@ -7,6 +7,7 @@ import pytest
 
 from service.errors import InvalidAliases
 from service.format.aliases import ALIASES_FILE, change_alias, read_aliases, write_aliases
+from tests.disk import followed
 from tests.toy import publish_toy
 
 
@@ -22,6 +23,13 @@ def test_aliases_are_read_as_they_were_written_and_leave_nothing_else_behind(mod
     write_aliases(model, {"champion": 1, "challenger": 2})
     assert read_aliases(model) == {"champion": 1, "challenger": 2}
     assert {path.name for path in model.iterdir()} == before | {ALIASES_FILE}
+
+
+def test_aliases_are_on_the_disk_before_they_take_the_place_of_others(model: Path) -> None:
+    with followed() as disk:
+        write_aliases(model, {"champion": 1})
+    assert disk.before(ALIASES_FILE) == {ALIASES_FILE}
+    assert disk.after(ALIASES_FILE) == {"toy-vae"}
 
 
 @pytest.mark.parametrize(

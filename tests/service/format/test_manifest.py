@@ -8,6 +8,7 @@ import pytest
 
 from service.errors import InvalidVersion
 from service.format.versions import publish, read_manifest, stage, verify_files, version_folders
+from tests.disk import followed
 from tests.toy import publish_toy
 from tests.toy_table import publish_table
 
@@ -36,6 +37,13 @@ def test_publishing_again_takes_the_next_number_and_leaves_no_partial_folder(ver
     assert [folder.name for folder in version_folders(version.parent)] == ["1", "2"]
     assert read_manifest(second).version == 2
     assert not [path for path in version.parent.iterdir() if path.name.startswith(".")]
+
+
+def test_a_version_is_on_the_disk_before_it_has_its_number(tmp_path: Path) -> None:
+    with followed() as disk:
+        version = publish_toy(tmp_path)
+    assert disk.before("1") == {"1", *(path.name for path in version.iterdir())}
+    assert disk.after("1") == {"toy-vae"}
 
 
 def test_concurrent_publishers_lose_no_version(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.disk import followed
 from training.loop.checkpoint import (
     Checkpoint,
     CheckpointError,
@@ -48,6 +49,13 @@ def test_a_write_that_fails_half_way_leaves_the_old_checkpoint_and_no_debris(tmp
         write_checkpoint(tmp_path, Checkpoint(2, checkpoint(2).tensors, {"recipe": Unwritable()}))
     assert read_checkpoint(tmp_path).step == 1
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_checkpoint_is_on_the_disk_before_it_has_its_name(tmp_path: Path) -> None:
+    with followed() as disk:
+        path = write_checkpoint(tmp_path, checkpoint(1))
+    assert disk.before(path.name) == {path.name, *(file.name for file in path.iterdir())}
+    assert disk.after(path.name) == {tmp_path.name}
 
 
 def test_a_crash_half_way_leaves_a_folder_that_nobody_reads_and_the_next_checkpoint_removes(
