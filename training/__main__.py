@@ -321,7 +321,6 @@ def _next_steps(recipe: Recipe, dataset: Dataset, published: Path, run: Path, mo
     """Return what to type after a version has been published."""
     picture = is_picture(dataset.item_shape)
     samples = ["--count", "64", "--out", f"{recipe.name}.png"] if picture else ["--count", "10"]
-    samples += ["--label", "0"] if recipe.conditional else []
     commands = (
         ["sample", recipe.name, "--local", str(models), *samples],
         ["serve", "--models", str(models)],
