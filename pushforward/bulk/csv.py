@@ -16,7 +16,6 @@ from pushforward.bulk.rows import Piece, RowForm, rows_from_table, wanted_column
 from pushforward.bulk.sources import InputFile, RowSource, read_exactly
 from pushforward.bulk.storage import Storage
 from service.errors import ServiceError
-from service.format.columns import Column
 from service.media.tables.cells import MISSING
 from service.media.tables.dialect import Dialect, find_dialect
 from service.media.tables.opening import SAMPLE_BYTES, UNREADABLE, sentence, uncompressed, utf8_of
@@ -127,7 +126,9 @@ class CsvSource(RowSource):
 
         texts, names = pyarrow.string(), self._names[index]
         kinds = {
-            column.name: texts for column in self.form.columns if column.categories or _has_texts(column)
+            column.name: texts
+            for column in self.form.columns
+            if column.categories or any(isinstance(code, str) for code in column.codes)
         }
         numbers = {name: pyarrow.float64() for name in names if name not in kinds}
         try:
@@ -175,11 +176,6 @@ def _without_spaces(content: bytes, separator: str) -> bytes:
     rows = csv_format.reader(text, delimiter=separator, skipinitialspace=True)
     csv_format.writer(written, delimiter=separator, lineterminator="\n").writerows(rows)
     return written.getvalue().encode("utf-8", "surrogateescape")
-
-
-def _has_texts(column: Column) -> bool:
-    """Return True if texts stand for missing values among the numbers of a column."""
-    return any(isinstance(code, str) for code in column.codes)
 
 
 def _index(file: BinaryIO, path: str, separator: str) -> tuple[bytes, NDArray[np.int64], int]:

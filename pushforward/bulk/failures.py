@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from typing import Final
 
 from service.errors import InvalidAliases, LimitExceeded, NotFound, ProviderUnavailable, ServiceError, Unfit
@@ -11,7 +10,6 @@ USER_STATUS: Final = 2
 """Exit status for what the same command will never do: an option or an input has to change."""
 FAILURE_STATUS: Final = 1
 """Exit status for what may succeed the next time."""
-_FULL: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _USER_ERRORS: Final = (NotFound, Unfit, LimitExceeded, InvalidAliases, ProviderUnavailable)
 
 
@@ -48,11 +46,6 @@ class OutputFailed(BulkError):
 
 class Disagreement(BulkError):
     """A part was made again and its bytes are not those of the first time."""
-
-
-def is_full(error: OSError) -> bool:
-    """Return True if the error says that there is no room for a file."""
-    return error.errno in _FULL
 
 
 def failure_of(error: Exception) -> BulkError:

@@ -10,6 +10,7 @@ Every file has the same bytes whoever writes it, so it does not matter if two pr
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import re
@@ -17,13 +18,14 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from pushforward.bulk.failures import BulkMistake, Disagreement, OutputFailed, is_full
+from pushforward.bulk.failures import BulkMistake, Disagreement, OutputFailed
 from pushforward.bulk.plan import FORMAT, Plan
 from pushforward.bulk.storage import PARTIAL, joined, storage_of
 
 PLAN: Final = "_plan.json"
 MANIFEST: Final = "_manifest.json"
 RECORDS: Final = "_parts"
+_NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _RECORD: Final = re.compile(r"(\d+)\.json")
 
 
@@ -184,7 +186,7 @@ class OutputFolder:
         return joined(self.location, *names)
 
     def _failed(self, error: OSError) -> OutputFailed:
-        if is_full(error):
+        if error.errno in _NO_ROOM:
             there = len(self.recorded())
             return OutputFailed(
                 f"{self.location}: there is no room for the next file ({error.strerror}); parts that are "
