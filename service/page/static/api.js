@@ -124,18 +124,24 @@ export function labelOf(model) {
 /** Return the same for samples, which are of all classes in turn on their panel until one is chosen: undefined. */
 export const sampleLabelOf = (model) => (get("label") || state.panel !== "samples" ? labelOf(model) : undefined);
 
-const details = new Map();
+const answers = new Map();
+
+/** Return what `read` promises, under a name by which it is asked once; what failed is asked again. */
+export function once(name, read) {
+  if (!answers.has(name)) {
+    const reading = read();
+    reading.catch(() => answers.delete(name));
+    answers.set(name, reading);
+  }
+  return answers.get(name);
+}
+
 export const catalogue = () => json("v1/models").then((answer) => answer.models);
 
 /** Return the manifest of a model, read once for each version. */
-export function detail(summary) {
-  const name = `${summary.name}/${summary.version}`;
-  if (!details.has(name)) {
-    const reading = json(`v1/models/${summary.name}/versions/${summary.version}`).then((model) => ({...model, operations: summary.operations}));
-    reading.catch(() => details.delete(name));
-    details.set(name, reading);
-  }
-  return details.get(name);
+export function detail({name, version, operations}) {
+  const path_ = `v1/models/${name}/versions/${version}`;
+  return once(path_, () => json(path_).then((model) => ({...model, operations})));
 }
 
 export const decode = (model, latents, signal, query = {}) =>

@@ -30,7 +30,7 @@ export async function show(content, {model, ranges}) {
     heading("Density", `Where ${model.name} puts its samples${judged ? ", and what its discriminator makes of the plane: tinted where it finds it real, with a line where its logit is −3 nats, real to generated as 1 to 20" : ""}.`),
     h("form.controls", {onsubmit: (event) => event.preventDefault()}, field("Seed", seed),
       classField(model, (label) => { set({label}); levels = null; load(); }),
-      field("Points", select([1000, 4000, 16000].map((each) => [String(each), each.toLocaleString("en")]), String(count()), (value) => { set({points: value}); load(); }))),
+      field("Points", select([1000, 4000, 16000].map((each) => [String(each), number(each)]), String(count()), (value) => { set({points: value}); load(); }))),
     h("div.terms", term("seed"), judged ? term("discriminator") : null), state, h("div.trio", sheets.map(({element}) => element)), box);
 
   let levels = null;

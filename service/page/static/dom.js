@@ -76,6 +76,10 @@ export function choice(label, options, value, onchange) {
   return h("div.choice", {role: "group", "aria-label": label}, buttons.map(([, button]) => button));
 }
 
+/** A table that scrolls by itself, of rows below the headings of its columns, if it has some. */
+export const table = (label, headings, rows) => h("div.scroll", {tabindex: 0, role: "region", "aria-label": label},
+  h("table", headings && h("thead", h("tr", headings.map((text) => h("th", {scope: "col"}, text)))), h("tbody", rows)));
+
 export const reducedMotion = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
 
 /** Return a colour of the style sheet, as the theme has it now. */

@@ -1,6 +1,6 @@
 // Drawing items: pictures without blur, points in their plane, rows of a table as profiles.
 
-import {array, path, rowsOf} from "./api.js";
+import {array, once, path, rowsOf} from "./api.js";
 import {colour, h} from "./dom.js";
 
 export function kindOf(model) {
@@ -17,24 +17,25 @@ export const columnsOf = (model) => (model.columns?.length ? model.columns
 export const featuresOf = (model) => columnsOf(model).flatMap((column) =>
   column.categories?.length ? column.categories.map((category) => `${column.name} = ${category}`) : [column.name]);
 
-const ranges = new Map();
+/** Return the values of a row by column: a number, NaN if it is missing, or the most probable category. */
+export function cellsOf(model, item) {
+  let stop = 0;
+  return columnsOf(model).map(({categories}) => {
+    const start = stop;
+    stop += categories?.length || 1;
+    const values = Array.from(item.slice(start, stop));
+    return categories?.length && !Number.isNaN(values[0]) ? categories[values.indexOf(Math.max(...values))] : values[0];
+  });
+}
 
 /** Return the typical range [low, high] of every value, from 128 samples. */
-function typicalRanges(model) {
-  const name = `${model.name}/${model.version}`;
-  if (!ranges.has(name)) {
-    const reading = array(path(model, "sample", {seed: 0, count: 128})).then((samples) => {
-      const rows = rowsOf(samples);
-      return Array.from(rows[0], (_, place) => {
-        const values = rows.map((row) => row[place]).sort((a, b) => a - b);
-        return [values[2], values[values.length - 3]];
-      });
-    });
-    reading.catch(() => ranges.delete(name));
-    ranges.set(name, reading);
-  }
-  return ranges.get(name);
-}
+const typicalRanges = (model) => once(`ranges of ${model.name}/${model.version}`, async () => {
+  const rows = rowsOf(await array(path(model, "sample", {seed: 0, count: 128})));
+  return Array.from(rows[0], (_, place) => {
+    const values = rows.map((row) => row[place]).sort((a, b) => a - b);
+    return [values[2], values[values.length - 3]];
+  });
+});
 
 /** Return what `draw` needs to know of a model, once. */
 export async function drawerOf(model) {

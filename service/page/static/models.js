@@ -1,7 +1,7 @@
 // Models: a card each, with a strip of samples and the figures of its model card in plain words.
 
 import {array, detail, labelOf, path, rowsOf, send} from "./api.js";
-import {h, number} from "./dom.js";
+import {h, number, table} from "./dom.js";
 import {drawerOf, kindOf, picture} from "./items.js";
 import {command, curl, empty, heading, lines, python} from "./parts.js";
 import {linkTo} from "./state.js";
@@ -78,7 +78,7 @@ async function fill(summary, {strip, figures, text, element}) {
     }
   }
   figures.append(...shown.map(([label, value, note]) => h("div", h("dt", label), h("dd", value, note ? h("small", note) : null))));
-  element.append(h("details", h("summary", `All ${Object.keys(model.metrics || {}).length} figures of its model card`), table(model)));
+  element.append(h("details", h("summary", `All ${Object.keys(model.metrics || {}).length} figures of its model card`), figuresOf(model)));
   const drawer = await drawerOf(model);
   if (kind === "point") {
     const image = await (await send(path(model, "sample", {seed: 1, label: null}), {accept: "image/png"})).blob();
@@ -92,9 +92,9 @@ async function fill(summary, {strip, figures, text, element}) {
   strip.append(...samples.map((item) => picture(item, drawer)));
 }
 
-function table(model) {
+function figuresOf(model) {
   const rows = Object.entries(model.metrics || {}).map(([name, {value, standard_error: error, unit, note}]) => h("tr",
     h("th", {scope: "row"}, name.replaceAll("_", " "), note ? h("small", note) : null),
     h("td", `${number(value)}${error ? ` ± ${number(error, 2)}` : ""}`, h("small", unit))));
-  return h("div.scroll", {tabindex: 0, role: "region", "aria-label": `Figures of ${model.name}`}, h("table", h("tbody", rows)));
+  return table(`Figures of ${model.name}`, null, rows);
 }

@@ -2,8 +2,8 @@
 
 import {array, json, labelOf, path, rowsOf} from "./api.js";
 import {convert, nested, pictureOf, pngOf} from "./convert.js";
-import {download, field, h, number, reducedMotion, say, select, takeDrops} from "./dom.js";
-import {columnsOf, draw, featuresOf, picture} from "./items.js";
+import {download, field, h, number, reducedMotion, say, select, table, takeDrops} from "./dom.js";
+import {cellsOf, columnsOf, draw, featuresOf, picture} from "./items.js";
 import {bare, chooseKept, classField, command, curl, failure, flags, heading, keywords, lines, loading, python, sentence} from "./parts.js";
 import {get, kept, lookUp, set} from "./state.js";
 import {byColumn, canMap, drawMap, histogram, oddest, scaleOf, score} from "./surprise.js";
@@ -146,15 +146,9 @@ export async function show(content, drawer) {
       const control = column.categories?.length ? select([...column.categories.map((each) => [each, each]), ...missing], column.categories[0], () => {}) : h("input", {type: isNamed ? "text" : "number", step: isNamed ? null : "any", inputmode: "decimal", required: !model.takes_missing, autocomplete: "off"});
       return [control, field(column.name, control)];
     });
-    const fillIn = (item) => {
-      let place = 0;
-      columnsOf(model).forEach(({categories}, column) => {
-        const size = categories?.length || 1;
-        const values = item.slice(place, place + size);
-        inputs[column][0].value = categories?.length ? categories[values.indexOf(Math.max(...values))] : Number(values[0].toPrecision(6));
-        place += size;
-      });
-    };
+    const fillIn = (item) => cellsOf(model, item).forEach((cell, column) => {
+      inputs[column][0].value = typeof cell === "string" ? cell : Number(cell.toPrecision(6));
+    });
     const file = chosen({accept: isNamed ? ".csv,.tsv,.txt,.parquet,text/csv" : ".npy", "aria-label": "File of rows"}, ([first]) => takeRows(first));
     const record = () => Object.fromEntries(model.columns.map(({name}, column) => [name, inputs[column][0].value]));
     const row = () => (isNamed ? rowOfRecord(model, record()) : Float32Array.from(inputs, ([control]) => (control.value === "" ? NaN : control.value)));
@@ -191,8 +185,8 @@ export async function show(content, drawer) {
     last = () => takeRows(file);
     await guarded(() => latest(() => rowsOfFile(model, file, get("id")), ({rows, names, column}) => {
       if (rows.length === 1) return one(rows[0], [file.name]);
-      const numbered = get("id") && column === "row" ? `, by their numbers, since names are shown of ${model.limits.json_samples.toLocaleString("en")} rows at most` : "";
-      return many(rows, names, [`${file.name}: ${rows.length.toLocaleString("en")} rows${numbered}`], column);
+      const numbered = get("id") && column === "row" ? `, by their numbers, since names are shown of ${number(model.limits.json_samples)} rows at most` : "";
+      return many(rows, names, [`${file.name}: ${number(rows.length)} rows${numbered}`], column);
     }));
   }
 
@@ -297,23 +291,15 @@ export async function show(content, drawer) {
 
   /** Rank the columns of a row by their own p-values. */
   function ranked(item, reconstruction, pValues, alpha) {
-    let start = 0;
-    const all = model.columns.map(({name, categories}) => {
-      const [first, size] = [start, categories?.length || 1];
-      start += size;
-      const text = (values) => {
-        if (Number.isNaN(values[first])) return "missing";
-        const part = Array.from(values.slice(first, first + size));
-        return categories?.length ? categories[part.indexOf(Math.max(...part))] : number(part[0]);
-      };
-      return {name, p: pValues[name], value: text(item), expected: text(reconstruction)};
-    });
-    const order = all.sort((a, b) => (a.p ?? 2) - (b.p ?? 2)).slice(0, 12);
-    const rows = order.map(({name, p, value, expected}) => h("tr",
-      h("th", {scope: "row"}, name), h("td", value), h("td", expected),
+    const text = (cell) => (typeof cell === "string" ? cell : Number.isNaN(cell) ? "missing" : number(cell));
+    const [values, expected] = [item, reconstruction].map((each) => cellsOf(model, each));
+    const order = model.columns.map(({name}, column) => ({name, p: pValues[name], cells: [values[column], expected[column]]}))
+      .sort((a, b) => (a.p ?? 2) - (b.p ?? 2)).slice(0, 12);
+    const rows = order.map(({name, p, cells}) => h("tr",
+      h("th", {scope: "row"}, name), cells.map((cell) => h("td", text(cell))),
       h("td.meter", p === null ? "–" : bar(-Math.log(p), -Math.log(order[0].p) || 1, p <= alpha), p === null ? "" : number(p, 2))));
     return h("div.ranked", h("h2", "Columns, the oddest first"),
-      h("div.scroll", {tabindex: 0, role: "region", "aria-label": "Columns by p-value"}, h("table", h("thead", h("tr", ["Column", "Value", "Expected", "Its own p-value"].map((text) => h("th", {scope: "col"}, text)))), h("tbody", rows))),
+      table("Columns by p-value", ["Column", "Value", "Expected", "Its own p-value"], rows),
       h("p.hint", `Of ordinary, held-out rows such a share has at least as odd a value in this column. Coloured ones are at or below ${number(alpha)}.`));
   }
 
@@ -325,7 +311,7 @@ export async function show(content, drawer) {
       h("th", {scope: "row"}, names[place_]), h("td", number(item[place_])), h("td", number(reconstruction[place_])),
       h("td.meter", bar(map[place_], most, map[place_] > scale.calm), `${number(map[place_], 2)} nats`)));
     return h("div.ranked", h("h2", "Columns, the most surprising first"),
-      h("div.scroll", {tabindex: 0, role: "region", "aria-label": "Columns by surprise"}, h("table", h("thead", h("tr", ["Column", "Value", "Expected", "Surprise"].map((text) => h("th", {scope: "col"}, text)))), h("tbody", rows))),
+      table("Columns by surprise", ["Column", "Value", "Expected", "Surprise"], rows),
       h("p.hint", `Coloured columns surprise more than ${number(scale.calm, 2)} nats, as 2 in 100 values of ordinary rows do.`));
   }
 
@@ -362,10 +348,10 @@ export async function show(content, drawer) {
     controller.abort();
     controller = new AbortController();
     const {signal} = controller;
-    const status = loading(`Scoring ${items.length.toLocaleString("en")} …`);
+    const status = loading(`Scoring ${number(items.length)} …`);
     result.replaceChildren(status);
     await guarded(async () => {
-      const answer = await score(model, items, {signal, ...byColumn(model), ...options(), progress: (count) => { status.textContent = `Scored ${count.toLocaleString("en")} of ${items.length.toLocaleString("en")} …`; }});
+      const answer = await score(model, items, {signal, ...byColumn(model), ...options(), progress: (count) => { status.textContent = `Scored ${number(count)} of ${number(items.length)} …`; }});
       const rows = answer.scores.map(({columns: own, ...found}, row) => ({...found, ...(own ? {odd_column: oddest(own)} : {}), name: names[row], row}));
       const flagged = rows.filter(({anomaly}) => anomaly).length;
       let sort = ["p_value", 1];
@@ -391,7 +377,7 @@ export async function show(content, drawer) {
       }});
       const keys = Object.keys(rows[0]).filter((key) => key !== "name" && key !== "row");
       const whole = [
-        h("div.verdict", h("h2", `${flagged.toLocaleString("en")} of ${rows.length.toLocaleString("en")} are unusual`),
+        h("div.verdict", h("h2", `${number(flagged)} of ${number(rows.length)} are unusual`),
           h("p", `At ${number(100 * answer.alpha)} % one expects about ${number(answer.alpha * rows.length, 2)} ordinary ones among them. Choose one to look closer.`)),
         h("p.done", `${notes.join("; ")}.`),
         h("div.row", h("button", {type: "button", onclick: () => download(`${model.name}-scores.csv`, new Blob([csvOf([[column, ...keys], ...[...rows].sort((a, b) => a.row - b.row).map((each) => [each.name, ...keys.map((key) => each[key])])])], {type: "text/csv"}))}, "Download as CSV")),

@@ -1,10 +1,9 @@
 // The state of the page, which lives in the URL: #panel?model=...&seed=...&keep=7:3,7:9
 
-import {json, path, sampleLabelOf} from "./api.js";
+import {json, once, path} from "./api.js";
 
 const SHARED = ["model", "keep", "label"];
 const memory = new Map(); // kept samples by model, for the way back
-const found = new Map();
 export const state = {panel: "models", params: new URLSearchParams()};
 export const listeners = new Set();
 
@@ -72,13 +71,6 @@ export function partsOf(name) {
 
 /** Return {item, latent} of a kept sample. */
 export function lookUp(model, name) {
-  const id = `${model.name}/${model.version}/${name}/${sampleLabelOf(model)}`;
-  if (!found.has(id)) {
-    const reading = json(path(model, "sample", {...partsOf(name), return_latents: true})).then((answer) => ({
-      item: Float32Array.from(answer.samples[0].flat(3)), latent: answer.latents[0],
-    }));
-    reading.catch(() => found.delete(id));
-    found.set(id, reading);
-  }
-  return found.get(id);
+  const place = path(model, "sample", {...partsOf(name), return_latents: true});
+  return once(place, () => json(place).then(({samples, latents}) => ({item: Float32Array.from(samples[0].flat(3)), latent: latents[0]})));
 }

@@ -1,7 +1,7 @@
 // Status: what the service does now and did in the last minutes, from /metrics.
 
 import {base, detail, send} from "./api.js";
-import {h, number, svg} from "./dom.js";
+import {h, number, svg, table} from "./dom.js";
 import {failure, heading, lines} from "./parts.js";
 
 const EVERY = 5000;
@@ -133,6 +133,5 @@ function versions(models) {
   const rows = models.map((model) => h("tr", h("th", {scope: "row"}, model.name), h("td", String(model.version)),
     h("td", model.state, model.reason ? h("small", model.reason) : null), h("td", model.provider || "–"),
     h("td", Object.entries(model.aliases).map(([alias, version]) => `${alias} → ${version}`).join(", ") || "–")));
-  return h("section", h("h2", "Versions"), h("div.scroll", {tabindex: 0, role: "region", "aria-label": "Versions"},
-    h("table", h("thead", h("tr", ["Model", "Version", "State", "Provider", "Aliases"].map((text) => h("th", {scope: "col"}, text)))), h("tbody", rows))));
+  return h("section", h("h2", "Versions"), table("Versions", ["Model", "Version", "State", "Provider", "Aliases"], rows));
 }

@@ -1,6 +1,6 @@
 // How surprising items and their values are, and the scales on which ordinary ones look calm.
 
-import {array, json, labelOf, path, rowsOf} from "./api.js";
+import {array, json, labelOf, once, path, rowsOf} from "./api.js";
 import {nested} from "./convert.js";
 import {h, number, svg} from "./dom.js";
 import {pixelsOf} from "./items.js";
@@ -8,7 +8,6 @@ import {pixelsOf} from "./items.js";
 export const canMap = (model) => Boolean(model.graphs?.map);
 /** Return the option by which a score judges each column of a table by itself, if the model does. */
 export const byColumn = (model) => (model.graphs?.columns ? {columns: true} : {});
-const scales = new Map();
 
 /** Return {calm, hot, unit}: ordinary values stay below the first, and the second has full colour.
  *
@@ -17,20 +16,15 @@ const scales = new Map();
 export async function scaleOf(model) {
   const unit = model.family === "vae" ? "nats" : "squared difference";
   if (model.map_scale) return {calm: model.map_scale, hot: 3 * model.map_scale, unit};
-  const name = `${model.name}/${model.version}/${labelOf(model)}`;
-  if (!scales.has(name)) {
-    const reading = array(path(model, "sample", {seed: 0, count: 32, output: model.graphs.draw ? "draw" : undefined})).then(async (samples) => {
-      const inputs = rowsOf(samples).map((item) => nested(item, model.item_shape));
-      const maps = rowsOf(await array(path(model, "score"), {body: {inputs, map: true, label: labelOf(model)}})).flatMap((map) => Array.from(addChannels(map, model)));
-      maps.sort((a, b) => a - b);
-      const at = (share) => maps[Math.min(maps.length - 1, Math.floor(share * maps.length))];
-      const calm = Math.max(at(0.98), 0.1);
-      return {calm, hot: Math.max(3 * at(0.999), calm + 2), unit};
-    });
-    reading.catch(() => scales.delete(name));
-    scales.set(name, reading);
-  }
-  return scales.get(name);
+  return once(`scale of ${model.name}/${model.version}/${labelOf(model)}`, async () => {
+    const samples = await array(path(model, "sample", {seed: 0, count: 32, output: model.graphs.draw ? "draw" : undefined}));
+    const inputs = rowsOf(samples).map((item) => nested(item, model.item_shape));
+    const maps = rowsOf(await array(path(model, "score"), {body: {inputs, map: true, label: labelOf(model)}})).flatMap((map) => Array.from(addChannels(map, model)));
+    maps.sort((a, b) => a - b);
+    const at = (share) => maps[Math.min(maps.length - 1, Math.floor(share * maps.length))];
+    const calm = Math.max(at(0.98), 0.1);
+    return {calm, hot: Math.max(3 * at(0.999), calm + 2), unit};
+  });
 }
 
 function addChannels(map, model) {
