@@ -82,7 +82,7 @@ def test_a_sample_of_a_batch_of_several_classes_is_that_of_its_class_alone(
     query: dict[str, Any] = {"seed": 7, "offset": 4}
     np.testing.assert_array_equal(npy(get(served, **query, labels=text)), expected)
     np.testing.assert_array_equal(npy(get(served, seed=7, offset=6, count=2, labels="0,1")), expected[2:4])
-    body = {**query, "labels": names}
+    body = {**query, "labels": names, "count": None}
     answer = served.client.post(f"{served.url}/v1/models/{NAME}/sample", json=body).json()
     np.testing.assert_array_equal(np.float32(answer["samples"]), expected)
     assert (answer["labels"], answer["shape"]) == (names, [5, 2])

@@ -34,9 +34,9 @@ _DIRECT: Final = {"method": "direct", "budget": None, **dict.fromkeys(_CHOICE_HE
 
 
 class _SampleRange(Body):
-    count: Count = 1
-    """Number of samples: those numbered offset, offset + 1, ... With `labels` it may be left out. A density
-    picture without a count has as many as it may have."""
+    count: Count | None = None
+    """Number of samples: those numbered offset, offset + 1, ... Null means as many as there are `labels`, for
+    a picture of a density as many as it may have, and else 1."""
     seed: Seed | None = None
     """Seed of the noise. If null, a fresh one is drawn and answered."""
     offset: Annotated[int, Field(ge=0, lt=2**53)] = 0
@@ -88,54 +88,55 @@ def completed(
         LimitExceeded: more samples than are answered in that media type.
         OperationNotOffered, LimitExceeded, Unfit: as `sample.completed`.
     """
-    if "count" not in request.model_fields_set:
-        count = request.count if request.labels is None else len(request.labels)
+    count = request.count
+    if count is None:
+        count = 1 if request.labels is None else len(request.labels)
         if media_type == PNG and loaded.makes_densities and request.labels is None:
             count = min(settings.max_json_count, sample.END - request.offset)
-        if count != request.count:
-            request = request.model_copy(update={"count": count})
-    check_items(request.count, media_type, request, loaded, settings, counted="count", streams=True)
-    return sample.completed(request, request.offset, request.count, loaded, settings)
+        request = request.model_copy(update={"count": count})
+    check_items(count, media_type, request, loaded, settings, counted="count", streams=True)
+    return sample.completed(request, request.offset, count, loaded, settings)
 
 
 async def _sample(call: Call[SampleRequest], accepted: str) -> Answer:
-    request, loaded = call.options, call.loaded
+    request, loaded, count = call.options, call.loaded, call.options.count
+    assert count is not None, "the request is completed"
     seed = secrets.randbelow(noise.MAX_SEED + 1) if request.seed is None else request.seed
     headers: tuple[tuple[bytes, bytes], ...] = (
         (b"x-pushforward-seed", b"%d" % seed),
         (b"x-pushforward-offset", b"%d" % request.offset),
     )
-    if accepted == NPY and request.count > STREAM_ROWS:
-        shape = (request.count, *loaded.manifest.item_shape)
+    if accepted == NPY and count > STREAM_ROWS:
+        shape = (count, *loaded.manifest.item_shape)
         length = len(codecs.npy_header(shape)) + 4 * int(np.prod(shape, dtype=object))
         rows = max(1, STREAM_ROWS // (request.budget or 1))
         first = await sample.sample(sample.part_of(call, 0, rows), seed, request.offset, rows)
-        return Answer(NPY, _stream(call, seed, shape, rows, first), length, headers, request.count)
-    result = await sample.sample(call, seed, request.offset, request.count)
+        return Answer(NPY, _stream(call, seed, shape, rows, first), length, headers, count)
+    result = await sample.sample(call, seed, request.offset, count)
     arrays = {"samples": result.arrays["samples"]}
     if request.return_latents and accepted == JSON:
         arrays["latents"] = result.arrays.get("latents")
         if arrays["latents"] is None:  # the samples were not chosen
-            arrays["latents"] = loaded.prior.latents(seed, request.offset, request.count, request.temperature)
+            arrays["latents"] = loaded.prior.latents(seed, request.offset, count, request.temperature)
     fields: dict[str, Any] = {"seed": seed, "offset": request.offset, **_DIRECT}
     if result.fields:  # the samples were chosen
         fields |= result.fields
         headers += tuple([(h, b"%.6g" % fields[n]) for n, h in _CHOICE_HEADERS.items() if n in result.fields])
-    classes = _classes(call)
+    classes = _classes(call, count)
     if classes is not None:
         fields |= {"labels": classes.tolist()} if request.label is None else {"label": classes[0]}
     return await arrays_answer(call, accepted, arrays, fields, headers=headers, classes=classes)
 
 
-def _classes(call: Call[SampleRequest]) -> NDArray[np.object_] | None:
+def _classes(call: Call[SampleRequest], count: int) -> NDArray[np.object_] | None:
     """Return the names of the samples' classes, (B,); None for a version without a class condition."""
     request, manifest = call.options, call.loaded.manifest
-    numbers = range(request.offset, request.offset + request.count)
+    numbers = range(request.offset, request.offset + count)
     labels = labels_of_samples(manifest, request, numbers)
     if labels is None:
         return None
     names: NDArray[np.object_]
-    names = np.array(manifest.class_names, object)[np.broadcast_to(labels, request.count)]
+    names = np.array(manifest.class_names, object)[np.broadcast_to(labels, count)]
     return names
 
 
