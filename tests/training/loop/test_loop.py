@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 import json
 import math
@@ -18,8 +19,9 @@ from tests.waiting import wait_until
 from training.loop.checkpoint import CheckpointError, read_checkpoint
 from training.loop.loop import DivergenceError, TrainingOutcome, train
 from training.loop.run_log import read_lines
-from training.loop.runs import CHECKPOINTS, restore_published
+from training.loop.runs import CHECKPOINTS, MODEL, make_stage, restore_published
 from training.loop.task import Phase, Rate
+from training.loop.vae import VaeTask
 from training.losses.terms import Terms
 from training.options import EncoderOptions, LoopOptions
 from training.recipe import Recipe
@@ -177,6 +179,47 @@ def test_divergence_stops_the_run_and_names_step_and_phase(tmp_path: Path) -> No
     recipe = tiny_recipe(learning_rate=1e30, warmup_steps=0)
     with pytest.raises(DivergenceError, match=r"step \d+, phase vae"):
         train(recipe, digits(recipe), tmp_path)
+
+
+def test_a_gradient_that_is_not_finite_stops_the_run_before_it_changes_a_weight(tmp_path: Path) -> None:
+    class Steep(VaeTask):
+        """Has the loss 0, the root of a weight less itself, which is infinitely steep."""
+
+        def phases(self) -> list[Phase]:
+            (weight, *_) = self.model.parameters()
+            loss = (weight - weight.detach()).sum().sqrt()
+            return [Phase("steep", self.model, lambda *_: Terms(loss[None], {}))]
+
+    recipe = tiny_recipe()
+    made = make_stage(recipe, digits(recipe), tmp_path, MODEL)
+    assert isinstance(made.task, VaeTask)
+    assert recipe.vae is not None
+    task = Steep(made.task.model, recipe.vae, 12)
+    before = {name: weight.clone() for name, weight in task.model.state_dict().items()}
+    with pytest.raises(
+        DivergenceError, match=r"step 0, phase steep: the loss is 0\.0 and its gradient norm inf"
+    ):
+        train(recipe, digits(recipe), tmp_path, stage=dataclasses.replace(made, task=task))
+    assert all(torch.equal(weight, before[name]) for name, weight in task.model.state_dict().items())
+
+
+def test_gradients_are_cut_to_their_limit_and_left_alone_below_it(tmp_path: Path) -> None:
+    found = []
+    for limit in (1e-3, 1e6, 1e9):
+        recipe = tiny_recipe(steps=3, gradient_clip=limit)
+        train(recipe, digits(recipe), tmp_path / str(limit))
+        found.append(tensors(tmp_path / str(limit)))
+    cut, low, high = found
+    names = [name for name in low if name.startswith("model.")]
+    assert all(torch.equal(low[name], high[name]) for name in names)
+    assert not any(torch.equal(cut[name], high[name]) for name in names)
+
+
+def test_validations_of_the_same_weights_are_the_same(tmp_path: Path) -> None:
+    recipe = tiny_recipe(learning_rate=1e-30, warmup_steps=0)
+    train(recipe, digits(recipe), tmp_path)
+    first, second = (line for line in read_lines(tmp_path) if "validation_elbo" in line)
+    assert {**first, "step": 12} == second
 
 
 def test_a_folder_with_a_checkpoint_is_not_overwritten(tmp_path: Path) -> None:
