@@ -43,18 +43,24 @@ async def watched(
 ) -> tuple[type[Exception] | None, weakref.ref[Batch]]:
     """Return the error that ended a block of that work, and a reference to what it held."""
     batch = Batch()
-    held = weakref.ref(batch)
+    held, sweeper = weakref.ref(batch), ScopeSweeper(asyncio.get_running_loop())
     try:
-        with CancelScope(ScopeSweeper(asyncio.get_running_loop()), receive, seconds) as scope:
+        with CancelScope(sweeper, receive, seconds) as scope:
             scope.listen()
             await work()
     except (ClientGone, DeadlineExceeded) as error:
         return type(error), held
+    finally:
+        assert not sweeper.scopes  # it would cancel what the task does next
     return None, held
 
 
 async def for_ever() -> None:
     await asyncio.get_running_loop().create_future()
+
+
+async def no_time() -> None:
+    pass
 
 
 async def longer_than_patience() -> None:
@@ -72,8 +78,9 @@ async def longer_than_patience() -> None:
         (silent, 0.01, for_ever, DeadlineExceeded),
         (silent, 0.07, for_ever, DeadlineExceeded),
         (silent, 60.0, longer_than_patience, None),
+        (silent, 60.0, no_time, None),
     ],
-    ids=["its client went", "at once late", "late after it listened", "done"],
+    ids=["its client went", "at once late", "late after it listened", "done", "done at once"],
 )
 async def test_a_block_ends_as_it_should_and_keeps_nothing_in_a_cycle(
     receive: Callable[[], Awaitable[Any]],

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from tests.training.tiny import digits, tiny_recipe
+from tests.training.tiny import digits, tiny_recipe, tiny_table
 from tests.waiting import wait_until
 from training.loop.checkpoint import CheckpointError, read_checkpoint
 from training.loop.loop import DivergenceError, TrainingOutcome, train
@@ -23,8 +23,9 @@ from training.loop.runs import CHECKPOINTS, MODEL, make_stage, restore_published
 from training.loop.task import Phase, Rate
 from training.loop.vae import VaeTask
 from training.losses.terms import Terms
+from training.models.likelihoods import SupportError
 from training.options import EncoderOptions, LoopOptions
-from training.recipe import Recipe
+from training.recipe import Recipe, parse_recipe
 
 
 def interrupt_after(steps: int, number: signal.Signals = signal.SIGINT) -> Callable[[int, str], None]:
@@ -183,7 +184,7 @@ def test_divergence_stops_the_run_and_names_step_and_phase(tmp_path: Path) -> No
 
 def test_a_gradient_that_is_not_finite_stops_the_run_before_it_changes_a_weight(tmp_path: Path) -> None:
     class Steep(VaeTask):
-        """Has the loss 0, the root of a weight less itself, which is infinitely steep."""
+        """A loss of 0, the root of a weight less itself, which is infinitely steep."""
 
         def phases(self) -> list[Phase]:
             (weight, *_) = self.model.parameters()
@@ -201,6 +202,19 @@ def test_a_gradient_that_is_not_finite_stops_the_run_before_it_changes_a_weight(
     ):
         train(recipe, digits(recipe), tmp_path, stage=dataclasses.replace(made, task=task))
     assert all(torch.equal(weight, before[name]) for name, weight in task.model.state_dict().items())
+
+
+def test_items_outside_of_the_support_are_refused_unless_they_are_binarised_in_every_step(
+    tmp_path: Path,
+) -> None:
+    table = tiny_table(steps=1) | {"vae": {"likelihood": "bernoulli"}}
+    once, often = (
+        parse_recipe(table | {"data": {"dataset": "digits", "binarise": how}})
+        for how in ("threshold", "dynamic")
+    )
+    with pytest.raises(SupportError):
+        train(once, digits(often), tmp_path / "once")  # which has grey pixels to train on
+    assert train(often, digits(often), tmp_path / "often").steps == 1
 
 
 def test_gradients_are_cut_to_their_limit_and_left_alone_below_it(tmp_path: Path) -> None:
