@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Final, Literal, Self
 
@@ -16,6 +17,7 @@ LARGEST_WHOLE: Final = 2**53
 """The largest number up to which all readers of JSON tell whole numbers apart."""
 MOST_DECIMALS: Final = 6
 """The largest number of digits after the decimal point that float32 may hold."""
+_WHOLE: Final = re.compile(r"0|-?[1-9][0-9]{0,14}")
 OTHER: Final = "other"
 """The category of all that a column has not seen, if the model has such a one."""
 
@@ -37,7 +39,8 @@ class Column(Frozen):
     None for categories, and if draws have no bounds."""
     decimals: Annotated[int, Field(ge=0, le=MOST_DECIMALS)] | None = None
     """The digits after the decimal point that the numbers learned have at most, 0 if all are whole; draws are
-    rounded to as many. None for categories, and if draws stay as they are."""
+    rounded to as many. 0 also if all categories but `other` are whole numbers, and `other` is never drawn.
+    None for other categories, and if draws stay as they are."""
 
     @property
     def features(self) -> int:
@@ -56,16 +59,24 @@ class Column(Frozen):
 
     @model_validator(mode="after")
     def _bounds_numbers(self) -> Self:
-        if self.value_range is None:
+        if self.categories:
+            if self.value_range is not None:
+                raise ValueError(f"column {self.name} holds categories, which have no value_range")
+            if self.decimals is not None and not all(map(is_whole, {*self.categories} - {OTHER})):
+                raise ValueError(f"column {self.name} has decimals, but categories that are no whole numbers")
+        elif self.value_range is None:
             if self.decimals is not None:
                 raise ValueError(f"column {self.name} has decimals, but no value_range")
-        elif self.categories:
-            raise ValueError(f"column {self.name} holds categories, which have no value_range")
         elif self.value_range[0] > self.value_range[1]:
             raise ValueError(f"column {self.name}: value_range goes from a smaller to a larger number")
         elif self.decimals == 0 and max(map(abs, self.value_range)) > LARGEST_WHOLE:
             raise ValueError(f"column {self.name}: whole numbers go up to 2^53, or have no decimals")
         return self
+
+
+def is_whole(name: str) -> bool:
+    """Return True if a category is a whole number as Python writes it, of at most 15 digits."""
+    return _WHOLE.fullmatch(name) is not None
 
 
 def column_places(columns: Sequence[Column]) -> Iterator[tuple[Column, slice]]:

@@ -152,7 +152,8 @@ def _role(name: str, values: Any, train: Rows, kept: _Kept, decimal: str) -> Col
         return ColumnRole(name, "unfit", reader.strange, advice)
     if reader.holds_marked_numbers:
         return ColumnRole(name, "unfit", f"numbers with marks: {reader.misfit_shown}", PLAIN_ADVICE)
-    if (reader.misfit_texts and not reader.mostly_numbers) or _has_leading_zeros(values):
+    is_text = reader.misfit_texts and not reader.mostly_numbers
+    if is_text or _has_leading_zeros(values) or _are_truth_values(values, numbers):
         return _text(name, values, reader, kept)
     codes: tuple[Code, ...] = ()
     if reader.misfit_texts:
@@ -219,7 +220,10 @@ def _number(
     if 2 * len(distinct) > len(values) and ((steps >= 0).all() or (steps <= 0).all()):
         return ColumnRole(name, "number", f"{seen}, in order", _IN_ORDER, codes=codes)
     few = whole and 2 < len(distinct) <= (FEW_CATEGORIES if is_identifier else _FEW_CODES)
-    return ColumnRole(name, "number", seen, "put it in one_hot if these are codes" if few else "")
+    advice = "put it in one_hot if these are codes" if few else ""
+    if distinct.tolist() == [0, 1]:
+        advice = "put it in one_hot if 1 means yes"
+    return ColumnRole(name, "number", seen, advice)
 
 
 def _are_dates(distinct: Doubles) -> bool:
@@ -227,6 +231,14 @@ def _are_dates(distinct: Doubles) -> bool:
     return len(distinct) >= _FEWEST_DATES and any(
         all(form.fullmatch(f"{number:.0f}") for number in distinct) for form in _DATES_IN_DIGITS
     )
+
+
+def _are_truth_values(values: Any, numbers: Doubles) -> bool:
+    """Return True if a column holds both truth values, as such or written out, and none of 0 and 1."""
+    if set(np.unique(numbers[~np.isnan(numbers)]).tolist()) != {0.0, 1.0}:
+        return False
+    texts = (text for text in dict.fromkeys(texts_of(values)) if text is not None)
+    return all(text.casefold() in ("true", "false") for text in texts)
 
 
 def _has_leading_zeros(values: Any) -> bool:

@@ -23,7 +23,7 @@ def columns_of(
     """Return items (B, F) as columns (B,) by name: numbers, and the name of the most probable category.
 
     `columns` has the categories of each column, none for numbers. A missing value is NaN or, of a category,
-    None. The columns named in `whole`, none of whose values is missing, become integers.
+    None. The columns named in `whole` become integers: all their values, or names of categories, are such.
     """
     table: dict[str, NDArray[Any]] = {}
     start = 0
@@ -31,8 +31,8 @@ def columns_of(
         features = items[:, start : start + (len(categories) or 1)]
         names = np.array((*categories, None), object)
         places = np.where(np.isnan(features[:, 0]), len(categories), features.argmax(axis=1))
-        numbers = features[:, 0].astype(np.int64) if name in whole else features[:, 0]
-        table[name] = names[places] if categories else numbers
+        chosen = names[places] if categories else features[:, 0]
+        table[name] = chosen.astype(np.int64) if name in whole else chosen
         start += features.shape[1]
     return table
 

@@ -67,17 +67,25 @@ def test_a_column_knows_the_range_and_the_decimals_of_its_training_rows(tmp_path
         "price": [f"{price:.2f}" for price in random.uniform(0, 1e6, ROWS)],
         "length": random.normal(0, 1, ROWS).tolist(),
         "nanoseconds": random.integers(0, 2**60, ROWS).tolist(),
+        "grade": [1 + row % 3 for row in range(ROWS)],
         "colour": [("red", "blue")[row % 2] for row in range(ROWS)],
     }
-    dataset = load("table", write_csv(tmp_path / "table.csv", table), one_hot=["colour"])
+    dataset = load("table", write_csv(tmp_path / "table.csv", table), one_hot=["grade", "colour"])
     decimals = {column.name: column.decimals for column in dataset.columns}
     assert decimals == {
-        "age": 0, "children": 0, "old": 0, "price": 2, "length": None, "nanoseconds": None, "colour": None,
+        "age": 0, "children": 0, "old": 0, "price": 2, "length": None, "nanoseconds": None, "grade": 0,
+        "colour": None,
     }  # fmt: skip
     low, high = np.nanmin(dataset.items["train"], axis=0), np.nanmax(dataset.items["train"], axis=0)
-    for place, column in enumerate(dataset.columns[:-1]):
+    for place, column in enumerate(dataset.columns[:-2]):
         assert np.array(column.value_range, np.float32).tolist() == [low[place], high[place]]
     assert dataset.columns[-1].value_range is None
+
+
+def test_categories_are_whole_numbers_only_if_none_of_the_file_is_a_word(tmp_path: Path) -> None:
+    for words, decimals in ((["1", "2", "-30"], 0), (["01", "02", "13"], None), (["1", "2", "other"], None)):
+        path = write_csv(tmp_path / "t.csv", {"x": [*range(ROWS)], "code": words * (ROWS // 3)})
+        assert load("table", path, one_hot=["code"]).columns[1].decimals == decimals
 
 
 def test_a_file_of_float32_has_the_decimals_that_it_was_written_with(tmp_path: Path) -> None:
