@@ -35,7 +35,7 @@ from pushforward.client.wire import (
 )
 from pushforward.reading import as_point, as_rows, ids_of, labels_in
 from pushforward.results import Encoding, Floats, Interpolation, ItemScores, Judgement, joined_scores
-from service.errors import BodyTooLarge, DeadlineExceeded, LimitExceeded, Unfit
+from service.errors import BodyTooLarge, DeadlineExceeded, Unfit
 
 _MAX_SEED: Final = 2**53 - 1  # as in service.numerics.noise, which imports more than a client needs
 _ROWS_OF_NPY: Final = ("npy_inputs", "npy_samples")
@@ -92,6 +92,7 @@ class Operations:
                 if labels is not None and answer.version not in (None, model.version):
                     # another version has answered, whose classes may have other numbers
                     model, is_fresh = yield from self._versions.known(name, version, deadline, fresh=True)
+                    version = model.version  # else replicas that do not agree would never be done with
                     continue
                 version = answer.version
                 came, broken = yield from self._streamed(size, take, deadline)
@@ -104,10 +105,13 @@ class Operations:
             failures += 1
             error = self._sender.error_of(answer, deadline)
             error.flaws = tuple(flaw.after(done) for flaw in error.flaws)
-            if isinstance(error, LimitExceeded) and not is_fresh:  # the service has other limits than before
+            if isinstance(error, Unfit) and not is_fresh:  # perhaps of the limits, or the classes, of before
+                known = model
                 model, is_fresh = yield from self._versions.known(name, version, deadline, fresh=True)
-                continue
-            yield from self._sender.recover(error, failures, deadline, pinned=done > 0)
+                if model != known:
+                    continue
+            pinned = done > 0 or version == model.version
+            yield from self._sender.recover(error, failures, deadline, pinned=pinned)
 
     def _streamed(
         self, most: int, take: Take, deadline: Deadline

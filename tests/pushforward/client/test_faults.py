@@ -2,10 +2,13 @@
 
 import asyncio
 import itertools
+import json
 import random
 import re
+import shutil
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +31,7 @@ from tests.pushforward.client.equality import assert_equal
 from tests.pushforward.client.flaky import Cut, Fault, FlakyProxy, Hold, Refuse, Swallow, flaky
 from tests.serving import RunningService, running_service
 from tests.toy import publish_toy
+from tests.toy_conditional import publish_conditional
 from tests.toy_table import publish_table
 from tests.waiting import wait_until
 
@@ -335,6 +339,32 @@ def test_all_requests_of_a_call_go_to_the_version_that_answers_the_first(
         assert (newer.surprise != older.surprise).any()
         proxy.faults.append(Refuse(413))
         assert_equal(client.score("toy-vae", inputs), newer)
+
+
+def test_labels_are_the_classes_of_the_version_that_answers(own_service: tuple[Path, RunningService]) -> None:
+    models, service = own_service
+    described = f"{service.url}/v1/models/classes-gan"
+    publish_conditional(models)
+    wait_until(lambda: service.client.get(described).status_code == 200)
+    with flaky(service.url) as proxy, ExitStack() as stack:
+        one, two = (stack.enter_context(Client(proxy.url)) for _ in range(2))
+        for client in (one, two):
+            client.sample("classes-gan")
+        newer = models / "classes-gan" / ".newer"
+        shutil.copytree(models / "classes-gan" / "1", newer)
+        manifest = json.loads((newer / "manifest.json").read_text())
+        manifest |= {"version": 2, "class_names": ["7", "sneaker, red", "bag"]}
+        (newer / "manifest.json").write_text(json.dumps(manifest))
+        newer.rename(newer.with_name("2"))
+        wait_until(lambda: service.client.get(described).json()["version"] == 2)
+        proxy.requests.clear()
+        found = one.sample("classes-gan", seed=7, label=["bag", "7"])
+        assert_equal(found, one.sample("classes-gan", seed=7, label=[2, 0]))
+        assert "/versions/2/" in proxy.lines[1]  # so that replicas which do not agree end
+        assert_equal(
+            two.sample("classes-gan", seed=7, label=["sneaker, red"]),
+            one.sample("classes-gan", seed=7, label=[1]),
+        )
 
 
 def test_a_service_that_is_killed_in_mid_stream_and_starts_again_loses_no_row(
