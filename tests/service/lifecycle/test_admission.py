@@ -23,12 +23,13 @@ import numpy as np
 import pytest
 
 from service.app import Service, create_app
-from service.errors import LoadFailed
+from service.errors import InvalidVersion, LoadFailed
 from service.format.aliases import ALIASES_FILE
 from service.format.manifest import Manifest
 from service.format.versions import MANIFEST, verify_files
 from service.lifecycle import admission, trial
 from service.lifecycle.registry import Registry
+from service.lifecycle.source import fingerprint
 from service.lifecycle.trial import free_memory_bytes, try_in_subprocess
 from service.observe.metrics import Metrics
 from service.runtime import loader
@@ -68,6 +69,18 @@ def begun_trial(after: int = 0) -> int:
 def ended(process: int) -> None:
     """Returns once the process of the trial is gone."""
     wait_until(lambda: process not in trials())
+
+
+async def test_a_version_whose_files_change_while_it_is_loaded_is_refused(tmp_path: Path) -> None:
+    version = publish_toy(tmp_path)
+    admitting = admission.Admission(Settings(models=tmp_path, device="cpu", trial="never"), Metrics())
+    admitting.choose_provider([version])
+    seen = fingerprint(version)
+    assert (await admitting.admit(version, seen)).manifest.name == TOY
+    (version / GRAPH).touch()
+    with pytest.raises(InvalidVersion, match="changed while it was loaded"):
+        await admitting.admit(version, seen)
+    admitting.close()
 
 
 async def test_a_trial_takes_the_settings_of_a_command_that_has_more_of_its_own(tmp_path: Path) -> None:

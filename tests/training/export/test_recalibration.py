@@ -1,18 +1,21 @@
 """A version calibrated anew on its user's own items."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from service.errors import InvalidVersion
 from service.format.versions import read_manifest, verify_files
 from service.numerics.calibration import Calibration
+from tests.damage import flip_a_byte
 from tests.published import newest
 from tests.toy import exact_log_evidence, items, publish_toy
 from tests.toy_conditional import CLASSES, publish_conditional_vae, turned
-from training.data import DataError
+from training.data import DataError, Dataset
 from training.export.recalibration import recalibrate
 from training.recipe import RecipeError
 
@@ -80,6 +83,27 @@ def test_what_does_not_fit_is_refused_and_leaves_nothing_behind(
     with pytest.raises(error, match=flaw):
         recalibrate(version, saved(tmp_path, array), given)
     assert [path.name for path in version.parent.iterdir()] == ["1"]
+
+
+def test_a_damaged_version_is_not_calibrated(version: Path, tmp_path: Path) -> None:
+    flip_a_byte(version)
+    with pytest.raises(InvalidVersion):
+        recalibrate(version, saved(tmp_path, items(200)), {})
+
+
+def test_figures_that_tell_of_the_earlier_calibration_are_left_out(digits: Dataset, tmp_path: Path) -> None:
+    shipped = newest("digits-vae")
+    version = shutil.copytree(shipped, tmp_path / "models" / "digits-vae" / shipped.name)
+    before, normals = read_manifest(version), saved(tmp_path, digits.items["test"])
+    assert before.defaults is not None
+    for statistic, groups in (
+        (before.defaults.statistic, ("flagged",)),
+        ("importance_bound", ("flagged", "validation_auroc")),
+    ):
+        after = read_manifest(recalibrate(version, normals, {"statistic": statistic}))
+        kept = {name: metric for name, metric in before.metrics.items() if not name.startswith(groups)}
+        assert after.metrics == kept
+        assert len(kept) < len(before.metrics)
 
 
 def test_what_does_not_score_is_not_calibrated(tmp_path: Path) -> None:
