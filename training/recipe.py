@@ -65,11 +65,6 @@ class Recipe(Options):
             raise ValueError("a recipe has exactly one of the tables [vae] and [gan]")
         if self.encoder is not None and self.gan is None:
             raise ValueError("a table [encoder] came without [gan]; a VAE has its own encoder: leave it out")
-        if self.encoder is not None and self.gan is not None and self.gan.conditional:
-            raise ValueError(
-                "a table [encoder] came with gan.conditional, whose generator needs the class of an item "
-                "beside its latents; leave one of the two out, or train a [vae] with conditional = true"
-            )
         loops = [self.loop, *([self.encoder.loop] if self.encoder else [])]
         if self.gan is not None and any(loop.patience for loop in loops):
             raise ValueError(

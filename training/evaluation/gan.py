@@ -63,7 +63,8 @@ def _selected_figures(gan: Gan, found: Discrimination, dataset: Dataset, seed: i
 def _encoder_figures(gan: Gan, dataset: Dataset, options: EvaluationOptions) -> dict[str, Metric]:
     """Measure the distance of G(E(x)) from test items."""
     items = torch.from_numpy(dataset.items["test"][: options.rows])
-    parts = [gan.distances(batch) for batch in torch.split(items, _ROWS)]
+    batches = in_batches(gan, dataset.labels["test"][: len(items)], _ROWS)
+    parts = [model.distances(items[rows]) for model, rows in batches]
     residual, features = (torch.cat(columns).double() for columns in zip(*parts, strict=True))
     unit = "squared pixel value" if dataset.scaling is None else "squared standard deviations"
     layer = "the discriminator's last hidden layer of both"

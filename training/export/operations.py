@@ -5,9 +5,11 @@ Shapes: B rows (free, the axis "rows"), K draws (free, "draws"), D latent dimens
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import Tensor, nn
 
-from service.format.specs import TensorSpec
+from service.format.specs import GraphName, TensorSpec
 from training.anomaly.columns import ColumnSurprises
 from training.anomaly.statistics import VaeStatistics, surprise_map
 from training.export.graphs import Graph, GraphModule
@@ -32,14 +34,17 @@ def gan_graphs(gan: Gan, item_shape: tuple[int, ...], platt: Platt | None) -> li
 
     graphs = [Graph("decode", GraphModule(gan, decode), (latents, *labels), (samples,))]
     if gan.encoder is not None:
-        columns = tensor("statistics", "rows", len(STATISTICS))
-        graphs += [
-            Graph("encode", GraphModule(gan, gan.encode), (inputs,), (tensor("mean", "rows", gan.latent),)),
-            Graph("statistics", GraphModule(gan, gan.statistics), (inputs,), (columns,)),
-            Graph(
-                "map", GraphModule(gan, gan.residual_map), (inputs,), (tensor("map", "rows", *item_shape),)
+        given = (inputs, *labels)
+        of_items: list[tuple[GraphName, Callable[..., Tensor], TensorSpec]] = [
+            ("encode", lambda x, *y: _given(gan, y).encode(x), tensor("mean", "rows", gan.latent)),
+            (
+                "statistics",
+                lambda x, *y: _given(gan, y).statistics(x),
+                tensor("statistics", "rows", len(STATISTICS)),
             ),
+            ("map", lambda x, *y: _given(gan, y).residual_map(x), tensor("map", "rows", *item_shape)),
         ]
+        graphs += [Graph(name, GraphModule(gan, each), given, (output,)) for name, each, output in of_items]
     if platt is not None:
         logit = tensor("logit", "rows")
 

@@ -202,17 +202,19 @@ class EncoderTask:
 
     criterion: str | None = None
     has_calibrated_logits = False
-    classes = 0
 
     def __init__(self, gan: Gan, options: EncoderOptions) -> None:
         assert gan.encoder is not None
         self.model: nn.Module = gan.encoder
+        self.classes = gan.classes
         self._gan = gan
         self._options = options
 
-    def given(self, labels: Tensor) -> Self:  # noqa: ARG002 - one signature
-        """Return itself: no encoder is trained for a generator with a class condition."""
-        return self
+    def given(self, labels: Tensor) -> Self:
+        """Return the task of rows of those classes, (B, C) one-hot."""
+        task = copy.copy(self)
+        task._gan = self._gan.given(labels)
+        return task
 
     @property
     def support(self) -> Support:
@@ -221,7 +223,7 @@ class EncoderTask:
 
     def phases(self) -> list[Phase]:
         """Return one update of the encoder."""
-        return [Phase("encoder", self.model, self._terms)]
+        return [Phase("encoder", self.model, self._terms, given=lambda labels: self.given(labels)._terms)]
 
     def check(self, items: Tensor) -> None:
         """Accept all items: the GAN has been trained on them."""

@@ -22,6 +22,8 @@ from training.models.networks import (
     Projection,
     Standardise,
     Unstandardise,
+    WithClass,
+    beside,
     initialise_orthogonally,
     make_decoder,
     make_encoder,
@@ -106,7 +108,8 @@ class Gan(nn.Module):
         self.latent = latent
         self.feature_weight = feature_weight
         self.encoder: nn.Module | None = None
-        """Maps items as the discriminator sees them to D latents; None until it has been trained."""
+        """Maps items as the discriminator sees them, and with classes labels, to D latents; None until it has
+        been trained."""
         self.support = support
         self.classes = classes
         self.labels = None
@@ -148,7 +151,8 @@ class Gan(nn.Module):
     def encode(self, items: Tensor) -> Tensor:
         """Return latents (B, D) from which the generator makes the nearest items."""
         assert self.encoder is not None, "only a GAN with an encoder encodes"
-        latents: Tensor = self.encoder(self.discriminator.standardise(items))
+        seen = self.discriminator.standardise(items)
+        latents: Tensor = self.encoder(seen, *self._labels(items.shape[0]))
         return latents
 
     def distances(self, items: Tensor) -> Distances:
@@ -223,4 +227,8 @@ def make_gan(recipe: Recipe, dataset: Dataset) -> Gan:
 
 def make_gan_encoder(recipe: Recipe, dataset: Dataset) -> nn.Module:
     """Make the untrained encoder of a recipe's GAN: the mirror image of the generator."""
-    return make_encoder(recipe.network, dataset.item_shape, outputs=recipe.network.latent)
+    classes = classes_of_condition(recipe, dataset)
+    values, *sides = dataset.item_shape
+    seen = (values + beside(classes, tuple(sides)), *sides)
+    encoder = make_encoder(recipe.network, seen, outputs=recipe.network.latent)
+    return WithClass(encoder, classes, tuple(sides)) if classes else encoder

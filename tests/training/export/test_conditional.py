@@ -45,6 +45,10 @@ def recipe_of(family: str, **objective: Any) -> Recipe:
 
 VAE = recipe_of("vae", likelihood="continuous-bernoulli", prior="mixture", prior_components=4)
 GAN = recipe_of("gan", r1_weight=0.1)
+GAN_WITH_ENCODER = parse_recipe(
+    GAN.model_dump(mode="json", exclude_none=True)
+    | {"name": "digits-gan-with-encoder", "encoder": {"loop": {"steps": 600, "batch_rows": 64}}}
+)
 
 
 @pytest.fixture(scope="module")
@@ -133,6 +137,28 @@ def test_what_the_discriminator_chooses_is_of_the_class(gan: Path, classifier: L
         for method in ("rejection", "resample", "metropolis"):
             chosen = model.sample(count=200, seed=3, method=method)
             assert (classifier.predict(chosen.reshape(-1, 64)) == labels).mean() > 5 * CHANCE
+
+
+def test_the_encoder_of_a_gan_scores_and_reconstructs_items_as_of_their_class(
+    tmp_path: Path, digits: Dataset, classifier: LogisticRegression
+) -> None:
+    version = publish_recipe(tmp_path, GAN_WITH_ENCODER)
+    manifest = verify_version(version)
+    assert set(manifest.graphs) >= {"encode", "statistics", "map", "generate_scored"}
+    items, labels = digits.items["test"], digits.labels["test"]
+    with load(version) as model:
+        right, wrong = (model.score(items, label=each) for each in (labels, (labels + 1) % CLASSES))
+        rebuilt = model.reconstruct(items, label=labels)
+        mean = model.encode(items, label=labels).mean
+        np.testing.assert_array_equal(model.decode(mean, label=labels), rebuilt)
+        residual = np.square(items - rebuilt).mean((1, 2, 3))
+    np.testing.assert_allclose(right.columns["residual"], residual, rtol=1e-4, atol=1e-6)
+    assert manifest.metrics["reconstruction_mse"].value == pytest.approx(residual.mean(), rel=1e-4)
+    assert (classifier.predict(rebuilt.reshape(-1, 64)) == labels).mean() > 0.7
+    assert auroc(wrong.surprise, right.surprise) > 0.6
+    assert right.p_value is not None
+    low, high = flagged_band(len(items), 0.05, len(digits.items["calibration"]))
+    assert low <= (right.p_value <= 0.05).mean() <= high
 
 
 def test_a_discriminator_finds_wrong_labels(gan: Path, digits: Dataset) -> None:

@@ -113,7 +113,6 @@ def test_a_condition_without_classes_is_refused(family: str) -> None:
     [
         ("vae", {"vae": {"likelihood": "continuous-bernoulli", "prior": "vamp"}}, "pseudo-inputs are of no"),
         ("gan", {"gan": {"packing": 2}}, "judges single items of a class"),
-        ("gan", {"encoder": {"loop": {"steps": 1}}}, r"a table \[encoder\] came with gan.conditional"),
     ],
 )
 def test_what_a_condition_does_not_go_with_is_refused(
