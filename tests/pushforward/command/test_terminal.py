@@ -69,7 +69,7 @@ def test_a_picture_is_shown_in_colours_and_where_there_are_none_as_numbers(few_m
 def test_bytes_are_not_written_to_a_terminal_unless_it_is_named(few_models: Path) -> None:
     command = ("sample", IMAGE, "--seed", "7", "--local", str(few_models), "--as")
     told = "is no text for a terminal; name a file by --out, or `--out -` to have it here"
-    for form in ("png", "npy", "npz", "parquet"):
+    for form in ("png", "parquet"):
         assert in_a_terminal(*command, form) == ("", f"error: {form} {told}\n")
     shown, told = in_a_terminal(*command, "npy", "--out", "-")
     assert len(shown) > 300

@@ -208,12 +208,6 @@ def test_options_out_of_range_are_refused_by_name(local: LocalModels, options: d
     assert [flaw.pointer for flaw in caught.value.flaws] == [f"/{name}" for name in options]
 
 
-def test_a_table_is_read_by_the_names_of_its_columns(local: LocalModels) -> None:
-    table = {"colour": ["blue", "red"], "id": [7, 8], "height": [171.5, 168]}
-    items = np.array([[171.5, 0, 0, 1], [168, 1, 0, 0]], np.float32)
-    assert_equal(local.score("toy-table", table), local.score("toy-table", items))
-
-
 record = st.fixed_dictionaries(
     {
         "height": st.floats(100, 250),
