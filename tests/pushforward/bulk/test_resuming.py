@@ -16,10 +16,12 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from pushforward.bulk.failures import BulkMistake
+from pushforward.bulk.failures import BulkMistake, Disagreement
 from pushforward.bulk.output import OutputFolder
+from pushforward.bulk.plan import Shard
 from tests.disk import followed
 from tests.pushforward.bulk.work import children, command, hashes, parts, started, table, work
+from tests.toy import items, publish_toy
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.bulk
@@ -159,6 +161,41 @@ def test_other_work_in_the_same_folder_is_refused_with_what_differs(
     with pytest.raises(BulkMistake, match=said):
         work("sample", bulk_models, "digits-vae", out, **{**options, **changed})
     assert hashes(out) == before
+
+
+def test_another_version_under_the_same_number_is_refused(tmp_path: Path) -> None:
+    models, out = tmp_path / "models", tmp_path / "out"
+    publish_toy(models)
+    work("sample", models, "toy-vae", out, count=30, part_rows=10, shard=Shard(0, 2))
+    shutil.rmtree(models)
+    publish_toy(models, mixture=True)
+    with pytest.raises(BulkMistake, match=r"version_sha256: \w+ now, \w+ there"):
+        work("sample", models, "toy-vae", out, count=30, part_rows=10)
+
+
+def test_a_row_that_does_not_fit_is_named_by_its_number_in_the_input(tmp_path: Path) -> None:
+    models, path = tmp_path / "models", tmp_path / "rows.npy"
+    publish_toy(models)
+    rows = items(50)
+    rows[[34, 37]] = 0.5
+    np.save(path, rows)
+    report = work("score", models, "toy-vae", tmp_path / "out", input=str(path), part_rows=10)
+    (failure,) = report.failures
+    assert "(rows 34, 37)" in str(failure)
+    assert (report.made, report.left, report.complete) == (4, 1, False)
+
+
+def test_a_manifest_of_other_bytes_than_those_of_the_parts_is_told_and_stays(
+    bulk_models: Path, tmp_path: Path
+) -> None:
+    options = {"count": 30, "part_rows": 10}
+    work("sample", bulk_models, "digits-vae", tmp_path, **options)
+    manifest, (name, *_) = tmp_path / "_manifest.json", (part.name for part in parts(tmp_path))
+    other = manifest.read_text().replace(hashes(tmp_path)[name], "0" * 64)
+    manifest.write_text(other)
+    with pytest.raises(Disagreement, match="names other bytes than the parts have now"):
+        work("sample", bulk_models, "digits-vae", tmp_path, **options)
+    assert manifest.read_text() == other
 
 
 def test_samples_beyond_the_last_number_are_refused_before_any_work(
