@@ -172,7 +172,7 @@ class Operator:
         labels = labels_of_samples(manifest, call.options, range(start, start + count))
         if labels is not None:
             names = np.array(manifest.class_names)
-            columns = {manifest.class_column: names[np.broadcast_to(labels, count)], **columns}
+            columns = {"label": names[np.broadcast_to(labels, count)], **columns}
         return columns, {}  # rates of acceptance are of these samples alone
 
     async def _called(self, inputs: Floats) -> Result:

@@ -167,7 +167,7 @@ class ModelCommand:
             people.say(f"the seed is {seed}")
         fields = {"seed": seed, "offset": offset, "method": options["method"]}
         title = f"{people.counted(count, 'sample')} of {self.model}, seed {seed}"
-        places = self._class_column(label, range(offset, offset + count))
+        places = self._classes_of_samples(label, range(offset, offset + count), where)
         chunks, are_draws = _with_progress(chunks, "sample", count), options["output"] == "draw"
         drawn = ItemsResult(chunks, count, title, "samples", fields, places=places, are_draws=are_draws)
         self._put(where, drawn, wanted.scale)
@@ -285,8 +285,12 @@ class ModelCommand:
         forms = output.FORMATS if self.model.is_shown else output.TABLE_FORMATS
         return destination(wanted.out, wanted.form, text=text, forms=forms)
 
-    def _class_column(self, label: str | list[str] | None, numbers: range) -> Table:
-        """Return the names of the classes of samples, (B,), under that of their column, if there are any."""
+    def _classes_of_samples(self, label: str | list[str] | None, numbers: range, where: Destination) -> Table:
+        """Return the names of the classes of samples, (B,), if there are any.
+
+        They are under the name of their column, or `labels` in JSON and npz, whose fields have names of their
+        own.
+        """
         manifest = self.model.manifest
         if not self.model.is_conditional:
             return {}
@@ -296,6 +300,8 @@ class ModelCommand:
         else:  # the backend refuses classes that there are not
             given = [places.get(each, 0) for each in (label if isinstance(label, list) else [label])]
             column = np.broadcast_to(names[given], len(numbers))
+        if where.form in ("json", "npz"):
+            return {"labels": column}
         return {manifest.get("label_column") or "label": column}
 
     def _point(self, text: str) -> Any:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +149,26 @@ def test_bulk_work_reads_the_classes_of_a_table(
     np.testing.assert_array_equal(table(tmp_path / "alone")["surprise"], alone)
     with pytest.raises(BulkMistake, match="an array, which holds no classes; give --label, or a table with"):
         work("score", version.parents[1], "iris", tmp_path / "none", input=str(tmp_path / "iris.npy"))
+
+
+@pytest.mark.parametrize("name", ["row", "sample", "model", "samples"])
+def test_a_column_of_classes_takes_the_place_of_no_other_name(
+    name: str, version: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "iris" / "1"
+    shutil.copytree(version, folder)
+    manifest = json.loads((folder / "manifest.json").read_text()) | {"label_column": name}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    work("sample", tmp_path, "iris", tmp_path / "bulk", count=4, seed=1)
+    drawn = table(tmp_path / "bulk")
+    assert drawn["row"].to_pylist() == [0, 1, 2, 3]
+    assert drawn["label"].to_pylist() == ["2", "5", "7", "2"]
+    line = ["sample", "iris", "--count", "4", "--seed", "1", "--local", str(tmp_path), "--as"]
+    answer = json.loads(CliRunner().invoke(app, [*line, "json"], catch_exceptions=False).stdout)
+    assert (answer["model"], answer["labels"]) == ("iris", ["2", "5", "7", "2"])
+    np.testing.assert_array_equal(np.float32(answer["samples"]), array(tmp_path / "bulk", "sample", 4))
+    shown = CliRunner().invoke(app, [*line, "csv"], catch_exceptions=False).stdout
+    assert [each.split(",")[0] for each in shown.splitlines()] == [name, "2", "5", "7", "2"]
 
 
 def test_samples_of_a_class_are_like_its_rows(version: Path, rows: tuple[np.ndarray, list[str]]) -> None:
