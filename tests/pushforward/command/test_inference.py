@@ -87,8 +87,8 @@ def assert_table(content: Any, expected: Mapping[str, np.ndarray]) -> None:
     assert tuple(names) == tuple(expected)
     for name in names:
         values = np.asarray(content[name])
-        if expected[name].dtype == np.float32:  # the text is the shortest that reads back as float32
-            values = values.astype(np.float32)
+        if expected[name].dtype.kind == "f":  # of which a missing one is null, and a text the shortest
+            values = values.astype(expected[name].dtype)
         np.testing.assert_array_equal(values, expected[name])
 
 
