@@ -39,7 +39,7 @@ def evaluate_gan(
         if DiscriminatorSpec(objective=objective.objective, packing=objective.packing).flaw is None:
             found = calibrate_discriminator(gan, dataset, options.seed)
             metrics |= found.metrics()
-            if not gan.classes:  # which are the modes, where the modes are known
+            if not gan.classes:  # with them each mode is asked for by its class
                 metrics |= _selected_figures(gan, found, dataset, options.seed)
         if gan.encoder is not None:
             metrics |= _encoder_figures(gan, dataset, options)
