@@ -65,6 +65,16 @@ def test_npy_is_read_by_the_rule_of_its_type(tmp_path: Path, dtype: Any) -> None
     np.testing.assert_array_equal(read_in_pieces(tmp_path / "x.npy", PICTURE, (7, 30)), expected)
 
 
+def test_a_file_that_changes_while_its_rows_are_read_is_refused(tmp_path: Path) -> None:
+    rows = np.zeros((9, 2), np.float32)
+    np.save(tmp_path / "x.npy", rows)
+    with contextlib.closing(open_source(str(tmp_path / "x.npy"), POINT, "")) as source:
+        np.testing.assert_array_equal(source.read(0, 4), rows[:4])
+        np.save(tmp_path / "x.npy", rows + 1)
+        with pytest.raises(BulkMistake, match="has changed since the work began"):
+            source.read(4, 9)
+
+
 def test_files_of_a_folder_follow_each_other_by_name(tmp_path: Path) -> None:
     points = np.random.default_rng(0).normal(size=(90, 2)).astype(np.float32)
     for index, piece in enumerate(np.split(points, [20, 20, 75])):

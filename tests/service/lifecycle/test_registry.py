@@ -18,6 +18,7 @@ from service.observe.metrics import Metrics
 from service.observe.timing import Timing
 from tests.damage import GRAPH, flip_a_byte
 from tests.registries import TOY, answering, look_twice, registry_of, samples, versions
+from tests.service.runtime.doubling import settle
 from tests.toy import publish_toy
 from tests.toy_gan import publish_gan
 
@@ -206,6 +207,7 @@ async def test_a_version_is_kept_for_the_requests_that_it_answers_and_then_freed
                 publish(tmp_path)
                 await look_twice(registry)
                 assert registry.get(name).manifest.version == 2
+                await settle()  # in which one that is not in use is stopped
                 assert len(await served.sample(7, 0, 4, 1.0, "mean", Timing())) == 4
             del served
             await asyncio.gather(*registry._unloading)
