@@ -13,7 +13,7 @@ import os
 import secrets
 import sys
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -136,8 +136,8 @@ class ItemsResult:
     """The fields before the items in JSON, after those of the version."""
     others: Table = field(default_factory=dict)
     """Further arrays of B rows, by name, for npz and JSON."""
-    places: Table = field(default_factory=dict)
-    """Arrays (B,) that tell the rows apart, by name, for tables, npz and JSON."""
+    places: Callable[[int, int], Table] = lambda _first, _last: {}
+    """Returns arrays that tell the rows first .. last - 1 apart, by name, for tables, npz and JSON."""
     across: int | None = None
     """Items of a picture from left to right."""
     are_draws: bool = False
@@ -171,7 +171,7 @@ def write_items(where: Destination, result: ItemsResult, model: Model, scale: in
             if where.form == "png":
                 file.write(png_of(items, model, result.across, scale))
             else:
-                arrays = {**result.places, result.name: items, **result.others}
+                arrays = {**result.places(0, result.count), result.name: items, **result.others}
                 _write_arrays(file, where.form, {**model.identity, **result.fields}, arrays)
 
 
@@ -194,8 +194,7 @@ def _tables(result: ItemsResult, model: Model) -> Iterator[Table]:
     first = 0
     for chunk in result.chunks:
         last = first + len(chunk)
-        places = {name: values[first:last] for name, values in result.places.items()}
-        yield {**places, **table_of(chunk, model, are_draws=result.are_draws)}
+        yield {**result.places(first, last), **table_of(chunk, model, are_draws=result.are_draws)}
         first = last
 
 

@@ -167,7 +167,7 @@ class ModelCommand:
             people.say(f"the seed is {seed}")
         fields = {"seed": seed, "offset": offset, "method": options["method"]}
         title = f"{people.counted(count, 'sample')} of {self.model}, seed {seed}"
-        places = self._classes_of_samples(label, range(offset, offset + count), where)
+        places = partial(self._classes_of_samples, label, offset, where)
         chunks, are_draws = _with_progress(chunks, "sample", count), options["output"] == "draw"
         drawn = ItemsResult(chunks, count, title, "samples", fields, places=places, are_draws=are_draws)
         self._put(where, drawn, wanted.scale)
@@ -204,7 +204,11 @@ class ModelCommand:
             items = np.stack([inputs.rows, items], axis=1).reshape(-1, *self.model.item_shape)
             across = 2 * max(1, round((len(inputs.rows) / 2) ** 0.5))
         title = f"{people.counted(len(inputs.rows), 'reconstruction')} by {self.model}"
-        places = {} if beside else inputs.names
+        names = {} if beside else inputs.names
+
+        def places(first: int, last: int) -> Table:
+            return {name: values[first:last] for name, values in names.items()}
+
         made = ItemsResult([items], len(items), title, "reconstructions", places=places, across=across)
         self._put(where, made, wanted.scale)
 
@@ -285,8 +289,10 @@ class ModelCommand:
         forms = output.FORMATS if self.model.is_shown else output.TABLE_FORMATS
         return destination(wanted.out, wanted.form, text=text, forms=forms)
 
-    def _classes_of_samples(self, label: str | list[str] | None, numbers: range, where: Destination) -> Table:
-        """Return the names of the classes of samples, (B,), if there are any.
+    def _classes_of_samples(
+        self, label: str | list[str] | None, offset: int, where: Destination, first: int, last: int
+    ) -> Table:
+        """Return the names of the classes of samples, those of the rows first .. last - 1, if there are any.
 
         They are under the name of their column, or `labels` in JSON and npz, whose fields have names of their
         own.
@@ -296,10 +302,12 @@ class ModelCommand:
             return {}
         names, places = np.array(manifest["class_names"]), class_numbers(tuple(manifest["class_names"]))
         if label is None:  # the classes come in turn
-            column = names[np.arange(numbers.start, numbers.stop) % len(names)]
+            column = names[np.arange(offset + first, offset + last) % len(names)]
         else:  # the backend refuses classes that there are not
-            given = [places.get(each, 0) for each in (label if isinstance(label, list) else [label])]
-            column = np.broadcast_to(names[given], len(numbers))
+            given = [
+                places.get(each, 0) for each in (label[first:last] if isinstance(label, list) else [label])
+            ]
+            column = np.broadcast_to(names[given], last - first)
         if where.form in ("json", "npz"):
             return {"labels": column}
         return {manifest.get("label_column") or "label": column}
@@ -350,7 +358,7 @@ class ModelCommand:
         items = np.concatenate(list(result.chunks))
         if not people.show_pictures(items, result.title):
             table = output.table_of(items, self.model, are_draws=result.are_draws)
-            people.show_items({**result.places, **table}, result.title)
+            people.show_items({**result.places(0, result.count), **table}, result.title)
 
     def _put_rows(
         self,

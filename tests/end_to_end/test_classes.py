@@ -200,6 +200,24 @@ def test_classes_go_beside_samples_that_are_a_table(
             result = CliRunner().invoke(app, ["sample", NAME, *asked, "--out", str(out), *where])
             assert result.exit_code == 0, result.output
             assert [each.split(",")[0] for each in out.read_text().splitlines()] == ["label", *names]
+        for kind in ("npy", "csv", "parquet"):  # an option that is refused with the first of many samples
+            many = ["--count", str(10**15), "--budget", "4", "--out", str(tmp_path / f"many.{kind}")]
+            result = CliRunner().invoke(app, ["sample", NAME, *many, *where])
+            assert isinstance(result.exception, Unfit), result.output
+        line = [
+            "sample",
+            NAME,
+            "--count",
+            "3000",
+            "--offset",
+            "2",
+            "--out",
+            str(tmp_path / "long.csv"),
+            *where,
+        ]
+        assert CliRunner().invoke(app, line).exit_code == 0
+        lines = (tmp_path / "long.csv").read_text().splitlines()[1:]
+        assert [each.split(",")[0] for each in lines] == [CLASSES[number % 3] for number in range(2, 3_002)]
 
 
 def test_labels_of_samples_that_do_not_fit_are_refused(served: RunningService, folder: Path) -> None:
