@@ -86,8 +86,8 @@ def bounds_from_terms(
     weights = np.exp(log_weights - largest)
     sums = weights.sum(axis=1)
     importance_bound = largest[:, 0] + np.log(sums) - math.log(draws)
-    effective = sums**2 / np.square(weights).sum(axis=1)
-    importance_error = np.sqrt(np.maximum(draws / effective - 1, 0) / max(draws - 1, 1))
+    effective = np.clip(sums**2 / np.square(weights).sum(axis=1), 1, draws)  # as it is but for rounding
+    importance_error = np.sqrt((draws / effective - 1) / max(draws - 1, 1))
     importance_error[effective < max(_LEAST_EFFECTIVE_DRAWS, draws / 10)] = np.nan
     return Bounds(
         expected - divergence, error, expected, divergence, importance_bound, importance_error, effective

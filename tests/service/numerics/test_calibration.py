@@ -158,6 +158,14 @@ def test_effective_draws_count_the_draws_that_share_the_weight() -> None:
     np.testing.assert_allclose(bounds.importance_bound_standard_error, [0, 39**-0.5, np.nan])
 
 
+@pytest.mark.parametrize("draws", [1, 3, 64])
+def test_effective_draws_are_no_more_than_the_draws_that_were_made(draws: int) -> None:
+    nearly_equal = 1e-9 * np.random.default_rng(0).normal(size=(1000, draws))
+    none = np.zeros_like(nearly_equal)
+    bounds = bounds_from_terms(nearly_equal, none, none, np.zeros(1000))
+    assert ((bounds.effective_draws >= 1) & (bounds.effective_draws <= draws)).all()
+
+
 @pytest.mark.parametrize(("draws", "needed"), [(20, 10), (200, 20)])
 def test_a_bound_of_few_effective_draws_has_no_standard_error(draws: int, needed: int) -> None:
     log_weights, none = np.full((2, draws), -1e4), np.zeros((2, draws))
