@@ -9,6 +9,7 @@ import torch
 
 from tests.training.tiny import digits, tiny_recipe
 from training.data import Dataset
+from training.loop.best import BestWeights
 from training.loop.loop import train
 from training.loop.noise import Noise
 from training.loop.run_log import read_lines
@@ -54,6 +55,14 @@ def test_the_published_weights_are_those_with_the_best_validation_bound(tmp_path
         again = task.validate(items, Noise(recipe.seed, Noise.VALIDATION, 1))["elbo"].mean()
     assert float(again) == pytest.approx(logged[best], abs=2)  # by other noise
     assert [finding.trouble for finding in outcome.findings] == ["overfitting"]
+
+
+def test_a_bound_that_is_no_number_is_never_the_best() -> None:
+    best = BestWeights()
+    for step, bound in enumerate((np.nan, -3.0, np.nan, -4.0), start=1):
+        best.offer(step, bound, {"weight": torch.full((1,), float(step))})
+    assert (best.step, best.bound, best.validations_since) == (2, -3.0, 2)
+    assert best.tensors()["weight"] == 2
 
 
 def test_a_run_ends_after_as_many_validations_without_a_better_bound_as_its_patience(tmp_path: Path) -> None:
