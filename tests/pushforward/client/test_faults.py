@@ -345,7 +345,7 @@ def test_labels_are_the_classes_of_the_version_that_answers(own_service: tuple[P
     models, service = own_service
     described = f"{service.url}/v1/models/classes-gan"
     publish_conditional(models)
-    wait_until(lambda: service.client.get(described).status_code == 200)
+    wait_until(lambda: service.client.get(described).json().get("state") == "ready")
     with flaky(service.url) as proxy, ExitStack() as stack:
         one, two = (stack.enter_context(Client(proxy.url)) for _ in range(2))
         for client in (one, two):
