@@ -46,10 +46,13 @@ class Entry:
     def update(self, files: Fingerprint, *, is_start: bool) -> None:
         """Take the fingerprint that a poll has found; a failed version whose files changed is tried again.
 
-        At the start no copy is thought to be in progress.
+        A version whose files are new, or still change, is `loading` until they stay. At the start no copy is
+        thought to be in progress.
         """
         self.stable = files == self.seen or is_start
-        if not self.stable and self.state == "failed":
+        if not self.stable and self.state in ("failed", "unloaded"):
+            self.state = "loading"
+        elif self.stable and self.state == "loading":
             self.state = "unloaded"
         if not self.stable and self.state == "ready" and files and self.seen:
             log.warning(

@@ -68,7 +68,7 @@ class Registry:
         entry = self.entry(name, version)
         if entry.state == "failed":
             raise LoadFailed(f"version {entry.version} of {name} could not be loaded; /v1/models says why")
-        if entry.state == "unloaded" and entry.stable:
+        if entry.state == "unloaded":
             served_too = ", ".join(map(str, self._models[name].ready())) or "none"
             raise UnknownVersion(f"version {entry.version} of {name} is not served; served: {served_too}")
         raise Loading(f"version {entry.version} of {name} is being loaded")
@@ -128,7 +128,7 @@ class Registry:
         if self._started and self._routes and not self.lacking:
             return "failing" if self.flaw else "ready"
         entries = self.entries()
-        if any(entry.state == "loading" or not entry.stable for entry in entries):
+        if any(entry.state == "loading" for entry in entries):
             return "loading"
         return "failed" if entries else "empty"
 

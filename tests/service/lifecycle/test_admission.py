@@ -432,7 +432,7 @@ async def test_a_version_that_is_still_being_copied_is_not_tried(tmp_path: Path)
         for path in whole.glob("*.[on]*"):
             if path.name != "manifest.json":
                 await registry.poll()
-                assert versions(registry) == {2: "unloaded", 1: "ready"}
+                assert versions(registry) == {2: "loading", 1: "ready"}
                 shutil.copy(path, copy)
         await look_twice(registry)
         assert answering(registry) == 2
