@@ -34,6 +34,7 @@ from service.api.v1.examples import with_examples
 from service.api.v1.handler import Handler
 from service.api.v1.openapi import openapi_of
 from service.lifecycle.registry import Registry
+from service.lifecycle.watching import watch
 from service.observe.accumulators import SampledGauge
 from service.observe.metrics import Metrics, release
 from service.page import page_router
@@ -100,7 +101,9 @@ def create_app(
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         loading = asyncio.create_task(_load(registry, document), name="load models")
-        following = asyncio.create_task(_follow(registry, settings, loading), name="follow the models folder")
+        following = asyncio.create_task(
+            _follow(registry, metrics, settings, loading), name="follow the models folder"
+        )
         settling = asyncio.create_task(metrics.flush_periodically(), name="flush metrics")
         tasks = [settling, following, loading]
         if keys is not None:
@@ -249,10 +252,12 @@ async def _until_ready(lifecycle: Lifecycle, metrics: Metrics) -> None:
         await asyncio.sleep(_RETRY_SECONDS)
 
 
-async def _follow(registry: Registry, settings: Settings, loading: asyncio.Task[None]) -> None:
+async def _follow(
+    registry: Registry, metrics: Metrics, settings: Settings, loading: asyncio.Task[None]
+) -> None:
     await asyncio.wait({loading})
     if settings.poll_seconds:
-        await registry.watch(settings.poll_seconds)
+        await watch(registry, metrics, settings.folder, settings.poll_seconds)
 
 
 def _log_failure(task: asyncio.Task[None]) -> None:

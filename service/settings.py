@@ -64,7 +64,7 @@ class Settings(Documented, BaseSettings):
 
     poll_seconds: Annotated[float, Field(ge=0, le=86_400)] = 5.0
     """Longest pause between two polls of the folder for new, removed or renamed versions, in seconds; 0 never
-    polls. A new version is loaded once two polls in a row have found the same files."""
+    polls. A new version is loaded once two polls with such a pause between them have found the same files."""
 
     trial: Literal["hot", "always", "never"] = "hot"
     """Trial of a version in a separate process before it is loaded, because a bad one can end its process:

@@ -27,8 +27,8 @@ from service.errors import (
 from service.format.manifest import Manifest
 from service.lifecycle.admission import Admission
 from service.lifecycle.entries import Entry, ModelVersions
-from service.lifecycle.remote import Mirror, reason_of
-from service.lifecycle.source import ModelFolder, scan, unlisted
+from service.lifecycle.remote import Mirror, with_cause, without_paths
+from service.lifecycle.source import ModelFolder, folder_times, scan, unlisted
 from service.observe.metrics import Metrics
 from service.runtime.allocator import return_free_memory
 from service.runtime.model import LoadedModel
@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 
 
 class Registry:
-    """The versions of a folder. Call `discover` and `start` once, then `watch`, or `load` and `unload`."""
+    """The versions of a folder. Call `discover` and `start` once, then `poll`, or `load` and `unload`."""
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self._models: dict[str, ModelVersions] = {}
@@ -52,6 +52,8 @@ class Registry:
         self._mirror = Mirror(settings.source, settings.folder) if settings.source else None
         self._lock = asyncio.Lock()
         self._unloading: set[asyncio.Task[None]] = set()
+        self.times: tuple[tuple[str, int], ...] = ()
+        """The times of the folder and those in it, just before the last poll."""
         self.poll_failure = ""
         """The reason why the folder or its source could not be read at the last poll; empty if it could."""
 
@@ -157,8 +159,8 @@ class Registry:
         try:
             found = self._scan()
         except (OSError, SourceUnavailable) as error:
-            self.poll_failure = _without_paths(error)
-            log.error("%s", _with_cause(error))  # noqa: TRY400
+            self.poll_failure = without_paths(error)
+            log.error("%s", with_cause(error))  # noqa: TRY400
             found = {}
             with contextlib.suppress(OSError):
                 found = scan(root)  # what an earlier look at the source has left
@@ -199,26 +201,6 @@ class Registry:
         async with self._lock:
             await self._reconcile_all()
         return not self._routes and any(entry.retry_at < math.inf for entry in self.entries())
-
-    async def watch(self, seconds: float) -> None:
-        """Poll the folder every `seconds`, until cancelled."""
-        failing = False
-        while True:
-            await asyncio.sleep(seconds)
-            try:
-                await self.poll()
-                if self.poll_failure:
-                    log.info("the models folder is followed again")
-                failing, self.poll_failure = False, ""
-            except Exception as error:  # whatever it is, the next poll may succeed
-                self._metrics.poll_failures.inc()
-                self.poll_failure = _without_paths(error)
-                expected = isinstance(error, OSError | SourceUnavailable)
-                if not failing:
-                    what = "the models folder cannot be followed; all that is loaded serves on: %s"
-                    log.log(logging.ERROR, what, _with_cause(error), exc_info=None if expected else error)
-                failing = True
-                log.debug("the poll failed again: %s", error)
 
     async def poll(self) -> None:
         """Follow the folder once: load new versions, unload those that have gone, and move the aliases.
@@ -290,11 +272,13 @@ class Registry:
             log.info("version %d of %s answers now", model.answering.version, model.name)
 
     def _scan(self) -> dict[str, ModelFolder]:
+        self.times = folder_times(self._settings.folder)
         if self._mirror is not None:
             try:
                 self._mirror.refresh()
             finally:
                 self._metrics.unfetched.set(len(self._mirror.unfetched))
+            self.times = folder_times(self._settings.folder)  # with what it has fetched
         return scan(self._settings.folder)
 
     def _update(self, name: str, found: ModelFolder) -> None:
@@ -371,17 +355,6 @@ class Registry:
             if entry.loaded is not None:
                 await entry.loaded.stop()
         self._admission.close()
-
-
-def _with_cause(error: Exception) -> str:
-    """Return an error for the log, with what a library of the source said, which may have addresses."""
-    return f"{error}: {error.__cause__}" if error.__cause__ is not None else str(error)
-
-
-def _without_paths(error: Exception) -> str:
-    if isinstance(error, SourceUnavailable) or (isinstance(error, OSError) and not error.errno):  # our own
-        return str(error)
-    return f"the models folder cannot be read: {reason_of(error)}"
 
 
 async def _stop_unused(loaded: LoadedModel) -> None:

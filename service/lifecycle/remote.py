@@ -122,6 +122,18 @@ def reason_of(error: Exception) -> str:
     return os.strerror(number) if number else type(error).__name__
 
 
+def with_cause(error: Exception) -> str:
+    """Return an error for the log, with what a library of the source said, which may have addresses."""
+    return f"{error}: {error.__cause__}" if error.__cause__ is not None else str(error)
+
+
+def without_paths(error: Exception) -> str:
+    """Return why a look at the folder or its source failed, for everybody to read."""
+    if isinstance(error, SourceUnavailable) or (isinstance(error, OSError) and not error.errno):  # our own
+        return str(error)
+    return f"the models folder cannot be read: {reason_of(error)}"
+
+
 class Mirror:
     """Keeps the folder `copy` equal to the models folder at `url`; call `refresh` before every scan.
 

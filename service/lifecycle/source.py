@@ -59,6 +59,21 @@ def scan(root: Path) -> dict[str, ModelFolder]:
     return found
 
 
+def folder_times(root: Path) -> tuple[tuple[str, int], ...]:
+    """Return when the folder and each one in it last changed, by name; empty if it cannot be listed.
+
+    What comes, goes or is renamed in a folder changes its time: a model, a version, aliases; but not what
+    happens to the files of a version.
+    """
+    times: list[tuple[str, int]] = []
+    with contextlib.suppress(OSError), os.scandir(root) as entries:
+        times.append(("", root.stat().st_mtime_ns))
+        for entry in entries:
+            with contextlib.suppress(OSError):  # it has just gone, or is a link to nothing
+                times.append((entry.name, entry.stat().st_mtime_ns))
+    return tuple(sorted(times))
+
+
 def unlisted(found: Mapping[str, ModelFolder]) -> str:
     """Return which folders of models cannot be listed, and why; empty if all can."""
     reasons = [f"{name} ({folder.unlisted})" for name, folder in found.items() if folder.unlisted]
