@@ -257,7 +257,7 @@ async def _follow(
 ) -> None:
     await asyncio.wait({loading})
     if settings.poll_seconds:
-        await watch(registry, metrics, settings.folder, settings.poll_seconds)
+        await watch(registry, metrics, settings.poll_seconds)
 
 
 def _log_failure(task: asyncio.Task[None]) -> None:

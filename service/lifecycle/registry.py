@@ -52,7 +52,7 @@ class Registry:
         self._mirror = Mirror(settings.source, settings.folder) if settings.source else None
         self._lock = asyncio.Lock()
         self._unloading: set[asyncio.Task[None]] = set()
-        self.times: tuple[tuple[str, int], ...] = ()
+        self._times: tuple[tuple[str, int], ...] = ()
         """The times of the folder and those in it, just before the last poll."""
         self.poll_failure = ""
         """The reason why the folder or its source could not be read at the last poll; empty if it could."""
@@ -202,6 +202,10 @@ class Registry:
             await self._reconcile_all()
         return not self._routes and any(entry.retry_at < math.inf for entry in self.entries())
 
+    def has_changed(self) -> bool:
+        """Return True if the times of the folder are not those of the last poll; looks at the disk."""
+        return folder_times(self._settings.folder) != self._times
+
     async def poll(self) -> None:
         """Follow the folder once: load new versions, unload those that have gone, and move the aliases.
 
@@ -272,13 +276,13 @@ class Registry:
             log.info("version %d of %s answers now", model.answering.version, model.name)
 
     def _scan(self) -> dict[str, ModelFolder]:
-        self.times = folder_times(self._settings.folder)
+        self._times = folder_times(self._settings.folder)
         if self._mirror is not None:
             try:
                 self._mirror.refresh()
             finally:
                 self._metrics.unfetched.set(len(self._mirror.unfetched))
-            self.times = folder_times(self._settings.folder)  # with what it has fetched
+            self._times = folder_times(self._settings.folder)  # with what it has fetched
         return scan(self._settings.folder)
 
     def _update(self, name: str, found: ModelFolder) -> None:

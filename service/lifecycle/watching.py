@@ -5,13 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from pathlib import Path
 from typing import Final
 
 from service.errors import SourceUnavailable
 from service.lifecycle.registry import Registry
 from service.lifecycle.remote import with_cause, without_paths
-from service.lifecycle.source import folder_times
 from service.observe.metrics import Metrics
 
 _GLANCE_SECONDS: Final = 0.5
@@ -19,11 +17,11 @@ _GLANCE_SECONDS: Final = 0.5
 log = logging.getLogger(__name__)
 
 
-async def watch(registry: Registry, metrics: Metrics, folder: Path, seconds: float) -> None:
+async def watch(registry: Registry, metrics: Metrics, seconds: float) -> None:
     """Poll every `seconds`, and soon after the times of the folder have changed, until cancelled."""
     failing = False
     while True:
-        await _pause(registry, folder, seconds)
+        await _pause(registry, seconds)
         try:
             await registry.poll()
             if registry.poll_failure:
@@ -40,7 +38,7 @@ async def watch(registry: Registry, metrics: Metrics, folder: Path, seconds: flo
             log.debug("the poll failed again: %s", error)
 
 
-async def _pause(registry: Registry, folder: Path, seconds: float) -> None:
+async def _pause(registry: Registry, seconds: float) -> None:
     """Return after so many seconds, or once the times of the folder are not those of the last poll.
 
     The pause is whole while files of a version are new, which are to stay as they are for as long.
@@ -51,5 +49,5 @@ async def _pause(registry: Registry, folder: Path, seconds: float) -> None:
             await asyncio.sleep(left)
             return
         await asyncio.sleep(min(left, _GLANCE_SECONDS))
-        if await asyncio.to_thread(folder_times, folder) != registry.times:
+        if await asyncio.to_thread(registry.has_changed):
             return

@@ -18,7 +18,7 @@ async def test_what_is_published_is_found_long_before_the_next_poll_and_loads_wi
     publish_toy(tmp_path)
     metrics = Metrics()
     async with registry_of(tmp_path, metrics) as registry, asyncio.timeout(30):
-        watching = asyncio.create_task(watch(registry, metrics, tmp_path, 3600))
+        watching = asyncio.create_task(watch(registry, metrics, 3600))
         publish_toy(tmp_path)
         while len(versions(registry)) == 1:  # noqa: ASYNC110
             await asyncio.sleep(0)
