@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from service.api.answer import JSON, NPY, PNG, Answer
+from service.api.answer import CSV, JSON, NPY, PNG, Answer
 from service.api.operations import sample
 from service.api.operations.call import Call, Result
 from service.api.operations.labels import labels_of_samples
@@ -122,7 +122,7 @@ async def _sample(call: Call[SampleRequest], accepted: str) -> Answer:
     if result.fields:  # the samples were chosen
         fields |= result.fields
         headers += tuple([(h, b"%.6g" % fields[n]) for n, h in _CHOICE_HEADERS.items() if n in result.fields])
-    classes = _classes(call, count)
+    classes = _classes(call, count) if accepted in (JSON, CSV) else None  # the others hold items alone
     if classes is not None:
         fields |= {"labels": classes.tolist()} if request.label is None else {"label": classes[0]}
     return await arrays_answer(call, accepted, arrays, fields, headers=headers, classes=classes)
