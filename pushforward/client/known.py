@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 from pushforward.reading import as_rows
 from pushforward.results import Floats, draws_of, most_draws
 from service.errors import Malformed
-from service.media.tables.matching import ClassColumn, class_numbers
+from service.media.tables.matching import ClassColumn, numbers_by_label
 
 _DEFAULT_BUDGET: Final = 16
 
@@ -73,5 +73,5 @@ class KnownModel(NamedTuple):
 
     def labels_text(self, labels: Sequence[int | str]) -> str:
         """Return labels with commas between them, as numbers: names may be long, and have commas."""
-        numbers = class_numbers(tuple(self.class_names))
+        numbers = numbers_by_label(tuple(self.class_names))
         return ",".join(str(numbers.get(str(label), label)) for label in labels)

@@ -27,7 +27,7 @@ from pushforward.results import SCORE_FIELDS, Floats, draws_of, joined_scores, m
 from service.errors import ServiceError, Unfit, UnknownModel
 from service.format.manifest import is_picture
 from service.media.pictures import heat_of
-from service.media.tables.matching import ClassColumn, class_numbers
+from service.media.tables.matching import ClassColumn, numbers_by_label
 from service.media.tables.writing import numbered_columns
 from service.numerics.noise import MAX_SEED
 from training.loop.progress import passing_counter
@@ -300,7 +300,7 @@ class ModelCommand:
         manifest = self.model.manifest
         if not self.model.is_conditional:
             return {}
-        names, places = np.array(manifest["class_names"]), class_numbers(tuple(manifest["class_names"]))
+        names, places = np.array(manifest["class_names"]), numbers_by_label(tuple(manifest["class_names"]))
         if label is None:  # the classes come in turn
             column = names[np.arange(offset + first, offset + last) % len(names)]
         else:  # the backend refuses classes that there are not

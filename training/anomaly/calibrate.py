@@ -27,6 +27,7 @@ from service.numerics.calibration import (
     least_level,
     surprise,
 )
+from service.numerics.classes import one_hot
 from service.numerics.noise import Doubles, Floats, scoring_noise
 from training.anomaly.outliers import ordinary_items, simple_outliers
 from training.anomaly.running import RunGraph, batches_of, on_all_cores
@@ -144,7 +145,7 @@ def version_scorer(
 
     if not classes:
         return of(None)
-    return replace(of(None), given=lambda labels: of(np.eye(classes, dtype=np.float32)[labels]))
+    return replace(of(None), given=lambda labels: of(one_hot(labels, len(labels), classes)))
 
 
 def require_resolvable(options: CalibrationOptions, rows: int, way_out: str) -> None:

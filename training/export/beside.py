@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from service.errors import InvalidVersion
 from service.format.manifest import Manifest
 from service.format.versions import read_manifest, verify_files, version_folders
+from service.numerics.classes import one_hot
 from service.numerics.noise import Stream, uniforms
 from service.numerics.prior import read_prior
 from training.data import Dataset, Items
@@ -82,7 +83,7 @@ def draw_samples(folder: Path, manifest: Manifest, count: int, seed: int) -> Ite
         feeds = {"latents": prior.latents(seed, first, rows, 1.0)}
         if manifest.conditional:
             classes = len(manifest.class_names)
-            feeds["labels"] = np.eye(classes, dtype=np.float32)[np.arange(first, first + rows) % classes]
+            feeds["labels"] = one_hot(np.arange(first, first + rows) % classes, rows, classes)
         if draws:
             noise = uniforms(seed, Stream.OBSERVATION, first, rows, size)
             feeds["uniforms"] = noise.reshape(rows, *manifest.item_shape)

@@ -9,6 +9,7 @@ import numpy as np
 
 from service.format.manifest import Manifest, is_picture
 from service.format.specs import Metric, MixturePriorSpec
+from service.numerics.classes import one_hot
 from service.numerics.prior import read_prior
 from training.anomaly.choose import FEWEST_ROWS, OF_TABLES
 from training.anomaly.path import FITTED
@@ -46,7 +47,7 @@ def write_card_samples(staging: Path, manifest: Manifest, decode: RunGraph) -> N
     inputs = [read_prior(staging, manifest).latents(0, 0, count, 1.0)]
     if manifest.conditional:  # in turn
         classes = len(manifest.class_names)
-        inputs.append(np.eye(classes, dtype=np.float32)[np.arange(count) % classes])
+        inputs.append(one_hot(np.arange(count) % classes, count, classes))
     write_samples(staging / "samples.png", decode(inputs)[0], manifest.view)
 
 

@@ -21,6 +21,7 @@ from service.format.manifest import Manifest, is_picture
 from service.format.specs import GraphName
 from service.format.support import rows_in_support
 from service.format.versions import publish, read_manifest, sha256_of, verify_files
+from service.numerics.classes import one_hot
 from service.numerics.noise import Floats
 from training.anomaly.calibrate import (
     StatisticScorer,
@@ -117,8 +118,8 @@ def _map_scale(folder: Path, manifest: Manifest, items: Floats, labels: Labels |
     """Return the scale of heat maps on the new items, if the version has maps of pictures."""
     if "map" not in manifest.graphs or not is_picture(manifest.item_shape):
         return None
-    one_hot = None if labels is None else np.eye(len(manifest.class_names), dtype=np.float32)[labels]
-    return map_scale(_runner(folder, manifest, "map"), items, one_hot)
+    classes = None if labels is None else one_hot(labels, len(labels), len(manifest.class_names))
+    return map_scale(_runner(folder, manifest, "map"), items, classes)
 
 
 def _before(manifest: Manifest) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import numpy as np
 from service.api.operations.options import Label, RowLabelOptions
 from service.errors import Flaw, Unfit
 from service.format.manifest import Manifest
-from service.media.tables.matching import class_numbers
+from service.media.tables.matching import numbers_by_label
 from service.numerics.noise import Integers
 
 _MOST_NAMED = 12
@@ -25,7 +25,7 @@ def label_of(manifest: Manifest, label: Label | None) -> int | None:
         return None
     if label is None:
         raise Unfit(f"{manifest.name} takes a `label`, and none came: {_wanted(manifest)}")
-    number = class_numbers(manifest.class_names).get(str(label))
+    number = numbers_by_label(manifest.class_names).get(str(label))
     if number is None:
         raise Unfit(f"{manifest.name} has no such class as the `label` that came: {_wanted(manifest)}")
     return number
@@ -45,7 +45,7 @@ def labels_of(manifest: Manifest, options: RowLabelOptions, rows: int) -> int | 
         raise _takes_none(manifest, "labels")
     if len(options.labels) != rows:
         raise Unfit(f"`labels` has {len(options.labels)} for {rows} rows; give one for each")
-    numbers = class_numbers(manifest.class_names)
+    numbers = numbers_by_label(manifest.class_names)
     found = [numbers.get(str(label), -1) for label in options.labels]
     if -1 in found:
         row = found.index(-1)

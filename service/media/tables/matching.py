@@ -75,7 +75,7 @@ class TableForm:
 
 
 @lru_cache(maxsize=64)
-def class_numbers(class_names: tuple[str, ...]) -> Mapping[str, int]:
+def numbers_by_label(class_names: tuple[str, ...]) -> Mapping[str, int]:
     """Return classes by name and by number, which comes first: a query string has no types."""
     numbers = range(len(class_names))
     return dict(zip(class_names, numbers, strict=True)) | {str(number): number for number in numbers}

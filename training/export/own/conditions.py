@@ -12,6 +12,7 @@ from typing import Final, Literal
 
 import numpy as np
 
+from service.numerics.classes import one_hot
 from service.numerics.noise import Floats, Integers
 from training.data.splits import class_numbers, named
 from training.export.own import checks
@@ -36,7 +37,7 @@ class Condition:
 
     def one_hot(self, labels: Integers) -> Floats:
         """Return labels (B,) as (B, C)."""
-        return np.eye(len(self.names), dtype=np.float32)[labels]
+        return one_hot(labels, len(labels), len(self.names))
 
     def in_turn(self, rows: int) -> Floats:
         """Return the classes of rows that have them in turn, (B, C)."""

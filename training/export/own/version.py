@@ -28,6 +28,7 @@ from service.format.specs import (
 from service.format.statistics import Distance, NoiseFree, Statistic
 from service.format.versions import publish
 from service.numerics.calibration import least_level
+from service.numerics.classes import one_hot
 from service.numerics.noise import NOISE, Floats, Integers
 from service.numerics.prior import GaussianMixturePrior, Prior, StandardNormalPrior
 from training.anomaly.calibrate import StatisticScorer, write_calibration
@@ -355,7 +356,7 @@ def example_of(support: Support, items: Floats | None) -> Example:
                 drawn = random.random(shape, dtype=np.float32)
                 return drawn.round() if support == "binary" else drawn
         if spec.name == "labels":
-            return np.eye(shape[1], dtype=np.float32)[random.integers(shape[1], size=rows)]
+            return one_hot(random.integers(shape[1], size=rows), rows, shape[1])
         if spec.name == "uniforms":
             return random.random(shape, dtype=np.float32).clip(1e-6, 1 - 1e-6)
         return random.standard_normal(shape, dtype=np.float32)
