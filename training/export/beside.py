@@ -73,7 +73,8 @@ def draw_samples(folder: Path, manifest: Manifest, count: int, seed: int) -> Ite
     """Draw the samples 0 .. count - 1 of a seed, (count, *item), as the service does.
 
     Binary pictures and tables are drawn from the likelihood, since its mean is no such item; all others are
-    decoded. With a class condition, the classes take turns.
+    decoded. Numbers of a table stay as the graph draws them, not rounded. With a class condition, the classes
+    take turns.
     """
     draws = "draw" in manifest.graphs and manifest.support in ("binary", "real")
     session = open_graph(folder, "draw" if draws else "decode")
