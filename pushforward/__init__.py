@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from pushforward.client import AsyncClient, Client
+    from pushforward.display import heat_image, to_image, to_pandas
     from pushforward.local import load
     from pushforward.publishing import publish_gan, publish_vae
 
@@ -18,12 +19,24 @@ if TYPE_CHECKING:
 _HOMES: Final = {
     "AsyncClient": "pushforward.client",
     "Client": "pushforward.client",
+    "heat_image": "pushforward.display",
     "load": "pushforward.local",
     "publish_gan": "pushforward.publishing",
     "publish_vae": "pushforward.publishing",
+    "to_image": "pushforward.display",
+    "to_pandas": "pushforward.display",
 }
 
-__all__ = ["AsyncClient", "Client", "load", "publish_gan", "publish_vae"]
+__all__ = [
+    "AsyncClient",
+    "Client",
+    "heat_image",
+    "load",
+    "publish_gan",
+    "publish_vae",
+    "to_image",
+    "to_pandas",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -187,7 +187,7 @@ def _read(file: str | Path, layout: ItemLayout, form: str, notes: list[str]) -> 
             notes += (f"pictures were changed as the model's were: {phrase}" for phrase in done)
             return _Part(item[None])
         content = _READERS[form](data)
-        found_ids = ids_of(content, layout.id_name) if layout.id_name else None
+        found_ids = ids_of(content, layout.id_name)[0] if layout.id_name else None
         rows = as_rows(content, layout.shape, layout.columns)
         ids = () if found_ids is None else found_ids.tolist()
         return _Part(rows, ids, labels_in(content, layout.classes))

@@ -80,8 +80,10 @@ def as_rows(
     return _array(inputs, shape, columns)
 
 
-def ids_of(inputs: Any, column: str | None) -> NDArray[Any] | None:
-    """Return the ids of rows, (B,): a column of a table, the index of a DataFrame, or paths; None without.
+def ids_of(inputs: Any, column: str | None) -> tuple[NDArray[Any] | None, str | None]:
+    """Return the ids of rows, (B,), and their name: a column of a table, the index of a DataFrame, or paths.
+
+    Both are None without ids; paths and many an index have no name.
 
     Args:
         inputs: As `as_rows` reads them.
@@ -93,17 +95,17 @@ def ids_of(inputs: Any, column: str | None) -> NDArray[Any] | None:
     """
     paths = _paths([inputs] if isinstance(inputs, str | os.PathLike) else inputs)
     if column is None and paths is not None:
-        return np.array(paths, object)
+        return np.array(paths, object), None
     if column is None:
         index: Any = getattr(inputs, "index", None) if hasattr(inputs, "columns") else None  # of pandas
-        return np.asarray(index.to_numpy()) if hasattr(index, "to_numpy") else None
+        return (np.asarray(index.to_numpy()), index.name) if hasattr(index, "to_numpy") else (None, None)
     values = _column(inputs, column)
     if values is None:
         times = (_column_names(inputs) or []).count(column)
         raise Unfit(f"`id` names the column `{column}`, which the inputs have {times} times; wanted once")
     ids = np.empty(len(values), object)
     ids[:] = plain_values(values)
-    return ids
+    return ids, column
 
 
 def labels_in(inputs: Any, classes: ClassColumn | None) -> list[int] | None:

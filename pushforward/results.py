@@ -52,7 +52,7 @@ class ItemScores:
     ids: NDArray[Any] | None = None
     """The ids of the rows, (B,): the column that `id` named, the index of a DataFrame, or paths of files."""
     id_name: str | None = None
-    """The name of that column."""
+    """The name of that column or index, if it has one."""
     column_p_values: Mapping[str, Doubles] | None = None
     """The p-value of each column of a table by itself, each (B,), NaN where a value is missing; None unless
     asked for."""
@@ -135,7 +135,7 @@ class Encoding(NamedTuple):
     ids: NDArray[Any] | None = None
     """The ids of the rows, (B,), as those of `ItemScores`."""
     id_name: str | None = None
-    """The name of the column that they are from."""
+    """The name of the column or index that they are from, if it has one."""
 
 
 class Interpolation(NamedTuple):
@@ -158,4 +158,4 @@ class Judgement(NamedTuple):
     ids: NDArray[Any] | None = None
     """The ids of the rows, (B,), as those of `ItemScores`."""
     id_name: str | None = None
-    """The name of the column that they are from."""
+    """The name of the column or index that they are from, if it has one."""

@@ -140,7 +140,7 @@ class Operations:
         parts = yield from self._on_rows(name, version, "encode", inputs, encoding_of, JSON, query)
         means, variances = zip(*parts, strict=True)
         is_gan = variances[0] is None
-        return Encoding(np.concatenate(means), None if is_gan else np.concatenate(variances), ids, id_name)
+        return Encoding(np.concatenate(means), None if is_gan else np.concatenate(variances), *ids)
 
     def decode(self, name: str, version: Version, latents: Any, label: RowLabel) -> Script[Floats]:
         """Return the items at latents."""
@@ -169,7 +169,7 @@ class Operations:
         parts = yield from self._on_rows(name, version, "discriminate", inputs, judgements_of, JSON, query)
         columns = joined(parts)
         ratio = columns.get("log_density_ratio")
-        return Judgement(columns["logit"], columns["probability"], ratio, ids, id_name)
+        return Judgement(columns["logit"], columns["probability"], ratio, *ids)
 
     def read(self, name: str, version: Version, inputs: Any, id_name: str | None) -> Script[Floats]:
         """Return items as the service reads them; a file is sent as it is, if the service takes such."""
@@ -264,7 +264,7 @@ class Operations:
             return replace(scores, threshold=threshold, anomaly=scores.surprise > threshold)
 
         scores = yield from self._versions.on_known(name, version, deadline, work)
-        return replace(scores, ids=ids, id_name=id_name)
+        return replace(scores, ids=ids[0], id_name=ids[1])
 
     def _on_rows(
         self,

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import errno
 import io
-import math
 import os
 import secrets
 import sys
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,9 +23,10 @@ from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
 from pushforward.command.target import Model
+from pushforward.display import named_table, png_of
 from service.errors import NotEnabled, Unfit
-from service.media import codecs, pictures
-from service.media.tables.writing import columns_of, csv_text, numbered_columns
+from service.media import codecs
+from service.media.tables.writing import csv_text, numbered_columns
 
 FORMATS: Final = ("png", "npy", "npz", "csv", "parquet", "json")
 TABLE_FORMATS: Final = FORMATS[1:]
@@ -34,8 +34,6 @@ _BINARY: Final = ("png", "npy", "npz", "parquet")
 STDOUT: Final = "-"
 MOST_PICTURES: Final = 4_096
 """Most items of one picture, as in the service."""
-LEGIBLE_PIXELS: Final = 56
-"""Pictures in a grid are enlarged to at least this width by default."""
 
 Chunks = Iterable[NDArray[Any]]
 Table = Mapping[str, NDArray[Any]]
@@ -140,8 +138,8 @@ class ItemsResult:
     """Returns arrays that tell the rows first .. last - 1 apart, by name, for tables, npz and JSON."""
     across: int | None = None
     """Items of a picture from left to right."""
-    are_draws: bool = False
-    """True for draws from a likelihood, which are whole where a column of a table has whole numbers."""
+    whole: Collection[str] = ()
+    """The columns of a table that are written as integers."""
 
 
 def check_pictures(where: Destination, count: int) -> None:
@@ -169,7 +167,7 @@ def write_items(where: Destination, result: ItemsResult, model: Model, scale: in
         else:
             items = np.concatenate(list(result.chunks))
             if where.form == "png":
-                file.write(png_of(items, model, result.across, scale))
+                file.write(png_of(items, model.view, result.across, scale))
             else:
                 arrays = {**result.places(0, result.count), result.name: items, **result.others}
                 _write_arrays(file, where.form, {**model.identity, **result.fields}, arrays)
@@ -194,7 +192,7 @@ def _tables(result: ItemsResult, model: Model) -> Iterator[Table]:
     first = 0
     for chunk in result.chunks:
         last = first + len(chunk)
-        yield {**result.places(first, last), **table_of(chunk, model, are_draws=result.are_draws)}
+        yield {**result.places(first, last), **named_table(chunk, model.columns, result.whole)}
         first = last
 
 
@@ -272,27 +270,3 @@ def _json(document: Mapping[str, Any]) -> bytes:
     import orjson
 
     return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY) + b"\n"
-
-
-def png_of(items: NDArray[Any], model: Model, across: int | None, scale: int | None) -> bytes:
-    """Return a grid of pictures, or a density of points in the plane, as PNG, drawn as by the service.
-
-    Small pictures are enlarged by a whole factor: `scale`, or what makes them `LEGIBLE_PIXELS` wide.
-    """
-    if model.is_plane:
-        return pictures.density_png(items, model.view)
-    factor = scale or math.ceil(LEGIBLE_PIXELS / items.shape[-1])
-    return pictures.write_png(pictures.grid_pixels(items, across, factor))
-
-
-def table_of(items: NDArray[Any], model: Model, *, are_draws: bool) -> Table:
-    """Return items as a table: the columns of the model, categories by name; or a column for each value.
-
-    Draws have integers where a column has whole numbers alone.
-    """
-    flat = items.reshape(len(items), -1)
-    if not model.columns:
-        return numbered_columns({"value": flat})
-    # older services do not know decimals
-    whole = {column["name"] for column in model.columns if are_draws and column.get("decimals") == 0}
-    return columns_of(flat, {column["name"]: column["categories"] for column in model.columns}, whole)

@@ -22,6 +22,7 @@ from pushforward.checks import labelled_count
 from pushforward.command import output, people
 from pushforward.command.output import Destination, ItemsResult, Table, destination
 from pushforward.command.target import Backend, Model, find_model, open_backend
+from pushforward.display import named_table, whole_columns
 from pushforward.files import STDIN, Inputs, ItemLayout, read_inputs
 from pushforward.results import SCORE_FIELDS, Floats, draws_of, joined_scores, most_draws
 from service.errors import ServiceError, Unfit, UnknownModel
@@ -168,8 +169,9 @@ class ModelCommand:
         fields = {"seed": seed, "offset": offset, "method": options["method"]}
         title = f"{people.counted(count, 'sample')} of {self.model}, seed {seed}"
         places = partial(self._classes_of_samples, label, offset, where)
-        chunks, are_draws = _with_progress(chunks, "sample", count), options["output"] == "draw"
-        drawn = ItemsResult(chunks, count, title, "samples", fields, places=places, are_draws=are_draws)
+        chunks = _with_progress(chunks, "sample", count)
+        whole = whole_columns(self.model.columns) if options["output"] == "draw" else ()
+        drawn = ItemsResult(chunks, count, title, "samples", fields, places=places, whole=whole)
         self._put(where, drawn, wanted.scale)
 
     def interpolate(
@@ -357,7 +359,7 @@ class ModelCommand:
             return
         items = np.concatenate(list(result.chunks))
         if not people.show_pictures(items, result.title):
-            table = output.table_of(items, self.model, are_draws=result.are_draws)
+            table = named_table(items, self.model.columns, result.whole)
             people.show_items({**result.places(0, result.count), **table}, result.title)
 
     def _put_rows(

@@ -6,16 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from pushforward.display import view_of
 from pushforward.reading import Column, PictureForm, Shape
 from service.errors import Unfit, UnknownModel
 from service.format.manifest import is_picture
+from service.media.pictures import View
 
 if TYPE_CHECKING:
     from pushforward.client import Client
     from pushforward.local import LocalModels
 
 Backend: TypeAlias = "Client | LocalModels"
-View = tuple[tuple[float, float], tuple[float, float]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,6 @@ def find_model(backend: Backend, name: str, version: str | None) -> Model:
         manifest = backend.model(name, version=version)
     except UnknownModel as error:  # which a service does not repeat
         raise UnknownModel(f"{name}: {error.detail}") from error
-    view = manifest["view"]
     return Model(
         name=manifest["name"],
         version=manifest["version"],
@@ -74,7 +74,7 @@ def find_model(backend: Backend, name: str, version: str | None) -> Model:
         columns=manifest["columns"],
         picture=manifest.get("picture"),  # which older services do not have
         support=manifest["support"],
-        view=None if view is None else (tuple(view[0]), tuple(view[1])),
+        view=view_of(manifest),
         manifest=manifest,
     )
 

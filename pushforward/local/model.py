@@ -263,7 +263,7 @@ class LocalModel:
         ids = ids_of(inputs, id)
         call = self._call("encode", self._labelled(label, inputs), inputs=inputs)
         result = self._host.run(code.encode(call))
-        return Encoding(_array(result, "mean"), result.arrays["log_variance"], ids, id)
+        return Encoding(_array(result, "mean"), result.arrays["log_variance"], *ids)
 
     def decode(self, latents: Any, *, label: RowLabel = None) -> Floats:
         """Return the items (B, *item) at latents (B, D)."""
@@ -317,7 +317,7 @@ class LocalModel:
             if labels is not None:
                 call.options = call.options.model_copy(update={"labels": labels[first : first + rows]})
             parts.append(_scores(self._host.run(score(call)), self._manifest))
-        return replace(joined_scores(parts), ids=ids, id_name=id)
+        return replace(joined_scores(parts), ids=ids[0], id_name=ids[1])
 
     def surprise_map(self, inputs: Any, *, label: RowLabel = None) -> Floats:
         """Return how surprising each value of B items is at the posterior mean, (B, *item) in nats."""
@@ -330,7 +330,7 @@ class LocalModel:
         call = self._call("discriminate", self._labelled(label, inputs), inputs=inputs)
         result = self._host.run(discriminate(call))
         ratio = result.arrays["log_density_ratio"]
-        return Judgement(_array(result, "logit"), _array(result, "probability"), ratio, ids, id)
+        return Judgement(_array(result, "logit"), _array(result, "probability"), ratio, *ids)
 
     def _labelled(self, label: RowLabel, inputs: Any = None) -> RowLabelOptions:
         return _options(RowLabelOptions, **self._classes(label, inputs))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow
 import pytest
 from hypothesis import given
@@ -108,37 +109,30 @@ def records(table: dict[str, Any]) -> Any:
     return [dict(zip(table, row, strict=True)) for row in zip(*table.values(), strict=True)]
 
 
-class Frame:
-    """A DataFrame as far as it is used: named columns, whose values numpy gets."""
-
-    def __init__(self, table: dict[Any, Any]) -> None:
-        self.columns = list(table)
-        self._table = table
-
-    def __getitem__(self, name: Any) -> NDArray[Any]:
-        return np.array(self._table[name], object)
-
-
-@pytest.mark.parametrize("make", [dict, Frame, arrow, records])
+@pytest.mark.parametrize("make", [dict, pd.DataFrame, arrow, records])
 def test_a_table_is_read_by_the_names_of_its_columns(make: Callable[[Any], Any]) -> None:
     np.testing.assert_array_equal(as_rows(make(TABLE), FEATURES, COLUMNS), ROWS)
 
 
-@pytest.mark.parametrize("make", [dict, Frame, arrow, records])
-def test_ids_are_a_column_of_the_table_or_the_index_of_a_frame(make: Callable[[Any], Any]) -> None:
-    found = ids_of(make(TABLE), "other")
+@pytest.mark.parametrize("make", [dict, pd.DataFrame, arrow, records])
+def test_ids_are_a_column_of_the_table(make: Callable[[Any], Any]) -> None:
+    found, name = ids_of(make(TABLE), "other")
     assert found is not None
-    assert found.tolist() == ["a", "b"]
-    assert ids_of(make(TABLE), None) is None
+    assert (found.tolist(), name) == (["a", "b"], "other")
     with pytest.raises(Unfit, match="`nothing`, which the inputs have 0 times"):
         ids_of(make(TABLE), "nothing")
 
 
-def test_the_index_of_a_frame_tells_its_rows_apart() -> None:
-    frame: Any = Frame(TABLE)
-    frame.index = pyarrow.array([7, 9])  # which has a method to_numpy, as an index of pandas
-    assert (ids := ids_of(frame, None)) is not None
-    assert ids.tolist() == [7, 9]
+@pytest.mark.parametrize("make", [dict, arrow, records])
+def test_a_table_without_an_index_has_no_ids(make: Callable[[Any], Any]) -> None:
+    assert ids_of(make(TABLE), None) == (None, None)
+
+
+@pytest.mark.parametrize("name", ["patient", None])
+def test_the_index_of_a_frame_tells_its_rows_apart(name: str | None) -> None:
+    ids, found = ids_of(pd.DataFrame(TABLE, index=pd.Index([7, 9], name=name)), None)
+    assert ids is not None
+    assert (ids.tolist(), found) == ([7, 9], name)
 
 
 def test_numbers_of_a_table_may_be_decimals_or_text_and_the_missing_are_nan() -> None:
@@ -152,21 +146,15 @@ def test_categories_are_the_texts_that_training_reads() -> None:
     np.testing.assert_array_equal(rows, [[1, 0, 0, 1], [0, 1, 1, 0]])
 
 
-class Row:
-    """A row of a DataFrame, as pandas has it."""
-
-    def __init__(self, values: dict[str, Any]) -> None:
-        self.index, self._values = list(values), values
-
-    def to_dict(self) -> dict[str, Any]:
-        return self._values
+def row_of_frame(record: dict[str, Any]) -> Any:
+    return pd.DataFrame([record]).iloc[0]
 
 
-@pytest.mark.parametrize("of", [lambda record: record, Row, lambda record: [Row(record)]])
+@pytest.mark.parametrize("of", [lambda record: record, row_of_frame, lambda record: [row_of_frame(record)]])
 def test_one_row_by_names_is_a_batch_of_one(of: Callable[[dict[str, Any]], Any]) -> None:
     record = {"colour": "green", "height": np.float64(1.5), "patient": "a"}
     np.testing.assert_array_equal(as_rows(of(record), FEATURES, COLUMNS), ROWS[:1])
-    ids = ids_of(of(record), "patient")
+    ids, _ = ids_of(of(record), "patient")
     assert ids is not None
     assert ids.tolist() == ["a"]
     classes = ClassColumn("patient", ["b", "a"])
@@ -181,7 +169,7 @@ def test_columns_of_arrow_are_read_in_whatever_holds_them(with_nulls: bool) -> N
     expected = as_rows({"height": heights, "colour": ["green", "red"]}, FEATURES, COLUMNS)
     for held in (arrays, table, table.to_batches()[0], pyarrow.concat_tables([table[:1], table[1:]])):
         np.testing.assert_array_equal(as_rows(held, FEATURES, COLUMNS), expected)
-        ids = ids_of(held, "colour")
+        ids, _ = ids_of(held, "colour")
         assert ids is not None
         assert ids.tolist() == ["green", "red"]
 
@@ -211,8 +199,7 @@ def test_what_holds_no_columns_is_refused_with_what_to_give(given: Any, message:
 
 
 def test_a_missing_and_a_doubled_column_are_named_in_one_error() -> None:
-    frame = Frame({"colour": ["red"]})
-    frame.columns = ["colour", "colour", "other"]
+    frame = pd.DataFrame([["red", "red", "a"]], columns=["colour", "colour", "other"])
     with pytest.raises(
         Unfit, match=r"lacks `height` and has `colour` more than once; it has `colour`, .*`other`"
     ):
