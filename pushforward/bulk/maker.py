@@ -71,7 +71,7 @@ class PartMaker:
         source_hash = None
         try:
             if job.source is None:
-                columns, fields = self._operator.samples(job.offset + rows.start, len(rows))
+                columns, fields = self._operator.samples(job.offset, rows)
             else:
                 inputs = job.source.read(rows.start, rows.stop)
                 source_hash = hash_of(inputs)

@@ -15,8 +15,8 @@ from pushforward.bulk.failures import BulkMistake
 from pushforward.bulk.rows import RowForm, items_of, labelled_items_of, latents_of
 from service.api.operations import code, sample, score
 from service.api.operations.call import Call, Result
-from service.api.operations.labels import label_of, labels_of_samples
-from service.api.operations.options import Body, LabelOptions, RowLabelOptions
+from service.api.operations.labels import labels_of_samples, numbered
+from service.api.operations.options import Body, RowLabelOptions
 from service.errors import Unfit
 from service.format.manifest import Manifest
 from service.format.specs import GraphName
@@ -55,7 +55,7 @@ def form_of(operation: Operation, options: Body, manifest: Manifest) -> RowForm 
 def _reads_classes(operation: Operation, options: Body, manifest: Manifest) -> bool:
     """Return True if the class of each row is in a column of the input: no class came for all of them."""
     takes_items = operation not in ("sample", "decode")
-    assert isinstance(options, LabelOptions), "every operation of bulk work may be of a class"
+    assert isinstance(options, RowLabelOptions), "every operation of bulk work may be of a class"
     return takes_items and options.label is None and manifest.label_column is not None
 
 
@@ -74,13 +74,7 @@ def completed_options(operation: Operation, options: Body, manifest: Manifest) -
     Raises:
         service.errors.Unfit: the version lacks the statistic, or the statistic has no draws.
     """
-    assert isinstance(options, LabelOptions), "every operation of bulk work may be of a class"
-    of_class: dict[str, Any] = {}
-    if _reads_classes(operation, options, manifest):
-        of_class = {"label_column": manifest.label_column}
-    elif options.label is not None or operation != "sample":  # the classes of samples come in turn
-        label = label_of(manifest, options.label)
-        of_class = {} if label is None else {"label": label}
+    of_class = _of_class(operation, options, manifest)
     if isinstance(options, score.ScoreOptions):
         completed = score.completed(options, manifest).model_dump(mode="json") | of_class
         return {**completed, "columns": True} if options.columns else completed
@@ -88,6 +82,21 @@ def completed_options(operation: Operation, options: Body, manifest: Manifest) -
     if isinstance(options, sample.SampleOptions) and options.method != "direct" and options.budget is None:
         completed["budget"] = sample.DEFAULT_BUDGET
     return completed
+
+
+def _of_class(operation: Operation, options: Body, manifest: Manifest) -> dict[str, Any]:
+    """Return what says of which class the rows are: nothing of samples of all classes in turn.
+
+    Raises:
+        service.errors.Unfit: the version needs a class and none came, or it has no such class, or takes none.
+    """
+    assert isinstance(options, RowLabelOptions), "every operation of bulk work may be of a class"
+    if _reads_classes(operation, options, manifest):
+        return {"label_column": manifest.label_column}
+    if operation == "sample" and options.label is None and options.labels is None:
+        return {}
+    by_number = numbered(manifest, options, len(options.labels or ()))
+    return by_number.model_dump(include={"label", "labels"}, exclude_none=True)
 
 
 def _graphs_of(operation: Operation, options: Body, manifest: Manifest) -> set[GraphName]:
@@ -144,7 +153,8 @@ class Operator:
         self._loaded.manifest.require(operation)
         self._labelled = _reads_classes(operation, options, self._loaded.manifest)
         if isinstance(options, sample.SampleOptions):
-            self._options = sample.completed(options, 0, 1, self._loaded, self._settings)
+            count = 1 if options.labels is None else len(options.labels)
+            self._options = sample.completed(options, 0, count, self._loaded, self._settings)
         if isinstance(options, score.ScoreOptions):
             self._loaded.scorer.check(score.completed(options, self._loaded.manifest), options.correction)
         self._loop = asyncio.new_event_loop()
@@ -161,9 +171,14 @@ class Operator:
         """
         return self._columns(self._loop.run_until_complete(self._called(inputs)))
 
-    def samples(self, start: int, count: int) -> tuple[dict[str, NDArray[Any]], Mapping[str, Any]]:
-        """Draw the samples start .. start + count - 1 of the seed: the columns of the output."""
-        call: Call[Any] = Call(self._loaded, self._options, {}, self._settings, Timing())
+    def samples(self, offset: int, rows: range) -> tuple[dict[str, NDArray[Any]], Mapping[str, Any]]:
+        """Draw the samples of these rows, row 0 being the sample `offset`: the columns of the output."""
+        options, start, count = self._options, offset + rows.start, len(rows)
+        assert isinstance(options, sample.SampleOptions), "these are samples"
+        if options.labels is not None:
+            in_turn = [options.labels[row % len(options.labels)] for row in rows]
+            options = options.model_copy(update={"labels": in_turn})
+        call = Call(self._loaded, options, {}, self._settings, Timing())
         assert self._seed is not None, "sampling has a seed"
         columns, _ = self._columns(
             self._loop.run_until_complete(sample.sample(call, self._seed, start, count))

@@ -127,6 +127,14 @@ def sample(
     method: Method = "direct",
     budget: Annotated[int | None, typer.Option(min=1, max=1_024, help="Proposals per chosen sample.")] = None,
     label: SampleLabel = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LABELS",
+            help="Classes of the samples, with commas between them; they are repeated from the first sample "
+            "on: 3,1,cat is 3, 1, cat, 3, ...",
+        ),
+    ] = None,
     shard: ShardText = None,
     processes: Processes = 0,
     device: DeviceName = "auto",
@@ -135,10 +143,12 @@ def sample(
 ) -> None:
     """Draw samples: the column `row` is the sample's index, `sample` its values.
 
-    Of models with a class condition the column `label` names the class, which comes in turn without --label.
+    Of models with a class condition the column `label` names the class; without --label and
+    --labels the classes come in turn.
     """
     options = {
         "temperature": temperature, "output": output, "method": method, "budget": budget, "label": label,
+        "labels": labels,
     }  # fmt: skip
     _run("sample", locals(), count=count, seed=seed, offset=offset, options=options)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
 
 from service.api.operations.options import Label, RowLabelOptions
@@ -11,6 +13,7 @@ from service.media.tables.matching import numbers_by_label
 from service.numerics.noise import Integers
 
 _MOST_NAMED = 12
+AnyOptions = TypeVar("AnyOptions", bound=RowLabelOptions)
 
 
 def label_of(manifest: Manifest, label: Label | None) -> int | None:
@@ -54,6 +57,17 @@ def labels_of(manifest: Manifest, options: RowLabelOptions, rows: int) -> int | 
             f"{manifest.name} has no such class as the label of row {row}: {_wanted(manifest)}", flaws=(flaw,)
         )
     return np.array(found, np.int64)
+
+
+def numbered(manifest: Manifest, options: AnyOptions, rows: int) -> AnyOptions:
+    """Return the options with the class of all rows, or of each, by its number.
+
+    Raises:
+        Unfit: as `labels_of`.
+    """
+    labels = labels_of(manifest, options, rows)
+    numbers = labels if labels is None or isinstance(labels, int) else labels.tolist()
+    return options.model_copy(update={"label" if options.labels is None else "labels": numbers})
 
 
 def labels_of_samples(

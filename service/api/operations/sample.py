@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import ConfigDict, Field
 
 from service.api.operations.call import Call, Result
-from service.api.operations.labels import labels_of, labels_of_samples
+from service.api.operations.labels import labels_of_samples, numbered
 from service.api.operations.options import Count, Label, Labels, RowLabelOptions
 from service.errors import LimitExceeded, Unfit
 from service.numerics import noise
@@ -82,9 +82,7 @@ def completed(
     if count > settings.max_count:
         raise LimitExceeded(f"count is {count}, at most {settings.max_count} are taken")
     if options.label is not None or options.labels is not None:  # by numbers, so that the entity tag is one
-        labels = labels_of(loaded.manifest, options, count)
-        numbers = labels if labels is None or isinstance(labels, int) else labels.tolist()
-        options = options.model_copy(update={"label" if options.labels is None else "labels": numbers})
+        options = numbered(loaded.manifest, options, count)
     if options.method == "direct":
         if options.budget is not None:
             raise Unfit("`budget` is for the methods rejection, resample and metropolis; leave it out")

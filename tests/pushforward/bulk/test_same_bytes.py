@@ -17,7 +17,7 @@ from pushforward.local import load
 from tests.pushforward.bulk.work import array, hashes, parts, started, table, work
 from tests.serving import as_npy, npy, running_service
 from tests.toy import items
-from tests.toy_conditional import publish_conditional_vae
+from tests.toy_conditional import publish_conditional, publish_conditional_vae
 
 NPY = {"accept": "application/x-npy", "content-type": "application/x-npy"}
 
@@ -70,6 +70,34 @@ def test_rows_of_a_class_have_the_answers_of_a_local_version(tmp_path: Path) -> 
     np.testing.assert_array_equal(table(tmp_path / "score")["surprise"], surprise)
     with pytest.raises(BulkMistake, match="takes a `label`, and none came"):
         work("score", tmp_path / "models", "classes-vae", tmp_path / "none", input=given["input"])
+
+
+def test_classes_of_samples_are_repeated_in_turn_however_the_work_is_cut(tmp_path: Path) -> None:
+    version, labels = publish_conditional(tmp_path / "models"), ["7", "sneaker", "7", "1"]
+    given: dict[str, Any] = {"count": 11, "seed": 3, "offset": 5, "options": {"labels": "7,sneaker,7,1"}}
+    for part_rows in (3, 11):
+        out = tmp_path / str(part_rows)
+        work("sample", tmp_path / "models", "classes-gan", out, part_rows=part_rows, **given)
+        with load(version) as model:
+            expected = model.sample(count=11, seed=3, offset=5, label=(labels * 3)[:11])
+        np.testing.assert_array_equal(array(out, "sample", 2), expected)
+        assert table(out)["label"].to_pylist() == (["7", "sneaker", "7", "bag"] * 3)[:11]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"label": "bag", "labels": "7,bag"}, "give one of the two"),
+        ({"labels": "7,shoe"}, "no such class as the label of row 1"),
+    ],
+)
+def test_classes_of_samples_that_do_not_fit_are_refused_before_any_work(
+    tmp_path: Path, options: dict[str, str], said: str
+) -> None:
+    publish_conditional(tmp_path / "models")
+    with pytest.raises(BulkMistake, match=said):
+        work("sample", tmp_path / "models", "classes-gan", tmp_path / "out", count=4, options=options)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.bulk
