@@ -145,11 +145,11 @@ def _as_array_or_texts(values: Any) -> Any:
     if not hasattr(values, "to_pylist"):  # not Arrow's
         return np.asarray(values)
     kind = str(values.type)
-    if values.null_count and re.match(r"u?int|bool|float|double|halffloat", kind):
+    if kind == "bool":  # with the missing ones in a float64, true would be 1, which is another category
+        return np.array(values.to_pylist(), object if values.null_count else np.bool_)
+    if values.null_count and re.match(r"u?int|float|double|halffloat", kind):
         found = [np.nan if value is None else value for value in values.to_pylist()]
         return np.array(found, np.float64)
-    if kind == "bool":
-        return np.array(values.to_pylist(), np.bool_)
     if re.match(r"u?int|float|double|halffloat", kind):
         return np.asarray(values)
     return plain_values(values)

@@ -13,7 +13,7 @@ from pyarrow import parquet
 
 from service.errors import LimitExceeded, Malformed, Unfit
 from service.media.tables.bounds import TableBounds, check_parquet
-from service.media.tables.cells import UNKNOWN, Places
+from service.media.tables.cells import UNKNOWN, Places, numbers_of, texts_of
 from service.media.tables.matching import TableForm, features_of
 from service.media.tables.sources import table_of
 from service.media.tables.writing import columns_of, csv_text
@@ -42,6 +42,14 @@ def test_draws_of_whole_numbers_are_integers_also_where_they_are_categories() ->
     table = columns_of(drawn, columns, whole={"age", "grade"})
     assert [table[name].dtype for name in columns] == [np.int64, np.int64, np.float32]
     assert [table[name].tolist() for name in columns] == [[42, -3], [20, 1], [0.5, 7]]
+
+
+def test_truth_values_are_the_same_beside_values_that_are_missing() -> None:
+    column, none = pa.array([True, False]), pa.array([None], pa.bool_())
+    beside = pa.chunked_array([column, none]).combine_chunks()
+    assert texts_of(column) == ["true", "false"]
+    assert texts_of(beside) == ["true", "false", None]
+    np.testing.assert_array_equal(numbers_of(beside).values, [1, 0, np.nan])
 
 
 def test_blanks_around_a_category_are_none_of_it_unless_categories_differ_by_them() -> None:
