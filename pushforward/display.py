@@ -39,7 +39,7 @@ def to_pandas(items: Any, manifest: Mapping[str, Any]) -> pd.DataFrame:
 
     Args:
         items: Samples, reconstructions, or other items of the model.
-        manifest: The manifest of the version: `client.model(name)`, or `manifest` of a local model.
+        manifest: The manifest of the version: `client.model(name)`, or `manifest()` of a local model.
 
     Raises:
         Unfit: the items have another number of values than those of the model.

@@ -114,9 +114,9 @@ class ParquetSource(RowSource):
 
         text = any(column.name == name and column.categories for column in self.form.columns)
         try:
-            return pyarrow.array([value if text else float(value)] * rows)
+            return pyarrow.repeat(value if text else float(value), rows)
         except ValueError:
-            return pyarrow.array([value] * rows)
+            return pyarrow.repeat(value, rows)
 
     def _partitions(self, index: int) -> dict[str, str]:
         """Return the columns that the names of a file's folders give."""

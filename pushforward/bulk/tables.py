@@ -64,7 +64,7 @@ def _write(
     from pyarrow import parquet
 
     rows = len(next(iter(columns.values())))
-    arrays = {"row": pyarrow.array(np.arange(first_row, first_row + rows, dtype=np.int64))}
+    arrays = {"row": _flat(np.arange(first_row, first_row + rows, dtype=np.int64))}
     described = {"pushforward": json.dumps(metadata)}
     compression, floats = {"row": "ZSTD"}, []
     for name, array in columns.items():
@@ -90,9 +90,23 @@ def _write(
 def _column(array: NDArray[Any]) -> Any:
     import pyarrow
 
-    flat = pyarrow.array(np.ascontiguousarray(array).reshape(-1))
+    flat = _flat(np.ascontiguousarray(array).reshape(-1))
     if array.ndim == 1:
         return flat
     values = pyarrow.field("element", flat.type, nullable=False)
     size = int(np.prod(array.shape[1:]))
     return pyarrow.FixedSizeListArray.from_arrays(flat, type=pyarrow.list_(values, size))
+
+
+def _flat(array: NDArray[Any]) -> Any:
+    """Return an array of one axis as Arrow's; of numbers without a copy.
+
+    `pyarrow.array` imports pandas where it is installed, which would be half of the start of a shard.
+    """
+    import pyarrow
+
+    if array.dtype.kind not in "biuf":
+        return pyarrow.array(array)
+    values = np.packbits(array, bitorder="little") if array.dtype == np.bool_ else array
+    buffers = [None, pyarrow.py_buffer(values)]
+    return pyarrow.Array.from_buffers(pyarrow.from_numpy_dtype(array.dtype), len(array), buffers)

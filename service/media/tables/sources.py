@@ -331,7 +331,7 @@ class PartedTable(TableSource):
             return [text] * rows
         import pyarrow
 
-        return pyarrow.array([text] * rows, pyarrow.string())
+        return pyarrow.repeat(text, rows)  # `array` would import pandas where it is installed
 
 
 def open_table(
