@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from pushforward.results import Floats
 from service.errors import Unfit
+from service.format.columns import OTHER
 from service.format.manifest import is_picture
 from service.media import pictures
 from service.media.pictures import View
@@ -35,7 +36,8 @@ def to_pandas(items: Any, manifest: Mapping[str, Any]) -> pd.DataFrame:
     """Return items (B, ...) as a DataFrame of B rows; pandas has to be installed.
 
     It has the columns of the model's table, with the names of categories; or, without a table, one for each
-    value. A column of whole numbers has integers if all its values are whole, as those of draws are.
+    value. A column of whole numbers has integers if all its values are whole, as those of draws are; one of
+    truth values has those.
 
     Args:
         items: Samples, reconstructions, or other items of the model.
@@ -147,7 +149,7 @@ def view_of(manifest: Mapping[str, Any]) -> View | None:
 def named_table(items: Floats, columns: Columns, whole: Collection[str] = ()) -> dict[str, NDArray[Any]]:
     """Return items (B, ...) as columns (B,) by name, with the names of categories.
 
-    Without `columns` there is one for each value. Those named in `whole` become integers.
+    Without `columns` there is one for each value. Those named in `whole` become integers or truth values.
     """
     flat = items.reshape(len(items), -1)
     if not columns:
@@ -156,12 +158,12 @@ def named_table(items: Floats, columns: Columns, whole: Collection[str] = ()) ->
 
 
 def whole_columns(columns: Columns) -> set[str]:
-    """Return the names of the columns whose values are whole numbers in all rows that were learned."""
+    """Return the names of the columns that have whole numbers or truth values in all rows learned."""
     return {column["name"] for column in columns if column.get("decimals") == 0}  # older services know none
 
 
 def _is_whole(values: NDArray[Any]) -> bool:
-    """Return True if integers can stand for all values (B,), of which none is missing."""
+    """Return True if integers or truth values can stand for all values (B,): none is missing or unseen."""
     if values.dtype == object:
-        return None not in values.tolist()
+        return {None, OTHER}.isdisjoint(values.tolist())
     return bool((np.abs(values) < 2**62).all() and (values == np.rint(values)).all())

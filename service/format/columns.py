@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, model_validator
@@ -18,6 +18,8 @@ LARGEST_WHOLE: Final = 2**53
 MOST_DECIMALS: Final = 6
 """The largest number of digits after the decimal point that float32 may hold."""
 _WHOLE: Final = re.compile(r"0|-?[1-9][0-9]{0,14}")
+TRUTH_VALUES: Final = frozenset({"false", "true"})
+"""The categories of a column of truth values, as they are read."""
 OTHER: Final = "other"
 """The category of all that a column has not seen, if the model has such a one."""
 
@@ -39,8 +41,8 @@ class Column(Frozen):
     None for categories, and if draws have no bounds."""
     decimals: Annotated[int, Field(ge=0, le=MOST_DECIMALS)] | None = None
     """The digits after the decimal point that the numbers learned have at most, 0 if all are whole; draws are
-    rounded to as many. 0 also if all categories but `other` are whole numbers, and `other` is never drawn.
-    None for other categories, and if draws stay as they are."""
+    rounded to as many. 0 also if all categories but `other`, which is never drawn, are whole numbers or
+    truth values, so that draws are such. None for other categories, and if draws stay as they are."""
 
     @property
     def features(self) -> int:
@@ -62,8 +64,10 @@ class Column(Frozen):
         if self.categories:
             if self.value_range is not None:
                 raise ValueError(f"column {self.name} holds categories, which have no value_range")
-            if self.decimals is not None and not all(map(is_whole, {*self.categories} - {OTHER})):
-                raise ValueError(f"column {self.name} has decimals, but categories that are no whole numbers")
+            if self.decimals is not None and not have_values({*self.categories} - {OTHER}):
+                raise ValueError(
+                    f"column {self.name} has decimals, but categories neither of numbers nor truth values"
+                )
         elif self.value_range is None:
             if self.decimals is not None:
                 raise ValueError(f"column {self.name} has decimals, but no value_range")
@@ -74,9 +78,9 @@ class Column(Frozen):
         return self
 
 
-def is_whole(name: str) -> bool:
-    """Return True if a category is a whole number as Python writes it, of at most 15 digits."""
-    return _WHOLE.fullmatch(name) is not None
+def have_values(categories: Collection[str]) -> bool:
+    """Return True if categories are truth values, or whole numbers as Python writes them, of 15 digits."""
+    return TRUTH_VALUES.issuperset(categories) or all(map(_WHOLE.fullmatch, categories))
 
 
 def column_places(columns: Sequence[Column]) -> Iterator[tuple[Column, slice]]:

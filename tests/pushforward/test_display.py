@@ -56,6 +56,13 @@ def test_a_column_of_whole_numbers_has_integers_where_all_are_whole() -> None:
     assert missing.isna().sum().tolist() == [1, 0, 1]
 
 
+def test_truth_values_are_such_where_none_is_another_word() -> None:
+    columns = [{"name": "old", "categories": ["false", "true", "other"], "decimals": 0}]
+    manifest, (no, yes, other) = {"name": "people", "item_shape": [3], "columns": columns}, np.eye(3)
+    assert to_pandas([yes, no], manifest).old.to_numpy().tolist() == [True, False]
+    assert to_pandas([yes, other], manifest).old.tolist() == ["true", "other"]
+
+
 def test_items_without_named_columns_have_a_column_for_each_value() -> None:
     frame = to_pandas(np.arange(12).reshape(2, 1, 2, 3), PIXELS)
     assert frame.columns.tolist() == [f"value-{place}" for place in range(6)]

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from service.errors import ServiceError
-from service.format.columns import LONGEST_NAME, OTHER, Column, column_places, is_whole
+from service.format.columns import LONGEST_NAME, OTHER, Column, column_places, have_values
 from service.media.tables.opening import parts_of, stem_of
 from service.media.tables.sources import Block, TableSource, TextTable, open_table
 from service.numerics.noise import Doubles
@@ -224,7 +224,7 @@ class TableColumns:
             column, codes = self.columns[name], tuple(options.missing_codes.get(name, ()))
             if isinstance(column, TextColumn):
                 names = self._category_names(column)
-                decimals = 0 if all(map(is_whole, column.names)) else None
+                decimals = 0 if have_values(column.names) else None
                 made.append(
                     Column(name=name, categories=names, unseen=options.unseen, codes=codes, decimals=decimals)
                 )

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from service.format.columns import TRUTH_VALUES
 from service.numerics.noise import Floats
 
 Column = NDArray[Any] | Sequence[Any]
@@ -23,7 +24,8 @@ def columns_of(
     """Return items (B, F) as columns (B,) by name: numbers, and the name of the most probable category.
 
     `columns` has the categories of each column, none for numbers. A missing value is NaN or, of a category,
-    None. The columns named in `whole` become integers: all their values, or names of categories, are such.
+    None. The columns named in `whole` become integers or truth values: all their values, or names of
+    categories, are such.
     """
     table: dict[str, NDArray[Any]] = {}
     start = 0
@@ -32,7 +34,9 @@ def columns_of(
         names = np.array((*categories, None), object)
         places = np.where(np.isnan(features[:, 0]), len(categories), features.argmax(axis=1))
         chosen = names[places] if categories else features[:, 0]
-        table[name] = chosen.astype(np.int64) if name in whole else chosen
+        if name in whole:
+            chosen = chosen == "true" if TRUTH_VALUES.intersection(categories) else chosen.astype(np.int64)
+        table[name] = chosen
         start += features.shape[1]
     return table
 

@@ -36,12 +36,12 @@ def test_a_number_that_is_not_there_is_an_empty_cell(kind: Any) -> None:
     assert csv_text({"a": column, "b": [1, 2]}) == "a,b\n0.5,1\n,2\n"
 
 
-def test_draws_of_whole_numbers_are_integers_also_where_they_are_categories() -> None:
-    drawn = np.array([[42, 0, 1, 0, 0.5], [-3, 1, 0, 0, 7]], np.float32)
-    columns = {"age": (), "grade": ("1", "20", "other"), "length": ()}
-    table = columns_of(drawn, columns, whole={"age", "grade"})
-    assert [table[name].dtype for name in columns] == [np.int64, np.int64, np.float32]
-    assert [table[name].tolist() for name in columns] == [[42, -3], [20, 1], [0.5, 7]]
+def test_draws_of_whole_numbers_and_truth_values_are_such_also_where_they_are_categories() -> None:
+    drawn = np.array([[42, 0, 1, 0, 0.5, 0, 1, 0], [-3, 1, 0, 0, 7, 1, 0, 0]], np.float32)
+    columns = {"age": (), "grade": ("1", "20", "other"), "length": (), "old": ("false", "true", "other")}
+    table = columns_of(drawn, columns, whole={"age", "grade", "old"})
+    assert [table[name].dtype for name in columns] == [np.int64, np.int64, np.float32, np.bool_]
+    assert [table[name].tolist() for name in columns] == [[42, -3], [20, 1], [0.5, 7], [True, False]]
 
 
 def test_truth_values_are_the_same_beside_values_that_are_missing() -> None:

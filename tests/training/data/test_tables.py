@@ -82,8 +82,11 @@ def test_a_column_knows_the_range_and_the_decimals_of_its_training_rows(tmp_path
     assert dataset.columns[-1].value_range is None
 
 
-def test_categories_are_whole_numbers_only_if_none_of_the_file_is_a_word(tmp_path: Path) -> None:
-    for words, decimals in ((["1", "2", "-30"], 0), (["01", "02", "13"], None), (["1", "2", "other"], None)):
+def test_categories_are_whole_numbers_or_truth_values_only_if_all_of_the_file_are(tmp_path: Path) -> None:
+    for words, decimals in (
+        (["1", "2", "-30"], 0), (["01", "02", "13"], None), (["1", "2", "other"], None),
+        (["True", "False", "TRUE"], 0), (["true", "false", "other"], None), (["true", "1", "0"], None),
+    ):  # fmt: skip
         path = write_csv(tmp_path / "t.csv", {"x": [*range(ROWS)], "code": words * (ROWS // 3)})
         assert load("table", path, one_hot=["code"]).columns[1].decimals == decimals
 
