@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from onnx import helper
 from scipy import stats
 
+from service.format.columns import Column
 from service.format.specs import (
     CalibratedStatistic,
     CalibrationSpec,
@@ -77,6 +78,7 @@ def publish_gan(
     packing: int = 1,
     mixture: bool = False,
     view: tuple[tuple[float, float], tuple[float, float]] | None = VIEW,
+    columns: tuple[Column, ...] = (),
 ) -> Path:
     """Publishes the toy.
 
@@ -88,6 +90,7 @@ def publish_gan(
             one, it has no graph `generate_scored`.
         mixture: Has a mixture as its prior; its logits are then no ratio any more.
         view: What a picture of its density shows.
+        columns: The columns of the table that its items are rows of.
     """
     staging = stage(models, name)
     scored = DiscriminatorSpec(objective=objective, packing=packing).flaw is None
@@ -100,6 +103,7 @@ def publish_gan(
         family="gan",
         description="A toy with a known density ratio.",
         item_shape=(SIZE,),
+        columns=columns,
         support="real",
         value_range=None,
         latent_size=SIZE,

@@ -107,7 +107,7 @@ def _graphs_of(operation: Operation, options: Body, manifest: Manifest) -> set[G
     """
     if isinstance(options, sample.SampleOptions):
         chosen: GraphName = "decode" if options.method == "direct" else "generate_scored"
-        return {"decode", "draw" if options.output == "draw" else chosen}
+        return {"decode", "draw", chosen} if options.output == "draw" else {"decode", chosen}
     if isinstance(options, score.ScoreOptions):
         how = score.completed(options, manifest)
         needed: Mapping[GraphName, bool] = {

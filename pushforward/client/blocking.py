@@ -102,8 +102,8 @@ class Client:
             seed: Seed of the noise; a fresh one if left out.
             offset: The number of the first sample, from 0.
             temperature: Factor on the prior's standard deviation, from 0 to 10.
-            output: `mean`: the likelihood's mean. `draw`: a random draw from the likelihood (VAE), of a table
-                with the decimals and the range of the rows that were learned.
+            output: `mean`: the likelihood's mean. `draw`: a random draw from the likelihood (VAE) or the same
+                sample (GAN of a table), of a table with the decimals and the range of the rows learned.
             method: `direct` keeps every sample; `rejection`, `resample` and `metropolis` choose each among
                 its own proposals by the discriminator (GAN).
             budget: Proposals per sample for these, 16 if left out.

@@ -137,7 +137,10 @@ Temperature = Annotated[
 ]
 SampleOutput = Annotated[
     Literal["mean", "draw"],
-    typer.Option(help="mean: the likelihood's mean. draw: a random draw from it (VAE)."),
+    typer.Option(
+        help="mean: the likelihood's mean. draw: a random draw from it (VAE), or the same sample (GAN); in "
+        "tables with the decimals and within the range of the rows that were learned."
+    ),
 ]
 Method = Annotated[
     Literal["direct", "rejection", "resample", "metropolis"],

@@ -107,6 +107,11 @@ class LoadedModel:
         categorical = any(column.categories for column in manifest.columns)
         return manifest.item_shape == (2,) and manifest.support == "real" and not categorical
 
+    @property
+    def generates_rows(self) -> bool:
+        """Return True if its samples are rows of a table, and no likelihood's mean to draw these from."""
+        return self.manifest.family == "gan" and bool(self.manifest.columns)
+
     def filter(self, method: str) -> Filter:
         """Return the filter that chooses samples by the discriminator.
 
@@ -176,8 +181,9 @@ class LoadedModel:
             return samples
         latents = self.prior.latents_from(words, temperature)
         classes = self.one_hot(labels, len(latents))
-        if output == "mean":
-            return await self.decode(latents, timing, classes, admitted=admitted)
+        if output == "mean" or self.generates_rows:
+            samples = await self.decode(latents, timing, classes, admitted=admitted)
+            return self.in_form(samples, output)
         if "draw" not in self.manifest.graphs:
             raise OperationNotOffered(
                 f"{self.manifest.name} has no likelihood to draw from; ask for the output `mean`",
@@ -186,7 +192,11 @@ class LoadedModel:
         uniforms = noise.uniforms_from(draw(), self.item_size)
         inputs = latents, uniforms.reshape(-1, *self.manifest.item_shape), *classes
         (samples,) = await self._batchers["draw"].submit(inputs, timing, admitted=admitted)
-        return self._observed.apply(samples)
+        return self.in_form(samples, output)
+
+    def in_form(self, samples: Floats, output: Output) -> Floats:
+        """Return samples (B, *item) as they are or, of the output `draw`, in the form of a table's rows."""
+        return self._observed.apply(samples) if output == "draw" else samples
 
     async def decode(
         self, latents: Floats, timing: Timing, classes: Arrays = (), *, admitted: bool = False

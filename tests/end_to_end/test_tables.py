@@ -2,6 +2,7 @@
 
 import itertools
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -9,9 +10,11 @@ import pytest
 from scipy import stats
 
 from pushforward import Client
+from service.format.columns import Column
 from service.numerics import noise
 from tests import toy_table as table
 from tests.serving import as_npy, npy, running_service
+from tests.toy_gan import publish_gan
 
 MODEL = "/v1/models/toy-table"
 NPY = {"accept": "application/x-npy"}
@@ -60,6 +63,23 @@ def test_draws_are_rounded_within_the_range_of_the_rows_and_all_else_stays(tmp_p
         np.testing.assert_array_equal(means[0], means[1])
         scores = [python.score(name, free).surprise for name in ("free", "whole")]
         np.testing.assert_array_equal(scores[0], scores[1])
+
+
+def test_draws_of_a_gan_of_a_table_are_its_samples_rounded_within_the_range(tmp_path: Path) -> None:
+    price = Column(name="price", value_range=(-1.5, 4.25), decimals=1)
+    publish_gan(tmp_path, columns=(price, Column(name="height")))
+    ways: list[dict[str, Any]] = [
+        {"seed": 3},
+        {"seed": 3, "temperature": 2.0},
+        {"seed": 3, "method": "rejection"},
+    ]
+    with running_service(tmp_path) as service, Client(service.url) as python:
+        for options in ways:
+            sample = python.sample("toy-gan", count=400, **options)
+            drawn = python.sample("toy-gan", count=400, output="draw", **options)
+            within = np.clip(sample[:, 0].astype(np.float64), -1.5, 4.25).round(1).astype(np.float32)
+            assert (within != sample[:, 0]).any()
+            np.testing.assert_array_equal(drawn, np.stack([within, sample[:, 1]], 1))
 
 
 @pytest.mark.parametrize("operation", ["encode", "reconstruct", "score"])

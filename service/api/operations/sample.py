@@ -31,14 +31,14 @@ class SampleOptions(RowLabelOptions):
         json_schema_extra={
             "if": {"properties": {"method": {"const": "direct"}}},
             "then": {"properties": {"budget": {"type": "null"}}},
-            "else": {"properties": {"temperature": {"const": 1}, "output": {"const": "mean"}}},
+            "else": {"properties": {"temperature": {"const": 1}}},
         }
     )
     temperature: Annotated[float, Field(ge=0, le=10)] = 1.0
     """Factor on the prior's standard deviation: below 1 for typical samples, above 1 for unusual ones."""
     output: Literal["mean", "draw"] = "mean"
-    """`mean`: the likelihood's mean. `draw`: a random draw from the likelihood (VAE); numbers of a table are
-    rounded to the `decimals` of their column, within its `value_range`."""
+    """`mean`: the likelihood's mean. `draw`: a random draw from the likelihood (VAE), or the same sample (GAN
+    of a table); numbers of a table are rounded to the `decimals` of their column, in its `value_range`."""
     method: Literal["direct", "rejection", "resample", "metropolis"] = "direct"
     """`direct` pushes the prior forward and keeps every sample. The other methods choose each sample among
     its own proposals by the discriminator's logit (GAN): `rejection` takes the first accepted one,
@@ -93,7 +93,7 @@ def completed(
             f"`temperature` is {options.temperature:g}; the method {options.method} takes 1 alone, since the "
             "discriminator was calibrated for samples of the prior as it is"
         )
-    if options.output != "mean":
+    if options.output != "mean" and not loaded.generates_rows:
         raise Unfit(f"the output `draw` is for the method direct; {options.method} takes `mean`")
     budget = options.budget or DEFAULT_BUDGET
     if budget > settings.max_budget:
@@ -192,4 +192,5 @@ async def _filtered(
         fields["acceptance_rate"] = float(chosen.accepted.mean()) / budget
     fields["effective_sample_size"] = float(chosen.effective_sample_sizes.mean())
     fields["unfilled"] = int((~chosen.filled).sum())
-    return Result({"samples": chosen.samples, "latents": chosen.latents}, fields)
+    samples = call.loaded.in_form(chosen.samples, options.output)
+    return Result({"samples": samples, "latents": chosen.latents}, fields)
