@@ -34,6 +34,7 @@ lint: $(VENV)/develop.installed ## check format, ruff, types and layers
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/mypy --platform darwin --cache-dir .mypy_cache/darwin pushforward service training
 	$(BIN)/lint-imports
 
 docs: $(VENV)/docs.installed ## build the documentation site, strictly, as build/site

@@ -55,8 +55,6 @@ class _AllocatedDict(MmapedDict):
 
 
 def _allocate(path: str, size: int) -> None:
-    file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        os.posix_fallocate(file, 0, size)
-    finally:
-        os.close(file)
+    """Extend a file by zeros to a size, so that the disk has room for all that is written to it later."""
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as file:
+        file.write(bytes(size - file.tell()))
