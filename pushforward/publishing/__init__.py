@@ -183,8 +183,8 @@ def publish_gan(
         channels: `first` or `last`, as the networks have the channels of pictures.
         prior: A mixture of Gaussians; by default N(0, I).
         classes: The names of the classes in the order of their numbers, or how many there are, if the
-            networks take the class of each row as a second input; the discriminator need not. Requests then
-            have a `label`.
+            networks take the class of each row as a second input; discriminator and encoder need not.
+            Requests then have a `label`.
         labels_as: How the networks take the class: `index`, whole numbers (B,) or (B, 1) from 0, or
             `one_hot`, (B, C).
         real: Real items (N, ...), at least 40, as the networks take them (uint8 is 0 to 255 of a picture),

@@ -60,6 +60,19 @@ class OneHot(nn.Module):
         return torch.sigmoid(self.up(torch.cat([latents, labels[..., None, None]], 1)))
 
 
+class Guide(nn.Module):
+    """Pictures and, if it takes them, classes -> latents (B, D)."""
+
+    def __init__(self, takes_class: bool) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(3, LATENT) if takes_class else None
+        self.out = nn.Sequential(nn.Flatten(), nn.Linear(16, LATENT))
+
+    def forward(self, pictures: Tensor, labels: Tensor | None = None) -> Tensor:
+        latents: Tensor = self.out(pictures)
+        return latents if self.embed is None or labels is None else latents + self.embed(labels)
+
+
 def networks(one_hot: bool) -> tuple[nn.Module, nn.Module]:
     torch.manual_seed(0)
     return (OneHot() if one_hot else Embedded()).eval(), Projected(one_hot).eval()
@@ -128,6 +141,37 @@ def test_a_discriminator_may_take_no_class(tmp_path: Path) -> None:
     assert abs(np.corrcoef(ours, theirs)[0, 1]) > 0.9999
 
 
+@pytest.mark.parametrize("as_file", [False, True])
+@pytest.mark.parametrize("takes_class", [False, True])
+def test_an_encoder_gives_the_latents_of_items_as_of_their_classes(
+    takes_class: bool, as_file: bool, tmp_path: Path
+) -> None:
+    generator, _ = networks(False)
+    guide = Guide(takes_class).eval()
+    items, labels = real()
+    values = torch.from_numpy(items), torch.from_numpy(labels)
+    given = values if takes_class else values[:1]
+    encoder = onnx_file(tmp_path / "encoder.onnx", guide, given=given) if as_file else guide
+    version = publish_gan(
+        "classes",
+        generator,
+        encoder=encoder,
+        real=items,
+        real_labels=labels,
+        models=tmp_path / "models",
+        **WORDS,
+    )
+    assert set(verify_version(version).graphs) == {"decode", "encode", "statistics"}
+    with load(version) as model, torch.no_grad():
+        latents = guide(*values)
+        np.testing.assert_allclose(model.encode(items, label=labels).mean, latents, atol=1e-5)
+        again = generator(latents, values[1]).numpy()
+        np.testing.assert_allclose(model.reconstruct(items, label=labels), again, atol=1e-5)
+        scores = model.score(items, label=labels, statistic="residual")
+    np.testing.assert_allclose(scores.surprise, ((items - again) ** 2).mean((1, 2, 3)), rtol=1e-4)
+    assert scores.p_value is not None
+
+
 def test_nothing_is_chosen_among_proposals_of_a_class_without_real_items(tmp_path: Path) -> None:
     generator, judge = networks(False)
     items, labels = real()
@@ -153,7 +197,7 @@ def test_what_does_not_fit_a_condition_is_refused(tmp_path: Path) -> None:
         ({"classes": {"a": 0, "b": 2, "c": 1}}, r"\(dict\); wanted a list of the classes' names"),
         ({"labels_as": "word"}, "labels_as is 'word'; wanted 'index' or 'one_hot'"),
         ({"latent_size": 5}, r"the generator does not take values \(B, 5\) or \(B, 5, 1, 1\) and classes"),
-        ({"encoder": generator}, "an encoder came with classes"),
+        ({"encoder": generator}, r"the encoder does not take values \(B, 1, 4, 4\)"),
         ({"objective": "lsgan"}, "objective is 'lsgan'; wanted one of 'minimax'.* as least squares"),
         ({"discriminator": judge, "real": items}, "`real` came without `real_labels`"),
         ({"discriminator": judge, "real": items, "real_labels": labels + 1}, "wanted 80 numbers from 0 to 2"),

@@ -184,16 +184,15 @@ class OwnGan:
         generated = self.units.from_network(f, given[0])
         return (f.reshape(generated, (-1, *self.units.item_shape)),)
 
-    def encode(self, f: Algebra, items: Tensor) -> tuple[Tensor, ...]:
+    def encode(self, f: Algebra, items: Tensor, *labels: Tensor) -> tuple[Tensor, ...]:
         """Return latents (B, D)."""
         assert self.encoder is not None
-        return (self.encoder.apply(f, self.units.to_network(f, items))[0],)
+        return (self.encoder.apply(f, self._seen(f, items, labels))[0],)
 
     def discriminate(self, f: Algebra, items: Tensor, *labels: Tensor) -> tuple[Tensor, ...]:
         """Return calibrated logits (B,)."""
         assert self.discriminator is not None
-        seen = _beside(f, self.units.to_network(f, items), self.units.size, labels)
-        outputs = self.discriminator.apply(f, seen)[0]
+        outputs = self.discriminator.apply(f, self._seen(f, items, labels))[0]
         assert self.discriminator.export is not None
         if self.discriminator.probabilities and not self.discriminator.export.logits:
             probabilities = f.clip(outputs, 1e-7, 1 - 1e-7)
@@ -206,13 +205,17 @@ class OwnGan:
         (items,) = self.decode(f, latents, *labels)
         return items, *self.discriminate(f, items, *labels)
 
-    def noise_free(self, f: Algebra, items: Tensor) -> tuple[Tensor, ...]:
+    def noise_free(self, f: Algebra, items: Tensor, *labels: Tensor) -> tuple[Tensor, ...]:
         """Return the column `residual`, (B, 1): the mean square of items minus their reconstructions."""
-        (latents,) = self.encode(f, items)
+        (latents,) = self.encode(f, items, *labels)
         n = self.units.size
-        gap = f.reshape(items - self.decode(f, latents)[0], (-1, n))
+        gap = f.reshape(items - self.decode(f, latents, *labels)[0], (-1, n))
         gap = f.clip(gap, -_FURTHEST_GAP, _FURTHEST_GAP)
         return (f.insert_axis(f.sum(gap * gap, n), 1) / float(n),)
+
+    def _seen(self, f: Algebra, items: Tensor, labels: Sequence[Tensor]) -> Tensor:
+        """Return items (B, *item) as the discriminator and the encoder take them."""
+        return _beside(f, self.units.to_network(f, items), self.units.size, labels)
 
 
 def _beside(f: Algebra, values: Tensor, width: int, labels: Sequence[Tensor]) -> Tensor:

@@ -17,7 +17,7 @@ from service.format.specs import DiscriminatorSpec, Metric, Objective
 from service.format.statistics import Distance
 from service.numerics.noise import Floats, Integers
 from service.numerics.prior import Prior
-from training.anomaly.calibrate import column_scorer
+from training.anomaly.calibrate import version_scorer
 from training.data.splits import lacking, named
 from training.export.own import checks
 from training.export.own.conditions import Condition, labels_of, probes_of
@@ -86,7 +86,7 @@ def publish_own_gan(
     """
     units = Units(tuple(words.item_shape), words.values, words.channels)
     support: Support = "real" if words.values == "real" else "unit_interval"
-    _refuse_words(name, words, units, has_encoder=encoder is not None)
+    _refuse_words(name, words, units)
     condition, flaws = words.condition, list[str]()
     items = items_of("real", real, units, support, flaws)
     spec = DiscriminatorSpec(objective=words.objective)
@@ -129,7 +129,10 @@ def publish_own_gan(
     measure = partial(measure_parity, example=example, discrete=False, largest=error)
     parity = parities(name, graphs, measure, log)
     statistics: tuple[Distance, ...] = ("residual",) if gan.encoder is not None else ()
-    scorer = column_scorer(graphs["statistics"].run, statistics, options) if statistics else None
+    runs = {each: graph.run for each, graph in graphs.items()}
+    scorer = None
+    if statistics:
+        scorer = version_scorer(runs, options, gan.latent, True, statistics, classes=len(names))
     sources = {"generator": generator, "discriminator": discriminator, "encoder": encoder}
     origin: dict[str, object] = {
         **{key: source.origin for key, source in sources.items() if source is not None},
@@ -146,7 +149,7 @@ def publish_own_gan(
     )  # fmt: skip
 
 
-def _refuse_words(name: str, words: GanWords, units: Units, has_encoder: bool) -> None:
+def _refuse_words(name: str, words: GanWords, units: Units) -> None:
     """Raise UnfitModel if the publisher's words do not fit."""
     flaws = naming_flaws(name, units, words.latent_size)
     flaws += prior_flaws(words.prior, words.latent_size)
@@ -161,8 +164,6 @@ def _refuse_words(name: str, words: GanWords, units: Units, has_encoder: bool) -
         )
     if words.condition is not None:
         flaws += words.condition.flaws()
-        if has_encoder:
-            flaws.append("an encoder came with classes; publish the generator, and its discriminator, alone")
     refuse(name, flaws)
 
 
@@ -194,7 +195,7 @@ def _probed(
         if judge is not None and not found:
             flaws += checks.discriminator_flaws(judge, outputs, probabilities)
     if encoder is not None:
-        guide, outputs, found = checks.probe(encoder, units.forms, seen)
+        guide, outputs, found = of_items(encoder, units.forms, seen)
         flaws += found
         if guide is not None and not found:
             flaws += checks.latent_flaws(guide, outputs, latent)

@@ -127,8 +127,8 @@ def gan_graphs(gan: OwnGan, opset: int, classes: int = 0) -> dict[GraphName, Own
     ]
     if gan.encoder is not None:
         wanted += [
-            ("encode", gan.encode, (inputs,), (tensor("mean", "rows", D),)),
-            ("statistics", gan.noise_free, (inputs,), (tensor("statistics", "rows", 1),)),
+            ("encode", gan.encode, (inputs, *labels), (tensor("mean", "rows", D),)),
+            ("statistics", gan.noise_free, (inputs, *labels), (tensor("statistics", "rows", 1),)),
         ]
     if gan.discriminator is not None:
         wanted += [
