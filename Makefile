@@ -67,6 +67,7 @@ figure: $(VENV)/develop.installed ## draw GAN methods on ring and grid, training
 	$(BIN)/python -m training.experiments.figure
 
 bench: $(VENV)/develop.installed ## measure the service and bulk work beside raw ONNX Runtime, a naive server and a floor (needs wrk; BENCH=options)
+	@$(COMPILE)
 	$(BIN)/python -m tests.performance.bench --json build/bench.json $(BENCH)
 
 soak: $(VENV)/develop.installed ## load the service with everything for 15 minutes, and see what it leaves (SOAK='--minutes 1')
