@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -117,8 +118,8 @@ def draft_recipe(inspection: Inspection, dataset: Dataset) -> tuple[str, list[Fi
         "[calibration]",
         f'statistic = "auto"  # {_CHOICE_OF_PICTURES if pictures else _CHOICE_OF_TABLES}',
         f"draws = {(4 if _is_large(dataset) else 16) if pictures else 64}",
-        f"# flag at most this share of normal rows; {calibration} calibration rows{of_class} resolve "
-        f"{least_level(calibration)}",
+        f"# flag at most this share of normal rows; the least is {least_level(calibration)}, with "
+        f"{calibration} calibration rows{of_class}",
         f"alpha = {alpha:g}",
     ]
     shape = "x".join(map(str, dataset.item_shape))
@@ -168,7 +169,7 @@ def _calibration_rows(dataset: Dataset) -> tuple[int, str]:
     labels = dataset.labels["calibration"]
     if len(dataset.class_names) < 2 or dataset.outliers is not None:
         return len(labels), ""
-    return int(np.bincount(labels).max()), " of the largest class"
+    return int(np.bincount(labels).max()), " if only the largest class is kept"
 
 
 def _condition_lines(dataset: Dataset) -> Iterator[str]:
@@ -228,6 +229,7 @@ def _picture_network(dataset: Dataset) -> dict[str, Any]:
 
 
 def _name(path: Path) -> str:
-    """Return the name of the model: the file's, in lower-case letters, digits and dashes."""
-    name = stem_of(path.resolve().name)
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "model"
+    """Return the name of the model: the file's, in lower-case letters without accents, digits and dashes."""
+    name = unicodedata.normalize("NFKD", stem_of(path.resolve().name).casefold())
+    bare = "".join(letter for letter in name if not unicodedata.combining(letter))
+    return re.sub(r"[^a-z0-9]+", "-", bare).strip("-") or "model"

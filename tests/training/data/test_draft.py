@@ -125,17 +125,21 @@ def test_a_column_of_classes_is_one_with_a_usual_name_and_few_values_or_the_one_
     assert (recipe.data.label, recipe.data.one_hot) == ("kind", ())
 
 
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [("My Wells (2).csv", "my-wells-2"), ("Großer Bestände-Café.csv", "grosser-bestande-cafe")],
+)
 def test_a_recipe_is_named_after_its_file_and_never_overwrites_another(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, name: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    write_csv(Path("My Wells (2).csv"), a_table())
-    written, _ = write_recipe(Path("My Wells (2).csv"))
-    assert written == Path("my-wells-2.toml")
-    assert tomllib.loads(written.read_text())["name"] == "my-wells-2"
+    write_csv(Path(file), a_table())
+    written, _ = write_recipe(Path(file))
+    assert written == Path(f"{name}.toml")
+    assert tomllib.loads(written.read_text())["name"] == name
     before = written.read_text()
     with pytest.raises(DataError, match="is there already"):
-        write_recipe(Path("My Wells (2).csv"))
+        write_recipe(Path(file))
     assert written.read_text() == before
 
 
