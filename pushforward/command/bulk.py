@@ -143,8 +143,8 @@ def sample(
 ) -> None:
     """Draw samples: the column `row` is the sample's index, `sample` its values.
 
-    Of models with a class condition the column `label` names the class; without --label and
-    --labels the classes come in turn.
+    Of models with a class condition the column `label` names the class.
+    The classes come in turn unless --label or --labels says otherwise.
     """
     options = {
         "temperature": temperature, "output": output, "method": method, "budget": budget, "label": label,
