@@ -57,7 +57,6 @@ def test_a_form_that_is_cut_or_changed_is_read_or_refused_never_a_crash(noise: b
         (b'--x\r\ncontent-disposition: form-data; filename="\xff"\r\n\r\n7\r\n--x--\r\n', Malformed),
         (b'--x\r\ncontent-disposition: form-data; filename="a\x07b"\r\n\r\n7\r\n--x--\r\n', Unfit),
         (b"--x\r\ncontent-disposition: form-data; filename*=u\0tf8''a\r\n\r\n7\r\n--x--\r\n", Malformed),
-        (b"--x\r\ncontent-disposition: f; filename*=a; filename*0=b\r\n\r\n7\r\n--x--\r\n", Malformed),
         (b"--x\r\n" + b"a: b\r\n" * 1000 + b"\r\n7\r\n--x--\r\n", Malformed),
         (b"--y\r\n\r\n7\r\n--y--\r\n", Malformed),
     ],
@@ -115,6 +114,14 @@ def test_an_entry_without_a_name_is_no_file() -> None:
     assert [file.name for file in files_of_zip(nameless, 9, 99)] == ["b"]
 
 
-def test_a_boundary_in_parts_that_do_not_fit_is_refused() -> None:
-    with pytest.raises(Malformed, match="content type"):
-        files_of_form(b"--x--", "multipart/form-data; boundary*=x; boundary*0=x", 9)
+@pytest.mark.parametrize(
+    ("disposition", "boundary"),
+    [("filename*=a; filename*0=b", "boundary=x"), ("filename=b", "boundary*=x; boundary*0=x")],
+)
+def test_parameters_in_parts_that_do_not_fit_are_read_or_refused_never_a_crash(
+    disposition: str, boundary: str
+) -> None:
+    """Python's parser of headers fails on them up to 3.13.0, and later takes the part that has a number."""
+    body = f"--x\r\ncontent-disposition: form-data; {disposition}\r\n\r\n7\r\n--x--\r\n".encode()
+    with contextlib.suppress(Malformed):
+        assert files_of_form(body, f"multipart/form-data; {boundary}", 9) == [("b", b"7")]
