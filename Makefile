@@ -137,7 +137,7 @@ wheel: $(VENV)-wheel/installed ## build and check the wheel and the source archi
 	$(VENV)-wheel/bin/python -m build --no-isolation --outdir build/dist
 	$(VENV)-wheel/bin/twine check --strict build/dist/*
 
-wheel-check: wheel $(VENV)/develop.installed ## install the wheel into an empty environment, and use it there (minutes)
+wheel-check: wheel $(VENV)/develop.installed ## use the wheel in an empty environment of each supported Python that is found (minutes)
 	$(BIN)/python -m pytest -m wheel tests/pushforward/test_wheel.py
 
 ray-check: $(VENV)-ray/installed ## do bulk work on Ray Data, and kill an actor in the middle (a virtual environment of its own)

@@ -6,8 +6,10 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +24,9 @@ pytestmark = [pytest.mark.wheel, pytest.mark.timeout(600)]
 
 PACKAGES = ("pushforward", "service", "training")
 NOT_SHIPPED = (".proto",)
+CLASSIFIERS = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["classifiers"]
+SUPPORTED = [found[1] for name in CLASSIFIERS if (found := re.search(r"Python :: (3\.\d+)", name))]
+RUNNING = f"{sys.version_info.major}.{sys.version_info.minor}"
 DEMO = "pushforward/demo/digits-vae"
 CLEAN = {
     name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "PUSHFORWARD"))
@@ -58,48 +63,85 @@ def wheel() -> Path:
     return built
 
 
+@contextmanager
+def installation(wheel: Path, python: str | Path, temporary: pytest.TempPathFactory) -> Iterator[Installed]:
+    """Install the wheel into a new environment of this Python, with the pins."""
+    environment = temporary.mktemp("environment")
+    subprocess.run([python, "-m", "venv", environment], env=CLEAN, check=True)
+    program = str(environment / "bin" / "python")
+    pip = [program, "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
+    try:
+        subprocess.run([*pip, "--constraint", REPOSITORY / "constraints.txt", wheel], env=CLEAN, check=True)
+        yield Installed(environment / "bin", temporary.mktemp("empty"))
+    finally:
+        shutil.rmtree(environment)  # half a gigabyte, which pytest would keep
+
+
+@contextmanager
+def demonstration(installed: Installed, processes: int = 1) -> Iterator[httpx.Client]:
+    """Start `pushforward serve --demo` in an empty folder, and give a client of it."""
+    command = ["serve", "--demo", "--port", "0", "--processes", str(processes)]
+    process = subprocess.Popen(
+        [installed.scripts / "pushforward", *command],
+        cwd=installed.folder,
+        env=installed.environment | {"PYTHONWARNINGS": "default"},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    lines = []
+    try:
+        for line in process.stderr:
+            lines.append(line)
+            if found := re.search(r"running on (http://[\d.:]+)", line):
+                break
+        else:
+            raise AssertionError("".join(lines))
+        with httpx.Client(base_url=found[1], timeout=60) as client:
+            while (ready := client.get("/readyz")).status_code != 200:
+                assert process.poll() is None
+                assert ready.json()["status"] != "failed", ready.text
+            yield client
+    finally:
+        process.terminate()
+        lines.append(process.communicate(timeout=60)[1])
+    assert process.returncode == 0
+    assert warnings_of_ours("".join(lines)) == []
+
+
+def warnings_of_ours(stderr: str) -> list[str]:
+    """Return what Python warned of in files of the wheel."""
+    return re.findall(rf"site-packages/(?:{'|'.join(PACKAGES)})/.*: \w*Warning: .*", stderr)
+
+
+def found_python(version: str) -> Path | None:
+    """Return a Python of this version that can make environments: from PATH, of pyenv or of uv."""
+    homes = ".pyenv/versions", ".local/share/uv/python"
+    folders = [folder for home in homes for folder in Path.home().glob(f"{home}/*{version}.*/bin")]
+    for folder in (*map(Path, os.get_exec_path()), *folders):
+        python = folder / f"python{version}"
+        if python.exists() and makes_environments(python):
+            return python
+    return None
+
+
+def makes_environments(python: Path) -> bool:
+    """Tell whether it runs, which what pyenv has on PATH for a version that is not chosen does not."""
+    code = "import ensurepip, venv"
+    return subprocess.run([python, "-c", code], env=CLEAN, capture_output=True, check=False).returncode == 0
+
+
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installed]:
-    environment = tmp_path_factory.mktemp("environment")
-    subprocess.run([sys.executable, "-m", "venv", environment], check=True)
-    pip = [
-        str(environment / "bin" / "python"),
-        "-m",
-        "pip",
-        "--disable-pip-version-check",
-        "install",
-        "--quiet",
-    ]
-    subprocess.run(
-        [*pip, "--constraint", str(REPOSITORY / "constraints.txt"), str(wheel)], env=CLEAN, check=True
-    )
-    yield Installed(environment / "bin", tmp_path_factory.mktemp("empty"))
-    shutil.rmtree(environment)  # half a gigabyte, which pytest would keep
+    with installation(wheel, sys.executable, tmp_path_factory) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
 def served(installed: Installed) -> Iterator[httpx.Client]:
     """A client of `pushforward serve --demo`, started in an empty folder."""
-    command = [str(installed.scripts / "pushforward"), "serve", "--demo", "--port", "0", "--processes", "1"]
-    process = subprocess.Popen(
-        command, cwd=installed.folder, env=installed.environment, stderr=subprocess.PIPE, text=True
-    )
-    assert process.stderr is not None
-    lines = []
-    for line in process.stderr:
-        lines.append(line)
-        if found := re.search(r"running on (http://[\d.:]+)", line):
-            break
-    else:
-        raise AssertionError("".join(lines))
-    with httpx.Client(base_url=found[1], timeout=60) as client:
-        while (ready := client.get("/readyz")).status_code != 200:
-            assert process.poll() is None
-            assert ready.json()["status"] != "failed", ready.text
+    with demonstration(installed) as client:
         yield client
-    process.terminate()
-    process.communicate(timeout=60)
-    assert process.returncode == 0
 
 
 def test_the_wheel_has_every_file_of_the_packages_and_no_others(wheel: Path) -> None:
@@ -143,6 +185,32 @@ def test_the_command_samples_from_the_served_demonstration(
     )
     expected = np.load(io.BytesIO(answer.raise_for_status().content))
     assert np.array_equal(np.load(installed.folder / "samples.npy"), expected)
+
+
+@pytest.mark.parametrize("version", [version for version in SUPPORTED if version != RUNNING])
+def test_every_supported_python_samples_and_scores_alike(
+    version: str, wheel: Path, installed: Installed, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Each that is found here serves with two processes, since how those start differs between Pythons."""
+    if (python := found_python(version)) is None:
+        pytest.skip(f"no Python {version} is found here")
+    with demonstration(installed) as served:
+        expected = answers(installed, served)
+    with installation(wheel, python, tmp_path_factory) as other:
+        with demonstration(other, processes=2) as served:
+            assert answers(other, served) == expected
+        packages = [other.scripts.parent / f"lib/python{version}/site-packages" / name for name in PACKAGES]
+        compiled = other.run("python", "-W", "error", "-m", "compileall", "-q", "-f", *map(str, packages))
+        assert compiled.returncode == 0, compiled.stdout
+
+
+def answers(installed: Installed, served: httpx.Client) -> tuple[bytes, bytes]:
+    """Have the command sample, and score the samples; return both files."""
+    for command in ("sample digits-vae --count 8 --out s.npy", "score digits-vae s.npy --out s.csv"):
+        done = installed.run("pushforward", *command.split(), "--seed", "7", "--url", str(served.base_url))
+        assert done.returncode == 0, done.stderr
+    samples, scores = (installed.folder / name for name in ("s.npy", "s.csv"))
+    return samples.read_bytes(), scores.read_bytes()
 
 
 @pytest.mark.parametrize("command", ["pushforward train run x.toml", "pushforward-train"])
