@@ -32,12 +32,15 @@ def _is_model(folder: Path) -> bool:
 
 
 def model_folder(folder: Path, name: str) -> Path:
-    """Return the folder of a model. Raise UnknownModel, which names the others, if there is none."""
+    """Return the folder of a model. Raise UnknownModel, which says what there is, if there is none."""
     model = folder / name
-    if not model.is_dir() or not version_folders(model):
-        names = ", ".join(model_names(folder)) or "none"
-        raise UnknownModel(f"there is no model of that name; there are: {names}")
-    return model
+    if model.is_dir() and version_folders(model):
+        return model
+    names = ", ".join(model_names(folder)) or "none"
+    hint = f"; {folder} is the folder of one model, and {folder.parent} that of models"
+    raise UnknownModel(
+        f"there is no model of that name; there are: {names}{hint if _is_model(folder) else ''}"
+    )
 
 
 def version_folder(model: Path, version: Version = None) -> Path:

@@ -62,6 +62,10 @@ class Model:
 
 def find_model(backend: Backend, name: str, version: str | None) -> Model:
     """Return a version by number or alias; without one, the version that answers for the model."""
+    if "/" in name:  # which a service would take for a part of the path
+        raise UnknownModel(
+            f"{name}: the name of a model has no slash; give the version by --version, the folder by --local"
+        )
     try:
         manifest = backend.model(name, version=version)
     except UnknownModel as error:  # which a service does not repeat

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from pushforward.folder import version_folder
-from service.errors import UnknownVersion
+from pushforward.folder import model_folder, version_folder
+from service.errors import UnknownModel, UnknownVersion
 
 
 @pytest.fixture
@@ -42,6 +42,11 @@ def test_an_alias_of_a_version_that_is_gone_is_an_error_when_it_is_named(model: 
     (model / "aliases.json").write_text('{"old": 1}')
     with pytest.raises(UnknownVersion, match="it has: 10, 9, 2, old"):
         version_folder(model, "old")
+
+
+def test_the_folder_of_one_model_in_the_place_of_that_of_models_is_named(model: Path) -> None:
+    with pytest.raises(UnknownModel, match=f"{model} is the folder of one model, and {model.parent} that"):
+        model_folder(model, model.name)
 
 
 AS_NO_ROOT = """

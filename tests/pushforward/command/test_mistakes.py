@@ -24,6 +24,10 @@ MISTAKES = [
     ("score toy-table nowhere.csv", "nowhere.csv: No such file or directory"),
     ("score toy-table nowhere", "nowhere: No such file or directory"),
     ("score no-vae table.csv", "there is no model of that name; there are: classes-gan, classes-vae, d"),
+    (
+        "score toy-table/1 table.csv",
+        "toy-table/1: the name of a model has no slash; give the version by --version",
+    ),
     ("score toy-table table.csv --version 7", "toy-table has no such version; it has: 1"),
     ("score toy-table table.csv --out scores.txt", ".png, .npy, .npz, .csv, .parquet, .json"),
     ("score toy-table table.csv --out scores.png", "write it as one of npy"),
