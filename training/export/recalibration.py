@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from service.format.manifest import Manifest, is_picture
 from service.format.specs import GraphName
 from service.format.support import rows_in_support
-from service.format.versions import publish, read_manifest, sha256_of, verify_files
+from service.format.versions import MANIFEST, publish, read_manifest, sha256_of, verify_files
 from service.numerics.classes import one_hot
 from service.numerics.noise import Floats
 from training.anomaly.calibrate import (
@@ -59,9 +59,11 @@ def recalibrate(folder: Path, data: Path, given: Mapping[str, Any], classes: Pat
 
     Raises:
         InvalidVersion: The version is damaged.
-        DataError: The items do not fit the model, or it does not score.
+        DataError: There is no version in the folder, the items do not fit it, or it does not score.
         RecipeError: The items are too few for the level, or the model does not have the statistic.
     """
+    if not (folder / MANIFEST).is_file():
+        raise DataError(f"{folder} is no folder of a version; name one, e.g. models/digits-vae/3")
     manifest = read_manifest(folder)
     verify_files(folder, manifest)
     try:
@@ -134,14 +136,14 @@ def _runner(folder: Path, manifest: Manifest, name: GraphName) -> RunGraph:
     return partial(run_graph, open_graph(folder, name), manifest.graphs[name])
 
 
-def _read_array(path: Path) -> npt.NDArray[Any]:
+def _read_array(path: Path, how: str = "numpy.save") -> npt.NDArray[Any]:
     try:
         with path.open("rb") as file:
             loaded: npt.NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file, seen from {Path.cwd()}") from None
     except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"{path}: not an .npy file of numbers ({error}); write it with numpy.save") from error
+        raise DataError(f"{path}: not an .npy file of numbers ({error}); write it with {how}") from error
     return loaded
 
 
@@ -167,7 +169,8 @@ def _read_labels(path: Path | None, rows: int, manifest: Manifest) -> Labels | N
 
 
 def _read_items(path: Path, manifest: Manifest) -> Floats:
-    loaded = _read_array(path)
+    of_a_file = f"`pushforward read {manifest.name} FILE --out normals.npy`"
+    loaded = _read_array(path, f"numpy.save, or from a table or pictures with {of_a_file}")
     wanted = list(manifest.item_shape)
     if loaded.ndim < 1 or list(loaded.shape[1:]) != wanted or loaded.dtype.kind not in "biuf":
         raise DataError(

@@ -74,7 +74,7 @@ def test_the_card_says_what_it_was_calibrated_on(version: Path, tmp_path: Path) 
         (items(200), {"statistic": "auto"}, RecipeError, "name one of elbo, importance_bound"),
         (items(200) * 0.5, {}, DataError, "outside the model's support, binary"),
         (items(200)[:, :, :1], {}, DataError, r"takes numbers \(N, 1, 2, 2\)"),
-        (np.array([{}]), {}, DataError, "not an .npy file of numbers"),
+        (np.array([{}]), {}, DataError, "not an .npy file of numbers .* with `pushforward read toy-vae FILE"),
     ],
 )
 def test_what_does_not_fit_is_refused_and_leaves_nothing_behind(
@@ -83,6 +83,13 @@ def test_what_does_not_fit_is_refused_and_leaves_nothing_behind(
     with pytest.raises(error, match=flaw):
         recalibrate(version, saved(tmp_path, array), given)
     assert [path.name for path in version.parent.iterdir()] == ["1"]
+
+
+def test_the_folder_of_a_model_is_not_calibrated_in_the_place_of_a_version(
+    version: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(DataError, match="is no folder of a version"):
+        recalibrate(version.parent, saved(tmp_path, items(200)), {})
 
 
 def test_a_damaged_version_is_not_calibrated(version: Path, tmp_path: Path) -> None:
