@@ -106,3 +106,10 @@ def test_on_a_phone_nothing_scrolls_sideways(visit: Opener) -> None:
         if excess > 0:
             wide[panel] = excess
     assert wide == {}
+
+
+def test_a_long_name_of_a_column_stays_above_its_field(visit: Opener) -> None:
+    page = visit().go("score?model=breast-cancer-vae", "Score")
+    label = page.locator(".cells label").first
+    label.evaluate("label => label.textContent = 'od280/od315_of_diluted_wines'")
+    assert label.evaluate("label => label.scrollWidth - label.clientWidth") == 0

@@ -105,6 +105,7 @@ export function picture(item, drawer, label) {
 /** Return a row's values in words, for titles and screen readers. */
 export function describe(item, {model, kind}) {
   if (kind === "point") return `(${item[0].toFixed(2)}, ${item[1].toFixed(2)})`;
-  if (kind === "table") return featuresOf(model).slice(0, 4).map((name, place) => `${name} ${Number(item[place].toPrecision(3))}`).join(", ");
-  return "";
+  if (kind !== "table") return "";
+  const words = featuresOf(model).map((name, place) => `${name} ${Number(item[place].toPrecision(3))}`);
+  return words.slice(0, 4).join(", ") + (words.length > 4 ? `, and ${words.length - 4} more` : "");
 }

@@ -8,7 +8,7 @@ import {get, kept, lookUp, toggleKept} from "./state.js";
 const TERMS = {
   elbo: ["ELBO", "The evidence lower bound: how probable the model finds an item, in nats, at least. Higher is more ordinary. It is estimated by random draws, hence the ±."],
   p: ["p-value", "The share of ordinary, held-out items that are at least as surprising as this one. A small p-value means that the item is unusual."],
-  seed: ["Seed", "A number that fixes all randomness: sample 5 of seed 7 is the same picture today, tomorrow and on every machine."],
+  seed: ["Seed", "A number that fixes all randomness: sample 5 of seed 7 is the same today, tomorrow and on every machine."],
   latent: ["Latent", "The few numbers from which the model makes an item. Nearby latents make similar items."],
   temperature: ["Temperature", "Scales the spread of the latents: below 1 samples are typical, above 1 unusual."],
   surprise: ["Surprise", "How badly an item fits the model, by the statistic named beside it. Larger is stranger."],
