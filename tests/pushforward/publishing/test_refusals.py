@@ -219,7 +219,11 @@ def test_a_gans_flaws_are_named_at_once(tmp_path: Path) -> None:
             encoder=networks()[0], models=tmp_path / "models",
         )  # fmt: skip
     message = str(caught.value)
-    for word in ("say by `values` what range", "a discriminator came without real items", "the encoder gave"):
+    for word in (
+        "say by `values` what range they have: 0..1, -1..1, 0..255, or real",
+        "a discriminator came without real items",
+        "the encoder gave",
+    ):
         assert word in message
     assert not (tmp_path / "models").exists()
     with pytest.raises(UnfitModel, match="Wasserstein distance"):

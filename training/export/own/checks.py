@@ -24,6 +24,7 @@ from training.export.own.networks import ONE_BATCH, OwnNetwork, Source, StrangeR
 
 FEWEST_ITEMS = 40
 """The fewest items to fit and calibrate on, half each: 19 resolve the level 0.05."""
+_SAY_THE_RANGE = "say by `values` what range they have: 0..1, -1..1, 0..255, or real for any numbers"
 EXAMPLES = 64
 """Rows that a network is tried on."""
 _ROWS = 5
@@ -64,8 +65,8 @@ def item_flaws(what: str, items: Floats, support: Support) -> list[str]:
             "binary": "the Bernoulli likelihood scores 0 and 1: binarise them, or, if the model was trained "
             "on grey values, publish it with likelihood='gaussian', whose reconstructions are what the "
             "decoder gives ('continuous-bernoulli' is for one that was trained on that density)",
-            "unit_interval": "say by `values` what range they have",
-            "eight_bit": "say by `values` what range they have",
+            "unit_interval": _SAY_THE_RANGE,
+            "eight_bit": _SAY_THE_RANGE,
             "real": "leave out what is not a finite number",
         }[support]
         low, high = float(items[first].min()), float(items[first].max())
@@ -270,8 +271,8 @@ def generator_flaws(network: OwnNetwork, outputs: Sequence[Floats], units: Units
     room = 1e-3 * (high - low) if math.isfinite(high) else 0
     if least < low - room or most > high + room:
         return [
-            f"values is {units.values!r}, but the generator gave values from {least:g} to {most:g}; say by "
-            "`values` what range they have"
+            f"values is {units.values!r}, but the generator gave values from {least:g} to {most:g}; "
+            f"{_SAY_THE_RANGE}"
         ]
     return []
 
