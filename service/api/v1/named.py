@@ -109,7 +109,8 @@ class TableReader:
         """
         if compression_of(body[:6]):
             raise UnsupportedMedia(
-                "the file is compressed; send it as it is, or as gzip with `Content-Encoding`"
+                "the file is compressed, as a .zip or an .xlsx is; send it as CSV or Parquet, or as gzip "
+                "with `Content-Encoding`"
             )
         most = (1 + self._max_rows) * self._most_cells
         if kind == CSV and max(map(body.count, _SEPARATORS)) > most:

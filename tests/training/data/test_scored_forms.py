@@ -72,4 +72,7 @@ def test_a_compressed_file_without_its_encoding_is_refused_with_what_to_send(
     FORMS[name](tmp_path / name)
     answer = client.post(SCORE, content=(tmp_path / name).read_bytes(), headers={"content-type": "text/csv"})
     assert answer.status_code == 415
-    assert "gzip with `Content-Encoding`" in answer.json()["detail"]
+    assert (
+        "as a .zip or an .xlsx is; send it as CSV or Parquet, or as gzip with `Content-Encoding`"
+        in answer.json()["detail"]
+    )
