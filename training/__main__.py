@@ -87,8 +87,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="""Train VAEs and GANs and publish them as ONNX versions.
 
-    Start with `pushforward-train run training/recipes/digits-vae.toml`.
-    In less than a minute it trains, measures, calibrates and publishes a next version in models/digits-vae.
+    `pushforward init FILE` writes a recipe for your own data.
+    `pushforward-train run RECIPE.toml` trains by it, measures, calibrates and publishes the next version.
     A recipe is a TOML file; --set replaces its values: `--set loop.steps=500 --set seed=3`.
     Ctrl-C saves a checkpoint, and --resume continues from it.
     `torchrun --nproc-per-node 2 -m training run RECIPE` trains one model in several processes.""",
