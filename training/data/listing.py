@@ -60,7 +60,9 @@ class Listing:
         """Return sentences on what was left out, and on the layout that was found."""
         notes = []
         if self.skipped:
-            notes.append(f"Left out {len(self.skipped)} files that are no pictures: {some(self.skipped)}.")
+            notes.append(
+                f"Files that are no pictures were left out ({len(self.skipped)}): {some(self.skipped)}."
+            )
         if self.test is not None:
             notes.append(
                 f"The folder has the layout of MVTec AD: {_TRAIN}/{GOOD} is learned, {_TEST}/{GOOD} is the "

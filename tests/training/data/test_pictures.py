@@ -185,7 +185,7 @@ def test_files_that_are_no_pictures_are_left_out_and_named(tmp_path: Path) -> No
         (folder / name).touch()
     dataset = load("images", folder)
     assert same(dataset, expected)
-    assert dataset.notes == ("Left out 2 files that are no pictures: Thumbs.db, notes.txt.",)
+    assert dataset.notes == ("Files that are no pictures were left out (2): Thumbs.db, notes.txt.",)
 
 
 def mvtec(folder: Path) -> Path:
