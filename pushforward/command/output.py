@@ -95,6 +95,8 @@ def opened(path: str) -> Iterator[IO[bytes]]:
     except OSError as error:
         if error.filename is None:  # as where a disk is full
             error.filename = "standard output" if path == STDOUT else path
+        elif Path(error.filename).name.startswith(f".{Path(path).name}-"):  # the name that it is staged under
+            error.filename, error.filename2 = path, None
         raise
 
 

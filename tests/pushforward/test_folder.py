@@ -57,6 +57,17 @@ os.execv(sys.executable, [sys.executable, "-m", "pushforward", *sys.argv[1:]])
 """
 
 
+def test_a_folder_that_may_not_be_written_is_told_by_the_file_that_was_asked_for(
+    few_models: Path, tmp_path: Path
+) -> None:
+    tmp_path.chmod(0o500)
+    file = tmp_path / "samples.npy"
+    arguments = ["sample", "toy-vae", "--local", str(few_models), "--out", str(file)]
+    done = subprocess.run([sys.executable, "-c", AS_NO_ROOT, *arguments], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert f"error: {file}: Permission denied" in done.stderr
+
+
 def test_a_folder_that_may_not_be_listed_is_no_model(few_models: Path, tmp_path: Path) -> None:
     (tmp_path / "toy-vae").symlink_to(few_models / "toy-vae")
     (tmp_path / "lost+found").mkdir(mode=0)
