@@ -64,7 +64,11 @@ def write_aliases(model: Path, aliases: Mapping[str, int]) -> None:
             f"{flaw}; an alias is lower-case letters, digits and dashes, a version a number"
         ) from error
     staged = model / f".{ALIASES_FILE}-{secrets.token_hex(4)}"
-    staged.write_text(json.dumps(checked, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    try:
+        staged.write_text(json.dumps(checked, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    except OSError as error:
+        error.filename = str(model / ALIASES_FILE)  # not the name that it is staged under
+        raise
     flush_to_disk(staged)
     os.replace(staged, model / ALIASES_FILE)
     flush_to_disk(model)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -66,6 +67,15 @@ def test_a_folder_that_may_not_be_written_is_told_by_the_file_that_was_asked_for
     done = subprocess.run([sys.executable, "-c", AS_NO_ROOT, *arguments], capture_output=True, text=True)
     assert done.returncode == 2
     assert f"error: {file}: Permission denied" in done.stderr
+
+
+def test_aliases_that_may_not_be_written_are_told_by_their_own_file(few_models: Path, tmp_path: Path) -> None:
+    model = shutil.copytree(few_models / "toy-vae", tmp_path / "toy-vae")
+    model.chmod(0o500)
+    arguments = ["alias", "toy-vae", "champion", "1", "--models", str(tmp_path)]
+    done = subprocess.run([sys.executable, "-c", AS_NO_ROOT, *arguments], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr == f"error: {model / 'aliases.json'}: Permission denied\n"
 
 
 def test_a_folder_that_may_not_be_listed_is_no_model(few_models: Path, tmp_path: Path) -> None:
