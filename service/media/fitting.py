@@ -278,7 +278,10 @@ def _check_size(picture: Any, size: Sequence[int], *, turned: bool) -> None:
     height, width = size
     if picture.size != (width, height) and (turned or picture.size != (height, width)):
         came = " x ".join(map(str, picture.size))
-        raise Unfit(f"the picture has {came} pixels (width x height), the model takes {width} x {height}")
+        raise Unfit(
+            f"the picture has {came} pixels (width x height), the model takes {width} x {height}; resize it, "
+            "or cut it up if it is a grid of several"
+        )
 
 
 def _upright(picture: Any, done: list[str]) -> Any:

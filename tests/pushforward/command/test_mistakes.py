@@ -48,7 +48,10 @@ MISTAKES = [
     ("score toy-table broken.parquet", "broken.parquet: it cannot be read as Parquet"),
     ("score toy-table broken.json", "broken.json cannot be read as json"),
     ("score digits-vae broken.png", "broken.png: the picture cannot be read as a PNG"),
-    ("score digits-vae large.png", "large.png: the picture has 9 x 8 pixels"),
+    (
+        "score digits-vae large.png",
+        "the picture has 9 x 8 pixels (width x height), the model takes 8 x 8; resize it, or cut it up",
+    ),
     ("score digits-vae hollow", "hollow: no pictures are in this folder"),
     ("sample digits-vae --method rejection", "does not offer the method rejection"),
     ("sample digits-vae --count 5000 --out grid.png", "more than the 4096 that go into one picture"),
