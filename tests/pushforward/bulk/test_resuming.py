@@ -129,6 +129,15 @@ def test_a_file_that_someone_left_among_the_records_is_none(bulk_models: Path, t
     assert (report.made, report.there, report.complete) == (1, 1, True)
 
 
+def test_a_part_is_recorded_only_once_it_has_its_name(bulk_models: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    work("sample", bulk_models, "digits-vae", out, count=20, part_rows=10, shard=Shard(0, 2))
+    (out / "part-00001.parquet").mkdir()  # so that it cannot get its name
+    report = work("sample", bulk_models, "digits-vae", out, count=20, part_rows=10)
+    assert (report.left, report.complete, len(report.failures)) == (1, False, 1)
+    assert OutputFolder(str(out)).recorded() == {0}
+
+
 def test_shards_that_end_together_write_one_manifest(bulk_models: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     report = work("sample", bulk_models, "digits-vae", out, count=300, part_rows=100)

@@ -33,13 +33,15 @@ def test_a_connection_that_says_nothing_keeps_no_scrape_from_its_answer() -> Non
         assert httpx.get(f"{url_of(listener)}/metrics", timeout=30).status_code == 200
 
 
-def test_the_metrics_port_names_no_software_and_answers_head() -> None:
+def test_the_metrics_port_names_no_software_answers_head_and_refuses_post() -> None:
     metrics, listener = Metrics(), bind_socket("127.0.0.1", 0)
     serve_metrics(metrics, listener)
     url = f"{url_of(listener)}/metrics"
     got, head = httpx.get(url, timeout=30), httpx.head(url, timeout=30)
+    posted = httpx.post(url, timeout=30)
     assert "server" not in got.headers
-    assert "server" not in httpx.post(url, timeout=30).headers
+    assert "server" not in posted.headers
+    assert (posted.status_code, posted.headers["allow"], posted.content) == (405, "GET, HEAD", b"")
     assert (head.status_code, head.content, head.headers["content-type"]) == (
         200,
         b"",

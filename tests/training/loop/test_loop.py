@@ -16,7 +16,7 @@ from torch import nn
 
 from tests.training.tiny import digits, tiny_recipe, tiny_table
 from tests.waiting import wait_until
-from training.loop.checkpoint import CheckpointError, read_checkpoint
+from training.loop.checkpoint import CheckpointError, read_checkpoint, write_checkpoint
 from training.loop.loop import DivergenceError, TrainingOutcome, train
 from training.loop.run_log import read_lines
 from training.loop.runs import CHECKPOINTS, MODEL, make_stage, restore_published
@@ -56,6 +56,17 @@ def test_an_interrupted_and_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
     assert whole.keys() == parts.keys()
     assert any(name.startswith("optimiser.") for name in whole)
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
+
+
+def test_the_seconds_of_a_resumed_run_are_those_of_all_its_parts(tmp_path: Path) -> None:
+    recipe = tiny_recipe()
+    train(recipe, digits(recipe), tmp_path, on_progress=interrupt_after(5))
+    first = read_checkpoint(tmp_path / CHECKPOINTS)
+    assert 0 < first.state["seconds"] < 1_000
+    longer = dataclasses.replace(first, state={**first.state, "seconds": 1e6})
+    write_checkpoint(tmp_path / CHECKPOINTS, longer)
+    train(recipe, digits(recipe), tmp_path, resume=True)
+    assert 0 < read_checkpoint(tmp_path / CHECKPOINTS).state["seconds"] - 1e6 < 1_000
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -123,6 +134,18 @@ def test_a_run_in_bfloat16_learns_nearly_what_one_in_float32_learns_and_keeps_fl
     assert any(not torch.equal(found[name], wanted[name]) for name in wanted)
     wanted_terms, found_terms = (read_lines(tmp_path / run)[-1] for run in ("exact", "rounded"))
     assert found_terms == pytest.approx(wanted_terms, rel=0.02, abs=0.02)
+
+
+@pytest.mark.parametrize("family", ["vae", "gan"])
+def test_a_run_in_bfloat16_is_validated_in_float32(family: str, tmp_path: Path) -> None:
+    validated = []
+    for precision in ("float32", "bfloat16"):
+        recipe = tiny_recipe(family, precision=precision, learning_rate=1e-30)  # which changes no product
+        train(recipe, digits(recipe), tmp_path / precision)
+        validated.append([line for line in read_lines(tmp_path / precision) if "learning_rate" not in line])
+    assert len(validated[0]) == 2
+    for exact, rounded in zip(*validated, strict=True):
+        assert rounded == pytest.approx(exact, rel=1e-6)
 
 
 @pytest.mark.slow
