@@ -4,8 +4,8 @@ At the limit of open files it closes idle connections for new ones, see `descrip
 connections that are there already, so that those whose handshake does not end are closed as all others.
 
 It also writes a small answer as a whole (`WHOLE`), because with two ASGI messages every header would be
-checked again. uvicorn's protocol class is not public API: its pin, and the tests on floods and slow clients,
-guard these extensions.
+checked again. uvicorn's protocol class is not public API: the bound of its version, and the tests on floods
+and slow clients, guard these extensions.
 """
 
 from __future__ import annotations
