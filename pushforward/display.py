@@ -20,7 +20,7 @@ from service.format.columns import OTHER
 from service.format.manifest import is_picture
 from service.media import pictures
 from service.media.pictures import View
-from service.media.tables.writing import columns_of, numbered_columns
+from service.media.tables.writing import columns_of, numbered_columns, whole_values
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,8 +56,11 @@ def to_pandas(items: Any, manifest: Mapping[str, Any]) -> pd.DataFrame:
             f"[rows, {', '.join(map(str, manifest['item_shape']))}]"
         )
     table = named_table(rows, columns)
-    whole = {name for name in whole_columns(columns) if _is_whole(table[name])}
-    return pd.DataFrame(named_table(rows, columns, whole))
+    whole = whole_columns(columns)
+    for name, categories in ((column["name"], column["categories"]) for column in columns):
+        if name in whole and _is_whole(table[name]):
+            table[name] = whole_values(table[name], categories)
+    return pd.DataFrame(table)
 
 
 def to_image(

@@ -34,11 +34,17 @@ def columns_of(
         names = np.array((*categories, None), object)
         places = np.where(np.isnan(features[:, 0]), len(categories), features.argmax(axis=1))
         chosen = names[places] if categories else features[:, 0]
-        if name in whole:
-            chosen = chosen == "true" if TRUTH_VALUES.intersection(categories) else chosen.astype(np.int64)
-        table[name] = chosen
+        table[name] = whole_values(chosen, categories) if name in whole else chosen
         start += features.shape[1]
     return table
+
+
+def whole_values(column: NDArray[Any], categories: Sequence[str]) -> NDArray[Any]:
+    """Return a column (B,) of whole numbers, or of categories that name such or truth values, as those."""
+    values: NDArray[Any] = (
+        column == "true" if TRUTH_VALUES.intersection(categories) else column.astype(np.int64)
+    )
+    return values
 
 
 def numbered_columns(arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
