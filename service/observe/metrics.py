@@ -9,6 +9,7 @@ the merged values of all.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Sequence
 from functools import cache, partial
@@ -44,6 +45,8 @@ UNNAMED_KEY: Final = "unnamed"
 REJECTIONS: Final = ("queue_full", "deadline", "body", "draining", "busy", "client_gone")
 EXPECTED_CODES: Final = (200, 429, 500, 503, 504)
 """Status codes whose counters exist from the start, so that a rate sees the first error."""
+
+log = logging.getLogger(__name__)
 
 
 def release() -> str:
@@ -193,11 +196,23 @@ class Metrics:
             accumulator.flush()
 
     async def flush_periodically(self) -> None:
-        """Flush every `FLUSH_SECONDS` until cancelled, and then once more."""
+        """Flush every `FLUSH_SECONDS` until cancelled, and then once more.
+
+        A flush can fail, as on a full disk. The first such failure in a row is logged, and what was not
+        flushed is kept for the next time.
+        """
+        failed = False
         try:
             while True:
                 await asyncio.sleep(FLUSH_SECONDS)
-                self.flush()
+                try:
+                    self.flush()
+                except Exception:
+                    if not failed:
+                        log.exception("the metrics are not up to date, and are tried again")
+                    failed = True
+                else:
+                    failed = False
         finally:
             self.flush()
 

@@ -1,4 +1,5 @@
 import asyncio
+import errno
 
 import numpy as np
 import pytest
@@ -97,3 +98,26 @@ def test_what_was_tallied_is_told_when_the_service_ends() -> None:
     asyncio.run(end(metrics))
     text, _ = metrics.exposition("")
     assert 'pushforward_rows_total{model="toy",operation="sample"} 3.0' in text.decode()
+
+
+def test_a_flush_that_fails_is_tried_again(caplog: pytest.LogCaptureFixture) -> None:
+    class FullDisk:
+        def __init__(self, failures: int) -> None:
+            self.failures = failures
+            self.flushed = asyncio.Event()
+
+        def flush(self) -> None:
+            if self.failures:
+                self.failures -= 1
+                raise OSError(errno.ENOSPC, "No space left on device")
+            self.flushed.set()
+
+    async def recover(metrics: Metrics) -> None:
+        disk = metrics.buffered(FullDisk(failures=2))
+        settling = asyncio.create_task(metrics.flush_periodically())
+        await asyncio.wait_for(disk.flushed.wait(), 30)
+        settling.cancel()
+        await asyncio.gather(settling, return_exceptions=True)
+
+    asyncio.run(recover(Metrics()))
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
