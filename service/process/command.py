@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import difflib
 import os
@@ -26,6 +27,13 @@ from service.settings import Settings, unknown_variable
 EXIT_CANNOT_START = 2
 
 
+class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Formats the help without a default where there is none."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        return (action.help or "").removesuffix(" (default: null)").removesuffix(" (default: )")
+
+
 def run(program: str = "pushforward-serve", kind: type[Settings] = Settings) -> None:
     """Read the settings, serve until a signal, and exit with 0; with 2 if the service cannot start.
 
@@ -38,7 +46,9 @@ def run(program: str = "pushforward-serve", kind: type[Settings] = Settings) -> 
     if not {"-h", "--help"}.isdisjoint(sys.argv):
         kind.describe_fields()
     try:
-        source: CliSettingsSource[None] = CliSettingsSource(kind, cli_prog_name=program)
+        source: CliSettingsSource[None] = CliSettingsSource(
+            kind, cli_prog_name=program, formatter_class=_HelpFormatter
+        )
         settings = CliApp.run(kind, cli_settings_source=source)
     except (ValidationError, SettingsError) as error:
         _give_up(program, _first_flaw(error))

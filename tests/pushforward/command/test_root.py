@@ -194,6 +194,7 @@ def test_help_of_serve_has_every_option_of_the_service_and_the_demonstration(typ
     assert shown.startswith("usage: pushforward serve")
     for option in ("--models", "--device", "--max-body-bytes", "--demo"):
         assert option in shown
+    assert "default: null" not in shown
 
 
 def test_the_demonstration_is_served_wherever_one_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
