@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from service.format.columns import Column
 from tests import toy_table
 from tests.browser.conftest import Opener, line, settle
 from tests.conftest import PUBLISHED
@@ -239,6 +240,24 @@ def test_models_of_one_latent_number_of_no_columns_and_with_a_judge_that_does_no
             ["bash", "-c", line(page, "curl")], cwd=tmp_path, check=True, capture_output=True
         )
         assert len(json.loads(answer.stdout)["scores"]) == 3
+        page.goto("about:blank")  # before the service ends
+
+
+def test_samples_of_a_gan_of_a_table_come_as_rows_on_demand(visit: Opener, tmp_path: Path) -> None:
+    price = Column(name="price", value_range=(0.0, 4.0), decimals=0)
+    publish_gan(tmp_path, columns=(price, Column(name="height")))
+    with running_service(tmp_path) as service:
+        page = visit(service.url).go("samples?model=toy-gan&seed=3", "Samples")
+        page.get_by_role("list", name="Samples").get_by_role("button").nth(23).wait_for()
+        page.get_by_label("Output").select_option(
+            label="As rows: with the digits and the ranges of the columns"
+        )
+        page.locator(".lines", has_text="output=draw").wait_for()
+        shown = page.get_by_role("list", name="Samples").get_by_role("button").first
+        shown.wait_for()
+        answer = service.client.get("/v1/models/toy-gan/sample?count=1&seed=3&output=draw")
+        first = answer.json()["samples"][0][0]
+        assert f"({first:.2f}," in (shown.get_attribute("title") or "")
         page.goto("about:blank")  # before the service ends
 
 

@@ -124,6 +124,12 @@ export function labelOf(model) {
 /** Return the same for samples, which are of all classes in turn on their panel until one is chosen: undefined. */
 export const sampleLabelOf = (model) => (get("label") || state.panel !== "samples" ? labelOf(model) : undefined);
 
+/** Return the option by which samples come as data do, not as they are expected, if the model offers it. */
+export function drawn(model) {
+  const generatesRows = model.family === "gan" && model.columns?.length;
+  return model.graphs?.draw || generatesRows ? "draw" : undefined;
+}
+
 const answers = new Map();
 
 /** Return what `read` promises, under a name by which it is asked once; what failed is asked again. */

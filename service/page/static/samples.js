@@ -1,6 +1,6 @@
 // Samples: a grid that goes on as one scrolls, by offset; a click keeps one.
 
-import {array, path, rowsOf, sampleLabelOf} from "./api.js";
+import {array, drawn, path, rowsOf, sampleLabelOf} from "./api.js";
 import {field, h, say, select, settled, slider} from "./dom.js";
 import {describe, picture} from "./items.js";
 import {classField, command, curl, failure, flags, heading, keywords, lines, python, term} from "./parts.js";
@@ -33,7 +33,9 @@ export function show(content, drawer) {
   const temperature = slider("Temperature", {min: 0, max: 2, step: 0.05, value: options().temperature, text: (value) => value.toFixed(2), oninput: (value) => soon({temperature: value === 1 ? null : value})});
   const judged = model.operations.includes("discriminate");
   const method = model.graphs?.generate_scored ? field("Method", select(METHODS, options().method, (value) => change({method: value === "direct" ? null : value}))) : null;
-  const output = model.graphs?.draw ? field("Output", select([["mean", "Mean: what the model expects"], ["draw", "Draw: with its own noise"]], options().output, (value) => change({output: value === "mean" ? null : value}))) : null;
+  const outputs = model.family === "vae" ? [["mean", "Mean: what the model expects"], ["draw", "Draw: with its own noise"]]
+    : [["mean", "As the generator makes them"], ["draw", "As rows: with the digits and the ranges of the columns"]];
+  const output = drawn(model) ? field("Output", select(outputs, options().output, (value) => change({output: value === "mean" ? null : value}))) : null;
   const label = classField(model, (value) => change({label: value}), "All in turn");
   const count = field("At a time", select([24, 48, 96, 192].map((each) => [String(each), String(each)]), String(options().count), (value) => change({count: value})));
 

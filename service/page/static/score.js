@@ -1,6 +1,6 @@
 // Score: how surprising a picture, a drawing, a row, or many of them are, and where.
 
-import {array, json, labelOf, path, rowsOf} from "./api.js";
+import {array, drawn, json, labelOf, path, rowsOf} from "./api.js";
 import {convert, nested, pictureOf, pngOf} from "./convert.js";
 import {download, field, h, number, reducedMotion, say, select, table, takeDrops} from "./dom.js";
 import {cellsOf, columnsOf, draw, featuresOf, picture} from "./items.js";
@@ -75,10 +75,10 @@ export async function show(content, drawer) {
   }
 
   async function trySample(seed) {
-    const query = {seed: seed ?? Math.floor(Math.random() * 1e6), count: 1, output: model.graphs?.draw ? "draw" : undefined};
+    const query = {seed: seed ?? Math.floor(Math.random() * 1e6), count: 1, output: drawn(model)};
     await guarded(async () => {
       const [item] = rowsOf(await array(path(model, "sample", query)));
-      await one(item, [`a sample of the model itself, seed ${query.seed}${query.output ? ", drawn with the noise of its likelihood" : ""}`]);
+      await one(item, [`a sample of the model itself, seed ${query.seed}${model.graphs?.draw ? ", drawn with the noise of its likelihood" : ""}`]);
     });
   }
 
@@ -158,7 +158,7 @@ export async function show(content, drawer) {
     }));
     const ordinary = () => guarded(() => {
       const seed = Math.floor(Math.random() * 1e6);
-      const sample = array(path(model, "sample", {seed, count: 1, output: model.graphs?.draw ? "draw" : undefined}));
+      const sample = array(path(model, "sample", {seed, count: 1, output: drawn(model)}));
       return latest(() => sample, (read) => {
         fillIn(rowsOf(read)[0]);
         return scoreForm();

@@ -1,6 +1,6 @@
 // How surprising items and their values are, and the scales on which ordinary ones look calm.
 
-import {array, json, labelOf, once, path, rowsOf} from "./api.js";
+import {array, drawn, json, labelOf, once, path, rowsOf} from "./api.js";
 import {nested} from "./convert.js";
 import {h, number, svg} from "./dom.js";
 import {pixelsOf} from "./items.js";
@@ -17,7 +17,7 @@ export async function scaleOf(model) {
   const unit = model.family === "vae" ? "nats" : "squared difference";
   if (model.map_scale) return {calm: model.map_scale, hot: 3 * model.map_scale, unit};
   return once(`scale of ${model.name}/${model.version}/${labelOf(model)}`, async () => {
-    const samples = await array(path(model, "sample", {seed: 0, count: 32, output: model.graphs.draw ? "draw" : undefined}));
+    const samples = await array(path(model, "sample", {seed: 0, count: 32, output: drawn(model)}));
     const inputs = rowsOf(samples).map((item) => nested(item, model.item_shape));
     const maps = rowsOf(await array(path(model, "score"), {body: {inputs, map: true, label: labelOf(model)}})).flatMap((map) => Array.from(addChannels(map, model)));
     maps.sort((a, b) => a - b);
