@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pushforward.bulk.failures import BulkMistake, UnfitInput, UnreadableInput
-from pushforward.bulk.rows import Piece, RowForm, rows_from_table, wanted_columns
+from pushforward.bulk.rows import Piece, RowForm, Rows, rows_from_table, wanted_columns
 from pushforward.bulk.sources import InputFile, RowSource, read_exactly
 from pushforward.bulk.storage import Storage
 from service.errors import ServiceError
@@ -20,7 +20,6 @@ from service.media.tables.cells import MISSING
 from service.media.tables.dialect import Dialect, find_dialect
 from service.media.tables.opening import SAMPLE_BYTES, UNREADABLE, sentence, uncompressed, utf8_of
 from service.media.tables.sources import BLANK
-from service.numerics.noise import Floats
 
 _STRIDE: Final = 512
 """The count of records from one place in the index to the next."""
@@ -97,7 +96,8 @@ class CsvSource(RowSource):
                 f"{self._dialects[index].separator!r} is between the values; save a "
                 ".csv with commas, or a .tsv with tabs"
             )
-        wanted = [column.name for column in self.form.columns] or names
+        wanted = [self.form.id_column, *(column.name for column in self.form.columns)]
+        wanted = wanted if self.form.columns else names
         twice = [name for name in wanted if names.count(name) > 1]
         if twice:
             raise BulkMistake(
@@ -105,7 +105,7 @@ class CsvSource(RowSource):
             )
         return wanted_columns(dict.fromkeys(names, "number"), self.form, "", path)[1]
 
-    def _read(self, index: int, start: int, stop: int) -> Floats:
+    def _read(self, index: int, start: int, stop: int) -> Rows:
         places, file = self._places[index], self.files[index]
         first, last = start // _STRIDE, -(-stop // _STRIDE)
         content = read_exactly(self._file(index), int(places[first]), int(places[last] - places[first]))
@@ -130,6 +130,8 @@ class CsvSource(RowSource):
             for column in self.form.columns
             if column.categories or any(isinstance(code, str) for code in column.codes)
         }
+        if self.form.id_column:
+            kinds[self.form.id_column] = texts  # with the zeros before it
         numbers = {name: pyarrow.float64() for name in names if name not in kinds}
         try:
             return self._parsed(index, content, names, kinds | numbers)

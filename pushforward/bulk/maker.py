@@ -68,21 +68,22 @@ class PartMaker:
             BulkError: rows do not fit, a file cannot be read or written, or the computation failed.
         """
         job, rows = self._job, self._job.plan.rows_of(part)
-        source_hash = None
+        source_hash = ids = None
         try:
             if job.source is None:
                 columns, fields = self._operator.samples(job.offset, rows)
             else:
                 inputs = job.source.read(rows.start, rows.stop)
-                source_hash = hash_of(inputs)
-                columns, fields = self._operator.rows(inputs)
+                source_hash, ids = inputs.sha256(), inputs.ids
+                columns, fields = self._operator.rows(inputs.values)
             described = {
                 "operation": job.operation,
                 "model": job.plan.model,
                 "version": job.plan.version,
                 **fields,
             }
-            content = self._encoder.parquet_bytes(job.offset + rows.start, columns, described)
+            named_ids = {} if job.source is None or ids is None else {job.source.form.id_column: ids}
+            content = self._encoder.parquet_bytes(job.offset + rows.start, columns, described, named_ids)
         except Unfit as error:
             raise _unfit(error, job, rows.start) from error
         except Exception as error:

@@ -10,10 +10,9 @@ import numpy as np
 from numpy.lib import format as npy_format
 
 from pushforward.bulk.failures import BulkMistake
-from pushforward.bulk.rows import RowForm, check_array, rows_from_array
+from pushforward.bulk.rows import RowForm, Rows, check_array, rows_from_array
 from pushforward.bulk.sources import InputFile, RowSource, read_exactly
 from pushforward.bulk.storage import Storage
-from service.numerics.noise import Floats
 
 
 class ArrayLayout(NamedTuple):
@@ -54,14 +53,14 @@ class NpySource(RowSource):
             self._layouts.append(layout)
         super().__init__(storage, location, form, files)
 
-    def _read(self, index: int, start: int, stop: int) -> Floats:
+    def _read(self, index: int, start: int, stop: int) -> Rows:
         layout = self._layouts[index]
         row_bytes = math.prod(layout.row_shape) * layout.dtype.itemsize
         content = read_exactly(
             self._file(index), layout.start + start * row_bytes, (stop - start) * row_bytes
         )
         array = np.frombuffer(content, layout.dtype).reshape(stop - start, *layout.row_shape)
-        return rows_from_array(array, self.form)
+        return Rows(rows_from_array(array, self.form))
 
 
 def _layout(file: BinaryIO, path: str) -> tuple[int, ArrayLayout]:

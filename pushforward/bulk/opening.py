@@ -25,6 +25,8 @@ def open_source(location: str, form: RowForm, column: str = "") -> RowSource:
     storage, paths, ending = found_files(location)
     if column and ending != ".parquet":
         raise BulkMistake(f"{location}: --column names a column of lists, which only Parquet files have")
+    if form.id_column and ending == ".npy":
+        raise BulkMistake(f"{location}: --id names a column of a table, and arrays in .npy have none")
     source: RowSource
     if ending == ".npy":
         source = NpySource(storage, location, form, paths)

@@ -9,11 +9,10 @@ from typing import Any, Final
 import numpy as np
 
 from pushforward.bulk.failures import BulkMistake
-from pushforward.bulk.rows import Piece, RowForm, rows_from_table, wanted_columns
+from pushforward.bulk.rows import Piece, RowForm, Rows, rows_from_table, wanted_columns
 from pushforward.bulk.sources import InputFile, RowSource
 from pushforward.bulk.storage import Storage
 from service.media.tables.opening import partition_values
-from service.numerics.noise import Floats
 
 _BATCH_BYTES: Final = 2**22
 """Size of the batches that a row group is read in, in bytes of float32."""
@@ -40,6 +39,7 @@ class ParquetSource(RowSource):
 
         self._column = column
         self._group_starts: list[list[int]] = []
+        self._id_type: Any = None
         files = []
         for path, name in paths:
             facts = storage.facts(path)
@@ -65,7 +65,7 @@ class ParquetSource(RowSource):
     def __getstate__(self) -> dict[str, Any]:
         return super().__getstate__() | {"_cursor": None}
 
-    def _read(self, index: int, start: int, stop: int) -> Floats:
+    def _read(self, index: int, start: int, stop: int) -> Rows:
         import pyarrow
 
         try:
@@ -102,17 +102,36 @@ class ParquetSource(RowSource):
         types = {field.name: _kind(field.type) for field in reader.schema_arrow}
         if len(types) < len(reader.schema_arrow):
             raise BulkMistake(f"{path} has two columns of one name; rename one")
-        partitions = self._partitions(index) if self.form.columns else {}
+        tabular = self.form.columns or self.form.id_column
+        partitions = self._partitions(index) if tabular else {}
         every = dict.fromkeys(partitions, "other") | types
         self._chosen, self._names = wanted_columns(every, self.form, self._column, path)
         self._stored = [name for name in self._names if name in types]
+        self._check_type_of_ids(reader.schema_arrow, path)
         return reader
+
+    def _check_type_of_ids(self, schema: Any, path: str) -> None:
+        """Raise BulkMistake unless the ids have one type in all files."""
+        from pyarrow import types
+
+        name = self.form.id_column
+        if name not in schema.names:
+            return
+        kind = schema.field(name).type
+        kind = kind.value_type if types.is_dictionary(kind) else kind
+        if kind != (self._id_type or kind):
+            raise BulkMistake(
+                f"{path}: column {name!r} holds {kind}, and {self._id_type} in a file before; save them alike"
+            )
+        self._id_type = kind
 
     def _partition_column(self, name: str, value: str, rows: int) -> Any:
         """Return a column of one value, which is a number where the model takes one."""
         import pyarrow
 
-        text = any(column.name == name and column.categories for column in self.form.columns)
+        text = name == self.form.id_column or any(
+            column.name == name and column.categories for column in self.form.columns
+        )
         try:
             return pyarrow.repeat(value if text else float(value), rows)
         except ValueError:

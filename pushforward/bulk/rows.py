@@ -6,6 +6,8 @@ by the same rule. Shapes: B rows; items as the manifest says.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -36,6 +38,8 @@ class RowForm:
     """True if null is a missing value."""
     label_column: str = ""
     """The last of the columns if it holds the class of a row, one-hot in the last features; else empty."""
+    id_column: str = ""
+    """The column of a table that tells rows apart, and is none of the model's; empty without one."""
 
     @property
     def table(self) -> TableForm:
@@ -56,6 +60,22 @@ class RowForm:
     def rescales(self) -> bool:
         """Return True if uint8 means 0 .. 255 of a picture."""
         return is_picture(self.shape) and self.support in ("unit_interval", "eight_bit")
+
+
+class Rows(NamedTuple):
+    """Rows of an input, and their ids if its form has a column of these."""
+
+    values: Floats
+    """The rows (B, *shape) as float32."""
+    ids: Any = None
+    """The ids, a `pyarrow.Array` (B,)."""
+
+    def sha256(self) -> str:
+        """Return the SHA-256 of the rows and their ids, in hexadecimal."""
+        digest = hashlib.sha256(self.values.data)
+        if self.ids is not None:
+            digest.update(json.dumps(self.ids.to_pylist(), default=str).encode())
+        return digest.hexdigest()
 
 
 class Piece(NamedTuple):
@@ -121,8 +141,8 @@ def rows_from_array(array: NDArray[Any], form: RowForm) -> Floats:
         return rows.astype(np.float32)
 
 
-def rows_from_table(table: Any, form: RowForm, column: str, piece: Piece, decimal: Decimal = ".") -> Floats:
-    """Return the rows of a `pyarrow.Table` as (B, *shape) float32.
+def rows_from_table(table: Any, form: RowForm, column: str, piece: Piece, decimal: Decimal = ".") -> Rows:
+    """Return the rows of a `pyarrow.Table`, and their ids if the form has a column of these.
 
     The columns of a table are matched by name and read as HTTP and training read them, and others are left
     out; `decimal` is the mark in numbers that are texts. Other data are one column of lists, or as many
@@ -132,12 +152,29 @@ def rows_from_table(table: Any, form: RowForm, column: str, piece: Piece, decima
         BulkMistake: a column is missing or has another type.
         UnfitInput: a value is missing, or a category is unknown.
     """
+    ids = None
+    if form.id_column:
+        ids = _plain(table[form.id_column])
+        table = table.drop_columns([form.id_column])
+    return Rows(_values(table, form, column, piece, decimal), ids)
+
+
+def _values(table: Any, form: RowForm, column: str, piece: Piece, decimal: Decimal) -> Floats:
     if form.columns:
         return _features(table, form, piece, decimal)
     if column:
         return _lists(table[column], form, column, piece)
     numbers = [_numbers(table[name], name, form, piece) for name in table.column_names]
     return rows_from_array(np.stack(numbers, axis=1), form)
+
+
+def _plain(column: Any) -> Any:
+    """Return a column of a `pyarrow.Table` as one array without a dictionary."""
+    import pyarrow
+
+    array = column.combine_chunks()
+    array = pyarrow.concat_arrays(array.chunks) if isinstance(array, pyarrow.ChunkedArray) else array
+    return array.dictionary_decode() if pyarrow.types.is_dictionary(array.type) else array
 
 
 def wanted_columns(types: Mapping[str, str], form: RowForm, column: str, where: str) -> tuple[str, list[str]]:
@@ -150,11 +187,33 @@ def wanted_columns(types: Mapping[str, str], form: RowForm, column: str, where: 
         where: The input, for messages.
 
     Returns:
-        The column of lists, or an empty string; and the names of all columns to read.
+        The column of lists, or an empty string; and the names of all columns to read, that of the ids last.
 
     Raises:
-        BulkMistake: a column of the model is missing, or it is not clear which columns hold the rows.
+        BulkMistake: a column of the model or of the ids is missing, or it is not clear which columns hold
+            the rows.
     """
+    ids = [form.id_column] if form.id_column else []
+    if ids:
+        _check_ids(types, form, where)
+        types = {name: kind for name, kind in types.items() if name != form.id_column}
+    chosen, names = _columns_of_rows(types, form, column, where)
+    return chosen, names + ids
+
+
+def _check_ids(types: Mapping[str, str], form: RowForm, where: str) -> None:
+    name = form.id_column
+    if any(each.name == name for each in form.columns):
+        raise BulkMistake(f"--id {name}: the model takes this column; name one that it does not know")
+    if name not in types:
+        raise BulkMistake(f"{where} has no column {name!r}, which --id names; it has {named(list(types))}")
+    if types[name] == "list":
+        raise BulkMistake(f"{where}: column {name!r} holds lists; --id takes a column of texts or numbers")
+
+
+def _columns_of_rows(
+    types: Mapping[str, str], form: RowForm, column: str, where: str
+) -> tuple[str, list[str]]:
     if form.columns:
         try:
             check_names(list(types), form.table, refuse_unknown=False)

@@ -6,12 +6,12 @@ import contextlib
 import math
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
 from pushforward.bulk.failures import BulkError, BulkMistake, failure_of
-from pushforward.bulk.maker import Job, hash_of
+from pushforward.bulk.maker import Job
 from pushforward.bulk.opening import open_source
 from pushforward.bulk.operations import Operation, completed_options, form_of, row_cost, typed_options
 from pushforward.bulk.output import OutputFolder, missing_parts
@@ -45,6 +45,8 @@ class Request:
     """Path or URL of the input; None for `sample`."""
     column: str = ""
     """The column of lists in Parquet files that holds the rows."""
+    id_column: str = ""
+    """The column of a table that tells rows apart, to be written beside the results."""
     count: int = 0
     """The number of samples."""
     seed: int = 0
@@ -103,15 +105,16 @@ def planned(request: Request) -> Job:
         rows = request.count
     else:
         assert request.input is not None, "only samples have no input"
-        source = open_source(request.input, form, request.column)
+        source = open_source(request.input, replace(form, id_column=request.id_column), request.column)
         rows, row_bytes = source.rows, row_bytes + form.row_bytes
+    named = {"column": request.column, "id": request.id_column}
     plan = Plan(
         operation=request.operation,
         model=manifest.name,
         version=manifest.version,
         version_sha256=manifest.sha256,
         provider=provider,
-        options=options | ({"column": request.column} if request.column else {}),
+        options=options | {name: value for name, value in named.items() if value},
         input=None if source is None else source.description(),
         rows=rows,
         part_rows=rows_per_part(row_bytes, row_cost(options), request.part_rows),
@@ -204,7 +207,7 @@ def _check_input(job: Job, output: OutputFolder) -> None:
     assert job.source is not None
     for part in sorted(output.recorded()):
         rows = job.plan.rows_of(part)
-        if hash_of(job.source.read(rows.start, rows.stop)) != output.record(part).input_sha256:
+        if job.source.read(rows.start, rows.stop).sha256() != output.record(part).input_sha256:
             raise BulkMistake(
                 f"{job.source.location} has changed: rows {rows.start} to {rows.stop - 1} are not those that "
                 f"part {part} was made from; name another --out folder"

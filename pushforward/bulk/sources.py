@@ -18,10 +18,9 @@ from typing import Any, BinaryIO, Final, NamedTuple
 import numpy as np
 
 from pushforward.bulk.failures import BulkMistake, UnreadableInput
-from pushforward.bulk.rows import RowForm
+from pushforward.bulk.rows import RowForm, Rows
 from pushforward.bulk.storage import FileFacts, Storage, joined, storage_of
 from service.media.tables.opening import ending_of
-from service.numerics.noise import Floats
 
 _EDGE_BYTES: Final = 2**16
 """The count of bytes at both ends of a file that its fingerprint covers."""
@@ -55,8 +54,8 @@ class RowSource(ABC):
         """Return the count of rows in all files."""
         return self._starts[-1]
 
-    def read(self, start: int, stop: int) -> Floats:
-        """Read the rows from `start` up to `stop` as (stop - start, ...) float32.
+    def read(self, start: int, stop: int) -> Rows:
+        """Read the rows from `start` up to `stop`.
 
         Raises:
             BulkMistake: the input has changed since the source was made.
@@ -70,7 +69,7 @@ class RowSource(ABC):
             if last > start:
                 pieces.append(self._read_checked(index, start - first, last - first))
             start, index = max(start, last), index + 1
-        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+        return pieces[0] if len(pieces) == 1 else _joined(pieces)
 
     def description(self) -> dict[str, Any]:
         """Return the input's description for a manifest.
@@ -90,10 +89,10 @@ class RowSource(ABC):
         }
 
     @abstractmethod
-    def _read(self, index: int, start: int, stop: int) -> Floats:
+    def _read(self, index: int, start: int, stop: int) -> Rows:
         """Read rows of the file of an index, numbered from 0 in it."""
 
-    def _read_checked(self, index: int, start: int, stop: int) -> Floats:
+    def _read_checked(self, index: int, start: int, stop: int) -> Rows:
         file = self.files[index]
         try:
             if self._storage.facts(file.path) != file.facts:
@@ -136,6 +135,16 @@ class RowSource(ABC):
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_opened": None}
+
+
+def _joined(pieces: Sequence[Rows]) -> Rows:
+    values = np.concatenate([piece.values for piece in pieces])
+    if pieces[0].ids is None:
+        return Rows(values)
+
+    import pyarrow  # without which there are no ids
+
+    return Rows(values, pyarrow.concat_arrays([piece.ids for piece in pieces]))
 
 
 def _hash_of(listed: Any) -> str:

@@ -9,6 +9,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from pushforward.bulk.failures import BulkMistake
+
 _OPTIONS: Final = {
     "use_dictionary": False,
     "write_statistics": ["row"],
@@ -37,36 +39,51 @@ class Encoder:
         self._room: Any = None
 
     def parquet_bytes(
-        self, first_row: int, columns: Mapping[str, NDArray[Any]], metadata: Mapping[str, Any]
+        self,
+        first_row: int,
+        columns: Mapping[str, NDArray[Any]],
+        metadata: Mapping[str, Any],
+        ids: Mapping[str, Any],
     ) -> memoryview:
-        """Encode arrays (B, ...) as the columns of a Parquet file, after the column `row`.
+        """Encode arrays (B, ...) as the columns of a Parquet file, after the column `row` and that of ids.
 
         Arrays of several axes become fixed-size lists. The schema's metadata hold the shape of the items in
-        such a column as `COLUMN.shape`, and under `pushforward` the given metadata, both as JSON.
+        such a column as `COLUMN.shape`, and under `pushforward` the given metadata, both as JSON. `ids` are
+        Arrow's arrays (B,), one or none.
 
         Returns:
             The bytes of the file, which stay until the next part is encoded.
+
+        Raises:
+            BulkMistake: the column of ids has the name of another one.
         """
         import pyarrow
 
-        most = _MARGIN_BYTES + 2 * sum(array.nbytes for array in columns.values())
+        for name in ids:
+            if name in {"row", *columns}:
+                raise BulkMistake(f"--id {name}: the output has such a column itself; rename that of the ids")
+        most = _MARGIN_BYTES + 2 * sum(array.nbytes for array in [*columns.values(), *ids.values()])
         if self._room is None or self._room.size < most:
             self._room = pyarrow.allocate_buffer(most)
         sink = pyarrow.FixedSizeBufferWriter(self._room)
-        _write(sink, first_row, columns, metadata)
+        _write(sink, first_row, columns, metadata, ids)
         return memoryview(self._room)[: sink.tell()]
 
 
 def _write(
-    sink: Any, first_row: int, columns: Mapping[str, NDArray[Any]], metadata: Mapping[str, Any]
+    sink: Any,
+    first_row: int,
+    columns: Mapping[str, NDArray[Any]],
+    metadata: Mapping[str, Any],
+    ids: Mapping[str, Any],
 ) -> None:
     import pyarrow
     from pyarrow import parquet
 
     rows = len(next(iter(columns.values())))
-    arrays = {"row": _flat(np.arange(first_row, first_row + rows, dtype=np.int64))}
+    arrays = {"row": _flat(np.arange(first_row, first_row + rows, dtype=np.int64)), **ids}
     described = {"pushforward": json.dumps(metadata)}
-    compression, floats = {"row": "ZSTD"}, []
+    compression, floats = dict.fromkeys(arrays, "ZSTD"), []
     for name, array in columns.items():
         if array.ndim > 1:
             described[f"{name}.shape"] = json.dumps(array.shape[1:])
@@ -75,7 +92,7 @@ def _write(
         compression[path] = "ZSTD" if array.ndim == 1 else "NONE"
         if array.ndim == 1 and array.dtype.kind == "f":
             floats.append(path)
-    fields = [pyarrow.field(name, array.type, nullable=False) for name, array in arrays.items()]
+    fields = [pyarrow.field(name, array.type, nullable=name in ids) for name, array in arrays.items()]
     table = pyarrow.Table.from_arrays([*arrays.values()], schema=pyarrow.schema(fields, metadata=described))
     parquet.write_table(
         table,

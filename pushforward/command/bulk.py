@@ -18,6 +18,7 @@ import typer
 from pushforward.command.options import (
     MAX_SEED,
     Alpha,
+    Id,
     Method,
     Name,
     Offset,
@@ -96,6 +97,7 @@ def score(
         typer.Option("--columns", help="Also the p-value of each column of a table, as a list."),
     ] = False,
     label: Label = None,
+    id_name: Id = None,
     column: ColumnName = "",
     shard: ShardText = None,
     processes: Processes = 0,
@@ -110,7 +112,7 @@ def score(
     options: dict[str, Any] = {"statistic": statistic, "draws": draws, "seed": seed, "alpha": alpha}
     options |= {"columns": columns or None, "label": label}
     given = {name: value for name, value in options.items() if value is not None}
-    _run("score", locals(), input=input, column=column, options=given)
+    _run("score", locals(), input=input, id_column=id_name or "", column=column, options=given)
 
 
 @commands.command()
@@ -164,6 +166,7 @@ def _add_command(operation: str, help_text: str) -> None:
         local: Models = Path("models"),
         version: Version = None,
         label: Label = None,
+        id_name: Id = None,
         column: ColumnName = "",
         shard: ShardText = None,
         processes: Processes = 0,
@@ -172,7 +175,7 @@ def _add_command(operation: str, help_text: str) -> None:
         ray: Ray = None,
     ) -> None:
         options = {} if label is None else {"label": label}
-        _run(operation, locals(), input=input, column=column, options=options)
+        _run(operation, locals(), input=input, id_column=id_name or "", column=column, options=options)
 
 
 _add_command("encode", "Encode every row: the columns `mean` and `log_variance` of its posterior.")

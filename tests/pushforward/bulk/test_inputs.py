@@ -50,9 +50,9 @@ def read_in_pieces(location: Path, form: RowForm, sizes: tuple[int, ...], column
     with contextlib.closing(source):
         while start < source.rows:
             stop = min(start + sizes[turn % len(sizes)], source.rows)
-            pieces.append(source.read(start, stop))
+            pieces.append(source.read(start, stop).values)
             start, turn = stop, turn + 1
-        again = source.read(0, 1)  # backward
+        again = source.read(0, 1).values  # backward
     np.testing.assert_array_equal(again, pieces[0][:1])
     return np.concatenate(pieces)
 
@@ -69,7 +69,7 @@ def test_a_file_that_changes_while_its_rows_are_read_is_refused(tmp_path: Path) 
     rows = np.zeros((9, 2), np.float32)
     np.save(tmp_path / "x.npy", rows)
     with contextlib.closing(open_source(str(tmp_path / "x.npy"), POINT, "")) as source:
-        np.testing.assert_array_equal(source.read(0, 4), rows[:4])
+        np.testing.assert_array_equal(source.read(0, 4).values, rows[:4])
         np.save(tmp_path / "x.npy", rows + 1)
         with pytest.raises(BulkMistake, match="has changed since the work began"):
             source.read(4, 9)
@@ -216,7 +216,7 @@ def test_a_shard_that_skips_parts_reads_the_same_rows(tmp_path: Path) -> None:
     source = open_source(str(tmp_path / "x.parquet"), POINT)
     for start in range(0, 2_000, 300):
         stop = min(start + 100, 2_000)
-        np.testing.assert_array_equal(source.read(start, stop), points[start:stop])
+        np.testing.assert_array_equal(source.read(start, stop).values, points[start:stop])
     source.close()
 
 
