@@ -29,6 +29,8 @@ _PIECE_BYTES: Final = 2**14
 """Largest piece that is parsed at once: so many requests, at most, wait for their turn on a connection."""
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _PROBE_SECONDS: Final = 0.1
+_FAREWELL_SECONDS: Final = 0.1
+"""Interval between looks whether all is sent to a client that TLS says goodbye to."""
 _PATHLESS: Final = re.compile(rb"^(https?://[^/?]+)(?=\?|$)", re.IGNORECASE)
 """A target in absolute form whose path is empty, which stands for `/` (RFC 9110, section 4.2.3)."""
 
@@ -61,6 +63,8 @@ class BoundedProtocol(HttpToolsProtocol):
     _lingers = False
     """True once all is said, while what the client still sends is thrown away."""
     _answer_transport: AnswerTransport
+    _wire: Any = None
+    """The transport below TLS, if there is TLS."""
     flow: PipelineFlow
     is_surplus = False
     _is_shed = False
@@ -77,7 +81,10 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _begin_tls(self, transport: Any, context: ssl.SSLContext) -> None:
         """Speak TLS from the first byte on: begun in a task, it would come after bytes that are there."""
-        starting = self.loop.start_tls(transport, self, context, server_side=True)
+        self._wire = transport
+        starting = self.loop.start_tls(
+            transport, self, context, server_side=True, ssl_shutdown_timeout=self._idle_seconds
+        )
         handshake = starting.send(None)
         handshake.add_done_callback(lambda _: self._tls_began(transport, starting))
 
@@ -270,7 +277,26 @@ class BoundedProtocol(HttpToolsProtocol):
     def _close_idle(self) -> None:
         if self.transport.get_write_buffer_size():  # closing would wait for a reader that is gone
             self.transport.abort()
+        self._close()
+
+    def shutdown(self) -> None:
+        """Close the connection if it is idle, else after its answer: the server ends."""
+        super().shutdown()
+        if self.transport.is_closing():
+            self._close()
+
+    def _close(self) -> None:
+        """Close the connection once all is sent.
+
+        TLS would wait for the client to say goodbye too. One that keeps the connection for later does not
+        look at it, and would hold a descriptor, and the end of the process, for as long as it may.
+        """
         self.transport.close()
+        if self.scheme == "https" and self in self.connections:
+            if self.transport.get_write_buffer_size() or self._wire.get_write_buffer_size():
+                self.loop.call_later(_FAREWELL_SECONDS, self._close)
+            else:
+                self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Inform the requests of the connection, and drop what refers to it."""
@@ -306,7 +332,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._answered() is not None:  # nothing is read meanwhile: the head's time begins after
             self._wait_for_head()
         else:
-            self.transport.close()
+            self._close()
 
     def _head_ends(self) -> None:
         self._in_head = False
@@ -346,7 +372,7 @@ class BoundedProtocol(HttpToolsProtocol):
         cycle: RequestResponseCycle | None = getattr(self, "cycle", None)  # None before the first
         sends = bool(self._last_words) or (cycle is not None and cycle.more_body)
         if not sends or self.pipeline or self._half_closed or self.scheme == "https":
-            self.transport.close()
+            self._close()
         elif not self.transport.is_closing():
             self._lingers = True
             self.transport.write_eof()

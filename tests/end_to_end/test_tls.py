@@ -144,6 +144,32 @@ def test_connections_whose_handshake_does_not_end_make_room_for_others_and_are_c
         running.stop()
 
 
+def test_a_client_that_keeps_its_connection_and_does_not_say_goodbye_does_not_hold_the_end(
+    folder: Path,
+) -> None:
+    files = "--tls-certificate", str(folder / "certificate.pem"), "--tls-key", str(folder / "key.pem")
+    running = RunningService(folder / "models", *files, "--drain-seconds", "5")
+    try:
+        running.url = running.wait_for(r"running on (https://[\d.:]+)")[1]
+        running.wait_for(r"registry: ready")
+        context = ssl.create_default_context(cafile=folder / "certificate.pem")
+        with contextlib.ExitStack() as stack:
+            kept = []
+            for last in (b"connection: close\r\n", b""):
+                plain = stack.enter_context(running.connect())
+                secure = context.wrap_socket(plain, server_hostname="127.0.0.1", suppress_ragged_eofs=False)
+                kept.append(stack.enter_context(secure))
+                secure.sendall(b"GET /healthz HTTP/1.1\r\nhost: x\r\n" + last + b"\r\n")
+                assert secure.recv(1)
+            assert running.stop() == 0
+            for secure in kept:
+                while secure.recv(2**16):  # it would raise an error if the end were cut
+                    pass
+        assert "exceeded" not in "".join(running.lines)
+    finally:
+        running.stop()
+
+
 def test_grpc_speaks_tls_too_and_nothing_else(secured: Secured) -> None:
     address = secured.service.grpc_address
     credentials = grpc.ssl_channel_credentials(secured.certificate.read_bytes())
