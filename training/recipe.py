@@ -15,6 +15,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
+from service.format.manifest import ModelName
 from training.data.options import DataOptions
 from training.options import (
     AugmentationOptions,
@@ -39,7 +40,8 @@ class RecipeError(ValueError):
 class Recipe(Options):
     """The recipe of one published model."""
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
+    name: ModelName
+    """The name of the published model."""
     title: str = ""
     """A sentence for the model card."""
     seed: int = Field(default=0, ge=0, lt=2**53)

@@ -41,6 +41,7 @@ def test_an_override_replaces_one_value_and_keeps_its_type() -> None:
         ("loop=3", "loop is 3: Input should be a valid table"),
         ("loop.gradient_clip=inf", "loop.gradient_clip is inf: Input should be a finite number"),
         ("name.x=1", "'name' is a value, not a table"),
+        (f"name={'x' * 64}", "name is 'x.*: String should match pattern"),
     ],
 )
 def test_an_override_that_does_not_fit_is_refused(override: str, message: str) -> None:

@@ -127,7 +127,11 @@ def test_a_column_of_classes_is_one_with_a_usual_name_and_few_values_or_the_one_
 
 @pytest.mark.parametrize(
     ("file", "name"),
-    [("My Wells (2).csv", "my-wells-2"), ("Großer Bestände-Café.csv", "grosser-bestande-cafe")],
+    [
+        ("My Wells (2).csv", "my-wells-2"),
+        ("Großer Bestände-Café.csv", "grosser-bestande-cafe"),
+        (f"{'well ' * 20}.csv", f"{'well-' * 12}wel"),
+    ],
 )
 def test_a_recipe_is_named_after_its_file_and_never_overwrites_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, name: str
