@@ -19,7 +19,7 @@ from typer.core import TyperGroup
 from service.errors import InvalidVersion
 from service.format.manifest import is_picture
 from service.format.specs import Metric
-from training.anomaly.calibrate import require_resolvable
+from training.anomaly.calibrate import ScoreError, require_resolvable
 from training.data import DataError, Dataset, load_dataset
 from training.data.draft import findings_text, write_recipe
 from training.evaluation import evaluate, read_evaluation, training_figures, write_evaluation
@@ -65,6 +65,7 @@ _FAILURES = (
     OSError,
     ParityError,
     ProcessGroupError,
+    ScoreError,
 )
 
 

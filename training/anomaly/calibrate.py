@@ -41,6 +41,22 @@ LEVELS = (0.01, 0.05, 0.1)
 _BAND = 0.99
 
 
+class ScoreError(RuntimeError):
+    """A model gives items scores that are NaN or infinite, among which no others can be ranked."""
+
+
+def require_finite(what: str, values: npt.NDArray[np.floating], items: Floats) -> None:
+    """Raise a ScoreError unless what a model gives for items (N, *item), (N, ...), is finite."""
+    strange = ~np.isfinite(values).reshape(len(items), -1).all(axis=1)
+    if strange.any():
+        first = items[int(np.argmax(strange))]
+        raise ScoreError(
+            f"{what} is NaN or infinite for {int(strange.sum())} of {len(items)} items, the first of which "
+            f"has values from {np.nanmin(first):g} to {np.nanmax(first):g}; leave these items out, or mend "
+            "the model, whose results are refused where they are not finite"
+        )
+
+
 @dataclass(frozen=True)
 class StatisticScorer:
     """A version's anomaly statistics, as the service computes them."""
@@ -126,7 +142,7 @@ def version_scorer(
     """Score by the graphs of a version that do: `score`, `statistics` and, of a table, `columns`.
 
     `statistics` are the names of the noise-free ones; with C = `classes` the graphs take labels. The default
-    is the ELBO, or without bounds the last of the statistics.
+    is the ELBO, or without bounds the last of the statistics. Scores that are not finite raise a ScoreError.
     """
 
     def of(labels: Floats | None) -> StatisticScorer:
@@ -135,10 +151,14 @@ def version_scorer(
             scorers.append(bound_scorer(runs["score"], latent, analytic_kl, options, labels))
         if "statistics" in runs:
             scorers.append(column_scorer(runs["statistics"], statistics, options, labels))
-        scorer = replace(
-            scorers[0],
-            surprises=lambda items: {k: v for each in scorers for k, v in each.surprises(items).items()},
-        )
+
+        def surprises(items: Floats) -> dict[Statistic, Doubles]:
+            found = {k: v for each in scorers for k, v in each.surprises(items).items()}
+            for statistic, values in found.items():
+                require_finite(f"the score {statistic}", values, items)
+            return found
+
+        scorer = replace(scorers[0], surprises=surprises)
         if "columns" in runs:
             scorer = replace(scorer, columns=single_columns(runs["columns"], columns, labels))
         return scorer

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ import torch
 from torch import nn
 
 from pushforward import load, publish_gan, publish_vae
-from pushforward.publishing import MixtureOfGaussians
+from pushforward.publishing import MixtureOfGaussians, UnfitModel
 from training.export.own.likelihoods import DecoderGives, LikelihoodName
 
 pytestmark = [pytest.mark.exports, pytest.mark.timeout(300)]  # exports take seconds each
@@ -62,3 +64,39 @@ def test_rows_however_far_have_a_finite_residual_of_a_gan(tmp_path: Path) -> Non
         p_values = model.score(FAR).p_value
         assert p_values is not None
         np.testing.assert_array_equal(p_values, 1 / 151)
+
+
+class NoNumberBeyond(nn.Module):
+    """A network of rows that gives NaN for those whose first value is above 5."""
+
+    def __init__(self, outputs: int) -> None:
+        super().__init__()
+        self.layers = layers(FEATURES, outputs)
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        results: torch.Tensor = self.layers(rows) + torch.log(torch.clamp(5 - rows[:, :1], max=1))
+        return results
+
+
+def test_a_model_without_finite_scores_of_its_normal_items_is_refused(tmp_path: Path) -> None:
+    items = NORMALS.copy()
+    items[250:, 0] += 10  # beyond the items that networks and graphs are tried on
+    torch.manual_seed(0)
+    decoder = layers(LATENT, FEATURES)
+    common: Any = {"latent_size": LATENT, "item_shape": (FEATURES,), "values": "real", "models": tmp_path}
+    of_vae: Any = {"likelihood": "gaussian", "decoder_gives": "mean", "normals": items}
+    encoder = NoNumberBeyond(2 * LATENT).eval()
+    cases: dict[str, Callable[[], Path]] = {
+        "reconstruction": lambda: publish_vae("far", encoder, decoder, **of_vae, **common),
+        "score elbo": lambda: publish_vae("far", encoder, decoder, scale=1.0, **of_vae, **common),
+        "score residual": lambda: publish_gan(
+            "far", decoder, encoder=NoNumberBeyond(LATENT).eval(), real=items, **common
+        ),
+        "discriminator's logit": lambda: publish_gan(
+            "far", decoder, discriminator=NoNumberBeyond(1).eval(), real=items, **common
+        ),
+    }
+    for what, publish in cases.items():
+        with pytest.raises(UnfitModel, match=f"the {what} is NaN or infinite for .*leave these items out"):
+            publish()
+    assert not list(tmp_path.iterdir())

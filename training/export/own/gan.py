@@ -13,11 +13,11 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from service.format.manifest import Support
-from service.format.specs import DiscriminatorSpec, Metric, Objective
+from service.format.specs import DiscriminatorSpec, GraphName, Metric, Objective
 from service.format.statistics import Distance
 from service.numerics.noise import Floats, Integers
 from service.numerics.prior import Prior
-from training.anomaly.calibrate import version_scorer
+from training.anomaly.calibrate import require_finite, version_scorer
 from training.data.splits import lacking, named
 from training.export.own import checks
 from training.export.own.conditions import Condition, labels_of, probes_of
@@ -31,7 +31,6 @@ from training.export.own.version import (
     Halves,
     Log,
     Scoring,
-    built,
     calibration_options,
     example_of,
     exported,
@@ -39,6 +38,7 @@ from training.export.own.version import (
     items_of,
     parities,
     refuse,
+    refusing,
     sampler,
     write_version,
 )
@@ -64,6 +64,7 @@ class GanWords:
     """The classes that the networks take as a second input."""
 
 
+@refusing
 def publish_own_gan(
     name: str,
     generator: Source,
@@ -123,7 +124,7 @@ def publish_own_gan(
     networks = (gan.generator, gan.discriminator, gan.encoder)
     error = max(each.error for each in networks if each is not None)
     example, names = example_of(support, items), () if condition is None else condition.names
-    graphs = built(name, partial(gan_graphs, gan, opset, len(names)))
+    graphs = gan_graphs(gan, opset, len(names))
     if logits is None:
         graphs.pop("generate_scored", None)
     measure = partial(measure_parity, example=example, discrete=False, largest=error)
@@ -225,31 +226,24 @@ def _calibrated(
     graphs = gan_graphs(gan, opset, 0 if classes is None else classes.shape[1])
     fit, judged = len(halves.fit), len(halves.calibration)
 
-    def of(items: Floats, start: int) -> Floats:
-        return np.concatenate(
-            [
-                graphs["discriminate"].run([items[rows], *with_labels(start + rows)])[0]
-                for rows in np.split(np.arange(len(items)), range(ROWS, len(items), ROWS))
-            ]
-        )
+    def logits(name: GraphName, inputs: Floats, start: int) -> Floats:
+        """Return the logits of inputs, whose classes are those of the real items numbered from `start`."""
+        parts = []
+        for rows in np.split(np.arange(len(inputs)), range(ROWS, len(inputs), ROWS)):
+            labels = [] if classes is None else [classes[(start + rows) % len(classes)]]
+            parts.append(graphs[name].run([inputs[rows], *labels])[-1])
+        found = np.concatenate(parts)
+        require_finite("the discriminator's logit", found, inputs)
+        return found
 
     def generated(start: int, count: int) -> Floats:
-        latents = prior.latents(0, start, count, 1.0)
-        logits = [
-            graphs["generate_scored"].run([latents[rows], *with_labels(start + rows)])[1]
-            for rows in np.split(np.arange(count), range(ROWS, count, ROWS))
-        ]
-        return np.concatenate(logits)
+        return logits("generate_scored", prior.latents(0, start, count, 1.0), start)
 
-    def with_labels(rows: Integers) -> list[Floats]:
-        """Return the classes of those real items, which generated ones of the same numbers have too."""
-        return [] if classes is None else [classes[rows % len(classes)]]
-
-    real = of(halves.fit, 0)
-    platt = fit_platt(real, generated(0, fit))
-    slope, intercept = platt
+    real = logits("discriminate", halves.fit, 0)
+    slope, intercept = fit_platt(real, generated(0, fit))
     held_out, made = (
-        slope * each + intercept for each in (of(halves.calibration, fit), generated(fit, judged))
+        slope * each + intercept
+        for each in (logits("discriminate", halves.calibration, fit), generated(fit, judged))
     )
     largest = slope * float(generated(fit + judged, _GENERATED).max()) + intercept
     note = (

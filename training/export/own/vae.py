@@ -16,7 +16,7 @@ import numpy as np
 from service.format.manifest import Support
 from service.format.specs import GraphName, LatentPicture, Parity
 from service.numerics.noise import Floats
-from training.anomaly.calibrate import version_scorer
+from training.anomaly.calibrate import require_finite, version_scorer
 from training.anomaly.choose import split_validation
 from training.anomaly.path import LEAST_VARIANCE, fit_whitening
 from training.anomaly.running import batches_of
@@ -49,7 +49,6 @@ from training.export.own.version import (
     Halves,
     Log,
     Scoring,
-    built,
     calibration_options,
     example_of,
     exported,
@@ -57,6 +56,7 @@ from training.export.own.version import (
     items_of,
     parities,
     refuse,
+    refusing,
     require_statistic,
     write_version,
 )
@@ -87,6 +87,7 @@ class VaeWords:
     """The classes that the decoder, and perhaps the encoder, takes too."""
 
 
+@refusing
 def publish_own_vae(
     name: str,
     encoder: Source,
@@ -139,9 +140,9 @@ def publish_own_vae(
     fitted_on = 0 if halves is None else len(split_validation(options, halves.fit)[1])
     held: dict[GraphName, Parity] = {}
     if halves is not None and fitted_on >= _FEWEST_FITTED:
-        vae, held = _with_path(name, vae, _fit_batches(halves, condition, fitted_on), opset, measure, log)
+        vae, held = _with_path(vae, _fit_batches(halves, condition, fitted_on), opset, measure, log)
     require_statistic(name, options, ("elbo", "importance_bound", *vae.statistics))
-    graphs = built(name, partial(vae_graphs, vae, opset))
+    graphs = vae_graphs(vae, opset)
     parity = parities(name, graphs, measure, log, held)
     classes = () if condition is None else condition.names
     scorer = version_scorer(
@@ -228,7 +229,6 @@ def _fit_batches(halves: Halves, condition: Condition | None, count: int) -> lis
 
 
 def _with_path(
-    name: str,
     vae: OwnVae,
     batches: Sequence[list[Floats]],
     opset: int,
@@ -240,14 +240,13 @@ def _with_path(
     Where features nearly follow from each other, the distance magnifies their last digits: it is fitted more
     coarsely until they hold in float32, and left out if they never do.
     """
-    graph = built(name, partial(path_features, vae, opset))
+    graph = path_features(vae, opset)
     features = np.concatenate([graph.run(batch)[0] for batch in batches]).astype(np.float64)
     coarser = (LEAST_VARIANCE, 10 * LEAST_VARIANCE, 100 * LEAST_VARIANCE)
     for least in coarser if np.isfinite(features).all() else ():
         fitted = replace(vae, whitening=fit_whitening(features, least))
-        graph = built(name, partial(statistics_graph, fitted, opset))
         try:
-            return fitted, {"statistics": measure(graph)}
+            return fitted, {"statistics": measure(statistics_graph(fitted, opset))}
         except ParityError:
             continue
     log("leaving out the statistic `path`, whose digits do not hold in float32")
@@ -287,12 +286,16 @@ def _fitted(vae: OwnVae, batches: Sequence[list[Floats]]) -> tuple[LocationScale
     """
     assert isinstance(vae.likelihood, LocationScaleFormulas)
     trial, f = replace(vae, likelihood=replace(vae.likelihood, scale=np.asarray(1.0))), NumpyAlgebra()
-    random, power, means = np.random.default_rng(0), vae.likelihood.power, []
+    random, power, errors = np.random.default_rng(0), vae.likelihood.power, []
     for items, *labels in batches:
         mean, log_variance = trial.posterior(f, items.astype(np.float64), *labels)
+        gaps = []
         for _ in range(_SCALE_DRAWS):
             latents = mean + np.exp(0.5 * log_variance) * random.standard_normal(mean.shape)
-            gaps = items.reshape(len(items), -1) - trial.parameters(f, latents, *labels)[0]
-            means.append((np.abs(gaps) ** power).mean(1))
-    scale = max(float(np.concatenate(means).mean() ** (1 / power)), 1e-6)
+            gaps.append(items.reshape(len(items), -1) - trial.parameters(f, latents, *labels)[0])
+        errors.append((np.abs(gaps) ** power).mean(2))
+    given = np.concatenate([items for items, *_ in batches])
+    require_finite("the reconstruction", np.concatenate(errors, axis=1).T, given)
+    mean_error = np.concatenate([each.ravel() for each in errors]).mean()
+    scale = max(float(mean_error ** (1 / power)), 1e-6)
     return replace(vae.likelihood, scale=np.asarray(scale)), scale

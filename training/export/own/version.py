@@ -5,11 +5,12 @@ Shapes: N items, D latent dimensions; items (N, *item).
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, TypeVar
+from typing import Any, Concatenate, Literal, ParamSpec
 
 import numpy as np
 import onnx
@@ -31,7 +32,7 @@ from service.numerics.calibration import least_level
 from service.numerics.classes import one_hot
 from service.numerics.noise import NOISE, Floats, Integers
 from service.numerics.prior import GaussianMixturePrior, Prior, StandardNormalPrior
-from training.anomaly.calibrate import StatisticScorer, write_calibration
+from training.anomaly.calibrate import ScoreError, StatisticScorer, write_calibration
 from training.anomaly.choose import choose_statistic
 from training.anomaly.heat import map_scale
 from training.data import Dataset
@@ -58,7 +59,7 @@ from training.export.staging import graph_specs, staged, write_mixture, write_se
 from training.metrics.platt import write_logits
 from training.options import CalibrationOptions
 
-Built = TypeVar("Built")
+Given = ParamSpec("Given")
 Log = Callable[[str], None]
 """Takes a line of progress."""
 _LEVELS = (0.01, 0.05)
@@ -313,12 +314,17 @@ def _export(network: OwnNetwork, model: onnx.ModelProto) -> Export:
     return replace(export, error=max(errors))
 
 
-def built(name: str, make: Callable[[], Built]) -> Built:
-    """Return the graphs that `make` builds; one that breaks a rule raises UnfitModel."""
-    try:
-        return make()
-    except GraphError as error:
-        raise UnfitModel(name, [str(error)]) from error
+def refusing(publish: Callable[Concatenate[str, Given], Path]) -> Callable[Concatenate[str, Given], Path]:
+    """Have a function that publishes a model raise UnfitModel also for graphs and scores that do not fit."""
+
+    @functools.wraps(publish)
+    def refused(name: str, /, *given: Given.args, **named: Given.kwargs) -> Path:
+        try:
+            return publish(name, *given, **named)
+        except (GraphError, ScoreError) as error:
+            raise UnfitModel(name, [str(error)]) from error
+
+    return refused
 
 
 def parities(
