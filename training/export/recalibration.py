@@ -17,10 +17,12 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import ValidationError
 
+from service.errors import Unfit
 from service.format.manifest import Manifest, is_picture
 from service.format.specs import GraphName
 from service.format.support import rows_in_support
 from service.format.versions import MANIFEST, publish, read_manifest, sha256_of, verify_files
+from service.media.items import rows_of
 from service.numerics.classes import one_hot
 from service.numerics.noise import Floats
 from training.anomaly.calibrate import (
@@ -171,13 +173,10 @@ def _read_labels(path: Path | None, rows: int, manifest: Manifest) -> Labels | N
 def _read_items(path: Path, manifest: Manifest) -> Floats:
     of_a_file = f"`pushforward read {manifest.name} FILE --out normals.npy`"
     loaded = _read_array(path, f"numpy.save, or from a table or pictures with {of_a_file}")
-    wanted = list(manifest.item_shape)
-    if loaded.ndim < 1 or list(loaded.shape[1:]) != wanted or loaded.dtype.kind not in "biuf":
-        raise DataError(
-            f"{path} holds {loaded.dtype} of shape {list(loaded.shape)}; {manifest.name} takes numbers (N, "
-            f"{', '.join(map(str, wanted))})"
-        )
-    items = np.ascontiguousarray(loaded, dtype=np.float32)
+    try:
+        items = rows_of(loaded, manifest.item_shape, "the items")
+    except Unfit as error:
+        raise DataError(f"{path}: {error}") from error
     rows = rows_in_support(items, manifest.support, manifest.columns, manifest.takes_missing)
     if not rows.all():
         raise DataError(

@@ -66,6 +66,18 @@ def test_the_card_says_what_it_was_calibrated_on(version: Path, tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
+    "given",
+    [items(200)[:, 0], items(200) > 0.5, (255 * items(200)).astype(np.uint8)],
+    ids=["without the axis of a channel", "truth values", "bytes"],
+)
+def test_items_are_read_as_a_request_for_scores_reads_them(
+    version: Path, tmp_path: Path, given: np.ndarray
+) -> None:
+    found, expected = (recalibrate(version, saved(tmp_path, each), {}) for each in (given, items(200)))
+    assert (found / "calibration.npz").read_bytes() == (expected / "calibration.npz").read_bytes()
+
+
+@pytest.mark.parametrize(
     ("array", "given", "error", "flaw"),
     [
         (items(50), {"alpha": 0.01}, RecipeError, "at least 99 items"),
@@ -73,7 +85,8 @@ def test_the_card_says_what_it_was_calibrated_on(version: Path, tmp_path: Path) 
         (items(200), {"statistic": "residual"}, RecipeError, "it has elbo, importance_bound"),
         (items(200), {"statistic": "auto"}, RecipeError, "name one of elbo, importance_bound"),
         (items(200) * 0.5, {}, DataError, "outside the model's support, binary"),
-        (items(200)[:, :, :1], {}, DataError, r"takes numbers \(N, 1, 2, 2\)"),
+        (items(200)[:, :, :1], {}, DataError, r"items have shape \[200, 1, 1, 2\]; wanted \[rows, 1, 2, 2\]"),
+        (items(200).astype(np.uint8), {}, DataError, "uint8 whose largest value is 1"),
         (np.array([{}]), {}, DataError, "not an .npy file of numbers .* with `pushforward read toy-vae FILE"),
     ],
 )
