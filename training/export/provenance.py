@@ -21,6 +21,8 @@ def commit() -> str:
     """Return the commit of the training code, with `-modified` if its files changed, or `unknown`."""
     here = Path(__file__).parents[1]
     try:
+        # an installed package may lie in the repository of another project
+        _git(here, "ls-files", "--error-unmatch", "--", "export/provenance.py")
         head = _git(here, "rev-parse", "HEAD").strip()
         changed = _git(here, "status", "--porcelain", "--", ".").strip()
     except (OSError, subprocess.CalledProcessError):
