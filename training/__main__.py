@@ -39,7 +39,7 @@ from training.loop.runs import MODEL, restore_published, stages
 from training.metrics.classifier import ClassifierError
 from training.models.likelihoods import SupportError
 from training.models.networks import NetworkError
-from training.recipe import Recipe, RecipeError, no_recipe, read_recipe
+from training.recipe import Recipe, RecipeError, no_recipe, read_recipe, require_statistic
 from training.report import ReportError, write_report
 from training.report.comparison import figure_rows
 
@@ -346,6 +346,7 @@ def _load(path: Path, overrides: list[str] | None) -> tuple[Recipe, Dataset]:
     dataset = load_dataset(recipe.data)
     if recipe.vae is not None or recipe.encoder is not None:  # fail before an hour of training, not after it
         rows = len(dataset.items["calibration"])
+        require_statistic(recipe)
         require_resolvable(recipe.calibration, rows, "data.calibration_share, or more rows")
     return recipe, dataset
 
@@ -358,7 +359,7 @@ def _train(recipe: Recipe, dataset: Dataset, folder: Path, resume: bool, quiet: 
             _say(_beginning(recipe, dataset, folder, group))
         for name, options in stages(recipe).items():
             title = recipe.name if name == MODEL else f"{recipe.name} {name}"
-            with progress_bar(title, options.steps, quiet or not group.leads) as on_progress:
+            with progress_bar(title, options.last_step, quiet or not group.leads) as on_progress:
                 outcome = train(
                     recipe, dataset, folder, stage=name, resume=resume, on_progress=on_progress, group=group
                 )
@@ -369,7 +370,7 @@ def _train(recipe: Recipe, dataset: Dataset, folder: Path, resume: bool, quiet: 
     if not group.leads:
         raise typer.Exit(outcome.exit_status)
     if outcome.interrupted:
-        _say(f"saved {name} after {outcome.steps} of {options.steps} steps; go on with\n  {again}")
+        _say(f"saved {name} after {outcome.steps} of {options.last_step} steps; go on with\n  {again}")
         raise typer.Exit(outcome.exit_status)
 
 

@@ -10,12 +10,13 @@ import reprlib
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from service.format.manifest import ModelName
+from service.format.statistics import Bound, Distance, NoiseFree, Statistic
 from training.data.options import DataOptions
 from training.options import (
     AugmentationOptions,
@@ -97,6 +98,15 @@ class Recipe(Options):
         return options is not None and options.conditional
 
     @property
+    def statistics(self) -> tuple[Statistic, ...]:
+        """Return the anomaly statistics that the published version will have."""
+        if self.vae is None:
+            return () if self.encoder is None else get_args(Distance)
+        of_table = self.vae.likelihood == "gaussian"
+        kernel: tuple[NoiseFree, ...] = ("kernel_density",) if of_table and not self.conditional else ()
+        return (*get_args(Bound), *(() if of_table else ("corrected",)), "path", *kernel)
+
+    @property
     def family(self) -> Literal["vae", "gan"]:
         """The kind of model."""
         return "vae" if self.vae is not None else "gan"
@@ -119,6 +129,16 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     for override in overrides:
         _override(table, override)
     return parse_recipe(table)
+
+
+def require_statistic(recipe: Recipe) -> None:
+    """Raise a RecipeError if the version will not have the default statistic that its recipe names."""
+    named = recipe.calibration.statistic
+    if named not in (None, "auto", *recipe.statistics):
+        raise RecipeError(
+            f"calibration.statistic is {named!r}, which this model will not have; it will have "
+            f"{', '.join(recipe.statistics)}, or 'auto' to choose"
+        )
 
 
 def no_recipe(argument: str) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from typer.testing import CliRunner
 
+from service.format.versions import read_manifest
 from tests.training.tiny import tiny_recipe, write_recipe
 from training.__main__ import app
 from training.recipe import Recipe
@@ -25,4 +26,5 @@ def publish_recipe(folder: Path, recipe: Recipe) -> Path:
     result = CliRunner().invoke(app, [*map(str, arguments)], catch_exceptions=False)
     assert result.exit_code == 0
     (version,) = (folder / "models").glob("*/1")
+    assert read_manifest(version).offered_statistics == recipe.statistics  # which the recipe tells before
     return version

@@ -54,6 +54,28 @@ def test_a_level_that_calibration_items_cannot_resolve_is_refused_before_trainin
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize(
+    ("family", "statistic"), [("vae", "f_anogan"), ("vae", "kernel_density"), ("gan", "elbo")]
+)
+def test_a_statistic_that_the_model_will_not_have_is_refused_before_training(
+    family: str, statistic: str, command: CommandLine, tmp_path: Path
+) -> None:
+    table = tiny_table(family) | {"calibration": {"statistic": statistic}}
+    table |= {"encoder": {"loop": table["loop"]}} if family == "gan" else {}
+    recipe = write_recipe(tmp_path / "recipe.toml", table)
+    status, errors = command("train", str(recipe), "--runs", str(tmp_path / "runs"))
+    assert status == 1
+    assert f"calibration.statistic is '{statistic}', which this model will not have; it will have" in errors
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_progress_of_a_run_is_that_towards_its_last_step(tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path / "recipe.toml", tiny_table(stop_after=5))
+    result = CliRunner().invoke(app, ["train", str(recipe), "--runs", str(tmp_path / "runs")])
+    assert result.exit_code == 0
+    assert "tiny-vae 5/5, " in result.stderr
+
+
 def test_export_without_training_says_to_train_first(command: CommandLine, tmp_path: Path) -> None:
     folder = str(tmp_path)
     status, errors = command(

@@ -2,6 +2,8 @@ from pathlib import Path
 
 import pytest
 
+from service.format.versions import read_manifest
+from tests.published import newest
 from tests.training.tiny import tiny_table
 from training.recipe import RECIPES, RecipeError, parse_recipe, read_recipe
 
@@ -9,6 +11,12 @@ from training.recipe import RECIPES, RecipeError, parse_recipe, read_recipe
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("*.toml")), ids=lambda path: path.stem)
 def test_every_recipe_of_the_package_is_read_and_named_like_its_file(path: Path) -> None:
     assert read_recipe(path).name == path.stem
+
+
+@pytest.mark.parametrize("name", ["digits-gan", "digits-vae", "fashion-gan", "fashion-vae", "ring-gan"])
+def test_a_recipe_knows_the_statistics_that_its_version_has(name: str) -> None:
+    offered = read_manifest(newest(name)).offered_statistics
+    assert read_recipe(RECIPES / f"{name}.toml").statistics == offered
 
 
 def test_an_unknown_key_is_refused_with_the_nearest_known_one() -> None:
