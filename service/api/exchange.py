@@ -155,6 +155,8 @@ class Exchange:
                 message["headers"] += [header for header in _PAGE_HEADERS if header[0] not in given]
             if self.is_last or not self._body_is_read:  # the rest of the body is not awaited
                 message["headers"].append((b"connection", b"close"))
+        else:
+            self.length += len(message.get("body", b""))
         await self._send(message)
 
     def hold(self, size: int) -> None:
@@ -267,6 +269,7 @@ class Exchange:
             )
             self.status = 500
             return
+        self.rows, self.length = 0, len(body)
         self._added = [*headers, (b"content-length", b"%d" % len(body))]
         await self.send({"type": "http.response.start", "status": status})
         await self._send({"type": "http.response.body", "body": body})

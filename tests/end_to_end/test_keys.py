@@ -137,6 +137,13 @@ def test_a_line_for_every_answer_names_what_was_asked_and_by_whom(guarded: Runni
     assert NAMED not in "".join(guarded.lines)
 
 
+@pytest.mark.parametrize("path", ["/v1/models", "/v1/models/none/sample", "/docs", "/v2", "/none"])
+def test_a_line_of_the_log_has_the_bytes_of_every_kind_of_answer(guarded: RunningService, path: str) -> None:
+    name = f"logged{path.replace('/', '-')}"
+    answer = guarded.client.get(path, headers=BEARER | {"x-request-id": name})
+    assert f" bytes={len(answer.content)} " in guarded.wait_for(f"request_id={name} .*")[0]
+
+
 def test_the_metrics_count_the_requests_of_each_key_by_its_name(guarded: RunningService) -> None:
     def used() -> dict[str, float]:
         text = guarded.client.get("/metrics").text
