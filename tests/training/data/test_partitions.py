@@ -51,7 +51,7 @@ def test_a_folder_is_learned_and_scored_with_the_columns_that_its_folders_name(
         form = RowForm(dataset.item_shape, "real", dataset.columns)
         paths = [(f"{root}/{name}", name) for name in names]
         with closing(ParquetSource(LocalStorage(), str(root), form, paths, "")) as source:
-            np.testing.assert_array_equal(source.read(0, len(rows)), rows)
+            np.testing.assert_array_equal(source.read(0, len(rows)).values, rows)
 
 
 def test_a_missing_value_in_the_name_of_a_folder_is_missing(tmp_path: Path) -> None:
