@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
@@ -91,8 +92,8 @@ class ColumnRole:
 class _Kept:
     """The columns of numbers and of text so far, for comparisons with later ones."""
 
-    numbers: dict[str, Doubles] = field(default_factory=dict)
-    """Standardised values, (rows,)."""
+    numbers: defaultdict[int, list[tuple[str, Doubles]]] = field(default_factory=lambda: defaultdict(list))
+    """Names and standardised values, (rows,), by the size of the first value, in steps of `_REPEATED`."""
     texts: dict[bytes, str] = field(default_factory=dict)
     """Names of columns by the codes of their values, numbered in order of appearance."""
 
@@ -211,9 +212,11 @@ def _number(
         advice = f"subtract {mean:.9g}"
         return ColumnRole(name, "unfit", f"{seen}: float32 cannot tell them apart", advice)
     standardised = np.nan_to_num((values - mean) / deviation, nan=_FAR_FROM_ALL)
-    if original := _repeats(standardised, kept.numbers):
+    first = int(abs(standardised[0]) / _REPEATED)
+    alike = [each for near in (first - 1, first, first + 1) for each in kept.numbers.get(near, ())]
+    if original := _repeats(standardised, alike):
         return ColumnRole(name, "redundant", f"repeats {original}, perhaps in another unit")
-    kept.numbers[name] = standardised
+    kept.numbers[first].append((name, standardised))
     if missing:
         return ColumnRole(name, "number", seen, "learned from the rows that have it", codes=codes)
     steps = np.diff(values)
@@ -292,10 +295,10 @@ def _text(name: str, values: Any, reader: NumberColumn, kept: _Kept) -> ColumnRo
     return ColumnRole(name, "category", seen, categories=categories)
 
 
-def _repeats(standardised: Doubles, kept: dict[str, Doubles]) -> str | None:
-    """Return the name of a kept column that has these values, up to sign, scale and shift."""
+def _repeats(standardised: Doubles, others: Iterable[tuple[str, Doubles]]) -> str | None:
+    """Return the name of another column that has these values, up to sign, scale and shift."""
     step = max(1, len(standardised) // _SAMPLED_ROWS)
-    for name, other in kept.items():
+    for name, other in others:
         for sign in (1, -1):
             if all(
                 np.abs(standardised[rows] - sign * other[rows]).max() < _REPEATED

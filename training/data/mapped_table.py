@@ -171,7 +171,8 @@ def _write_rows(
     places = None
     if column is not None:
         index = {name: place for place, name in enumerate(classes.names)}
-        places = np.array([index.get(column.names[place], -1) for place in column.places()[:-1]], np.int64)
+        kept = np.array([index.get(name, -1) for name in column.names], np.int64)
+        places = kept[column.places()[:-1]]
     for block in map(large.again.add, large.blocks()):
         parts = _parts(columns, block, options, first)
         items = np.concatenate([columns.features(name, block[name]) for name in columns.learned], axis=1)

@@ -260,8 +260,8 @@ class TextColumn:
 
     def places(self) -> Codes:
         """Return the place among `names` of every code, and last that of a missing one, -1."""
-        names = self.names
-        return np.array([*map(names.index, filter(None, truth_names([*self._places]))), -1], np.int64)
+        places = {name: place for place, name in enumerate(self.names)}
+        return np.array([*map(places.__getitem__, filter(None, truth_names([*self._places]))), -1], np.int64)
 
     def check(self, flaws: Flaws, options: DataOptions) -> None:
         """Add what makes the column unfit for categories."""

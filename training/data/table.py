@@ -6,6 +6,7 @@ Files are read by `service.media.tables`, the rule by which they are scored as w
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -98,9 +99,9 @@ def blocks_of(table: TableSource, path: Path) -> Iterator[Block]:
 
 def _check_names(table: TableSource, options: DataOptions, path: Path) -> None:
     names, flaws = table.names, Flaws(path)
-    doubled = (name for name in names if names.count(name) > 1 and name not in options.drop)
-    for name in dict.fromkeys(doubled):
-        flaws.add(f"column {name!r} is there {names.count(name)} times; rename one")
+    for name, times in Counter(names).items():
+        if times > 1 and name not in options.drop:
+            flaws.add(f"column {name!r} is there {times} times; rename one")
     for option, chosen in {**options.column_roles, "missing_codes": tuple(options.missing_codes)}.items():
         for name in chosen:
             if name not in names and name not in table.left_out:
