@@ -7,10 +7,10 @@ import gc
 import logging
 import math
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import cache
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -42,6 +42,7 @@ from service.settings import Settings, has_gpu
 
 if TYPE_CHECKING:
     from service.api.open_inference.rpc import RpcServer
+    from service.observe.tracing import Tracing
 
 _RETRY_SECONDS: Final = 0.5
 """Interval between looks at versions that failed for a moment."""
@@ -77,56 +78,33 @@ def create_app(
         CannotListen: the files for TLS cannot be used.
     """
     metrics = metrics or Metrics()
-    keys = None if settings.keys_file is None else Keys(settings.keys_file, metrics)
     registry = Registry(settings, metrics)
     lifecycle = Lifecycle(registry, metrics)
-    metrics.gpu_present.set(has_gpu())
-    metrics.cores.set(settings.own_cores)
-    metrics.buffered(SampledGauge(metrics.ready, lambda: lifecycle.ready))
-    metrics.buffered(SampledGauge(metrics.unready, lambda: not lifecycle.ready))
-    registry.discover()
-    tracing = None
-    if settings.traces:
-        from service.observe.tracing import Tracing
-
-        tracing = Tracing()
-    plane = DataPlane(registry, metrics, lifecycle, settings)
     budget = ByteBudget(settings.max_inflight_bytes)
-    metrics.buffered(SampledGauge(metrics.inflight_bytes, lambda: budget.used))
-    certificate = None
-    if settings.tls_certificate is not None:
-        certificate = Certificate(settings.tls_certificate, settings.tls_key, metrics)
+    keys = None if settings.keys_file is None else Keys(settings.keys_file, metrics)
+    tls = settings.tls_certificate
+    certificate = None if tls is None else Certificate(tls, settings.tls_key, metrics)
+    tracing = _tracing(settings)
+    plane = DataPlane(registry, metrics, lifecycle, settings)
     rpc = _rpc_server(plane, metrics, settings, budget, keys, certificate)
+    _show_state(metrics, settings, lifecycle, budget)
+    registry.discover()  # at last, because it may fetch from afar
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        loading = asyncio.create_task(_load(registry, document), name="load models")
-        following = asyncio.create_task(
-            _follow(registry, metrics, settings, loading), name="follow the models folder"
-        )
-        settling = asyncio.create_task(metrics.flush_periodically(), name="flush metrics")
-        tasks = [settling, following, loading]
-        if keys is not None:
-            tasks.append(asyncio.create_task(keys.follow(), name="follow the file of keys"))
-        if certificate is not None:
-            tasks.append(asyncio.create_task(certificate.follow(), name="follow the certificate"))
-        for task in tasks:
-            task.add_done_callback(_log_failure)
-        if loads_first:
-            await asyncio.wait({loading})
-            await _retry(registry, settings.trial_seconds)
-        if others_serve:
-            await _until_ready(lifecycle, metrics)
-        if rpc is not None and settings.grpc_port is not None:
-            await rpc.start(settings.grpc_port)
-            lifecycle.when_closed = rpc.begin_to_stop  # it drains while HTTP does
-        metrics.flush()  # a replica that starts next asks them whether this one is ready
-        yield
-        if rpc is not None:
-            await rpc.stop()
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait({following, loading})  # ends their trial process, if there is one
+        async with _working(registry, metrics, settings, document, keys, certificate) as loading:
+            if loads_first:
+                await asyncio.wait({loading})
+                await _retry(registry, settings.trial_seconds)
+            if others_serve:
+                await _until_ready(lifecycle, metrics)
+            if rpc is not None:
+                await rpc.start()
+                lifecycle.when_closed = rpc.begin_to_stop  # it drains while HTTP does
+            metrics.flush()  # a replica that starts next asks them whether this one is ready
+            yield
+            if rpc is not None:
+                await rpc.stop()
         await registry.close()
         metrics.flush()
         if tracing is not None:
@@ -136,14 +114,18 @@ def create_app(
     document = cache(lambda: openapi_of(app, described(), settings, asks_for_keys=keys is not None))
     # FastAPI's own way to replace it
     app.openapi = lambda: with_examples(document(), registry.manifests())  # type: ignore[method-assign]
-    # around FastAPI, so that FastAPI costs the operations nothing
-    open_inference = OpenInference(plane, metrics, settings)
-    handler, remote_vae = Handler(registry, metrics, settings), RemoteVae(registry, metrics, settings)
-    dispatcher = Dispatcher(
-        app, handler, remote_vae, open_inference, metrics, settings, budget, lifecycle, keys
+    dispatcher = Dispatcher(  # around FastAPI, so that FastAPI costs the operations nothing
+        app,
+        Handler(registry, metrics, settings),
+        RemoteVae(registry, metrics, settings),
+        OpenInference(plane, metrics, settings),
+        metrics,
+        settings,
+        budget,
+        lifecycle,
+        keys,
     )
-    served = dispatcher if tracing is None else tracing.around(dispatcher)
-    return Service(served, lifecycle, certificate)
+    return Service(dispatcher if tracing is None else tracing.around(dispatcher), lifecycle, certificate)
 
 
 def _fastapi(
@@ -175,6 +157,14 @@ def _fastapi(
     return app
 
 
+def _tracing(settings: Settings) -> Tracing | None:
+    if not settings.traces:
+        return None
+    from service.observe.tracing import Tracing
+
+    return Tracing()
+
+
 def _rpc_server(
     plane: DataPlane,
     metrics: Metrics,
@@ -194,6 +184,15 @@ def _rpc_server(
             "--grpc-port needs the extra `grpc`: pip install 'pushforward[grpc]'"
         ) from error
     return RpcServer(plane, metrics, settings, budget, keys, certificate)
+
+
+def _show_state(metrics: Metrics, settings: Settings, lifecycle: Lifecycle, budget: ByteBudget) -> None:
+    """Set the metrics of the machine, and have those of the service's state follow it."""
+    metrics.gpu_present.set(has_gpu())
+    metrics.cores.set(settings.own_cores)
+    metrics.buffered(SampledGauge(metrics.ready, lambda: lifecycle.ready))
+    metrics.buffered(SampledGauge(metrics.unready, lambda: not lifecycle.ready))
+    metrics.buffered(SampledGauge(metrics.inflight_bytes, lambda: budget.used))
 
 
 async def _home(request: Request) -> RedirectResponse:
@@ -221,6 +220,41 @@ def _translated(error: Exception) -> Exception:
     if 400 <= error.status_code < 500:
         return errors.Malformed("the request cannot be read")
     return errors.ServiceError("the service failed on this request")
+
+
+@asynccontextmanager
+async def _working(
+    registry: Registry,
+    metrics: Metrics,
+    settings: Settings,
+    document: Callable[[], object],
+    keys: Keys | None,
+    certificate: Certificate | None,
+) -> AsyncIterator[asyncio.Task[None]]:
+    """Load the models, and follow all that may change, while the block runs; gives the task that loads."""
+    loading = _task("load models", _load(registry, document))
+    following = _task("follow the models folder", _follow(registry, metrics, settings, loading))
+    tasks = [loading, following, _task("flush metrics", metrics.flush_periodically())]
+    if keys is not None:
+        tasks.append(_task("follow the file of keys", keys.follow()))
+    if certificate is not None:
+        tasks.append(_task("follow the certificate", certificate.follow()))
+    yield loading
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait({following, loading})  # ends their trial process, if there is one
+
+
+def _task(name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    """Begin some work beside requests; if it fails, the log says so."""
+    task = asyncio.create_task(work, name=name)
+    task.add_done_callback(_log_failure)
+    return task
+
+
+def _log_failure(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("the task to %s stopped", task.get_name(), exc_info=error)
 
 
 async def _load(registry: Registry, document: Callable[[], object]) -> None:
@@ -258,8 +292,3 @@ async def _follow(
     await asyncio.wait({loading})
     if settings.poll_seconds:
         await watch(registry, metrics, settings.poll_seconds)
-
-
-def _log_failure(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        log.error("the task to %s stopped", task.get_name(), exc_info=error)

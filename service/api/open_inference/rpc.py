@@ -76,13 +76,13 @@ class RpcServer:
         self._server: Any = None
         self._stopping: asyncio.Task[None] | None = None
 
-    async def start(self, port: int) -> None:
-        """Listen on a port of HTTP's host, and log the address.
+    async def start(self) -> None:
+        """Listen on the port of the settings and HTTP's host, and log the address.
 
         Raises:
             CannotListen: the address cannot be listened on, for example because it is in use.
         """
-        settings = self._settings
+        settings, port = self._settings, self._settings.grpc_port or 0
         server = grpc.aio.server(
             options=[
                 ("grpc.max_receive_message_length", min(settings.max_body_bytes, _MOST_NUMBER)),
