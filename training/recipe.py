@@ -185,12 +185,12 @@ def parse_recipe(table: Mapping[str, Any]) -> Recipe:
     try:
         return Recipe.model_validate(table)
     except ValidationError as error:
-        raise RecipeError("; ".join(map(_problem_text, error.errors(include_url=False)))) from error
+        raise RecipeError("; ".join(map(problem_text, error.errors(include_url=False)))) from error
 
 
-def _problem_text(problem: ErrorDetails) -> str:
-    """Return a problem's key, the value that came and what was expected."""
-    key = ".".join(str(part) for part in problem["loc"]) or "recipe"
+def problem_text(problem: ErrorDetails, whole: str = "recipe") -> str:
+    """Return the key of a problem of pydantic, or `whole`, the value that came and what was expected."""
+    key = ".".join(str(part) for part in problem["loc"]) or whole
     expected = problem["msg"].removeprefix("Value error, ").replace("dictionary or instance of", "table of")
     if problem["type"] in ("value_error", "missing"):  # whose input is the whole table
         return f"{key}: {expected}"

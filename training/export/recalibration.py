@@ -39,7 +39,7 @@ from training.export.sessions import open_graph, run_graph
 from training.export.staging import staged
 from training.metrics.names import Group, MetricName
 from training.options import CalibrationOptions
-from training.recipe import RecipeError
+from training.recipe import RecipeError, problem_text
 
 _CARD = "README.md"
 _STALE: tuple[Group, ...] = ("flagged", "flagged_at")
@@ -71,8 +71,7 @@ def recalibrate(folder: Path, data: Path, given: Mapping[str, Any], classes: Pat
     try:
         chosen = CalibrationOptions.model_validate(_before(manifest) | dict(given))
     except ValidationError as error:
-        flaw = error.errors()[0]
-        raise RecipeError(f"{flaw['loc'][0]} is {flaw['input']!r}: {flaw['msg']}") from None
+        raise RecipeError("; ".join(map(problem_text, error.errors()))) from None
     if manifest.graphs.keys().isdisjoint(("score", "statistics")):
         raise DataError(f"{folder}: this {manifest.family} has no graph that scores, so nothing to calibrate")
     items = _read_items(data, manifest)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +45,17 @@ def test_a_folder_with_other_parts_is_refused(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "kl", down_block_types=["DownBlock2D"], act_fn="relu")
     with pytest.raises(UnfitModel) as caught:
         publish_autoencoder_kl("kl", folder, scale=0.1, models=tmp_path / "models")
-    assert "act_fn is 'relu'; wanted 'silu'" in str(caught.value)
-    assert "down_block_types has DownBlock2D; wanted DownEncoderBlock2D" in str(caught.value)
+    assert "config.json: act_fn is 'relu': Input should be 'silu'" in str(caught.value)
+    assert "down_block_types.0 is 'DownBlock2D': Input should be 'DownEncoderBlock2D'" in str(caught.value)
+    for changes, words in (
+        ({"norm_num_groups": None}, "norm_num_groups is None: Input should be a valid integer"),
+        ({"block_out_channels": []}, "block_out_channels is []"),
+        ({"norm_num_groups": 3}, "must be divisible by num_groups"),
+    ):
+        with pytest.raises(UnfitModel, match=re.escape(words)):
+            publish_autoencoder_kl(
+                "kl", write_folder(tmp_path / words, **changes), models=tmp_path / "models"
+            )
     with pytest.raises(UnfitModel, match="neither scale nor normals came"):
         publish_autoencoder_kl("kl", write_folder(tmp_path / "other"), models=tmp_path / "models")
     with pytest.raises(UnfitModel, match=r"do not fit its config\.json"):

@@ -70,9 +70,10 @@ def test_networks_that_only_unpickling_restores_are_refused(tmp_path: Path) -> N
     assert "stored as a pickle, which is not read" in str(caught.value)
     assert "has a VAMPConfig; wanted one of VAEConfig" in str(caught.value)
     other = write_folder(tmp_path / "other")
-    (other / "model.pt").write_bytes(b"cos\nsystem\n(S'exit 1'\ntR.")
-    with pytest.raises(UnfitModel, match="cannot be read as weights"):
-        publish_pythae("vae", other, models=tmp_path / "models")
+    for content in (b"cos\nsystem\n(S'exit 1'\ntR.", b""):
+        (other / "model.pt").write_bytes(content)
+        with pytest.raises(UnfitModel, match="cannot be read as weights"):
+            publish_pythae("vae", other, models=tmp_path / "models")
     assert not (tmp_path / "models").exists()
 
 

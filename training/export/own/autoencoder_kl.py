@@ -8,29 +8,47 @@ synthesis with latent diffusion models", arXiv:2112.10752, section 3.1 and appen
 from __future__ import annotations
 
 import itertools
-import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Literal
 
 import torch
+from pydantic import BaseModel, Field, ValidationError
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from training.export.own.networks import UnfitModel
+from training.recipe import problem_text
 
 _LOG_VARIANCES = (-30.0, 20.0)
 """The range into which log-variances are moved, as diffusers does."""
 _EPSILON = 1e-6
-_FIXED = {
-    "_class_name": "AutoencoderKL",
-    "act_fn": "silu",
-    "mid_block_add_attention": True,
-    "latents_mean": None,
-    "latents_std": None,
-}
-"""The settings that are supported, and the values of those that are left out."""
+Count = Annotated[int, Field(ge=1)]
+
+
+class _Config(BaseModel):
+    """The settings of `config.json`, with the values that are supported."""
+
+    kind: Literal["AutoencoderKL"] = Field("AutoencoderKL", alias="_class_name")
+    act_fn: Literal["silu"] = "silu"
+    mid_block_add_attention: Literal[True] = True
+    latents_mean: None = None
+    latents_std: None = None
+    down_block_types: tuple[Literal["DownEncoderBlock2D"], ...] = ()
+    up_block_types: tuple[Literal["UpDecoderBlock2D"], ...] = ()
+    block_out_channels: tuple[Count, ...] = Field(min_length=1)
+    layers_per_block: Count
+    norm_num_groups: Count
+    latent_channels: Count
+    in_channels: Count
+    out_channels: Count
+    use_quant_conv: bool = True
+    use_post_quant_conv: bool = True
+    sample_size: int | Annotated[tuple[int, ...], Field(min_length=1)] = 0
+    scaling_factor: float | None = None
+    shift_factor: float | None = None
 
 
 @dataclass(frozen=True)
@@ -177,48 +195,44 @@ def read_autoencoder_kl(folder: Path) -> AutoencoderKl:
     from safetensors.torch import load_file
 
     try:
-        config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = _Config.model_validate_json((folder / "config.json").read_bytes())
         weights = load_file(folder / "diffusion_pytorch_model.safetensors")
+    except ValidationError as error:
+        flaws = [f"config.json: {problem_text(each, 'it')}" for each in error.errors(include_url=False)]
+        raise UnfitModel(str(folder), flaws) from error
     except Exception as error:
         # safetensors raises errors of its own kind
         raise UnfitModel(str(folder), [f"it cannot be read: {error}"]) from error
-    flaws = [
-        f"{key} is {config.get(key, default)!r}; wanted {default!r}"
-        for key, default in _FIXED.items()
-        if config.get(key, default) != default
-    ]
-    for side, kind in (("down", "DownEncoderBlock2D"), ("up", "UpDecoderBlock2D")):
-        strange = set(config.get(f"{side}_block_types", ())) - {kind}
-        flaws += [f"{side}_block_types has {each}; wanted {kind}" for each in sorted(strange)]
-    if flaws:
-        raise UnfitModel(str(folder), flaws)
-    widths, layers = list(config["block_out_channels"]), int(config["layers_per_block"])
-    groups, latent = int(config["norm_num_groups"]), int(config["latent_channels"])
-    into, out = int(config["in_channels"]), int(config["out_channels"])
+    try:
+        encoder, decoder = _networks(config, weights)
+    except (RuntimeError, ValueError) as error:
+        raise UnfitModel(str(folder), [f"its weights do not fit its config.json: {error}"]) from error
+    size = config.sample_size
+    return AutoencoderKl(
+        encoder=encoder.eval(),
+        decoder=decoder.eval(),
+        channels=config.in_channels,
+        latent_channels=config.latent_channels,
+        shrinks=2 ** (len(config.block_out_channels) - 1),
+        sample_size=size if isinstance(size, int) else size[0],
+        scaling_factor=config.scaling_factor or 0.18215,
+        shift_factor=config.shift_factor or 0.0,
+    )
+
+
+def _networks(config: _Config, weights: Mapping[str, Tensor]) -> tuple[nn.Module, nn.Module]:
+    """Return the encoder and the decoder of a configuration, with these weights."""
+    widths, layers, groups = list(config.block_out_channels), config.layers_per_block, config.norm_num_groups
+    latent = config.latent_channels
     whole = nn.ModuleDict(
         {
-            "encoder": _Network(into, 2 * latent, widths, layers, groups, halves=True),
-            "decoder": _Network(latent, out, widths[::-1], layers + 1, groups, halves=False),
-            "quant_conv": nn.Conv2d(2 * latent, 2 * latent, 1)
-            if config.get("use_quant_conv", True)
-            else nn.Identity(),
-            "post_quant_conv": nn.Conv2d(latent, latent, 1)
-            if config.get("use_post_quant_conv", True)
-            else nn.Identity(),
+            "encoder": _Network(config.in_channels, 2 * latent, widths, layers, groups, halves=True),
+            "decoder": _Network(latent, config.out_channels, widths[::-1], layers + 1, groups, halves=False),
+            "quant_conv": nn.Conv2d(2 * latent, 2 * latent, 1) if config.use_quant_conv else nn.Identity(),
+            "post_quant_conv": nn.Conv2d(latent, latent, 1) if config.use_post_quant_conv else nn.Identity(),
         }
     )
-    try:
-        whole.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
-    except RuntimeError as error:
-        raise UnfitModel(str(folder), [f"its weights do not fit its config.json: {error}"]) from error
-    size = config.get("sample_size", 0)
-    return AutoencoderKl(
-        encoder=_Encoder(whole["encoder"], whole["quant_conv"]).eval(),
-        decoder=_Decoder(whole["post_quant_conv"], whole["decoder"]).eval(),
-        channels=into,
-        latent_channels=latent,
-        shrinks=2 ** (len(widths) - 1),
-        sample_size=int(size[0] if isinstance(size, list) else size),
-        scaling_factor=float(config.get("scaling_factor") or 0.18215),
-        shift_factor=float(config.get("shift_factor") or 0.0),
+    whole.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
+    return _Encoder(whole["encoder"], whole["quant_conv"]), _Decoder(
+        whole["post_quant_conv"], whole["decoder"]
     )

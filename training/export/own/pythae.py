@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from training.export.own.networks import UnfitModel
+from training.export.own.networks import UnfitModel, reason_of
 
 _PLAIN = (
     "VAEConfig",
@@ -107,8 +107,8 @@ def _weights(path: Path) -> dict[str, Tensor]:
     try:
         stored = torch.load(path, map_location="cpu", weights_only=True)
         return dict(stored["model_state_dict"])
-    except (OSError, KeyError, TypeError, RuntimeError, pickle.UnpicklingError) as error:
-        flaw = f"{path} cannot be read as weights: {str(error).splitlines()[0]}"
+    except (OSError, EOFError, KeyError, TypeError, RuntimeError, pickle.UnpicklingError) as error:
+        flaw = f"{path} cannot be read as weights: {reason_of(error)}"
         raise UnfitModel(str(path.parent), [flaw]) from error
 
 

@@ -58,6 +58,7 @@ from training.export.sessions import (
 from training.export.staging import graph_specs, staged, write_mixture, write_self_test
 from training.metrics.platt import write_logits
 from training.options import CalibrationOptions
+from training.recipe import problem_text
 
 Given = ParamSpec("Given")
 Log = Callable[[str], None]
@@ -260,8 +261,7 @@ def calibration_options(scoring: Scoring, halves: Halves | None) -> CalibrationO
             statistic=scoring.statistic, draws=scoring.draws, seed=scoring.seed, alpha=alpha
         )
     except ValidationError as error:
-        flaws = [f"{flaw['loc'][0]} is {flaw['input']!r}: {flaw['msg']}" for flaw in error.errors()]
-        raise UnfitModel("the calibration", flaws) from None
+        raise UnfitModel("the calibration", [*map(problem_text, error.errors())]) from None
 
 
 def require_statistic(name: str, options: CalibrationOptions, offered: Sequence[Statistic]) -> None:
