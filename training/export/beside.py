@@ -43,8 +43,8 @@ def measure_beside(
             # a damaged or foreign neighbour must not stop the export of a new version
             with contextlib.suppress(InvalidVersion, ValidationError):
                 manifest = read_manifest(folder)
-                verify_files(folder, manifest)
                 if data_of(manifest) == data:
+                    verify_files(folder, manifest)
                     found[folder] = manifest
     evaluator = make_evaluator(dataset, seed) if found else None
     if evaluator is None:
