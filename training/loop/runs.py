@@ -27,12 +27,14 @@ _MAY_DIFFER = (
     "evaluation.",
     "calibration.",
     "title",
+    "loop.checkpoint_every",
     "loop.device",
+    "loop.log_every",
     "loop.stop_after",
     "loop.threads",
     "data.path",
 )
-"""Keys of a recipe that do not change the weights of any step."""
+"""Keys of a recipe, also of its [encoder], that do not change the weights of any step."""
 MODEL, ENCODER = "model", "encoder"
 """The stages. A GAN's encoder has a folder of that name inside its run's folder, with the same content."""
 ModelTask = VaeTask | GanTask
@@ -146,12 +148,12 @@ def check_checkpoint(
         stored = parse_recipe(checkpoint.state["recipe"])  # adds defaults of keys that are newer
     except RecipeError as error:
         raise CheckpointError(f"the checkpoint's recipe is none that this program reads: {error}") from error
-    may_differ = _MAY_DIFFER if based_on else (*_MAY_DIFFER, ENCODER)
-    ours, theirs = flattened(recipe.model_dump(mode="json")), flattened(stored.model_dump(mode="json"))
+    left_out = None if based_on else {ENCODER}  # which may be added to a model that is trained
+    ours, theirs = (flattened(each.model_dump(mode="json", exclude=left_out)) for each in (recipe, stored))
     changes = [
         f"{key} was {theirs.get(key)!r}, now {ours.get(key)!r}"
         for key in sorted(ours.keys() | theirs.keys())
-        if ours.get(key) != theirs.get(key) and not key.startswith(may_differ)
+        if ours.get(key) != theirs.get(key) and not key.removeprefix(f"{ENCODER}.").startswith(_MAY_DIFFER)
     ]
     if changes:
         raise CheckpointError(

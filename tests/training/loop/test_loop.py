@@ -19,7 +19,7 @@ from tests.waiting import wait_until
 from training.loop.checkpoint import CheckpointError, read_checkpoint, write_checkpoint
 from training.loop.loop import DivergenceError, TrainingOutcome, train
 from training.loop.run_log import read_lines
-from training.loop.runs import CHECKPOINTS, MODEL, make_stage, restore_published
+from training.loop.runs import CHECKPOINTS, MODEL, make_stage, restore_published, stages
 from training.loop.task import Phase, Rate
 from training.loop.vae import VaeTask
 from training.losses.terms import Terms
@@ -286,11 +286,21 @@ def test_a_checkpoint_of_another_recipe_is_refused_with_what_differs(tmp_path: P
         train(tiny_recipe(steps=13), digits(recipe), tmp_path, resume=True)
 
 
-def test_evaluation_and_calibration_may_change_after_training(tmp_path: Path) -> None:
-    recipe = tiny_recipe()
-    train(recipe, digits(recipe), tmp_path)
-    other = recipe.model_copy(update={"evaluation": recipe.evaluation.model_copy(update={"draws": 2})})
-    assert restore_published(other, digits(other), tmp_path)[1].step == 12
+@pytest.mark.parametrize("family", ["vae", "gan"])
+def test_what_does_not_change_the_weights_may_change_after_training(family: str, tmp_path: Path) -> None:
+    recipe = with_encoder() if family == "gan" else tiny_recipe()
+    dataset = digits(recipe)
+    for stage in stages(recipe):
+        train(recipe, dataset, tmp_path, stage=stage)
+    loop = {"checkpoint_every": 3, "log_every": 1, "threads": 2, "device": "cpu"}
+    changed: dict[str, object] = {
+        "evaluation": recipe.evaluation.model_copy(update={"draws": 2}),
+        "loop": recipe.loop.model_copy(update=loop),
+    }
+    if recipe.encoder is not None:
+        of_encoder = recipe.encoder.loop.model_copy(update=loop)
+        changed["encoder"] = recipe.encoder.model_copy(update={"loop": of_encoder})
+    assert restore_published(recipe.model_copy(update=changed), dataset, tmp_path)[1].step == 12
 
 
 def test_the_learning_rate_warms_up_and_falls_to_its_final_ratio() -> None:
