@@ -21,14 +21,24 @@ from service.settings import Settings
 log = logging.getLogger(__name__)
 
 
-class Server(uvicorn.Server):
-    """Drains at the first SIGTERM or SIGINT: not ready, serves for the delay, exits with 0.
+def stop_signals() -> tuple[signal.Signals, ...]:
+    """Return the signals at which a service drains: SIGTERM, Ctrl-C, and SIGHUP, which ends its terminal.
 
-    At a second signal it exits at once. Run it on bound sockets.
+    A terminal may send the latter twice. Under `nohup` it is ignored, and stays so.
+    """
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        return signal.SIGTERM, signal.SIGINT
+    return signal.SIGTERM, signal.SIGINT, signal.SIGHUP
+
+
+class Server(uvicorn.Server):
+    """Drains at the first SIGTERM, SIGINT or SIGHUP: not ready, serves for the delay, exits with 0.
+
+    At a second SIGTERM or SIGINT it exits at once. Run it on bound sockets.
 
     A replica's server has the end of a pipe to its `parent`. It reports there that it serves, and drains and
-    exits once the parent closes its end, or at SIGTERM, so that a replica can be replaced by hand; SIGINT
-    stays ignored. It drains only once, because a signal to the process group reaches both processes. Its
+    exits once the parent closes its end, or at SIGTERM, so that a replica can be replaced by hand; others
+    stay ignored. It drains only once, because a signal to the process group reaches both processes. Its
     `pulse` beats while its event loop runs, and says whether its computations fail.
 
     Raises:
@@ -71,9 +81,9 @@ class Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """Replace uvicorn's handlers, which close the listener at once and exit by the signal."""
         loop = asyncio.get_running_loop()
-        signals = (signal.SIGTERM,) if self._parent is not None else (signal.SIGTERM, signal.SIGINT)
+        signals = (signal.SIGTERM,) if self._parent is not None else stop_signals()
         for number in signals:
-            loop.add_signal_handler(number, self._stop)
+            loop.add_signal_handler(number, self._drain if number == signal.SIGHUP else self._stop)
         if self._parent is not None:
             loop.add_reader(self._parent.fileno(), self._parent_left, self._parent.fileno())
         try:
@@ -97,11 +107,14 @@ class Server(uvicorn.Server):
             log.info("running on %s (Ctrl-C to quit)", url_of(listener, tls=self._has_tls))
 
     def _stop(self) -> None:
+        if self._lifecycle.draining and self._parent is None:
+            self.should_exit = self.force_exit = True
+        self._drain()
+
+    def _drain(self) -> None:
         if not self._lifecycle.draining:
             self._lifecycle.drain()
             asyncio.get_running_loop().call_later(self._drain_delay_seconds, self._close)
-        elif self._parent is None:
-            self.should_exit = self.force_exit = True
 
     def _parent_left(self, pipe: int) -> None:
         asyncio.get_running_loop().remove_reader(pipe)

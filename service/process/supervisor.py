@@ -30,7 +30,7 @@ from service.observe.metrics import Metrics
 from service.observe.shared_values import drop_gauges, share_values
 from service.process.ports import bind_socket, hold_address, serve_metrics, url_of
 from service.process.pulse import Pulse
-from service.process.server import Server
+from service.process.server import Server, stop_signals
 from service.settings import Settings
 
 RELAPSE_SECONDS: Final = 60.0
@@ -100,7 +100,8 @@ class Replica:
     def _serve(self, parent: Pipe, pipes: list[Pipe], *, others_serve: bool) -> None:
         """Serve in the new process; exit with status 2 after reporting to the parent why it cannot."""
         signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent passes it on
+        for number in (signal.SIGINT, signal.SIGHUP):  # they reach all; the parent passes them on
+            signal.signal(number, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         for pipe in pipes:
             pipe.close()
@@ -183,9 +184,9 @@ class Replica:
 
 
 def supervise(settings: Settings, replicas: int) -> None:
-    """Serve with several replicas until SIGTERM or SIGINT, and then until all have drained.
+    """Serve with several replicas until SIGTERM, SIGINT or SIGHUP, and then until all have drained.
 
-    A second signal ends them at once.
+    A second SIGTERM or SIGINT ends them at once.
 
     Raises:
         CannotListen: the address is not available.
@@ -231,7 +232,7 @@ class Supervisor:
         self._failure = ""
 
     def run(self, signals: socket.socket) -> None:
-        """Supervise until a byte comes from the socket and all have drained; a second byte ends them.
+        """Supervise until a signal's number comes from the socket and all have drained.
 
         Raises:
             ReplicaFailed: as by `supervise`.
@@ -253,8 +254,9 @@ class Supervisor:
                     other.serves and other.pipe for other in self._replicas if other is not replica
                 )
                 replica.drain_if_failing(others_serve=others_serve)
-            for _ in signals.recv(64) if signals in ready else b"":
-                self._stop()
+            for number in signals.recv(64) if signals in ready else b"":
+                if not (self._stopping and number == signal.SIGHUP):
+                    self._stop()
             for replica in self._replicas:
                 if replica.pipe in ready:
                     replica.read_status()
@@ -307,12 +309,12 @@ class Supervisor:
 
 @contextmanager
 def _signal_socket() -> Iterator[socket.socket]:
-    """Yield a socket that receives a byte for each SIGTERM and SIGINT, so that `wait` can watch them."""
+    """Yield a socket that receives the number of each signal to stop at, so that `wait` can watch them."""
     receiver, sender = socket.socketpair()
     sender.setblocking(False)  # as Python's signal handler needs it
     with receiver, sender:
         signal.set_wakeup_fd(sender.fileno())
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in stop_signals():
             signal.signal(number, lambda *_: None)
         yield receiver
         signal.set_wakeup_fd(-1)

@@ -262,6 +262,20 @@ def test_told_to_stop_all_replicas_answer_what_is_in_flight_and_the_service_exit
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_service_whose_terminal_ends_drains_though_it_is_told_twice(
+    toys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, processes: int
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    with running_service(toys, "--drain-delay-seconds", "600", processes=processes) as service:
+        for _ in range(2):
+            os.killpg(service.process.pid, signal.SIGHUP)
+            wait_until(lambda: asked(service, "GET", "/readyz") == b'{"status":"draining","detail":""}')
+        service.process.terminate()
+        assert service.process.wait(timeout=60) == 0
+    assert not list(tmp_path.iterdir())
+
+
 def test_told_twice_to_stop_the_service_ends_at_once(toys: Path) -> None:
     with running_service(toys, "--drain-seconds", "3600", processes=2) as service:
         connections = begun(service)
