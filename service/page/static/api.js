@@ -126,7 +126,7 @@ export const sampleLabelOf = (model) => (get("label") || state.panel !== "sample
 
 /** Return the option by which samples come as data do, not as they are expected, if the model offers it. */
 export function drawn(model) {
-  const generatesRows = model.family === "gan" && model.columns?.length;
+  const generatesRows = model.family === "gan" && model.columns?.some((column) => column.value_range);
   return model.graphs?.draw || generatesRows ? "draw" : undefined;
 }
 
