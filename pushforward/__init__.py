@@ -6,6 +6,8 @@ Every name is imported when it is first used, so that the client needs neither O
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -40,13 +42,32 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import the module in which a public name lives, and return the object; or return the version."""
+    """Import the module in which a public name lives, and return the object; or return the version.
+
+    Raises:
+        ImportError: another package called `training` comes before Pushforward's own.
+    """
     if name == "__version__":
         return import_module("importlib.metadata").version("pushforward")
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if _HOMES[name] == "pushforward.publishing":
+        _check_own("training")
     return getattr(import_module(_HOMES[name]), name)
 
 
 def __dir__() -> list[str]:
     return __all__
+
+
+def _check_own(package: str) -> None:
+    """Raise ImportError if another package has the name of one that comes with this one."""
+    found, own = find_spec(package), Path(__file__).parents[1] / package
+    if found is not None and Path(str(found.origin)).parent != own:
+        raise ImportError(
+            f"`import {package}` finds {found.origin}, and not {own}, which Pushforward needs; rename the "
+            "former, or start Python in another folder"
+        )
+
+
+_check_own("service")  # which all names need
