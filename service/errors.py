@@ -212,7 +212,7 @@ class InvalidVersion(ServiceError, code="invalid_version", title="The published 
 
 
 class NotLoadedNow(InvalidVersion, code="not_loaded_now", title="The version cannot be loaded now"):
-    """A version could not be loaded for want of memory, time or processes, which may pass."""
+    """A version could not be loaded for want of memory, time or processes, or by its disk, which may pass."""
 
 
 class InvalidKeys(ServiceError, code="invalid_keys", title="The file of keys cannot be read"):

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from service.errors import InvalidVersion
+from service.errors import InvalidVersion, NotLoadedNow
 from service.format.manifest import VERSION, Manifest
 from service.format.specs import GraphName, GraphSpec
 
@@ -29,6 +29,8 @@ MANIFEST: Final = "manifest.json"
 MAX_MANIFEST_BYTES: Final = 4 * 2**20
 SELF_TEST_TOLERANCE: Final = 1e-4
 """Largest error on the stored example, relative to `magnitude`, on a CPU, which may be of another kind."""
+_LASTING: Final = (None, errno.ENOENT, errno.EISDIR, errno.EINVAL, errno.EACCES, errno.EPERM)
+"""Numbers of the errors that stay until a file is another one, or has other rights."""
 _Arrays = tuple[NDArray[Any], ...]
 Weights = Mapping[str, bytes]
 """The files by name that graphs may keep initializers in: one, or none if each graph holds its own."""
@@ -62,7 +64,7 @@ def read_manifest(folder: Path, name: str = "", version: str = "") -> Manifest:
     try:
         manifest = Manifest.model_validate_json(read_plain_file(path, MAX_MANIFEST_BYTES))
     except OSError as error:
-        raise InvalidVersion(f"{path}: cannot be read ({error.strerror})") from error
+        raise _unreadable(path, error) from error
     except ValidationError as error:
         flaw = error.errors(include_input=False, include_url=False)[0]
         where = ".".join(str(part) for part in flaw["loc"]) or "the document"
@@ -78,7 +80,7 @@ def verify_files(folder: Path, manifest: Manifest) -> None:
     """Check that every file of the version is there, is a plain file, and has its hash.
 
     Raises:
-        InvalidVersion: a file is not as the manifest says; names the first.
+        InvalidVersion: a file is not as the manifest says, or cannot be read; names the first.
     """
     for spec in manifest.files:
         path = folder / spec.file
@@ -86,8 +88,18 @@ def verify_files(folder: Path, manifest: Manifest) -> None:
             raise InvalidVersion(f"{path}: a symbolic link; a version has plain files, so copy them")
         if not path.is_file():
             raise InvalidVersion(f"{path}: missing, or not a plain file; publish the version again")
-        if sha256_of(path) != spec.sha256:
+        try:
+            came = sha256_of(path)
+        except OSError as error:
+            raise _unreadable(path, error) from error
+        if came != spec.sha256:
             raise _altered(path)
+
+
+def _unreadable(path: Path, error: OSError) -> InvalidVersion:
+    """Return the error of a file that cannot be read: by a disk that fails or is far away, it may pass."""
+    kind = InvalidVersion if error.errno in _LASTING else NotLoadedNow
+    return kind(f"{path}: cannot be read ({error.strerror})")
 
 
 def _altered(path: Path) -> InvalidVersion:
@@ -106,7 +118,7 @@ def read_weights(folder: Path, manifest: Manifest) -> Weights:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise InvalidVersion(f"{path}: cannot be read ({error.strerror})") from error
+        raise _unreadable(path, error) from error
     if hashlib.sha256(content).hexdigest() != manifest.weights.sha256:
         raise _altered(path)
     return {path.name: content}
@@ -139,7 +151,7 @@ def read_arrays(
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             return {name: _array(stored, name, *form) for name, form in wanted.items()}
     except OSError as error:
-        raise InvalidVersion(f"{path}: cannot be read ({error.strerror})") from error
+        raise _unreadable(path, error) from error
     except (EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
         raise InvalidVersion(f"{path}: {error.args[0]}; publish the version again") from error
 

@@ -14,8 +14,8 @@ from service.format.aliases import read_aliases
 from service.format.manifest import MODEL_NAME
 from service.format.versions import version_folders
 
-Fingerprint = tuple[tuple[str, int, int, int], ...]
-"""Name, size, time of change and inode of each file of a version; a copy in progress changes it."""
+Fingerprint = tuple[tuple[str, *tuple[int, ...]], ...]
+"""Name, size, time of change, inode and rights of each file of a version; a copy in progress changes it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +94,11 @@ def fingerprint(folder: Path) -> Fingerprint:
     except (FileNotFoundError, NotADirectoryError):
         return ()
     except OSError as error:
-        return ((str(error.strerror), 0, 0, 0),)
-    return tuple(sorted((name, stat.st_size, stat.st_mtime_ns, stat.st_ino) for name, stat in files))
+        return ((str(error.strerror), 0),)
+    return tuple(
+        (name, stat.st_size, stat.st_mtime_ns, stat.st_ino, stat.st_mode, stat.st_uid, stat.st_gid)
+        for name, stat in sorted(files)
+    )
 
 
 def versions_to_serve(

@@ -36,7 +36,8 @@ _LOCK_SECONDS: Final = 0.05
 _QUIET_SECONDS: Final = 5.0
 """A wait for it that takes longer is told."""
 _EXIT_FLAWED: Final = 1
-_EXIT_OUT_OF_MEMORY: Final = 3
+_EXIT_FOR_NOW: Final = 3
+"""The version could not be loaded for a reason that may pass."""
 log = logging.getLogger(__name__)
 
 
@@ -168,14 +169,14 @@ async def try_in_subprocess(
         if passed == len(folders):
             return passed, None
         was_killed = code < 0 and code != -signal.SIGALRM  # perhaps for want of memory that others took
-        if was_killed or (code == _EXIT_OUT_OF_MEMORY and passed):
+        if was_killed or (code == _EXIT_FOR_NOW and passed):
             code, flaws = await _trial([folders[passed]], provider, settings)
             if flaws == [""]:
                 return passed + 1, None
     except OSError as error:
         return passed, NotLoadedNow(f"no process could be started to try it ({error.strerror})")
     if flaws and flaws[-1]:
-        return passed, (NotLoadedNow if code == _EXIT_OUT_OF_MEMORY else InvalidVersion)(flaws[-1])
+        return passed, (NotLoadedNow if code == _EXIT_FOR_NOW else InvalidVersion)(flaws[-1])
     if code == -signal.SIGALRM:
         text = f"its trial took longer than the {settings.trial_seconds:g} s of --trial-seconds"
         return passed, NotLoadedNow(text)
@@ -234,7 +235,7 @@ def main() -> None:
             no_memory = lacks_memory(error)
             _write(_out_of_memory(limit, settings) if no_memory else _flaw(error))
             # without clean-up, which a broken graph may hang or crash
-            os._exit(_EXIT_OUT_OF_MEMORY if no_memory else _EXIT_FLAWED)
+            os._exit(_EXIT_FOR_NOW if no_memory or isinstance(error, NotLoadedNow) else _EXIT_FLAWED)
         _write("")
     os._exit(0)
 

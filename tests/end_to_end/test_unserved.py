@@ -212,6 +212,14 @@ def test_folders_that_cannot_be_listed_are_told_and_keep_no_other_from_being_fol
         toy.publish_toy(models, "fourth-vae").chmod(0)
         wait_until(lambda: told() == (both | {"fourth-vae": "failed"}, None))
         assert "Permission denied" in service.client.get("/v1/models/fourth-vae").json()["reason"]
+        copied = toy.publish_toy(tmp_path / "elsewhere", "fifth-vae")
+        (copied / "self_test.npz").chmod(0)
+        copied.parent.rename(models / "fifth-vae")
+        wait_until(lambda: told()[0].get("fifth-vae") == "failed")
+        reason = service.client.get("/v1/models/fifth-vae").json()["reason"]
+        assert reason == "self_test.npz: cannot be read (Permission denied)"
+        (models / "fifth-vae/1/self_test.npz").chmod(0o644)
+        wait_until(lambda: told()[0]["fifth-vae"] == "ready")
         assert "Traceback" not in "".join(service.lines)
     finally:
         service.stop()

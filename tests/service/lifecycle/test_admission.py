@@ -17,13 +17,13 @@ from contextlib import asynccontextmanager
 from fcntl import LOCK_EX, flock
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 
 from service.app import Service, create_app
-from service.errors import InvalidVersion, LoadFailed
+from service.errors import InvalidVersion, LoadFailed, NotLoadedNow
 from service.format.aliases import ALIASES_FILE
 from service.format.manifest import Manifest
 from service.format.versions import MANIFEST, verify_files
@@ -80,6 +80,24 @@ async def test_a_version_whose_files_change_while_it_is_loaded_is_refused(tmp_pa
     (version / GRAPH).touch()
     with pytest.raises(InvalidVersion, match="changed while it was loaded"):
         await admitting.admit(version, seen)
+    admitting.close()
+
+
+@pytest.mark.parametrize("tried", ["always", "never"])
+async def test_a_version_whose_disk_fails_is_tried_again_and_one_without_a_file_is_not(
+    tmp_path: Path, tried: Literal["always", "never"]
+) -> None:
+    version = publish_toy(tmp_path)
+    admitting = admission.Admission(Settings(models=tmp_path, device="cpu", trial=tried), Metrics())
+    admitting.choose_provider([version])
+    manifest = version / MANIFEST
+    manifest.unlink()
+    with pytest.raises(InvalidVersion, match="No such file or directory") as raised:
+        await admitting.admit(version, fingerprint(version))
+    assert not isinstance(raised.value, NotLoadedNow)
+    manifest.symlink_to("/proc/self/mem")  # whose first byte cannot be read
+    with pytest.raises(NotLoadedNow, match=r"^manifest.json: cannot be read \(Input/output error\)$"):
+        await admitting.admit(version, fingerprint(version))
     admitting.close()
 
 
