@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 
 import numpy as np
 
-from service.media.tables.cells import MISSING, Code, is_number, kind_of, plain_values, texts_of, truth_names
+from service.media.tables.cells import MISSING, Code, is_number, kind_of, plain_values, texts_of
 from service.numerics.noise import Doubles
 from training.data.dataset import Rows
 from training.data.features import LARGEST_MEAN
@@ -20,10 +20,11 @@ from training.data.reading import (
     MOST_CATEGORIES,
     PLAIN_ADVICE,
     NumberColumn,
+    TextColumn,
     few_recur,
     is_date,
 )
-from training.data.splits import in_order, listed, named
+from training.data.splits import listed, named
 from training.data.table import MOST_GAPS, ascends
 
 Role = Literal["number", "category", "class", "redundant", "unfit"]
@@ -95,7 +96,7 @@ class _Kept:
     numbers: defaultdict[int, list[tuple[str, Doubles]]] = field(default_factory=lambda: defaultdict(list))
     """Names and standardised values, (rows,), by the size of the first value, in steps of `_REPEATED`."""
     texts: dict[bytes, str] = field(default_factory=dict)
-    """Names of columns by the codes of their values, numbered in order of appearance."""
+    """Names of columns by the codes of their values."""
 
 
 def class_column(table: Mapping[str, Any]) -> str | None:
@@ -138,8 +139,10 @@ def column_roles(
 
 
 def _class(name: str, values: Any) -> ColumnRole:
-    texts = in_order(text for text in truth_names([*dict.fromkeys(texts_of(values))]) if text is not None)
-    return ColumnRole(name, "class", f"{len(texts)} classes: {named(texts)}", categories=tuple(texts))
+    column = TextColumn(name, ())
+    column.add(values)
+    names = column.names
+    return ColumnRole(name, "class", f"{len(names)} classes: {named(names)}", categories=names)
 
 
 def _role(name: str, values: Any, train: Rows, kept: _Kept, decimal: str) -> ColumnRole:
@@ -269,29 +272,24 @@ def _mark(code: Code) -> str:
 
 
 def _text(name: str, values: Any, reader: NumberColumn, kept: _Kept) -> ColumnRole:
-    texts = texts_of(values)
-    there = [text for text in texts if text is not None]
+    column = TextColumn(name, ())
+    codes, categories, lacking = column.add(values), column.names, column.missing.count
     if reader.holds_dates:
-        return ColumnRole(name, "unfit", f"dates, such as {there[0]!r}", _DATE_ADVICE)
-    categories = tuple(in_order(text for text in truth_names([*dict.fromkeys(there)]) if text is not None))
-    missing = ""
-    if None in texts:
-        missing = f"{len(texts) - len(there)} of {len(texts)} are missing{missing_words(values)}"
+        return ColumnRole(name, "unfit", f"dates, such as {column.texts[0]!r}", _DATE_ADVICE)
+    missing = f"{lacking} of {column.rows} are missing{missing_words(values)}" if lacking else ""
     if len(categories) == 1:
-        rows = f"one of the {len(there)} rows that have it; {missing}" if missing else "row"
+        rows = f"one of the {column.rows - lacking} rows that have it; {missing}" if missing else "row"
         return ColumnRole(name, "unfit", f"{categories[0]!r} in every {rows}")
-    if len(categories) == len(texts):
+    if len(categories) == column.rows:
         return ColumnRole(name, "redundant", "another text in every row: names the rows")
-    if not few_recur(len(categories), len(texts)):
+    if not few_recur(len(categories), column.rows):
         return ColumnRole(name, "unfit", f"{len(categories)} different texts", "merge the rare ones")
     seen = f"{len(categories)} texts: {listed([*map(repr, categories)], _MOST_SHOWN)}"
     if missing:
         seen = f"{missing}; else {seen}"
-    places: dict[str | None, int] = {}
-    codes = np.array([places.setdefault(text, len(places)) for text in texts]).tobytes()
-    if codes in kept.texts:
-        return ColumnRole(name, "redundant", f"repeats {kept.texts[codes]} in other words")
-    kept.texts[codes] = name
+    original = kept.texts.setdefault(codes.tobytes(), name)
+    if original != name:
+        return ColumnRole(name, "redundant", f"repeats {original} in other words")
     return ColumnRole(name, "category", seen, categories=categories)
 
 

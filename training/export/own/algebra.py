@@ -7,7 +7,7 @@ the size of a tensor's last axis.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partialmethod
 from typing import Any
 
@@ -23,41 +23,30 @@ _LANES = 16
 """The largest number of float32 values in one vector instruction."""
 
 
+def _of_two(operator: str) -> tuple[Callable[[Node, Any], Tensor], Callable[[Node, Any], Tensor]]:
+    """Return the methods of a node for an operator of Python: of a node and another value, and reversed."""
+    return (
+        lambda node, other: node.graph.op(operator, node, other),
+        lambda node, other: node.graph.op(operator, other, node),
+    )
+
+
 class Node:
     """A value in a graph that is being built, with Python's operators."""
 
     def __init__(self, graph: GraphAlgebra, name: str, double: bool = False) -> None:
-        self._graph = graph
+        self.graph = graph
         self.name = name
         self.double = double
         """True for float64, which spreads to what is computed from it."""
 
-    def __add__(self, other: Any) -> Tensor:
-        return self._graph.op("Add", self, other)
-
-    def __sub__(self, other: Any) -> Tensor:
-        return self._graph.op("Sub", self, other)
-
-    def __mul__(self, other: Any) -> Tensor:
-        return self._graph.op("Mul", self, other)
-
-    def __truediv__(self, other: Any) -> Tensor:
-        return self._graph.op("Div", self, other)
-
-    def __radd__(self, other: Any) -> Tensor:
-        return self._graph.op("Add", other, self)
-
-    def __rsub__(self, other: Any) -> Tensor:
-        return self._graph.op("Sub", other, self)
-
-    def __rmul__(self, other: Any) -> Tensor:
-        return self._graph.op("Mul", other, self)
-
-    def __rtruediv__(self, other: Any) -> Tensor:
-        return self._graph.op("Div", other, self)
+    __add__, __radd__ = _of_two("Add")
+    __sub__, __rsub__ = _of_two("Sub")
+    __mul__, __rmul__ = _of_two("Mul")
+    __truediv__, __rtruediv__ = _of_two("Div")
 
     def __neg__(self) -> Tensor:
-        return self._graph.op("Neg", self)
+        return self.graph.op("Neg", self)
 
 
 class GraphAlgebra:
