@@ -49,6 +49,18 @@ _FEWER = (
 )
 
 
+class NotTaken(str):
+    """The flaw of a network that does not take rows of the shapes tried, and the reason by itself."""
+
+    reason: str
+
+    def __new__(cls, flaw: str, reason: str = "") -> NotTaken:
+        """Join the flaw and the reason; without a reason the flaw is it."""
+        made = super().__new__(cls, f"{flaw}: {reason}" if reason else flaw)
+        made.reason = reason or flaw
+        return made
+
+
 def item_flaws(what: str, items: Floats, support: Support) -> list[str]:
     """Check items (N, *item) that scores are fitted and calibrated on."""
     flaws = []
@@ -97,11 +109,8 @@ def probe(
     wanted = " or ".join(map(_row, expected))
     if not shapes:
         declared = getattr(source, "declared", "others")
-        return (
-            None,
-            [],
-            [f"{source.what} takes rows of shape {declared}; by the sizes given it would be {wanted}"],
-        )
+        flaw = f"{source.what} takes rows of shape {declared}; by the sizes given it would be {wanted}"
+        return None, [], [NotTaken(flaw)]
     errors: list[tuple[tuple[int, ...], str]] = []
     for shape in shapes:
         rows = examples.reshape(-1, *shape)
@@ -126,7 +135,7 @@ def probe(
             reasons.append("if the second input is the class of each row, name the classes by `classes`")
     elif len(reasons) > 1:
         reasons = [f"of {_row(shape)}: {reason}" for shape, reason in errors]
-    return None, [], [f"{source.what} does not take rows of shape {wanted}: {'; '.join(reasons)}"]
+    return None, [], [NotTaken(f"{source.what} does not take rows of shape {wanted}", "; ".join(reasons))]
 
 
 def _row_flaws(source: Source, rows: Floats, outputs: Sequence[Floats]) -> list[str]:

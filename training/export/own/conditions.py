@@ -77,10 +77,11 @@ class Condition:
             network, outputs, found = checks.probe(whole, [packed.shape[1:]], packed, _CALL)
             if network is not None:
                 return network, outputs, found
-            if not found[0].startswith((f"{source.what} does not take", f"{source.what} takes rows")):
+            if isinstance(found[0], checks.NotTaken):
+                errors.append(found[0].reason)
+            else:  # it takes them, and gives what does not fit
                 strange = strange or found
-            errors += [found[0].partition("]: ")[2] or found[0]]
-        if strange:  # it takes them, and gives what does not fit
+        if strange:
             return None, [], strange
         labels = "(B,) or (B, 1)" if self.labels_as == "index" else f"(B, {len(self.names)})"
         wanted = f"values {' or '.join(map(_row, expected))} and classes {labels}"
