@@ -256,7 +256,7 @@ class _AsyncConnection:
                 case Send():
                     return await self._send(step)
                 case ReadPiece():
-                    assert self._pieces is not None, "a stream is open"
+                    assert self._pieces is not None, "an answer has come"
                     return await anext(self._pieces, b"")
                 case Pause():
                     await self._close()
@@ -268,11 +268,8 @@ class _AsyncConnection:
     async def _send(self, step: Send) -> HttpAnswer:
         await self._close()
         response = await self._http.send(request_of(self._http, step), stream=True)
-        self._response = response
-        if step.streamed and response.status_code == httpx.codes.OK:
-            self._pieces = response.aiter_bytes()
-            return HttpAnswer(response.status_code, response.headers)
-        return HttpAnswer(response.status_code, response.headers, await response.aread())
+        self._response, self._pieces = response, response.aiter_bytes()
+        return HttpAnswer(response.status_code, response.headers)
 
     async def _close(self) -> None:
         if self._response is not None:

@@ -336,11 +336,8 @@ class _Connection:
     def _send(self, step: Send) -> HttpAnswer:
         self._close()
         response = self._http.send(request_of(self._http, step), stream=True)
-        self._response = response
-        if step.streamed and response.status_code == httpx.codes.OK:
-            self._pieces = response.iter_bytes()
-            return HttpAnswer(response.status_code, response.headers)
-        return HttpAnswer(response.status_code, response.headers, response.read())
+        self._response, self._pieces = response, response.iter_bytes()
+        return HttpAnswer(response.status_code, response.headers)
 
     def _close(self) -> None:
         if self._response is not None:

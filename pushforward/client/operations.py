@@ -87,7 +87,7 @@ class Operations:
                 options["labels"] = model.labels_text(labels[done : done + size])
             query = {"count": size, "seed": seed, "offset": offset + done, **options}
             request = HttpRequest(operation_path(name, version, "sample"), NPY, query)
-            answer = yield self._sender.step(request, deadline, streamed=True)
+            answer = yield from self._sender.sent(request, deadline, streamed=True)
             if isinstance(answer, HttpAnswer) and answer.status == HTTPStatus.OK:
                 if labels is not None and answer.version not in (None, model.version):
                     # another version has answered, whose classes may have other numbers

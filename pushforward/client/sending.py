@@ -9,7 +9,15 @@ from http import HTTPStatus
 from typing import Final
 
 from pushforward.client.problems import problem_of
-from pushforward.client.wire import BrokenConnection, HttpAnswer, HttpRequest, Pause, Script, Send
+from pushforward.client.wire import (
+    BrokenConnection,
+    HttpAnswer,
+    HttpRequest,
+    Pause,
+    ReadPiece,
+    Script,
+    Send,
+)
 from service.errors import (
     DeadlineExceeded,
     Overloaded,
@@ -112,21 +120,40 @@ class Sender:
         """
         failures = 0
         while True:
-            answer: HttpAnswer | BrokenConnection = yield self.step(request, deadline)
+            answer = yield from self.sent(request, deadline)
             if isinstance(answer, HttpAnswer) and answer.status == HTTPStatus.OK:
                 self._reached = True
                 return answer
             failures += 1
             yield from self.recover(self.error_of(answer, deadline), failures, deadline, pinned=pinned)
 
-    def step(self, request: HttpRequest, deadline: Deadline, *, streamed: bool = False) -> Send:
-        """Return the step that sends a request; raises DeadlineExceeded."""
+    def sent(
+        self, request: HttpRequest, deadline: Deadline, *, streamed: bool = False
+    ) -> Script[HttpAnswer | BrokenConnection]:
+        """Send a request once, and return its answer; if `streamed`, one of status 200 without its body.
+
+        Raises:
+            DeadlineExceeded: the deadline has passed, perhaps while the bytes of the answer still came.
+        """
+        answer: HttpAnswer | BrokenConnection = yield self._step(request, deadline)
+        if isinstance(answer, BrokenConnection) or (streamed and answer.status == HTTPStatus.OK):
+            return answer
+        pieces = []
+        while piece := (yield ReadPiece()):
+            if isinstance(piece, BrokenConnection):
+                return piece
+            self.check(deadline)
+            pieces.append(piece)
+        answer.body = b"".join(pieces)
+        return answer
+
+    def _step(self, request: HttpRequest, deadline: Deadline) -> Send:
         self.check(deadline)
         seconds, headers = deadline.left_seconds(), {**request.headers, **self._headers}
         if seconds is not None:
             seconds = max(seconds, _SHORTEST_SECONDS)  # time goes by between the check and here
             headers["x-request-timeout-seconds"] = f"{seconds:.6f}"
-        return Send(request.method, self.url + request.target, headers, request.body, seconds, streamed)
+        return Send(request.method, self.url + request.target, headers, request.body, seconds)
 
     def check(self, deadline: Deadline) -> None:
         """Raise DeadlineExceeded if the deadline has passed."""

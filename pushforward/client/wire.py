@@ -66,7 +66,7 @@ def operation_path(name: str, version: int | str | None, operation: str = "") ->
 
 @dataclass(slots=True)
 class HttpAnswer:
-    """An answer; the body of a stream is empty, because it is read piece by piece."""
+    """An answer; its body is empty until it is read, piece by piece."""
 
     status: int
     headers: Mapping[str, str]
@@ -100,7 +100,7 @@ class BrokenConnection(NamedTuple):
 
 
 class Send(NamedTuple):
-    """A step: send a request. Its result is an HttpAnswer, or a BrokenConnection."""
+    """A step: send a request. Its result is an HttpAnswer without its body, or a BrokenConnection."""
 
     method: str
     url: str
@@ -108,12 +108,10 @@ class Send(NamedTuple):
     body: bytes | None
     seconds: float | None
     """The longest wait for the next bytes of the answer, in seconds; None for no limit."""
-    streamed: bool
-    """True if the body of an answer of status 200 is to be read by `ReadPiece`."""
 
 
 class ReadPiece(NamedTuple):
-    """A step: read the next bytes of a stream, none at its end. It may also result in a BrokenConnection."""
+    """A step: read the next bytes of the answer, none at its end. It may result in a BrokenConnection."""
 
 
 class Pause(NamedTuple):

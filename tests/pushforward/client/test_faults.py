@@ -249,12 +249,22 @@ def test_a_deadline_that_the_service_misses_is_its_own_error(client: Client, ser
     assert len(client.score("digits-vae", np.zeros((2, 1, 8, 8)))) == 2
 
 
-def test_a_stream_is_cut_off_when_the_time_of_the_call_is_over(service: RunningService) -> None:
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda client: client.sample("digits-vae", count=3000, seed=7),
+        lambda client: client.decode("digits-vae", np.zeros((3000, 10))),
+    ],
+    ids=["a stream", "whole"],
+)
+def test_an_answer_is_cut_off_when_the_time_of_the_call_is_over(
+    call: Callable[[Client], Any], service: RunningService
+) -> None:
     seconds = itertools.count(step=10)
     with Client(service.url, timeout_seconds=65, clock=lambda: next(seconds)) as client:
-        client.model("toy-vae")
+        client.model("digits-vae")
         with pytest.raises(DeadlineExceeded):
-            client.sample("toy-vae", count=20_000, seed=7)
+            call(client)
 
 
 @pytest.mark.parametrize("status", [413, 504])
