@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import random
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, Self
 
 import httpx
@@ -31,10 +33,12 @@ from pushforward.results import Encoding, Floats, Interpolation, ItemScores, Jud
 class Client:
     """Calls a service over HTTP; arrays come and go exactly, as npy.
 
-    One client may be shared by threads, which then share its connections. Use it as a context manager, or
-    `close` it. Requests that meet a full queue (429), a service that starts or stops (503), or a broken
-    connection are sent again; that repeats no work that is seen, because a seed fixes what is drawn.
-    More rows than the service takes at once are sent in several requests, all to one version.
+    One client may be shared by threads, which then share its connections. A process that is forked, or that
+    gets a pickle of it, has its own connections. Use it as a context manager, or `close` it.
+
+    Requests that meet a full queue (429), a service that starts or stops (503), or a broken connection are
+    sent again; that repeats no work that is seen, because a seed fixes what is drawn. More rows than the
+    service takes at once are sent in several requests, all to one version.
 
     Args:
         url: The address of the service; PUSHFORWARD_URL or http://localhost:8000 if left out.
@@ -65,8 +69,18 @@ class Client:
     ) -> None:
         self._operations = operations_of(url, key, timeout_seconds, policy, clock, randomness)
         self.url = self._operations.url
-        self._http = httpx.Client()
         self._sleep = sleep
+        self._again = partial(
+            type(self), self.url, key=key, timeout_seconds=timeout_seconds, policy=policy, clock=clock,
+            sleep=sleep, randomness=randomness,
+        )  # fmt: skip
+        self._connect()
+
+    def _connect(self) -> None:
+        self._process, self._http = os.getpid(), httpx.Client()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self._again, ()
 
     def __repr__(self) -> str:
         return f"<Client of {self.url}>"
@@ -144,7 +158,7 @@ class Client:
         }  # fmt: skip
         chunks = Chunks(count, chunk_rows)
         script = self._operations.samples(name, version, count, seed, offset, options, chunks)
-        with _Connection(self._http, self._sleep) as connection:
+        with self._connection() as connection:
             yield from connection.rows(script)
 
     def interpolate(
@@ -275,8 +289,13 @@ class Client:
         self.close()
 
     def _run(self, script: Script[T]) -> T:
-        with _Connection(self._http, self._sleep) as connection:
+        with self._connection() as connection:
             return connection.run(script)
+
+    def _connection(self) -> _Connection:
+        if self._process != os.getpid():  # a fork, which would read the answers to its parent
+            self._connect()
+        return _Connection(self._http, self._sleep)
 
 
 class _Connection:

@@ -1,0 +1,63 @@
+"""A client goes to other processes, by a fork or as a pickle, and every process gets its own answers."""
+
+import pickle
+import subprocess
+import sys
+
+import pytest
+
+from pushforward import Client
+from pushforward.client import RetryPolicy
+from service.errors import Unreachable
+from tests.conftest import REPOSITORY
+from tests.ports import free_port
+from tests.pushforward.client.conftest import KEY
+from tests.serving import RunningService
+
+FORKS = """
+import os, sys
+import numpy as np
+from pushforward import Client
+
+client = Client(sys.argv[1], sleep=lambda _: sys.exit(4))  # nothing is sent again
+expected = [client.sample("toy-vae", count=3, seed=seed) for seed in range(4)]
+children = []
+for seed, rows in enumerate(expected):
+    if not (child := os.fork()):
+        same = [np.array_equal(client.sample("toy-vae", count=3, seed=seed), rows) for _ in range(50)]
+        os._exit(0 if all(same) else 3)
+    children.append(child)
+print([os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children])
+"""
+
+
+def test_processes_forked_from_one_with_a_client_get_the_answers_to_their_own_requests(
+    service: RunningService,
+) -> None:
+    """The workers of multiprocessing and of PyTorch's loaders are forked in this way."""
+    done = subprocess.run(
+        [sys.executable, "-c", FORKS, service.url],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == ("[0, 0, 0, 0]\n", "")
+
+
+def test_a_pickle_is_a_client_of_the_same_service_with_the_same_key(limited_service: RunningService) -> None:
+    with Client(limited_service.url, key=KEY) as client, pickle.loads(pickle.dumps(client)) as other:
+        client.close()
+        assert other.models()
+
+
+def no_pause(seconds: float) -> None:
+    raise AssertionError(f"a pause of {seconds} s")
+
+
+def test_a_pickle_keeps_the_deadline_and_the_policy() -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    given = Client(url, timeout_seconds=30, policy=RetryPolicy(first_contact_retries=0), sleep=no_pause)
+    with pickle.loads(pickle.dumps(given)) as client, pytest.raises(Unreachable):
+        client.models()
