@@ -16,6 +16,8 @@ from pushforward.client.wire import Send
 DEFAULT_URL: Final = "http://localhost:8000"
 DEFAULT_TIMEOUT_SECONDS: Final = 300.0
 _CONNECT_SECONDS: Final = 10.0
+_MOST_SECONDS: Final = 1e6
+"""The longest deadline; a socket takes no timeout of more than 24 days."""
 
 
 def operations_of(
@@ -29,7 +31,8 @@ def operations_of(
     """Return the operations of the service at an address; PUSHFORWARD_URL and PUSHFORWARD_KEY fill in.
 
     Raises:
-        ValueError: the scheme of the address is neither http nor https, or the deadline is not positive.
+        ValueError: the scheme of the address is neither http nor https, the deadline is none, or no header
+            can hold the key.
     """
     address = url or os.environ.get("PUSHFORWARD_URL") or DEFAULT_URL
     if "://" not in address:
@@ -37,9 +40,14 @@ def operations_of(
     parts = urlsplit(address)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
         raise ValueError(f"the address is {address}; wanted one like {DEFAULT_URL}")
-    if timeout_seconds is not None and not timeout_seconds > 0:
-        raise ValueError(f"timeout_seconds is {timeout_seconds}; wanted more than 0, or None for no deadline")
-    key = key or os.environ.get("PUSHFORWARD_KEY")
+    if timeout_seconds is not None and not 0 < timeout_seconds <= _MOST_SECONDS:
+        raise ValueError(
+            f"timeout_seconds is {timeout_seconds}; wanted more than 0 and at most {_MOST_SECONDS:,.0f}, or "
+            "None for no deadline"
+        )
+    key = (key or os.environ.get("PUSHFORWARD_KEY") or "").strip()  # a file of one ends in a line end
+    if not (key.isascii() and key.isprintable()):
+        raise ValueError("the key has characters other than those of ASCII that are printed; copy it anew")
     sender = Sender(
         address.rstrip("/"), key, timeout_seconds, policy, clock, randomness or random.SystemRandom()
     )

@@ -208,9 +208,26 @@ def test_an_address_that_is_none_of_a_service_is_refused(url: str) -> None:
         Client(url)
 
 
-def test_a_deadline_is_more_than_nothing() -> None:
-    with pytest.raises(ValueError, match="wanted more than 0, or None"):
-        Client(timeout_seconds=0)
+@pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf"), 1e7])
+def test_a_deadline_is_more_than_nothing_and_no_more_than_a_socket_takes(seconds: float) -> None:
+    with pytest.raises(ValueError, match="wanted more than 0 and at most 1,000,000, or None"):
+        Client(timeout_seconds=seconds)
+
+
+def test_the_longest_deadline_is_taken(service: RunningService) -> None:
+    with Client(service.url, timeout_seconds=1e6) as client:
+        assert client.models()
+
+
+def test_a_key_is_taken_with_the_line_end_of_its_file_and_refused_where_no_header_holds_it(
+    limited_service: RunningService,
+) -> None:
+    with Client(limited_service.url, key=f"{KEY}\n") as client:
+        assert client.models()
+    for key in ("schlüssel", "two\nlines"):
+        with pytest.raises(ValueError, match="copy it anew") as raised:
+            Client(limited_service.url, key=key)
+        assert key not in str(raised.value)
 
 
 @pytest.mark.parametrize("missing", [1, 16, 47, 48, 100, 170])
