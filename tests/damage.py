@@ -138,20 +138,14 @@ def keep_weights_in_another_file(version: Path) -> None:
     edit(version, change)
 
 
-def overflow_the_stack(version: Path) -> None:
-    """Ends the process that loads it: ONNX Runtime follows a chain of local functions by recursion."""
-    deep = 3_000
+def divide_beyond_int32(version: Path) -> None:
+    """Ends the process that loads it: 2^31 is no int32, and x86 ends by a signal who divides to it."""
 
     def change(model: Any) -> None:
-        last = next(node for node in model.graph.node if node.output[0] == "samples")
-        last.output[0] = "plain"
-        model.graph.node.append(helper.make_node("F0", ["plain"], ["samples"], domain="local"))
-        opsets = [helper.make_opsetid("", 18), helper.make_opsetid("local", 1)]
-        for place in range(deep):
-            name, domain = ("Identity", "") if place == deep - 1 else (f"F{place + 1}", "local")
-            node = helper.make_node(name, ["x"], ["y"], domain=domain)
-            model.functions.append(helper.make_function("local", f"F{place}", ["x"], ["y"], [node], opsets))
-        model.opset_import.append(opsets[1])
+        for name, value in (("least", -(2**31)), ("minus_one", -1)):
+            model.graph.initializer.append(helper.make_tensor(name, TensorProto.INT32, [1], [value]))
+        model.graph.node.append(helper.make_node("Div", ["least", "minus_one"], ["quotient"]))
+        model.graph.output.append(helper.make_tensor_value_info("quotient", TensorProto.INT32, [1]))
 
     edit(version, change)
 

@@ -136,6 +136,7 @@ def test_auto_says_in_the_log_the_catalogue_and_a_metric_that_it_fell_back(servi
     assert service.metric("pushforward_provider_active", provider="cpu") == 1
 
 
+@pytest.mark.filterwarnings("ignore:Specified provider 'CUDAExecutionProvider'")  # by the build without CUDA
 def test_cuda_is_refused_by_the_engine_itself_where_there_is_none() -> None:
     if Path("/dev/nvidiactl").exists():
         pytest.skip("this machine has an NVIDIA device")

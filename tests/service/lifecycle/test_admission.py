@@ -36,7 +36,7 @@ from service.runtime import loader
 from service.runtime.model import LoadedModel
 from service.runtime.session import Provider
 from service.settings import Settings
-from tests.damage import DAMAGES, GRAPH, flip_a_byte, overflow_the_stack, take_an_age
+from tests.damage import DAMAGES, GRAPH, divide_beyond_int32, flip_a_byte, take_an_age
 from tests.registries import TOY, answering, look_twice, registry_of, samples, versions
 from tests.toy import publish_toy
 from tests.waiting import wait_until
@@ -194,10 +194,10 @@ def forgetful(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("forgetful")
 async def test_a_version_that_ends_its_loader_is_refused_at_the_start_too(tmp_path: Path) -> None:
     publish_toy(tmp_path / "models")
-    overflow_the_stack(publish_toy(tmp_path / "models"))
+    divide_beyond_int32(publish_toy(tmp_path / "models"))
     async with registry_of(tmp_path / "models", trial="hot") as registry:
         assert versions(registry) == {2: "failed", 1: "ready"}
-        assert "was killed by SIGSEGV" in registry.entry(TOY, "2").reason
+        assert "was killed by SIGFPE" in registry.entry(TOY, "2").reason
 
 
 @pytest.mark.usefixtures("forgetful")
@@ -226,7 +226,7 @@ async def test_where_no_process_is_had_to_try_a_version_once_more_those_before_i
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sound, broken = publish_toy(tmp_path, "a-vae"), publish_toy(tmp_path)
-    overflow_the_stack(broken)
+    divide_beyond_int32(broken)
     start, starts = trial._start_trial, itertools.count(1)
 
     def first_alone(folders: Sequence[Path], provider: Provider) -> subprocess.Popen[bytes]:
