@@ -39,16 +39,19 @@ def written(copy: Path, failure: str) -> Iterator[Path]:
     Raises:
         DataError: It cannot be written; the message begins with `failure`.
     """
-    copy.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=STAGING, dir=copy.parent))
+    staging = None
     try:
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=STAGING, dir=copy.parent))
         yield staging
         staging.rename(copy)
     except OSError as error:
         if not copy.is_dir():  # which another process may have written meanwhile
-            raise DataError(f"{failure} {copy}: {error}; make room") from error
+            way_out = "make room there, or set HOME to a folder that can be written"
+            raise DataError(f"{failure} {copy}: {error}; {way_out}") from error
     finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        if staging is not None:
+            shutil.rmtree(staging, ignore_errors=True)
 
 
 def use(copy: Path, most_bytes: int = MOST_BYTES) -> None:

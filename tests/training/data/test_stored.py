@@ -84,6 +84,15 @@ def test_a_copy_that_does_not_fit_on_the_disk_leaves_nothing_and_says_to_make_ro
     assert not list(cache.iterdir())
 
 
+def test_a_folder_of_copies_that_cannot_be_made_is_not_taken_for_damaged_data(tmp_path: Path) -> None:
+    np.savez_compressed(tmp_path / "pictures.npz", items=np.full((2000, 32, 32), 9, np.uint8))
+    (tmp_path / "home").write_text("")
+    with pytest.raises(
+        DataError, match=r"cannot be unpacked into .*set HOME to a folder that can be written"
+    ):
+        load(tmp_path / "pictures.npz", tmp_path / "home" / "pictures", memory_mib=1)
+
+
 def test_a_folder_whose_files_change_is_copied_anew(tmp_path: Path, pixels: np.ndarray) -> None:
     folder = write_pictures(tmp_path / "pictures", pixels)
     first = load(folder, tmp_path / "cache", memory_mib=1)
