@@ -345,9 +345,9 @@ def _load(path: Path, overrides: list[str] | None) -> tuple[Recipe, Dataset]:
     torch.set_num_threads(recipe.loop.threads)
     dataset = load_dataset(recipe.data)
     if recipe.vae is not None or recipe.encoder is not None:  # fail before an hour of training, not after it
-        rows = len(dataset.items["calibration"])
         require_statistic(recipe)
-        require_resolvable(recipe.calibration, rows, "data.calibration_share, or more rows")
+        way_out = "keep more classes" if recipe.data.path is None else "data.calibration_share, or more rows"
+        require_resolvable(recipe.calibration, len(dataset.items["calibration"]), way_out)
     return recipe, dataset
 
 

@@ -70,7 +70,7 @@ class DataOptions(Options):
     """Pictures: how pixels become binary. `none`: values stay in [0, 1]; `threshold`: 1 from 0.5 on;
     `dynamic`: 1 with the pixel's value as probability, drawn for every training batch and once for other
     splits."""
-    split_seed: int = Field(default=0, ge=0)
+    split_seed: int = Field(default=0, ge=0, lt=2**53)
     """Seed of the random permutation that makes the splits."""
     validation_share: Share = 0.1
     """Your own data: share of the rows in the validation split, which is watched in training and used for
