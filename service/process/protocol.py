@@ -1,7 +1,6 @@
 """uvicorn's HTTP protocol with limits on headers, on slow requests and on readers that stop.
 
-At the limit of open files it closes idle connections for new ones, see `descriptors`. TLS begins on
-connections that are there already, so that those whose handshake does not end are closed as all others.
+At the limit of open files it closes idle connections for new ones, see `descriptors`.
 
 It also writes a small answer as a whole (`WHOLE`), because with two ASGI messages every header would be
 checked again. uvicorn's protocol class is not public API: the bound of its version, and the tests on floods
@@ -13,34 +12,29 @@ from __future__ import annotations
 import asyncio
 import re
 import ssl
-from collections.abc import Coroutine
 from typing import Any, Final
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from service.api.exchange import SURPLUS, WHOLE
 from service.api.problems import Headers, raw_problem
 from service.process.descriptors import Descriptors
 from service.process.framing import is_ambiguous
-from service.process.transport import AnswerTransport, PipelineFlow
+from service.process.secure import SecureProtocol
 
 _PIECE_BYTES: Final = 2**14
 """Largest piece that is parsed at once: so many requests, at most, wait for their turn on a connection."""
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _PROBE_SECONDS: Final = 0.1
-_FAREWELL_SECONDS: Final = 0.1
-"""Interval between looks whether all is sent to a client that TLS says goodbye to."""
 _PATHLESS: Final = re.compile(rb"^(https?://[^/?]+)(?=\?|$)", re.IGNORECASE)
 """A target in absolute form whose path is empty, which stands for `/` (RFC 9110, section 4.2.3)."""
 
 
-class BoundedProtocol(HttpToolsProtocol):
+class BoundedProtocol(SecureProtocol):
     """The protocol of one connection; `bounded_protocol` makes the class with its limits."""
 
     _max_header_bytes: int
-    _idle_seconds: float
-    _tls: ssl.SSLContext | None
     _descriptors: Descriptors
     """Shared by all connections of the process."""
     _head_timer: asyncio.TimerHandle | None = None
@@ -62,45 +56,14 @@ class BoundedProtocol(HttpToolsProtocol):
     """The refusal of a broken request, sent once those before it are answered."""
     _lingers = False
     """True once all is said, while what the client still sends is thrown away."""
-    _answer_transport: AnswerTransport
-    _wire: Any = None
-    """The transport below TLS, if there is TLS."""
-    flow: PipelineFlow
     is_surplus = False
     _is_shed = False
 
     def connection_made(self, transport: Any) -> None:
         """Make room for the connection, and wait for its first head, or its handshake."""
         super().connection_made(transport)
-        self.flow = PipelineFlow(transport)
-        self._answer_transport = AnswerTransport(transport, self._hang_up)
         self._wait_for_head()
         self._descriptors.admit(self, self.connections)
-        if self._tls is not None:
-            self._begin_tls(transport, self._tls)
-
-    def _begin_tls(self, transport: Any, context: ssl.SSLContext) -> None:
-        """Speak TLS from the first byte on: begun in a task, it would come after bytes that are there."""
-        self._wire = transport
-        starting = self.loop.start_tls(
-            transport, self, context, server_side=True, ssl_shutdown_timeout=self._idle_seconds
-        )
-        handshake = starting.send(None)
-        handshake.add_done_callback(lambda _: self._tls_began(transport, starting))
-
-    def _tls_began(self, transport: Any, starting: Coroutine[Any, Any, Any]) -> None:
-        """Go on with TLS; no byte of a request has come yet."""
-        error: OSError | None = None
-        try:
-            starting.send(None)
-        except StopIteration as done:
-            self.transport = done.value
-        except OSError as failure:  # also what ssl raises
-            error = failure
-        self.scheme, self.flow = "https", PipelineFlow(self.transport)
-        self._answer_transport = AnswerTransport(self.transport, self._hang_up)
-        if transport.is_closing():  # amid a handshake, nobody else says so
-            self.connection_lost(error)
 
     def idle_since(self) -> float | None:
         """Return the time on the loop's clock since which there has been no request; None amid one."""
@@ -278,25 +241,6 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.transport.get_write_buffer_size():  # closing would wait for a reader that is gone
             self.transport.abort()
         self._close()
-
-    def shutdown(self) -> None:
-        """Close the connection if it is idle, else after its answer: the server ends."""
-        super().shutdown()
-        if self.transport.is_closing():
-            self._close()
-
-    def _close(self) -> None:
-        """Close the connection once all is sent.
-
-        TLS would wait for the client to say goodbye too. One that keeps the connection for later does not
-        look at it, and would hold a descriptor, and the end of the process, for as long as it may.
-        """
-        self.transport.close()
-        if self.scheme == "https" and self in self.connections:
-            if self.transport.get_write_buffer_size() or self._wire.get_write_buffer_size():
-                self.loop.call_later(_FAREWELL_SECONDS, self._close)
-            else:
-                self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Inform the requests of the connection, and drop what refers to it."""
