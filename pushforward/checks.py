@@ -1,4 +1,4 @@
-"""Checks of what a caller gave, before any request: the types that decide how a request is written."""
+"""Checks of a caller's arguments before a request is made: their types decide how it is written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The operations of bulk work: those of the service, called without a wire."""
+"""The operations of bulk work: those of the service, called without HTTP."""
 
 from __future__ import annotations
 

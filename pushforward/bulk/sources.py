@@ -1,7 +1,7 @@
 """Inputs of bulk work: rows of one file or of a folder of files, read piece by piece.
 
-Rows are numbered from 0 through all files in the order of their names. A source can be pickled; what it has
-open stays behind.
+Rows are numbered from 0 through all files in the order of their names. A source can be pickled, without
+the files that it has open.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Files as the bodies of requests, as they are but for their compression, which is undone."""
+"""Files as the bodies of requests: unchanged, but decompressed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bounds on texts of JSON that hold before objects are made of them, and long lists, read in pieces."""
+"""Bounds on JSON that are checked before it is parsed, and long lists, which are read in pieces."""
 
 from __future__ import annotations
 

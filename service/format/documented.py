@@ -1,4 +1,4 @@
-"""Models of pydantic whose fields are described by the docstrings below them, once a description is wanted.
+"""pydantic models whose fields are described by the docstrings below them, read only when they are wanted.
 
 pydantic's own `use_attribute_docstrings` reads the sources when the classes are made, which takes a seventh
 of the time of the service's imports.

@@ -1,4 +1,4 @@
-"""Heads of requests that a proxy in front of the service may have read in another way."""
+"""Finds heads of requests that a proxy in front of the service may read differently."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Draws of a table in the form of its rows: numbers with their digits, within their range.
 
-A likelihood of numbers gives 41.7 for an age and -0.3 for a price, and so does a generator. Their graphs do
-not round, so that the values agree on all processors to the last digits; rounding would make some of these a
-whole step.
+A likelihood of numbers gives 41.7 for an age and -0.3 for a price, and so does a generator. Numbers are
+rounded and clipped here and not in the graphs: processors differ in the last digits of a graph's values, and
+rounding in the graph would turn some of these differences into a whole step.
 """
 
 from __future__ import annotations

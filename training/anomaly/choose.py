@@ -1,7 +1,7 @@
 """Chooses a version's default anomaly statistic, when its recipe says `auto`.
 
-A table's is `kernel_density`. Another choice is made by how well each statistic separates planted outliers
-from the validation split, and by nothing that is tested on. Shapes: N items; items (N, *item).
+A table's is `kernel_density`. Without that, it is the statistic that best separates made outliers
+from the validation split; no test item is used. Shapes: N items; items (N, *item).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The statistic `kernel_density`: how far an item lies from stored training rows of a table, as a density.
 
-It asks nothing of the networks, and finds what they generalise to although no training row is near. Shapes:
-B rows, F features, M stored rows.
+It does not use the networks, and finds items that they reconstruct well although no training row is near.
+Shapes: B rows, F features, M stored rows.
 """
 
 from __future__ import annotations

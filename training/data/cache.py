@@ -1,4 +1,4 @@
-"""Folders of copies of large data: those that were not used for longest make room for others."""
+"""Folders of copies of large data: the least recently used ones are deleted for new ones."""
 
 from __future__ import annotations
 

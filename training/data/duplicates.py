@@ -1,4 +1,4 @@
-"""Duplicate rows of a table: one that training has seen, too, calibrates nothing."""
+"""Duplicate rows of a table: a row that training has seen too is worthless for calibration."""
 
 from __future__ import annotations
 

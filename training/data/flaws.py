@@ -1,4 +1,4 @@
-"""All that is wrong with a file, told at once, with what to write."""
+"""Everything that is wrong with a file, in one error that says what to write."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files in which others keep pictures and arrays, and that are not read: what each is, and what to do."""
+"""Formats of pictures and arrays that are not read: what each is, and what to do."""
 
 from __future__ import annotations
 

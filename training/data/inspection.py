@@ -1,4 +1,4 @@
-"""Looks at a file or folder that nobody has described, and settles the [data] table of a recipe for it."""
+"""Looks at a file or folder that nobody has described, and decides the [data] table of a recipe for it."""
 
 from __future__ import annotations
 

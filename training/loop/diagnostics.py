@@ -1,7 +1,7 @@
-"""Troubles of a training run that its log shows: overfitting, and those that GANs are known for.
+"""Problems of a training run that its log shows: overfitting, and those that GANs are known for.
 
-Each is a finding with the figures that show it and what to do. The rules are coarse on purpose: they speak up
-where a person who looks at the curves would, and stay silent elsewhere.
+Each is a finding with the figures that show it and what to do. The rules are coarse on purpose: they report
+only what a person would see in the curves.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""Errors as gRPC statuses, apart from the messages, which no other program of the protocol may load too."""
+"""Errors as gRPC statuses.
+
+This module does not load the protocol's messages: a process can load them once, and a client of the protocol
+in the same process brings its own.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Messages of gRPC that come compressed. gRPC hands them on as they are, so that what they become is bounded.
+"""Compressed messages of gRPC: they are decompressed here, so that their size is bounded.
 
 gRPC's own decompression would make 32 MB of 33 kB before anything here sees the message.
 """

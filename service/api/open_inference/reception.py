@@ -1,4 +1,4 @@
-"""Bounds on the messages that are received at once: gRPC says their sizes only once they are there."""
+"""Bounds on the messages that are received at once: gRPC tells a message's size only once it is there."""
 
 from __future__ import annotations
 

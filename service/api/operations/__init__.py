@@ -1,1 +1,1 @@
-"""The operations, without a wire: typed options and arrays in, arrays and fields out."""
+"""The operations, free of HTTP and gRPC: typed options and arrays in, arrays and fields out."""

@@ -1,4 +1,4 @@
-"""Files as they lie there: the kind of a file by its name, compression undone, text in any Unicode encoding.
+"""Opens files of tables: finds their kind by the name, decompresses them, and reads any Unicode encoding.
 
 The ending of a name says what a file is, in upper or lower case; its first bytes say how it is compressed.
 """

@@ -1,4 +1,4 @@
-"""Files that are no networks which can be read: what each is, and what to give in its place."""
+"""Files that cannot be read as networks: what each is, and what to give instead."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checks of a publisher's words about a model, before its networks are run.
+"""Checks of the options that a publisher gives for a model, before its networks are run.
 
 Every check returns its flaws, a sentence each: what came, what was expected, and what to do.
 """
