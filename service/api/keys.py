@@ -7,8 +7,6 @@ import errno
 import hashlib
 import logging
 import re
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Literal, NamedTuple, TypeAlias, get_args
 
@@ -21,7 +19,7 @@ Scope: TypeAlias = Literal["infer", "control", "metrics"]
 """The rights of a key: `infer` allows everything but loading and unloading models, which is `control`, and
 reading metrics that are not public, which is `metrics`."""
 _CHECK_SECONDS: Final = 5.0
-"""Interval between checks of the file: a removed key is valid for at most this long."""
+"""Interval between looks at the file: a removed key is valid for at most this long."""
 _MOST_BYTES: Final = 2**24
 _KEY: Final = re.compile(r"[\x21-\x7e]{16,256}")
 _DIGEST: Final = re.compile(r"sha256:([0-9a-f]{64})")
@@ -47,26 +45,23 @@ class Keys:
 
     The file is read again once it has changed, so keys can be replaced while the service runs. If it cannot
     be read then, the earlier keys stay valid. A last line without its end may still be written: the file is
-    then read once two checks have found the same.
+    then read once two looks have found the same.
 
     Args:
         path: Path of the file.
         metrics: Tell whether the file is refused as it is.
-        clock: Returns seconds; for the interval between checks of the file.
 
     Raises:
         InvalidKeys: the file cannot be read, has no key, or has a key that no client could send.
     """
 
-    def __init__(self, path: Path, metrics: Metrics, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, path: Path, metrics: Metrics) -> None:
         self._path = path
         self._refused = metrics.keys_refused
-        self._clock = clock
         self._seen = fingerprint(path)
         self._keys = _read(path)
         self._unended = self._seen
         """The state of the file that is read although its last line has no end."""
-        self._checked_at = clock()
 
     def check(self, authorization: str, api_key: str, scope: Scope = "infer") -> Key:
         """Return the key that one of these two headers of a request holds, if it allows the scope.
@@ -83,7 +78,6 @@ class Keys:
                 "a key is needed: send it as `Authorization: Bearer KEY` or as `x-api-key: KEY`; whoever "
                 "runs the service gives keys out"
             )
-        self._reload_if_changed()
         # the time of comparing digests says nothing about the keys
         known = self._keys.get(_digest(given))
         if known is None:
@@ -93,16 +87,16 @@ class Keys:
         return known
 
     async def follow(self) -> None:
-        """Look at the file also while no request comes, so that the metrics tell of it, until cancelled."""
+        """Look at the file, and read it again once it has changed, until cancelled.
+
+        It is read in a thread: the disk of a file that hangs must not hold all requests.
+        """
         while True:
             await asyncio.sleep(_CHECK_SECONDS)
-            self._reload_if_changed()
+            await asyncio.to_thread(self.reload_if_changed)
 
-    def _reload_if_changed(self) -> None:
-        now = self._clock()
-        if now - self._checked_at < _CHECK_SECONDS:
-            return
-        self._checked_at = now
+    def reload_if_changed(self) -> None:
+        """Read the file if it has changed since the last look."""
         try:
             state = fingerprint(self._path)
             if state == self._seen:

@@ -12,7 +12,6 @@ from service.api.file_state import fingerprint
 from service.api.keys import Keys
 from service.errors import InvalidKeys, KeyMissing, KeyUnknown, ScopeMissing
 from service.observe.metrics import Metrics
-from tests.service.conftest import Clock
 from tests.waiting import wait_until
 
 FIRST, SECOND = "first-key-of-someone", "second-key-of-another"
@@ -46,11 +45,11 @@ def test_any_other_key_is_refused_without_being_repeated(file: Path, key: str) -
     assert key not in refusal.value.detail
 
 
-def test_a_file_that_would_not_end_is_refused_and_leaves_the_keys_before(file: Path, clock: Clock) -> None:
-    keys = Keys(file, Metrics(), clock)
+def test_a_file_that_would_not_end_is_refused_and_leaves_the_keys_before(file: Path) -> None:
+    keys = Keys(file, Metrics())
     file.unlink()
     os.mkfifo(file)
-    clock.now = 60
+    keys.reload_if_changed()
     keys.check("", FIRST)
     with pytest.raises(InvalidKeys, match="not a plain file"):
         Keys(file, Metrics())
@@ -60,11 +59,11 @@ def test_a_file_that_would_not_end_is_refused_and_leaves_the_keys_before(file: P
         Keys(file, Metrics())
 
 
-def test_a_key_that_is_exchanged_is_taken_and_the_one_before_is_not(file: Path, clock: Clock) -> None:
-    keys = Keys(file, Metrics(), clock)
+def test_a_key_that_is_exchanged_is_taken_and_the_one_before_is_not(file: Path) -> None:
+    keys = Keys(file, Metrics())
     file.write_text("a-new-key-for-all-of-them\n")
     keys.check("", FIRST)
-    clock.now = 5.0
+    keys.reload_if_changed()
     keys.check("", "a-new-key-for-all-of-them")
     with pytest.raises(KeyUnknown):
         keys.check("", FIRST)
@@ -72,22 +71,23 @@ def test_a_key_that_is_exchanged_is_taken_and_the_one_before_is_not(file: Path, 
 
 @pytest.mark.parametrize("content", ["", "# none\n", "short\n", None])
 def test_a_file_that_is_spoilt_leaves_the_keys_before_and_is_told_until_it_is_mended(
-    file: Path, clock: Clock, content: str | None, caplog: pytest.LogCaptureFixture
+    file: Path, content: str | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     metrics = Metrics()
-    keys = Keys(file, metrics, clock)
+    keys = Keys(file, metrics)
     if content is None:
         file.unlink()
     else:
         file.write_text(content)
-    for clock.now in (5.0, 10.0):
+    for _ in range(2):
+        keys.reload_if_changed()
         keys.check("", FIRST)
         with pytest.raises(KeyUnknown):
             keys.check("", "a-key-that-never-was-one")
         assert metrics.registry.get_sample_value("pushforward_keys_refused") == 1
     assert caplog.text.count("the keys read before stay") == 1
     file.write_text(f"{FIRST}\n")
-    clock.now = 15.0
+    keys.reload_if_changed()
     keys.check("", FIRST)
     assert metrics.registry.get_sample_value("pushforward_keys_refused") == 0
 
@@ -161,13 +161,14 @@ def test_a_line_with_other_names_or_scopes_is_refused(file: Path, rest: str) -> 
     assert SECOND not in refusal.value.detail
 
 
-def test_the_beginning_of_a_key_that_is_being_written_is_not_taken(file: Path, clock: Clock) -> None:
-    keys = Keys(file, Metrics(), clock)
+def test_the_beginning_of_a_key_that_is_being_written_is_not_taken(file: Path) -> None:
+    keys = Keys(file, Metrics())
     file.write_text(f"{FIRST}\n{SECOND[:18]}")
-    clock.now = 5.0
+    keys.reload_if_changed()
     keys.check("", SECOND)
     file.write_text(f"{FIRST}\n{SECOND}-whole")
-    for clock.now in (10.0, 15.0):
+    for _ in range(2):
+        keys.reload_if_changed()
         with pytest.raises(KeyUnknown):
             keys.check("", SECOND[:18])
     keys.check("", f"{SECOND}-whole")  # the same twice: nothing writes it any more
