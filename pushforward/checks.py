@@ -50,6 +50,8 @@ def label_options(given: Any) -> dict[str, Any]:
     Raises:
         Unfit: something else came.
     """
+    if hasattr(given, "tolist"):  # as arrays, columns, and tensors, whose rows are no numbers of Python
+        given = given.tolist()
     if given is None or isinstance(given, str | Integral):
         check_options(label=given)
         return {"label": given, "labels": None}

@@ -50,10 +50,10 @@ def as_rows(
     Args:
         inputs: An array or nested lists of one item (*item_shape) or of B items; a grey picture may lack the
             axis of its channel. Values of uint8 are pixels 0 .. 255 if items are pictures; all others are
-            taken as they are. Or a table: a DataFrame of pandas or polars, an Arrow table, a mapping from
-            names to columns, a list of records, or one of these; its columns are matched by name. Or a PIL
-            picture, the path of a picture's file, or a list of either, which are treated as those of the
-            training were.
+            taken as they are. Or a table: a DataFrame of pandas or polars, an Arrow table, a structured
+            array, a mapping from names to columns, a list of records, or one of these; its columns are
+            matched by name. Or a PIL picture, the path of a picture's file, or a list of either, which are
+            treated as those of the training were.
         item_shape: The shape of an item of the model.
         columns: The columns of the model, if it is one of tables.
         picture: The `picture` of its manifest: what is done to a PIL picture.
@@ -75,7 +75,7 @@ def as_rows(
         return _pictures_of_files(paths, shape, PictureRule.of(picture))
     if _are_records(inputs):
         return _records(inputs, shape, columns)
-    if columns and not isinstance(inputs, np.ndarray | list | tuple) and isinstance(inputs, Iterator):
+    if isinstance(inputs, Iterator):
         raise Unfit(f"a {type(inputs).__name__} came, whose rows are there only once; give a list of them")
     return _array(inputs, shape, columns)
 
@@ -195,7 +195,7 @@ def is_whole(value: Any) -> bool:
 def _array(inputs: Any, shape: Shape, columns: Sequence[Column]) -> Floats:
     by_name = ", or a table or records by the names of its columns" if columns else ""
     try:
-        array = np.asarray(inputs)
+        array = _unmasked(inputs)
     except ValueError as error:
         raise Unfit(f"the inputs are ragged; {wanted(shape)}{by_name}") from error
     if array.dtype.kind not in "fiub":
@@ -204,6 +204,13 @@ def _array(inputs: Any, shape: Shape, columns: Sequence[Column]) -> Floats:
             + by_name
         )
     return rows_of(array, shape)
+
+
+def _unmasked(values: Any) -> NDArray[Any]:
+    """Return values as an array; what a masked one of numpy hides is missing, whatever number lies there."""
+    if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
+        return np.where(np.ma.getmaskarray(values), np.nan, values.data)
+    return np.asarray(values)
 
 
 def _is_picture(value: Any) -> bool:
@@ -286,7 +293,7 @@ def _column(inputs: Any, name: str) -> Any:
 def _column_names(inputs: Any) -> list[Any] | None:
     """Return the keys of a table's columns, or None if the inputs are no table."""
     if isinstance(inputs, np.ndarray):
-        return None
+        return list(inputs.dtype.names or ()) or None  # those of a structured array
     if isinstance(inputs, Mapping):
         return list(inputs)
     names = getattr(inputs, "column_names", None)  # Arrow
@@ -322,7 +329,7 @@ def _values(table: Any, key: Any) -> Any:
         column = table[key]
         if isinstance(column, list | tuple) or hasattr(column, "to_pylist"):
             return column
-        values = np.asarray(column.to_numpy() if hasattr(column, "to_numpy") else column)
+        values = _unmasked(column.to_numpy() if hasattr(column, "to_numpy") else column)
     except (TypeError, ValueError, AttributeError, LookupError) as error:
         reason = " ".join(str(error).split())
         raise Unfit(

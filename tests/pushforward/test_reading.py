@@ -57,6 +57,16 @@ def test_lists_and_any_order_in_memory_are_read(given: Any) -> None:
     assert as_rows(given, FEATURES).shape == (2, 3)
 
 
+def test_what_a_masked_array_hides_is_missing() -> None:
+    heights = np.ma.masked_equal([1.5, -9999], -9999)
+    rows = as_rows(np.ma.masked_equal(ROWS, 1.5), FEATURES)
+    np.testing.assert_array_equal(rows, [[np.nan, 0, 1], [2, 1, 0]])
+    table = as_rows({"height": heights, "colour": ["green", "red"]}, FEATURES, COLUMNS)
+    np.testing.assert_array_equal(table, [[1.5, 0, 1], [np.nan, 1, 0]])
+    pixels = random.integers(2, 256, (2, 4, 6), np.uint8)
+    np.testing.assert_array_equal(as_rows(np.ma.masked_array(pixels), GREY), as_rows(pixels, GREY))
+
+
 def test_one_item_is_a_batch_of_one() -> None:
     np.testing.assert_array_equal(as_rows([1, 2, 3], FEATURES), [[1, 2, 3]])
 
@@ -91,6 +101,7 @@ def test_grey_pictures_may_lack_the_axis_of_their_channel(shape: tuple[int, ...]
         ([["a", "b", "c"]], FEATURES, "of numbers"),
         (np.zeros((2, 3), complex), FEATURES, "complex128"),
         (None, FEATURES, "NoneType"),
+        ((each for each in ROWS), FEATURES, "a generator came, .*give a list of them"),
         (TABLE, FEATURES, "no named columns"),
     ],
 )
@@ -109,12 +120,16 @@ def records(table: dict[str, Any]) -> Any:
     return [dict(zip(table, row, strict=True)) for row in zip(*table.values(), strict=True)]
 
 
-@pytest.mark.parametrize("make", [dict, pd.DataFrame, arrow, records])
+def structured(table: dict[str, Any]) -> Any:
+    return np.array(list(zip(*table.values(), strict=True)), [(name, object) for name in table])
+
+
+@pytest.mark.parametrize("make", [dict, pd.DataFrame, arrow, records, structured])
 def test_a_table_is_read_by_the_names_of_its_columns(make: Callable[[Any], Any]) -> None:
     np.testing.assert_array_equal(as_rows(make(TABLE), FEATURES, COLUMNS), ROWS)
 
 
-@pytest.mark.parametrize("make", [dict, pd.DataFrame, arrow, records])
+@pytest.mark.parametrize("make", [dict, pd.DataFrame, arrow, records, structured])
 def test_ids_are_a_column_of_the_table(make: Callable[[Any], Any]) -> None:
     found, name = ids_of(make(TABLE), "other")
     assert found is not None
@@ -123,7 +138,7 @@ def test_ids_are_a_column_of_the_table(make: Callable[[Any], Any]) -> None:
         ids_of(make(TABLE), "nothing")
 
 
-@pytest.mark.parametrize("make", [dict, arrow, records])
+@pytest.mark.parametrize("make", [dict, arrow, records, structured])
 def test_a_table_without_an_index_has_no_ids(make: Callable[[Any], Any]) -> None:
     assert ids_of(make(TABLE), None) == (None, None)
 
