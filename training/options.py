@@ -184,7 +184,7 @@ class LoopOptions(Options):
     steps: int = Field(ge=1)
     """Optimiser steps in all."""
     stop_after: int | None = Field(default=None, ge=1)
-    """The steps after which training ends though its schedules, which span `steps`, do not. A GAN's averaged
+    """The step after which training ends, before its schedules do: these span `steps`. A GAN's averaged
     weights may be at their best while its learning rate is still high."""
     batch_rows: int = Field(default=128, ge=1)
     """Items per step, over all processes; at most the size of the training split."""
@@ -209,8 +209,8 @@ class LoopOptions(Options):
     """Steps between lines of the log."""
     validate_every: int | None = Field(default=None, ge=1)
     """Steps between validations, each of which writes a grid of samples; if not set, a twentieth of the
-    steps, but at least 50 and at most 1 000. A VAE's weights of the validation with the best bound are
-    published."""
+    steps, but at least 50 and at most 1 000. A VAE publishes the weights of the validation with the
+    best bound."""
     patience: int = Field(default=0, ge=0)
     """VAEs: the number of validations in a row without a better bound after which training ends; 0: never."""
     validation_rows: int = Field(default=1000, ge=1)

@@ -32,12 +32,12 @@ class Column(Frozen):
     categories: tuple[str, ...] = ()
     """Empty for a number; else the column has one feature per category: one is 1, the others are 0."""
     unseen: Literal["refuse", "other", "missing"] = "refuse"
-    """The fate of any other category: its row is refused, or it becomes `other`, one of the categories, or
-    `missing`."""
+    """The treatment of any other category: its row is refused, or it becomes `other`, one of the categories,
+    or `missing`."""
     codes: tuple[float | str, ...] = ()
     """Values that stand for missing ones, such as 999999999 or `?`."""
     value_range: tuple[float, float] | None = None
-    """The least and the largest number of the rows that were learned; a draw beyond is the nearer of the two.
+    """The least and the largest number of the training rows; a draw beyond them becomes the nearer of both.
     None for categories, and if draws have no bounds."""
     decimals: Annotated[int, Field(ge=0, le=MOST_DECIMALS)] | None = None
     """The digits after the decimal point that the numbers learned have at most, 0 if all are whole; draws are

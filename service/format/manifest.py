@@ -91,15 +91,15 @@ class Manifest(Frozen):
     value_range: tuple[float, float] | None
     """The smallest and largest value of an item: (0, 1), or None for the support `real`."""
     picture: PictureForm | None = None
-    """The reading of files of pictures. None if the version was not trained on such: one is then taken as it
-    is stored, with 8 bits a channel, the size of an item, and nothing transparent."""
+    """The conversion of files of pictures. None if the version was not trained on files: a picture must then
+    have 8 bits a channel, the size of an item, and no transparency."""
     columns: tuple[Column, ...] = ()
     """The columns of a table, in the order of the features; empty for other data."""
     takes_missing: bool = False
     """True if NaN in an item (null in JSON, an empty cell) is a missing value: it counts in no likelihood,
     and `reconstruct` fills it in. Of a category all features are NaN. Else such items are refused."""
     left_out: tuple[str, ...] = ()
-    """Columns of the training table that the model does not see; they may come with a row."""
+    """Columns of the training table that the model does not see; in requests they are ignored."""
     class_names: tuple[str, ...] = ()
     """The classes of the training data; empty without labels. A version whose graphs take `labels` generates
     items of the class that a request names."""

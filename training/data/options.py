@@ -86,13 +86,13 @@ class DataOptions(Options):
     """Images: the size [height, width] that every picture is given, in training and in requests. By default
     none is resized, and all must have one size."""
     fit: Literal["stretch", "crop"] = "stretch"
-    """Images: the way to that size. `stretch`: the whole picture is resized, without keeping its proportions;
-    `crop`: the largest part in its middle that has the proportions of `size`."""
+    """Images: how pictures get that size. `stretch`: the whole picture is resized, without keeping its
+    proportions; `crop`: the largest part in its middle that has the proportions of `size`."""
     channels: Literal[1, 3] | None = None
     """Images: 1 for grey, 3 for RGB. By default 1 if every picture is grey, else 3."""
     background: tuple[Byte, Byte, Byte] | None = None
-    """Images: the colour [red, green, blue], each 0 to 255, on which pictures are put that are transparent in
-    places. By default such are refused."""
+    """Images: the colour [red, green, blue], each 0 to 255, that fills transparent parts. By default pictures
+    with transparent parts are refused."""
     drop: tuple[str, ...] = ()
     """Tables: columns to leave out."""
     label: str | None = None
@@ -100,11 +100,11 @@ class DataOptions(Options):
     one_hot: tuple[str, ...] = ()
     """Tables: categorical columns; each becomes one feature per category."""
     missing: Literal["learn", "refuse"] = "learn"
-    """Tables: the fate of rows that lack values (an empty cell, null, NaN). `learn`: they are learned from
-    what they hold, and if there are some, the version takes such rows as well. `refuse`: they are refused."""
+    """Tables: rows that lack values (an empty cell, null, NaN). `learn`: they are learned from the values
+    that they have, and if there are such rows, the version takes them as well. `refuse`: they are refused."""
     unseen: Literal["other", "missing", "refuse"] = "other"
-    """Tables: the fate of categories that the file does not have, once the model is served. `other`: each
-    categorical column gets a category of that name for them, rare and so surprising, and never drawn.
+    """Tables: categories in requests that the file does not have. `other`: each categorical column gets a
+    category of that name for them, which is rare and so surprising, and is never drawn.
     `missing`: they count as missing values. `refuse`: rows that have one are refused."""
 
     separator: Annotated[str, Field(min_length=1, max_length=1)] | None = None

@@ -45,7 +45,7 @@ class TableForm:
     codes: Mapping[str, tuple[Code, ...]] = field(default_factory=dict)
     """Values that stand for missing ones, by column."""
     unseen: Mapping[str, str] = field(default_factory=dict)
-    """The fate of categories that a column does not have: `other`, `missing`, or, if not named, `refuse`."""
+    """The treatment of categories that a column does not have: `other`, `missing`; `refuse` if not named."""
     left_out: frozenset[str] = frozenset()
     """Columns of the training table that the model does not have, which may come without being unknown."""
     takes_missing: bool = True
