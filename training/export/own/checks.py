@@ -31,7 +31,6 @@ _ROWS = 5
 """Rows that are also run alone."""
 _ROW_TOLERANCE = 1e-4
 """Largest difference, over 1 + |value|, of a row computed alone and in a batch."""
-_LOGARITHMS = "; if these are logarithms, say 'log_variance' or 'log_scale'"
 _DISTRIBUTIONS = {
     "Bernoulli": ("bernoulli", "logits"),
     "ContinuousBernoulli": ("continuous-bernoulli", "logits"),
@@ -201,28 +200,26 @@ def encoder_flaws(
     second = outputs[-1].reshape(len(outputs[-1]), -1)
     if len(widths) == 1:
         second = divided(NumpyAlgebra(), row, axis_of_latents(row, channels) or 0, second)[1]
-    if gives in ("scale", "variance", "distribution") and second.min() <= 0:
-        spreads = "variances" if gives == "variance" else "scales"
-        advice = "" if gives == "distribution" else _LOGARITHMS
+    return _spread_flaws("encoder", gives, second, LOG_FURTHEST)
+
+
+def _spread_flaws(what: str, gives: str, spread: Floats, largest: float) -> list[str]:
+    """Check the spreads that a network gives: positive ones, or logarithms, of scales at most `largest`."""
+    kind, low, high = gives.removeprefix("mean_and_"), float(spread.min()), float(spread.max())
+    if kind in ("scale", "variance", "distribution") and low <= 0:
+        spreads = "variances" if kind == "variance" else "scales"
+        logarithm = gives.removesuffix(kind) + "log"
+        advice = f"; if these are logarithms, say '{logarithm}_variance' or '{logarithm}_scale'"
         return [
-            f"encoder_gives is {gives!r}, but the encoder gave {spreads} down to {second.min():g}, and they "
-            f"are positive{advice}"
+            f"{what}_gives is {gives!r}, but the {what} gave {spreads} down to {low:g}, and they are positive"
+            + ("" if kind == "distribution" else advice)
         ]
-    return _logarithm_flaws("encoder", gives, second, LOG_FURTHEST)
-
-
-def _logarithm_flaws(what: str, gives: str, given: Floats, largest: float) -> list[str]:
-    """Check logarithms of scales, at most `largest`, if a network gives them or those of variances."""
-    if "log_" not in gives:
+    largest *= 2 if kind.endswith("variance") else 1
+    if "log_" not in kind or (-largest <= low and high <= largest):
         return []
-    low, high = float(given.min()), float(given.max())
-    largest *= 2 if gives.endswith("variance") else 1
-    if -largest <= low and high <= largest:
-        return []
-    came = gives.removeprefix("mean_and_").replace("_", "-")
     return [
-        f"the {what} gave {came}s from {low:g} to {high:g}, and float32 takes those within ±{largest:.0f}; "
-        f"say by `{what}_gives` what they are, and by `values` what range the items have"
+        f"the {what} gave {kind.replace('_', '-')}s from {low:g} to {high:g}, and float32 takes those within "
+        f"±{largest:.0f}; say by `{what}_gives` what they are, and by `values` what range the items have"
     ]
 
 
@@ -256,14 +253,7 @@ def decoder_flaws(
             f"decoder_gives is 'probabilities', but the decoder gave values from {values.min():g} to "
             f"{values.max():g}; say 'logits' if a sigmoid is to be applied"
         ]
-    least = float(parts[-1].min())
-    if gives in ("mean_and_scale", "mean_and_variance") and least <= 0:
-        came = gives.removeprefix("mean_and_")
-        return [
-            f"decoder_gives is {gives!r}, but the decoder gave {came}s down to {least:g}, and they are "
-            "positive; if these are logarithms, say 'mean_and_log_scale' or 'mean_and_log_variance'"
-        ]
-    return _logarithm_flaws("decoder", gives, parts[-1], LOG_SCALE_BOUND)
+    return _spread_flaws("decoder", gives, parts[-1], LOG_SCALE_BOUND)
 
 
 def generator_flaws(network: OwnNetwork, outputs: Sequence[Floats], units: Units) -> list[str]:
