@@ -15,7 +15,7 @@ import numpy as np
 from service.format.manifest import Support
 from service.format.specs import DiscriminatorSpec, GraphName, Metric, Objective
 from service.format.statistics import Distance
-from service.numerics.noise import Floats, Integers
+from service.numerics.noise import Floats
 from service.numerics.prior import Prior
 from training.anomaly.calibrate import require_finite, version_scorer
 from training.data.splits import lacking, named
@@ -31,6 +31,7 @@ from training.export.own.version import (
     Halves,
     Log,
     Scoring,
+    StartLogits,
     calibration_options,
     example_of,
     exported,
@@ -106,20 +107,12 @@ def publish_own_gan(
     gan, opset = _exported_gan(name, gan, log)
     halves = None if items is None else halves_of(items, of_real)
     options = calibration_options(scoring or Scoring(), halves)
-    logits: tuple[Floats, float, Integers | None] | None = None
+    logits: StartLogits | None = None
     metrics: dict[str, Metric] = {}
     if gan.discriminator is not None and halves is not None:
         log(f"calibrating the discriminator on {len(halves.fit)} items")
-        classes = None
-        if condition is not None:
-            classes = condition.one_hot(np.concatenate([halves.fit_labels, halves.calibration_labels]))
         prior = sampler(words.prior, words.latent_size)
-        gan, starts, metrics = _calibrated(gan, opset, halves, prior, classes)
-        unseen = [] if condition is None else lacking(halves.fit_labels, condition.names)
-        if not unseen:
-            logits = *starts, None if condition is None else halves.fit_labels
-        else:
-            log(f"without filtered sampling, since too few real items are of {named(unseen)}")
+        gan, logits, metrics = _calibrated(gan, opset, halves, prior, condition, log)
     log("building the graphs")
     networks = (gan.generator, gan.discriminator, gan.encoder)
     error = max(each.error for each in networks if each is not None)
@@ -217,12 +210,16 @@ def _exported_gan(name: str, gan: OwnGan, log: Log) -> tuple[OwnGan, int]:
 
 
 def _calibrated(
-    gan: OwnGan, opset: int, halves: Halves, prior: Prior, classes: Floats | None
-) -> tuple[OwnGan, tuple[Floats, float], dict[str, Metric]]:
+    gan: OwnGan, opset: int, halves: Halves, prior: Prior, condition: Condition | None, log: Log
+) -> tuple[OwnGan, StartLogits | None, dict[str, Metric]]:
     """Fit slope and intercept of a discriminator's logits on one half of the items; judge them on the other.
 
+    The logits for filtered sampling are None if items to fit on lack a class.
     Source: Platt 1999; for GANs Turner et al. 2019, "MH-GAN", arXiv:1811.11357, section 3.1.
     """
+    classes = None
+    if condition is not None:
+        classes = condition.one_hot(np.concatenate([halves.fit_labels, halves.calibration_labels]))
     graphs = gan_graphs(gan, opset, 0 if classes is None else classes.shape[1])
     fit, judged = len(halves.fit), len(halves.calibration)
 
@@ -251,5 +248,11 @@ def _calibrated(
         f"discriminator's {intercept:+.4g}, fitted on {fit} others"
     )
     metrics = calibration_metrics(held_out, made, note)
+    gan = replace(gan, calibration=(slope, intercept))
     starts = (slope * real + intercept).astype(np.float32)
-    return replace(gan, calibration=(slope, intercept)), (starts, largest), metrics
+    if condition is None:
+        return gan, (starts, largest, None), metrics
+    if unseen := lacking(halves.fit_labels, condition.names):
+        log(f"without filtered sampling, since too few real items are of {named(unseen)}")
+        return gan, None, metrics
+    return gan, (starts, largest, halves.fit_labels), metrics

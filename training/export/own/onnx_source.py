@@ -268,19 +268,22 @@ def simplified(model: onnx.ModelProto) -> onnx.ModelProto:
         if axis.HasField("dim_value") and axis.dim_value < 1:  # some exporters' word for a free one
             axis.Clear()
     for node in graph.node:
-        if (
-            node.op_type == "Dropout"
-            and len(node.input) < 3
-            and len([name for name in node.output if name]) == 1
-        ):
+        given, made = len(node.input), [name for name in node.output if name]
+        if node.op_type == "Dropout" and given < 3 and len(made) == 1:
             node.op_type = "Identity"
             del node.input[1:], node.output[1:], node.attribute[:]
     nodes = [*graph.node]
+    with contextlib.suppress(graphlib.CycleError):  # the checker will tell of it
+        if (ordered := _in_order(nodes)) is not nodes:
+            del graph.node[:]
+            graph.node.extend(ordered)
+    return simple
+
+
+def _in_order(nodes: list[onnx.NodeProto]) -> list[onnx.NodeProto]:
+    """Return nodes in the order in which they can be computed: as they came, if that is one."""
     makers = {name: place for place, node in enumerate(nodes) for name in node.output if name}
     needed = [{makers[name] for name in node.input if name in makers} for node in nodes]
-    if any(max(before, default=-1) >= place for place, before in enumerate(needed)):
-        with contextlib.suppress(graphlib.CycleError):  # the checker will tell of it
-            order = [*graphlib.TopologicalSorter(dict(enumerate(needed))).static_order()]
-            del graph.node[:]
-            graph.node.extend(nodes[place] for place in order)
-    return simple
+    if all(max(before, default=-1) < place for place, before in enumerate(needed)):
+        return nodes
+    return [nodes[place] for place in graphlib.TopologicalSorter(dict(enumerate(needed))).static_order()]

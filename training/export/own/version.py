@@ -65,6 +65,8 @@ Log = Callable[[str], None]
 """Takes a line of progress."""
 _LEVELS = (0.01, 0.05)
 """The default alpha is the first of these that the calibration items resolve."""
+StartLogits = tuple[Floats, float, Integers | None]
+"""Calibrated logits of real items, the largest of generated ones, and the classes of the real items."""
 ROWS = 250
 """Rows of a batch."""
 _DRAWS = 3
@@ -112,8 +114,7 @@ class Draft:
     likelihood: str | None
     statistics: tuple[NoiseFree | Distance, ...]
     discriminator: DiscriminatorSpec | None = None
-    logits: tuple[Floats, float, Integers | None] | None = None
-    """Calibrated logits of real items, the largest of generated ones, and the classes of the real items."""
+    logits: StartLogits | None = None
     metrics: dict[str, Metric] = field(default_factory=dict)
     latent_picture: LatentPicture | None = None
     classes: tuple[str, ...] = ()
