@@ -33,14 +33,14 @@ class ModelFolder:
 def scan(root: Path) -> dict[str, ModelFolder]:
     """List every model of the folder that has a version, by name; only names and aliases are read.
 
-    Folders whose names cannot be shown are no models. One that cannot be listed is reported if its name is
-    that of a model: a volume's `lost+found` is no fault.
+    Folders that are hidden, or whose names cannot be shown, are no models. One that cannot be listed is
+    reported if its name is that of a model: a volume's `lost+found` is no fault.
 
     Raises:
         OSError: the folder cannot be listed.
     """
     found: dict[str, ModelFolder] = {}
-    for model in sorted(path for path in root.iterdir() if path.is_dir() and path.name.isprintable()):
+    for model in sorted(path for path in root.iterdir() if path.is_dir() and _is_shown(path.name)):
         try:
             folders = version_folders(model, linked=True)
         except FileNotFoundError:  # it has just gone
@@ -57,6 +57,10 @@ def scan(root: Path) -> dict[str, ModelFolder]:
         except InvalidAliases as error:
             found[model.name] = ModelFolder(versions, flaw=error.detail)
     return found
+
+
+def _is_shown(name: str) -> bool:
+    return name.isprintable() and not name.startswith(".")
 
 
 def folder_times(root: Path) -> tuple[tuple[str, int], ...]:

@@ -179,7 +179,7 @@ def test_folders_that_cannot_be_listed_are_told_and_keep_no_other_from_being_fol
     models = tmp_path / "models"
     version = toy.publish_toy(models)
     strange = (models / "lost+found", models / "two\nlines", Path(os.fsdecode(bytes(models) + b"/\xff\xfe")))
-    for folder in (*strange, models / "other-vae"):
+    for folder in (*strange, models / ".put-aside", models / "other-vae"):
         (folder / "1").mkdir(parents=True)
         (folder / "1/manifest.json").touch()
     for folder in (strange[0], models / "other-vae"):
