@@ -10,6 +10,7 @@ import errno
 import io
 import os
 import secrets
+import shutil
 import sys
 import zipfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -88,32 +89,37 @@ def destination(
 
 @contextmanager
 def opened(path: str) -> Iterator[IO[bytes]]:
-    """Open a file for writing, which replaces the old one only once it is whole; or standard output."""
+    """Open a file for writing, which replaces the old one only once it is whole; or standard output.
+
+    A link stays one, and a file keeps its permissions, as where a program writes into the old file.
+    """
+    target = Path(os.path.realpath(path))
+    staged = target.with_name(f".{target.name}-{secrets.token_hex(4)}")
     try:
-        with _opened(path) as file:
+        with _opened(path, target, staged) as file:
             yield file
     except OSError as error:
         if error.filename is None:  # as where a disk is full
             error.filename = "standard output" if path == STDOUT else path
-        elif Path(error.filename).name.startswith(f".{Path(path).name}-"):  # the name that it is staged under
+        elif error.filename == str(staged):
             error.filename, error.filename2 = path, None
         raise
 
 
 @contextmanager
-def _opened(path: str) -> Iterator[IO[bytes]]:
+def _opened(path: str, target: Path, staged: Path) -> Iterator[IO[bytes]]:
     if path == STDOUT:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
-    target = Path(path)
-    if target.exists() and not target.is_file():  # a device or a pipe
-        with target.open("wb") as file:
+    if os.path.exists(path) and not os.path.isfile(path):  # a device or a pipe
+        with open(path, "wb") as file:
             yield file
         return
-    staged = target.with_name(f".{target.name}-{secrets.token_hex(4)}")
     try:
         with staged.open("xb") as file:
+            if target.exists():
+                shutil.copymode(target, staged)
             yield file
         os.replace(staged, target)
     finally:

@@ -128,6 +128,22 @@ def test_a_result_that_fails_leaves_the_old_file_as_it_was(
     assert not [path for path in here.iterdir() if path.name.startswith(".")]
 
 
+def test_a_result_goes_where_a_link_leads_and_keeps_the_permissions_of_the_old_file(
+    run: Run, here: Path, few_models: Path
+) -> None:
+    link, old = here / "link.npy", here / "there" / "old.npy"
+    old.parent.mkdir()
+    old.write_text("old")
+    old.chmod(0o640)
+    link.symlink_to(old)
+    done = run("sample", "digits-vae", "--seed", 7, "--local", few_models, "--out", link)
+    assert done.status == 0, done.error
+    assert link.is_symlink()
+    assert np.load(old).shape == (1, 1, 8, 8)
+    assert [*old.parent.iterdir()] == [old]
+    assert old.stat().st_mode & 0o777 == 0o640
+
+
 def test_parquet_without_its_library_says_what_to_install(
     run: Run, here: Path, few_models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
