@@ -14,19 +14,20 @@ _MUCH = 0.02
 
 _HEAD = """# Anomaly scores on real tables
 
-AUROC: the probability that an anomaly scores higher than a normal row. One class: at most 10,000 rows of a
-table; half of the normal rows are learned, the other half and all anomalies are scored. Nothing is set for a
-table, and no anomaly is seen before.
+How well scores find the anomalies of real tables, beside other detectors. AUROC is the probability that an
+anomaly scores higher than a normal row. Of a table at most 10,000 rows are used. The detectors learn half of
+the normal rows, without any anomaly; the other half and all anomalies are scored. No setting is made for a
+single table.
 
-`kernel_density` is what a model scores by whose recipe `pushforward init` wrote, and `elbo` its VAE's own
-([both explained](explanation/statistics.md)). They train on about 75 % of the learned rows, as p-values and
-figures need rows of their own; all others learn from all of them. kNN (the fifth neighbour), LOF (20) and
-OCSVM, of scikit-learn, see standardised columns; IForest is scikit-learn's, ECOD and VAE are PyOD's; all as
-they come.
+`kernel_density` is the default score of a model whose recipe `pushforward init` wrote, and `elbo` the score
+of its VAE ([both explained](explanation/statistics.md)). These two train on about 75 % of the rows to learn,
+because p-values and figures need rows of their own; the other detectors learn all of them. kNN (the fifth
+neighbour), LOF (20) and OCSVM are scikit-learn's, on standardised columns; IForest is scikit-learn's, ECOD
+and VAE are PyOD's; all have their default settings otherwise.
 
 `make tables TABLES=FOLDER` writes this page, from files `NAME.npz` with `X` and `y` such as [ADBench's
 classical ones](https://github.com/Minqi824/ADBench) (Han et al. 2022, arXiv:2206.09426), which are not part
-of this repository. It scores with torch rather than with exported graphs, whose parity is published.
+of this repository. Scores are computed with torch; published graphs agree with it, as their versions record.
 """
 
 
