@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import nn
 
 from training.data import Dataset
-from training.loop.checkpoint import AVERAGE, Checkpoint, CheckpointError, read_checkpoint
+from training.loop.checkpoint import AVERAGE, Checkpoint, CheckpointError, has_checkpoint, read_checkpoint
 from training.loop.gan import EncoderTask, GanTask
 from training.loop.noise import Noise
 from training.loop.start import begin_with
@@ -63,7 +63,9 @@ def stages(recipe: Recipe) -> dict[str, LoopOptions]:
 
 
 def make_stage(recipe: Recipe, dataset: Dataset, folder: Path, name: str) -> Stage:
-    """Make a stage of the run in `folder`, with weights initialised from the recipe's seed.
+    """Make a stage of the run in `folder`, with weights initialised from the recipe's seed, or its `start`.
+
+    A run that has a checkpoint goes on from that, and needs the version that it started from no more.
 
     Raises:
         CheckpointError: The stage needs another one, which has not been trained.
@@ -72,7 +74,7 @@ def make_stage(recipe: Recipe, dataset: Dataset, folder: Path, name: str) -> Sta
     """
     if name != ENCODER:
         model_task = make_task(recipe, dataset)
-        if recipe.start is not None:
+        if recipe.start is not None and not has_checkpoint(folder / CHECKPOINTS):
             begin_with(model_task.model, Path(recipe.start))
         return Stage(model_task, recipe.loop, folder)
     gan, checkpoint = _restored(recipe, dataset, folder)
@@ -80,7 +82,7 @@ def make_stage(recipe: Recipe, dataset: Dataset, folder: Path, name: str) -> Sta
     assert recipe.encoder is not None
     with Noise(recipe.seed, Noise.WEIGHTS, 0).seeding_torch():
         gan.model.encoder = make_gan_encoder(recipe, dataset)
-    if recipe.start is not None:
+    if recipe.start is not None and not has_checkpoint(folder / ENCODER / CHECKPOINTS):
         begin_with(gan.model.encoder, Path(recipe.start), prefix="encoder.")
     task = EncoderTask(gan.model, recipe.encoder)
     return Stage(task, recipe.encoder.loop, folder / ENCODER, gan.model, checkpoint.fingerprint)

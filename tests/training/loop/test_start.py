@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,11 @@ import torch
 from service.format.versions import read_manifest
 from tests.published import newest
 from training.data import Dataset
+from training.loop.loop import train
 from training.loop.start import begin_with
 from training.models.gan import Gan, make_gan, make_gan_encoder
 from training.models.networks.residual import ResidualBlock
-from training.recipe import Recipe, RecipeError, parse_recipe
+from training.recipe import RECIPES, Recipe, RecipeError, parse_recipe, read_recipe
 
 VERSION = newest("fashion-gan")
 GARMENTS = Dataset("fashion-mnist", "", (1, 28, 28), (), {}, {})
@@ -60,3 +62,16 @@ def test_other_networks_and_folders_that_are_no_version_are_refused(tmp_path: Pa
         begin_with(untrained(kind="residual", channels=[64, 64]), VERSION)
     with pytest.raises(RecipeError, match="is no published version"):
         begin_with(untrained(), tmp_path / "model" / "1")
+
+
+def test_a_run_that_has_begun_needs_the_version_that_it_started_from_no_more(
+    digits: Dataset, tmp_path: Path
+) -> None:
+    published = newest("digits-vae")
+    version = shutil.copytree(published, tmp_path / published.parent.name / published.name)
+    table = read_recipe(RECIPES / "digits-vae.toml").model_dump(mode="json", exclude_none=True)
+    table |= {"start": str(version), "loop": {"steps": 4, "batch_rows": 64, "stop_after": 2}}
+    assert train(parse_recipe(table), digits, tmp_path / "run").steps == 2
+    shutil.rmtree(version)
+    del table["loop"]["stop_after"]
+    assert train(parse_recipe(table), digits, tmp_path / "run", resume=True).steps == 4
