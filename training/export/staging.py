@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
+import time
 from collections.abc import Iterator, Mapping, Sequence
+from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
@@ -17,18 +21,44 @@ from training.export.steps import LEAST_BYTES, divide
 from training.export.weights import FILE as WEIGHTS
 from training.export.weights import store_once
 
+_YOUNG_SECONDS: Final = 60
+"""A folder that was just made may not be held yet."""
+
 
 @contextlib.contextmanager
 def staged(models: Path, name: str) -> Iterator[Path]:
-    """Make a staging folder beside the versions of a model, and remove it if the block fails."""
+    """Make a staging folder beside the versions of a model, and remove it if the block fails.
+
+    It is locked for as long, and folders that nobody holds, of publications that were killed, are removed.
+    """
     staging = stage(models, name)
+    descriptor = os.open(staging, os.O_RDONLY)
     try:
+        with contextlib.suppress(OSError):  # storage without locks, such as some of networks
+            flock(descriptor, LOCK_EX | LOCK_NB)
+            _remove_abandoned(staging)
         yield staging
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
         with contextlib.suppress(OSError):  # not empty: it has older versions
             staging.parent.rmdir()
         raise
+    finally:
+        os.close(descriptor)
+
+
+def _remove_abandoned(staging: Path) -> None:
+    for other in staging.parent.glob(".partial-*"):
+        if other == staging or time.time() - other.stat().st_mtime < _YOUNG_SECONDS:
+            continue
+        descriptor = os.open(other, os.O_RDONLY)
+        try:
+            flock(descriptor, LOCK_EX | LOCK_NB)
+            shutil.rmtree(other, ignore_errors=True)
+        except BlockingIOError:
+            continue  # another publication is at work in it
+        finally:
+            os.close(descriptor)
 
 
 def file_spec(path: Path) -> FileSpec:
