@@ -144,6 +144,26 @@ def test_connections_whose_handshake_does_not_end_make_room_for_others_and_are_c
         running.stop()
 
 
+@pytest.mark.living
+def test_idle_connections_make_room_for_new_ones_though_their_clients_do_not_say_goodbye(
+    folder: Path,
+) -> None:
+    files = "--tls-certificate", str(folder / "certificate.pem"), "--tls-key", str(folder / "key.pem")
+    running = RunningService(folder / "models", *files, program=("-c", WITH_FEW_FILES))
+    try:
+        running.url = running.wait_for(r"running on (https://[\d.:]+)")[1]
+        running.wait_for(r"registry: ready")
+        context = ssl.create_default_context(cafile=folder / "certificate.pem")
+        with contextlib.ExitStack() as stack:
+            for _ in range(3 * MOST_FILES):
+                plain = stack.enter_context(running.connect())
+                kept = stack.enter_context(context.wrap_socket(plain, server_hostname="127.0.0.1"))
+                kept.sendall(f"GET {SAMPLE} HTTP/1.1\r\nhost: x\r\n\r\n".encode())
+                assert kept.recv(2**16).startswith(b"HTTP/1.1 200 OK")
+    finally:
+        running.stop()
+
+
 def test_a_client_that_keeps_its_connection_and_does_not_say_goodbye_does_not_hold_the_end(
     folder: Path,
 ) -> None:
