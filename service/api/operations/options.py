@@ -36,8 +36,8 @@ _MOST_LABELS: Final = 2**16
 ITEM_TEXT: Final = (
     "An item is nested lists of the model's `item_shape`, with numbers of its `support`: `binary` takes "
     "zeros and ones; `unit_interval` numbers in [0, 1]; `eight_bit` too, and rounds them to the nearest of "
-    "256 levels, as a PNG would; `real` any number that is finite in float32. Each categorical one "
-    "of its `columns` is one-hot: a 1 at the feature of the category, zeros at the column's other features. "
+    "256 levels, as a PNG would; `real` any number that is finite in float32. Categorical `columns` "
+    "are one-hot: a 1 at the feature of the category, zeros at the column's other features. "
     "If the model's manifest says `takes_missing`, null in JSON and NaN in npy are a missing value, in all "
     "features of a category."
 )
@@ -47,8 +47,8 @@ Inputs = Annotated[
 RECORD_TEXT: Final = (
     "A record is an object with a value for each of the model's `columns`, by name: a number, or the name of "
     "a category. Booleans are 1 and 0 in a column of numbers, and a text may write a number or a boolean. "
-    "A column that the model does not know is refused; those that its training table had beside them (the "
-    "manifest's `left_out`) are ignored. A category that is new becomes what the column's `unseen` says."
+    "Other columns of the training table (the manifest's `left_out`) are ignored, and unknown columns are "
+    "refused. A new category is treated as the column's `unseen` says."
 )
 Cell = float | str | bool | None
 Records = Annotated[
@@ -85,7 +85,7 @@ class RowLabelOptions(LabelOptions):
     """Options of the operations on rows: the class of all rows, or of each."""
 
     labels: Labels | None = None
-    """The class of each row, in the place of `label`: a list in JSON; in a query string and in `/v2` a text
+    """The class of each row, instead of `label`: a list in JSON; in a query string and in `/v2` a text
     with commas between the labels."""
 
 

@@ -47,10 +47,10 @@ class SampleOptions(RowLabelOptions):
     """Proposals per sample; null means 16. Not for `direct`."""
     label: Label | None = None
     """The class of all samples, for versions with a class condition: a number from 0, or else one of
-    `class_names`. Without `label` and `labels` the classes come in turn: sample i is of class i modulo their
-    number."""
+    `class_names`. Without `label` and `labels` the classes come in turn: sample i has class i modulo the
+    number of classes."""
     labels: Labels | None = None
-    """The class of each sample, in the place of `label`: a list in JSON; in a query string and in `/v2` a
+    """The class of each sample, instead of `label`: a list in JSON; in a query string and in `/v2` a
     text with commas between the labels."""
 
 

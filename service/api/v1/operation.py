@@ -59,8 +59,8 @@ class ItemsRequest(Body):
     inputs: Inputs = None
     records: Records = None
     id: Annotated[str, Field(min_length=1)] | None = None
-    """With records, the name of a column that the model does not know, and that tells the rows apart: its
-    values are answered beside the rows."""
+    """With records, the name of a column that identifies the rows and that the model does not know: the
+    answer has its value for each row."""
 
     @model_validator(mode="after")
     def _has_one_form_of_rows(self) -> Self:

@@ -35,8 +35,8 @@ _DIRECT: Final = {"method": "direct", "budget": None, **dict.fromkeys(_CHOICE_HE
 
 class _SampleRange(Body):
     count: Count | None = None
-    """Number of samples: those numbered offset, offset + 1, ... Null means as many as there are `labels`, for
-    a picture of a density as many as it may have, and else 1."""
+    """Number of samples: those numbered offset, offset + 1, ... Null means one for each of
+    `labels`, for a picture of a density the most that a picture has, and else 1."""
     seed: Seed | None = None
     """Seed of the noise. If null, a fresh one is drawn and answered."""
     offset: Annotated[int, Field(ge=0, lt=2**53)] = 0

@@ -42,8 +42,8 @@ ColumnPValues = Annotated[
     dict[str, float | None] | None,
     Field(
         description="Only if the request asks for `columns`: the p-value of each column of the table by "
-        "itself, calibrated on that column's held-out values; null where the value is missing. The least "
-        "names the column that fits the others worst"
+        "itself, calibrated on that column's held-out values; null where the value is missing. The smallest "
+        "belongs to the column that fits the others worst"
     ),
 ]
 
@@ -128,8 +128,9 @@ class ScoreAnswer(ModelAnswer):
     """The scores of each item, in the order of the inputs."""
     map: list[Any] | None = None
     """Only if the request asks for it: for each item, in its shape, how surprising each value is at the
-    posterior mean. This is minus the value's log-likelihood in nats, less that of a perfect reconstruction if
-    there is such a thing. For a GAN it is the squared difference from the reconstruction."""
+    posterior mean. This is, in nats, by how much the value's log-likelihood is below that of a perfect
+    reconstruction, or below 0 if there is none. For a GAN it is the squared difference from the
+    reconstruction."""
 
 
 async def _score(call: Call[score.ScoreOptions], accepted: str) -> Answer:
