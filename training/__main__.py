@@ -346,7 +346,8 @@ def _load(path: Path, overrides: list[str] | None) -> tuple[Recipe, Dataset]:
     dataset = load_dataset(recipe.data)
     if recipe.vae is not None or recipe.encoder is not None:  # fail before an hour of training, not after it
         require_statistic(recipe)
-        way_out = "keep more classes" if recipe.data.path is None else "data.calibration_share, or more rows"
+        of_own = "data.calibration_share, or more rows"
+        way_out = "keep more classes, or take other data" if recipe.data.path is None else of_own
         require_resolvable(recipe.calibration, len(dataset.items["calibration"]), way_out)
     return recipe, dataset
 

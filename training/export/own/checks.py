@@ -72,18 +72,20 @@ def item_flaws(what: str, items: Floats, support: Support) -> list[str]:
     fits = rows_in_support(items, support)
     if not fits.all():
         first = int(np.argmin(fits))
+        low, high = float(items[first].min()), float(items[first].max())
+        finite = np.isfinite(items[first]).all()
+        came = f"has values from {low:g} to {high:g}" if finite else "has values that are no finite numbers"
         advice = {
             "binary": "the Bernoulli likelihood scores 0 and 1: binarise them, or, if the model was trained "
             "on grey values, publish it with likelihood='gaussian', whose reconstructions are what the "
             "decoder gives ('continuous-bernoulli' is for one that was trained on that density)",
             "unit_interval": _SAY_THE_RANGE,
             "eight_bit": _SAY_THE_RANGE,
-            "real": "leave out what is not a finite number",
-        }[support]
-        low, high = float(items[first].min()), float(items[first].max())
+            "real": "leave such items out",
+        }[support if finite else "real"]
         flaws.append(
             f"{what}: {int(np.sum(~fits))} of {len(items)} items have values outside of the support "
-            f"{support}; the first is item {first}, whose values are from {low:g} to {high:g}; {advice}"
+            f"{support}; the first is item {first}, which {came}; {advice}"
         )
     return flaws
 
