@@ -11,7 +11,13 @@ import httpx
 
 from pushforward.checks import Label, RowLabel, labelled_count
 from pushforward.client.chunks import Chunks, WholeArray
-from pushforward.client.connection import DEFAULT_TIMEOUT_SECONDS, operations_of, reason_of, request_of
+from pushforward.client.connection import (
+    DEFAULT_TIMEOUT_SECONDS,
+    connected,
+    operations_of,
+    reason_of,
+    request_of,
+)
 from pushforward.client.sending import DEFAULT_POLICY, Clock, RetryPolicy
 from pushforward.client.versions import Version
 from pushforward.client.wire import (
@@ -48,7 +54,7 @@ class AsyncClient:
     ) -> None:
         self._operations = operations_of(url, key, timeout_seconds, policy, clock, randomness)
         self.url = self._operations.url
-        self._http = httpx.AsyncClient()
+        self._http = connected(httpx.AsyncClient)
         if sleep is None:
             import asyncio  # which takes longer to import than the whole client
 

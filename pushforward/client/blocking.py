@@ -13,7 +13,13 @@ import httpx
 
 from pushforward.checks import Label, RowLabel, labelled_count
 from pushforward.client.chunks import Chunks, WholeArray
-from pushforward.client.connection import DEFAULT_TIMEOUT_SECONDS, operations_of, reason_of, request_of
+from pushforward.client.connection import (
+    DEFAULT_TIMEOUT_SECONDS,
+    connected,
+    operations_of,
+    reason_of,
+    request_of,
+)
 from pushforward.client.sending import DEFAULT_POLICY, Clock, RetryPolicy
 from pushforward.client.versions import Version
 from pushforward.client.wire import (
@@ -77,7 +83,7 @@ class Client:
         self._connect()
 
     def _connect(self) -> None:
-        self._process, self._http = os.getpid(), httpx.Client()
+        self._process, self._http = os.getpid(), connected(httpx.Client)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return self._again, ()

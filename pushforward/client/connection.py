@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import random
-from typing import Final
+from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
 import httpx
@@ -18,6 +18,23 @@ DEFAULT_TIMEOUT_SECONDS: Final = 300.0
 _CONNECT_SECONDS: Final = 10.0
 _MOST_SECONDS: Final = 1e6
 """The longest deadline; a socket takes no timeout of more than 24 days."""
+
+HttpClient = TypeVar("HttpClient", httpx.Client, httpx.AsyncClient)
+
+
+def connected(kind: type[HttpClient]) -> HttpClient:
+    """Return a client of httpx, with the proxies and certificates that the environment names.
+
+    Raises:
+        ValueError: it names what cannot be used.
+    """
+    try:
+        return kind()
+    except (ImportError, OSError, ValueError, httpx.InvalidURL) as error:  # each for another variable
+        raise ValueError(
+            f"{error}; this is of the environment: put right what HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, "
+            "NO_PROXY, SSL_CERT_FILE or SSL_CERT_DIR says, or unset it"
+        ) from error
 
 
 def operations_of(
@@ -72,4 +89,6 @@ def reason_of(error: httpx.RequestError) -> str:
         url, proxies = error.request.url, getproxies()
         if (url.scheme in proxies or "all" in proxies) and not proxy_bypass(url.host):
             reason += f"; by the proxy of the environment, which NO_PROXY={url.host} leaves out"
+    if "CERTIFICATE_VERIFY_FAILED" in reason:
+        reason += "; the variable SSL_CERT_FILE names a file with the certificates to trust"
     return reason

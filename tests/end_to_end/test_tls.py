@@ -19,8 +19,9 @@ import grpc
 import httpx
 import pytest
 
+from pushforward import Client
 from service.api.tls import tls_context
-from service.errors import CannotListen
+from service.errors import CannotListen, Unreachable
 from tests.end_to_end.connections import MOST_FILES, WITH_FEW_FILES, everything
 from tests.serving import RunningService
 from tests.toy import publish_toy
@@ -199,6 +200,18 @@ def test_grpc_speaks_tls_too_and_nothing_else(secured: Secured) -> None:
     with grpc.insecure_channel(address) as channel, pytest.raises(grpc.RpcError) as raised:
         channel.unary_unary(live)(b"", timeout=30)
     assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
+def test_the_client_trusts_the_certificate_that_the_environment_names_and_says_so(
+    secured: Secured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = str(secured.client.base_url)
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    with Client(url) as client, pytest.raises(Unreachable, match="SSL_CERT_FILE names a file"):
+        client.models()
+    monkeypatch.setenv("SSL_CERT_FILE", str(secured.certificate))
+    with Client(url) as client:
+        assert client.models()
 
 
 def made_certificate(folder: Path) -> tuple[bytes, bytes]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pushforward import Client
+from pushforward import AsyncClient, Client
 from pushforward.client.npy import from_npy, to_npy
 from pushforward.client.operations import Operations
 from pushforward.client.problems import problem_of
@@ -212,6 +212,19 @@ def test_an_address_that_is_none_of_a_service_is_refused(url: str) -> None:
 def test_a_deadline_is_more_than_nothing_and_no_more_than_a_socket_takes(seconds: float) -> None:
     with pytest.raises(ValueError, match="wanted more than 0 and at most 1,000,000, or None"):
         Client(timeout_seconds=seconds)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("SSL_CERT_FILE", "/nowhere.pem"), ("HTTP_PROXY", "ftp://there"), ("NO_PROXY", "[::1]")],
+)
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+def test_a_variable_that_names_no_proxy_or_certificate_is_refused_as_one(
+    name: str, value: str, kind: type[Client | AsyncClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match="; this is of the environment: put right what HTTP_PROXY"):
+        kind("http://localhost:8000")
 
 
 def test_the_longest_deadline_is_taken(service: RunningService) -> None:
