@@ -15,6 +15,7 @@ from service.numerics.noise import Doubles
 from training.data.dataset import Rows
 from training.data.features import LARGEST_MEAN
 from training.data.reading import (
+    DATE_ADVICE,
     FEW_CATEGORIES,
     LARGEST,
     MOST_CATEGORIES,
@@ -59,7 +60,6 @@ _MONTH_AND_DAY: Final = r"(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])"
 _DATES_IN_DIGITS: Final = [
     re.compile(form) for form in (rf"((19|20)\d\d|\d\d){_MONTH_AND_DAY}", r"(19|20)\d\d(0[1-9]|1[0-2])")
 ]
-_DATE_ADVICE: Final = "give a number instead, e.g. days since an event"
 _MOST_SHOWN: Final = 3
 _FAR_FROM_ALL: Final = 1e9
 """Stands for missing values where columns are compared."""
@@ -152,7 +152,7 @@ def _role(name: str, values: Any, train: Rows, kept: _Kept, decimal: str) -> Col
     if reader.missing.count == rows and not reader.misfit_texts and not reader.strange:
         return ColumnRole(name, "unfit", "no values")
     if reader.strange:
-        advice = _DATE_ADVICE if reader.strange.startswith("dates") else ""
+        advice = DATE_ADVICE if reader.strange.startswith("dates") else ""
         return ColumnRole(name, "unfit", reader.strange, advice)
     if reader.holds_marked_numbers:
         return ColumnRole(name, "unfit", f"numbers with marks: {reader.misfit_shown}", PLAIN_ADVICE)
@@ -185,7 +185,7 @@ def _number(
     distinct = np.unique(there)
     counted = whole and not missing and len(distinct) == len(values)
     if whole and _are_dates(distinct):
-        return ColumnRole(name, "unfit", f"dates in digits, such as {there[0]:.0f}", _DATE_ADVICE)
+        return ColumnRole(name, "unfit", f"dates in digits, such as {there[0]:.0f}", DATE_ADVICE)
     if whole and not missing and np.abs(there).max() >= 2**53:  # too large for float64 to tell apart
         counted = len(set(texts_of(raw))) == len(values)
     if len(distinct) == 1 and not missing:
@@ -275,7 +275,7 @@ def _text(name: str, values: Any, reader: NumberColumn, kept: _Kept) -> ColumnRo
     column = TextColumn(name, ())
     codes, categories, lacking = column.add(values), column.names, column.missing.count
     if reader.holds_dates:
-        return ColumnRole(name, "unfit", f"dates, such as {column.texts[0]!r}", _DATE_ADVICE)
+        return ColumnRole(name, "unfit", f"dates, such as {column.texts[0]!r}", DATE_ADVICE)
     missing = f"{lacking} of {column.rows} are missing{missing_words(values)}" if lacking else ""
     if len(categories) == 1:
         rows = f"one of the {column.rows - lacking} rows that have it; {missing}" if missing else "row"

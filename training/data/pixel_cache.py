@@ -5,8 +5,6 @@ A copy's name follows from the names, sizes and times of the files, and from wha
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from contextlib import ExitStack
 from pathlib import Path
@@ -34,15 +32,10 @@ class CopiedPixels:
 
     def __init__(self, listing: Listing, options: DataOptions, kept: Path) -> None:
         self._options = options
-        digest = hashlib.sha256(
-            json.dumps(
-                [_FORMAT, options.model_dump(mode="json", include={"size", "fit", "channels", "background"})]
-            ).encode()
-        )
-        for name in listing.names:
-            state = (listing.folder / name).stat()
-            digest.update(f"{name} {state.st_size} {state.st_mtime_ns}\0".encode())
-        self._folder = kept / digest.hexdigest()[:24]
+        how = options.model_dump(mode="json", include={"size", "fit", "channels", "background"})
+        states = [(name, (listing.folder / name).stat()) for name in listing.names]
+        files = [[name, state.st_size, state.st_mtime_ns] for name, state in states]
+        self._folder = cache.place_of([_FORMAT, how, files], kept)
         self._stack = ExitStack()
         self._file: BinaryIO | None = None
         self._shape: tuple[int, ...] = ()

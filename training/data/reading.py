@@ -49,6 +49,7 @@ _MARKED: Final = re.compile(
 """A number in a form that is not read: grouped digits, currencies, percent, other signs and decimal marks."""
 _WITH_UNIT: Final = re.compile(rf"[-+\u2212]?{_GROUPED}\s*(?P<unit>[^\W\d][^\d\s]{{0,7}})")
 
+DATE_ADVICE: Final = "give a number instead, e.g. days since an event"
 PLAIN_ADVICE: Final = "write them as plain numbers, e.g. 1234.5, and units in the column's name"
 
 Codes = npt.NDArray[np.int64]
@@ -168,12 +169,8 @@ class NumberColumn:
         """Add what makes the column unfit."""
         column = f"column {self.name!r}"
         if self.strange:
-            advice = (
-                " give a number instead, e.g. days since an event"
-                if "dates" in self.strange
-                else " save it as numbers"
-            )
-            flaws.add(f"{column} holds {self.strange}, not numbers;{advice}", self.name)
+            advice = DATE_ADVICE if "dates" in self.strange else "save it as numbers"
+            flaws.add(f"{column} holds {self.strange}, not numbers; {advice}", self.name)
         elif self.misfits:
             self._check_misfits(flaws, column)
         if self.infinite.count:
@@ -195,10 +192,7 @@ class NumberColumn:
     def _check_misfits(self, flaws: Flaws, column: str) -> None:
         shown, texts = self.misfit_shown, self.misfit_texts
         if self.holds_dates:
-            flaws.add(
-                f"{column} holds dates, e.g. {shown}; give a number instead, e.g. days since an event",
-                self.name,
-            )
+            flaws.add(f"{column} holds dates, e.g. {shown}; {DATE_ADVICE}", self.name)
         elif self.holds_marked_numbers:
             flaws.add(f"{column} holds numbers with marks, e.g. {shown}; {PLAIN_ADVICE}", self.name)
         elif self.mostly_numbers:
