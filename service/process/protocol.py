@@ -311,12 +311,14 @@ class BoundedProtocol(SecureProtocol):
         """Close, but if the client is still sending, only once it has stopped, or after `idle_seconds`.
 
         The system resets a connection that is closed upon bytes that nobody read, and the client may then
-        never see the answer that it was sent. TLS has its own way to close.
+        never see the answer that it was sent. TLS, too, throws away what comes after its goodbye.
         """
         cycle: RequestResponseCycle | None = getattr(self, "cycle", None)  # None before the first
         sends = bool(self._last_words) or (cycle is not None and cycle.more_body)
-        if not sends or self.pipeline or self._half_closed or self.scheme == "https":
+        if not sends or self.pipeline or self._half_closed:
             self._close()
+        elif self.scheme == "https":
+            self.transport.close()
         elif not self.transport.is_closing():
             self._lingers = True
             self.transport.write_eof()

@@ -105,6 +105,16 @@ def test_a_body_in_chunks_an_offer_and_pipelined_requests_are_read_as_without(se
     assert came.count(b"HTTP/1.1 ") == 3
 
 
+def test_who_sends_all_before_reading_is_answered_though_it_was_not_read(secured: Secured) -> None:
+    with connect(secured) as connection:
+        connection.sendall(f"POST {SAMPLE} HTTP/1.1\r\nhost: x\r\ncontent-length: 50000000\r\n\r\n".encode())
+        for _ in range(16):
+            connection.sendall(b"a" * 2**20)
+        came = everything(connection)
+    assert came.startswith(b"HTTP/1.1 413 ")
+    assert came.count(b"HTTP/1.1 ") == 1
+
+
 def test_without_tls_nothing_is_answered_and_the_service_goes_on(secured: Secured) -> None:
     address = urlsplit(str(secured.client.base_url))
     assert address.hostname is not None
