@@ -83,7 +83,8 @@ class Client:
         self._connect()
 
     def _connect(self) -> None:
-        self._process, self._http = os.getpid(), connected(httpx.Client)
+        self._http = connected(httpx.Client)
+        self._process = os.getpid()  # at last: another thread of a fork may be here, too
 
     def __reduce__(self) -> tuple[Any, ...]:
         return self._again, ()
