@@ -16,7 +16,7 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from pushforward.results import Floats
+from pushforward.results import Floats, IdName
 from service.errors import MOST_FLAWS, Flaw, ServiceError, Unfit
 from service.media.fitting import PictureRule, fitted_item, item_of_file
 from service.media.items import rows_of, wanted
@@ -80,7 +80,7 @@ def as_rows(
     return _array(inputs, shape, columns)
 
 
-def ids_of(inputs: Any, column: str | None) -> tuple[NDArray[Any] | None, str | None]:
+def ids_of(inputs: Any, column: str | None) -> tuple[NDArray[Any] | None, IdName]:
     """Return the ids of rows, (B,), and their name: a column of a table, the index of a DataFrame, or paths.
 
     Both are None without ids; paths and many an index have no name.
@@ -98,7 +98,9 @@ def ids_of(inputs: Any, column: str | None) -> tuple[NDArray[Any] | None, str | 
         return np.array(paths, object), None
     if column is None:
         index: Any = getattr(inputs, "index", None) if hasattr(inputs, "columns") else None  # of pandas
-        return (np.asarray(index.to_numpy()), index.name) if hasattr(index, "to_numpy") else (None, None)
+        if not hasattr(index, "to_numpy"):
+            return None, None
+        return np.asarray(index.to_numpy()), index.name if index.nlevels == 1 else tuple(index.names)
     values = _column(inputs, column)
     if values is None:
         times = (_column_names(inputs) or []).count(column)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
+IdName: TypeAlias = str | tuple[Any, ...] | None
+"""The name of a column or index; of an index of several levels, the names of these."""
 SCORE_FIELDS: Final = ("statistic", "draws", "seed", "alpha", "correction", "threshold", "unit")
 """The fields of `ItemScores` that hold for all items, as answers of the service have them, too."""
 BOUNDS: Final = ("elbo", "importance_bound")
@@ -51,7 +53,7 @@ class ItemScores:
     """True for the items that are flagged, (B,); None without p-values."""
     ids: NDArray[Any] | None = None
     """The ids of the rows, (B,): the column that `id` named, the index of a DataFrame, or paths of files."""
-    id_name: str | None = None
+    id_name: IdName = None
     """The name of that column or index, if it has one."""
     column_p_values: Mapping[str, Doubles] | None = None
     """The p-value of each column of a table by itself, each (B,), NaN where a value is missing; None unless
@@ -91,7 +93,11 @@ class ItemScores:
         """Return the table as a DataFrame of B rows, indexed by the ids; pandas has to be installed."""
         import pandas as pd
 
-        index = None if self.ids is None else pd.Index(self.ids, name=self.id_name)
+        index: pd.Index | None = None
+        if isinstance(self.id_name, tuple) and self.ids is not None and isinstance(self.ids[0], tuple):
+            index = pd.MultiIndex.from_tuples(self.ids, names=self.id_name)
+        elif self.ids is not None:
+            index = pd.Index(self.ids, name=self.id_name)
         return pd.DataFrame(self.table(), index=index)
 
 
@@ -134,7 +140,7 @@ class Encoding(NamedTuple):
     """Log-variances of the posteriors, (B, D); None for a GAN."""
     ids: NDArray[Any] | None = None
     """The ids of the rows, (B,), as those of `ItemScores`."""
-    id_name: str | None = None
+    id_name: IdName = None
     """The name of the column or index that they are from, if it has one."""
 
 
@@ -157,5 +163,5 @@ class Judgement(NamedTuple):
     """An estimate of log p_data(x) / p_G(x); None if the objective of the GAN gives none."""
     ids: NDArray[Any] | None = None
     """The ids of the rows, (B,), as those of `ItemScores`."""
-    id_name: str | None = None
+    id_name: IdName = None
     """The name of the column or index that they are from, if it has one."""

@@ -69,12 +69,23 @@ def test_items_without_named_columns_have_a_column_for_each_value() -> None:
     assert frame.iloc[1].tolist() == [6, 7, 8, 9, 10, 11]
 
 
-def test_a_frame_of_scores_has_the_index_of_the_rows(local: LocalModels) -> None:
+@pytest.mark.parametrize(
+    "index",
+    [
+        pd.Index(["a", "b", "c", "d", "e"], name="person"),
+        pd.date_range("2026-03-29", periods=5, freq="h", tz="Europe/Berlin", name="time"),
+        pd.MultiIndex.from_tuples([(7, each) for each in "abcde"], names=["ward", None]),
+        pd.RangeIndex(3, 8, name=("of", "two")),
+    ],
+    ids=lambda index: type(index).__name__,
+)
+def test_a_frame_of_scores_has_the_index_of_the_rows(local: LocalModels, index: pd.Index) -> None:
     rows = to_pandas(local.sample(TABLE, count=5, seed=1, output="draw"), local.model(TABLE))
-    rows.index = pd.Index(["a", "b", "c", "d", "e"], name="person")
+    rows.index = index
     scores = local.score(TABLE, rows)
     frame = scores.to_pandas()
-    pd.testing.assert_index_equal(frame.index, rows.index)
+    assert frame.index.equals(rows.index)
+    assert frame.index.names == rows.index.names
     assert frame.surprise.tolist() == scores.surprise.tolist()
     assert frame.columns.tolist() == [*scores.table()]
 
