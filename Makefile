@@ -16,7 +16,7 @@ LOCK    = $(BIN)/uv pip compile --quiet --generate-hashes --no-annotate --custom
           --python-version 3.11 --python-platform x86_64-manylinux_2_28 --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-optimised docs anomalies tables scores lint check format bench curve profile proto report figure test-performance test-slow test-bulk test-exports test-documentation test-published living-check monitoring-check test-gpu gpu-check train deploy-check image-check rolling-check diffusers-check wheel wheel-check ray-check browser-check lock sbom soak fuzz-check clean
+.PHONY: help serve test test-optimised docs anomalies tables scores lint check format bench curve profile proto report figure test-performance test-slow test-bulk test-exports test-documentation test-published living-check monitoring-check test-gpu gpu-check train deploy-check image-check rolling-check diffusers-check wheel wheel-check bounds-check ray-check browser-check lock sbom soak fuzz-check clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -140,6 +140,13 @@ wheel: $(VENV)-wheel/installed ## build and check the wheel and the source archi
 wheel-check: wheel $(VENV)/develop.installed ## use the wheel in an empty environment of each supported Python that is found (minutes)
 	$(BIN)/python -m pytest -m wheel tests/pushforward/test_wheel.py
 
+bounds-check: $(VENV)/deploy.installed ## run the default tests on the lowest and on the newest packages that pyproject.toml permits (a quarter of an hour)
+	for versions in lowest-direct highest; do \
+	  $(BIN)/uv venv --quiet --clear --seed --python $(BIN)/python $(VENV)-$$versions && \
+	  $(BIN)/uv pip install --quiet --python $(VENV)-$$versions/bin/python --resolution $$versions --editable '.[train,dev]' && \
+	  $(VENV)-$$versions/bin/python -m pytest --numprocesses auto --dist loadfile || exit; \
+	done
+
 ray-check: $(VENV)-ray/installed ## do bulk work on Ray Data, and kill an actor in the middle (a virtual environment of its own)
 	$(VENV)-ray/bin/python -m pytest -m ray tests/pushforward/bulk
 
@@ -166,7 +173,7 @@ deploy/monitoring/prometheus-rule.yaml: deploy/monitoring/recording-rules.yaml d
 	done; } >$@
 
 clean: ## remove the virtual environment, the runs and the caches
-	rm -rf $(VENV) $(VENV)-checkov $(VENV)-fuzz $(VENV)-ray $(VENV)-wheel runs build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(VENV)-checkov $(VENV)-fuzz $(VENV)-highest $(VENV)-lowest-direct $(VENV)-ray $(VENV)-wheel runs build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; name it with PYTHON=" >&2; exit 1; }
