@@ -155,13 +155,13 @@ class AsyncClient:
         self, name: str, latents: Any, *, label: RowLabel = None, version: Version = None
     ) -> Floats:
         """Return the items (B, *item) at latents (B, D)."""
-        return await self._run(self._operations.decode(name, version, latents, label))
+        return await self._run(self._operations.arrays(name, version, "decode", latents, label))
 
     async def reconstruct(
         self, name: str, inputs: Any, *, label: RowLabel = None, version: Version = None
     ) -> Floats:
         """Return the items (B, *item) decoded from the encodings of items, in their order and without ids."""
-        return await self._run(self._operations.reconstruct(name, version, inputs, label))
+        return await self._run(self._operations.arrays(name, version, "reconstruct", inputs, label))
 
     async def score(
         self,
@@ -187,7 +187,7 @@ class AsyncClient:
         self, name: str, inputs: Any, *, label: RowLabel = None, version: Version = None
     ) -> Floats:
         """Return how surprising each value of each item is, in nats, (B, *item) (VAE)."""
-        return await self._run(self._operations.surprise_map(name, version, inputs, label))
+        return await self._run(self._operations.arrays(name, version, "score", inputs, label, map=True))
 
     async def discriminate(
         self,

@@ -219,13 +219,13 @@ class Client:
 
     def decode(self, name: str, latents: Any, *, label: RowLabel = None, version: Version = None) -> Floats:
         """Return the items (B, *item) at latents (B, D)."""
-        return self._run(self._operations.decode(name, version, latents, label))
+        return self._run(self._operations.arrays(name, version, "decode", latents, label))
 
     def reconstruct(
         self, name: str, inputs: Any, *, label: RowLabel = None, version: Version = None
     ) -> Floats:
         """Return the items (B, *item) decoded from the encodings of items, in their order and without ids."""
-        return self._run(self._operations.reconstruct(name, version, inputs, label))
+        return self._run(self._operations.arrays(name, version, "reconstruct", inputs, label))
 
     def score(
         self,
@@ -271,7 +271,7 @@ class Client:
         self, name: str, inputs: Any, *, label: RowLabel = None, version: Version = None
     ) -> Floats:
         """Return how surprising each value of each item is, in nats, (B, *item) (VAE)."""
-        return self._run(self._operations.surprise_map(name, version, inputs, label))
+        return self._run(self._operations.arrays(name, version, "score", inputs, label, map=True))
 
     def discriminate(
         self,

@@ -142,23 +142,12 @@ class Operations:
         is_gan = variances[0] is None
         return Encoding(np.concatenate(means), None if is_gan else np.concatenate(variances), *ids)
 
-    def decode(self, name: str, version: Version, latents: Any, label: RowLabel) -> Script[Floats]:
-        """Return the items at latents."""
-        query = label_options(label)
-        return np.concatenate(
-            (yield from self._on_rows(name, version, "decode", latents, array_of, NPY, query))
-        )
-
-    def reconstruct(self, name: str, version: Version, inputs: Any, label: RowLabel) -> Script[Floats]:
-        """Return the items decoded from their encodings."""
-        query = label_options(label)
-        parts = yield from self._on_rows(name, version, "reconstruct", inputs, array_of, NPY, query)
-        return np.concatenate(parts)
-
-    def surprise_map(self, name: str, version: Version, inputs: Any, label: RowLabel) -> Script[Floats]:
-        """Return how surprising each value of each item is."""
-        query = {"map": True, **label_options(label)}
-        parts = yield from self._on_rows(name, version, "score", inputs, array_of, NPY, query)
+    def arrays(
+        self, name: str, version: Version, operation: str, given: Any, label: RowLabel, **query: Any
+    ) -> Script[Floats]:
+        """Return the array (B, *item) of `decode`, `reconstruct`, or `score` with a map."""
+        query |= label_options(label)
+        parts = yield from self._on_rows(name, version, operation, given, array_of, NPY, query)
         return np.concatenate(parts)
 
     def discriminate(
