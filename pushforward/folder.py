@@ -67,8 +67,12 @@ def version_at(folder: Path, version: Version = None) -> Path:
         UnknownModel, UnknownVersion: there is no such version; says which there are.
         InvalidAliases: as `version_folder`.
     """
-    if version is None and (folder / MANIFEST).is_file():
-        return folder
+    if (folder / MANIFEST).is_file():
+        if version is None:
+            return folder
+        raise UnknownVersion(
+            f"{folder} is the folder of a version itself; leave `version` out, or give {folder.parent}"
+        )
     if not folder.is_dir() and not any(folder.parent.glob(f"*/*/{MANIFEST}")):
         raise UnknownModel(f"there is no folder {folder}")
     if folder.is_dir() and not version_folders(folder) and (names := model_names(folder)):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pushforward.folder import model_folder, version_folder
+from pushforward.folder import model_folder, version_at, version_folder
 from service.errors import UnknownModel, UnknownVersion
 
 
@@ -48,6 +48,13 @@ def test_an_alias_of_a_version_that_is_gone_is_an_error_when_it_is_named(model: 
 def test_the_folder_of_one_model_in_the_place_of_that_of_models_is_named(model: Path) -> None:
     with pytest.raises(UnknownModel, match=f"{model} is the folder of one model, and {model.parent} that"):
         model_folder(model, model.name)
+
+
+def test_the_folder_of_a_version_is_refused_beside_a_version(few_models: Path) -> None:
+    folder = few_models / "toy-vae" / "1"
+    assert version_at(folder) == folder
+    with pytest.raises(UnknownVersion, match=f"leave `version` out, or give {folder.parent}"):
+        version_at(folder, 1)
 
 
 AS_NO_ROOT = """
