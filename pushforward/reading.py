@@ -211,7 +211,9 @@ def _array(inputs: Any, shape: Shape, columns: Sequence[Column]) -> Floats:
 def _unmasked(values: Any) -> NDArray[Any]:
     """Return values as an array; what a masked one of numpy hides is missing, whatever number lies there."""
     if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
-        return np.where(np.ma.getmaskarray(values), np.nan, values.data)
+        # a column of truth values or texts has no number for it
+        lacking: Any = np.nan if values.dtype.kind in ("fiub" if values.ndim > 1 else "fiu") else None
+        return np.where(np.ma.getmaskarray(values), lacking, values.data)
     return np.asarray(values)
 
 

@@ -63,6 +63,10 @@ def test_what_a_masked_array_hides_is_missing() -> None:
     np.testing.assert_array_equal(rows, [[np.nan, 0, 1], [2, 1, 0]])
     table = as_rows({"height": heights, "colour": ["green", "red"]}, FEATURES, COLUMNS)
     np.testing.assert_array_equal(table, [[1.5, 0, 1], [np.nan, 1, 0]])
+    for kinds, values in ((["red", "green"], ["green", "red"]), (["False", "True"], [True, False])):
+        column = {"name": "kind", "categories": kinds}
+        rows = as_rows({"kind": np.ma.masked_array(values, [False, True])}, (2,), [column])
+        np.testing.assert_array_equal(rows, [[0, 1], [np.nan, np.nan]])
     pixels = random.integers(2, 256, (2, 4, 6), np.uint8)
     np.testing.assert_array_equal(as_rows(np.ma.masked_array(pixels), GREY), as_rows(pixels, GREY))
 
@@ -101,6 +105,7 @@ def test_grey_pictures_may_lack_the_axis_of_their_channel(shape: tuple[int, ...]
         ([["a", "b", "c"]], FEATURES, "of numbers"),
         (np.zeros((2, 3), complex), FEATURES, "complex128"),
         (None, FEATURES, "NoneType"),
+        (np.ma.masked_equal([["a", "b"]], "b"), FEATURES, "wanted \\[rows, 3\\]"),
         ((each for each in ROWS), FEATURES, "a generator came, .*give a list of them"),
         (TABLE, FEATURES, "no named columns"),
     ],
