@@ -59,7 +59,8 @@ def destination(
     """Return the destination that the options `--out` and `--as` name.
 
     Args:
-        out: A path, or `-` for standard output. None is the same, but readable if it is a terminal.
+        out: A path, or `-` or `/dev/stdout` for standard output. None is the same, but readable in a
+            terminal.
         form: A format, which wins over the path's ending.
         text: The format for standard output by default, `csv` or `json`.
         forms: The formats that the result can have.
@@ -72,7 +73,7 @@ def destination(
         return Destination(STDOUT, "people")
     if out is None and form in _BINARY and sys.stdout.isatty():
         raise Unfit(f"{form} is no text for a terminal; name a file by --out, or `--out -` to have it here")
-    if out is None or out == STDOUT:
+    if out in (None, STDOUT, "/dev/stdout"):  # a file there is not to be replaced: others write into it, too
         out, form = STDOUT, form or text
     else:
         form = form or Path(out).name.lower().rpartition(".")[2]

@@ -128,6 +128,11 @@ def test_a_result_that_fails_leaves_the_old_file_as_it_was(
     assert not [path for path in here.iterdir() if path.name.startswith(".")]
 
 
+def test_a_file_that_is_standard_output_is_not_replaced(run: Run, few_models: Path) -> None:
+    asked = "sample", "digits-vae", "--seed", 7, "--local", few_models, "--as", "npy", "--out"
+    assert run(*asked, "/dev/stdout").out == run(*asked, "-").out != b""
+
+
 def test_a_result_goes_where_a_link_leads_and_keeps_the_permissions_of_the_old_file(
     run: Run, here: Path, few_models: Path
 ) -> None:
