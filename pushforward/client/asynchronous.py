@@ -30,6 +30,7 @@ from pushforward.client.wire import (
     Send,
     T,
     YieldRows,
+    without_password,
 )
 from pushforward.results import Encoding, Floats, Interpolation, ItemScores, Judgement
 
@@ -62,7 +63,7 @@ class AsyncClient:
         self._sleep = sleep
 
     def __repr__(self) -> str:
-        return f"<AsyncClient of {self.url}>"
+        return f"<AsyncClient of {without_password(self.url)}>"
 
     async def models(self) -> list[dict[str, Any]]:
         """Return all models: name, version, family, operations, item shape and state of each."""

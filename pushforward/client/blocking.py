@@ -32,6 +32,7 @@ from pushforward.client.wire import (
     Send,
     T,
     YieldRows,
+    without_password,
 )
 from pushforward.results import Encoding, Floats, Interpolation, ItemScores, Judgement
 
@@ -90,7 +91,7 @@ class Client:
         return self._again, ()
 
     def __repr__(self) -> str:
-        return f"<Client of {self.url}>"
+        return f"<Client of {without_password(self.url)}>"
 
     def models(self) -> list[dict[str, Any]]:
         """Return all models: name, version, family, operations, item shape and state of each."""

@@ -11,7 +11,7 @@ import httpx
 
 from pushforward.client.operations import Operations
 from pushforward.client.sending import Clock, RetryPolicy, Sender
-from pushforward.client.wire import Send
+from pushforward.client.wire import Send, without_password
 
 DEFAULT_URL: Final = "http://localhost:8000"
 DEFAULT_TIMEOUT_SECONDS: Final = 300.0
@@ -56,7 +56,7 @@ def operations_of(
         address = f"http://{address}"
     parts = urlsplit(address)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-        raise ValueError(f"the address is {address}; wanted one like {DEFAULT_URL}")
+        raise ValueError(f"the address is {without_password(address)}; wanted one like {DEFAULT_URL}")
     if timeout_seconds is not None and not 0 < timeout_seconds <= _MOST_SECONDS:
         raise ValueError(
             f"timeout_seconds is {timeout_seconds}; wanted more than 0 and at most {_MOST_SECONDS:,.0f}, or "

@@ -17,6 +17,7 @@ from pushforward.client.wire import (
     ReadPiece,
     Script,
     Send,
+    without_password,
 )
 from service.errors import (
     DeadlineExceeded,
@@ -93,6 +94,8 @@ class Sender:
         randomness: random.Random,
     ) -> None:
         self.url = url
+        self.shown = without_password(url)
+        """The address for messages."""
         self.randomness = randomness
         self._headers: Mapping[str, str] = {
             "user-agent": "pushforward-client",
@@ -164,12 +167,12 @@ class Sender:
         """Return the error that a failed answer stands for."""
         if isinstance(answer, HttpAnswer):
             self._reached = True
-            return problem_of(answer, self.url)
+            return problem_of(answer, self.shown)
         if deadline.is_over:
             return self._late(deadline)
         return Unreachable(
-            f"no answer from {self.url} ({answer.reason}); is the service running there? `pushforward serve` "
-            "starts one; another address is given by `url` (in a terminal --url), or by PUSHFORWARD_URL"
+            f"no answer from {self.shown} ({answer.reason}); is the service running there? `pushforward "
+            "serve` starts one; another address is given by `url` (in a terminal --url), or PUSHFORWARD_URL"
         )
 
     def recover(
@@ -192,6 +195,6 @@ class Sender:
 
     def _late(self, deadline: Deadline) -> DeadlineExceeded:
         return DeadlineExceeded(
-            f"{self.url} had not answered when {deadline.seconds:g} s had passed; give the client a larger "
+            f"{self.shown} had not answered when {deadline.seconds:g} s had passed; give the client a larger "
             "`timeout_seconds`, or ask for less"
         )

@@ -142,7 +142,7 @@ class Versions:
             answer = yield from self._sender.answer(HttpRequest(operation_path(name, version)), deadline)
             document = answer.document("state")
             if document.get("state") == "ready":
-                self._known[name, version] = KnownModel.of(document, self._sender.url)
+                self._known[name, version] = KnownModel.of(document, self._sender.shown)
                 return document
             number, reason = document.get("version"), document.get("reason")
             error = Loading if document.get("state") == "loading" else LoadFailed

@@ -7,6 +7,7 @@ A script is a generator that yields steps and is sent their results: it decides 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Generator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -54,6 +55,11 @@ class HttpRequest:
 
 def _text(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def without_password(url: str) -> str:
+    """Return an address as messages show it: a password in it is left out."""
+    return re.sub(r"(//[^/@:]*):[^/@]*@", r"\1:...@", url)
 
 
 def operation_path(name: str, version: int | str | None, operation: str = "") -> str:

@@ -61,7 +61,7 @@ def list_models(url: str, local: str | None, key: str | None, out: str | None, f
     with _opened(url, local, key) as backend:
         entries = backend.models()
         if not entries:
-            raise UnknownModel(f"there are no models {f'in {local}' if local else f'at {url}'}")
+            raise UnknownModel("there are no models" + (f" in {local}" if local else " on the service"))
         if where.for_people:
             people.show_models(entries)
         elif where.form == "json":

@@ -14,7 +14,7 @@ from pushforward import AsyncClient, Client
 from pushforward.client.npy import from_npy, to_npy
 from pushforward.client.operations import Operations
 from pushforward.client.problems import problem_of
-from pushforward.client.sending import DEFAULT_POLICY, Sender
+from pushforward.client.sending import DEFAULT_POLICY, RetryPolicy, Sender
 from pushforward.client.wire import HttpAnswer, Script
 from pushforward.local import LocalModels
 from service import errors
@@ -225,6 +225,20 @@ def test_a_variable_that_names_no_proxy_or_certificate_is_refused_as_one(
     monkeypatch.setenv(name, value)
     with pytest.raises(ValueError, match="; this is of the environment: put right what HTTP_PROXY"):
         kind("http://localhost:8000")
+
+
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+def test_a_password_in_the_address_is_shown_nowhere(kind: type[Client | AsyncClient]) -> None:
+    address = "http://anna:s3cret@localhost:9"  # the port that discards, where nothing listens
+    with pytest.raises(ValueError, match="wanted one like") as refused:
+        kind(f"{address}?x=1")
+    assert repr(kind(address)) == f"<{kind.__name__} of http://anna:...@localhost:9>"
+    with (
+        Client(address, policy=RetryPolicy(first_contact_retries=0)) as client,
+        pytest.raises(errors.Unreachable) as unreached,
+    ):
+        client.models()
+    assert "s3cret" not in f"{refused.value} {unreached.value}"
 
 
 def test_the_longest_deadline_is_taken(service: RunningService) -> None:
