@@ -96,7 +96,7 @@ class _Kept:
     numbers: defaultdict[int, list[tuple[str, Doubles]]] = field(default_factory=lambda: defaultdict(list))
     """Names and standardised values, (rows,), by the size of the first value, in steps of `_REPEATED`."""
     texts: dict[bytes, str] = field(default_factory=dict)
-    """Names of columns by the codes of their values."""
+    """Names of columns by the first rows that have their rows' values, or lack one, too."""
 
 
 def class_column(table: Mapping[str, Any]) -> str | None:
@@ -287,7 +287,8 @@ def _text(name: str, values: Any, reader: NumberColumn, kept: _Kept) -> ColumnRo
     seen = f"{len(categories)} texts: {listed([*map(repr, categories)], _MOST_SHOWN)}"
     if missing:
         seen = f"{missing}; else {seen}"
-    original = kept.texts.setdefault(codes.tobytes(), name)
+    _, first, places = np.unique(codes, return_index=True, return_inverse=True)
+    original = kept.texts.setdefault(first[places].tobytes(), name)
     if original != name:
         return ColumnRole(name, "redundant", f"repeats {original} in other words")
     return ColumnRole(name, "category", seen, categories=categories)

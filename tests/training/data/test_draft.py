@@ -93,6 +93,15 @@ def test_a_table_keeps_what_can_be_learned_and_names_the_reason_for_all_else(tmp
     assert data.missing_codes == {"salinity": ("?",)}
 
 
+def test_texts_in_other_words_are_repeated_also_where_some_of_them_are_missing(tmp_path: Path) -> None:
+    table = a_table()
+    rows = len(next(iter(table.values())))
+    table["left"] = [("in", "", "out")[number * number % 7 % 3] for number in range(rows)]
+    table["gone"] = [("no", "unknown", "yes")[number * number % 7 % 3] for number in range(rows)]
+    _, findings = drafted(write_csv(tmp_path / "table.csv", table))
+    assert findings["gone"].seen == "repeats left in other words"
+
+
 def test_only_the_rows_of_kept_classes_count(tmp_path: Path) -> None:
     table = wells()
     table["dry only"] = [int(kind == "wet") * number for number, kind in enumerate(table["outcome"])]
