@@ -59,7 +59,7 @@ def _text(value: Any) -> str:
 
 def without_password(url: str) -> str:
     """Return an address as messages show it: a password in it is left out."""
-    return re.sub(r"(//[^/@:]*):[^/@]*@", r"\1:...@", url)
+    return re.sub(r"(//[^/@:]*):[^/?#]*@", r"\1:...@", url)
 
 
 def operation_path(name: str, version: int | str | None, operation: str = "") -> str:

@@ -229,7 +229,7 @@ def test_a_variable_that_names_no_proxy_or_certificate_is_refused_as_one(
 
 @pytest.mark.parametrize("kind", [Client, AsyncClient])
 def test_a_password_in_the_address_is_shown_nowhere(kind: type[Client | AsyncClient]) -> None:
-    address = "http://anna:s3cret@localhost:9"  # the port that discards, where nothing listens
+    address = "http://anna:s3@cret@localhost:9"  # the port that discards, where nothing listens
     with pytest.raises(ValueError, match="wanted one like") as refused:
         kind(f"{address}?x=1")
     assert repr(kind(address)) == f"<{kind.__name__} of http://anna:...@localhost:9>"
@@ -238,7 +238,7 @@ def test_a_password_in_the_address_is_shown_nowhere(kind: type[Client | AsyncCli
         pytest.raises(errors.Unreachable) as unreached,
     ):
         client.models()
-    assert "s3cret" not in f"{refused.value} {unreached.value}"
+    assert "cret" not in f"{refused.value} {unreached.value}"
 
 
 def test_the_longest_deadline_is_taken(service: RunningService) -> None:
