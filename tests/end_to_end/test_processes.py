@@ -270,7 +270,7 @@ def test_a_service_whose_terminal_ends_drains_though_it_is_told_twice(
     with running_service(toys, "--drain-delay-seconds", "600", processes=processes) as service:
         for _ in range(2):
             os.killpg(service.process.pid, signal.SIGHUP)
-            wait_until(lambda: asked(service, "GET", "/readyz") == b'{"status":"draining","detail":""}')
+            wait_until(lambda: httpx.get(f"{service.url}/readyz").json()["status"] == "draining")
         service.process.terminate()
         assert service.process.wait(timeout=60) == 0
     assert not list(tmp_path.iterdir())
