@@ -71,7 +71,8 @@ def _number(column: Column, train: Tensor, samples: Tensor, test: Tensor, rebuil
     error = float((rebuilt - test)[~torch.isnan(test)].double().square().mean().sqrt())
     means = float(train.double().mean()), float(samples.double().mean())
     figures = (*means, spread, float(samples.double().std()), error)
-    return (column.name, *(f"{figure:.5g}" for figure in figures), f"{error / spread:.2f}")
+    share = f"{error / spread:.2f}" if spread else ""  # a column that never varies has no unit
+    return (column.name, *(f"{figure:.5g}" for figure in figures), share)
 
 
 def _numbers(rows: list[tuple[str, ...]]) -> Table:

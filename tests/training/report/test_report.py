@@ -144,6 +144,15 @@ def test_hostile_text_is_shown_and_not_obeyed(tmp_path: Path) -> None:
     assert page.text.count(HOSTILE) == 3  # the title, its place in the recipe, and the column
 
 
+def test_a_column_that_never_varies_has_an_error_but_no_share_of_its_deviation(tmp_path: Path) -> None:
+    recipe = a_recipe("table", tmp_path)
+    write_csv(tmp_path / "table.csv", a_table() | {"count": [7] * 60})
+    train(recipe, load_dataset(recipe.data), tmp_path)
+    row = re.search(r"<tr><td[^>]*>count</td>.*</tr>", Page(write_report(tmp_path)).source)
+    assert row
+    assert re.findall(r">([^<>]*)</td>", row[0])[1::5] == ["7", ""]
+
+
 def test_an_interrupted_run_is_reported_as_far_as_it_went(tmp_path: Path) -> None:
     recipe = a_recipe("vae", tmp_path)
 
