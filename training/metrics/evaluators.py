@@ -119,8 +119,9 @@ class PointEvaluator(Evaluator):
         """Measure how the items cover the mixture's modes."""
         report = measure_modes(items, self._modes.centres, self._modes.deviation)
         where = f"{self.rows:,} samples, {report.modes} modes"
-        share, good = report.high_quality_share, max(1.0, report.high_quality_share * self.rows)
-        chance = reverse_kl_floor(report.modes, self.rows)
+        share = report.high_quality_share
+        good = max(1, round(share * self.rows))
+        chance = reverse_kl_floor(report.modes, good)
         metrics = {
             "modes_captured": Metric(
                 value=report.modes_captured, unit="modes", note=f"{where}, with a sample within 3 deviations"

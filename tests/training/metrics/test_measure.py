@@ -108,6 +108,15 @@ def test_points_of_a_known_mixture_are_measured_by_its_modes(name: str) -> None:
     assert nowhere["high_quality_share"].value == 0
 
 
+def test_the_reverse_kl_by_chance_is_that_of_the_samples_it_counts() -> None:
+    dataset = cut(load_dataset(DataOptions.model_validate({"dataset": "ring"})), ROWS)
+    points, _ = MODES["ring"]().draw(np.random.default_rng(1), 100)
+    far = np.full((ROWS - len(points), 2), 50, np.float32)
+    figures = measure_quality(lambda _: np.concatenate([points, far]), dataset)
+    good = round(figures["high_quality_share"].value * ROWS)
+    assert f"{7 / (2 * good):.2g} by chance" in figures["reverse_kl"].note
+
+
 def test_binary_garments_and_other_pictures_are_measured_in_pixels(
     digits: Dataset, garments: Dataset
 ) -> None:
