@@ -115,7 +115,7 @@ Keep = Annotated[
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress bars.")]
 
-_console = Console(stderr=True)
+_console = Console(stderr=True, markup=False)  # paths may have [brackets]
 
 
 @app.command("init")
@@ -332,12 +332,12 @@ def _next_steps(recipe: Recipe, dataset: Dataset, published: Path, run: Path, mo
 
 
 def _say(text: str) -> None:
-    _console.print(text, soft_wrap=True, markup=False, highlight=False)
+    _console.print(text, soft_wrap=True, highlight=False)
 
 
 def _tell_error(text: str) -> None:
-    _console.print("[bold red]error:[/] ", end="")
-    _console.print(text, markup=False, highlight=False, soft_wrap=True)
+    _console.print("error:", style="bold red", end=" ")
+    _console.print(text, highlight=False, soft_wrap=True)
 
 
 def _load(path: Path, overrides: list[str] | None) -> tuple[Recipe, Dataset]:
@@ -403,8 +403,8 @@ def _evaluate(recipe: Recipe, dataset: Dataset, folder: Path, quiet: bool) -> di
 
 def _tell(findings: Sequence[Diagnosis]) -> None:
     for finding in findings:
-        _console.print(f"[bold yellow]{finding.trouble}:[/] ", end="")
-        _console.print(finding.text, markup=False, highlight=False, soft_wrap=True)
+        _console.print(f"{finding.trouble}:", style="bold yellow", end=" ")
+        _console.print(finding.text, highlight=False, soft_wrap=True)
 
 
 def _export(recipe: Recipe, dataset: Dataset, folder: Path, models: Path, quiet: bool) -> Path:

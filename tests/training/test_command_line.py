@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from tests.training.data.own_data import a_table, write_csv
 from tests.training.tiny import tiny_table, write_recipe
 from training.__main__ import app, main
 
@@ -120,6 +121,13 @@ def test_a_step_that_memory_cannot_hold_says_what_to_lower(command: CommandLine,
     )
     assert status == 1
     assert "lower loop.batch_rows, draws or [network]" in errors
+
+
+def test_a_path_with_brackets_is_told_as_it_is(tmp_path: Path) -> None:
+    data, recipe = tmp_path / "pumps [old].csv", tmp_path / "pumps [old].toml"
+    write_csv(data, a_table())
+    done = CliRunner().invoke(app, ["init", str(data), "--output", str(recipe)])
+    assert done.stderr == f"wrote {recipe}\n"
 
 
 def test_training_says_what_is_trained_on_what_and_where_it_goes(tmp_path: Path) -> None:

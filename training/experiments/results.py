@@ -41,7 +41,7 @@ def read_results(path: Path, parse: Callable[[Any], Parsed]) -> Parsed:
 
 def report(error: Exception, console: Console) -> NoReturn:
     """Print an expected error as one line, and end the program with status 1."""
-    console.print("[bold red]error:[/] ", end="")
+    console.print("error:", style="bold red", end=" ")
     console.print(str(error), markup=False, highlight=False, soft_wrap=True)
     raise SystemExit(1) from None
 

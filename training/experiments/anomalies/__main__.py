@@ -22,7 +22,7 @@ from training.loop.interrupt import INTERRUPTED
 from training.loop.progress import counter
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-_console = Console(stderr=True)
+_console = Console(stderr=True, markup=False)
 
 
 @app.command()

@@ -23,7 +23,7 @@ from training.loop.loop import DivergenceError
 from training.loop.progress import counter
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-_console = Console(stderr=True)
+_console = Console(stderr=True, markup=False)
 
 
 @app.command()

@@ -17,7 +17,7 @@ from training.experiments.tables.tables import read_one_class_table, table_names
 from training.loop.progress import counter
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-_console = Console(stderr=True)
+_console = Console(stderr=True, markup=False)
 
 
 @app.command()
