@@ -60,9 +60,9 @@ class Discrimination:
         """Return figures of its calibration, and a lower bound on the divergence of data and generator."""
         return calibration_metrics(
             *self.judged,
-            f"{len(self.judged.real)} test items and as many generated ones; logits are "
-            f"{self.platt.slope:.4g} times the discriminator's {self.platt.intercept:+.4g}, fitted on the "
-            "validation split",
+            f"{len(self.judged.real):,} test items and as many generated ones; logits are "
+            f"{self.platt.slope:.4g} times the discriminator's plus {self.platt.intercept:.4g}, fitted on "
+            "the validation split",
         )
 
     def reliability(self) -> list[ReliabilityRow]:
