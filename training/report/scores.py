@@ -42,7 +42,7 @@ def scores_section(recipe: Recipe, metrics: Mapping[str, Metric] | None, folder:
     """Show the figures of the run's evaluation, or the command that measures them."""
     if metrics is None:
         name = shipped_recipe(recipe.name) or "RECIPE"
-        command = f"python -m training evaluate {name} --runs {shlex.quote(str(folder.parent))}"
+        command = f"pushforward train evaluate {name} --runs {shlex.quote(str(folder.parent))}"
         return Section("Scores", ("This model has not been measured yet. Measure it with",), code=command)
     rows = tuple(
         (name.replace("_", " "), *figure_texts(metric), metric.unit, metric.note)

@@ -117,7 +117,7 @@ def test_the_report_has_every_figure_of_the_evaluation(
     family: str, trained_runs: dict[str, Path], pages: dict[str, Page], tmp_path: Path
 ) -> None:
     folder = copied(trained_runs[family], tmp_path)
-    assert "python -m training evaluate RECIPE" in pages[family].text
+    assert "pushforward train evaluate RECIPE" in pages[family].text
     trained = restored(folder)
     metrics = evaluate(trained.task, trained.recipe, trained.dataset, lambda _: None)
     write_evaluation(folder, trained.checkpoint, trained.recipe.evaluation, metrics)
