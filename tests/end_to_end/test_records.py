@@ -7,6 +7,8 @@ import gzip
 import io
 import json
 import zlib
+from datetime import date, timedelta
+from decimal import Decimal
 from typing import Any
 
 import httpx
@@ -48,7 +50,7 @@ def as_csv(columns: dict[str, list[Any]], mark: str = ",") -> bytes:
     return text.getvalue().encode()
 
 
-def as_parquet(columns: dict[str, list[Any]]) -> bytes:
+def as_parquet(columns: dict[str, Any]) -> bytes:
     file = io.BytesIO()
     parquet.write_table(pyarrow.table(columns), file)
     return file.getvalue()
@@ -103,6 +105,46 @@ def test_an_index_that_pandas_stored_can_be_the_id(client: httpx.Client) -> None
     indexed = client.post(path, params=query, content=file.getvalue(), headers=PARQUET)
     assert indexed.json() == client.post(path, params=query, content=as_csv(columns), headers=CSV).json()
     assert [score["id"] for score in indexed.json()["scores"]] == columns["patient"]
+
+
+@pytest.mark.parametrize(
+    ("ids", "kind", "answered"),
+    [
+        ([Decimal("1.10"), None], pyarrow.decimal128(5, 2), ["1.10", None]),
+        ([b"a", "\u00e9".encode()], pyarrow.binary(), ["a", "\u00e9"]),
+        ([timedelta(hours=30)] * 2, pyarrow.duration("us"), ["1 day, 6:00:00"] * 2),
+        ([date(2024, 2, 29), None], pyarrow.date32(), ["2024-02-29", None]),
+    ],
+    ids=str,
+)
+def test_an_id_of_a_type_that_json_lacks_is_answered_as_text(
+    client: httpx.Client, ids: list[Any], kind: pyarrow.DataType, answered: list[Any]
+) -> None:
+    file = as_parquet(named(ITEMS[:2]) | {"patient": pyarrow.array(ids, kind)})
+    answer = client.post(f"{MODEL}/score", params={"id": "patient"}, content=file, headers=PARQUET).json()
+    assert [score["id"] for score in answer["scores"]] == answered
+
+
+@pytest.mark.parametrize(
+    ("ids", "message"),
+    [
+        (pyarrow.array([b"\xff", b"a"]), "bytes that are no text in UTF-8"),
+        (pyarrow.array([{"a": 1}] * 2), "a column of structures"),
+        (pyarrow.array([2**62, 1], pyarrow.timestamp("us")), "date value out of range"),
+        (pyarrow.array([1, 2], pyarrow.timestamp("ms", "Nowhere/Land")), "cannot be read"),
+    ],
+    ids=str,
+)
+def test_an_id_that_cannot_be_written_is_refused_with_the_way_out(
+    client: httpx.Client, ids: pyarrow.Array, message: str
+) -> None:
+    for place in ("patient", "colour"):
+        columns = named(ITEMS[:2]) | {place: ids}
+        answer = client.post(
+            f"{MODEL}/score", params={"id": "patient"}, content=as_parquet(columns), headers=PARQUET
+        )
+        assert answer.status_code == 422, answer.text
+        assert place == "colour" or message in answer.json()["detail"]
 
 
 def test_what_is_read_of_a_file_is_answered_in_every_form_and_reads_the_same_again(

@@ -8,6 +8,8 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import date, datetime, time
+from types import NoneType
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -19,7 +21,7 @@ from service.api.operations.call import RowIds
 from service.errors import LimitExceeded, Malformed, Unfit, UnsupportedMedia
 from service.format.manifest import Manifest
 from service.media.tables.bounds import TableBounds
-from service.media.tables.cells import plain_values
+from service.media.tables.cells import kind_of, plain_values
 from service.media.tables.matching import ClassColumn, TableForm, check_names, features_of, table_of_records
 from service.media.tables.opening import compression_of
 from service.media.tables.sources import table_of
@@ -37,6 +39,8 @@ _BLOCK_CELLS: Final = 2**17
 """Cells of a file that are text at once; the numbers of all rows are kept."""
 _LONGEST_SHOWN: Final = 200
 _LONGEST_ID: Final = 1_000
+_JSON_IDS: Final = frozenset({str, int, float, bool, NoneType, date, datetime, time})
+"""The types of ids that are written as JSON, dates and times by ISO 8601."""
 _FOOTER_BYTES_PER_CELL: Final = 512
 _SEPARATORS: Final = (b",", b";", b"\t", b"|")
 _NO_JSON: Final = re.compile(rb'"\s*:\s*-?(NaN|Infinity)\s*[,}\]]')
@@ -135,7 +139,7 @@ class TableReader:
         for block in table.blocks(_BLOCK_CELLS):
             columns = dict(block)
             if id_name is not None:
-                ids += _checked_ids(plain_values(columns.pop(id_name)))
+                ids += _ids_of(columns.pop(id_name))
             labels += self._labels(columns, "/rows", count) or ()
             parts.append(features_of(columns, form, pointer="/rows", first_row=count))
             count += len(parts[-1])
@@ -163,11 +167,28 @@ class TableReader:
         return [name for name in names if name != id_name]
 
 
-def _checked_ids(ids: list[Any]) -> list[Any]:
-    """Refuse long ids, which are answered for each row, though all rows of a file may share one text."""
+def _ids_of(values: Any) -> list[Any]:
+    """Return the ids in a column of a file as JSON has them: what it does not have becomes text.
+
+    Long ones are refused, since they are answered for each row, though all rows of a file may share one.
+    """
+    if kind_of(values) == "list":
+        raise Unfit("`id` names a column of structures; name one of numbers or texts")
+    ids = plain_values(values)
     if any(isinstance(each, str | bytes) and len(each) > _LONGEST_ID for each in ids):
         raise Unfit(f"an id has over {_LONGEST_ID} characters; name a shorter column as `id`")
-    return ids
+    if _JSON_IDS.issuperset(map(type, ids)):
+        return ids
+    distinct = {id(each): each for each in ids}  # rows that share an object share its text
+    texts = {place: each if type(each) in _JSON_IDS else _id_text(each) for place, each in distinct.items()}
+    return [texts[id(each)] for each in ids]
+
+
+def _id_text(value: Any) -> str:
+    try:
+        return value.decode() if isinstance(value, bytes) else str(value)
+    except UnicodeDecodeError as error:
+        raise Unfit("`id` names a column of bytes that are no text in UTF-8; save it as text") from error
 
 
 def _records(piece: bytes) -> list[dict[str, Any]]:

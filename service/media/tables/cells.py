@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from service.errors import Unfit
+
 if TYPE_CHECKING:  # the module makes noise, which the client needs not
     from service.numerics.noise import Doubles
 
@@ -157,17 +159,30 @@ def _as_array_or_texts(values: Any) -> Any:
 
 
 def plain_values(values: Any) -> list[Any]:
-    """Return a column as a list; rows that share an entry of Arrow's dictionary share its object."""
+    """Return a column as a list; rows that share an entry of Arrow's dictionary share its object.
+
+    Raises:
+        Unfit: Python has no such values, as dates after the year 9999.
+    """
     if not hasattr(values, "to_pylist"):
         return list(values)
     if not str(values.type).startswith("dictionary"):
-        found: list[Any] = values.to_pylist()
-        return found
+        return _python_values(values)
     rows = list[Any]()
     for part in getattr(values, "chunks", [values]):
-        entries = part.dictionary.to_pylist()
+        entries = _python_values(part.dictionary)
         rows += [None if place is None else entries[place] for place in part.indices.to_pylist()]
     return rows
+
+
+def _python_values(values: Any) -> list[Any]:
+    try:
+        found: list[Any] = values.to_pylist()
+    except (ValueError, OverflowError, LookupError) as error:  # also of a time zone that nobody knows
+        raise Unfit(
+            f"a column of {values.type} holds values that cannot be read ({error}); save it as text"
+        ) from error
+    return found
 
 
 def _numbers_of_texts(values: Any, decimal: str, codes: Collection[Code]) -> Numbers:
