@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from service.media.tables.cells import Code, kind_of, numbers_of, texts_of, truth_names
+from service.media.tables.cells import ABSENT, Code, Places, kind_of, numbers_of, texts_of, truth_names
 from service.numerics.noise import Doubles
 from training.data.flaws import Flaws
 from training.data.options import DataOptions
@@ -229,14 +229,20 @@ class TextColumn:
         self.rows = 0
         self.missing = Found()
         self._codes = codes
+        self._missing = Places((), codes)
         self._places: dict[str, int] = {}
 
     def add(self, values: Any) -> Codes:
         """Return a block of values as codes (rows,); -1 for a missing one."""
         places = self._places
         texts = texts_of(values, self._codes)
+        missing = self._missing.find(texts) == ABSENT
         codes = np.array(
-            [-1 if text is None else places.setdefault(text, len(places)) for text in texts], np.int64
+            [
+                -1 if gone or text is None else places.setdefault(text, len(places))
+                for text, gone in zip(texts, missing.tolist(), strict=True)
+            ],
+            np.int64,
         )
         self.missing.add(codes < 0, self.rows)
         self.rows += len(codes)

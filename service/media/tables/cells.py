@@ -72,9 +72,13 @@ def numbers_of(values: Any, decimal: str = ".", codes: Collection[Code] = ()) ->
         read = Numbers(values.astype(np.float64), 0, {})
     else:
         read = _numbers_of_texts(values, decimal, codes)
+    # a code is rounded as the column is: -99.9 of float32 is another number than that of float64
+    is_single = isinstance(values, np.ndarray) and values.dtype == np.float32
     for code in codes:
         if not isinstance(code, str) or code in _INFINITE:
-            read.values[read.values == float(code)] = np.nan
+            with np.errstate(over="ignore"):
+                number = np.float32(code) if is_single else float(code)
+            read.values[read.values == number] = np.nan
     return read
 
 
@@ -110,12 +114,16 @@ def truth_names(texts: Sequence[str | None]) -> list[str | None]:
 
 
 class Places:
-    """The place of each category among those of a column: by its text, else by the value that it writes."""
+    """The place of each category among those of a column: by its text, else by the value that it writes.
 
-    def __init__(self, categories: Sequence[str]) -> None:
+    Numbers among the `codes` are found by their value, too, unless it is that of a category.
+    """
+
+    def __init__(self, categories: Sequence[str], codes: Iterable[Code] = ()) -> None:
         self._known: dict[str | None, int] = {name: place for place, name in enumerate(categories)}
         meanings = [_meaning(category) for category in categories]
-        self._meant = {
+        numbers = [code for code in codes if not isinstance(code, str)]
+        self._meant = {_meaning(category_text(code)): ABSENT for code in numbers} | {
             meaning: place for place, meaning in enumerate(meanings) if meanings.count(meaning) == 1
         }
 
@@ -151,7 +159,7 @@ def _as_array_or_texts(values: Any) -> Any:
         return np.array(values.to_pylist(), object if values.null_count else np.bool_)
     if values.null_count and re.match(r"u?int|float|double|halffloat", kind):
         found = [np.nan if value is None else value for value in values.to_pylist()]
-        return np.array(found, np.float64)
+        return np.array(found, np.float32 if kind == "float" else np.float64)
     if re.match(r"u?int|float|double|halffloat", kind):
         # `np.asarray` would import pandas where it is installed, for half a second
         return np.from_dlpack(values.combine_chunks() if hasattr(values, "combine_chunks") else values)

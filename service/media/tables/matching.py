@@ -297,7 +297,8 @@ def _number(values: Any, name: str, form: TableForm, report: _Report, lacking: S
 
 def _one_hot(values: Any, name: str, form: TableForm, report: _Report, lacking: Set[int]) -> Floats:
     categories, unseen = form.columns[name], form.unseen.get(name, "refuse")
-    places = _places_of(categories).find(texts_of(values, form.codes.get(name, ())))
+    codes = tuple(form.codes.get(name, ()))
+    places = _places_of(categories, codes).find(texts_of(values, codes))
     absent = [row for row in np.flatnonzero(places == ABSENT).tolist() if row not in lacking]
     if unseen == "other":
         places[places == UNKNOWN] = categories.index(unseen)
@@ -319,5 +320,5 @@ def _one_hot(values: Any, name: str, form: TableForm, report: _Report, lacking: 
 
 
 @lru_cache(maxsize=1024)
-def _places_of(categories: tuple[str, ...]) -> Places:
-    return Places(categories)
+def _places_of(categories: tuple[str, ...], codes: tuple[Code, ...]) -> Places:
+    return Places(categories, codes)

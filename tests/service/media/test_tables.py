@@ -191,3 +191,28 @@ def test_a_text_ends_where_it_ends(last: str) -> None:
     (block,) = table_of(lambda: io.BytesIO(text), ".csv").blocks()
     rows = list(csv.reader(io.StringIO(text.decode(), newline="")))
     assert [*zip(*block.values(), strict=True)] == [tuple(row) for row in rows[1:] if row]
+
+
+@pytest.mark.parametrize("code", [-99.9, 1e20])
+@pytest.mark.parametrize(
+    "column", [np.array, pa.array, lambda values: pa.array([*values, None]), lambda values: values.tolist()]
+)
+def test_a_code_of_a_missing_number_is_found_in_every_precision(code: float, column: Any) -> None:
+    for kind in (np.float32, np.float64):
+        values = np.array([code, 1], kind)
+        if kind is np.float32 and isinstance(column(values), list):
+            continue  # which is of float64
+        assert np.isnan(numbers_of(column(values), codes=(code,)).values).tolist()[:2] == [True, False]
+    near = np.array([np.nextafter(code, 0)])
+    assert not np.isnan(numbers_of(near, codes=(code,)).values).any()
+
+
+def test_a_number_as_the_code_of_a_missing_category_is_found_however_it_is_written() -> None:
+    form = TableForm({"grade": ("1", "2", "other")}, codes={"grade": (9.0, "?")}, unseen={"grade": "other"})
+    for values in (["1", "9", "9.0", "09", "9e0", "?", "8.0"], np.array([1, 9, 9, 9, 9, np.nan, 8])):
+        rows = features_of({"grade": values}, form)
+        assert np.isnan(rows).any(axis=1).tolist() == [False, True, True, True, True, True, False]
+    form = TableForm({"grade": ("0", "1")}, codes={"grade": ("00", 1.0)})  # exact texts come first
+    np.testing.assert_array_equal(
+        features_of({"grade": ["0", "0.0", "00"]}, form), [[1, 0], [1, 0], [np.nan, np.nan]]
+    )

@@ -104,6 +104,17 @@ def test_infinities_that_are_called_missing_are_missing_in_training_and_in_servi
     assert np.flatnonzero(np.isnan(rows[:, 0])).tolist() == [0, 1]
 
 
+def test_a_number_that_is_called_missing_is_so_however_a_category_of_text_writes_it(tmp_path: Path) -> None:
+    table = dict(a_table())
+    rows = len(table["length"])
+    table["grade"] = [("1.0", "2.0", "9.0")[row % 3] for row in range(rows)]
+    path = write_csv(tmp_path / "table.csv", table)
+    options = ALL | {"one_hot": ["colour", "grade"], "missing_codes": {"grade": [9]}}
+    dataset = load("table", path, **options)
+    grade = next(column for column in dataset.columns if column.name == "grade")
+    assert grade.categories == ("1.0", "2.0")
+
+
 def test_of_many_columns_that_lack_values_those_that_lack_most_are_told_of(tmp_path: Path) -> None:
     table = {f"c{place}": ["" if row < 2 * place else row for row in range(30)] for place in range(9)}
     path = write_csv(tmp_path / "t.csv", table)
