@@ -5,6 +5,8 @@ Shapes: N rows, F features.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -71,8 +73,9 @@ def _number(column: Column, train: Tensor, samples: Tensor, test: Tensor, rebuil
     error = float((rebuilt - test)[~torch.isnan(test)].double().square().mean().sqrt())
     means = float(train.double().mean()), float(samples.double().mean())
     figures = (*means, spread, float(samples.double().std()), error)
-    share = f"{error / spread:.2f}" if spread else ""  # a column that never varies has no unit
-    return (column.name, *(f"{figure:.5g}" for figure in figures), share)
+    share = error / spread if spread else math.nan  # a column that never varies has no unit
+    texts = (*(f"{figure:.5g}" for figure in figures), f"{share:.2f}")
+    return (column.name, *("" if text == "nan" else text for text in texts))
 
 
 def _numbers(rows: list[tuple[str, ...]]) -> Table:
@@ -104,7 +107,7 @@ def _categories(column: Column, train: Tensor, samples: Tensor, wrong: float) ->
         head=("category", "data", "samples"),
         rows=tuple(rows),
         align="lrr",
-        caption=f"{column.name} ({wrong:.1%} wrong)",
+        caption=column.name if math.isnan(wrong) else f"{column.name} ({wrong:.1%} wrong)",
     )
 
 

@@ -1,5 +1,6 @@
 """The page about a run: it shows the run's figures, needs no other file, and trusts no text."""
 
+import dataclasses
 import json
 import re
 import shutil
@@ -22,7 +23,7 @@ from training.loop.runs import restore_published
 from training.models.vae import reconstruct
 from training.recipe import Recipe, parse_recipe
 from training.report import ReportError, write_report
-from training.report.columns import draw_rows
+from training.report.columns import columns_section, draw_rows
 from training.report.latents import SWEEP, traverse
 from training.report.reading import Trained, read_metrics, restore
 
@@ -151,6 +152,19 @@ def test_a_column_that_never_varies_has_an_error_but_no_share_of_its_deviation(t
     row = re.search(r"<tr><td[^>]*>count</td>.*</tr>", Page(write_report(tmp_path)).source)
     assert row
     assert re.findall(r">([^<>]*)</td>", row[0])[1::5] == ["7", ""]
+
+
+def test_columns_that_no_test_row_has_are_shown_without_errors(tmp_path: Path) -> None:
+    recipe = a_recipe("table", tmp_path)
+    train(recipe, load_dataset(recipe.data), tmp_path)
+    trained = restored(tmp_path)
+    assert trained.vae
+    items = trained.dataset.items
+    nowhere = {**items, "test": np.full_like(items["test"], np.nan)}
+    dataset = dataclasses.replace(trained.dataset, items=nowhere)
+    tables = columns_section(trained.vae, dataclasses.replace(trained, dataset=dataset)).tables
+    assert [table.caption for table in tables] == ["Numbers", "colour"]
+    assert not any("nan" in text for table in tables for row in table.rows for text in row)
 
 
 def test_an_interrupted_run_is_reported_as_far_as_it_went(tmp_path: Path) -> None:
