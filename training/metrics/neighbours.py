@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from sklearn.metrics import pairwise_distances_argmin, pairwise_distances_chunked
+from sklearn.metrics import pairwise_distances_argmin_min, pairwise_distances_chunked
 from sklearn.neighbors import NearestNeighbors
 
 from service.numerics.noise import Doubles
@@ -94,7 +94,7 @@ def compare(real: SameKind, generated: SameKind) -> Comparison:
 
 
 def nearer_to_training(samples: FloatArray, training: FloatArray, test: FloatArray) -> Doubles:
-    """Return (M,): 1 where a sample's nearest neighbour among training and test items is a training item.
+    """Return (M,): 1 where a sample is nearer to a training item than to any test item, 1/2 for a draw.
 
     With equally many of both, the mean is one half for samples that owe the training items no more than the
     test items, and more if training items are repeated. After the three-sample test of Meehan et al. 2020,
@@ -102,8 +102,7 @@ def nearer_to_training(samples: FloatArray, training: FloatArray, test: FloatArr
     """
     if len(training) != len(test):
         raise ValueError(f"{len(training)} training and {len(test)} test items; wanted equally many")
-    nearest = pairwise_distances_argmin(samples, np.concatenate([training, test]))
-    return np.asarray(nearest < len(training), np.float64)
+    return _first_is_less(*(pairwise_distances_argmin_min(samples, each)[1] for each in (training, test)))
 
 
 def _first_is_less(first: FloatArray, second: FloatArray) -> Doubles:

@@ -107,6 +107,13 @@ def test_the_share_nearer_to_training_items_is_half_if_fair_and_grows_with_what_
     assert share == pytest.approx(copied + (1 - copied) / 2, abs=0.05)
 
 
+def test_a_sample_as_near_to_training_as_to_test_items_counts_half() -> None:
+    items, further = normal(50, 2, 0), normal(50, 2, 1) + 100
+    assert (nearer_to_training(items, items, items[::-1]) == 0.5).all()
+    assert (nearer_to_training(items, items, further) == 1).all()
+    assert (nearer_to_training(items, further, items) == 0).all()
+
+
 def test_too_few_or_unequally_many_items_are_refused() -> None:
     with pytest.raises(ValueError, match="more than k"):
         same_kind(normal(K, 2, 0))
