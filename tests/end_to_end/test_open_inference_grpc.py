@@ -188,6 +188,14 @@ def test_a_call_that_does_not_fit_has_a_code_and_says_why(
     assert says in raised.value.details()
 
 
+def test_numbers_in_the_field_of_another_datatype_are_told_where_to_go(service: RunningService) -> None:
+    message = request()
+    message.inputs[0].contents.ClearField("fp32_contents")
+    message.inputs[0].contents.fp64_contents.extend([0.5, 1])
+    with pytest.raises(grpc.RpcError, match="send them in `fp32_contents` or in `raw_input_contents`"):
+        call(service, message)
+
+
 def test_a_call_is_given_up_at_its_timeout(client: triton.InferenceServerClient) -> None:
     """5 000 draws of 64 items take far longer than 5 milliseconds."""
     with pytest.raises(InferenceServerException, match="not ready in time"):

@@ -111,15 +111,21 @@ def request_of(model: InferenceModel, message: Any) -> InferenceRequest:
         if raw and given.HasField("contents"):
             raise errors.Unfit(f"`{tensor.name}` must have either contents or raw contents, and not both")
         tensor.check(given.datatype, given.shape, model.max_message_rows)
-        contents = raw[place] if raw else _contents(given.contents, tensor.datatype)
+        contents = raw[place] if raw else _contents(given, tensor.datatype)
         arrays[tensor.name] = tensor.from_bytes(contents, given.shape)
     outputs = tuple(output.name for output in message.outputs)
     return InferenceRequest(arrays, _parameters(message.parameters), outputs, message.id)
 
 
-def _contents(given: Any, datatype: Datatype) -> bytes:
+def _contents(tensor: Any, datatype: Datatype) -> bytes:
     """Return the numbers of the field that a datatype has, as raw contents have them."""
+    given = tensor.contents
     values = getattr(given, _CONTENTS[datatype])
+    if not values:
+        raise errors.Unfit(
+            f"`{tensor.name}` came without numbers; send them in `{_CONTENTS[datatype]}` or in "
+            "`raw_input_contents`"
+        )
     if datatype != "FP32":
         return np.array(values, DTYPES[datatype]).tobytes()
     given.DiscardUnknownFields()
@@ -128,7 +134,7 @@ def _contents(given: Any, datatype: Datatype) -> bytes:
             given.ClearField(field.name)
     # the field's own bytes end the message; a list of millions would hold the loop
     whole: bytes = given.SerializeToString()
-    return whole[-4 * len(values) :] if values else b""
+    return whole[-4 * len(values) :]
 
 
 def _parameters(given: Mapping[str, Any]) -> dict[str, Any]:
