@@ -179,6 +179,23 @@ def test_a_csv_answer_has_the_ids_then_the_p_values_and_all_the_scores(client: h
     assert [line.split(",")[0] for line in numbered.text.splitlines()] == ["row", "0", "1", "2"]
 
 
+@pytest.mark.parametrize(
+    ("operation", "name"), [("score", "p_value"), ("encode", "mean-0"), ("read", "p_value")]
+)
+def test_ids_that_are_named_as_a_column_of_the_answer_are_never_lost_in_csv(
+    client: httpx.Client, operation: str, name: str
+) -> None:
+    columns = named(ITEMS)
+    columns[name] = columns.pop("patient")
+    path, headers = f"{MODEL}/{operation}?id={name}", CSV | {"accept": "text/csv"}
+    answer = client.post(path, content=as_csv(columns), headers=headers)
+    if operation == "read":  # whose answer has no such column
+        assert [row[name] for row in csv.DictReader(io.StringIO(answer.text))] == columns[name]
+    else:
+        assert "rename it" in refused(answer)["detail"]
+    assert client.post(path, content=as_csv(columns), headers=CSV).status_code == 200
+
+
 def test_items_are_answered_by_name_on_request_and_for_rows_that_came_so(client: httpx.Client) -> None:
     sampled = client.get(f"{MODEL}/sample?count=50&seed=3&output=draw").json()["samples"]
     wanted = [{"height": row[0], "colour": COLOURS[int(np.argmax(row[1:]))]} for row in sampled]

@@ -12,10 +12,10 @@ from service.api.operations.call import Call
 from service.api.operations.options import RowLabelOptions
 from service.api.v1.encoding import (
     ARRAYS_IN,
+    after_ids,
     arrays_answer,
     check_items,
     csv_answer,
-    id_column,
     identity,
     row_fields,
 )
@@ -93,7 +93,7 @@ async def _encode(call: Call[RowLabelOptions], accepted: str) -> Answer:
     details: dict[str, Any] = {"rows": len(call.arrays["inputs"]), "array_bytes": bytes_of(arrays)}
     if accepted == CSV:
         given = {name: array for name, array in arrays.items() if array is not None}
-        return await csv_answer({**id_column(call), **numbered_columns(given)}, **details)
+        return await csv_answer(after_ids(call, numbered_columns(given)), **details)
     pieces = json_pieces({**identity(call), **row_fields(call)}, arrays)
     return await Answer.of_text(JSON, pieces, **details)
 

@@ -93,7 +93,7 @@ async def arrays_answer(
         return Answer.of_pieces(PNG, [await _picture(call, first, columns)], **details)
     details["array_bytes"] = bytes_of(arrays)
     if accepted == CSV:
-        return await csv_answer({**id_column(call), **_columns_of(call, first, name, classes)}, **details)
+        return await csv_answer(after_ids(call, _columns_of(call, first, name, classes)), **details)
     fields = {**identity(call), **(fields or {}), **row_fields(call), "shape": list(first.shape)}
     if call.options.form == "records":
         others = {other: array for other, array in arrays.items() if other != name}
@@ -114,9 +114,20 @@ def row_fields(call: Call[Any]) -> dict[str, Any]:
     return {name: values for name, values in fields.items() if values is not None}
 
 
-def id_column(call: Call[Any]) -> dict[str, Sequence[Any]]:
-    """Return the column of the ids that the rows came with, if they did, under its own name."""
-    return {} if call.ids is None else {call.ids.name: call.ids.values}
+def after_ids(call: Call[Any], columns: Mapping[str, Column]) -> dict[str, Column]:
+    """Return columns after that of the ids that the rows came with, if they did, under its own name.
+
+    Raises:
+        Unfit: one of the columns has that name, too.
+    """
+    if call.ids is None:
+        return dict(columns)
+    if call.ids.name in columns:
+        raise Unfit(
+            f"`id` names the column `{call.ids.name}`, and CSV has a column of that name in its answer; "
+            f"rename it, or ask for {JSON}"
+        )
+    return {call.ids.name: call.ids.values, **columns}
 
 
 def _columns_of(call: Call[Any], items: Floats, name: str, classes: Column | None) -> dict[str, Column]:
@@ -157,9 +168,10 @@ async def scores_answer(call: Call[Any], result: Result, accepted: str) -> Answe
         }
     if accepted == CSV:
         columns |= {f"p_value.{name}": np.array(values, object) for name, values in single.items()}
-        table: dict[str, Any] = id_column(call) or {"row": range(rows)}
-        table |= {name: columns.pop(name) for name in _VERDICTS if name in columns} | columns
-        return await csv_answer({n: values for n, values in table.items() if values is not None}, **counted)
+        ordered = {name: columns.pop(name) for name in _VERDICTS if name in columns} | columns
+        table = {name: values for name, values in ordered.items() if values is not None}
+        numbers: dict[str, Any] = {"row": range(rows)} if call.ids is None else {}
+        return await csv_answer(numbers | after_ids(call, table), **counted)
     scores: dict[str, Sequence[Any]] = {} if call.ids is None else {"id": call.ids.values}
     scores |= {name: [None] * rows if values is None else values.tolist() for name, values in columns.items()}
     if of_columns is not None:
