@@ -387,7 +387,7 @@ def classes_of(label: str | None, labels: str | None) -> str | list[str] | None:
     """Return the class of all samples or of each, by the options `--label` and `--labels`."""
     if label is not None and labels is not None:
         raise Unfit("--label is for all samples, --labels has one for each; give one of the two")
-    return label if labels is None else labels.split(",")
+    return label if labels is None else [each.strip() for each in labels.split(",")]
 
 
 def _classes(label: str | None, inputs: Inputs) -> str | list[int] | None:

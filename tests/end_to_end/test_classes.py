@@ -81,7 +81,7 @@ def test_a_sample_of_a_batch_of_several_classes_is_that_of_its_class_alone(
     text, names = ",".join(map(str, labels)), [CLASSES[label] for label in labels]
     query: dict[str, Any] = {"seed": 7, "offset": 4}
     np.testing.assert_array_equal(npy(get(served, **query, labels=text)), expected)
-    np.testing.assert_array_equal(npy(get(served, seed=7, offset=6, count=2, labels="0,1")), expected[2:4])
+    np.testing.assert_array_equal(npy(get(served, seed=7, offset=6, count=2, labels="0, 1")), expected[2:4])
     body = {**query, "labels": names, "count": None}
     answer = served.client.post(f"{served.url}/v1/models/{NAME}/sample", json=body).json()
     np.testing.assert_array_equal(np.float32(answer["samples"]), expected)
@@ -192,7 +192,7 @@ def test_classes_go_beside_samples_that_are_a_table(
     assert [each.split(",")[0] for each in lines] == ["label", "bag"]
     for where in (("--url", served.url), ("--local", str(folder))):
         for asked, names in (
-            (["--labels", "bag,2,0"], ["bag", "7", "sneaker"]),
+            (["--labels", "bag, 2,0"], ["bag", "7", "sneaker"]),
             (["--count", "3", "--offset", "1"], ["bag", "7", "sneaker"]),
             (["--label", "bag"], ["bag"]),
         ):

@@ -75,7 +75,7 @@ class LabelOptions(Body):
 
 def _separated(given: Any) -> Any:
     """Return the labels in a text, which a query string has, as a list."""
-    return given.split(",") if isinstance(given, str) else given
+    return [label.strip() for label in given.split(",")] if isinstance(given, str) else given
 
 
 Labels = Annotated[list[Label], BeforeValidator(_separated), Field(min_length=1, max_length=_MOST_LABELS)]
