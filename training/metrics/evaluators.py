@@ -136,7 +136,7 @@ class PointEvaluator(Evaluator):
                 report.reverse_kl,
                 report.reverse_kl_error,
                 "nats",
-                f"KL(those samples over modes || uniform); {chance:.2g} by chance",
+                f"KL(those samples over modes || uniform); {chance:.2g} by chance for {good:,}",
             ),
         }
         if not math.isnan(report.deviation_ratio):
@@ -179,7 +179,9 @@ def _neighbour_metrics(compared: Comparison, where: str) -> dict[str, Metric]:
     return {
         "precision": _share(compared.precision, f"of generated items in a ball of real ones: {where}"),
         "recall": _share(compared.recall, f"of real items in a ball of generated ones: {where}"),
-        "density": _share(compared.density, f"real balls that a generated item is in, over k: {where}"),
+        "density": _share(
+            compared.density, f"real balls that a generated item is in, over k: {where}", "ratio"
+        ),
         "coverage": _share(compared.coverage, f"of real items whose ball holds a generated one: {where}"),
         **_recognised_metrics(compared, where),
     }
@@ -197,7 +199,7 @@ def _metric(value: float, standard_error: float, unit: str, note: str) -> Metric
     return Metric(value=value, standard_error=standard_error, unit=unit, note=note)
 
 
-def _share(values: Doubles, note: str) -> Metric:
+def _share(values: Doubles, note: str, unit: str = "share") -> Metric:
     """Return the mean of the items' contributions with its standard error, the other items fixed."""
     error = float(values.std(ddof=1) / math.sqrt(len(values)))
-    return _metric(float(values.mean()), error, "share", note)
+    return _metric(float(values.mean()), error, unit, note)

@@ -114,7 +114,7 @@ def test_the_reverse_kl_by_chance_is_that_of_the_samples_it_counts() -> None:
     far = np.full((ROWS - len(points), 2), 50, np.float32)
     figures = measure_quality(lambda _: np.concatenate([points, far]), dataset)
     good = round(figures["high_quality_share"].value * ROWS)
-    assert f"{7 / (2 * good):.2g} by chance" in figures["reverse_kl"].note
+    assert figures["reverse_kl"].note.endswith(f"; {7 / (2 * good):.2g} by chance for {good}")
 
 
 def test_binary_garments_and_other_pictures_are_measured_in_pixels(
