@@ -48,9 +48,8 @@ def comparison_page(dataset: Dataset, measured: Mapping[str, QualityReport], see
     )
     facts = (("Data", dataset.source), ("Seed", str(seed)), ("Versions", str(len(measured) - 1)))
     title = "Samples of the versions, compared with test items."
-    notes = {name: metric.note for each in metrics.values() for name, metric in each.items()}
-    table = Table(("figure", "how"), tuple((_words(name), note) for name, note in notes.items()), align="ll")
-    sections = (figures, Section("How they are measured", tables=(table,)))
+    notes = Table(("figure", "how"), tuple(_note_rows(metrics)), align="ll")
+    sections = (figures, Section("How they are measured", tables=(notes,)))
     return Page("Quality", title, facts, _settings(measured), sections, "comparison", "Settings")
 
 
@@ -59,6 +58,17 @@ def figure_rows(metrics: Mapping[str, Mapping[str, Metric]]) -> Iterator[tuple[s
     units = {name: metric.unit for each in metrics.values() for name, metric in each.items()}
     for name, unit in units.items():
         yield (_words(name), *(_text(each.get(name)) for each in metrics.values()), unit)
+
+
+def _note_rows(metrics: Mapping[str, Mapping[str, Metric]]) -> Iterator[tuple[str, str]]:
+    """Make a row for every figure's note; notes that differ name the columns that they belong to."""
+    notes: dict[str, dict[str, list[str]]] = {}
+    for column, each in metrics.items():
+        for name, metric in each.items():
+            notes.setdefault(name, {}).setdefault(metric.note, []).append(column)
+    for name, columns_of in notes.items():
+        for note, columns in columns_of.items():
+            yield _words(name) if len(columns_of) == 1 else f"{_words(name)}, {', '.join(columns)}", note
 
 
 def _settings(measured: Mapping[str, QualityReport]) -> Table:
@@ -81,7 +91,7 @@ def _plots(dataset: Dataset, measured: Mapping[str, QualityReport]) -> Iterator[
             label: [(each.metrics[name].value, each.metrics[name].standard_error or 0.0) for name in names]
             for label, each in measured.items()
         }
-        yield _bars("Nearest neighbours", "share", names, neighbours)
+        yield _bars("Nearest neighbours", "share; density: ratio", names, neighbours)
     counts = {label: each.class_counts for label, each in measured.items() if each.class_counts is not None}
     if counts:
         classes = {label: _shares(each) for label, each in counts.items()}

@@ -51,6 +51,15 @@ def test_sample_i_is_the_same_however_many_are_drawn(name: str, kind: str) -> No
     assert len(np.unique(many, axis=0)) == 501
 
 
+def test_notes_that_differ_name_the_versions_that_they_belong_to(tmp_path: Path) -> None:
+    dataset, measured = compare_versions([newest("ring-gan")])
+    _, path = write_comparison(tmp_path / "quality", dataset, measured, seed=0)
+    page = Page(path)
+    for column, each in measured.items():
+        assert f"deviation ratio, {column}{each.metrics['deviation_ratio'].note}" in page.text
+    assert f"modes captured{measured[TRAINING_SET].metrics['modes_captured'].note}" in page.text
+
+
 def test_classes_and_neighbours_of_garments_are_both_drawn(tmp_path: Path) -> None:
     dataset, measured = compare_versions([newest("digits-vae")])
     counted = {name: each._replace(class_counts=np.arange(1, 11)) for name, each in measured.items()}
