@@ -174,6 +174,7 @@ def test_scores_are_json_alone_and_a_client_that_takes_json_too_gets_it(
     body = {"inputs": items.tolist()}
     refused = tiny.post(f"{MODEL}/score", json=body, headers={"accept": accept})
     assert (refused.status_code, refused.json()["code"]) == (406, "not_acceptable")
+    assert "need `map` to be true" in refused.json()["detail"]
     either = {"accept": f"{accept}, application/json;q=0.5"}
     assert tiny.post(f"{MODEL}/score", json=body, headers=either).json() == score(tiny, items)
 

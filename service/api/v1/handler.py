@@ -22,7 +22,7 @@ from service.api.v1.operation import Operation
 from service.api.v1.request import ReadRequest, RequestReader, content_type_of, from_query, short_bytes
 from service.api.v1.sample import SAMPLE, SampleRequest, entity_tag
 from service.api.v1.score import SCORE
-from service.errors import MethodNotAllowed
+from service.errors import MethodNotAllowed, NotAcceptable
 from service.lifecycle.registry import Registry
 from service.observe.metrics import Metrics
 from service.observe.timing import Timing
@@ -122,7 +122,10 @@ class Handler:
             if request.conversions and (done := dict.fromkeys(chain.from_iterable(request.conversions))):
                 exchange.add_header(b"x-pushforward-conversions", "; ".join(done).encode())
         if operation.answers_to is not None:
-            accepted = negotiate(accept, operation.answers_to(request.options))
+            try:
+                accepted = negotiate(accept, operation.answers_to(request.options))
+            except NotAcceptable as error:
+                raise NotAcceptable(f"{error}. {operation.description}") from error
         if operation.completed is not None:
             options = operation.completed(request.options, loaded, accepted, self._settings)
             if options is not request.options:
