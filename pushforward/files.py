@@ -25,6 +25,7 @@ from pushforward.reading import Column, PictureForm, Shape, as_rows, ids_of, lab
 from pushforward.results import Floats
 from service.errors import Malformed, ServiceError, Unfit
 from service.media.fitting import ENDINGS, PictureRule, item_of_file
+from service.media.tables.cells import plain_values
 from service.media.tables.matching import ClassColumn, TableForm, features_of, named
 from service.media.tables.opening import UNREADABLE, is_folder_of_parts, kind_of_file, uncompressed
 from service.media.tables.sources import TableSource, TextTable, open_table, table_of, whole
@@ -113,7 +114,9 @@ def read_inputs(names: Sequence[str], layout: ItemLayout, form: str = "") -> Inp
     parts = [part.rows for part in read]
     places: dict[str, NDArray[Any]] = {}
     if layout.id_name:
-        places[layout.id_name] = np.array([str(each) for part in read for each in part.ids])
+        places[layout.id_name] = np.array(
+            [_id_text(each) for part in read for each in plain_values(part.ids)]
+        )
     if len(files) > 1:
         places["file"] = np.repeat([str(file) for file in files], [len(part) for part in parts])
     if not all(_is_picture(file) for file in files) or len(files) == 1:
@@ -121,6 +124,17 @@ def read_inputs(names: Sequence[str], layout: ItemLayout, form: str = "") -> Inp
     labels = [part.labels for part in read if part.labels is not None]
     together = [number for part in labels for number in part] if len(labels) == len(read) else None
     return Inputs(np.concatenate(parts), places, list(dict.fromkeys(notes)), together)
+
+
+def _id_text(value: Any) -> str:
+    """Return an id as text: nothing for a missing one."""
+    return (
+        ""
+        if value is None
+        else value.decode("utf-8", "backslashreplace")
+        if isinstance(value, bytes)
+        else str(value)
+    )
 
 
 def rows_of(inputs: Any, layout: ItemLayout) -> Floats:

@@ -137,3 +137,11 @@ def test_the_plot_of_two_columns_that_lack_values_shows_those_that_are_there() -
     whole = np.array([[0, 10], [2, 14], [1, 11]], np.float32)
     gaps = np.array([[0, np.nan], [np.nan, 10], [2, 14], [1, 11]], np.float32)
     assert view_of(gaps) == view_of(whole) is not None
+
+
+def test_a_missing_id_is_empty_and_bytes_of_text_are_text(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    ids = pyarrow.array([b"one", None, b"\xff"])
+    parquet.write_table(pyarrow.table({"id": ids, "a": [1.0, 2.0, 3.0]}), path)
+    layout = ItemLayout((1,), [{"name": "a", "categories": []}], "id")
+    assert read_inputs([str(path)], layout).places["id"].tolist() == ["one", "", "\\xff"]
