@@ -128,13 +128,9 @@ def read_inputs(names: Sequence[str], layout: ItemLayout, form: str = "") -> Inp
 
 def _id_text(value: Any) -> str:
     """Return an id as text: nothing for a missing one."""
-    return (
-        ""
-        if value is None
-        else value.decode("utf-8", "backslashreplace")
-        if isinstance(value, bytes)
-        else str(value)
-    )
+    if value is None:
+        return ""
+    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
 
 
 def rows_of(inputs: Any, layout: ItemLayout) -> Floats:
