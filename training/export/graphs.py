@@ -174,7 +174,9 @@ def export_script(module: nn.Module, shape: tuple[int, ...]) -> onnx.ModelProto:
 def _quiet() -> Iterator[None]:
     """Suppress the exporter's own lines, whose errors are raised too, and its libraries' warnings."""
     loggers = [
-        logging.getLogger(name) for name in [*logging.root.manager.loggerDict] if name.startswith("torch")
+        logging.getLogger(name)
+        for name in [*logging.root.manager.loggerDict]
+        if name.startswith(("torch", "onnx"))
     ]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
