@@ -96,8 +96,9 @@ class CsvSource(RowSource):
                 f"{self._dialects[index].separator!r} is between the values; save a "
                 ".csv with commas, or a .tsv with tabs"
             )
-        wanted = [self.form.id_column, *(column.name for column in self.form.columns)]
-        wanted = wanted if self.form.columns else names
+        wanted = [column.name for column in self.form.columns] or names
+        if self.form.id_column:
+            wanted = [*wanted, self.form.id_column]
         twice = [name for name in wanted if names.count(name) > 1]
         if twice:
             raise BulkMistake(

@@ -83,6 +83,12 @@ def test_files_of_a_folder_follow_each_other_by_name(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_in_pieces(tmp_path, POINT, (11, 64)), points)
 
 
+def test_columns_without_a_name_are_left_out_of_a_table(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("height,colour,,\n170,red,,\n180,blue,x,\n")
+    read = read_in_pieces(tmp_path / "x.csv", TABLE, (1,))
+    np.testing.assert_array_equal(read, [[170, 1, 0, 0], [180, 0, 0, 1]])
+
+
 @pytest.mark.parametrize("line_end", ["\n", "\r\n"])
 def test_csv_is_read_by_the_names_of_its_columns(tmp_path: Path, line_end: str) -> None:
     heights, colours, items = records(3_000)
