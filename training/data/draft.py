@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from service.format.manifest import MODEL_NAME
 from service.media.tables.opening import stem_of
 from service.numerics.calibration import least_level
 from training.data.batches import cores_at_hand
@@ -34,8 +35,6 @@ _MOST_THREADS: Final = 8
 _CHOICE_OF_PICTURES: Final = "the one that best separates synthetic outliers from validation rows"
 _CHOICE_OF_TABLES: Final = "kernel_density: how near training rows are; `elbo` is the model's own"
 _REMOVE_COPIES: Final = "remove copies, e.g. by drop_duplicates of pandas, or new rows get too small p-values"
-_LONGEST_NAME: Final = 63
-"""The most characters of a model's name."""
 _SAMPLED: Final = 2000
 """Pictures whose values are looked at."""
 
@@ -234,4 +233,5 @@ def _name(path: Path) -> str:
     """Return the model's name: the file's, in at most 63 letters without accents, digits and dashes."""
     name = unicodedata.normalize("NFKD", stem_of(path.resolve().name).casefold())
     bare = "".join(letter for letter in name if not unicodedata.combining(letter))
-    return re.sub(r"[^a-z0-9]+", "-", bare).strip("-")[:_LONGEST_NAME].rstrip("-") or "model"
+    found = re.match(MODEL_NAME, re.sub(r"[^a-z0-9]+", "-", bare).strip("-"))
+    return found[0].rstrip("-") if found else "model"
