@@ -68,7 +68,8 @@ class PartMaker:
             BulkError: rows do not fit, a file cannot be read or written, or the computation failed.
         """
         job, rows = self._job, self._job.plan.rows_of(part)
-        source_hash = ids = None
+        source_hash: str | None = None
+        ids: Mapping[str, Any] = {}
         try:
             if job.source is None:
                 columns, fields = self._operator.samples(job.offset, rows)
@@ -82,8 +83,7 @@ class PartMaker:
                 "version": job.plan.version,
                 **fields,
             }
-            named_ids = {} if job.source is None or ids is None else {job.source.form.id_column: ids}
-            content = self._encoder.parquet_bytes(job.offset + rows.start, columns, described, named_ids)
+            content = self._encoder.parquet_bytes(job.offset + rows.start, columns, described, ids)
         except Unfit as error:
             raise _unfit(error, job, rows.start) from error
         except Exception as error:

@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -67,14 +68,14 @@ class Rows(NamedTuple):
 
     values: Floats
     """The rows (B, *shape) as float32."""
-    ids: Any = None
-    """The ids, a `pyarrow.Array` (B,)."""
+    ids: Mapping[str, Any] = MappingProxyType({})
+    """The ids, a `pyarrow.Array` (B,), by the name of their column; empty without one."""
 
     def sha256(self) -> str:
         """Return the SHA-256 of the rows and their ids, in hexadecimal."""
         digest = hashlib.sha256(self.values.data)
-        if self.ids is not None:
-            digest.update(json.dumps(self.ids.to_pylist(), default=str).encode())
+        for ids in self.ids.values():
+            digest.update(json.dumps(ids.to_pylist(), default=str).encode())
         return digest.hexdigest()
 
 
@@ -152,11 +153,10 @@ def rows_from_table(table: Any, form: RowForm, column: str, piece: Piece, decima
         BulkMistake: a column is missing or has another type.
         UnfitInput: a value is missing, or a category is unknown.
     """
-    ids = None
-    if form.id_column:
-        ids = _plain(table[form.id_column])
-        table = table.drop_columns([form.id_column])
-    return Rows(_values(table, form, column, piece, decimal), ids)
+    if not form.id_column:
+        return Rows(_values(table, form, column, piece, decimal))
+    ids = {form.id_column: _plain(table[form.id_column])}
+    return Rows(_values(table.drop_columns([form.id_column]), form, column, piece, decimal), ids)
 
 
 def _values(table: Any, form: RowForm, column: str, piece: Piece, decimal: Decimal) -> Floats:

@@ -139,12 +139,15 @@ class RowSource(ABC):
 
 def _joined(pieces: Sequence[Rows]) -> Rows:
     values = np.concatenate([piece.values for piece in pieces])
-    if pieces[0].ids is None:
+    if not pieces[0].ids:
         return Rows(values)
 
     import pyarrow  # without which there are no ids
 
-    return Rows(values, pyarrow.concat_arrays([piece.ids for piece in pieces]))
+    return Rows(
+        values,
+        {name: pyarrow.concat_arrays([piece.ids[name] for piece in pieces]) for name in pieces[0].ids},
+    )
 
 
 def _hash_of(listed: Any) -> str:
