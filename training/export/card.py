@@ -30,7 +30,7 @@ _VALUES: dict[Support, str] = {
     "real": "columns in their own units",
 }
 _UNSEEN = """AUROC of every statistic, the chance that an outlier scores higher than a test item, with its
-95 % bootstrap interval. Nothing was trained, chosen or calibrated on outliers of these kinds."""
+95 % confidence interval. Nothing was trained, chosen or calibrated on outliers of these kinds."""
 _STANDS_IN = """How near its samples come to test items. The training set's figures are of training items in
 a generator's place: no generator can be expected to beat them."""
 _RELIABILITY = """Calibrated probabilities D(x) of being real, of test items and as many generated ones, in

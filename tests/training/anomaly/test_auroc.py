@@ -1,4 +1,4 @@
-"""Areas under ROC curves with bootstrap intervals, and the law of how many normal items are flagged."""
+"""Areas under ROC curves with their intervals, and the law of how many normal items are flagged."""
 
 import numpy as np
 import pytest
@@ -40,6 +40,31 @@ def test_the_interval_holds_the_true_area_about_as_often_as_it_says() -> None:
         assert low <= metric.value <= high
         hits += low <= 0.7602 <= high
     assert hits >= 51  # of 60 at 95 %: fewer in 1 of 2000 cases
+
+
+@pytest.mark.parametrize("sides", [(10, 10), (20, 100), (100, 20)])
+def test_the_interval_holds_the_true_area_as_often_where_samples_seldom_overlap(
+    sides: tuple[int, int],
+) -> None:
+    """The area is 0.95 where one outlier in twenty surprises less than every normal item."""
+    random, hits = np.random.default_rng(4), 0
+    for _ in range(60):
+        outliers = np.where(random.random(sides[0]) < 0.05, -9, 9) + random.random(sides[0])
+        interval = auroc_metric(outliers, random.random(sides[1]), "").interval
+        assert interval is not None
+        hits += interval[0] <= 0.95 <= interval[1]
+    assert hits >= 51  # of 60 at 95 %: fewer in 1 of 2000 cases
+
+
+def test_sides_that_do_not_overlap_have_the_exact_interval_of_disjoint_pairs() -> None:
+    """If k of k pairs are in order, their share is above 0.025 ** (1 / k), at 95 % on two sides."""
+    low, high = np.arange(10.0), np.arange(10.0, 40.0)
+    above, below = auroc_metric(high, low, ""), auroc_metric(low, high, "")
+    assert above.interval is not None
+    assert below.interval is not None
+    np.testing.assert_allclose(above.interval, [0.025 ** (1 / 10), 1])
+    np.testing.assert_allclose(below.interval, [0, 1 - 0.025 ** (1 / 10)])
+    assert above.standard_error is below.standard_error is None
 
 
 def test_a_single_outlier_has_an_area_and_no_interval() -> None:
