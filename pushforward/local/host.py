@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import weakref
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from functools import lru_cache
 from pathlib import Path
 from threading import Lock, Thread, current_thread
-from typing import Any, Final, TypeVar, get_args
+from typing import Any, Final, Self, TypeVar, get_args
 
 from pushforward.checks import shown
 from pushforward.reading import is_whole
@@ -169,6 +170,38 @@ class _Workers:
         self.models.clear()
         if calls := asyncio.all_tasks() - {asyncio.current_task()}:
             await asyncio.wait(calls)
+
+
+class Hosted:
+    """A folder of one or several versions, which a host loads.
+
+    A pickle holds the path of the folder alone. All pickles of it become one object in a process.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], device: Device, cores: int, host: Host | None) -> None:
+        self.folder = Path(os.path.abspath(folder))
+        self.device: Device = device
+        self.cores = cores
+        self._host = host or Host(device, cores)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _shared, (type(self), self.folder, self.device, self.cores)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the threads and free the memory; a later call loads its version again."""
+        self._host.close()
+
+
+@lru_cache(maxsize=16)
+def _shared(kind: Callable[[Path, Device, int], Hosted], *opened: Any) -> Hosted:
+    """Return the one copy that all pickles of a folder become in a process, which is loaded only once."""
+    return kind(*opened)
 
 
 def _closed() -> Draining:

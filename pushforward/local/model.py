@@ -9,7 +9,6 @@ import os
 import secrets
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 
@@ -19,7 +18,7 @@ from pydantic import ValidationError
 
 from pushforward.checks import RowLabel, check_options, label_options, labelled_count
 from pushforward.folder import Version, version_at
-from pushforward.local.host import Host
+from pushforward.local.host import Host, Hosted
 from pushforward.reading import as_point, as_rows, ids_of, labels_in
 from pushforward.results import Encoding, Floats, Interpolation, ItemScores, Judgement, joined_scores
 from service.api.operations import code
@@ -54,7 +53,7 @@ class _Samples(SampleOptions):
     offset: Seed = 0
 
 
-class LocalModel:
+class LocalModel(Hosted):
     """One version, with the operations of the service; its answers are those of the service bit for bit.
 
     It is loaded at the first call of an operation. Several threads may call it, also while an event loop
@@ -81,29 +80,13 @@ class LocalModel:
         Raises:
             InvalidVersion: the manifest cannot be read.
         """
-        self.folder = Path(os.path.abspath(folder))
-        self.device: Device = device
-        self.cores = cores
+        super().__init__(folder, device, cores, host)
         self._manifest = read_manifest(self.folder)
         columns, picture = [column.model_dump() for column in self._manifest.columns], self._manifest.picture
         self._item = self._manifest.item_shape, columns, None if picture is None else picture.model_dump()
-        self._host = host or Host(device, cores)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _shared, (self.folder, self.device, self.cores)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         return f"<{self._manifest.name} {self._manifest.version} from {self.folder}>"
-
-    def close(self) -> None:
-        """End the threads and free the memory; a later call of an operation loads the version again."""
-        self._host.close()
 
     def warm_up(self) -> Self:
         """Load the version now, verified and self-tested, and return it.
@@ -152,7 +135,8 @@ class LocalModel:
             Samples, (count, *item).
         """
         count, of_class = labelled_count(count, label)
-        chunks = self.iter_samples(
+        chunks = self._chunks(
+            CHUNK_ROWS,
             count=count,
             seed=seed,
             offset=offset,
@@ -160,14 +144,9 @@ class LocalModel:
             output=output,
             method=method,
             budget=budget,
-            label=label if of_class["labels"] is None else of_class["labels"],
+            **of_class,
         )
-        first = next(chunks)
-        if len(first) == count:
-            return first
-        samples = np.empty((count, *first.shape[1:]), np.float32)
-        samples[: len(first)] = first
-        done = len(first)
+        samples, done = np.empty((count, *self._manifest.item_shape), np.float32), 0
         for chunk in chunks:
             samples[done : done + len(chunk)] = chunk
             done += len(chunk)
@@ -192,8 +171,8 @@ class LocalModel:
         """
         check_options(chunk_rows=chunk_rows)
         count, of_class = labelled_count(count, label)
-        asked = _options(
-            _Samples,
+        return self._chunks(
+            chunk_rows,
             count=count,
             seed=seed,
             offset=offset,
@@ -203,6 +182,10 @@ class LocalModel:
             budget=budget,
             **of_class,
         )
+
+    def _chunks(self, chunk_rows: int, **given: Any) -> Iterator[Floats]:
+        """Check the options of samples, and return an iterator over these."""
+        asked = _options(_Samples, **given)
         call = self._call("sample", asked)
         call.options = options = completed_sampling(
             asked, asked.offset, asked.count, call.loaded, call.settings
@@ -355,12 +338,6 @@ class LocalModel:
     def _point(self, end: Any, name: str) -> dict[str, Any]:
         shape, columns, picture = self._item
         return as_point(end, shape, self._manifest.latent_size, name, columns, picture)
-
-
-@lru_cache(maxsize=16)
-def _shared(folder: Path, device: Device, cores: int) -> LocalModel:
-    """Return the one copy that all pickles of a version become in a process, which is loaded only once."""
-    return LocalModel(folder, device, cores)
 
 
 def load(

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from functools import lru_cache
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from pushforward.checks import check_names
 from pushforward.folder import Version, model_folder, model_names, version_folder
-from pushforward.local.host import Host
+from pushforward.local.host import Hosted
 from pushforward.local.model import LocalModel
 from pushforward.results import Encoding, Floats, Interpolation, ItemScores, Judgement
 from service.errors import InvalidAliases, InvalidVersion
@@ -19,7 +18,7 @@ from service.format.versions import read_manifest, verify_files, version_folders
 from service.settings import Device
 
 
-class LocalModels:
+class LocalModels(Hosted):
     """The versions of a models folder, with the methods of `Client` and answers that are equal bit for bit.
 
     A version is loaded when it is first used. Names, numbers and aliases are read from the folder at each
@@ -34,28 +33,12 @@ class LocalModels:
         Raises:
             UnknownModel: there is no such folder.
         """
-        self.folder = Path(os.path.abspath(folder))
-        self.device: Device = device
-        self.cores = cores
-        self._host = Host(device, cores)
+        super().__init__(folder, device, cores, None)
         self._opened: dict[Path, LocalModel] = {}
         model_names(self.folder)
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _shared, (self.folder, self.device, self.cores)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def __repr__(self) -> str:
         return f"<LocalModels of {self.folder}>"
-
-    def close(self) -> None:
-        """End the threads and free the versions; a later call loads its version again."""
-        self._host.close()
 
     def open(self, name: str, *, version: Version = None) -> LocalModel:
         """Return one version, which shares the threads of this object.
@@ -156,9 +139,3 @@ class LocalModels:
             "state": "ready",
             "provider": self._host.provider(folder),
         }
-
-
-@lru_cache(maxsize=16)
-def _shared(folder: Path, device: Device, cores: int) -> LocalModels:
-    """Return the one copy that all pickles of a folder become in a process."""
-    return LocalModels(folder, device, cores)
