@@ -88,7 +88,8 @@ class PartMaker:
             raise _unfit(error, job, rows.start) from error
         except Exception as error:
             raise failure_of(error) from error
-        record = PartRecord(part, len(rows), content.nbytes, hash_of(content), source_hash)
+        content_hash = hashlib.sha256(content).hexdigest()
+        record = PartRecord(part, len(rows), content.nbytes, content_hash, source_hash)
         self._output.write_part(record, content)
         return record
 
@@ -97,11 +98,6 @@ class PartMaker:
         self._operator.close()
         if self._job.source is not None:
             self._job.source.close()
-
-
-def hash_of(content: Any) -> str:
-    """Return the SHA-256 of bytes, or of an array's, in hexadecimal."""
-    return hashlib.sha256(content).hexdigest()
 
 
 def _unfit(error: Unfit, job: Job, first: int) -> BulkError:

@@ -29,7 +29,6 @@ from service.runtime.session import Provider
 from service.settings import Settings
 
 Operation = Literal["score", "sample", "encode", "reconstruct", "decode"]
-OPERATIONS: Final[tuple[Operation, ...]] = get_args(Operation)
 _OPTIONS: Final[Mapping[Operation, type[Body]]] = {
     "score": score.ScoreOptions,
     "sample": sample.SampleOptions,

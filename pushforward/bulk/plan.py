@@ -106,9 +106,6 @@ class Shard:
         """Return the parts of the plan that belong to this shard."""
         return range(self.index, plan.parts, self.count)
 
-    def __str__(self) -> str:
-        return f"{self.index}/{self.count}"
-
 
 def shard_from(text: str | None, environment: Mapping[str, str]) -> Shard:
     """Return the shard that `--shard` names, or the index of a Kubernetes Indexed Job, or all of the work.

@@ -61,26 +61,17 @@ def problem_of(answer: HttpAnswer, url: str) -> ServiceError:
     return error
 
 
-def retry_after_seconds(answer: HttpAnswer) -> int | None:
-    """Return the seconds in `Retry-After`, or None; a date is not read."""
-    text = answer.headers.get("retry-after", "")
-    return int(text) if text.isdecimal() else None
-
-
 def _made(
     kind: type[ServiceError], detail: str, answer: HttpAnswer, document: dict[str, Any]
 ) -> ServiceError:
-    wait = retry_after_seconds(answer)
     if issubclass(kind, errors.OperationNotOffered):
         return kind(detail, offered=tuple(document.get("offered", ())))
     if issubclass(kind, errors.MethodNotAllowed):
         allowed = answer.headers.get("allow", "").split(",")
         return kind(detail, allowed=tuple(method.strip() for method in allowed))
-    if issubclass(kind, errors.Overloaded):
-        return kind(detail, retry_after_seconds=1 if wait is None else wait)
-    error = kind(detail)
-    if isinstance(error, errors.Unavailable) and wait is not None:
-        error.retry_after_seconds = wait
+    error, wait = kind(detail), answer.headers.get("retry-after", "")
+    if isinstance(error, errors.Overloaded | errors.Unavailable) and wait.isdecimal():  # a date is not read
+        error.retry_after_seconds = int(wait)
     return error
 
 
