@@ -26,6 +26,8 @@ WriteWhole: TypeAlias = Callable[[Any, Headers, bytes], bool]
 The headers include the content length."""
 WHOLE: Final = "pushforward.whole"
 """Key of a scope for the `WriteWhole` of its request."""
+BODY: Final = "pushforward.body"
+"""Key of a scope for the body of its request, if that came whole."""
 SURPLUS: Final = "pushforward.surplus"
 """Key of a scope whose connection is one too many: only probes are answered on it."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
@@ -184,26 +186,36 @@ class Exchange:
             UnsupportedMedia, Malformed: it has another content encoding than gzip or deflate, or is damaged.
             ClientGone: the client disconnected before the body was complete.
         """
+        body: bytes | None = self.scope.get(BODY)
+        if body is None:
+            body = await self._received(limit)
+        else:
+            self.hold(len(body))
+        if body is None or len(body) > limit:
+            raise BodyTooLarge(f"the body has over {limit} bytes; {advice}")
+        self._body_is_read = True
+        encoding = self.header(b"content-encoding").lower()
+        if not encoding:
+            return body
+        whole = await decompressed(body, encoding, limit)
+        self.hold(len(whole))
+        return whole
+
+    async def _received(self, limit: int) -> bytes | None:
+        """Return the body as it was sent, or None once it has over `limit` bytes, or says that it will."""
         length = self._headers.get(b"content-length", b"")
-        too_large = length.isdigit() and int(length) > limit
+        if length.isdigit() and int(length) > limit:
+            return None
         body, more = bytearray(), True
-        while more and not too_large:
+        while more and len(body) <= limit:
             message = await self.receive()
             if message["type"] == "http.disconnect":
                 raise ClientGone
             piece = message.get("body", b"")
             self.hold(len(piece))
             body += piece
-            more, too_large = message.get("more_body", False), len(body) > limit
-        if too_large:
-            raise BodyTooLarge(f"the body has over {limit} bytes; {advice}")
-        self._body_is_read = True
-        encoding = self.header(b"content-encoding").lower()
-        if not encoding:
-            return bytes(body)
-        whole = await decompressed(bytes(body), encoding, limit)
-        self.hold(len(whole))
-        return whole
+            more = message.get("more_body", False)
+        return bytes(body)
 
     async def answer(self, answer: Answer) -> None:
         """Send an answer: a small one at once, others in parts, to notice clients that stop reading."""

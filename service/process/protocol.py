@@ -17,10 +17,11 @@ from typing import Any, Final
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-from service.api.exchange import SURPLUS, WHOLE
+from service.api.exchange import BODY, SURPLUS, WHOLE
 from service.api.problems import Headers, raw_problem
 from service.process.descriptors import Descriptors
 from service.process.framing import is_ambiguous
+from service.process.heads import KnownHeads
 from service.process.secure import SecureProtocol
 
 _PIECE_BYTES: Final = 2**14
@@ -36,7 +37,10 @@ class BoundedProtocol(SecureProtocol):
 
     _max_header_bytes: int
     _descriptors: Descriptors
-    """Shared by all connections of the process."""
+    """Shared by all connections of the process, as `_heads`."""
+    _heads: KnownHeads
+    _between_requests = True
+    """True if no byte of the next request was parsed, and the connection stays open."""
     _head_timer: asyncio.TimerHandle | None = None
     _write_timer: asyncio.TimerHandle | None = None
     _in_head = True
@@ -128,6 +132,11 @@ class BoundedProtocol(SecureProtocol):
             self.flow.pause_reading()
 
     def _parse(self, data: bytes) -> None:
+        if self._between_requests and self._answered() is None:
+            known = self._heads.scope_and_body(data)
+            if known is not None:
+                self._begin(*known)
+                return
         self._head_began = self._reported = False
         self._fed_bytes = len(data)
         try:
@@ -139,6 +148,37 @@ class BoundedProtocol(SecureProtocol):
             self._refuse_headers()
         elif self._head_timer is None and (self._in_head or not (self._reported or self._answered())):
             self._wait_for_head()  # also after an empty line, which has ended the keep-alive timer
+        self._between_requests = self._head_began and self._is_whole() and self._heads.learn(data, self.scope)
+
+    def _begin(self, scope: dict[str, Any], body: bytes) -> None:
+        """Start to answer a request that came whole, and whose head is known."""
+        self._head_ends()
+        scope |= {"server": self.server, "client": self.client, "scheme": self.scheme}
+        self.scope = scope | {"state": self.app_state.copy(), BODY: body}  # type: ignore[assignment]
+        self._extend_scope()
+        arrived = asyncio.Event()
+        arrived.set()
+        self.cycle = RequestResponseCycle(
+            scope=self.scope,
+            transport=self._answer_transport,  # type: ignore[arg-type]
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=self.access_log,
+            default_headers=self.server_state.default_headers,
+            message_event=arrived,
+            expect_100_continue=False,
+            keep_alive=True,
+            on_response=self.on_response_complete,
+        )
+        self.cycle.body += body
+        self.cycle.more_body = False
+        self._start_asgi_task(self.cycle, self.app)
+
+    def _is_whole(self) -> bool:
+        """Return True if the newest head began a request that has come whole, and keeps the connection."""
+        cycle: RequestResponseCycle | None = getattr(self, "cycle", None)  # None before the first
+        return cycle is not None and cycle.scope is self.scope and cycle.keep_alive and not cycle.more_body
 
     def _feed(self, data: bytes) -> None:
         """Feed the parser; ignore an offer of another protocol (RFC 9110, section 7.8).
@@ -191,6 +231,9 @@ class BoundedProtocol(SecureProtocol):
         super().on_headers_complete()
         self.cycle.transport = self._answer_transport  # type: ignore[assignment]
         self.headers = []  # trailers are not headers of the request
+        self._extend_scope()
+
+    def _extend_scope(self) -> None:
         self.scope[WHOLE] = self._write_whole  # type: ignore[typeddict-unknown-key]
         if self.is_surplus:
             self.scope[SURPLUS] = True  # type: ignore[typeddict-unknown-key]
@@ -357,5 +400,6 @@ def bounded_protocol(
         _idle_seconds = idle_seconds
         _tls = tls
         _descriptors = Descriptors()
+        _heads = KnownHeads()
 
     return LimitedProtocol
