@@ -42,6 +42,17 @@ def processes_are_the_cores_requested(objects: list[Object]) -> Iterator[str]:
                 yield f"{name_of(job)}: requests {cores} cores for {processes} processes"
 
 
+def mistakes_fail_the_job_at_once(objects: list[Object]) -> Iterator[str]:
+    """Find Jobs that try a command again which ended with the status of a user's mistake."""
+    for job in of_kind(objects, "Job"):
+        rules = job["spec"].get("podFailurePolicy", {}).get("rules", [])
+        final = [rule["onExitCodes"] for rule in rules if rule["action"] == "FailJob"]
+        for container in pod_of(job)["containers"]:
+            mistake = {"containerName": container["name"], "operator": "In", "values": [2]}
+            if container["command"][0].endswith("/pushforward") and mistake not in final:
+                yield f"{name_of(job)}: tries a mistaken command again"
+
+
 def machines_meet_at_pod_0(objects: list[Object]) -> Iterator[str]:
     """Find what torchrun's static rendezvous misses in an Indexed Job."""
     services = {service["metadata"]["name"]: service["spec"] for service in of_kind(objects, "Service")}
@@ -179,6 +190,7 @@ RULES: tuple[Rule, ...] = (
     words_use_variables_that_are_set,
     shards_are_completions,
     processes_are_the_cores_requested,
+    mistakes_fail_the_job_at_once,
     machines_meet_at_pod_0,
     pods_at_once_share_their_storage,
     pods_that_talk_are_allowed_to,

@@ -179,6 +179,14 @@ def _shards_on_a_disk_of_one_node(objects: list[Object]) -> None:
     the(objects, "PersistentVolumeClaim", "pushforward-bulk")["spec"]["accessModes"] = ["ReadWriteOnce"]
 
 
+def _mistakes_that_are_tried_again(objects: list[Object]) -> None:
+    del _job(objects, "pushforward-training")[0]["spec"]["podFailurePolicy"]["rules"][0]
+
+
+def _mistakes_of_a_container_that_is_not_there(objects: list[Object]) -> None:
+    _job(objects, "pushforward-training")[1]["name"] = "trainer"
+
+
 def _machines_one_after_another(objects: list[Object]) -> None:
     _job(objects, "pushforward-distributed")[0]["spec"]["parallelism"] = 1
 
@@ -350,6 +358,8 @@ MUTANTS: list[tuple[str, Mutant, str]] = [
     ("batch-job", _job_without_indexes, "uses the variable JOB_COMPLETION_INDEX, which is not set"),
     ("batch-job", _processes_for_every_core_of_the_node, "requests 2 cores for 0 processes"),
     ("batch-job", _shards_on_a_disk_of_one_node, "several pods at once cannot mount pushforward-bulk"),
+    ("train-job", _mistakes_that_are_tried_again, "tries a mistaken command again"),
+    ("train-job", _mistakes_of_a_container_that_is_not_there, "tries a mistaken command again"),
     ("train-distributed", _machines_one_after_another, "its pods do not run at once"),
     (
         "train-distributed",

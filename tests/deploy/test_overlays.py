@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from pathlib import Path
 
 import httpx
@@ -13,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from service.lifecycle.remote import PullSettings
 from service.settings import Settings
 from tests.deploy.findings import findings
+from tests.deploy.pods import command_here
 from tests.deploy.rendering import DEPLOY, OVERLAYS, Object, composed, of_kind, pod_of, rendered, the
 
 pytestmark = pytest.mark.deploy
@@ -137,3 +139,14 @@ def test_the_train_job_trains_a_recipe_that_is_shipped_and_resumes() -> None:
     assert "--resume" in training["args"]
     shipped = (DEPLOY.parent / "training/recipes/digits-vae.toml").read_text()
     assert settings_of(objects, "pushforward-recipe")["recipe.toml"] == shipped
+
+
+def test_a_mistake_in_the_recipe_has_the_status_that_fails_the_train_job(tmp_path: Path) -> None:
+    job = the(overlay("train-job"), "Job", "pushforward-training")
+    (training,) = pod_of(job)["containers"]
+    (tmp_path / "recipe.toml").write_text("[loop]\nstebs = 3\n")
+    command = command_here(training, {}, {"/etc/pushforward": str(tmp_path), "/training": str(tmp_path)})
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    (rule,) = [rule for rule in job["spec"]["podFailurePolicy"]["rules"] if rule["action"] == "FailJob"]
+    assert [done.returncode] == rule["onExitCodes"]["values"], done.stderr
+    assert "did you mean 'loop.steps'?" in done.stderr
