@@ -50,6 +50,22 @@ def get(served: RunningService, **query: Any) -> httpx.Response:
     return served.client.get(f"{served.url}/v1/models/{NAME}/sample", params=query, headers=accept)
 
 
+def inferred(served: RunningService, seed: int, indices: list[int], **parameters: Any) -> np.ndarray:
+    """Samples by the Open Inference Protocol."""
+    inputs = [
+        {"name": name, "datatype": "INT64", "shape": [len(numbers)], "data": numbers}
+        for name, numbers in (("seed", [seed] * len(indices)), ("index", indices))
+    ]
+    body = {"inputs": inputs, "parameters": parameters}
+    answer = served.client.post(f"{served.url}/v2/models/{NAME}.sample/infer", json=body).json()
+    return np.array(answer["outputs"][0]["data"], np.float32).reshape(-1, 2)
+
+
+def run_command(*arguments: object) -> None:
+    result = CliRunner().invoke(app, [*map(str, arguments)])
+    assert result.exit_code == 0, result.output
+
+
 @pytest.mark.parametrize("number", range(len(CLASSES)))
 def test_a_sample_depends_on_seed_index_and_label_alone(number: int, served: RunningService) -> None:
     whole = npy(get(served, seed=7, count=50, label=number))
@@ -87,13 +103,7 @@ def test_a_sample_of_a_batch_of_several_classes_is_that_of_its_class_alone(
     np.testing.assert_array_equal(np.float32(answer["samples"]), expected)
     assert (answer["labels"], answer["shape"]) == (names, [5, 2])
     assert "label" not in answer
-    numbers = [
-        {"name": "seed", "datatype": "INT64", "shape": [5], "data": [7] * 5},
-        {"name": "index", "datatype": "INT64", "shape": [5], "data": list(range(4, 9))},
-    ]
-    asked: dict[str, Any] = {"inputs": numbers, "parameters": {"labels": text}}
-    answer = served.client.post(f"{served.url}/v2/models/{NAME}.sample/infer", json=asked).json()
-    np.testing.assert_array_equal(np.float32(answer["outputs"][0]["data"]).reshape(5, 2), expected)
+    np.testing.assert_array_equal(inferred(served, 7, [4, 5, 6, 7, 8], labels=text), expected)
     with Client(served.url) as client, LocalModels(folder) as local:
         for each in (client, local):
             np.testing.assert_array_equal(each.sample(NAME, **query, label=np.array(labels)), expected)
@@ -110,20 +120,12 @@ def test_without_a_label_the_classes_come_in_turn_by_the_numbers_of_the_samples(
     np.testing.assert_array_equal(npy(get(served, seed=7, count=9, offset=5)), expected[5:14])
     answer = served.client.get(f"{served.url}/v1/models/{NAME}/sample?seed=7&offset=1&count=3").json()
     assert answer["labels"] == [CLASSES[1], CLASSES[2], CLASSES[0]]
-    numbers = [
-        {"name": "seed", "datatype": "INT64", "shape": [3], "data": [7] * 3},
-        {"name": "index", "datatype": "INT64", "shape": [3], "data": [8, 1, 8]},
-    ]
-    infer = f"{served.url}/v2/models/{NAME}.sample/infer"
-    answer = served.client.post(infer, json={"inputs": numbers}).json()
-    found = np.float32(answer["outputs"][0]["data"]).reshape(3, 2)
-    np.testing.assert_array_equal(found, expected[[8, 1, 8]])
+    np.testing.assert_array_equal(inferred(served, 7, [8, 1, 8]), expected[[8, 1, 8]])
     with Client(served.url) as client, LocalModels(folder) as local:
         for each in (client, local):
             np.testing.assert_array_equal(each.sample(NAME, seed=7, count=9, offset=5), expected[5:14])
-    line = ["bulk", "sample", NAME, "--count", "9", "--offset", "5", "--seed", "7", "--part-rows", "4"]
-    result = CliRunner().invoke(app, [*line, "--local", str(folder), "--out", str(tmp_path / "samples")])
-    assert result.exit_code == 0, result.output
+    line = f"bulk sample {NAME} --count 9 --offset 5 --seed 7 --part-rows 4".split()
+    run_command(*line, "--local", folder, "--out", tmp_path / "samples")
     table = parquet.read_table(tmp_path / "samples")
     assert table["label"].to_pylist() == [CLASSES[number % 3] for number in range(5, 14)]
     np.testing.assert_array_equal(np.float32(table["sample"].to_pylist()), expected[5:14])
@@ -147,14 +149,7 @@ def test_a_sample_is_chosen_among_proposals_of_its_class_in_every_protocol(
     decoded = {"latents": answer["latents"], "labels": [2, 2, 0]}
     again = served.client.post(f"{served.url}/v1/models/{NAME}/decode", json=decoded).json()
     np.testing.assert_array_equal(np.float32(again["samples"]), mixed)
-    numbers = [
-        {"name": "seed", "datatype": "INT64", "shape": [4], "data": [7] * 4},
-        {"name": "index", "datatype": "INT64", "shape": [4], "data": [4, 12, 13, 4]},
-    ]
-    parameters = {"method": method, "budget": 6, "labels": "2,0,1,1"}
-    asked = {"inputs": numbers, "parameters": parameters}
-    answer = served.client.post(f"{served.url}/v2/models/{NAME}.sample/infer", json=asked).json()
-    found = np.float32(answer["outputs"][0]["data"]).reshape(4, 2)
+    found = inferred(served, 7, [4, 12, 13, 4], method=method, budget=6, labels="2,0,1,1")
     rows = [of_each[2][4], of_each[0][12], of_each[1][13], of_each[1][4]]
     np.testing.assert_array_equal(found, np.stack(rows))
     with Client(served.url) as client, LocalModels(folder) as local:
@@ -162,9 +157,8 @@ def test_a_sample_is_chosen_among_proposals_of_its_class_in_every_protocol(
             np.testing.assert_array_equal(each.sample(NAME, **how, offset=4, label=[2, 2, 0]), mixed)
             chunks = each.iter_samples(NAME, **how, count=20, chunk_rows=7)
             np.testing.assert_array_equal(np.concatenate([*chunks]), expected)
-    line = ["bulk", "sample", NAME, "--count", "20", "--seed", "7", "--part-rows", "9", "--method", method]
-    where = ["--budget", "6", "--local", str(folder), "--out", str(tmp_path / "samples")]
-    assert CliRunner().invoke(app, [*line, *where]).exit_code == 0
+    line = f"bulk sample {NAME} --count 20 --seed 7 --part-rows 9 --method {method} --budget 6".split()
+    run_command(*line, "--local", folder, "--out", tmp_path / "samples")
     table = parquet.read_table(tmp_path / "samples")
     np.testing.assert_array_equal(np.float32(table["sample"].to_pylist()), expected)
 
@@ -197,25 +191,13 @@ def test_classes_go_beside_samples_that_are_a_table(
             (["--label", "bag"], ["bag"]),
         ):
             out = tmp_path / "samples.csv"
-            result = CliRunner().invoke(app, ["sample", NAME, *asked, "--out", str(out), *where])
-            assert result.exit_code == 0, result.output
+            run_command("sample", NAME, *asked, "--out", out, *where)
             assert [each.split(",")[0] for each in out.read_text().splitlines()] == ["label", *names]
         for kind in ("npy", "csv", "parquet"):  # an option that is refused with the first of many samples
             many = ["--count", str(10**15), "--budget", "4", "--out", str(tmp_path / f"many.{kind}")]
             result = CliRunner().invoke(app, ["sample", NAME, *many, *where])
             assert isinstance(result.exception, Unfit), result.output
-        line = [
-            "sample",
-            NAME,
-            "--count",
-            "3000",
-            "--offset",
-            "2",
-            "--out",
-            str(tmp_path / "long.csv"),
-            *where,
-        ]
-        assert CliRunner().invoke(app, line).exit_code == 0
+        run_command("sample", NAME, "--count", 3_000, "--offset", 2, "--out", tmp_path / "long.csv", *where)
         lines = (tmp_path / "long.csv").read_text().splitlines()[1:]
         assert [each.split(",")[0] for each in lines] == [CLASSES[number % 3] for number in range(2, 3_002)]
 
@@ -261,14 +243,7 @@ def test_a_label_is_one_of_the_classes_where_there_are_some_and_refused_elsewher
 
 def test_every_protocol_gives_the_same_bytes(served: RunningService, folder: Path) -> None:
     samples = wanted(3, 4, 1)
-    path = f"{served.url}/v2/models/{NAME}"
-    numbers = [
-        {"name": "seed", "datatype": "INT64", "shape": [4], "data": [3] * 4},
-        {"name": "index", "datatype": "INT64", "shape": [4], "data": [0, 1, 2, 3]},
-    ]
-    asked: dict[str, Any] = {"inputs": numbers, "parameters": {"label": "bag"}}
-    answer = served.client.post(f"{path}.sample/infer", json=asked).json()
-    np.testing.assert_array_equal(np.float32(answer["outputs"][0]["data"]).reshape(4, 2), samples)
+    np.testing.assert_array_equal(inferred(served, 3, [0, 1, 2, 3], label="bag"), samples)
     latents = normals(3, Stream.LATENT, 0, 4, 2)
     with Client(served.url) as client, LocalModels(folder) as local:
         for each in (client, local):
@@ -276,8 +251,8 @@ def test_every_protocol_gives_the_same_bytes(served: RunningService, folder: Pat
             chunks = list(each.iter_samples(NAME, count=4, seed=3, label=1, chunk_rows=3))
             np.testing.assert_array_equal(np.concatenate(chunks), samples)
             np.testing.assert_array_equal(each.decode(NAME, latents, label=1), samples)
-            path_ = each.interpolate(NAME, (3, 0), (3, 1), steps=2, label="bag")
-            np.testing.assert_array_equal(path_.samples, samples[:2])
+            path = each.interpolate(NAME, (3, 0), (3, 1), steps=2, label="bag")
+            np.testing.assert_array_equal(path.samples, samples[:2])
             judged = each.discriminate(NAME, samples, label="bag")
             np.testing.assert_allclose(judged.logit, (samples - SHIFTS[1]).sum(1), rtol=1e-5)
 
@@ -285,21 +260,7 @@ def test_every_protocol_gives_the_same_bytes(served: RunningService, folder: Pat
 def test_the_commands_take_a_label(served: RunningService, folder: Path, tmp_path: Path) -> None:
     for where in (("--url", served.url), ("--local", str(folder))):
         out = tmp_path / f"{where[0][2:]}.npy"
-        arguments = [
-            "sample",
-            NAME,
-            "--count",
-            "4",
-            "--seed",
-            "3",
-            "--label",
-            "bag",
-            "--out",
-            str(out),
-            *where,
-        ]
-        result = CliRunner().invoke(app, arguments)
-        assert result.exit_code == 0, result.output
+        run_command("sample", NAME, "--count", 4, "--seed", 3, "--label", "bag", "--out", out, *where)
         np.testing.assert_array_equal(np.load(out), wanted(3, 4, 1))
 
 
@@ -311,9 +272,7 @@ def test_the_commands_on_items_take_a_label(
     written = []
     for number, where in enumerate((("--url", served.url), ("--local", str(folder)))):
         out = tmp_path / f"{number}.npz"
-        line = [operation, VAE, str(tmp_path / "items.npy"), "--label", "bag", "--out", str(out), *where]
-        result = CliRunner().invoke(app, line)
-        assert result.exit_code == 0, result.output
+        run_command(operation, VAE, tmp_path / "items.npy", "--label", "bag", "--out", out, *where)
         with np.load(out) as arrays:
             written.append({name: arrays[name] for name in arrays})
     name = {"score": "surprise", "encode": "mean", "reconstruct": "reconstructions"}[operation]

@@ -27,15 +27,8 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService
     folder = tmp_path_factory.mktemp("guarded")
     publish_toy(folder / "models")
     (folder / "keys").write_text(f"{KEY}\n{NAMED} shop infer\n")
-    options = (
-        "--keys-file",
-        str(folder / "keys"),
-        "--grpc-port",
-        "0",
-        "--repository-control",
-        "--log-requests",
-    )
-    with running_service(folder / "models", *options) as service:
+    options = ("--grpc-port", "0", "--repository-control", "--log-requests")
+    with running_service(folder / "models", "--keys-file", str(folder / "keys"), *options) as service:
         yield service
 
 

@@ -302,18 +302,8 @@ def test_a_port_in_use_is_refused_in_one_line_even_where_it_could_be_shared(
     two: RunningService, toys: Path, processes: str
 ) -> None:
     port = str(urlsplit(two.url).port)
-    command = [
-        sys.executable,
-        "-m",
-        "service",
-        "--models",
-        str(toys),
-        "--port",
-        port,
-        "--processes",
-        processes,
-    ]
-    second = subprocess.run(command, capture_output=True, text=True)
+    options = ["--models", str(toys), "--port", port, "--processes", processes]
+    second = subprocess.run([sys.executable, "-m", "service", *options], capture_output=True, text=True)
     assert second.returncode == 2
     assert f"cannot listen on 127.0.0.1, port {port}" in second.stderr
     assert len(second.stderr.splitlines()) == 1

@@ -189,19 +189,9 @@ def test_many_samples_are_written_as_they_are_computed(
 ) -> None:
     """Samples come in several chunks, which leave no trace in the file."""
     samples = local.sample("toy-table", count=10_000, seed=7)
+    sample = ("sample", "toy-table", "--count", 10_000, "--seed", 7, "--local", few_models)
     for kind in ("npy", "csv", "parquet"):
-        run(
-            "sample",
-            "toy-table",
-            "--count",
-            10_000,
-            "--seed",
-            7,
-            "--local",
-            few_models,
-            "--out",
-            f"all.{kind}",
-        )
+        run(*sample, "--out", f"all.{kind}")
     np.testing.assert_array_equal(np.load("all.npy"), samples)
     for kind in ("csv", "parquet"):
         table = read_back(here / f"all.{kind}", "samples")

@@ -99,15 +99,8 @@ def test_a_pythae_folder_scores_as_pythae_does(tmp_path: Path) -> None:
 def test_a_cross_entropy_of_grey_pixels_is_published_as_a_gaussian(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "vae", reconstruction_loss="bce")
     np.save(tmp_path / "greys.npy", greys := np.random.default_rng(0).random((60, *SHAPE), dtype=np.float32))
-    command = [
-        "pythae",
-        "greys",
-        folder,
-        "--normals",
-        tmp_path / "greys.npy",
-        "--models",
-        tmp_path / "models",
-    ]
+    files = ["--normals", tmp_path / "greys.npy", "--models", tmp_path / "models"]
+    command = ["pythae", "greys", folder, *files]
     refused = CliRunner().invoke(commands, [*map(str, command)])
     assert "publish it with likelihood='gaussian'" in str(refused.exception)
     told = CliRunner().invoke(commands, [*map(str, command), "--likelihood", "gaussian", "--quiet"])

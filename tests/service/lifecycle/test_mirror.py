@@ -185,18 +185,8 @@ def test_a_full_disk_leaves_a_version_out_and_no_part_of_it_until_there_is_room(
         pytest.skip("a file system of one's own may not be mounted here")
     publish_toy(source)
     copy.mkdir()
-    command = [
-        "unshare",
-        "--mount",
-        "sh",
-        "-c",
-        ON_A_SMALL_DISK,
-        sys.executable,
-        str(source),
-        str(copy),
-        disk,
-    ]
-    done = subprocess.run(command, capture_output=True, text=True)
+    command = ["unshare", "--mount", "sh", "-c", ON_A_SMALL_DISK]
+    done = subprocess.run([*command, sys.executable, source, copy, disk], capture_output=True, text=True)
     reason = "it cannot be fetched now: No space left on device"
     assert done.stdout.splitlines() == [f"{{('toy-vae', 1): '{reason}'}} ['.ballast']", "{} True"], (
         done.stderr

@@ -46,18 +46,9 @@ def pin_of(version: Path) -> str:
 
 
 def pulled(source: str, pins: str, into: Path) -> subprocess.CompletedProcess[str]:
-    command = [
-        sys.executable,
-        "-m",
-        "service.lifecycle.remote",
-        "--source",
-        source,
-        "--versions",
-        pins,
-        "--into",
-        into,
-    ]
-    return subprocess.run([str(part) for part in command], capture_output=True, text=True)
+    command = [sys.executable, "-m", "service.lifecycle.remote"]
+    options = ["--source", source, "--versions", pins, "--into", str(into)]
+    return subprocess.run([*command, *options], capture_output=True, text=True)
 
 
 def kept(into: Path) -> list[Path]:
