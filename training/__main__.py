@@ -30,6 +30,7 @@ from training.export.published import note_published, published_version
 from training.export.recalibration import recalibrate
 from training.export.rules import GraphError
 from training.export.sessions import ParityError, verify_version
+from training.export.staging import place_flaw
 from training.loop.checkpoint import CheckpointError
 from training.loop.diagnostics import Diagnosis, coding_finding, findings_of_run
 from training.loop.distributed import ProcessGroup, ProcessGroupError, join_group
@@ -190,6 +191,7 @@ def export_command(
 ) -> None:
     """Export, check, calibrate and publish a run's newest checkpoint as the next version."""
     parsed, dataset = _load(recipe, overrides)
+    _require_place(models / parsed.name)
     _export(parsed, dataset, runs / parsed.name, models, quiet)
 
 
@@ -313,9 +315,8 @@ def _lacks_memory(error: BaseException) -> bool:
 
 def _require_place(folder: Path) -> None:
     """Refuse a folder of versions that cannot be written: before an hour of training, not after it."""
-    there = next(each for each in (folder, *folder.absolute().parents) if each.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK):
-        raise PermissionError(f"{there} is no folder that can be written; name another one by --models")
+    if flaw := place_flaw(folder):
+        raise PermissionError(flaw)
 
 
 def _next_steps(recipe: Recipe, dataset: Dataset, published: Path, run: Path, models: Path) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from fcntl import LOCK_EX, LOCK_NB, flock
@@ -23,6 +24,21 @@ from training.export.weights import store_once
 
 _YOUNG_SECONDS: Final = 60
 """A folder that was just made may not be held yet."""
+
+
+def place_flaw(folder: Path) -> str | None:
+    """Return why no version can be written into a folder of versions, which need not be there yet, or None.
+
+    Permissions alone do not tell: not of the superuser, nor of storage of networks.
+    """
+    place = folder.absolute()
+    try:
+        while not place.exists():
+            place = place.parent
+        Path(tempfile.mkdtemp(prefix=".partial-", dir=place)).rmdir()
+    except OSError as error:
+        return f"{place} is no folder that can be written ({error.strerror}); name another folder of models"
+    return None
 
 
 @contextlib.contextmanager

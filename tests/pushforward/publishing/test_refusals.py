@@ -231,3 +231,15 @@ def test_a_gans_flaws_are_named_at_once(tmp_path: Path) -> None:
             "own", generator, latent_size=LATENT, item_shape=SHAPE, discriminator=judge, values="-1..1",
             objective="wasserstein", real=ITEMS, models=tmp_path / "models",
         )  # fmt: skip
+
+
+@pytest.mark.parametrize("place", ["/dev/null", "/proc/models"])
+def test_a_folder_that_cannot_be_written_is_refused_before_any_export(place: str) -> None:
+    def never(_: Tensor) -> Tensor:
+        raise AssertionError("a network was run")
+
+    words = "no folder that can be written .*name another folder of models"
+    with pytest.raises(UnfitModel, match=words):
+        publish_vae("own", never, never, latent_size=LATENT, item_shape=SHAPE, models=place)
+    with pytest.raises(UnfitModel, match=words):
+        publish_gan("own", never, latent_size=LATENT, item_shape=SHAPE, models=place)

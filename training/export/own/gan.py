@@ -88,7 +88,7 @@ def publish_own_gan(
     """
     units = Units(tuple(words.item_shape), words.values, words.channels)
     support: Support = "real" if words.values == "real" else "unit_interval"
-    _refuse_words(name, words, units)
+    _refuse_words(name, models, words, units)
     condition, flaws = words.condition, list[str]()
     items = items_of("real", real, units, support, flaws)
     spec = DiscriminatorSpec(objective=words.objective)
@@ -143,9 +143,9 @@ def publish_own_gan(
     )  # fmt: skip
 
 
-def _refuse_words(name: str, words: GanWords, units: Units) -> None:
+def _refuse_words(name: str, models: Path, words: GanWords, units: Units) -> None:
     """Raise UnfitModel if the publisher's words do not fit."""
-    flaws = naming_flaws(name, units, words.latent_size)
+    flaws = naming_flaws(name, models, units, words.latent_size)
     flaws += prior_flaws(words.prior, words.latent_size)
     if words.discriminator_gives not in ("logits", "probabilities"):
         flaws.append(

@@ -108,7 +108,7 @@ def publish_own_vae(
         UnfitModel: Something does not fit; nothing was written.
     """
     units = Units(tuple(words.item_shape), words.values, words.channels)
-    flaws = naming_flaws(name, units, words.latent_size)
+    flaws = naming_flaws(name, models, units, words.latent_size)
     flaws += likelihood_flaws(words.likelihood, words.decoder_gives, words.encoder_gives, words.scale, units)
     flaws += prior_flaws(words.prior, words.latent_size)
     condition = words.condition

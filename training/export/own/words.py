@@ -6,6 +6,7 @@ Every check returns its flaws, a sentence each: what came, what was expected, an
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
@@ -16,17 +17,20 @@ from training.export.own.formulas import EncoderGives
 from training.export.own.likelihoods import DECODER_WORDS, LIKELIHOODS, WITH_SCALE
 from training.export.own.networks import VALUES, Units, array_of
 from training.export.own.priors import MixtureOfGaussians
+from training.export.staging import place_flaw
 
 _MOST_AXES = 3
 
 
-def naming_flaws(name: str, units: Units, latent: int) -> list[str]:
-    """Check a model's name, sizes and units."""
+def naming_flaws(name: str, models: Path, units: Units, latent: int) -> list[str]:
+    """Check a model's name and place, sizes and units."""
     flaws = []
     if not re.fullmatch(MODEL_NAME, name):
         flaws.append(
             f"the name {name!r} does not fit; use lower-case letters, digits and hyphens, at most 63"
         )
+    elif flaw := place_flaw(models / name):
+        flaws.append(flaw)
     shape = units.item_shape
     if not 1 <= len(shape) <= _MOST_AXES or not all(size >= 1 for size in shape):
         flaws.append(f"item_shape is {list(shape)}; wanted one to three sizes, (C, H, W) for pictures")
