@@ -88,7 +88,7 @@ class RunningService:
 
     def wait_until_ready(self) -> RunningService:
         """Blocks until every version is loaded."""
-        self.url = self.wait_for(r"running on (http://[\d.:]+)")[1]
+        self.url = self.wait_for(r"running on (https?://[\d.:]+)")[1]
         self.wait_for(r"service\.lifecycle\.registry(: |\".*\"message\":\")(ready|not ready)")
         self.client.base_url = httpx.URL(self.url)
         return self

@@ -13,7 +13,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import urlsplit
 
 import grpc
 import httpx
@@ -54,28 +53,33 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-@pytest.fixture(scope="module")
-def secured(folder: Path, service: RunningService) -> Iterator[Secured]:
-    certificate = folder / "certificate.pem"
-    files = "--tls-certificate", str(certificate), "--tls-key", str(folder / "key.pem")
-    running = RunningService(folder / "models", *files, "--grpc-port", "0")
+@contextlib.contextmanager
+def serving(
+    folder: Path, *options: str, program: tuple[str, ...] = ("-m", "service")
+) -> Iterator[RunningService]:
+    """A service with the certificate and the models of a folder, stopped on the way out."""
+    files = "--tls-certificate", str(folder / "certificate.pem"), "--tls-key", str(folder / "key.pem")
+    running = RunningService(folder / "models", *files, *options, program=program)
     try:
-        url = running.wait_for(r"running on (https://[\d.:]+)")[1]
-        running.wait_for(r"registry: ready")
-        context = ssl.create_default_context(cafile=certificate)
-        with httpx.Client(base_url=url, verify=context, timeout=60) as client:
-            yield Secured(running, client, service.client, certificate)
+        yield running.wait_until_ready()
     finally:
         running.stop()
 
 
+@pytest.fixture(scope="module")
+def secured(folder: Path, service: RunningService) -> Iterator[Secured]:
+    certificate = folder / "certificate.pem"
+    context = ssl.create_default_context(cafile=certificate)
+    with (
+        serving(folder, "--grpc-port", "0") as running,
+        httpx.Client(base_url=running.url, verify=context, timeout=60) as client,
+    ):
+        yield Secured(running, client, service.client, certificate)
+
+
 def connect(secured: Secured) -> socket.socket:
-    address = urlsplit(str(secured.client.base_url))
-    assert address.hostname is not None
-    plain = socket.create_connection((address.hostname, address.port or 0), timeout=30)
-    return ssl.create_default_context(cafile=secured.certificate).wrap_socket(
-        plain, server_hostname=address.hostname
-    )
+    context = ssl.create_default_context(cafile=secured.certificate)
+    return context.wrap_socket(secured.service.connect(), server_hostname="127.0.0.1")
 
 
 @pytest.mark.parametrize("accept", ["application/json", "application/x-npy"])
@@ -116,9 +120,7 @@ def test_who_sends_all_before_reading_is_answered_though_it_was_not_read(secured
 
 
 def test_without_tls_nothing_is_answered_and_the_service_goes_on(secured: Secured) -> None:
-    address = urlsplit(str(secured.client.base_url))
-    assert address.hostname is not None
-    with socket.create_connection((address.hostname, address.port or 0), timeout=30) as connection:
+    with secured.service.connect() as connection:
         connection.sendall(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
         assert b"HTTP/1.1" not in everything(connection)
     assert secured.client.get("/healthz").status_code == 200
@@ -126,79 +128,58 @@ def test_without_tls_nothing_is_answered_and_the_service_goes_on(secured: Secure
 
 @pytest.mark.living
 def test_connections_whose_handshake_does_not_end_make_room_for_others_and_are_closed(folder: Path) -> None:
-    files = "--tls-certificate", str(folder / "certificate.pem"), "--tls-key", str(folder / "key.pem")
-    program = "-c", WITH_FEW_FILES
-    running = RunningService(folder / "models", *files, "--idle-seconds", "4", program=program)
-    try:
-        url = running.wait_for(r"running on (https://[\d.:]+)")[1]
-        running.wait_for(r"registry: ready")
-        context = ssl.create_default_context(cafile=folder / "certificate.pem")
-        address = urlsplit(url)
-        with contextlib.ExitStack() as stack:
-            silent = []
-            for number in range(2 * MOST_FILES):
-                connection = socket.create_connection((address.hostname, address.port or 0), timeout=30)
-                silent.append(stack.enter_context(connection))
-                if number % 2:
-                    connection.sendall(BEGUN_HANDSHAKE)
-            with httpx.Client(base_url=url, verify=context, timeout=60) as client:
-                assert client.get("/readyz").status_code == 200
-                assert client.post(SAMPLE).status_code == 200
-                begun = time.monotonic()
-                for connection in silent:
-                    with contextlib.suppress(ConnectionError):
-                        assert connection.recv(1) == b""
-                assert time.monotonic() - begun < 30
-                assert client.post(SAMPLE).status_code == 200
+    context = ssl.create_default_context(cafile=folder / "certificate.pem")
+    with (
+        serving(folder, "--idle-seconds", "4", program=("-c", WITH_FEW_FILES)) as running,
+        contextlib.ExitStack() as stack,
+    ):
+        silent = []
+        for number in range(2 * MOST_FILES):
+            silent.append(stack.enter_context(running.connect()))
+            if number % 2:
+                silent[-1].sendall(BEGUN_HANDSHAKE)
+        with httpx.Client(base_url=running.url, verify=context, timeout=60) as client:
+            assert client.get("/readyz").status_code == 200
+            assert client.post(SAMPLE).status_code == 200
+            begun = time.monotonic()
+            for connection in silent:
+                with contextlib.suppress(ConnectionError):
+                    assert connection.recv(1) == b""
+            assert time.monotonic() - begun < 30
+            assert client.post(SAMPLE).status_code == 200
         assert "Traceback" not in "".join(running.lines)
-    finally:
-        running.stop()
 
 
 @pytest.mark.living
 def test_idle_connections_make_room_for_new_ones_though_their_clients_do_not_say_goodbye(
     folder: Path,
 ) -> None:
-    files = "--tls-certificate", str(folder / "certificate.pem"), "--tls-key", str(folder / "key.pem")
-    running = RunningService(folder / "models", *files, program=("-c", WITH_FEW_FILES))
-    try:
-        running.url = running.wait_for(r"running on (https://[\d.:]+)")[1]
-        running.wait_for(r"registry: ready")
-        context = ssl.create_default_context(cafile=folder / "certificate.pem")
-        with contextlib.ExitStack() as stack:
-            for _ in range(3 * MOST_FILES):
-                plain = stack.enter_context(running.connect())
-                kept = stack.enter_context(context.wrap_socket(plain, server_hostname="127.0.0.1"))
-                kept.sendall(f"GET {SAMPLE} HTTP/1.1\r\nhost: x\r\n\r\n".encode())
-                assert kept.recv(2**16).startswith(b"HTTP/1.1 200 OK")
-    finally:
-        running.stop()
+    context = ssl.create_default_context(cafile=folder / "certificate.pem")
+    with serving(folder, program=("-c", WITH_FEW_FILES)) as running, contextlib.ExitStack() as stack:
+        for _ in range(3 * MOST_FILES):
+            plain = stack.enter_context(running.connect())
+            kept = stack.enter_context(context.wrap_socket(plain, server_hostname="127.0.0.1"))
+            kept.sendall(f"GET {SAMPLE} HTTP/1.1\r\nhost: x\r\n\r\n".encode())
+            assert kept.recv(2**16).startswith(b"HTTP/1.1 200 OK")
 
 
 def test_a_client_that_keeps_its_connection_and_does_not_say_goodbye_does_not_hold_the_end(
     folder: Path,
 ) -> None:
-    files = "--tls-certificate", str(folder / "certificate.pem"), "--tls-key", str(folder / "key.pem")
-    running = RunningService(folder / "models", *files, "--drain-seconds", "5")
-    try:
-        running.url = running.wait_for(r"running on (https://[\d.:]+)")[1]
-        running.wait_for(r"registry: ready")
-        context = ssl.create_default_context(cafile=folder / "certificate.pem")
-        with contextlib.ExitStack() as stack:
-            kept = []
-            for last in (b"connection: close\r\n", b""):
-                plain = stack.enter_context(running.connect())
-                secure = context.wrap_socket(plain, server_hostname="127.0.0.1", suppress_ragged_eofs=False)
-                kept.append(stack.enter_context(secure))
-                secure.sendall(b"GET /healthz HTTP/1.1\r\nhost: x\r\n" + last + b"\r\n")
-                assert secure.recv(1)
-            assert running.stop() == 0
-            for secure in kept:
-                while secure.recv(2**16):  # it would raise an error if the end were cut
-                    pass
+    context = ssl.create_default_context(cafile=folder / "certificate.pem")
+    with serving(folder, "--drain-seconds", "5") as running, contextlib.ExitStack() as stack:
+        kept = []
+        for last in (b"connection: close\r\n", b""):
+            plain = stack.enter_context(running.connect())
+            secure = context.wrap_socket(plain, server_hostname="127.0.0.1", suppress_ragged_eofs=False)
+            kept.append(stack.enter_context(secure))
+            secure.sendall(b"GET /healthz HTTP/1.1\r\nhost: x\r\n" + last + b"\r\n")
+            assert secure.recv(1)
+        assert running.stop() == 0
+        for secure in kept:
+            while secure.recv(2**16):  # it would raise an error if the end were cut
+                pass
         assert "exceeded" not in "".join(running.lines)
-    finally:
-        running.stop()
 
 
 def test_grpc_speaks_tls_too_and_nothing_else(secured: Secured) -> None:
@@ -237,6 +218,7 @@ def test_a_renewed_certificate_is_served_to_new_connections_and_a_broken_one_is_
     made, served = tmp_path / "made", tmp_path / "served"
     made.mkdir()
     served.mkdir()
+    (served / "models").symlink_to(folder / "models")
     first, second = made_certificate(made), made_certificate(made)
     files = served / "certificate.pem", served / "key.pem"
 
@@ -245,16 +227,12 @@ def test_a_renewed_certificate_is_served_to_new_connections_and_a_broken_one_is_
             file.write_bytes(content)
 
     write(*first)
-    options = "--tls-certificate", str(files[0]), "--tls-key", str(files[1]), "--grpc-port", "0"
-    running = RunningService(folder / "models", *options)
-    try:
-        url = running.wait_for(r"running on (https://[\d.:]+)")[1]
-        running.wait_for(r"registry: ready")
+    with serving(served, "--grpc-port", "0") as running:
 
         def client(certificate: bytes) -> httpx.Client:
             context = ssl.create_default_context(cadata=certificate.decode())
             kept_for_ever = httpx.Limits(keepalive_expiry=None)
-            return httpx.Client(base_url=url, verify=context, timeout=60, limits=kept_for_ever)
+            return httpx.Client(base_url=running.url, verify=context, timeout=60, limits=kept_for_ever)
 
         def is_served(certificate: bytes) -> bool:
             with client(certificate) as new, contextlib.suppress(httpx.ConnectError):
@@ -285,8 +263,6 @@ def test_a_renewed_certificate_is_served_to_new_connections_and_a_broken_one_is_
             assert not is_served_by_grpc(first[0])
             assert kept.post(SAMPLE, json={"seed": 7}).status_code == 200
             assert sum("Traceback" in line for line in running.lines) == 0
-    finally:
-        running.stop()
 
 
 def test_a_pipe_is_no_file_for_tls_because_it_would_not_end(folder: Path, tmp_path: Path) -> None:
