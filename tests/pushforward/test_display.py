@@ -13,7 +13,7 @@ from PIL import Image
 from pushforward import Client, heat_image, to_image, to_pandas
 from pushforward.local import LocalModels
 from service.errors import Unfit
-from tests.serving import RunningService
+from tests.serving import RunningService, as_npy
 
 TABLE, PICTURES, PLANE = "toy-table", "digits-vae", "toy-vae"
 PIXELS = {"item_shape": [1, 2, 3], "columns": [], "name": "some-vae"}
@@ -113,18 +113,12 @@ def test_a_heat_image_is_the_services_own(few_served: RunningService) -> None:
         items = client.sample(PICTURES, count=1, seed=3)
         maps, manifest = client.surprise_map(PICTURES, items), client.model(PICTURES)
     answer = few_served.client.post(
-        f"/v1/models/{PICTURES}/score?map=true&overlay=true", content=_npy(items),
+        f"/v1/models/{PICTURES}/score?map=true&overlay=true", content=as_npy(items),
         headers={"content-type": "application/x-npy", "accept": "image/png"},
     )  # fmt: skip
     image = heat_image(maps, manifest, items, scale=1)
     np.testing.assert_array_equal(image, Image.open(io.BytesIO(answer.content)))
     assert image.tobytes() != heat_image(maps, manifest, scale=1).tobytes()
-
-
-def _npy(items: np.ndarray) -> bytes:
-    file = io.BytesIO()
-    np.save(file, items)
-    return file.getvalue()
 
 
 @pytest.mark.parametrize(

@@ -32,12 +32,12 @@ def limited_service(few_models: Path, tmp_path_factory: pytest.TempPathFactory) 
 
 
 @pytest.fixture
-def client(service: RunningService) -> Iterator[Client]:
-    with Client(service.url) as client:
-        yield client
+def client(remote: Client) -> Client:
+    """The client of that server."""
+    return remote
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def limited(limited_service: RunningService) -> Iterator[Client]:
     with Client(limited_service.url, key=KEY) as client:
         yield client

@@ -4,10 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from pushforward.results import ItemScores
-
-FIELDS = ("statistic", "draws", "seed", "alpha", "correction", "threshold", "unit")
-"""The fields of scores that hold for all rows."""
+from pushforward.results import SCORE_FIELDS, ItemScores
 
 
 def assert_equal(one: Any, other: Any) -> None:
@@ -17,7 +14,8 @@ def assert_equal(one: Any, other: Any) -> None:
         assert one.dtype == other.dtype
         np.testing.assert_array_equal(one, other)
     elif isinstance(one, ItemScores):
-        assert [getattr(one, name) for name in FIELDS] == [getattr(other, name) for name in FIELDS]
+        for name in SCORE_FIELDS:
+            assert getattr(one, name) == getattr(other, name)
         assert one.id_name == other.id_name
         assert_equal(one.ids, other.ids)
         assert list(one.table()) == list(other.table())

@@ -15,10 +15,10 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from pushforward import AsyncClient, Client
-from pushforward.results import ItemScores
+from pushforward.results import SCORE_FIELDS, ItemScores
 from service.errors import Unfit
 from tests import toy, toy_table
-from tests.pushforward.client.equality import FIELDS, assert_equal
+from tests.pushforward.client.equality import assert_equal
 from tests.serving import RunningService, as_npy, npy
 
 NPY = {"accept": "application/x-npy"}
@@ -56,9 +56,9 @@ class Both:
         self._runner.close()
 
 
-@pytest.fixture
-def both(service: RunningService) -> Iterator[Both]:
-    with contextlib.closing(Both(service.url)) as both:
+@pytest.fixture(scope="module")
+def both(few_served: RunningService) -> Iterator[Both]:
+    with contextlib.closing(Both(few_served.url)) as both:
         yield both
 
 
@@ -70,7 +70,7 @@ def scored(answer: dict[str, Any]) -> ItemScores:
         if value is not None or name == "importance_bound_standard_error"
     }
     return ItemScores(
-        **{name: answer[name] for name in FIELDS},
+        **{name: answer[name] for name in SCORE_FIELDS},
         surprise=columns.pop("surprise"),
         p_value=columns.pop("p_value", None),
         anomaly=columns.pop("anomaly", None),

@@ -12,6 +12,7 @@ from service.errors import NotAcceptable, ServiceError, Unfit
 from service.format.columns import Column
 from service.format.manifest import Support
 from service.media import codecs, pictures
+from tests.serving import as_npy
 
 
 @given(hnp.arrays(np.float32, hnp.array_shapes(min_dims=2, max_dims=4, max_side=5)))
@@ -31,15 +32,13 @@ def test_any_bytes_as_npy_are_read_or_refused_never_a_crash(body: bytes) -> None
 
 def test_every_integer_type_is_read_as_numbers() -> None:
     for dtype in ("u1", "i2", ">i4", "<u8", "f2", ">f8"):
-        file = io.BytesIO()
-        np.save(file, np.array([[0, 1]], dtype=dtype))
-        np.testing.assert_array_equal(codecs.from_npy(file.getvalue(), (2,), 1, "inputs"), [[0, 1]])
+        body = as_npy(np.array([[0, 1]], dtype=dtype))
+        np.testing.assert_array_equal(codecs.from_npy(body, (2,), 1, "inputs"), [[0, 1]])
 
 
 def test_a_single_item_is_one_row() -> None:
-    file = io.BytesIO()
-    np.save(file, np.zeros((1, 2, 3), np.float32))
-    assert codecs.from_npy(file.getvalue(), (1, 2, 3), 1, "inputs").shape == (1, 1, 2, 3)
+    body = as_npy(np.zeros((1, 2, 3), np.float32))
+    assert codecs.from_npy(body, (1, 2, 3), 1, "inputs").shape == (1, 1, 2, 3)
 
 
 def test_colour_grids_keep_their_colours() -> None:
