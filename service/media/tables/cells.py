@@ -33,6 +33,9 @@ _NUMBER: Final = re.compile(
     r"[+-]?(\d++\.?+\d*+|\.\d++)([eE][+-]?\d++)?|[+-]?(inf|infinity|nan)", re.IGNORECASE
 )
 """It never goes back: a long row of digits before a letter would take the square of its length."""
+_DATE: Final = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
+_FLOATS: Final = {"halffloat": np.float16, "float": np.float32, "double": np.float64}
+"""The floats of Arrow that numpy has."""
 _MOST_MISFITS: Final = 1000
 """The largest number of values that are no numbers that are kept with their rows; all are counted."""
 LONGEST_SHOWN: Final = 40
@@ -87,11 +90,19 @@ def texts_of(values: Any, codes: Collection[Code] = ()) -> list[str | None]:
     values = _as_array_or_texts(values)
     absent = {category_text(code) for code in codes}
     if isinstance(values, np.ndarray):
-        values = values.tolist()
+        if values.dtype.kind == "M":  # a list of nanoseconds has whole numbers
+            values = values.astype("M8[us]")
+        values = _shortest(values).tolist()
     if all(type(value) is str for value in values):
         return [None if value in MISSING or value in absent else value for value in values]
     found = [None if _is_missing(value) else category_text(value) for value in values]
     return [None if text in MISSING or text in absent else text for text in found]
+
+
+def _shortest(values: NDArray[Any]) -> NDArray[Any]:
+    """Return floats of less than double precision as the double of their shortest decimal: 0.1 is 0.1."""
+    short = values.dtype.kind == "f" and values.dtype.itemsize < np.dtype(np.float64).itemsize
+    return values.astype(np.str_).astype(np.float64) if short else values
 
 
 def category_text(value: Any) -> str:
@@ -139,13 +150,20 @@ class Places:
         return self._meant.get(_meaning(text), UNKNOWN)
 
 
-def _meaning(text: str) -> str | float:
-    """Return a truth value or number for the text that writes it, else the text without blanks around it."""
+def _meaning(text: str) -> str | float | datetime:
+    """Return a truth value, number or time for the text that writes it, else the text without blanks around.
+
+    A date is its midnight: tables write midnights as dates if a column has nothing else.
+    """
     text = text.strip()
     folded = text.casefold()
     if folded in _TRUTH:
         return folded
-    return float(folded) if _NUMBER.fullmatch(folded) and folded.isascii() else text
+    if _NUMBER.fullmatch(folded) and folded.isascii():
+        return float(folded)
+    with contextlib.suppress(ValueError):
+        return datetime.fromisoformat(text) if _DATE.match(text) else text
+    return text
 
 
 def _as_array_or_texts(values: Any) -> Any:
@@ -159,7 +177,7 @@ def _as_array_or_texts(values: Any) -> Any:
         return np.array(values.to_pylist(), object if values.null_count else np.bool_)
     if values.null_count and re.match(r"u?int|float|double|halffloat", kind):
         found = [np.nan if value is None else value for value in values.to_pylist()]
-        return np.array(found, np.float32 if kind == "float" else np.float64)
+        return np.array(found, _FLOATS.get(kind, np.float64))
     if re.match(r"u?int|float|double|halffloat", kind):
         # `np.asarray` would import pandas where it is installed, for half a second
         return np.from_dlpack(values.combine_chunks() if hasattr(values, "combine_chunks") else values)
@@ -190,6 +208,8 @@ def _python_values(values: Any) -> list[Any]:
         raise Unfit(
             f"a column of {values.type} holds values that cannot be read ({error}); save it as text"
         ) from error
+    if (kind := _FLOATS.get(str(values.type), np.float64)) is not np.float64:
+        return [None if value is None else float(str(kind(value))) for value in found]
     return found
 
 

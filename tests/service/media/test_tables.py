@@ -13,7 +13,7 @@ from pyarrow import parquet
 
 from service.errors import LimitExceeded, Malformed, Unfit
 from service.media.tables.bounds import TableBounds, check_parquet
-from service.media.tables.cells import UNKNOWN, Places, numbers_of, texts_of
+from service.media.tables.cells import ABSENT, UNKNOWN, Places, numbers_of, texts_of
 from service.media.tables.matching import TableForm, features_of
 from service.media.tables.sources import table_of
 from service.media.tables.writing import columns_of, csv_text
@@ -216,3 +216,31 @@ def test_a_number_as_the_code_of_a_missing_category_is_found_however_it_is_writt
     np.testing.assert_array_equal(
         features_of({"grade": ["0", "0.0", "00"]}, form), [[1, 0], [1, 0], [np.nan, np.nan]]
     )
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize(
+    "column",
+    [
+        np.array,
+        pa.array,
+        lambda values: pa.array([*values, None]),
+        lambda values: pa.DictionaryArray.from_arrays(np.arange(len(values)), values),
+    ],
+)
+def test_a_category_of_numbers_has_its_shortest_decimal_in_every_precision(kind: Any, column: Any) -> None:
+    values = np.array([0.1, 2.5, 3, 1e4, 0.007], kind)
+    assert texts_of(column(values))[:5] == ["0.1", "2.5", "3", "10000", "0.007"]
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+@pytest.mark.parametrize("column", [np.array, pa.array])
+def test_a_time_is_the_category_of_its_text(unit: str, column: Any) -> None:
+    times = column(np.array(["2024-01-02", "2024-01-02T03:04:05", "NaT"], f"M8[{unit}]"))
+    written = (["2024-01-02", "2024-01-02 03:04:05"], ["2024-01-02 00:00:00", "2024-01-02T03:04:05.000"])
+    for categories in written:
+        assert Places(categories).find(texts_of(times)).tolist() == [0, 1, ABSENT]
+        assert Places([str(text) for text in texts_of(times[:2])]).find(categories).tolist() == [0, 1]
+    midnight = pa.array(["2024-01-02", "2024-01-03"]).cast(pa.date32())
+    assert Places(["2024-01-02 00:00:00"]).find(texts_of(midnight)).tolist() == [0, UNKNOWN]
+    assert Places(["2024-01-02"]).find(["2024-01-02 00:00:00+01:00", "2024-01-0x"]).tolist() == [UNKNOWN] * 2
