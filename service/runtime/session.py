@@ -92,7 +92,7 @@ def open_session(graph: Path, weights: Weights, provider: Provider) -> ort.Infer
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # batch sizes vary, so a memory pattern learnt from one does not fit the next
+    # a memory pattern for each size of batch saves some microseconds a run, and takes 10 to 25 MB a process
     options.enable_mem_pattern = False
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     providers: list[Any] = [PROVIDERS["cpu"]]
