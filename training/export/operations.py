@@ -5,7 +5,9 @@ Shapes: B rows (free, the axis "rows"), K draws (free, "draws"), D latent dimens
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 
 from torch import Tensor, nn
 
@@ -15,7 +17,6 @@ from training.anomaly.statistics import VaeStatistics, surprise_map
 from training.export.graphs import Graph, GraphModule
 from training.export.sessions import tensor
 from training.metrics.platt import Platt
-from training.models.conditions import Model
 from training.models.gan import STATISTICS, Gan
 from training.models.likelihoods import nearest_levels
 from training.models.vae import Vae, score_terms
@@ -27,39 +28,28 @@ def gan_graphs(gan: Gan, item_shape: tuple[int, ...], platt: Platt | None) -> li
     With a class condition they take labels as well.
     """
     inputs, samples = tensor("inputs", "rows", *item_shape), tensor("samples", "rows", *item_shape)
-    latents, labels = tensor("latents", "rows", gan.latent), _labels(gan.classes)
-
-    def decode(latents: Tensor, *labels: Tensor) -> Tensor:
-        return _given(gan, labels).decode(latents)
-
-    graphs = [Graph("decode", GraphModule(gan, decode), (latents, *labels), (samples,))]
+    latents, logit = tensor("latents", "rows", gan.latent), tensor("logit", "rows")
+    graphs = [_graph("decode", gan, lambda g, z: g.decode(z), [latents], [samples])]
     if gan.encoder is not None:
-        given = (inputs, *labels)
-        of_items: list[tuple[GraphName, Callable[..., Tensor], TensorSpec]] = [
-            ("encode", lambda x, *y: _given(gan, y).encode(x), tensor("mean", "rows", gan.latent)),
-            (
-                "statistics",
-                lambda x, *y: _given(gan, y).statistics(x),
-                tensor("statistics", "rows", len(STATISTICS)),
-            ),
-            ("map", lambda x, *y: _given(gan, y).residual_map(x), tensor("map", "rows", *item_shape)),
-        ]
-        graphs += [Graph(name, GraphModule(gan, each), given, (output,)) for name, each, output in of_items]
-    if platt is not None:
-        logit = tensor("logit", "rows")
-
-        def judged(items: Tensor, *labels: Tensor) -> Tensor:
-            return platt(_given(gan, labels).discriminate(items))
-
-        def generate_scored(latents: Tensor, *labels: Tensor) -> tuple[Tensor, Tensor]:
-            generated = decode(latents, *labels)
-            return generated, judged(generated, *labels)
-
-        module = GraphModule(gan, generate_scored)
+        mean, pixels = tensor("mean", "rows", gan.latent), tensor("map", "rows", *item_shape)
+        statistics = tensor("statistics", "rows", len(STATISTICS))
         graphs += [
-            Graph("discriminate", GraphModule(gan, judged), (inputs, *labels), (logit,)),
-            Graph("generate_scored", module, (latents, *labels), (samples, logit), judged),
+            _graph("encode", gan, lambda g, x: g.encode(x), [inputs], [mean]),
+            _graph("statistics", gan, lambda g, x: g.statistics(x), [inputs], [statistics]),
+            _graph("map", gan, lambda g, x: g.residual_map(x), [inputs], [pixels]),
         ]
+    if platt is not None:
+
+        def judged(gan: Gan, items: Tensor) -> Tensor:
+            return platt(gan.discriminate(items))
+
+        def generate_scored(gan: Gan, latents: Tensor) -> tuple[Tensor, Tensor]:
+            generated = gan.decode(latents)
+            return generated, judged(gan, generated)
+
+        discriminate = _graph("discriminate", gan, judged, [inputs], [logit])
+        scored = _graph("generate_scored", gan, generate_scored, [latents], [samples, logit])
+        graphs += [discriminate, replace(scored, judge=discriminate.module)]
     return graphs
 
 
@@ -70,65 +60,52 @@ def vae_graphs(
 
     With a class condition all of them take labels as well, and compute p(x | class) in the place of p(x).
     """
-    items, labels = ("rows", *item_shape), _labels(vae.classes)
-    latents = tensor("latents", "rows", vae.latent)
-    samples, inputs, per_draw = tensor("samples", *items), tensor("inputs", *items), ("rows", "draws")
-    nearest = nearest_levels if vae.likelihood.support == "eight_bit" else nn.Identity()
+    items, per_draw, likelihood = ("rows", *item_shape), ("rows", "draws"), vae.likelihood
+    inputs, samples, uniforms = (
+        tensor("inputs", *items),
+        tensor("samples", *items),
+        tensor("uniforms", *items),
+    )
+    latents, eps = tensor("latents", "rows", vae.latent), tensor("eps", *per_draw, vae.latent)
+    posterior = [tensor("mean", "rows", vae.latent), tensor("log_variance", "rows", vae.latent)]
+    terms = [tensor(name, *per_draw) for name in ("log_likelihood", "log_prior", "log_posterior")]
+    scores = tensor("statistics", "rows", len(statistics.names))
+    nearest = nearest_levels if likelihood.support == "eight_bit" else nn.Identity()
     of_columns = []
     if columns is not None:
         output = tensor("columns", "rows", len(columns.centre))
-        module = GraphModule(vae, lambda x, *y: columns(_given(vae, y), x))
-        of_columns = [Graph("columns", module, (inputs, *labels), (output,))]
+        of_columns = [_graph("columns", vae, columns, [inputs], [output])]
     return [
         *of_columns,
-        Graph(
-            "encode",
-            GraphModule(vae, lambda x, *y: _given(vae, y).encode(nearest(x))),
-            (inputs, *labels),
-            (tensor("mean", "rows", vae.latent), tensor("log_variance", "rows", vae.latent)),
-        ),
-        Graph(
-            "decode",
-            GraphModule(vae, lambda z, *y: vae.likelihood.mean(_given(vae, y).decode(z))),
-            (latents, *labels),
-            (samples,),
-        ),
-        Graph(
-            "draw",
-            GraphModule(vae, lambda z, u, *y: vae.likelihood.draw(_given(vae, y).decode(z), u)),
-            (latents, tensor("uniforms", *items), *labels),
-            (samples,),
-        ),
-        Graph(
+        _graph("encode", vae, lambda v, x: v.encode(nearest(x)), [inputs], posterior),
+        _graph("decode", vae, lambda v, z: likelihood.mean(v.decode(z)), [latents], [samples]),
+        _graph("draw", vae, lambda v, z, u: likelihood.draw(v.decode(z), u), [latents, uniforms], [samples]),
+        _graph(
             "score",
-            GraphModule(vae, lambda x, eps, *y: tuple(score_terms(_given(vae, y), nearest(x), eps))),
-            (inputs, tensor("eps", *per_draw, vae.latent), *labels),
-            (
-                tensor("log_likelihood", *per_draw),
-                tensor("log_prior", *per_draw),
-                tensor("log_posterior", *per_draw),
-                tensor("kl", "rows"),
-            ),
+            vae,
+            lambda v, x, eps: tuple(score_terms(v, nearest(x), eps)),
+            [inputs, eps],
+            [*terms, tensor("kl", "rows")],
         ),
-        Graph(
-            "statistics",
-            GraphModule(vae, lambda x, *y: statistics(_given(vae, y), nearest(x))),
-            (inputs, *labels),
-            (tensor("statistics", "rows", len(statistics.names)),),
-        ),
-        Graph(
-            "map",
-            GraphModule(vae, lambda x, *y: surprise_map(_given(vae, y), nearest(x))),
-            (inputs, *labels),
-            (tensor("map", *items),),
-        ),
+        _graph("statistics", vae, lambda v, x: statistics(v, nearest(x)), [inputs], [scores]),
+        _graph("map", vae, lambda v, x: surprise_map(v, nearest(x)), [inputs], [tensor("map", *items)]),
     ]
 
 
-def _given(model: Model, labels: tuple[Tensor, ...]) -> Model:
-    """Return the model of rows of those classes, if the graph takes any."""
-    return model.given(*labels) if labels else model
+def _graph(
+    name: GraphName,
+    model: Vae | Gan,
+    function: Callable[..., Tensor | tuple[Tensor, ...]],
+    inputs: Sequence[TensorSpec],
+    outputs: Sequence[TensorSpec],
+) -> Graph:
+    """Make the graph of a function of the model and of tensors; with a class condition, labels come last."""
+    if not model.classes:
+        return Graph(name, GraphModule(model, partial(function, model)), tuple(inputs), tuple(outputs))
+    labels = tensor("labels", "rows", model.classes)
 
+    def of_classes(*tensors: Tensor) -> Tensor | tuple[Tensor, ...]:
+        *values, classes = tensors
+        return function(model.given(classes), *values)
 
-def _labels(classes: int) -> tuple[TensorSpec, ...]:
-    return (tensor("labels", "rows", classes),) if classes else ()
+    return Graph(name, GraphModule(model, of_classes), (*inputs, labels), tuple(outputs))
