@@ -61,11 +61,7 @@ def vae_graphs(
     With a class condition all of them take labels as well, and compute p(x | class) in the place of p(x).
     """
     items, per_draw, likelihood = ("rows", *item_shape), ("rows", "draws"), vae.likelihood
-    inputs, samples, uniforms = (
-        tensor("inputs", *items),
-        tensor("samples", *items),
-        tensor("uniforms", *items),
-    )
+    inputs, samples, uniforms = (tensor(name, *items) for name in ("inputs", "samples", "uniforms"))
     latents, eps = tensor("latents", "rows", vae.latent), tensor("eps", *per_draw, vae.latent)
     posterior = [tensor("mean", "rows", vae.latent), tensor("log_variance", "rows", vae.latent)]
     terms = [tensor(name, *per_draw) for name in ("log_likelihood", "log_prior", "log_posterior")]

@@ -24,6 +24,8 @@ Probe = Callable[
     [Source, Sequence[tuple[int, ...]], Floats], tuple[OwnNetwork | None, list[Floats], list[str]]
 ]
 """Runs a network on examples, see `checks.probe`."""
+Check = Callable[[OwnNetwork, Sequence[Floats]], list[str]]
+"""Returns what is wrong with the outputs of a network."""
 _CALL: Final = "values and labels, as `lambda values, labels: network(values, labels, ...)`"
 _FORMS: Final[dict[LabelsAs, tuple[LabelForm, ...]]] = {"index": ("index", "column"), "one_hot": ("one_hot",)}
 
@@ -115,6 +117,22 @@ def probes_of(condition: Condition | None) -> tuple[Probe, Probe]:
     if condition is None:
         return checks.probe, checks.probe
     return condition.probe, partial(condition.probe, may_ignore=True)
+
+
+def tried(
+    probe: Probe,
+    source: Source,
+    shapes: Sequence[tuple[int, ...]],
+    examples: Floats,
+    check: Check,
+    flaws: list[str],
+) -> OwnNetwork | None:
+    """Run a network on examples, check what it gave if it is sound, and add its flaws to the others."""
+    network, outputs, found = probe(source, shapes, examples)
+    if network is not None and not found:
+        found = check(network, outputs)
+    flaws += found
+    return network
 
 
 def labels_of(

@@ -175,6 +175,8 @@ class OwnGan:
     latent: int
     discriminator: OwnNetwork | None = None
     encoder: OwnNetwork | None = None
+    classes: int = 0
+    """C, if the networks take rows with the class after the values; else 0."""
     calibration: tuple[float, float] = (1.0, 0.0)
     """Slope and intercept that make its logits log density ratios."""
 

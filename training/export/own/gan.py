@@ -17,14 +17,13 @@ from service.format.specs import DiscriminatorSpec, GraphName, Metric, Objective
 from service.format.statistics import Distance
 from service.numerics.noise import Floats
 from service.numerics.prior import Prior
-from training.anomaly.calibrate import require_finite, version_scorer
+from training.anomaly.calibrate import require_finite
 from training.data.splits import lacking, named
 from training.export.own import checks
-from training.export.own.conditions import Condition, labels_of, probes_of
+from training.export.own.conditions import Check, Condition, labels_of, probes_of, tried
 from training.export.own.formulas import OwnGan
-from training.export.own.networks import Channels, Source, Units, Values
+from training.export.own.networks import Source
 from training.export.own.operations import gan_graphs, measure_parity
-from training.export.own.priors import MixtureOfGaussians
 from training.export.own.version import (
     ROWS,
     Draft,
@@ -43,26 +42,19 @@ from training.export.own.version import (
     sampler,
     write_version,
 )
-from training.export.own.words import naming_flaws, prior_flaws
+from training.export.own.words import Words, naming_flaws
 from training.metrics.platt import calibration_metrics, fit_platt
 
 _GENERATED = 10_000
 """The generated items whose largest logit bounds the density ratio."""
 
 
-@dataclass(frozen=True)
-class GanWords:
+@dataclass(frozen=True, kw_only=True)
+class GanWords(Words):
     """The publisher's words about a GAN."""
 
-    latent_size: int
-    item_shape: tuple[int, ...]
     discriminator_gives: Literal["logits", "probabilities"] = "logits"
     objective: Objective = "non-saturating"
-    values: Values = "0..1"
-    channels: Channels = "first"
-    prior: MixtureOfGaussians | None = None
-    condition: Condition | None = None
-    """The classes that the networks take as a second input."""
 
 
 @refusing
@@ -74,9 +66,9 @@ def publish_own_gan(
     encoder: Source | None,
     real: Any,
     models: Path,
-    description: str = "",
-    scoring: Scoring | None = None,
-    log: Log = lambda _: None,
+    description: str,
+    scoring: Scoring,
+    log: Log,
     labels: Any = None,
 ) -> Path:
     """Publish a GAN's networks as the next version of `name`; returns the version's folder.
@@ -86,10 +78,9 @@ def publish_own_gan(
     Raises:
         UnfitModel: Something does not fit; nothing was written.
     """
-    units = Units(tuple(words.item_shape), words.values, words.channels)
     support: Support = "real" if words.values == "real" else "unit_interval"
-    _refuse_words(name, models, words, units)
-    condition, flaws = words.condition, list[str]()
+    _refuse_words(name, models, words)
+    units, condition, flaws = words.units, words.condition, list[str]()
     items = items_of("real", real, units, support, flaws)
     spec = DiscriminatorSpec(objective=words.objective)
     if discriminator is not None and spec.flaw is not None:
@@ -103,30 +94,24 @@ def publish_own_gan(
     of_real, found = labels_of("real", "real_labels", labels, rows, condition)
     flaws += found
     seen = checks.example_items(items, units, support)
-    gan = _probed(name, generator, discriminator, encoder, words, units, seen, flaws)
+    gan = _probed(name, generator, discriminator, encoder, words, seen, flaws)
     gan, opset = _exported_gan(name, gan, log)
     halves = None if items is None else halves_of(items, of_real)
-    options = calibration_options(scoring or Scoring(), halves)
+    options = calibration_options(scoring, halves)
     logits: StartLogits | None = None
     metrics: dict[str, Metric] = {}
     if gan.discriminator is not None and halves is not None:
         log(f"calibrating the discriminator on {len(halves.fit)} items")
-        prior = sampler(words.prior, words.latent_size)
-        gan, logits, metrics = _calibrated(gan, opset, halves, prior, condition, log)
+        gan, logits, metrics = _calibrated(gan, opset, halves, sampler(words), condition, log)
     log("building the graphs")
     networks = (gan.generator, gan.discriminator, gan.encoder)
     error = max(each.error for each in networks if each is not None)
-    example, names = example_of(support, items), () if condition is None else condition.names
-    graphs = gan_graphs(gan, opset, len(names))
+    example, graphs = example_of(support, items), gan_graphs(gan, opset)
     if logits is None:
         graphs.pop("generate_scored", None)
     measure = partial(measure_parity, example=example, discrete=False, largest=error)
     parity = parities(name, graphs, measure, log)
     statistics: tuple[Distance, ...] = ("residual",) if gan.encoder is not None else ()
-    runs = {each: graph.run for each, graph in graphs.items()}
-    scorer = None
-    if statistics:
-        scorer = version_scorer(runs, options, gan.latent, True, statistics, classes=len(names))
     sources = {"generator": generator, "discriminator": discriminator, "encoder": encoder}
     origin: dict[str, object] = {
         **{key: source.origin for key, source in sources.items() if source is not None},
@@ -135,18 +120,17 @@ def publish_own_gan(
     }  # fmt: skip
     return write_version(
         Draft(
-            name, "gan", description or "A generative adversarial network that was trained elsewhere.", units,
-            support, words.latent_size, words.prior, graphs, parity, example, origin, None, statistics,
-            spec if discriminator is not None else None, logits, metrics, classes=names,
+            name, "gan", description or "A generative adversarial network that was trained elsewhere.", words,
+            support, graphs, parity, example, origin, statistics, logits=logits, metrics=metrics,
+            discriminator=spec if discriminator is not None else None,
         ),
-        scorer, options, halves, 0, models, log,
+        options, halves, 0, models, log,
     )  # fmt: skip
 
 
-def _refuse_words(name: str, models: Path, words: GanWords, units: Units) -> None:
+def _refuse_words(name: str, models: Path, words: GanWords) -> None:
     """Raise UnfitModel if the publisher's words do not fit."""
-    flaws = naming_flaws(name, models, units, words.latent_size)
-    flaws += prior_flaws(words.prior, words.latent_size)
+    flaws = naming_flaws(name, models, words)
     if words.discriminator_gives not in ("logits", "probabilities"):
         flaws.append(
             f"discriminator_gives is {words.discriminator_gives!r}; wanted 'logits' or 'probabilities'"
@@ -156,8 +140,6 @@ def _refuse_words(name: str, models: Path, words: GanWords, units: Units) -> Non
             f"objective is {words.objective!r}; wanted one of {', '.join(map(repr, get_args(Objective)))}; "
             "leave it out for another by which the discriminator tells real items, as least squares"
         )
-    if words.condition is not None:
-        flaws += words.condition.flaws()
     refuse(name, flaws)
 
 
@@ -167,7 +149,6 @@ def _probed(
     discriminator: Source | None,
     encoder: Source | None,
     words: GanWords,
-    units: Units,
     seen: Floats,
     flaws: list[str],
 ) -> OwnGan:
@@ -177,27 +158,26 @@ def _probed(
         UnfitModel: They do not fit, or there were flaws before; it lists all of them.
     """
     probe, of_items = probes_of(words.condition)
-    latent, probabilities = words.latent_size, words.discriminator_gives == "probabilities"
-    first, outputs, found = probe(generator, checks.latent_shapes(latent), checks.example_latents(latent))
-    flaws += found
-    if first is not None and not found:
-        flaws += checks.generator_flaws(first, outputs, units)
+    units, latent, probabilities = (
+        words.units,
+        words.latent_size,
+        words.discriminator_gives == "probabilities",
+    )
+    shapes, latents = checks.latent_shapes(latent), checks.example_latents(latent)
+    check: Check = partial(checks.generator_flaws, units=units)
+    first = tried(probe, generator, shapes, latents, check, flaws)
     judge = guide = None
     if discriminator is not None:
-        judge, outputs, found = of_items(discriminator, units.forms, seen)
-        flaws += found
-        if judge is not None and not found:
-            flaws += checks.discriminator_flaws(judge, outputs, probabilities)
+        check = partial(checks.discriminator_flaws, probabilities=probabilities)
+        judge = tried(of_items, discriminator, units.forms, seen, check, flaws)
     if encoder is not None:
-        guide, outputs, found = of_items(encoder, units.forms, seen)
-        flaws += found
-        if guide is not None and not found:
-            flaws += checks.latent_flaws(guide, outputs, latent)
+        check = partial(checks.latent_flaws, latent=latent)
+        guide = tried(of_items, encoder, units.forms, seen, check, flaws)
     refuse(name, flaws)
     assert first is not None
     if judge is not None:
         judge = replace(judge, probabilities=probabilities)
-    return OwnGan(first, units, latent, judge, guide)
+    return OwnGan(first, units, latent, judge, guide, len(words.classes))
 
 
 def _exported_gan(name: str, gan: OwnGan, log: Log) -> tuple[OwnGan, int]:
@@ -220,7 +200,7 @@ def _calibrated(
     classes = None
     if condition is not None:
         classes = condition.one_hot(np.concatenate([halves.fit_labels, halves.calibration_labels]))
-    graphs = gan_graphs(gan, opset, 0 if classes is None else classes.shape[1])
+    graphs = gan_graphs(gan, opset)
     fit, judged = len(halves.fit), len(halves.calibration)
 
     def logits(name: GraphName, inputs: Floats, start: int) -> Floats:

@@ -56,12 +56,16 @@ Specs = tuple[TensorSpec, ...]
 """The inputs or outputs of a graph."""
 
 
-def build(name: GraphName, formula: Formula, inputs: Specs, outputs: Specs, opset: int) -> OwnGraph:
-    """Build a formula's graph and open a session of it.
+def build(
+    name: GraphName, formula: Formula, inputs: Specs, outputs: Specs, opset: int, classes: int = 0
+) -> OwnGraph:
+    """Build a formula's graph and open a session of it; with classes, it takes the class of each row too.
 
     Raises:
         GraphError: The graph breaks a rule.
     """
+    if classes:
+        inputs = (*inputs, tensor("labels", "rows", classes))
     f = GraphAlgebra(opset)
     results = formula(f, *(f.input(spec.name, spec.shape) for spec in inputs))
     for spec, value in zip(outputs, results, strict=True):
@@ -72,24 +76,20 @@ def build(name: GraphName, formula: Formula, inputs: Specs, outputs: Specs, opse
 
 
 def vae_graphs(vae: OwnVae, opset: int) -> dict[GraphName, OwnGraph]:
-    """Build the graphs of a VAE whose networks are exported; `statistics` only if it has some.
-
-    With classes, all of them take the class of each row too.
-    """
+    """Build the graphs of a VAE whose networks are exported; `statistics` only if it has some."""
     items, D, per_draw = ("rows", *vae.units.item_shape), vae.latent, ("rows", "draws")
-    inputs, samples = tensor("inputs", *items), tensor("samples", *items)
-    latents = tensor("latents", "rows", D)
+    inputs, samples, uniforms = (tensor(name, *items) for name in ("inputs", "samples", "uniforms"))
+    latents, eps = tensor("latents", "rows", D), tensor("eps", *per_draw, D)
     terms = tuple(tensor(name, *per_draw) for name in ("log_likelihood", "log_prior", "log_posterior"))
     posterior = (tensor("mean", "rows", D), tensor("log_variance", "rows", D))
-    eps, labels = tensor("eps", *per_draw, D), _labels(vae.classes)
     wanted: list[tuple[GraphName, Formula, Specs, Specs]] = [
-        ("encode", vae.posterior, (inputs, *labels), posterior),
-        ("decode", vae.decode, (latents, *labels), (samples,)),
-        ("draw", vae.draw, (latents, tensor("uniforms", *items), *labels), (samples,)),
-        ("score", vae.score, (inputs, eps, *labels), (*terms, tensor("kl", "rows"))),
-        ("map", vae.surprise_map, (inputs, *labels), (tensor("map", *items),)),
+        ("encode", vae.posterior, (inputs,), posterior),
+        ("decode", vae.decode, (latents,), (samples,)),
+        ("draw", vae.draw, (latents, uniforms), (samples,)),
+        ("score", vae.score, (inputs, eps), (*terms, tensor("kl", "rows"))),
+        ("map", vae.surprise_map, (inputs,), (tensor("map", *items),)),
     ]
-    graphs = {name: build(name, formula, given, results, opset) for name, formula, given, results in wanted}
+    graphs = {each[0]: build(*each, opset, vae.classes) for each in wanted}
     if vae.statistics:
         graphs["statistics"] = statistics_graph(vae, opset)
     return graphs
@@ -99,43 +99,32 @@ def statistics_graph(vae: OwnVae, opset: int) -> OwnGraph:
     """Build the graph of the noise-free statistics of a VAE that has some."""
     inputs = tensor("inputs", "rows", *vae.units.item_shape)
     columns = tensor("statistics", "rows", len(vae.statistics))
-    return build("statistics", vae.noise_free, (inputs, *_labels(vae.classes)), (columns,), opset)
+    return build("statistics", vae.noise_free, (inputs,), (columns,), opset, vae.classes)
 
 
 def path_features(vae: OwnVae, opset: int) -> OwnGraph:
     """Build the graph of the features of `path`, which is fitted on its outputs and never published."""
     inputs, features = tensor("inputs", "rows", *vae.units.item_shape), tensor("statistics", "rows", 5)
-    return build("statistics", vae.features, (inputs, *_labels(vae.classes)), (features,), opset)
+    return build("statistics", vae.features, (inputs,), (features,), opset, vae.classes)
 
 
-def _labels(classes: int) -> Specs:
-    return (tensor("labels", "rows", classes),) if classes else ()
-
-
-def gan_graphs(gan: OwnGan, opset: int, classes: int = 0) -> dict[GraphName, OwnGraph]:
-    """Build the graphs of a GAN whose networks are exported, each for which it has the networks.
-
-    With `classes`, they take the class of each row too.
-    """
+def gan_graphs(gan: OwnGan, opset: int) -> dict[GraphName, OwnGraph]:
+    """Build the graphs of a GAN whose networks are exported, each for which it has the networks."""
     items, D = ("rows", *gan.units.item_shape), gan.latent
     inputs, samples = tensor("inputs", *items), tensor("samples", *items)
-    latents = tensor("latents", "rows", D)
-    logit = tensor("logit", "rows")
-    labels = _labels(classes)
-    wanted: list[tuple[GraphName, Formula, Specs, Specs]] = [
-        ("decode", gan.decode, (latents, *labels), (samples,))
-    ]
+    latents, logit = tensor("latents", "rows", D), tensor("logit", "rows")
+    wanted: list[tuple[GraphName, Formula, Specs, Specs]] = [("decode", gan.decode, (latents,), (samples,))]
     if gan.encoder is not None:
         wanted += [
-            ("encode", gan.encode, (inputs, *labels), (tensor("mean", "rows", D),)),
-            ("statistics", gan.noise_free, (inputs, *labels), (tensor("statistics", "rows", 1),)),
+            ("encode", gan.encode, (inputs,), (tensor("mean", "rows", D),)),
+            ("statistics", gan.noise_free, (inputs,), (tensor("statistics", "rows", 1),)),
         ]
     if gan.discriminator is not None:
         wanted += [
-            ("discriminate", gan.discriminate, (inputs, *labels), (logit,)),
-            ("generate_scored", gan.generate_scored, (latents, *labels), (samples, logit)),
+            ("discriminate", gan.discriminate, (inputs,), (logit,)),
+            ("generate_scored", gan.generate_scored, (latents,), (samples, logit)),
         ]
-    graphs = {name: build(name, formula, given, results, opset) for name, formula, given, results in wanted}
+    graphs = {each[0]: build(*each, opset, gan.classes) for each in wanted}
     if "generate_scored" in graphs:
         graphs["generate_scored"] = replace(graphs["generate_scored"], judge=gan.discriminate)
     return graphs

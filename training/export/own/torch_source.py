@@ -38,7 +38,6 @@ class TorchSource:
         self.origin: dict[str, object] = {"torch": kind}
         self._function = function if not isinstance(function, nn.Module) else _on_cpu(what, function)
         self._modules = _modules_of(self._function)
-        self._exported: dict[tuple[int, ...], onnx.ModelProto] = {}
         self.gave: str | None = None
         """The kind of its last result, if that was a torch distribution, whose parameters were taken."""
 
@@ -104,8 +103,6 @@ class TorchSource:
         Raises:
             UnfitModel: It cannot be exported so, or has operators that no graph may have.
         """
-        if shape in self._exported:
-            return self._exported[shape]
         checks = Distribution._validate_args
         Distribution.set_default_validate_args(False)  # which would branch on values
         try:
@@ -117,8 +114,7 @@ class TorchSource:
             Distribution.set_default_validate_args(checks)
         if flaws := operator_flaws(model):
             raise UnfitModel(self.what, [f"{self.what} {flaw}" for flaw in flaws])
-        self._exported[shape] = simplified(model)
-        return self._exported[shape]
+        return simplified(model)
 
     def _model(self, shape: tuple[int, ...]) -> onnx.ModelProto:
         if isinstance(self._function, torch.jit.ScriptModule):

@@ -16,13 +16,13 @@ import numpy as np
 from service.format.manifest import Support
 from service.format.specs import GraphName, LatentPicture, Parity
 from service.numerics.noise import Floats
-from training.anomaly.calibrate import require_finite, version_scorer
+from training.anomaly.calibrate import require_finite
 from training.anomaly.choose import split_validation
 from training.anomaly.path import LEAST_VARIANCE, fit_whitening
 from training.anomaly.running import batches_of
 from training.export.own import checks
 from training.export.own.algebra import NumpyAlgebra
-from training.export.own.conditions import Condition, labels_of, probes_of
+from training.export.own.conditions import Check, Condition, labels_of, probes_of, tried
 from training.export.own.formulas import EncoderGives, OwnVae
 from training.export.own.likelihoods import (
     BernoulliFormulas,
@@ -35,7 +35,7 @@ from training.export.own.likelihoods import (
     LocationScaleFormulas,
     of_logits,
 )
-from training.export.own.networks import Channels, Source, Units, Values, array_of
+from training.export.own.networks import Source, Units, array_of
 from training.export.own.operations import (
     OwnGraph,
     measure_parity,
@@ -43,7 +43,6 @@ from training.export.own.operations import (
     statistics_graph,
     vae_graphs,
 )
-from training.export.own.priors import MixtureOfGaussians
 from training.export.own.version import (
     Draft,
     Halves,
@@ -60,31 +59,24 @@ from training.export.own.version import (
     require_statistic,
     write_version,
 )
-from training.export.own.words import likelihood_flaws, naming_flaws, prior_flaws
+from training.export.own.words import Words, likelihood_flaws, naming_flaws
 from training.export.sessions import ParityError
 
 _FEWEST_FITTED = 20
 _SCALE_DRAWS = 4
 
 
-@dataclass(frozen=True)
-class VaeWords:
+@dataclass(frozen=True, kw_only=True)
+class VaeWords(Words):
     """The publisher's words about a VAE."""
 
-    latent_size: int
-    item_shape: tuple[int, ...]
     likelihood: LikelihoodName = "bernoulli"
     decoder_gives: DecoderGives = "probabilities"
     encoder_gives: EncoderGives = "log_variance"
-    values: Values = "0..1"
-    channels: Channels = "first"
     scale: Any = None
     """The likelihood's scale in the decoder's units; None: the decoder's, or fitted on items."""
-    prior: MixtureOfGaussians | None = None
     latent_picture: LatentPicture | None = None
     """The form of a latent for the networks, if it is no row."""
-    condition: Condition | None = None
-    """The classes that the decoder, and perhaps the encoder, takes too."""
 
 
 @refusing
@@ -95,9 +87,9 @@ def publish_own_vae(
     words: VaeWords,
     normals: Any,
     models: Path,
-    description: str = "",
-    scoring: Scoring | None = None,
-    log: Log = lambda _: None,
+    description: str,
+    scoring: Scoring,
+    log: Log,
     labels: Any = None,
 ) -> Path:
     """Publish a VAE's encoder and decoder as the next version of `name`; returns the version's folder.
@@ -107,12 +99,8 @@ def publish_own_vae(
     Raises:
         UnfitModel: Something does not fit; nothing was written.
     """
-    units = Units(tuple(words.item_shape), words.values, words.channels)
-    flaws = naming_flaws(name, models, units, words.latent_size)
+    units, condition, flaws = words.units, words.condition, naming_flaws(name, models, words)
     flaws += likelihood_flaws(words.likelihood, words.decoder_gives, words.encoder_gives, words.scale, units)
-    flaws += prior_flaws(words.prior, words.latent_size)
-    condition = words.condition
-    flaws += [] if condition is None else condition.flaws()
     refuse(name, flaws)
     likelihood = _likelihood(words, units)
     items = items_of("normals", normals, units, likelihood.support, flaws)
@@ -124,11 +112,11 @@ def publish_own_vae(
     rows = None if items is None else len(items)
     of_items, found = labels_of("normals", "normal_labels", labels, rows, condition)
     flaws += found
-    vae = _probed(name, encoder, decoder, words, units, likelihood, items, flaws)
+    vae = _probed(name, encoder, decoder, words, likelihood, items, flaws)
     vae, opset = _exported_vae(name, vae, log)
     halves = None if items is None else halves_of(items, of_items)
     vae, scale_note = _with_scale(vae, words, halves, log)
-    options = calibration_options(scoring or Scoring(), halves)
+    options = calibration_options(scoring, halves)
     log("building the graphs")
     example = example_of(likelihood.support, items)
     measure = partial(
@@ -144,11 +132,6 @@ def publish_own_vae(
     require_statistic(name, options, ("elbo", "importance_bound", *vae.statistics))
     graphs = vae_graphs(vae, opset)
     parity = parities(name, graphs, measure, log, held)
-    classes = () if condition is None else condition.names
-    scorer = version_scorer(
-        {each: graph.run for each, graph in graphs.items()}, options, vae.latent, vae.prior is None,
-        vae.statistics, classes=len(classes),
-    )  # fmt: skip
     origin: dict[str, object] = {
         "encoder": encoder.origin, "decoder": decoder.origin, "encoder_gives": words.encoder_gives,
         "decoder_gives": words.decoder_gives, "values": words.values, "channels": words.channels,
@@ -156,11 +139,11 @@ def publish_own_vae(
     }  # fmt: skip
     return write_version(
         Draft(
-            name, "vae", description or "A variational autoencoder that was trained elsewhere.", units,
-            likelihood.support, words.latent_size, words.prior, graphs, parity, example, origin,
-            words.likelihood, vae.statistics, latent_picture=words.latent_picture, classes=classes,
+            name, "vae", description or "A variational autoencoder that was trained elsewhere.", words,
+            likelihood.support, graphs, parity, example, origin, vae.statistics, words.likelihood,
+            latent_picture=words.latent_picture,
         ),
-        scorer, options, halves, fitted_on, models, log,
+        options, halves, fitted_on, models, log,
     )  # fmt: skip
 
 
@@ -169,7 +152,6 @@ def _probed(
     encoder: Source,
     decoder: Source,
     words: VaeWords,
-    units: Units,
     likelihood: LikelihoodFormulas,
     items: Floats | None,
     flaws: list[str],
@@ -179,25 +161,22 @@ def _probed(
     Raises:
         UnfitModel: They do not fit, or there were flaws before; it lists all of them.
     """
-    latent = words.latent_size
-    seen, condition = checks.example_items(items, units, likelihood.support), words.condition
-    probe, of_items = probes_of(condition)
-    first, outputs, found = of_items(encoder, units.forms, seen)
-    flaws += found
-    if first is not None and not found:
-        flaws += checks.encoder_flaws(first, outputs, latent, words.encoder_gives, words.channels)
+    units, latent, given = words.units, words.latent_size, words.encoder_gives
+    seen, (probe, of_items) = (
+        checks.example_items(items, units, likelihood.support),
+        probes_of(words.condition),
+    )
+    check: Check = partial(checks.encoder_flaws, latent=latent, gives=given, channels=words.channels)
+    first = tried(of_items, encoder, units.forms, seen, check, flaws)
     shapes = checks.latent_shapes(latent, words.latent_picture, first, words.channels)
-    second, outputs, found = probe(decoder, shapes, checks.example_latents(latent))
-    flaws += found
-    if second is not None and not found:
-        flaws += checks.decoder_flaws(second, outputs, likelihood, units)
+    check = partial(checks.decoder_flaws, likelihood=likelihood, units=units)
+    second = tried(probe, decoder, shapes, checks.example_latents(latent), check, flaws)
     refuse(name, flaws)
     assert first is not None
     assert second is not None
     if words.decoder_gives == "probabilities":
         second = replace(second, probabilities=True)
-    classes = 0 if condition is None else len(condition.names)
-    return OwnVae(first, second, units, likelihood, latent, words.encoder_gives, words.prior, classes)
+    return OwnVae(first, second, units, likelihood, latent, given, words.prior, len(words.classes))
 
 
 def _needs_scale(likelihood: LikelihoodFormulas) -> bool:

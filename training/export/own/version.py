@@ -32,7 +32,7 @@ from service.numerics.calibration import least_level
 from service.numerics.classes import one_hot
 from service.numerics.noise import NOISE, Floats, Integers
 from service.numerics.prior import GaussianMixturePrior, Prior, StandardNormalPrior
-from training.anomaly.calibrate import ScoreError, StatisticScorer, write_calibration
+from training.anomaly.calibrate import ScoreError, version_scorer, write_calibration
 from training.anomaly.choose import choose_statistic
 from training.anomaly.heat import map_scale
 from training.data import Dataset
@@ -40,11 +40,10 @@ from training.data.png import view_of
 from training.export.card_parts import write_card_samples
 from training.export.own import checks
 from training.export.own.card import own_card
-from training.export.own.conditions import Condition
 from training.export.own.networks import Export, OwnNetwork, UnfitModel, Units, reason_of
 from training.export.own.onnx_source import opset_of, with_opset, without_sigmoid
 from training.export.own.operations import Example, OwnGraph
-from training.export.own.priors import MixtureOfGaussians
+from training.export.own.words import Words
 from training.export.provenance import commit, library_versions
 from training.export.rules import OPSET, GraphError
 from training.export.sessions import (
@@ -103,27 +102,22 @@ class Draft:
     name: str
     family: Literal["vae", "gan"]
     description: str
-    units: Units
+    words: Words
     support: Support
-    latent: int
-    prior: MixtureOfGaussians | None
     graphs: dict[GraphName, OwnGraph]
     parity: dict[GraphName, Parity]
     example: Example
     origin: dict[str, object]
-    likelihood: str | None
     statistics: tuple[NoiseFree | Distance, ...]
+    likelihood: str | None = None
     discriminator: DiscriminatorSpec | None = None
     logits: StartLogits | None = None
     metrics: dict[str, Metric] = field(default_factory=dict)
     latent_picture: LatentPicture | None = None
-    classes: tuple[str, ...] = ()
-    """The names of the classes, if the graphs take labels."""
 
 
 def write_version(
     draft: Draft,
-    scorer: StatisticScorer | None,
     options: CalibrationOptions,
     halves: Halves | None,
     fitted_on: int,
@@ -135,9 +129,9 @@ def write_version(
         for name, graph in draft.graphs.items():
             (staging / f"{name}.onnx").write_bytes(graph.model.SerializeToString())
         scores: dict[str, Any] = {"metrics": draft.metrics}
-        if scorer is not None and halves is not None:
+        if halves is not None and not draft.graphs.keys().isdisjoint(("score", "statistics")):
             log(f"choosing and calibrating scores on {len(halves.fit)} and {len(halves.calibration)} items")
-            scores = _calibrated(draft, scorer, options, halves, staging)
+            scores = _calibrated(draft, options, halves, staging)
         view = None if halves is None else view_of(halves.fit)
         manifest = _manifest(draft, options.seed, staging, view=view, **scores)
         write_card_samples(staging, manifest, draft.graphs["decode"].run)
@@ -147,22 +141,24 @@ def write_version(
         return publish(staging, manifest)
 
 
-def _calibrated(
-    draft: Draft, scorer: StatisticScorer, options: CalibrationOptions, halves: Halves, staging: Path
-) -> dict[str, Any]:
+def _calibrated(draft: Draft, options: CalibrationOptions, halves: Halves, staging: Path) -> dict[str, Any]:
     """Choose and calibrate scores; returns the fields of the manifest that follow."""
+    words, runs = draft.words, {name: graph.run for name, graph in draft.graphs.items()}
     dataset = Dataset(
-        draft.name, "", draft.units.item_shape, draft.classes,
+        draft.name, "", words.item_shape, words.classes,
         {"validation": halves.fit}, {"validation": halves.fit_labels},
     )  # fmt: skip
+    scorer = version_scorer(
+        runs, options, words.latent_size, words.prior is None, draft.statistics, classes=len(words.classes)
+    )
     choice = choose_statistic(options, scorer, draft.support, dataset)
     calibration, defaults, _ = write_calibration(
         scorer.of(halves.calibration_labels), choice.options, halves.calibration, staging
     )
     scale = None
-    if "map" in draft.graphs and is_picture(draft.units.item_shape):
-        given = Condition(draft.classes).one_hot(halves.calibration_labels) if draft.classes else None
-        scale = map_scale(draft.graphs["map"].run, halves.calibration, given)
+    if "map" in runs and is_picture(words.item_shape):
+        given = None if words.condition is None else words.condition.one_hot(halves.calibration_labels)
+        scale = map_scale(runs["map"], halves.calibration, given)
     return {
         "calibration": calibration,
         "defaults": defaults,
@@ -173,7 +169,7 @@ def _calibrated(
 
 def _manifest(draft: Draft, seed: int, staging: Path, **fields: Any) -> Manifest:
     """Write the files that belong to no graph alone, and return the manifest."""
-    mixture, spec = draft.prior, draft.discriminator
+    words, mixture, spec = draft.words, draft.words.prior, draft.discriminator
     if spec is not None and draft.logits is not None:
         spec = spec.model_copy(update={"logits": write_logits(staging / "logits.npz", *draft.logits)})
     examples = {
@@ -192,12 +188,12 @@ def _manifest(draft: Draft, seed: int, staging: Path, **fields: Any) -> Manifest
         version=1,
         family=draft.family,
         description=draft.description,
-        item_shape=draft.units.item_shape,
+        item_shape=words.item_shape,
         support=draft.support,
         value_range=None if draft.support == "real" else (0.0, 1.0),
-        latent_size=draft.latent,
+        latent_size=words.latent_size,
         latent_picture=draft.latent_picture,
-        class_names=draft.classes,
+        class_names=words.classes,
         prior="standard_normal"
         if mixture is None
         else write_mixture(staging / "prior.npz", mixture.weights, mixture.means, mixture.log_variances),
@@ -272,7 +268,7 @@ def require_statistic(name: str, options: CalibrationOptions, offered: Sequence[
         raise UnfitModel(name, [flaw])
 
 
-def exported(name: str, networks: list[OwnNetwork], log: Log) -> tuple[list[OwnNetwork], int]:
+def exported(name: str, networks: Sequence[OwnNetwork], log: Log) -> tuple[list[OwnNetwork], int]:
     """Export networks as ONNX of one opset, the newest of theirs; all their flaws are raised at once."""
     models: list[onnx.ModelProto] = []
     flaws: list[str] = []
@@ -371,10 +367,11 @@ def example_of(support: Support, items: Floats | None) -> Example:
     return example
 
 
-def sampler(mixture: MixtureOfGaussians | None, latent: int) -> Prior:
+def sampler(words: Words) -> Prior:
     """Return the prior from which the service draws latents."""
+    mixture = words.prior
     if mixture is None:
-        return StandardNormalPrior(latent)
+        return StandardNormalPrior(words.latent_size)
     return GaussianMixturePrior(mixture.weights, mixture.means, mixture.log_variances)
 
 

@@ -1,4 +1,4 @@
-"""Checks of the options that a publisher gives for a model, before its networks are run.
+"""The options that a publisher gives for a model, and their checks, before its networks are run.
 
 Every check returns its flaws, a sentence each: what came, what was expected, and what to do.
 """
@@ -6,6 +6,7 @@ Every check returns its flaws, a sentence each: what came, what was expected, an
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
@@ -13,18 +14,42 @@ import numpy as np
 
 from service.format.manifest import MODEL_NAME
 from service.numerics.prior import GaussianMixturePrior
+from training.export.own.conditions import Condition
 from training.export.own.formulas import EncoderGives
 from training.export.own.likelihoods import DECODER_WORDS, LIKELIHOODS, WITH_SCALE
-from training.export.own.networks import VALUES, Units, array_of
+from training.export.own.networks import VALUES, Channels, Units, Values, array_of
 from training.export.own.priors import MixtureOfGaussians
 from training.export.staging import place_flaw
 
 _MOST_AXES = 3
 
 
-def naming_flaws(name: str, models: Path, units: Units, latent: int) -> list[str]:
-    """Check a model's name and place, sizes and units."""
-    flaws = []
+@dataclass(frozen=True, kw_only=True)
+class Words:
+    """The publisher's words about a model of any family."""
+
+    latent_size: int
+    item_shape: tuple[int, ...]
+    values: Values = "0..1"
+    channels: Channels = "first"
+    prior: MixtureOfGaussians | None = None
+    condition: Condition | None = None
+    """The classes that the networks take as a second input."""
+
+    @property
+    def units(self) -> Units:
+        """The shape of items, and how the networks have their values."""
+        return Units(self.item_shape, self.values, self.channels)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes; empty without a condition."""
+        return () if self.condition is None else self.condition.names
+
+
+def naming_flaws(name: str, models: Path, words: Words) -> list[str]:
+    """Check a model's name and place, sizes, units, prior and classes."""
+    flaws, units, latent = [], words.units, words.latent_size
     if not re.fullmatch(MODEL_NAME, name):
         flaws.append(
             f"the name {name!r} does not fit; use lower-case letters, digits and hyphens, at most 63"
@@ -42,7 +67,8 @@ def naming_flaws(name: str, models: Path, units: Units, latent: int) -> list[str
         flaws.append(f"channels is {units.channels!r}; wanted 'first' or 'last'")
     elif units.channels == "last" and len(shape) != _MOST_AXES:
         flaws.append(f"channels is 'last', but items of shape {list(shape)} are no pictures (C, H, W)")
-    return flaws
+    of_classes = [] if words.condition is None else words.condition.flaws()
+    return [*flaws, *prior_flaws(words.prior, latent), *of_classes]
 
 
 def likelihood_flaws(
