@@ -13,6 +13,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from sklearn.neighbors import LocalOutlierFactor, NearestNeighbors
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import OneClassSVM
 
 from service.numerics.noise import Doubles
 from training.anomaly.calibrate import bound_scorer
@@ -65,35 +69,25 @@ def elbo(learned: Items, scored: Items, seed: int) -> Doubles:
     return scorer.surprises(scored)["elbo"]
 
 
-def _standardised(learned: Items, scored: Items) -> tuple[Items, Items]:
-    from sklearn.preprocessing import StandardScaler
-
-    scaler = StandardScaler().fit(learned)
-    return scaler.transform(learned), scaler.transform(scored)
-
-
 def _neighbours(learned: Items, scored: Items, _seed: int) -> Doubles:
-    from sklearn.neighbors import NearestNeighbors
-
-    learned, scored = _standardised(learned, scored)
-    count = min(5, len(learned))
-    distances, _ = NearestNeighbors(n_neighbors=count).fit(learned).kneighbors(scored)
+    scaler = StandardScaler().fit(learned)
+    neighbours = NearestNeighbors(n_neighbors=min(5, len(learned))).fit(scaler.transform(learned))
+    distances, _ = neighbours.kneighbors(scaler.transform(scored))
     return np.asarray(distances[:, -1], np.float64)
 
 
 def _local_outlier_factor(learned: Items, scored: Items, _seed: int) -> Doubles:
-    from sklearn.neighbors import LocalOutlierFactor
-
-    learned, scored = _standardised(learned, scored)
-    factor = LocalOutlierFactor(n_neighbors=min(20, len(learned) - 1), novelty=True).fit(learned)
-    return np.asarray(-factor.score_samples(scored), np.float64)
+    factor = LocalOutlierFactor(n_neighbors=min(20, len(learned) - 1), novelty=True)
+    return _standardised_surprises(factor, learned, scored)
 
 
 def _one_class_svm(learned: Items, scored: Items, _seed: int) -> Doubles:
-    from sklearn.svm import OneClassSVM
+    return _standardised_surprises(OneClassSVM(), learned, scored)
 
-    learned, scored = _standardised(learned, scored)
-    return np.asarray(-OneClassSVM().fit(learned).score_samples(scored), np.float64)
+
+def _standardised_surprises(detector: Any, learned: Items, scored: Items) -> Doubles:
+    fitted = make_pipeline(StandardScaler(), detector).fit(learned)
+    return np.asarray(-fitted.score_samples(scored), np.float64)
 
 
 def _ecod(learned: Items, scored: Items, _seed: int) -> Doubles:
