@@ -26,7 +26,7 @@ from training.data.reading import (
     is_date,
 )
 from training.data.splits import listed, named
-from training.data.table import MOST_GAPS, ascends
+from training.data.table_columns import MOST_GAPS, ascends
 
 Role = Literal["number", "category", "class", "redundant", "unfit"]
 """`redundant`: repeats another column or the order of the rows; `unfit`: training refuses it."""

@@ -27,7 +27,8 @@ from training.data.loading import load_dataset
 from training.data.options import DataOptions
 from training.data.reading import TextColumn
 from training.data.splits import Classes, classes_of, named, no_classes, partition
-from training.data.table import blocks_of, open_own
+from training.data.table import open_own
+from training.data.table_columns import blocks_of
 
 _FEWEST_ROWS: Final = 20
 _FEW_ROWS: Final = 100

@@ -8,17 +8,17 @@ used, drawn at random.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO, Final, Literal
+from typing import Final, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from service.media.tables.opening import stem_of
-from service.media.tables.sources import Block
+from service.media.tables.sources import TableSource
 from service.numerics.noise import Doubles
 from training.data import cache
 from training.data.dataset import SPLITS, Dataset, Items, Labels
@@ -28,19 +28,11 @@ from training.data.options import DataOptions
 from training.data.reading import TextColumn
 from training.data.splits import MOST_HELD_OUT_ROWS, Classes, check_sizes, cut_notes, kept_classes
 from training.data.stored import chosen_rows
+from training.data.table_columns import TableColumns, Values, blocks_of
 
 Part = Literal["train", "validation", "calibration", "test", "outliers"]
 PARTS: Final[tuple[Part, ...]] = (*SPLITS, "outliers")
 _FORMAT: Final = 2
-
-
-@dataclass(frozen=True)
-class Large:
-    """A table to copy: its `TableColumns`, to be fed in the first and the second pass, and its blocks."""
-
-    columns: Any
-    again: Any
-    blocks: Callable[[], Iterator[Block]]
 
 
 def part_of_rows(first: int, count: int, options: DataOptions) -> npt.NDArray[np.int64]:
@@ -60,7 +52,7 @@ def part_of_rows(first: int, count: int, options: DataOptions) -> npt.NDArray[np
     return (np.searchsorted(np.cumsum(shares), uniform, side="right") + 1) % len(SPLITS)
 
 
-def load_large(large: Large, options: DataOptions, files: list[Path], kept: Path) -> Dataset:
+def load_large(table: TableSource, options: DataOptions, files: list[Path], kept: Path) -> Dataset:
     """Copy a table into files in `kept`, unless it has been, and return the dataset of these.
 
     Raises:
@@ -68,13 +60,14 @@ def load_large(large: Large, options: DataOptions, files: list[Path], kept: Path
     """
     state = [[str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns] for file in files]
     folder = cache.place_of([_FORMAT, state, options.model_dump(mode="json")], kept)
-    moments, classes = _survey(large, options)
-    columns = large.columns.model_columns()
+    read = TableColumns(table, options)
+    moments, classes = _survey(table, read, options)
+    columns = read.model_columns()
     counts = {part: int(moments.parts[place]) for place, part in enumerate(PARTS)}
     check_sizes({split: range(counts[split]) for split in SPLITS}, str(options.own_path))
-    scaling = replace(scaling_of(moments, columns, options.own_path), absent=large.columns.absent)
+    scaling = replace(scaling_of(moments, columns, options.own_path), absent=read.absent)
     if not folder.is_dir():
-        _write(large, options, classes, folder)
+        _write(table, read, options, classes, folder)
     cache.use(folder)
     features = sum(column.features for column in columns)
     items: dict[Part, Items] = {}
@@ -87,7 +80,7 @@ def load_large(large: Large, options: DataOptions, files: list[Path], kept: Path
             rows = np.sort(generator.choice(counts[part], MOST_HELD_OUT_ROWS, replace=False))
             items[part], labels[part] = chosen_rows(items[part], rows), labels[part][rows]
     notes = (
-        *large.columns.notes(),
+        *read.notes(),
         *table_notes(columns, scaling, moments),
         f"The table takes more than {options.memory_mib} MiB, so its rows were copied once into {folder} and "
         "are read from there; each row's split was chosen by chance.",
@@ -102,35 +95,30 @@ def load_large(large: Large, options: DataOptions, files: list[Path], kept: Path
         labels={split: labels[split] for split in SPLITS},
         columns=bounded(columns, moments),
         scaling=scaling,
-        left_out=large.columns.left_out,
+        left_out=read.left_out,
         outliers=items["outliers"] if options.keep else None,
         notes=notes,
         kind=options.dataset,
     )
 
 
-def _survey(large: Large, options: DataOptions) -> tuple[Moments, Classes]:
+def _survey(table: TableSource, columns: TableColumns, options: DataOptions) -> tuple[Moments, Classes]:
     """Read all rows, and return the moments of the training split's features and the classes.
 
     Numbers have moments; of a category those of its first feature count where it is missing.
     """
-    columns = large.columns
     moments = Moments(len(columns.learned), len(PARTS))
-    first = 0
-    for block in map(columns.add, large.blocks()):
+    for block in map(columns.add, blocks_of(table, options.own_path)):
         numbers = np.stack([_as_numbers(columns, name, block[name]) for name in columns.learned], axis=1)
-        moments.add(numbers, _parts(columns, block, options, first))
-        first += len(numbers)
+        moments.add(numbers, _parts(columns, block, options, moments.rows))
     columns.check(options.own_path)
-    label = options.label
-    names = columns.columns[label].names if label else ()
-    classes = Classes(names, np.empty(0, np.int64))
+    names = columns.label.names if columns.label else ()
     if options.keep:
-        classes = Classes(kept_classes(names, options.keep, str(options.own_path)), classes.of_row)
-    return moments, classes
+        names = kept_classes(names, options.keep, str(options.own_path))
+    return moments, Classes(names, np.empty(0, np.int64))
 
 
-def _as_numbers(columns: Any, name: str, values: npt.NDArray[Any]) -> Doubles:
+def _as_numbers(columns: TableColumns, name: str, values: Values) -> Doubles:
     """Return a column's numbers; of categories 0, and NaN where they are missing."""
     if isinstance(columns.columns[name], TextColumn):
         return np.where(values < 0, np.nan, 0.0)
@@ -138,50 +126,43 @@ def _as_numbers(columns: Any, name: str, values: npt.NDArray[Any]) -> Doubles:
 
 
 def _parts(
-    columns: Any, block: Mapping[str, npt.NDArray[Any]], options: DataOptions, first: int
+    columns: TableColumns, block: Mapping[str, Values], options: DataOptions, first: int
 ) -> npt.NDArray[np.int64]:
     """Return the place in `PARTS` of every row of a block."""
     rows = len(next(iter(block.values())))
     parts = part_of_rows(first, rows, options)
-    if options.keep and options.label:
-        texts = columns.columns[options.label].texts
+    if options.keep and columns.label:
         keep = {*options.keep, *(name.casefold() for name in options.keep)}
-        kept = np.array([text in keep or text.casefold() in keep for text in texts])
-        parts[~kept[block[options.label]]] = PARTS.index("outliers")
+        kept = np.array([text in keep or text.casefold() in keep for text in columns.label.texts])
+        parts[~kept[block[columns.label.name]]] = PARTS.index("outliers")
     return parts
 
 
-def _write(large: Large, options: DataOptions, classes: Classes, folder: Path) -> None:
-    """Write the files of all parts into a folder, which appears when they are whole."""
+def _write(
+    table: TableSource, columns: TableColumns, options: DataOptions, classes: Classes, folder: Path
+) -> None:
+    """Write the files of all parts into a folder, which appears when they are whole.
+
+    `columns` have read all rows.
+    """
+    again, first, label = TableColumns(table, options), 0, columns.label
+    places = None
+    if label is not None:
+        index = {name: place for place, name in enumerate(classes.names)}
+        kept = np.array([index.get(name, -1) for name in label.names], np.int64)
+        places = kept[label.places()[:-1]]
     with cache.written(folder, f"{options.own_path} cannot be copied to") as staging, ExitStack() as stack:
         files = [stack.enter_context((staging / f"{part}.f4").open("wb")) for part in PARTS]
         labels = [stack.enter_context((staging / f"{part}.i8").open("wb")) for part in PARTS]
-        _write_rows(large, options, classes, files, labels)
-
-
-def _write_rows(
-    large: Large,
-    options: DataOptions,
-    classes: Classes,
-    files: Sequence[BinaryIO],
-    labels: Sequence[BinaryIO],
-) -> None:
-    columns, first = large.columns, 0
-    column = columns.columns[options.label] if options.label else None
-    places = None
-    if column is not None:
-        index = {name: place for place, name in enumerate(classes.names)}
-        kept = np.array([index.get(name, -1) for name in column.names], np.int64)
-        places = kept[column.places()[:-1]]
-    for block in map(large.again.add, large.blocks()):
-        parts = _parts(columns, block, options, first)
-        items = np.concatenate([columns.features(name, block[name]) for name in columns.learned], axis=1)
-        for place, (file, label_file) in enumerate(zip(files, labels, strict=True)):
-            chosen = parts == place
-            items[chosen].astype(np.float32).tofile(file)
-            if places is not None and options.label:
-                places[block[options.label][chosen]].tofile(label_file)
-        first += len(parts)
+        for block in map(again.add, blocks_of(table, options.own_path)):
+            parts = _parts(columns, block, options, first)
+            items = np.concatenate([columns.features(name, block[name]) for name in columns.learned], axis=1)
+            for place, (file, label_file) in enumerate(zip(files, labels, strict=True)):
+                chosen = parts == place
+                items[chosen].astype(np.float32).tofile(file)
+                if label is not None and places is not None:
+                    places[block[label.name][chosen]].tofile(label_file)
+            first += len(parts)
 
 
 def _mapped(path: Path, shape: tuple[int, int]) -> Items:
