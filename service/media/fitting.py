@@ -1,8 +1,8 @@
 """The one rule by which the file of a picture becomes an item, in training and in serving.
 
 A version that was trained on files says in its manifest what was done to them (`PictureForm`), and the same
-is done to the picture of a request. Without that, a picture is taken only as it is stored: 8 bits a channel,
-of the model's own size.
+is done to the picture of a request. Without that, a picture is only turned upright, and made grey or RGB: it
+has 8 bits a channel, and the model's own size.
 """
 
 from __future__ import annotations
@@ -189,7 +189,7 @@ def fitted_pixels(
 
     Args:
         picture: A picture that may not have been decoded yet.
-        rule: The version's; None takes a picture only as it is stored.
+        rule: The version's; None takes only a picture of 8 bits and of the size.
         channels: 1 for grey, 3 for RGB; None is 1 for a picture without colours.
         size: The height and width that the model takes; None for those of the picture.
 
@@ -201,11 +201,11 @@ def fitted_pixels(
     _check_colour_bits(picture, tags)
     exact = size if rule is None or rule.fit is None else None
     if exact is not None:  # before pixels are decoded
-        _check_size(picture, exact, turned=rule is None)
+        _check_size(picture, exact, turned=False)
+    picture = _upright(picture, done)  # also without a rule: of a TIFF Pillow does it by itself
+    if exact is not None:
+        _check_size(picture, exact, turned=True)
     if rule is not None:
-        picture = _upright(picture, done)
-        if exact is not None:
-            _check_size(picture, exact, turned=True)
         picture = _of_eight_bits(picture, tags, done)
     picture = _without_alpha(picture, rule, done)
     channels, came = channels or (1 if is_grey(picture) else 3), (picture.height, picture.width)

@@ -78,15 +78,21 @@ def test_a_png_that_lacks_its_end_and_an_animated_one_are_refused() -> None:
             item_of_file(moving, SHAPE)
 
 
-def test_without_a_rule_a_picture_is_taken_only_as_it_is_stored() -> None:
+@pytest.mark.parametrize("rule", [None, PictureRule()])
+@pytest.mark.parametrize("form", ["PNG", "TIFF"])
+def test_a_picture_is_turned_upright_in_every_format_with_or_without_a_rule(
+    form: str, rule: PictureRule | None
+) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     turned = noise(4, 4, "L")
-    stored = item_of_file(as_file(turned), SHAPE).item
-    np.testing.assert_array_equal(item_of_file(as_file(turned, exif=exif), SHAPE).item, stored)
-    read, done = item_of_file(as_file(turned, exif=exif), SHAPE, PictureRule())
+    stored = item_of_file(as_file(turned, form), SHAPE, rule).item
+    read, done = item_of_file(as_file(turned, form, exif=exif), SHAPE, rule)
     np.testing.assert_array_equal(read[0], np.rot90(stored[0], -1))
     assert done == ("turned upright, as its EXIF says",)
+
+
+def test_without_a_rule_a_picture_of_another_size_or_depth_is_refused() -> None:
     for other in (noise(5, 4), Image.fromarray(np.full((4, 4), 40_000, np.uint16))):
         with pytest.raises(Unfit):
             item_of_file(as_file(other), SHAPE)
