@@ -8,8 +8,7 @@ from __future__ import annotations
 import math
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
-from typing import BinaryIO, Final, Self
+from typing import BinaryIO, Final
 
 import numpy as np
 from numpy.lib import format as npy_format
@@ -23,7 +22,7 @@ _FORMAT: Final = 1
 _COLOURS, _GREY = "colours.npy", "grey.npy"
 
 
-class CopiedPixels:
+class CopiedPixels(ExitStack):
     """The copy of a folder's pixels, (N, C, H, W); as a context manager it leaves no half of one.
 
     Raises:
@@ -31,22 +30,14 @@ class CopiedPixels:
     """
 
     def __init__(self, listing: Listing, options: DataOptions, kept: Path) -> None:
+        super().__init__()
         self._options = options
         how = options.model_dump(mode="json", include={"size", "fit", "channels", "background"})
         states = [(name, (listing.folder / name).stat()) for name in listing.names]
         files = [[name, state.st_size, state.st_mtime_ns] for name, state in states]
         self._folder = cache.place_of([_FORMAT, how, files], kept)
-        self._stack = ExitStack()
         self._file: BinaryIO | None = None
         self._shape: tuple[int, ...] = ()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool | None:
-        return self._stack.__exit__(kind, error, trace)
 
     def known(self) -> Pixels | None:
         """Return the copy that was made before, or None."""
@@ -63,8 +54,8 @@ class CopiedPixels:
             return False
         self._shape = shape
         failure = f"{self._options.own_path} cannot be copied to"
-        staging = self._stack.enter_context(cache.written(self._folder, failure))
-        self._file = self._stack.enter_context((staging / "pixels").open("wb"))
+        staging = self.enter_context(cache.written(self._folder, failure))
+        self._file = self.enter_context((staging / "pixels").open("wb"))
         header = {"descr": "|u1", "fortran_order": False, "shape": shape}
         npy_format.write_array_header_1_0(self._file, header)
         return True

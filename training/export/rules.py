@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import onnx
 
 OPSET = 18
@@ -108,8 +110,7 @@ def check_graph(name: str, model: onnx.ModelProto) -> None:
 
 def plain(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return a model without its exporter's notes, which hold paths of the machine that trained."""
-    plain = onnx.ModelProto()
-    plain.CopyFrom(model)
+    plain = copy.deepcopy(model)
     plain.doc_string = ""
     del plain.metadata_props[:]
     graph = plain.graph

@@ -10,6 +10,7 @@ whose part others have; an *occurrence* is that part in one of them.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -110,8 +111,7 @@ class _Graph:
 
 def _content(tensor: onnx.TensorProto) -> bytes:
     """Return bytes that are equal for equal constants; large ones are stored once, so their place tells."""
-    nameless = onnx.TensorProto()
-    nameless.CopyFrom(tensor)
+    nameless = copy.deepcopy(tensor)
     nameless.ClearField("name")
     content: bytes = nameless.SerializeToString(deterministic=True)
     return content
@@ -337,8 +337,7 @@ def _write_part(graph: _Graph, inputs: Sequence[str], outputs: Sequence[str], pa
     """Write the part of a graph that makes outputs of inputs; return the file's name."""
     tensors = graph.above(outputs, known=inputs)
     nodes = [node for node in graph.nodes if {*node.output} & tensors.difference(inputs)]
-    part = onnx.ModelProto()
-    part.CopyFrom(graph.model)
+    part = copy.deepcopy(graph.model)
     for entries in (part.graph.node, part.graph.input, part.graph.output, part.graph.initializer):
         del entries[:]
     part.graph.node.extend(nodes)

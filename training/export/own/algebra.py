@@ -7,6 +7,7 @@ the size of a tensor's last axis.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from functools import partialmethod
 from typing import Any
@@ -92,21 +93,17 @@ class GraphAlgebra:
         names = {spec.name: value.name for spec, value in zip(model.graph.input, inputs, strict=True)}
         names[""] = ""
         for tensor in model.graph.initializer:
-            names[tensor.name] = f"{prefix}.{tensor.name}"
-            copied = self._initializers
-            copied.append(onnx.TensorProto())
-            copied[-1].CopyFrom(tensor)
-            copied[-1].name = names[tensor.name]
+            copied = copy.deepcopy(tensor)
+            names[tensor.name] = copied.name = f"{prefix}.{tensor.name}"
+            self._initializers.append(copied)
         for node in model.graph.node:
             for output in node.output:
                 names.setdefault(output, f"{prefix}.{output}")
-            copy = onnx.NodeProto()
-            copy.CopyFrom(node)
-            copy.name = ""
-            del copy.input[:], copy.output[:]
-            copy.input.extend(names[name] for name in node.input)
-            copy.output.extend(names[name] for name in node.output)
-            self._nodes.append(copy)
+            renamed = copy.deepcopy(node)
+            renamed.name = ""
+            renamed.input[:] = [names[name] for name in node.input]
+            renamed.output[:] = [names[name] for name in node.output]
+            self._nodes.append(renamed)
         return [Node(self, names[spec.name]) for spec in model.graph.output]
 
     def build(self, name: str) -> onnx.ModelProto:

@@ -5,6 +5,7 @@ Shapes: B rows, n values of a row, C classes.
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import Any
 
@@ -23,8 +24,7 @@ def packed_model(
     model: onnx.ModelProto, shape: tuple[int, ...], classes: int, labels: LabelForm
 ) -> onnx.ModelProto:
     """Return a model of values, rows of that shape, and a class in that form as one of rows (B, n + C)."""
-    packed = onnx.ModelProto()
-    packed.CopyFrom(model)
+    packed = copy.deepcopy(model)
     graph, size = packed.graph, math.prod(shape)
     values, *label = _values_first([*graph.input], classes, labels)
     arrays: dict[str, Any] = {

@@ -193,8 +193,7 @@ def _without_draws(model: onnx.ModelProto) -> list[str]:
 
 def _with_outputs(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
     """Return a model that gives those of its outputs alone, in that order, without what they do not need."""
-    kept = onnx.ModelProto()
-    kept.CopyFrom(model)
+    kept = copy.deepcopy(model)
     graph, needed = kept.graph, {*names}
     nodes: list[onnx.NodeProto] = []
     for node in reversed(model.graph.node):
@@ -237,11 +236,10 @@ _SHAPING = ("Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze")
 
 def without_sigmoid(model: onnx.ModelProto) -> tuple[onnx.ModelProto, bool]:
     """Return a model without the sigmoid that ends its only output, and True; or itself and False."""
-    changed = onnx.ModelProto()
-    changed.CopyFrom(model)
+    changed = copy.deepcopy(model)
     graph = changed.graph
     makers = {name: node for node in graph.node for name in node.output}
-    name, last = graph.output[0].name, None
+    name = graph.output[0].name
     while name in makers and makers[name].op_type in _SHAPING:
         name = makers[name].input[0]
     last = makers.get(name)

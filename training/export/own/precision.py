@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Final
 
 import numpy as np
@@ -35,8 +36,7 @@ def precision_of(model: onnx.ModelProto) -> str:
 
 def in_float32(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return a model with float32 in place of float16 and float64: weights, constants, casts and borders."""
-    made = onnx.ModelProto()
-    made.CopyFrom(model)
+    made = copy.deepcopy(model)
     graph = made.graph
     for tensor in graph.initializer:
         _convert(tensor)
@@ -64,8 +64,7 @@ def _convert(tensor: onnx.TensorProto) -> None:
 
 def with_float32_borders(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return a model that computes as it is, and takes and gives float32 in place of float16 and float64."""
-    made = onnx.ModelProto()
-    made.CopyFrom(model)
+    made = copy.deepcopy(model)
     graph, node = made.graph, onnx.helper.make_node
     inside, first, last = dict[str, str](), [], []
     for value in (*graph.input, *graph.output):
