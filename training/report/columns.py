@@ -30,11 +30,11 @@ _LEAST_UNIFORM = 2.0**-24
 
 def columns_section(vae: Vae, trained: Trained) -> Section:
     """Compare the columns of training rows and of samples, in their own units."""
-    train = trained.items("train", len(trained.dataset.items["train"]))
-    test = trained.items("test", _TEST_ROWS)
-    of_samples = given_labels(vae, np.resize(trained.labels("train", len(train)), _SAMPLES))
+    train, train_labels = trained.first("train", len(trained.dataset.items["train"]))
+    test, test_labels = trained.first("test", _TEST_ROWS)
+    of_samples = given_labels(vae, np.resize(train_labels, _SAMPLES))
     samples = draw_rows(of_samples, trained.noise(), _SAMPLES)
-    rebuilt = reconstruct(given_labels(vae, trained.labels("test", _TEST_ROWS)), test)
+    rebuilt = reconstruct(given_labels(vae, test_labels), test)
     numbers, tables = [], []
     for column, place in column_places(trained.dataset.columns):
         if column.categories:

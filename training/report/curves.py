@@ -155,8 +155,7 @@ def _draw(axes: Axes, panel: _Panel, shown: Mapping[str, Series]) -> None:
             thin.steps, thin.values, color=colour, label=panel.labels[name], marker=marker, markersize=3
         )
     axes.set_xlim(left=0)
-    axes.set_xlabel("step")
-    axes.set_ylabel(panel.unit)
+    axes.set(xlabel="step", ylabel=panel.unit)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: f"{step:,.0f}"))
     axes.ticklabel_format(axis="y", style="plain", useOffset=False)

@@ -40,11 +40,10 @@ def samples_section(trained: Trained | None, folder: Path) -> Section:
 
 def reconstructions_section(vae: Vae, trained: Trained) -> Section:
     """Show items that the model was not trained on above their reconstructions."""
-    test, outliers = trained.items("test", 2 * _COLUMNS), trained.outliers(_COLUMNS)
-    groups = [("test items", test, trained.labels("test", len(test)))]
-    if outliers is not None:
-        labels = trained.labels("outliers", len(outliers))
-        groups.append(("items of the classes that were kept out", outliers, labels))
+    groups = (
+        ("test items", *trained.first("test", 2 * _COLUMNS)),
+        ("items of the classes that were kept out", *trained.first("outliers", _COLUMNS)),
+    )
     strips = tuple(
         _pairs(model, items[rows], name)
         for name, items, labels in groups

@@ -73,8 +73,8 @@ def traverse(vae: Vae, item: Tensor, dimension: int, deviation: float) -> Tensor
 
 def latents_section(vae: Vae, trained: Trained) -> Section:
     """Show the activity of the dimensions and, for pictures, traversals of the most active ones."""
-    watched = given_labels(vae, trained.labels("validation", _ROWS))
-    activity = measure_activity(watched, trained.items("validation", _ROWS))
+    items, labels = trained.first("validation", _ROWS)
+    activity = measure_activity(given_labels(vae, labels), items)
     components = vae.components()
     prior = "N(0, I)" if components is None else f"a mixture of {len(components.means)} Gaussians"
     text = [
@@ -88,8 +88,8 @@ def latents_section(vae: Vae, trained: Trained) -> Section:
             f"dimension changed, from {SWEEP[0]:g} to {SWEEP[-1]:+g} standard deviations of the posterior "
             f"mean in steps of {SWEEP[1] - SWEEP[0]:g}. The middle column is the item's reconstruction."
         )
-        of_item = given_labels(vae, trained.labels("test", 1))
-        strips = tuple(_strips(of_item, trained.items("test", 1), activity))
+        item, label = trained.first("test", 1)
+        strips = tuple(_strips(given_labels(vae, label), item, activity))
     return Section("Latent dimensions", tuple(text), strips=strips, plots=(_bars(activity),))
 
 
@@ -111,8 +111,7 @@ def _bars(activity: Activity) -> Picture:
 
     def draw(axes: Axes) -> None:
         axes.bar(range(len(order)), heights, color=BLUE, width=0.7)
-        axes.set_ylabel(unit)
-        axes.set_xlabel("latent dimension")
+        axes.set(xlabel="latent dimension", ylabel=unit)
         labelled = range(0, len(order), 1 + len(order) // 20)
         axes.set_xticks(list(labelled), [f"z{order[place]}" for place in labelled])
         axes.grid(visible=False, axis="x")

@@ -60,22 +60,19 @@ class Trained:
         """Return the noise of the run's validations, from its beginning."""
         return Noise(self.recipe.seed, Noise.VALIDATION, 0)
 
-    def items(self, split: Split, rows: int) -> Tensor:
-        """Return the first items of a split as the model sees them, (at most `rows`, *item)."""
-        items = torch.from_numpy(self.dataset.items[split][:rows])
-        if split == "train" and self.recipe.data.binarise == "dynamic":
-            items = (self.noise().uniform(*items.shape) < items).float()
-        return items
+    def first(self, part: Split | Literal["outliers"], rows: int) -> tuple[Tensor, Labels]:
+        """Return the first items of a part as the model sees them, (at most `rows`, *item), and their labels.
 
-    def labels(self, part: Split | Literal["outliers"], rows: int) -> Labels:
-        """Return the labels of those items, (at most `rows`,); outliers are called all classes in turn."""
+        Outliers are called all classes in turn; there are none if no class was kept out.
+        """
         if part == "outliers":
-            return np.arange(rows) % max(1, len(self.dataset.class_names))
-        return self.dataset.labels[part][:rows]
-
-    def outliers(self, rows: int) -> Tensor | None:
-        """Return the first items of the classes that were kept out; None if none were."""
-        return None if self.dataset.outliers is None else torch.from_numpy(self.dataset.outliers[:rows])
+            outliers = self.dataset.outliers
+            items = torch.from_numpy(self.dataset.items["test"][:0] if outliers is None else outliers[:rows])
+            return items, np.arange(len(items)) % max(1, len(self.dataset.class_names))
+        items = torch.from_numpy(self.dataset.items[part][:rows])
+        if part == "train" and self.recipe.data.binarise == "dynamic":
+            items = (self.noise().uniform(*items.shape) < items).float()
+        return items, self.dataset.labels[part][:rows]
 
 
 def read_run_recipe(folder: Path) -> Recipe:

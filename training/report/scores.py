@@ -54,17 +54,12 @@ def scores_section(recipe: Recipe, metrics: Mapping[str, Metric] | None, folder:
 
 def histogram_section(vae: Vae, trained: Trained) -> Section:
     """Show the ELBO of training items, test items and outliers."""
-    parts: tuple[Literal["train", "test"], ...] = ("train", "test")
-    values: dict[str, Values] = {
-        part: item_elbos(
-            vae, trained.items(part, _MOST_ITEMS), trained.labels(part, _MOST_ITEMS), trained.noise()
-        )
-        for part in parts
-    }
-    outliers = trained.outliers(_MOST_ITEMS)
-    if outliers is not None:
-        labels = trained.labels("outliers", len(outliers))
-        values |= {"outliers": item_elbos(vae, outliers, labels, trained.noise())}
+    parts: tuple[Literal["train", "test", "outliers"], ...] = ("train", "test", "outliers")
+    values: dict[str, Values] = {}
+    for part in parts:
+        items, labels = trained.first(part, _MOST_ITEMS)
+        if len(items):
+            values[part] = item_elbos(vae, items, labels, trained.noise())
     text = [
         f"At most {_MOST_ITEMS:,} items of each kind, {_DRAWS} draws per item. If test items scored far "
         "below training items, the model would have overfitted."
@@ -96,8 +91,7 @@ def _histogram(values: Mapping[str, Values]) -> Picture:
             colour = _COLOURS[name]
             axes.stairs(shares, edges, fill=True, alpha=0.25, color=colour)
             axes.stairs(shares, edges, color=colour, label=name)
-        axes.set_xlabel("ELBO, nats per item")
-        axes.set_ylabel("share of items")
+        axes.set(xlabel="ELBO, nats per item", ylabel="share of items")
         legend_above(axes)
 
     ends = f" {beyond} items beyond either end are counted in the outermost bins." if beyond else ""

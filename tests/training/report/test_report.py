@@ -241,7 +241,7 @@ def test_the_middle_of_a_traversal_is_the_reconstruction(
     dimension: int, trained_runs: dict[str, Path]
 ) -> None:
     trained = restored(trained_runs["vae"])
-    vae, item = trained.vae, trained.items("test", 1)
+    vae, (item, _) = trained.vae, trained.first("test", 1)
     assert vae is not None
     with torch.no_grad():
         swept = traverse(vae, item, dimension, 0.7)
@@ -263,7 +263,7 @@ def test_training_items_of_dynamic_binarisation_are_scored_as_the_model_sees_the
     trained_runs: dict[str, Path],
 ) -> None:
     trained = restored(trained_runs["binary"])
-    assert set(trained.items("train", 100).flatten().tolist()) == {0, 1}
+    assert set(trained.first("train", 100)[0].flatten().tolist()) == {0, 1}
     assert len(np.unique(trained.dataset.items["train"])) > 2
 
 

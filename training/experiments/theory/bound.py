@@ -166,8 +166,7 @@ def _bounds(measurements: list[BoundMeasurement]) -> Picture:
         raw = [each.raw.value for each in measurements]
         axes.plot(steps, raw, color=ORANGE, linewidth=1, label="bound, raw logits")
         axes.set_ylim(-0.05, 0.75)
-        axes.set_xlabel("training steps")
-        axes.set_ylabel("nats")
+        axes.set(xlabel="training steps", ylabel="nats")
         legend_above(axes)
 
     return plot(
@@ -189,8 +188,7 @@ def _diagram(measurements: list[BoundMeasurement]) -> Picture:
             rows = reliability(*half)
             predicted, observed = [row.predicted for row in rows], [row.observed for row in rows]
             axes.plot(predicted, observed, "o-", color=colour, markersize=4, label=name)
-        axes.set_xlabel("predicted probability of being real")
-        axes.set_ylabel("share of real items")
+        axes.set(xlabel="predicted probability of being real", ylabel="share of real items")
         legend_above(axes)
 
     errors = [expected_calibration_error(*half) for half in (raw, calibrated)]

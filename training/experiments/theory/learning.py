@@ -109,8 +109,7 @@ def _answers(snapshots: list[Snapshot]) -> Picture:
             if shot.steps in _COLOURS:
                 answers, name = torch.sigmoid(shot.logits)[shown], f"D after {shot.steps:,} steps"
                 axes.plot(GRID[shown], answers, color=_COLOURS[shot.steps], linewidth=1.2, label=name)
-        axes.set_xlabel("x")
-        axes.set_ylabel("probability, density")
+        axes.set(xlabel="x", ylabel="probability, density")
         legend_above(axes)
 
     return plot(
@@ -127,8 +126,7 @@ def _distances(snapshots: list[Snapshot]) -> Picture:
     def draw(axes: Axes) -> None:
         steps, distances = [shot.steps for shot in trained], [shot.distance for shot in trained]
         axes.loglog(steps, distances, "o-", color=BLUE, markersize=4)
-        axes.set_xlabel("training steps")
-        axes.set_ylabel("RMSE of D against D*")
+        axes.set(xlabel="training steps", ylabel="RMSE of D against D*")
         label_decades(axes.xaxis)
         label_decades(axes.yaxis, marks=(1, 2, 5))
 

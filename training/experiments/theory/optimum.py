@@ -117,8 +117,7 @@ def _drawn_apart() -> Picture:
         values = [optimum.value.value for optimum in measured]
         axes.plot(_DISTANCES[::2], values[::2], "o", color=ORANGE, markersize=4, label="V(G, D*)")
         axes.axhline(-math.log(4), color=PURPLE, linewidth=0.8, linestyle="--", label="-log 4")
-        axes.set_xlabel("distance of the means, in standard deviations")
-        axes.set_ylabel("nats")
+        axes.set(xlabel="distance of the means, in standard deviations", ylabel="nats")
         axes.legend(loc="lower right")
 
     return plot(
@@ -135,8 +134,7 @@ def _perturbed() -> Picture:
     def draw(axes: Axes) -> None:
         for (name, values), colour in zip(losses.items(), (BLUE, ORANGE, GREEN), strict=True):
             axes.plot(_STRENGTHS, [-value for value in values], color=colour, label=name)
-        axes.set_xlabel("strength s of what is added to the optimal logit")
-        axes.set_ylabel("V(G, D) - V(G, D*), nats")
+        axes.set(xlabel="strength s of what is added to the optimal logit", ylabel="V(G, D) - V(G, D*), nats")
         legend_above(axes)
 
     return plot(

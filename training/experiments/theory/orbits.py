@@ -75,8 +75,7 @@ def _plane(name: str, orbits: Mapping[str, Tensor], learning_rate: float) -> Pic
         axes.plot(*START, "o", color=INK, markersize=4)
         axes.plot(0, 0, "+", color=INK, markersize=9)
         axes.set_aspect("equal", adjustable="datalim")
-        axes.set_xlabel("x, the generator")
-        axes.set_ylabel("y, the discriminator")
+        axes.set(xlabel="x, the generator", ylabel="y, the discriminator")
         legend_above(axes)
 
     return plot(
@@ -94,8 +93,7 @@ def _distances(name: str, orbits: Mapping[str, Tensor], penalty_weight: float) -
         for way, orbit in orbits.items():
             axes.semilogy(radii(orbit), color=_COLOURS[way], label=way)
         label_decades(axes.yaxis)
-        axes.set_xlabel("steps")
-        axes.set_ylabel("distance to the equilibrium")
+        axes.set(xlabel="steps", ylabel="distance to the equilibrium")
         legend_above(axes)
 
     return plot(

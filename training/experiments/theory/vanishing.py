@@ -127,8 +127,7 @@ def _norms(measured: list[Norms]) -> Picture:
                 [each.steps for each in measured], norms, "o-", color=colour, markersize=4, label=formula
             )
         label_decades(axes.xaxis, axes.yaxis)
-        axes.set_xlabel("discriminator steps")
-        axes.set_ylabel("norm of the generator's gradient")
+        axes.set(xlabel="discriminator steps", ylabel="norm of the generator's gradient")
         legend_above(axes)
 
     return plot(
@@ -159,8 +158,7 @@ def _landscape(measured: list[Norms]) -> Picture:
                 name = f"D after {each.steps:,} step{'s' if each.steps > 1 else ''}"
                 axes.plot(GRID[shown], answers, color=_COLOURS[each.steps], label=name)
         axes.set_ylim(0, 1.05)
-        axes.set_xlabel("x")
-        axes.set_ylabel("D(x)")
+        axes.set(xlabel="x", ylabel="D(x)")
         legend_above(axes)
 
     return plot(
