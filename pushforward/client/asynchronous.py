@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import httpx
 
@@ -34,12 +34,16 @@ from pushforward.client.wire import (
 )
 from pushforward.results import Encoding, Floats, Interpolation, ItemScores, Judgement
 
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+
 
 class AsyncClient:
     """Calls a service over HTTP from asyncio: the same as `Client`, with `await`.
 
-    One client is for one event loop, whose tasks may share it and its connections. Use it as an asynchronous
-    context manager, or `aclose` it. Arguments and errors are those of `Client`; `sleep` returns an awaitable.
+    One client may be shared by the tasks of an event loop, which then share its connections; in another loop,
+    such as that of the next `asyncio.run`, it makes new ones. Use it as an asynchronous context manager, or
+    `aclose` it. Arguments and errors are those of `Client`; `sleep` returns an awaitable.
     """
 
     def __init__(
@@ -56,10 +60,8 @@ class AsyncClient:
         self._operations = operations_of(url, key, timeout_seconds, policy, clock, randomness)
         self.url = self._operations.url
         self._http = connected(httpx.AsyncClient)
-        if sleep is None:
-            import asyncio  # which takes longer to import than the whole client
-
-            sleep = asyncio.sleep
+        self._loop: AbstractEventLoop | None = None
+        """The event loop of the connections, once there are any."""
         self._sleep = sleep
 
     def __repr__(self) -> str:
@@ -118,7 +120,7 @@ class AsyncClient:
         }  # fmt: skip
         chunks = Chunks(count, chunk_rows)
         script = self._operations.samples(name, version, count, seed, offset, options, chunks)
-        async with _AsyncConnection(self._http, self._sleep) as connection:
+        async with self._connection() as connection:
             async for rows in connection.rows(script):
                 yield rows
 
@@ -213,8 +215,17 @@ class AsyncClient:
         await self.aclose()
 
     async def _run(self, script: Script[T]) -> T:
-        async with _AsyncConnection(self._http, self._sleep) as connection:
+        async with self._connection() as connection:
             return await connection.run(script)
+
+    def _connection(self) -> _AsyncConnection:
+        import asyncio  # which takes longer to import than the whole client
+
+        loop, before = asyncio.get_running_loop(), self._loop
+        self._loop = loop
+        if before not in (None, loop):  # the connections ended with that loop, or are of another thread
+            self._http = connected(httpx.AsyncClient)
+        return _AsyncConnection(self._http, self._sleep or asyncio.sleep)
 
 
 class _AsyncConnection:

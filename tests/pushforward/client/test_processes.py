@@ -1,12 +1,14 @@
-"""A client goes to other processes, by a fork or as a pickle, and every process gets its own answers."""
+"""A client goes to other processes and event loops, and each gets the answers to its own requests."""
 
+import asyncio
+import gc
 import pickle
 import subprocess
 import sys
 
 import pytest
 
-from pushforward import Client
+from pushforward import AsyncClient, Client
 from pushforward.client import RetryPolicy
 from service.errors import Unreachable
 from tests.conftest import REPOSITORY
@@ -61,3 +63,12 @@ def test_a_pickle_keeps_the_deadline_and_the_policy() -> None:
     given = Client(url, timeout_seconds=30, policy=RetryPolicy(first_contact_retries=0), sleep=no_pause)
     with pickle.loads(pickle.dumps(given)) as client, pytest.raises(Unreachable):
         client.models()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # the sockets of ended loops
+def test_an_asynchronous_client_works_in_one_event_loop_after_the_other(service: RunningService) -> None:
+    client = AsyncClient(service.url)
+    names = [asyncio.run(client.models())[0]["name"] for _ in range(3)]
+    assert len(set(names)) == 1
+    del client
+    gc.collect()  # so that no later test is warned of those sockets
