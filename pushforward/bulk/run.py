@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-from pushforward.bulk.failures import BulkError, BulkMistake, failure_of
+from pushforward.bulk.failures import BulkError, BulkMistake, OutputFailed, failure_of
 from pushforward.bulk.maker import Job
 from pushforward.bulk.opening import open_source
 from pushforward.bulk.operations import Operation, completed_options, form_of, row_cost, typed_options
@@ -182,7 +182,14 @@ def run(
             job.source.close()
     for flush in flushes:
         flush.result()
-    report.complete = not report.failures and output.finish(plan)
+    if report.failures:
+        return report
+    if not output.recorded() >= set(parts):
+        raise OutputFailed(
+            f"{job.out} no longer holds all parts that were made: it was removed or changed meanwhile; "
+            "remove what is left there, and give the same command again"
+        )
+    report.complete = output.finish(plan)
     return report
 
 

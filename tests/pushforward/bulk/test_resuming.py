@@ -69,6 +69,17 @@ def test_a_worker_killed_in_the_middle_loses_and_repeats_no_row(
     assert "80 parts: 80 parts made, complete" in shown
 
 
+def test_an_output_folder_that_is_removed_meanwhile_is_no_success(bulk_models: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    process = started(*COMMAND, "--out", out, "--local", bulk_models, "--processes", 1)
+    wait_until(lambda: len(parts(out)) > 2)
+    while out.exists():  # a part may be written into it meanwhile
+        shutil.rmtree(out, ignore_errors=True)
+    _, errors = process.communicate()
+    assert process.returncode == 1
+    assert "give the same command again" in errors
+
+
 def test_a_command_killed_in_the_middle_goes_on_where_it_was(
     bulk_models: Path, tmp_path: Path, undisturbed: dict[str, str]
 ) -> None:
