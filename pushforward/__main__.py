@@ -11,6 +11,9 @@ def main() -> None:
 
     `serve` goes straight to the service: importing the other commands would only delay its start.
     """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the caller, as by `>&-`
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - until the end
     if sys.argv[1:2] == ["serve"]:
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as `service.__main__` does
         # imported here, because the same imports from a deeper function cost some percent more of time:

@@ -182,6 +182,12 @@ def test_serve_imports_nothing_that_the_service_does_not() -> None:
     assert done.stderr == "pushforward serve: --port: Input should be less than or equal to 65535\n"
 
 
+def test_a_closed_standard_output_is_no_failure() -> None:
+    line = f"exec {sys.executable} -m pushforward --version >&-"
+    done = subprocess.run(["sh", "-c", line], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_the_root_imports_no_library_but_typer() -> None:
     unwanted = "{'numpy', 'pydantic', 'onnxruntime', 'httpx', 'torch', 'PIL', 'pyarrow'}"
     done = in_another_process("--version", after=f"print(sorted({unwanted} & set(sys.modules)))")
