@@ -152,6 +152,8 @@ def _fastapi(
         app.include_router(page_router())
     else:
         app.add_api_route("/", _home, include_in_schema=False)
+    if settings.root_path:
+        app.add_api_route(settings.root_path, _with_slash, include_in_schema=False)
     for kind in (errors.ServiceError, HTTPException, RequestValidationError, Exception):
         app.add_exception_handler(kind, _problem)
     return app
@@ -197,6 +199,11 @@ def _show_state(metrics: Metrics, settings: Settings, lifecycle: Lifecycle, budg
 
 async def _home(request: Request) -> RedirectResponse:
     return RedirectResponse(f"{request.scope['root_path']}/docs")
+
+
+async def _with_slash(request: Request) -> RedirectResponse:
+    """Redirect from the prefix alone, since the links of the page are relative to the prefix and a slash."""
+    return RedirectResponse(f"{request.scope['root_path']}/")
 
 
 async def _problem(request: Request, error: Exception) -> Response:

@@ -84,6 +84,10 @@ def test_behind_a_prefix_every_path_works_whether_the_proxy_removes_it_or_not(
     assert client.get(f"{prefix}/openapi.json").json()["servers"] == [{"url": "/pre"}]
 
 
+def test_the_prefix_without_a_slash_leads_to_the_page(proxied: RunningService) -> None:
+    assert proxied.client.get("/pre").headers["location"] == "/pre/"
+
+
 def test_without_the_page_the_address_leads_to_the_documentation(tmp_path: Path) -> None:
     publish_toy(tmp_path)
     with running_service(tmp_path, "--no-page", "--root-path", "/pre") as service:
