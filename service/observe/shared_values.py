@@ -3,17 +3,61 @@
 from __future__ import annotations
 
 import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 from prometheus_client import values
 from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.multiprocess import mark_process_dead
 
+_PREFIX: Final = "pushforward-metrics-"
+_YOUNG_SECONDS: Final = 60
+"""A folder that was just made may not be held yet."""
 _FIRST_BYTES: Final = 2**16
 """The size of a new file, as prometheus_client has it."""
 _BYTES_OF_A_VALUE: Final = 32
 """Bytes of a value beside its name, at most."""
+
+
+@contextmanager
+def shared_folder() -> Iterator[Path]:
+    """Make a folder for the values, hold it, and remove those that services which were killed have left.
+
+    It is in memory unless TMPDIR is set: the values are mapped into the replicas, whose event loops would
+    wait for a slow disk. The lock is that of all forks, and ends with the last of them.
+    """
+    memory = Path("/dev/shm")
+    place = memory if "TMPDIR" not in os.environ and os.access(memory, os.W_OK) else None
+    with TemporaryDirectory(prefix=_PREFIX, dir=place) as name:
+        lock = os.open(name, os.O_RDONLY)
+        try:
+            with suppress(OSError):  # storage without locks, such as some of networks
+                flock(lock, LOCK_EX | LOCK_NB)
+            for other in Path(name).parent.glob(f"{_PREFIX}*"):
+                _remove_abandoned(other)
+            yield Path(name)
+        finally:
+            os.close(lock)
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Remove a folder of values that nobody holds, unless it is young or holds anything else."""
+    with suppress(OSError):  # it is held, another user's, or gone
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        try:
+            flock(descriptor, LOCK_EX | LOCK_NB)
+            if time.time() - os.fstat(descriptor).st_mtime > _YOUNG_SECONDS:
+                for file in os.listdir(descriptor):
+                    if file.endswith((".db", ".db.new")):
+                        os.unlink(file, dir_fd=descriptor)
+                folder.rmdir()
+        finally:
+            os.close(descriptor)
 
 
 def share_values(folder: Path, replica: int) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import gc
 import logging
 import math
-import os
 import signal
 import socket
 import sys
@@ -21,13 +20,12 @@ from multiprocessing import current_process, get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Final, TypeAlias
 
 from service.app import create_app
 from service.errors import CannotListen, ServiceError
 from service.observe.metrics import Metrics
-from service.observe.shared_values import drop_gauges, share_values
+from service.observe.shared_values import drop_gauges, share_values, shared_folder
 from service.process.ports import bind_socket, hold_address, serve_metrics, url_of
 from service.process.pulse import Pulse
 from service.process.server import Server, stop_signals
@@ -197,28 +195,19 @@ def supervise(settings: Settings, replicas: int) -> None:
         hold_address(settings.host, settings.port) as address,
         _held(settings.host, settings.metrics_port) as metrics_address,
         _held(settings.host, settings.grpc_port),
-        TemporaryDirectory(prefix="pushforward-", dir=_memory()) as folder,
+        shared_folder() as folder,
         _signal_socket() as signals,
     ):
         metrics_port = None if metrics_address is None else metrics_address.getsockname()[1]
         own = settings.for_one_replica(replicas, address.getsockname()[1], metrics_port)
         gc.collect()
         gc.freeze()  # later collections would write to the pages that the forks share
-        all_replicas = [Replica(own, Path(folder), number) for number in range(1, replicas + 1)]
+        all_replicas = [Replica(own, folder, number) for number in range(1, replicas + 1)]
         Supervisor(all_replicas, url_of(address, tls=settings.tls_certificate is not None)).run(signals)
 
 
 def _held(host: str, port: int | None) -> AbstractContextManager[socket.socket | None]:
     return nullcontext() if port is None else hold_address(host, port)
-
-
-def _memory() -> Path | None:
-    """Return a folder in memory for the values of metrics; None, for the usual one, if TMPDIR is set.
-
-    The values are mapped into the replicas, whose event loops would wait for a slow disk.
-    """
-    memory = Path("/dev/shm")
-    return memory if "TMPDIR" not in os.environ and os.access(memory, os.W_OK) else None
 
 
 class Supervisor:

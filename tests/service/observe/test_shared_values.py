@@ -1,15 +1,18 @@
-"""The counts of other processes never mix into the metrics of the replicas."""
+"""The values of the replicas' metrics: nothing else mixes into them, and nothing of them is left behind."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from service.lifecycle.trial import try_in_subprocess
+from service.observe.shared_values import shared_folder
 from service.settings import Settings
 from tests.toy import publish_toy
 
@@ -26,6 +29,46 @@ async def test_a_trial_leaves_no_values_beside_those_of_the_replicas(
         tried = await try_in_subprocess([version], "cpu", Settings(models=tmp_path / "models"))
     assert tried == (1, None)
     assert list(values.iterdir()) == []
+
+
+KILLED = """
+import os, signal, sys
+from service.observe.shared_values import shared_folder
+
+with shared_folder() as folder:
+    (folder / "counter_1.db").touch()
+    if os.fork():
+        os.kill(os.getpid(), signal.SIGKILL)
+    print(folder, flush=True)
+    sys.stdin.read()
+    os._exit(0)
+"""
+
+
+def test_the_folder_of_a_killed_service_is_removed_once_its_last_replica_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    young, foreign = tmp_path / "pushforward-metrics-young", tmp_path / "pushforward-metrics-mine"
+    for folder in (young, foreign):
+        folder.mkdir()
+    (foreign / "notes.txt").touch()
+    command = [sys.executable, "-c", KILLED]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        left = Path(process.stdout.readline().strip())
+        process.wait()
+        for folder in (left, foreign):
+            os.utime(folder, (0, 0))
+        with shared_folder():
+            assert (left / "counter_1.db").exists()
+        process.stdin.close()
+        process.stdout.read()  # until the replica has ended
+    with shared_folder() as own:
+        assert {own, young, foreign} == set(tmp_path.iterdir())
+    assert (foreign / "notes.txt").exists()
 
 
 ON_A_FULL_DISK = """
