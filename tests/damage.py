@@ -58,7 +58,7 @@ def give_items_another_shape(version: Path) -> None:
 
 
 def take_another_latent_size(version: Path) -> None:
-    edit(version, lambda _: None, lambda manifest: manifest.update(latent_size=3))
+    change_manifest(version, lambda manifest: manifest.update(latent_size=3))
 
 
 def ask_for_gigabytes(version: Path) -> None:
@@ -172,23 +172,25 @@ DAMAGES: list[tuple[Callable[[Path], None], str]] = [
 ]
 
 
-def edit(
-    version: Path,
-    change: Callable[[Any], None],
-    rewrite: Callable[[dict[str, Any]], None] = lambda _: None,
-) -> None:
-    """Changes the graph and the manifest, so that hashes are right and nothing but the change is wrong."""
+def change_manifest(version: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Changes the manifest alone."""
+    path = version / "manifest.json"
+    manifest = json.loads(path.read_text())
+    change(manifest)
+    path.write_text(json.dumps(manifest))
+
+
+def edit(version: Path, change: Callable[[Any], None]) -> None:
+    """Changes the graph, so that its hash is right and nothing but the change is wrong."""
     model = onnx.load(version / GRAPH)
     change(model)
     onnx.save(model, version / GRAPH)
-    _pin(version, rewrite)
+    _pin(version)
 
 
-def _pin(version: Path, rewrite: Callable[[dict[str, Any]], None] = lambda _: None) -> None:
-    manifest = json.loads((version / "manifest.json").read_text())
-    manifest["graphs"]["decode"]["sha256"] = sha256_of(version / GRAPH)
-    rewrite(manifest)
-    (version / "manifest.json").write_text(json.dumps(manifest))
+def _pin(version: Path) -> None:
+    digest = sha256_of(version / GRAPH)
+    change_manifest(version, lambda manifest: manifest["graphs"]["decode"].update(sha256=digest))
 
 
 def _add_to_samples(version: Path, nodes: list[Any], constants: dict[str, Any]) -> None:

@@ -18,7 +18,7 @@ from statistics import median
 import pytest
 
 from service.format.aliases import change_alias
-from tests.damage import edit, flip_a_byte
+from tests.damage import change_manifest, flip_a_byte
 from tests.end_to_end.connections import connected
 from tests.published import newest
 from tests.serving import RunningService, running_service
@@ -158,7 +158,7 @@ def test_under_load_a_new_version_takes_the_place_of_the_old_one_and_a_broken_on
         with clients.asking(service):
             broken = tmp_path / "models/toy-vae/3"
             shutil.copytree(tmp_path / "second", broken)
-            edit(broken, lambda _: None, lambda manifest: manifest.update(version=3))
+            change_manifest(broken, lambda manifest: manifest.update(version=3))
             flip_a_byte(broken)
             service.wait_for("toy-vae/3 stays out: ", processes)
             (tmp_path / "second").rename(second)

@@ -22,6 +22,7 @@ from PIL import Image
 from pyarrow import parquet
 
 from tests.conftest import REPOSITORY
+from tests.damage import change_manifest
 from tests.end_to_end.costly_documents import GROWING as JSON_GROWING
 from tests.end_to_end.costly_documents import OPERATIONS
 from tests.end_to_end.costly_documents import PLAIN as JSON_PLAIN
@@ -63,9 +64,8 @@ def files_service(tmp_path_factory: pytest.TempPathFactory, held: HoldFile) -> I
     models = tmp_path_factory.mktemp("files")
     publish_table(models)
     (models / PICTURE).symlink_to(REPOSITORY / "models" / PICTURE)
-    manifest = publish_toy(models, FITTED) / "manifest.json"
     form = {"fit": "stretch", "background": [0, 0, 0], "binary": True}
-    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "picture": form}))
+    change_manifest(publish_toy(models, FITTED), lambda manifest: manifest.update(picture=form))
     service = RunningService(models, program=("-m", "tests.end_to_end.watched_service", str(held.path)))
     try:
         service.wait_until_ready()

@@ -27,7 +27,7 @@ import grpc
 
 from service.format.aliases import change_alias
 from tests.conftest import REPOSITORY
-from tests.damage import edit, flip_a_byte
+from tests.damage import change_manifest, flip_a_byte
 from tests.performance.arguments import positive
 from tests.ports import free_port
 from tests.serving import RunningService, running_service
@@ -186,7 +186,7 @@ def publish(models: Path, aside: Path) -> None:
     aside.mkdir()
     second = publish_toy(models, SWAPPED, mixture=True)
     shutil.copytree(second, aside / "3")
-    edit(aside / "3", lambda _: None, lambda manifest: manifest.update(version=3))
+    change_manifest(aside / "3", lambda manifest: manifest.update(version=3))
     flip_a_byte(aside / "3")
     second.rename(aside / "2")
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import itertools
-import json
 import random
 import re
 import shutil
@@ -26,6 +25,7 @@ from service.errors import (
     Unreachable,
 )
 from tests import toy
+from tests.damage import change_manifest
 from tests.ports import free_port
 from tests.pushforward.client.equality import assert_equal
 from tests.pushforward.client.flaky import Cut, Fault, FlakyProxy, Hold, Refuse, Swallow, flaky
@@ -362,9 +362,8 @@ def test_labels_are_the_classes_of_the_version_that_answers(own_service: tuple[P
             client.sample("classes-gan")
         newer = models / "classes-gan" / ".newer"
         shutil.copytree(models / "classes-gan" / "1", newer)
-        manifest = json.loads((newer / "manifest.json").read_text())
-        manifest |= {"version": 2, "class_names": ["7", "sneaker, red", "bag"]}
-        (newer / "manifest.json").write_text(json.dumps(manifest))
+        others = {"version": 2, "class_names": ["7", "sneaker, red", "bag"]}
+        change_manifest(newer, lambda manifest: manifest.update(others))
         newer.rename(newer.with_name("2"))
         wait_until(lambda: service.client.get(described).json()["version"] == 2)
         proxy.requests.clear()

@@ -19,6 +19,7 @@ import typer
 from pushforward.__main__ import main
 from pushforward.command.app import app
 from tests.conftest import REPOSITORY
+from tests.damage import change_manifest
 from tests.serving import RunningService
 from tests.training.data.own_data import a_table, write_csv
 from training.__main__ import app as training
@@ -255,12 +256,10 @@ def test_verify_reports_a_broken_version_and_checks_the_others(typed: Typed, tmp
 
 def test_verify_without_training_runs_the_self_test_and_says_what_it_left_out(tmp_path: Path) -> None:
     shutil.copytree(MODELS / "ring-gan", tmp_path / "ring-gan")
-    folder = tmp_path / "ring-gan/4"
-    manifest = json.loads((folder / "manifest.json").read_text())
-    other = MODELS / "grid-gan/5"
+    folder, other = tmp_path / "ring-gan/4", MODELS / "grid-gan/5"
     shutil.copy(other / "weights.bin", folder)
-    manifest["weights"] = json.loads((other / "manifest.json").read_text())["weights"]
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    weights = json.loads((other / "manifest.json").read_text())["weights"]
+    change_manifest(folder, lambda manifest: manifest.update(weights=weights))
     missing = "sys.modules['torch'] = sys.modules['onnx'] = None"
     done = in_another_process("verify", str(folder), str(MODELS / "grid-gan"), before=missing)
     assert done.returncode == 1

@@ -1,4 +1,3 @@
-import json
 import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
@@ -8,6 +7,7 @@ import pytest
 
 from service.errors import InvalidVersion
 from service.format.versions import publish, read_manifest, stage, verify_files, version_folders
+from tests.damage import change_manifest
 from tests.disk import followed
 from tests.toy import publish_toy
 from tests.toy_table import publish_table
@@ -99,10 +99,7 @@ def test_a_damaged_file_is_named(version: Path, damage: str) -> None:
     ],
 )
 def test_a_manifest_that_breaks_the_contract_is_refused(version: Path, key: str, value: object) -> None:
-    path = version / "manifest.json"
-    document = json.loads(path.read_text())
-    document[key] = value
-    path.write_text(json.dumps(document))
+    change_manifest(version, lambda document: document.update({key: value}))
     with pytest.raises(InvalidVersion, match=key):
         read_manifest(version)
 
@@ -130,10 +127,10 @@ def test_a_manifest_that_breaks_the_contract_is_refused(version: Path, key: str,
 def test_columns_that_do_not_describe_the_item_are_refused(
     tmp_path: Path, columns: list[object], complaint: str
 ) -> None:
-    path = publish_table(tmp_path) / "manifest.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"columns": columns}))
+    version = publish_table(tmp_path)
+    change_manifest(version, lambda document: document.update(columns=columns))
     with pytest.raises(InvalidVersion, match=complaint):
-        read_manifest(path.parent)
+        read_manifest(version)
 
 
 def test_the_prior_is_one_of_the_files_a_version_is_verified_by(tmp_path: Path) -> None:

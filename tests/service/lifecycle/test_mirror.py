@@ -1,6 +1,5 @@
 """The local copy of a source that fsspec reads as it reads an object store; here the source is a folder."""
 
-import json
 import shutil
 import socket
 import subprocess
@@ -16,7 +15,7 @@ from service.format.versions import MANIFEST
 from service.lifecycle import remote
 from service.lifecycle.remote import Mirror
 from service.lifecycle.source import scan
-from tests.damage import flip_a_byte, take_the_graph_away
+from tests.damage import change_manifest, flip_a_byte, take_the_graph_away
 from tests.toy import publish_toy
 
 
@@ -101,9 +100,7 @@ def test_a_damaged_version_is_not_copied_until_it_is_mended(
 def test_a_manifest_cannot_name_a_file_outside_its_version(source: Path, copy: Path) -> None:
     publish_toy(source)
     version = publish_toy(source)
-    manifest = json.loads((version / "manifest.json").read_text())
-    manifest["self_test"]["file"] = "../../../escaped"
-    (version / "manifest.json").write_text(json.dumps(manifest))
+    change_manifest(version, lambda manifest: manifest["self_test"].update(file="../../../escaped"))
     mirror_of(source, copy).refresh()
     assert versions(copy) == {"toy-vae": [1]}
 

@@ -1,4 +1,3 @@
-import json
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,7 @@ from service.format.versions import read_manifest, sha256_of
 from service.runtime.engine import Engine
 from service.runtime.session import choose_provider, operators_elsewhere
 from tests import toy
+from tests.damage import change_manifest
 
 
 @pytest.fixture
@@ -24,10 +24,8 @@ def engine(version: Path) -> Engine:
 def rewrite(version: Path, graph: str, source: str) -> None:
     """Puts another graph's file in a graph's place, and its hash into the manifest."""
     (version / f"{graph}.onnx").write_bytes((version / f"{source}.onnx").read_bytes())
-    path = version / "manifest.json"
-    document = json.loads(path.read_text())
-    document["graphs"][graph]["sha256"] = sha256_of(version / f"{graph}.onnx")
-    path.write_text(json.dumps(document))
+    digest = sha256_of(version / f"{graph}.onnx")
+    change_manifest(version, lambda document: document["graphs"][graph].update(sha256=digest))
 
 
 def test_the_stored_example_passes_and_a_changed_one_does_not(version: Path) -> None:

@@ -1,4 +1,3 @@
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from service.runtime.loader import load
 from service.runtime.model import LoadedModel
 from service.settings import Settings
 from tests import toy
+from tests.damage import change_manifest
 from tests.toy_gan import REAL_LOGITS, publish_gan
 
 
@@ -26,18 +26,10 @@ def loaded(version: Path) -> LoadedModel:
         return load(version, "cpu", Settings(), lanes)
 
 
-def rewrite(version: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    """Changes the manifest."""
-    path = version / "manifest.json"
-    document = json.loads(path.read_text())
-    change(document)
-    path.write_text(json.dumps(document))
-
-
 def replace(version: Path, file: str, spec: Callable[[dict[str, Any]], Any], **arrays: np.ndarray) -> None:
     """Puts other arrays into a file of the version, and its hash into the manifest."""
     np.savez(version / file, allow_pickle=False, **arrays)
-    rewrite(version, lambda document: spec(document).update(sha256=sha256_of(version / file)))
+    change_manifest(version, lambda document: spec(document).update(sha256=sha256_of(version / file)))
 
 
 def test_a_gan_that_is_as_it_says_is_loaded_with_its_batchers(version: Path) -> None:
@@ -108,7 +100,7 @@ def test_a_calibration_without_a_statistic_it_promises_is_refused(version: Path)
 def test_a_manifest_that_does_not_fit_its_graphs_is_refused(
     version: Path, change: Callable[[dict[str, Any]], object], complaint: str
 ) -> None:
-    rewrite(version, change)
+    change_manifest(version, change)
     with pytest.raises(InvalidVersion, match=complaint):
         loaded(version)
 
@@ -124,6 +116,6 @@ def test_a_graph_that_computes_otherwise_than_the_stored_example_is_refused(vers
 
 def test_more_default_draws_than_are_allowed_are_refused(tmp_path: Path) -> None:
     version = toy.publish_toy(tmp_path)
-    rewrite(version, lambda document: document["defaults"].update(draws=5_001))
+    change_manifest(version, lambda document: document["defaults"].update(draws=5_001))
     with pytest.raises(InvalidVersion, match="5001 draws"):
         loaded(version)
