@@ -115,6 +115,8 @@ class Answered(NamedTuple):
 
     requests: list[tuple[str, str, bytes]]
     headers: list[list[tuple[bytes, bytes]]]
+    at_once: int
+    """The most requests that the app had to answer at a time."""
     answers: bytes
     closed: bool
 
@@ -123,7 +125,8 @@ async def read_by_ours(pieces: list[bytes], heads: KnownHeads) -> Answered:
     """Send the pieces, one packet each, over a real connection to our protocol before a small app."""
     requests: list[tuple[str, str, bytes]] = []
     headers: list[list[tuple[bytes, bytes]]] = []
-    received, lost = 0, asyncio.Event()
+    running = at_once = received = 0
+    lost = asyncio.Event()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         body, more = b"", True
@@ -135,6 +138,12 @@ async def read_by_ours(pieces: list[bytes], heads: KnownHeads) -> Answered:
         assert scope.get(BODY, body) == body
         requests.append((scope["method"], scope["path"], body))
         headers.append(scope["headers"])
+        nonlocal running, at_once
+        running += 1
+        at_once = max(at_once, running)
+        for _ in range(3):  # in which the next request can come
+            await asyncio.sleep(0)
+        running -= 1
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
         await send({"type": "http.response.body", "body": b""})
 
@@ -179,7 +188,7 @@ async def read_by_ours(pieces: list[bytes], heads: KnownHeads) -> Answered:
     server.close()
     if state.tasks:
         await asyncio.wait(state.tasks)
-    return Answered(requests, headers, REQUEST_ID.sub(b"an id", answers), closed)
+    return Answered(requests, headers, at_once, REQUEST_ID.sub(b"an id", answers), closed)
 
 
 PLAIN: tuple[Any, ...] = (b"POST", b"1.1", [], b"Content-Length: 5", b"Accept: */*", True, b"hello")
@@ -195,6 +204,13 @@ def test_every_request_ends_where_a_second_parser_ends_it_or_is_refused(
     expected, ours = read_by_h11(pieces), asyncio.run(read_by_ours(pieces, heads))
     assert ours.requests == expected.requests[: len(ours.requests)], "another request than was sent"
     assert ours.answers.count(b"HTTP/1.1 200") <= len(ours.requests)
+    assert ours.at_once <= 1
     if expected.refused or len(ours.requests) < len(expected.requests):
         assert ours.closed
     assert asyncio.run(read_by_ours(pieces, heads)) == ours, "read otherwise where its heads are known"
+
+
+def test_the_rest_of_a_head_that_came_in_packets_is_no_head() -> None:
+    heads, rest = KnownHeads(), b"t: x\r\n\r\n"
+    assert len(asyncio.run(read_by_ours([b"GET / HTTP/1.1\r\nHos", rest], heads)).requests) == 1
+    assert asyncio.run(read_by_ours([rest], heads)).requests == []
