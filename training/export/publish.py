@@ -10,7 +10,7 @@ from typing import Literal
 
 import torch
 
-from service.format.manifest import Manifest, is_picture
+from service.format.manifest import Manifest
 from service.format.specs import (
     CalibrationSpec,
     DiscriminatorSpec,
@@ -49,7 +49,7 @@ from training.loop.runs import ModelTask
 from training.loop.vae import VaeTask
 from training.metrics.measure import quality_names
 from training.metrics.platt import ReliabilityRow
-from training.models.conditions import given_labels, one_hot
+from training.models.conditions import given_labels
 from training.models.gan import STATISTICS, Gan
 from training.models.priors import MixturePrior
 from training.models.vae import Vae, with_fixed_prior
@@ -92,9 +92,10 @@ def export(
             export_graph(graph, path)
             parts.exported[graph.name] = Exported(graph, open_session(path))
             parts.parity[graph.name] = measure_parity(parts.exported[graph.name], dataset)
+        runs = {name: one.run for name, one in parts.exported.items()}
         if parts.statistics:
             scorer = version_scorer(
-                {name: one.run for name, one in parts.exported.items()},
+                runs,
                 recipe.calibration,
                 model.latent,
                 isinstance(model, Vae) and model.components() is None,
@@ -111,10 +112,8 @@ def export(
             log("judging the scores by unseen outliers")
             areas = judge(scorer, model.support, dataset, ordinary)
             parts.metrics |= choice.metrics | rates | areas
-        if "map" in parts.exported and is_picture(dataset.item_shape):
-            labels = dataset.labels["calibration"]
-            of_pictures = one_hot(labels, model.classes).numpy() if model.classes else None
-            parts.map_scale = map_scale(parts.exported["map"].run, dataset.items["calibration"], of_pictures)
+        items, labels = dataset.items["calibration"], dataset.labels["calibration"]
+        parts.map_scale = map_scale(runs, items, labels, model.classes)
         manifest = _manifest(recipe, dataset, model, parts, staging)
         write_card_samples(staging, manifest, parts.exported["decode"].run)
         beside = {}

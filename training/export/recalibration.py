@@ -18,21 +18,14 @@ import numpy.typing as npt
 from pydantic import ValidationError
 
 from service.errors import Unfit
-from service.format.manifest import Manifest, is_picture
+from service.format.manifest import Manifest
 from service.format.specs import GraphName
 from service.format.support import rows_in_support
 from service.format.versions import MANIFEST, publish, read_manifest, sha256_of, verify_files
 from service.media.items import rows_of
-from service.numerics.classes import one_hot
 from service.numerics.noise import Floats
-from training.anomaly.calibrate import (
-    StatisticScorer,
-    require_resolvable,
-    version_scorer,
-    write_calibration,
-)
+from training.anomaly.calibrate import require_resolvable, version_scorer, write_calibration
 from training.anomaly.heat import map_scale
-from training.anomaly.running import RunGraph
 from training.data import DataError, Labels
 from training.data.splits import class_numbers
 from training.export.sessions import open_graph, run_graph
@@ -42,6 +35,8 @@ from training.options import CalibrationOptions
 from training.recipe import RecipeError, problem_text
 
 _CARD = "README.md"
+_GRAPHS: tuple[GraphName, ...] = ("score", "statistics", "columns", "map")
+"""The graphs that calibration runs."""
 _STALE: tuple[Group, ...] = ("flagged", "flagged_at")
 """The metrics that were measured with the calibration that is replaced."""
 _REASONS: tuple[Group, ...] = ("validation_auroc",)
@@ -76,16 +71,21 @@ def recalibrate(folder: Path, data: Path, given: Mapping[str, Any], classes: Pat
         raise DataError(f"{folder}: this {manifest.family} has no graph that scores, so nothing to calibrate")
     items = _read_items(data, manifest)
     labels = _read_labels(classes, len(items), manifest)
-    scorer = _scorer(folder, manifest, chosen)
+    runs = {
+        name: partial(run_graph, open_graph(folder, name), manifest.graphs[name])
+        for name in _GRAPHS
+        if name in manifest.graphs
+    }
+    latent, exact, statistics = manifest.latent_size, manifest.analytic_kl, manifest.statistics
+    count = len(manifest.class_names) if manifest.conditional else 0
+    scorer = version_scorer(runs, chosen, latent, exact, statistics, manifest.columns, count)
     require_resolvable(chosen, len(items), "give more rows")
     with staged(folder.parent.parent, manifest.name) as staging:
         kept = {spec.file for spec in manifest.files if spec != manifest.calibration} | {"samples.png"}
         for name in sorted(kept):
             with contextlib.suppress(FileNotFoundError):  # a version may lack the picture
                 shutil.copyfile(folder / name, staging / name)
-        spec, defaults, _ = write_calibration(
-            scorer if labels is None else scorer.of(labels), chosen, items, staging
-        )
+        spec, defaults, _ = write_calibration(scorer.of(labels), chosen, items, staging)
         as_before = manifest.defaults is not None and defaults.statistic == manifest.defaults.statistic
         stale = _STALE if as_before else _STALE + _REASONS
         metrics = {k: v for k, v in manifest.metrics.items() if MetricName.parse(k).group not in stale}
@@ -95,7 +95,7 @@ def recalibrate(folder: Path, data: Path, given: Mapping[str, Any], classes: Pat
             update={
                 "calibration": spec,
                 "defaults": defaults,
-                "map_scale": _map_scale(folder, manifest, items, labels),
+                "map_scale": map_scale(runs, items, labels, count),
                 "metrics": metrics,
                 "provenance": manifest.provenance.model_copy(update={"recipe": recipe}),
             }
@@ -104,37 +104,12 @@ def recalibrate(folder: Path, data: Path, given: Mapping[str, Any], classes: Pat
         return publish(staging, renewed)
 
 
-def _scorer(folder: Path, manifest: Manifest, options: CalibrationOptions) -> StatisticScorer:
-    scoring: tuple[GraphName, ...] = ("score", "statistics", "columns")
-    return version_scorer(
-        {name: _runner(folder, manifest, name) for name in scoring if name in manifest.graphs},
-        options,
-        manifest.latent_size,
-        manifest.analytic_kl,
-        manifest.statistics,
-        manifest.columns,
-        len(manifest.class_names) if manifest.conditional else 0,
-    )
-
-
-def _map_scale(folder: Path, manifest: Manifest, items: Floats, labels: Labels | None) -> float | None:
-    """Return the scale of heat maps on the new items, if the version has maps of pictures."""
-    if "map" not in manifest.graphs or not is_picture(manifest.item_shape):
-        return None
-    classes = None if labels is None else one_hot(labels, len(labels), len(manifest.class_names))
-    return map_scale(_runner(folder, manifest, "map"), items, classes)
-
-
 def _before(manifest: Manifest) -> dict[str, Any]:
     """Return a version's scoring defaults, and the draws and seed of its bounds."""
     calibrated = {} if manifest.calibration is None else manifest.calibration.statistics
     noise = [how.model_dump(include={"draws", "seed"}, exclude_none=True) for how in calibrated.values()]
     defaults = {} if manifest.defaults is None else manifest.defaults.model_dump(exclude_none=True)
     return reduce(operator.or_, noise, {}) | defaults
-
-
-def _runner(folder: Path, manifest: Manifest, name: GraphName) -> RunGraph:
-    return partial(run_graph, open_graph(folder, name), manifest.graphs[name])
 
 
 def _read_array(path: Path, how: str = "numpy.save") -> npt.NDArray[Any]:
@@ -148,15 +123,15 @@ def _read_array(path: Path, how: str = "numpy.save") -> npt.NDArray[Any]:
     return loaded
 
 
-def _read_labels(path: Path | None, rows: int, manifest: Manifest) -> Labels | None:
-    """Return the classes of so many items, (N,) numbers; None for a version that takes no labels."""
+def _read_labels(path: Path | None, rows: int, manifest: Manifest) -> Labels:
+    """Return the classes of so many items, (N,) numbers; all 0 for a version that takes no labels."""
     names = manifest.class_names
     if not manifest.conditional:
         if path is not None:
             raise DataError(
                 f"{path}: {manifest.name} was not trained with classes as a condition; leave it out"
             )
-        return None
+        return np.zeros(rows, np.int64)
     wanted = f"{rows} numbers from 0 to {len(names) - 1}, or names of classes"
     if path is None:
         raise DataError(

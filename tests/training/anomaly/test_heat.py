@@ -10,9 +10,11 @@ from PIL import Image, ImageDraw
 from sklearn.metrics import roc_auc_score
 
 from pushforward import load
+from service.format.specs import GraphName
 from service.media.pictures import heat_of, png_grid
 from service.numerics.noise import Floats
 from training.anomaly.heat import map_scale
+from training.anomaly.running import RunGraph
 from training.data import load_dataset
 from training.export.publish import export
 from training.loop.loop import train
@@ -86,6 +88,11 @@ def test_a_drawn_line_stands_out_and_ordinary_pictures_are_calm(tmp_path: Path) 
 
 def test_the_scale_is_what_one_in_a_hundred_pixels_of_held_out_pictures_exceed() -> None:
     pictures = np.random.default_rng(0).exponential(size=(300, 3, 8, 8)).astype(np.float32)
-    found = map_scale(lambda arrays: (arrays[0],), pictures)
+    same: dict[GraphName, RunGraph] = {"map": lambda arrays: (arrays[0],)}
+    labels = np.zeros(len(pictures), np.int64)
+    found = map_scale(same, pictures, labels, 0)
+    assert found is not None
     assert (pictures.sum(1) > found).mean() == pytest.approx(0.01, abs=1e-4)
-    assert map_scale(lambda arrays: (arrays[0],), np.zeros_like(pictures)) > 0
+    least = map_scale(same, np.zeros_like(pictures), labels, 0)
+    assert least is not None
+    assert least > 0

@@ -16,7 +16,7 @@ import numpy as np
 import onnx
 from pydantic import ValidationError
 
-from service.format.manifest import Manifest, Support, is_picture
+from service.format.manifest import Manifest, Support
 from service.format.specs import (
     DiscriminatorSpec,
     GraphName,
@@ -155,14 +155,10 @@ def _calibrated(draft: Draft, options: CalibrationOptions, halves: Halves, stagi
     calibration, defaults, _ = write_calibration(
         scorer.of(halves.calibration_labels), choice.options, halves.calibration, staging
     )
-    scale = None
-    if "map" in runs and is_picture(words.item_shape):
-        given = None if words.condition is None else words.condition.one_hot(halves.calibration_labels)
-        scale = map_scale(runs["map"], halves.calibration, given)
     return {
         "calibration": calibration,
         "defaults": defaults,
-        "map_scale": scale,
+        "map_scale": map_scale(runs, halves.calibration, halves.calibration_labels, len(words.classes)),
         "metrics": draft.metrics | choice.metrics,
     }
 
