@@ -7,9 +7,13 @@ import math
 import statistics
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from rich.console import Console
+from typer import Typer
+
+from training.data import DataError
+from training.loop.loop import DivergenceError
 
 Parsed = TypeVar("Parsed")
 
@@ -39,11 +43,14 @@ def read_results(path: Path, parse: Callable[[Any], Parsed]) -> Parsed:
         raise ResultError(f"{path} holds no results ({error!r}); move it away to train again") from error
 
 
-def report(error: Exception, console: Console) -> NoReturn:
-    """Print an expected error as one line, and end the program with status 1."""
-    console.print("error:", style="bold red", end=" ")
-    console.print(str(error), markup=False, highlight=False, soft_wrap=True)
-    raise SystemExit(1) from None
+def run(app: Typer, console: Console) -> None:
+    """Run a command; an expected error becomes one line and exit status 1."""
+    try:
+        app()
+    except (DataError, DivergenceError, ImportError, OSError, ResultError) as error:
+        console.print("error:", style="bold red", end=" ")
+        console.print(str(error), markup=False, highlight=False, soft_wrap=True)
+        raise SystemExit(1) from None
 
 
 class Mean(NamedTuple):

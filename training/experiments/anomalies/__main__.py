@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from training.data import DataError
 from training.experiments.anomalies.table import markdown
 from training.experiments.anomalies.trials import (
     EXPERIMENTS,
@@ -17,7 +16,7 @@ from training.experiments.anomalies.trials import (
     perform_missing,
     read_trials,
 )
-from training.experiments.results import ResultError, report
+from training.experiments.results import run
 from training.loop.interrupt import INTERRUPTED
 from training.loop.progress import counter
 
@@ -60,14 +59,12 @@ def anomalies(
 
 
 def main() -> None:
-    """Run the command; an expected error becomes one line and exit status 1; Ctrl-C keeps finished trials."""
+    """Run the command; Ctrl-C keeps finished trials."""
     try:
-        app()
+        run(app, _console)
     except Interrupted:
         _console.print("what has ended is kept; the same command goes on")
         raise SystemExit(INTERRUPTED) from None
-    except (DataError, ImportError, OSError, ResultError) as error:
-        report(error, _console)
 
 
 if __name__ == "__main__":

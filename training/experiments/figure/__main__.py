@@ -17,9 +17,8 @@ from training.experiments.figure.methods import METHODS
 from training.experiments.figure.results import TARGET, MethodRun, missing, read_folder
 from training.experiments.figure.table import markdown
 from training.experiments.figure.training import perform_all
-from training.experiments.results import ResultError, report
+from training.experiments.results import ResultError, run
 from training.loop.interrupt import INTERRUPTED
-from training.loop.loop import DivergenceError
 from training.loop.progress import counter
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -74,13 +73,10 @@ def figure(
 
 
 def main() -> None:
-    """Run the command; an expected error becomes one line and exit status 1, and SIGTERM acts as Ctrl-C."""
+    """Run the command; SIGTERM acts as Ctrl-C."""
     for number in (signal.SIGINT, signal.SIGTERM):  # the former too: a shell's background jobs ignore it
         signal.signal(number, signal.default_int_handler)
-    try:
-        app()
-    except (DivergenceError, OSError, ResultError) as error:
-        report(error, _console)
+    run(app, _console)
 
 
 def _train(runs: list[MethodRun], folder: Path, seconds: float, jobs: int, quiet: bool) -> None:

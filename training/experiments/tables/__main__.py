@@ -9,8 +9,7 @@ import typer
 from rich.console import Console
 
 from training.anomaly.auroc import auroc
-from training.data import DataError
-from training.experiments.results import ResultError, read_results, report, write_results
+from training.experiments.results import read_results, run, write_results
 from training.experiments.tables.detectors import DETECTORS, SEEDLESS
 from training.experiments.tables.page import draw, markdown
 from training.experiments.tables.tables import read_one_class_table, table_names
@@ -63,13 +62,5 @@ def tables(
     _console.print(f"wrote {page}", soft_wrap=True)
 
 
-def main() -> None:
-    """Run the command; an expected error becomes one line and exit status 1."""
-    try:
-        app()
-    except (DataError, ImportError, OSError, ResultError) as error:
-        report(error, _console)
-
-
 if __name__ == "__main__":
-    main()
+    run(app, _console)
