@@ -82,6 +82,13 @@ class Inspection:
         """Add a finding."""
         self.findings.append(Finding(subject, seen, settled))
 
+    def add_some(self, findings: Sequence[tuple[str, str, str]], rest: str, seen: str, settled: str) -> None:
+        """Add the first of the findings on columns, and one on the rest of them."""
+        for finding in findings[:_MOST_SHOWN]:
+            self.add(*finding)
+        if (more := len(findings) - _MOST_SHOWN) > 0:
+            self.add(f"  {more} more {rest}", seen, settled)
+
     def load(self) -> Dataset:
         """Load the dataset as training will.
 
@@ -294,21 +301,18 @@ def _settle_columns(inspection: Inspection, roles: Sequence[ColumnRole]) -> None
     numbers = [role for role in roles if role.role == "number"]
     if numbers:
         inspection.add("numbers", f"{len(numbers)} of {len(roles)} columns", "learned in their own units")
-    advised = [role for role in numbers if role.advice]
-    for role in advised[:_MOST_SHOWN]:
-        inspection.add(f"  {role.name}", role.seen, f"a number; {role.advice}")
-    if (more := len(advised) - _MOST_SHOWN) > 0:
-        inspection.add(f"  {more} more numbers", "of the same kinds", "numbers")
+    advised = [(f"  {role.name}", role.seen, f"a number; {role.advice}") for role in numbers if role.advice]
+    inspection.add_some(advised, "numbers", "of the same kinds", "numbers")
     for role in roles:
         if role.role == "category":
             inspection.add(f"  {role.name}", role.seen, f"one_hot: {role.features} features")
         elif role.role == "class":
             keys["label"] = role.name
             inspection.add(f"  {role.name}", role.seen, "label: not learned")
-    for name, reason in [*inspection.left_out.items()][:_MOST_SHOWN]:
-        inspection.add(f"  {name or '(no name)'}", reason, "left out")
-    if (more := len(inspection.left_out) - _MOST_SHOWN) > 0:
-        inspection.add(f"  {more} more columns", "as the recipe says", "left out")
+    left_out = [
+        (f"  {name or '(no name)'}", reason, "left out") for name, reason in inspection.left_out.items()
+    ]
+    inspection.add_some(left_out, "columns", "as the recipe says", "left out")
     if not numbers and not categories:
         reasons = "; ".join(f"{name!r}: {why}" for name, why in [*inspection.left_out.items()][:_MOST_SHOWN])
         hint = f". {_ONE_COLUMN}" if len(roles) == 1 else ""
@@ -348,8 +352,11 @@ def _check_array_columns(values: Doubles, train: Rows, inspection: Inspection) -
         seen = f"{missing.sum()} values, in {missing.any(1).sum()} rows and {missing.any(0).sum()} columns"
         inspection.add("missing", seen, "learned from the values that are there")
     roles = column_roles({str(place): column.copy() for place, column in enumerate(values.T)}, train)
-    for role in (role for role in roles if role.role == "redundant"):
-        inspection.add(f"  items[:, {role.name}]", role.seen, "learned; better leave it out")
+    advice = "learned; better leave it out"
+    repeating = [
+        (f"  items[:, {role.name}]", role.seen, advice) for role in roles if role.role == "redundant"
+    ]
+    inspection.add_some(repeating, "columns", "repeat others, too", "learned; better leave them out")
     if unfit := [role for role in roles if role.role == "unfit"]:
         reasons = "; ".join(f"{role.name}: {role.seen}" for role in unfit[:_MOST_SHOWN])
         more = f"; and {len(unfit) - _MOST_SHOWN} more" if len(unfit) > _MOST_SHOWN else ""

@@ -210,6 +210,16 @@ def test_columns_of_an_array_that_cannot_be_learned_are_named_all_at_once(tmp_pa
     assert "np.delete(items, [1, 2, 4], axis=1)" in message
 
 
+def test_of_many_columns_that_repeat_others_the_first_are_named_and_the_rest_counted(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).random((60, 3))
+    np.save(tmp_path / "a.npy", np.repeat(values, 30, axis=1))
+    table = {f"c{place}": np.repeat(values, 30, axis=1)[:, place].tolist() for place in range(90)}
+    for path in (tmp_path / "a.npy", write_csv(tmp_path / "t.csv", table)):
+        findings = inspect(path).findings
+        assert sum("repeats" in finding.seen for finding in findings) == 20
+        assert [finding.subject for finding in findings if "more" in finding.subject] == ["  67 more columns"]
+
+
 def test_missing_values_of_an_array_are_counted(tmp_path: Path) -> None:
     items = RANDOM.normal(size=(ROWS, 5))
     items[3, 1:3] = items[5, 1] = np.nan
