@@ -6,6 +6,8 @@ Networks of torch, as a stranger writes them, and the same as ONNX files:
     networks
 A real service, and waiting for what it does:
     serving (a process), registries (its registry alone, in this process), waiting, ports
+A program that may not enter the folders of others, though root runs the tests:
+    unprivileged
 
 The versions that are published, and what of a file is on the disk:
     published, disk

@@ -22,6 +22,9 @@ from tests.published import each, manifest_of, newest
 from tests.serving import RunningService, running_service
 from tests.waiting import wait_until
 
+without_nvidia = pytest.mark.skipif(
+    Path("/dev/nvidiactl").exists(), reason="this machine has an NVIDIA device"
+)
 SCORED = [name for name in PUBLISHED if "score" in manifest_of(name).operations]
 
 
@@ -119,27 +122,24 @@ def test_a_full_queue_answers_429_and_when_to_come_back(models: Path) -> None:
         assert service.client.post(path, json={"count": 1000}).status_code == 200
 
 
+@without_nvidia
 def test_asking_for_cuda_where_there_is_none_refuses_to_start(models: Path) -> None:
-    if Path("/dev/nvidiactl").exists():
-        pytest.skip("this machine has an NVIDIA device")
     service = RunningService(models, "--device", "cuda")
     assert service.process.wait(timeout=60) == 2
     service.stop()
     assert "the device asked for is cuda" in "".join(service.lines)
 
 
+@without_nvidia
 def test_auto_says_in_the_log_the_catalogue_and_a_metric_that_it_fell_back(service: RunningService) -> None:
-    if Path("/dev/nvidiactl").exists():
-        pytest.skip("this machine has an NVIDIA device")
     assert any("running on the CPU" in line for line in service.lines)
     assert {model["provider"] for model in service.client.get("/v1/models").json()["models"]} == {"cpu"}
     assert service.metric("pushforward_provider_active", provider="cpu") == 1
 
 
+@without_nvidia
 @pytest.mark.filterwarnings("ignore:Specified provider 'CUDAExecutionProvider'")  # by the build without CUDA
 def test_cuda_is_refused_by_the_engine_itself_where_there_is_none() -> None:
-    if Path("/dev/nvidiactl").exists():
-        pytest.skip("this machine has an NVIDIA device")
     with pytest.raises(ProviderUnavailable):
         Engine(newest("digits-vae"), manifest_of("digits-vae"), "cuda", 64)
 

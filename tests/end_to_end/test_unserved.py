@@ -185,7 +185,7 @@ def test_folders_that_cannot_be_listed_are_told_and_keep_no_other_from_being_fol
     for folder in (strange[0], models / "other-vae"):
         folder.chmod(0)
     options = ("--cache", str(tmp_path / "cache"), "--poll-seconds", "0.1")
-    service = RunningService(models, *options, program=("-m", "tests.end_to_end.unprivileged_service"))
+    service = RunningService(models, *options, program=("-m", "tests.unprivileged", "service"))
 
     def told() -> tuple[dict[str, str], str | None]:
         catalogue = service.client.get("/v1/models").json()
@@ -230,7 +230,7 @@ def test_a_models_folder_that_cannot_be_read_is_told_and_waited_for(tmp_path: Pa
     toy.publish_toy(models)
     models.chmod(0)
     options = ("--cache", str(tmp_path / "cache"), "--poll-seconds", "0.1")
-    service = RunningService(models, *options, program=("-m", "tests.end_to_end.unprivileged_service"))
+    service = RunningService(models, *options, program=("-m", "tests.unprivileged", "service"))
     try:
         service.wait_until_ready()
         failure = service.client.get("/v1/models").json()["poll_failure"]

@@ -12,6 +12,7 @@ import pytest
 
 from pushforward.folder import model_folder, version_at, version_folder
 from service.errors import UnknownModel, UnknownVersion
+from tests.conftest import REPOSITORY
 
 
 @pytest.fixture
@@ -57,12 +58,9 @@ def test_the_folder_of_a_version_is_refused_beside_a_version(few_models: Path) -
         version_at(folder, 1)
 
 
-AS_NO_ROOT = """
-import ctypes, os, sys
-for right in (1, 2):  # CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH, which a new program may then not have
-    ctypes.CDLL(None).prctl(24, right, 0, 0, 0)
-os.execv(sys.executable, [sys.executable, "-m", "pushforward", *sys.argv[1:]])
-"""
+def unprivileged(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "tests.unprivileged", "pushforward", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY)
 
 
 def test_a_folder_that_may_not_be_written_is_told_by_the_file_that_was_asked_for(
@@ -70,8 +68,7 @@ def test_a_folder_that_may_not_be_written_is_told_by_the_file_that_was_asked_for
 ) -> None:
     tmp_path.chmod(0o500)
     file = tmp_path / "samples.npy"
-    arguments = ["sample", "toy-vae", "--local", str(few_models), "--out", str(file)]
-    done = subprocess.run([sys.executable, "-c", AS_NO_ROOT, *arguments], capture_output=True, text=True)
+    done = unprivileged("sample", "toy-vae", "--local", str(few_models), "--out", str(file))
     assert done.returncode == 2
     assert f"error: {file}: Permission denied" in done.stderr
 
@@ -79,8 +76,7 @@ def test_a_folder_that_may_not_be_written_is_told_by_the_file_that_was_asked_for
 def test_aliases_that_may_not_be_written_are_told_by_their_own_file(few_models: Path, tmp_path: Path) -> None:
     model = shutil.copytree(few_models / "toy-vae", tmp_path / "toy-vae")
     model.chmod(0o500)
-    arguments = ["alias", "toy-vae", "champion", "1", "--models", str(tmp_path)]
-    done = subprocess.run([sys.executable, "-c", AS_NO_ROOT, *arguments], capture_output=True, text=True)
+    done = unprivileged("alias", "toy-vae", "champion", "1", "--models", str(tmp_path))
     assert done.returncode == 2
     assert done.stderr == f"error: {model / 'aliases.json'}: Permission denied\n"
 
@@ -88,7 +84,6 @@ def test_aliases_that_may_not_be_written_are_told_by_their_own_file(few_models: 
 def test_a_folder_that_may_not_be_listed_is_no_model(few_models: Path, tmp_path: Path) -> None:
     (tmp_path / "toy-vae").symlink_to(few_models / "toy-vae")
     (tmp_path / "lost+found").mkdir(mode=0)
-    command = [sys.executable, "-c", AS_NO_ROOT, "models", "--local", str(tmp_path), "--as", "json"]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = unprivileged("models", "--local", str(tmp_path), "--as", "json")
     assert done.returncode == 0, done.stderr
     assert [entry["name"] for entry in json.loads(done.stdout)["models"]] == ["toy-vae"]

@@ -21,6 +21,12 @@ async def arrive(
         await asyncio.sleep(seconds)
 
 
+async def given_up(*tasks: asyncio.Task[None]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
 async def test_there_are_no_more_at_once_than_places_and_each_has_its_turn() -> None:
     reception, order, most = Reception(3), list[int](), 0
 
@@ -53,9 +59,7 @@ async def test_one_that_never_arrives_is_given_up_once_another_waits_and_the_las
     assert order[:3] == ["silent", "silent", "message"]
     with pytest.raises(Busy, match="too long to arrive"):
         await silent[0]
-    for task in silent:
-        task.cancel()
-    await asyncio.gather(*silent, return_exceptions=True)
+    await given_up(*silent)
     async with AsyncExitStack() as both:
         for client in ("one", "other"):
             await asyncio.wait_for(both.enter_async_context(reception.place(client)), 1)
@@ -68,9 +72,7 @@ async def test_a_message_waits_for_one_that_never_arrives_and_not_for_all_of_the
     for _ in range(5):
         await asyncio.wait_for(arrive(reception, "message", order, 0.01), 1)
     assert order[:10] == ["silent", "message"] * 5
-    for task in silent:
-        task.cancel()
-    await asyncio.gather(*silent, return_exceptions=True)
+    await given_up(*silent)
 
 
 async def test_a_client_that_never_sends_a_message_keeps_no_other_one_waiting() -> None:
@@ -80,9 +82,7 @@ async def test_a_client_that_never_sends_a_message_keeps_no_other_one_waiting() 
     for _ in range(5):
         await asyncio.wait_for(arrive(reception, "message", order, client="other"), 1)
     assert order == ["silent"] * 2 + ["message"] * 5
-    for task in silent:
-        task.cancel()
-    await asyncio.gather(*silent, return_exceptions=True)
+    await given_up(*silent)
 
 
 async def test_a_client_has_its_next_turn_after_all_others() -> None:
@@ -104,15 +104,13 @@ async def test_a_client_whose_calls_wait_for_its_own_gives_up_its_oldest_and_non
     await asyncio.sleep(0)
     silent = [asyncio.create_task(arrive(reception, "silent", order, FOR_EVER)) for _ in range(2)]
     await asyncio.sleep(0)
-    other.cancel()
-    await asyncio.gather(other, return_exceptions=True)
+    await given_up(other)
     steady = asyncio.create_task(arrive(reception, "steady", order, 0.2, "other"))
     await asyncio.wait_for(arrive(reception, "message", order), 1)
     with pytest.raises(Busy, match="too long to arrive"):
         await silent[0]
     await steady
-    silent[1].cancel()
-    await asyncio.gather(*silent, return_exceptions=True)
+    await given_up(*silent)
 
 
 async def test_nothing_is_given_up_while_nobody_waits() -> None:

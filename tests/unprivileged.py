@@ -1,4 +1,4 @@
-"""`python -m tests.end_to_end.unprivileged_service OPTIONS`: the service, unable to read what nobody may."""
+"""`python -m tests.unprivileged MODULE OPTIONS`: that program, unable to read or write what nobody may."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def main() -> None:
         for right in _MAY_READ_ALL:
             if ctypes.CDLL(None).prctl(_PR_CAPBSET_DROP, right, 0, 0, 0):
                 raise OSError("the rights of root cannot be dropped")
-    os.execv(sys.executable, (sys.executable, "-m", "service", *sys.argv[1:]))
+    os.execv(sys.executable, (sys.executable, "-m", *sys.argv[1:]))
 
 
 if __name__ == "__main__":
