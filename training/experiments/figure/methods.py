@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any
 
 from training.data import Dataset
@@ -23,32 +22,30 @@ RecipeTable = Mapping[str, Any]
 _NEVER = 10**9
 SCHEDULE_STEPS = 10**6
 """The length of the schedules, which a run passes through in its CPU time, however many steps it does."""
-_SHARED: Mapping[str, RecipeTable] = MappingProxyType(
-    {
-        "network": {
-            "kind": "dense",
-            "latent": 4,
-            "hidden": [128, 128, 128],
-            "fourier_features": 16,
-            "fourier_frequencies": [0.5, 60.0],
-        },
-        "gan": {"r1_weight": 0.0},
-        "loop": {
-            "steps": SCHEDULE_STEPS,
-            "batch_rows": 128,
-            "learning_rate": 1e-3,
-            "schedule": "geometric",
-            "final_learning_rate_ratio": 0.01,
-            "warmup_steps": 0,
-            "betas": [0.0, 0.99],
-            "ema_decay": 0.999,
-            "log_every": _NEVER,
-            "validate_every": _NEVER,
-            "checkpoint_every": _NEVER,
-            "device": "cpu",
-        },
-    }
-)
+_SHARED: Mapping[str, RecipeTable] = {
+    "network": {
+        "kind": "dense",
+        "latent": 4,
+        "hidden": [128, 128, 128],
+        "fourier_features": 16,
+        "fourier_frequencies": [0.5, 60.0],
+    },
+    "gan": {"r1_weight": 0.0},
+    "loop": {
+        "steps": SCHEDULE_STEPS,
+        "batch_rows": 128,
+        "learning_rate": 1e-3,
+        "schedule": "geometric",
+        "final_learning_rate_ratio": 0.01,
+        "warmup_steps": 0,
+        "betas": [0.0, 0.99],
+        "ema_decay": 0.999,
+        "log_every": _NEVER,
+        "validate_every": _NEVER,
+        "checkpoint_every": _NEVER,
+        "device": "cpu",
+    },
+}
 
 
 @dataclass(frozen=True)
@@ -99,57 +96,55 @@ _SHIPPED_GAN: RecipeTable = {
     "penalty_settled": 0.4,
     "discriminator_learning_rate_growth": 60.0,
 }
-METHODS: Mapping[str, GanMethod] = MappingProxyType(
-    {
-        "minimax": GanMethod(
-            "Minimax",
-            "Goodfellow et al. 2014, equation 1, arXiv:1406.2661",
-            {"objective": "minimax"},
-            _GENTLE,
-        ),
-        "non-saturating": GanMethod(
-            "Non-saturating", "Goodfellow et al. 2014, section 3, arXiv:1406.2661", loop=_GENTLE
-        ),
-        # Learning rate of the generator and Adam's first decay as in its authors' notebook. Their learning
-        # rate of the discriminator, a tenth of this one, is too slow for so few steps.
-        "unrolled": GanMethod(
-            "Unrolled",
-            "Metz et al. 2017, arXiv:1611.02163",
-            {"objective": "minimax"},
-            {"betas": [0.5, 0.99]},
-            make_task=UnrolledTask,
-        ),
-        "ali": GanMethod("ALI", "Dumoulin et al. 2017, arXiv:1606.00704", loop=_GENTLE, make_task=AliTask),
-        # Learning rate as in its authors' notebook.
-        "veegan": GanMethod("VEEGAN", "Srivastava et al. 2017, arXiv:1705.07761", make_task=VeeganTask),
-        # The non-saturating game with pairs of points, 128 of them per step.
-        "pacgan": GanMethod(
-            "PacGAN2",
-            "Lin et al. 2018, arXiv:1712.04086",
-            {"packing": 2},
-            {**_GENTLE, "batch_rows": 256},
-            make_task=packed_task,
-        ),
-        # Adam's second decay as in the paper, and the penalty's weight as in its toy experiments
-        # (gan_toy.py): with the 10 that it uses on pictures, these mixtures are learned more slowly.
-        "wgan-gp": GanMethod(
-            "WGAN-GP",
-            "Gulrajani et al. 2017, arXiv:1704.00028",
-            {"objective": "wasserstein", "slope_weight": 0.1},
-            {"betas": [0.0, 0.9], "batch_rows": 640},
-            make_task=critic_task,
-        ),
-        # Both penalties at every step; their weight falls.
-        "relativistic": GanMethod(
-            "Relativistic R1+R2", "Huang et al. 2024, arXiv:2501.05441", _SHIPPED_GAN, **_SHIPPED
-        ),
-        # The same with a learned mixture prior: the recipe of ring-gan and grid-gan, but shorter.
-        "islands": GanMethod(
-            "With mixture prior",
-            "Huang et al. 2024; Gurumurthy et al. 2017, arXiv:1706.02071",
-            {**_SHIPPED_GAN, "prior": "mixture", "prior_learning_rate_ratio": 5.0, "prior_evenness": 0.2},
-            **_SHIPPED,
-        ),
-    }
-)
+METHODS: Mapping[str, GanMethod] = {
+    "minimax": GanMethod(
+        "Minimax",
+        "Goodfellow et al. 2014, equation 1, arXiv:1406.2661",
+        {"objective": "minimax"},
+        _GENTLE,
+    ),
+    "non-saturating": GanMethod(
+        "Non-saturating", "Goodfellow et al. 2014, section 3, arXiv:1406.2661", loop=_GENTLE
+    ),
+    # Learning rate of the generator and Adam's first decay as in its authors' notebook. Their learning
+    # rate of the discriminator, a tenth of this one, is too slow for so few steps.
+    "unrolled": GanMethod(
+        "Unrolled",
+        "Metz et al. 2017, arXiv:1611.02163",
+        {"objective": "minimax"},
+        {"betas": [0.5, 0.99]},
+        make_task=UnrolledTask,
+    ),
+    "ali": GanMethod("ALI", "Dumoulin et al. 2017, arXiv:1606.00704", loop=_GENTLE, make_task=AliTask),
+    # Learning rate as in its authors' notebook.
+    "veegan": GanMethod("VEEGAN", "Srivastava et al. 2017, arXiv:1705.07761", make_task=VeeganTask),
+    # The non-saturating game with pairs of points, 128 of them per step.
+    "pacgan": GanMethod(
+        "PacGAN2",
+        "Lin et al. 2018, arXiv:1712.04086",
+        {"packing": 2},
+        {**_GENTLE, "batch_rows": 256},
+        make_task=packed_task,
+    ),
+    # Adam's second decay as in the paper, and the penalty's weight as in its toy experiments
+    # (gan_toy.py): with the 10 that it uses on pictures, these mixtures are learned more slowly.
+    "wgan-gp": GanMethod(
+        "WGAN-GP",
+        "Gulrajani et al. 2017, arXiv:1704.00028",
+        {"objective": "wasserstein", "slope_weight": 0.1},
+        {"betas": [0.0, 0.9], "batch_rows": 640},
+        make_task=critic_task,
+    ),
+    # Both penalties at every step; their weight falls.
+    "relativistic": GanMethod(
+        "Relativistic R1+R2", "Huang et al. 2024, arXiv:2501.05441", _SHIPPED_GAN, **_SHIPPED
+    ),
+    # The same with a learned mixture prior: the recipe of ring-gan and grid-gan, but shorter.
+    "islands": GanMethod(
+        "With mixture prior",
+        "Huang et al. 2024; Gurumurthy et al. 2017, arXiv:1706.02071",
+        {**_SHIPPED_GAN, "prior": "mixture", "prior_learning_rate_ratio": 5.0, "prior_evenness": 0.2},
+        **_SHIPPED,
+    ),
+}
 """The methods by name, in the order of the columns; stored results have these names."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import torch
@@ -30,18 +29,18 @@ from training.report.plotting import BLUE, GREEN, ORANGE, PURPLE, legend_above, 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-PAIRS: Mapping[str, tuple[LineMixture, LineMixture]] = MappingProxyType(
-    {
-        "equal Gaussians": (gaussian(0, 1), gaussian(0, 1)),
-        "overlapping Gaussians": (gaussian(0, 1), gaussian(1.5, 0.7)),
-        "two modes and one": (LineMixture((0.3, 0.7), (-2, 1.5), (0.5, 0.8)), gaussian(0, 1.5)),
-        "nearly disjoint": (gaussian(-4, 0.7), gaussian(4, 1)),
-    }
-)
+PAIRS: Mapping[str, tuple[LineMixture, LineMixture]] = {
+    "equal Gaussians": (gaussian(0, 1), gaussian(0, 1)),
+    "overlapping Gaussians": (gaussian(0, 1), gaussian(1.5, 0.7)),
+    "two modes and one": (LineMixture((0.3, 0.7), (-2, 1.5), (0.5, 0.8)), gaussian(0, 1.5)),
+    "nearly disjoint": (gaussian(-4, 0.7), gaussian(4, 1)),
+}
 """Densities p of the data and q of the generator."""
-DIRECTIONS: Mapping[str, Tensor] = MappingProxyType(
-    {"+ s": torch.ones_like(GRID), "+ s x / 2": GRID / 2, "+ s sin(3 x)": torch.sin(3 * GRID)}
-)
+DIRECTIONS: Mapping[str, Tensor] = {
+    "+ s": torch.ones_like(GRID),
+    "+ s x / 2": GRID / 2,
+    "+ s sin(3 x)": torch.sin(3 * GRID),
+}
 """Functions (N,) on `GRID` that are added, times a strength s, to the optimal logit."""
 _STRENGTHS = torch.linspace(-1.5, 1.5, 61).tolist()
 _PAIR = "two modes and one"

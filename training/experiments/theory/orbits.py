@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from torch import Tensor
@@ -18,9 +17,10 @@ if TYPE_CHECKING:
 
 START = (1.0, 1.0)
 STEPS = 300
-GAMES: Mapping[str, tuple[Game, float, float]] = MappingProxyType(
-    {"bilinear game": (bilinear_game, 0.1, 0.3), "Dirac-GAN": (dirac_gan, 0.2, 0.3)}
-)
+GAMES: Mapping[str, tuple[Game, float, float]] = {
+    "bilinear game": (bilinear_game, 0.1, 0.3),
+    "Dirac-GAN": (dirac_gan, 0.2, 0.3),
+}
 """Each game with its learning rate and the weight of R1."""
 _COLOURS = {"simultaneous": BLUE, "alternating": GREEN, "simultaneous, R1": ORANGE}
 
