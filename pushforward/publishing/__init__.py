@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import operator
+import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,7 +17,6 @@ import numpy as np
 
 from service.format.specs import LatentPicture
 from training.export.own.conditions import Condition, LabelsAs
-from training.export.own.files import is_zip
 from training.export.own.gan import GanWords, publish_own_gan
 from training.export.own.likelihoods import WITH_SCALE, DecoderGives, LikelihoodName
 from training.export.own.networks import Channels, Source, UnfitModel, Values
@@ -354,7 +354,7 @@ def _condition(name: str, classes: Any, labels_as: LabelsAs) -> Condition | None
 def _source(what: str, network: Network) -> Source:
     if isinstance(network, str | Path):
         path = Path(network)
-        if not is_zip(path):
+        if not zipfile.is_zipfile(path):
             return OnnxSource(what, path)
         from training.export.own.torch_files import read_torch_file  # torch is not needed for ONNX files
 

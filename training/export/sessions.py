@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from types import MappingProxyType
-from typing import Final, Protocol
+from typing import Protocol
 
 import numpy as np
 import onnxruntime
@@ -25,7 +24,6 @@ from service.numerics.noise import Floats
 from training.export.rules import check_graph
 from training.export.weights import whole
 
-_NONE: Final[Weights] = MappingProxyType({})
 PARITY_BATCHES = (1, 2, 7, 64)
 PARITY_TOLERANCE = 1e-5
 """Largest allowed |onnx - torch| / (1 + |torch|), where |torch| is at least the output's median."""
@@ -66,7 +64,7 @@ def run_graph(
     return tuple(session.run(None, feeds))
 
 
-def open_session(model: Path | bytes, weights: Weights = _NONE) -> onnxruntime.InferenceSession:
+def open_session(model: Path | bytes, weights: Weights | None = None) -> onnxruntime.InferenceSession:
     """Open a session of a graph's file, or of a serialised model, on the CPU with one thread.
 
     It has no other weights than its own and those that are given: no file that a graph names is opened.

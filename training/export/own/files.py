@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 
 _EXPORTED = "save the network as ONNX or by torch.export.save where its code is, or give the module itself"
@@ -55,8 +54,3 @@ def strange_archive(names: list[str]) -> str:
     if names and all(name.endswith(".npy") for name in names):
         return f"is an .npz: it {_WEIGHTS}"
     return "is a zip of files; unpack it, and give the file of one network"
-
-
-def is_zip(path: Path) -> bool:
-    """Return True if a path is a zip, as files of torch are."""
-    return path.is_file() and zipfile.is_zipfile(path)

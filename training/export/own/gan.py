@@ -110,7 +110,7 @@ def publish_own_gan(
     if logits is None:
         graphs.pop("generate_scored", None)
     measure = partial(measure_parity, example=example, discrete=False, largest=error)
-    parity = parities(name, graphs, measure, log)
+    parity = parities(name, graphs, measure, log, {})
     statistics: tuple[Distance, ...] = ("residual",) if gan.encoder is not None else ()
     sources = {"generator": generator, "discriminator": discriminator, "encoder": encoder}
     origin: dict[str, object] = {

@@ -9,7 +9,6 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Concatenate, Literal, ParamSpec
 
 import numpy as np
@@ -325,7 +324,7 @@ def parities(
     graphs: Mapping[GraphName, OwnGraph],
     measure: Callable[[OwnGraph], Parity],
     log: Log,
-    held: Mapping[GraphName, Parity] = MappingProxyType({}),
+    held: Mapping[GraphName, Parity],
 ) -> dict[GraphName, Parity]:
     """Measure the parity of every graph that is not `held`, as measured before; all that fail are named."""
     parity = dict(held)
