@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import re
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final, Self, TypeVar
 from urllib.parse import parse_qsl
 
-from service.errors import BodyTooLarge, Busy, Malformed, UnsupportedMedia
+from pydantic import BaseModel
+
+from service.errors import BodyTooLarge, Busy, Flaw, Malformed, Unfit, UnsupportedMedia
 
 Parsed = TypeVar("Parsed")
 
@@ -111,6 +113,14 @@ def query_pairs(query: bytes) -> list[tuple[str, str]]:
         return parse_qsl(query.decode(), keep_blank_values=True, max_num_fields=_MOST_QUERY_KEYS)
     except ValueError as error:
         raise Malformed("the query string cannot be read") from error
+
+
+def check_numbers(pairs: Iterable[tuple[str, str]], options: BaseModel) -> None:
+    """Raise Unfit if a number of a query is written with an underscore, as Python and pydantic permit."""
+    for name, text in pairs:
+        if "_" in text and isinstance(getattr(options, name, None), int | float):
+            message = "wanted a number without underscores"
+            raise Unfit(f"the query does not fit: {name}: {message}", flaws=(Flaw(f"/{name}", message),))
 
 
 async def read_body(body: bytes, read: Callable[[], Parsed], short: int = SHORT_BYTES) -> Parsed:

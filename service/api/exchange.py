@@ -139,7 +139,7 @@ class Exchange:
         seconds = deadline_seconds
         if text := self.header(b"x-request-timeout-seconds"):
             try:
-                seconds = min(float(text), deadline_seconds)
+                seconds = 0.0 if "_" in text else min(float(text), deadline_seconds)
             except ValueError:
                 seconds = 0.0
             if not seconds > 0:

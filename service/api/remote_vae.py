@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 
 from service.api.answer import JPEG, PNG, Answer
-from service.api.body import ENVELOPE_BYTES, PICTURE_BYTES_PER_VALUE, query_pairs, read_body
+from service.api.body import ENVELOPE_BYTES, PICTURE_BYTES_PER_VALUE, check_numbers, query_pairs, read_body
 from service.api.exchange import Exchange
 from service.api.operations import code
 from service.api.operations.call import Call
@@ -178,9 +178,11 @@ def _from_query(kind: type[Body], query: bytes) -> Body:
     sizes = [value for key, value in pairs if key == "shape"]
     values: dict[str, Any] = dict(pairs) | ({"shape": sizes} if sizes else {})
     try:
-        return kind.model_validate(values, strict=False)
+        options = kind.model_validate(values, strict=False)
     except ValidationError as error:
         raise unfit(error, "the query", kind) from error
+    check_numbers(pairs, options)
+    return options
 
 
 def _latents(

@@ -231,6 +231,8 @@ def test_rows_outside_the_support_are_each_named(client: httpx.Client) -> None:
         ("POST", f"{TOY}/sample", {"x-request-timeout-seconds": "soon"}, 422, "unfit"),
         ("POST", f"{TOY}/sample?count=2", {}, 422, "unfit"),
         ("GET", f"{TOY}/sample?count=two", {}, 422, "unfit"),
+        ("GET", f"{TOY}/sample?count=1_0", {}, 422, "unfit"),
+        ("GET", f"{TOY}/sample?temperature=1_0", {}, 422, "unfit"),
         ("GET", f"{TOY}/sample?count=2&offset={2**53 - 1}", {}, 422, "unfit"),
         (
             "GET",

@@ -25,11 +25,19 @@ class _OneFault:
         return {**schema, "custom_error_type": "no_member", "custom_error_message": self._message}
 
 
+def _without_underscore(given: Any) -> Any:
+    """Return what came for the number of a class; `1_0`, which pydantic reads as 10, may be a name."""
+    if isinstance(given, str) and "_" in given:
+        raise ValueError("it has an underscore")
+    return given
+
+
 ArrayName = Literal["inputs", "latents"]
 Seed = Annotated[int, Field(ge=0, lt=2**53, description="0 .. 2^53 - 1, exact in every JSON client")]
 Count = Annotated[int, Field(ge=1, lt=2**53)]
 Label = Annotated[
-    Annotated[int, Field(ge=0, lt=2**53)] | Annotated[str, Field(min_length=1, max_length=200)],
+    Annotated[int, Field(ge=0, lt=2**53), BeforeValidator(_without_underscore)]
+    | Annotated[str, Field(min_length=1, max_length=200)],
     _OneFault("wanted a class by its number, from 0, or its name, of at most 200 characters"),
 ]
 _MOST_LABELS: Final = 2**16

@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import Field, ValidationError, create_model
 
 from service.api.answer import CSV, FORM, JSON, NPY, PARQUET, PICTURES, PNG, ZIP
-from service.api.body import ENVELOPE_BYTES, JSON_BYTES_PER_VALUE, SHORT_BYTES, query_pairs
+from service.api.body import ENVELOPE_BYTES, JSON_BYTES_PER_VALUE, SHORT_BYTES, check_numbers, query_pairs
 from service.api.json_bodies import check_json, cut_lists, cut_records, json_text, read_list
 from service.api.operations.call import RowIds
 from service.api.operations.options import Body, Options, RowLabelOptions
@@ -308,9 +308,11 @@ def from_query(model: type[Options], query: bytes) -> Options:
     """
     pairs = query_pairs(query)
     try:
-        return model.model_validate_strings(dict(pairs), strict=False)
+        options = model.model_validate_strings(dict(pairs), strict=False)
     except ValidationError as error:
         raise unfit(error, "the query", model) from error
+    check_numbers(pairs, options)
+    return options
 
 
 class ContentType(NamedTuple):

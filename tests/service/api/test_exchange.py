@@ -37,7 +37,7 @@ def test_a_request_may_ask_for_less_time_than_the_service_gives_and_not_for_more
     assert (scope.seconds, scope.arrival_seconds) == (seconds, arrival)
 
 
-@pytest.mark.parametrize("asked", [b"0", b"-1", b"nan", b"-inf", b"soon"])
+@pytest.mark.parametrize("asked", [b"0", b"-1", b"nan", b"-inf", b"soon", b"1_0"])
 def test_a_time_that_is_no_positive_number_is_refused(asked: bytes) -> None:
     with pytest.raises(Unfit, match="positive number of seconds"):
         scope_of(asked)
