@@ -36,6 +36,7 @@ _MARKS: Final = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+_SAVE_AS_UTF_8: Final = "save it as UTF-8 (in a spreadsheet: 'CSV UTF-8')"
 _NO_VALUE: Final = "__HIVE_DEFAULT_PARTITION__"
 SAMPLE_BYTES: Final = 2**18
 """The number of bytes at the beginning of a text that show its encoding and its separator."""
@@ -127,7 +128,13 @@ _OPENERS: Final[Mapping[str, Callable[[BinaryIO], Any]]] = {
 
 
 def encoding_of(start: bytes) -> str:
-    """Return the encoding of a text by its first bytes: UTF-8, or UTF-16 with or without a mark."""
+    """Return the encoding of a text by its first bytes: UTF-8, or UTF-16 with or without a mark.
+
+    Raises:
+        Malformed: it is UTF-32.
+    """
+    if start.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)) or b"\0\0\0" in start[:8]:
+        raise Malformed(f"it is text in UTF-32; wanted UTF-8 or UTF-16: {_SAVE_AS_UTF_8}")
     for mark, encoding in _MARKS:
         if start.startswith(mark):
             return encoding
@@ -156,8 +163,8 @@ def as_text(file: BinaryIO) -> tuple[io.TextIOWrapper, str, bool]:
 def no_text(error: UnicodeDecodeError) -> Malformed:
     """Return the error for bytes that are no text."""
     return Malformed(
-        f"it is no text in UTF-8 or UTF-16: byte {error.start} is {error.object[error.start]:#04x}; save it "
-        "as UTF-8 (in a spreadsheet: 'CSV UTF-8')"
+        f"it is no text in UTF-8 or UTF-16: byte {error.start} is {error.object[error.start]:#04x}; "
+        f"{_SAVE_AS_UTF_8}"
     )
 
 

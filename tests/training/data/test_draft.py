@@ -184,6 +184,8 @@ def test_names_of_columns_may_hold_anything(tmp_path: Path) -> None:
         ("head.csv", b"a,b\n", "no rows"),
         ("constant.csv", b"a\n" + b"1\n" * 30, "every column has one value"),
         ("latin.csv", b"a\n" + b"\xe9\n" * 30, "save it as UTF-8"),
+        ("marked.csv", ("a\n" + "1\n" * 30).encode("utf-32"), "UTF-32; wanted UTF-8 or UTF-16"),
+        ("wide.csv", ("a\n" + "1\n" * 30).encode("utf-32-be"), "UTF-32; wanted UTF-8 or UTF-16"),
         ("book.xlsx", b"x", ".csv, .tsv, .parquet"),
         ("cut.npz", b"PK\x03\x04abc", "cannot be read"),
     ],
