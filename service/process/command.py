@@ -18,6 +18,7 @@ from service.app import create_app
 from service.errors import CannotListen, ServiceError
 from service.observe.logs import configure_logs
 from service.observe.metrics import Metrics
+from service.process.descriptors import lack_of_files
 from service.process.ports import bind_socket, serve_metrics
 from service.process.server import Server
 from service.process.supervisor import ReplicaFailed, supervise
@@ -55,6 +56,8 @@ def run(program: str = "pushforward-serve", kind: type[Settings] = Settings) -> 
     if flaw := unknown_variable(os.environ):
         _give_up(program, flaw)
     replicas = settings.replicas
+    if flaw := lack_of_files(replicas):
+        _give_up(program, flaw)
     configure_logs(settings.log_level, settings.log_format, show_process=replicas > 1)
     try:
         if replicas > 1:

@@ -23,6 +23,12 @@ _SHED_SHARE: Final = 4
 """The share of the kept ones that is freed at once, as its divisor: each time looks at all connections."""
 
 
+_NEEDED: Final = 48
+"""Descriptors that a start needs: Python and the listeners have about 16, loading models some more."""
+_NEEDED_PER_REPLICA: Final = 3
+"""Those of the supervisor for each replica, which inherits them."""
+
+
 class Connected(Protocol):
     """A connection to a client."""
 
@@ -34,6 +40,18 @@ class Connected(Protocol):
 
     def shed(self) -> None:
         """Close it; `Descriptors.shed_one_closed` is to be called then."""
+
+
+def lack_of_files(replicas: int) -> str:
+    """Return what is wrong if too few files may be open for a start, else an empty text."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = _NEEDED + _NEEDED_PER_REPLICA * replicas
+    if limit == resource.RLIM_INFINITY or limit >= needed:
+        return ""
+    return (
+        f"a process may open {limit} files here; the service needs at least {needed}, and one for each "
+        "connection: raise the limit, as by `ulimit -n 1024`"
+    )
 
 
 class Descriptors:

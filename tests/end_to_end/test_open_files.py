@@ -1,6 +1,8 @@
 """The limit of open files: idle connections make room for new ones, and probes are always answered."""
 
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -123,3 +125,25 @@ def test_connections_of_grpc_leave_files_for_those_of_http_and_go_if_they_are_id
                         pass
     finally:
         service.stop()
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_limit_that_is_too_low_for_a_start_is_told_in_one_line_with_the_least_that_will_do(
+    tmp_path: Path, processes: int
+) -> None:
+    least = 48 + 3 * processes
+
+    def limited(most: int) -> tuple[str, str]:
+        return "-c", WITH_FEW_FILES.replace(str(MOST_FILES), str(most))
+
+    options = ["--models", str(tmp_path), "--processes", str(processes)]
+    refused = subprocess.run([sys.executable, *limited(least - 1), *options], capture_output=True, text=True)
+    assert refused.returncode == 2
+    assert f"needs at least {least}" in refused.stderr
+    assert len(refused.stderr.splitlines()) == 1
+    publish_toy(tmp_path)
+    running = RunningService(tmp_path, processes=processes, program=limited(least))
+    try:
+        running.wait_until_ready()
+    finally:
+        running.stop()
