@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 import httpx
 import numpy as np
+from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 
 START_SECONDS = 60
@@ -35,6 +36,13 @@ def as_npy(array: np.ndarray) -> bytes:
     """An array as the body of a request."""
     file = io.BytesIO()
     np.save(file, array)
+    return file.getvalue()
+
+
+def as_picture(image: Image.Image, kind: str = "PNG") -> bytes:
+    """A picture as the body of a request."""
+    file = io.BytesIO()
+    image.save(file, kind)
     return file.getvalue()
 
 

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from tests import toy
-from tests.serving import as_npy
+from tests.serving import as_npy, as_picture
 
 TOY = "/v1/models/toy-vae"
 TABLE = "/v1/models/toy-table"
@@ -20,9 +20,7 @@ ROW = toy.items(1).tolist()[0]
 
 
 def picture(width: int, height: int, kind: str = "PNG", mode: str = "L") -> bytes:
-    file = io.BytesIO()
-    Image.new(mode, (width, height)).save(file, kind)
-    return file.getvalue()
+    return as_picture(Image.new(mode, (width, height)), kind)
 
 
 def png_bomb() -> bytes:
@@ -330,10 +328,7 @@ def test_a_method_that_a_path_does_not_take_is_told_of_those_it_does(client: htt
 
 def test_a_photograph_for_a_version_of_one_size_is_refused_with_that_size(client: httpx.Client) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (400, 400), np.uint8)
-    file = io.BytesIO()
-    Image.fromarray(noise).save(file, "png")
-    answer = client.post(
-        "/v1/models/digits-vae/score", content=file.getvalue(), headers={"content-type": "image/png"}
-    )
+    body, headers = as_picture(Image.fromarray(noise)), {"content-type": "image/png"}
+    answer = client.post("/v1/models/digits-vae/score", content=body, headers=headers)
     assert (answer.status_code, answer.json()["code"]) == (413, "body_too_large")
     assert "8 x 8 pixels" in answer.json()["detail"]

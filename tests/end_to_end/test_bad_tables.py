@@ -1,13 +1,11 @@
 """Bad rows of a table: each is refused and named, in JSON and in npy."""
 
-import io
-
 import httpx
 import numpy as np
 import pytest
 from PIL import Image
 
-from tests.serving import as_npy
+from tests.serving import as_npy, as_picture
 
 TABLE = "/v1/models/toy-table"
 
@@ -55,9 +53,8 @@ def test_rows_that_are_not_one_hot_are_each_named_with_their_column(client: http
 
 
 def test_a_picture_of_a_table_is_neither_taken_nor_made(client: httpx.Client) -> None:
-    file = io.BytesIO()
-    Image.new("L", (4, 1)).save(file, "PNG")
-    taken = client.post(f"{TABLE}/encode", content=file.getvalue(), headers={"content-type": "image/png"})
+    picture = as_picture(Image.new("L", (4, 1)))
+    taken = client.post(f"{TABLE}/encode", content=picture, headers={"content-type": "image/png"})
     assert (taken.status_code, taken.json()["code"]) == (422, "unfit")
     assert "takes no pictures" in taken.json()["detail"]
     for operation, body in (("sample", {}), ("decode", {"latents": [[0]]})):

@@ -17,7 +17,7 @@ from service.runtime.scorer import Scores
 from tests import toy, toy_table
 from tests.handmade import CALIBRATION_ITEMS, DRAWS, SEED
 from tests.registries import registry_of
-from tests.serving import as_npy, metric_sum, npy
+from tests.serving import as_npy, as_picture, metric_sum, npy
 
 TOY = "/v1/models/toy-vae"
 NPY = {"accept": "application/x-npy"}
@@ -205,13 +205,8 @@ def test_an_npy_of_any_order_and_precision_is_scored_as_the_json_of_its_numbers(
 
 def test_a_png_is_an_input(client: httpx.Client) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (28, 28), dtype=np.uint8)
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG")
-    by_png = client.post(
-        "/v1/models/fashion-vae/score?draws=2",
-        content=file.getvalue(),
-        headers={"content-type": "image/png"},
-    ).json()
+    body, headers = as_picture(Image.fromarray(pixels)), {"content-type": "image/png"}
+    by_png = client.post("/v1/models/fashion-vae/score?draws=2", content=body, headers=headers).json()
     inputs = (pixels[None, None] / np.float32(255)).tolist()
     by_json = client.post("/v1/models/fashion-vae/score", json={"inputs": inputs, "draws": 2}).json()
     assert by_png == by_json

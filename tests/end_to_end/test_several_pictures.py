@@ -11,7 +11,7 @@ from PIL import Image
 
 from pushforward import Client
 from service.errors import Unfit
-from tests.serving import as_npy, npy
+from tests.serving import as_npy, as_picture, npy
 
 MODEL = "/v1/models/fashion-vae"
 NAMES = ["left.png", "right.jpg", "same.png", "same.png"]
@@ -22,10 +22,8 @@ def files() -> list[tuple[str, bytes]]:
     random = np.random.default_rng(3)
     made = []
     for name in NAMES:
-        file = io.BytesIO()
-        pixels = random.integers(0, 256, (28, 28), np.uint8)
-        Image.fromarray(pixels).save(file, "JPEG" if name.endswith("jpg") else "PNG")
-        made.append((name, file.getvalue()))
+        picture = Image.fromarray(random.integers(0, 256, (28, 28), np.uint8))
+        made.append((name, as_picture(picture, "JPEG" if name.endswith("jpg") else "PNG")))
     return made
 
 
@@ -84,14 +82,13 @@ def test_csv_has_the_names_of_the_files_and_other_answers_are_those_of_an_array(
 def test_all_files_that_are_not_taken_are_named_at_once(
     client: httpx.Client, files: list[tuple[str, bytes]]
 ) -> None:
-    file = io.BytesIO()
-    Image.new("L", (5, 6)).save(file, "PNG")
-    bad = [*files, ("small.png", file.getvalue()), ("notes.txt", b"no picture")]
+    small = as_picture(Image.new("L", (5, 6)))
+    bad = [*files, ("small.png", small), ("notes.txt", b"no picture")]
     answer = post_form(client, "score", bad)
     assert answer.status_code == 422
     flaws = answer.json()["errors"]
     assert [flaw["row"] for flaw in flaws] == [5]  # by its header; then the others
-    answer = post_form(client, "score", [*bad[:-1], ("tall.png", file.getvalue())])
+    answer = post_form(client, "score", [*bad[:-1], ("tall.png", small)])
     flaws = answer.json()["errors"]
     assert [(flaw["row"], flaw["message"].partition(":")[0]) for flaw in flaws] == [
         (4, "small.png"),

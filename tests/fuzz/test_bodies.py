@@ -20,30 +20,25 @@ from PIL import Image
 from tritonclient.grpc import service_pb2
 
 from tests import toy
-from tests.serving import RunningService, as_npy, running_service
+from tests.serving import RunningService, as_npy, as_picture, running_service
 from tests.toy_table import publish_table
 
 pytestmark = [pytest.mark.fuzz, pytest.mark.timeout(300)]
 EXAMPLES = 500
 """The bodies for each parser; about ten seconds on a busy machine."""
 NPY = as_npy(toy.items(3))
+PICTURE = as_picture(Image.new("L", (8, 8)))
 ROWS = json.dumps({"inputs": toy.items(3).tolist(), "draws": 2}).encode()
 TENSORS = json.dumps(
     {"inputs": [{"name": "inputs", "shape": [3, 1, 2, 2], "datatype": "FP32", "data": toy.items(3).tolist()}]}
 ).encode()
 
 
-def picture() -> bytes:
-    file = io.BytesIO()
-    Image.new("L", (8, 8)).save(file, "PNG")
-    return file.getvalue()
-
-
 def zipped() -> bytes:
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("a.png", picture())
-        archive.writestr("b.png", picture())
+        archive.writestr("a.png", PICTURE)
+        archive.writestr("b.png", PICTURE)
     return file.getvalue()
 
 
@@ -68,12 +63,12 @@ def near(valid: bytes) -> st.SearchStrategy[bytes]:
 KINDS = {
     "JSON": ("/v1/models/toy-vae/score", {"content-type": "application/json"}, ROWS),
     "npy": ("/v1/models/toy-vae/score", {"content-type": "application/x-npy"}, NPY),
-    "PNG": ("/v1/models/digits-vae/encode", {"content-type": "image/png"}, picture()),
+    "PNG": ("/v1/models/digits-vae/encode", {"content-type": "image/png"}, PICTURE),
     "form": (
         "/v1/models/digits-vae/encode",
         {"content-type": "multipart/form-data; boundary=x"},
         b'--x\r\ncontent-disposition: form-data; name="file"; filename="a.png"\r\n\r\n'
-        + picture()
+        + PICTURE
         + b"\r\n--x--\r\n",
     ),
     "zip": ("/v1/models/digits-vae/encode", {"content-type": "application/zip"}, zipped()),

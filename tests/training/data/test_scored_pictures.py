@@ -1,6 +1,5 @@
 """A picture that a model was trained on scores as it is: by the command, the client, and as a body."""
 
-import io
 import mimetypes
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,7 +12,7 @@ from PIL import Image
 from pushforward import Client
 from pushforward.files import ItemLayout, read_inputs
 from service.format.versions import read_manifest
-from tests.serving import as_npy, running_service
+from tests.serving import as_npy, as_picture, running_service
 from tests.training.data.own_data import load
 from tests.training.data.picture_files import FILES, write_files
 from tests.training.publishing import publish_recipe
@@ -118,19 +117,15 @@ def test_an_answer_tells_what_was_done_to_a_picture_and_the_version_describes_it
 ) -> None:
     described = client.get("/v1/models/shapes").json()["picture"]
     assert described == {"fit": "crop", "background": [255, 128, 0], "binary": False}
-    file = io.BytesIO()
-    Image.new("RGBA", (12, 10), (1, 2, 3, 4)).save(file, "PNG")
-    answer = post(client, "score", file.getvalue(), "image/png")
+    picture = Image.new("RGBA", (12, 10), (1, 2, 3, 4))
+    answer = post(client, "score", as_picture(picture), "image/png")
     assert answer.json()["conversions"] == [["put on a background of the colour [255, 128, 0]"]]
     assert answer.headers["x-pushforward-conversions"] == "put on a background of the colour [255, 128, 0]"
 
 
 @pytest.mark.exports
 def test_a_picture_of_too_many_pixels_is_refused_before_they_are_decoded(client: httpx.Client) -> None:
-    file = io.BytesIO()
-    Image.new("L", (50, 41)).save(file, "PNG")
-    answer = client.post(
-        "/v1/models/shapes/score", content=file.getvalue(), headers={"content-type": "image/png"}
-    )
+    body, headers = as_picture(Image.new("L", (50, 41))), {"content-type": "image/png"}
+    answer = client.post("/v1/models/shapes/score", content=body, headers=headers)
     assert (answer.status_code, answer.json()["code"]) == (422, "limit_exceeded")
     assert "2050 pixels, at most 2000" in answer.json()["detail"]
