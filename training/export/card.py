@@ -29,6 +29,7 @@ _VALUES: dict[Support, str] = {
     "unit_interval": "pixels in [0, 1]",
     "real": "columns in their own units",
 }
+_MOST_COLUMNS = 100
 _UNSEEN = """AUROC of every statistic, the chance that an outlier scores higher than a test item, with its
 95 % confidence interval. Nothing was trained, chosen or calibrated on outliers of these kinds."""
 _STANDS_IN = """How near its samples come to test items. The training set's figures are of training items in
@@ -194,6 +195,8 @@ def _columns(manifest: Manifest) -> str:
     """List a table's columns in the order of an item's values."""
     lines = [
         f"- {column.name}" + (f", one-hot: {', '.join(column.categories)}" if column.categories else "")
-        for column in manifest.columns
+        for column in manifest.columns[:_MOST_COLUMNS]
     ]
+    if (more := len(manifest.columns) - _MOST_COLUMNS) > 0:
+        lines.append(f"- and {more} more, which `manifest.json` names")
     return "\n".join(["\nThe columns of an item, in order:\n", *lines, ""]) if lines else ""
