@@ -96,8 +96,6 @@ JSON_CASES = [
         "unfit",
     ),
     ("score", json.dumps({"inputs": [ROW], "statistic": "energy"}).encode(), 422, "unfit"),
-    ("score", json.dumps({"inputs": [ROW], "statistic": "residual"}).encode(), 422, "unfit"),
-    ("discriminate", json.dumps({"inputs": [ROW]}).encode(), 404, "operation_not_offered"),
 ]
 
 
