@@ -269,18 +269,24 @@ class _AsyncConnection:
                 result = await self._carry_out(step)
 
     async def _carry_out(self, step: ScriptStep) -> HttpAnswer | BrokenConnection | bytes | None:
+        import asyncio  # as in `AsyncClient`
+
         try:
             match step:
                 case Send():
-                    return await self._send(step)
+                    async with asyncio.timeout(step.seconds):
+                        return await self._send(step)
                 case ReadPiece():
                     assert self._pieces is not None, "an answer has come"
-                    return await anext(self._pieces, b"")
+                    async with asyncio.timeout(step.seconds):
+                        return await anext(self._pieces, b"")
                 case Pause():
                     await self._close()
                     await self._sleep(step.seconds)
         except httpx.RequestError as error:
             return BrokenConnection(reason_of(error))
+        except TimeoutError:
+            return BrokenConnection("the time is over")
         return None
 
     async def _send(self, step: Send) -> HttpAnswer:

@@ -51,7 +51,8 @@ class Client:
         url: The address of the service; PUSHFORWARD_URL or http://localhost:8000 if left out.
         key: The key of a service that asks for one; PUSHFORWARD_KEY if left out.
         timeout_seconds: The deadline of each call, with all its requests and retries; None for no deadline.
-            For `iter_samples` it is that of each chunk.
+            For `iter_samples` it is that of each chunk. A service that falls silent, or whose head comes
+            byte by byte, can hold this client longer; `AsyncClient` ends in time.
         policy: The number and the pauses of retries.
         clock: Returns a time in seconds.
         sleep: Sleeps for some seconds.

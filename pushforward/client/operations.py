@@ -119,7 +119,8 @@ class Operations:
         """Give `take` the rows of a streamed answer; return how many came, and what ended it too early."""
         reader, came = NpyRows(), 0
         while came < most:
-            piece = (yield ReadPiece()) or BrokenConnection("the answer ended too early")
+            piece = yield ReadPiece(deadline.left_seconds())
+            piece = piece or BrokenConnection("the answer ended too early")
             if isinstance(piece, BrokenConnection):
                 return came, piece
             rows = reader.feed(piece)
@@ -129,7 +130,7 @@ class Operations:
                 for chunk in take(rows):
                     yield YieldRows(chunk)
                     deadline.restart()
-        yield ReadPiece()  # the end, after which the connection can be used again
+        yield ReadPiece(deadline.left_seconds())  # the end, after which the connection can be used again
         return came, None
 
     def encode(

@@ -142,7 +142,7 @@ class Sender:
         if isinstance(answer, BrokenConnection) or (streamed and answer.status == HTTPStatus.OK):
             return answer
         pieces = []
-        while piece := (yield ReadPiece()):
+        while piece := (yield ReadPiece(deadline.left_seconds())):
             if isinstance(piece, BrokenConnection):
                 return piece
             self.check(deadline)

@@ -119,6 +119,9 @@ class Send(NamedTuple):
 class ReadPiece(NamedTuple):
     """A step: read the next bytes of the answer, none at its end. It may result in a BrokenConnection."""
 
+    seconds: float | None
+    """The time that is left, which asyncio can hold; a blocking read waits as long as `Send` says."""
+
 
 class Pause(NamedTuple):
     """A step: sleep. It has no result."""

@@ -8,7 +8,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -46,7 +46,14 @@ class Swallow:
     """Reads the request and never answers."""
 
 
-Fault = Cut | Hold | Refuse | Swallow
+@dataclass(frozen=True)
+class Drip:
+    """Answers with `beginning`, and then with a byte every 50 ms."""
+
+    beginning: bytes
+
+
+Fault = Cut | Drip | Hold | Refuse | Swallow
 
 
 class FlakyProxy:
@@ -109,6 +116,8 @@ class FlakyProxy:
             if isinstance(fault, Refuse):
                 writer.write(fault.answer())
                 await writer.drain()
+            elif isinstance(fault, Drip):
+                await self._drip(fault.beginning, writer)
             elif isinstance(fault, Swallow):
                 await self._stop.wait()
             else:
@@ -121,6 +130,14 @@ class FlakyProxy:
             writer.transport.abort()
             raise
         writer.close()
+
+    async def _drip(self, beginning: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.write(beginning)
+        while not self._stop.is_set():
+            writer.write(b"x")
+            await writer.drain()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stop.wait(), 0.05)
 
     def _fault(self, head: bytes) -> Fault | None:
         if not re.match(rb"(GET|POST) /v1/models/[^/ ]+(/versions/[^/ ]+)?/[a-z]+[? ]", head):

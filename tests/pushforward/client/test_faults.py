@@ -28,7 +28,7 @@ from tests import toy
 from tests.damage import change_manifest
 from tests.ports import free_port
 from tests.pushforward.client.equality import assert_equal
-from tests.pushforward.client.flaky import Cut, Fault, FlakyProxy, Hold, Refuse, Swallow, flaky
+from tests.pushforward.client.flaky import Cut, Drip, Fault, FlakyProxy, Hold, Refuse, Swallow, flaky
 from tests.serving import RunningService, running_service
 from tests.toy import publish_toy
 from tests.toy_conditional import publish_conditional
@@ -240,6 +240,17 @@ def test_a_service_that_never_answers_is_an_error_in_time(
     started_at = time.monotonic()
     with pytest.raises(DeadlineExceeded, match=r"0\.5 s had passed.*timeout_seconds"):
         score(proxy.url)
+    assert time.monotonic() - started_at < 5
+
+
+@pytest.mark.parametrize(
+    "beginning", [b"HTTP/1.1 200 OK\r\nx: ", b"HTTP/1.1 200 OK\r\ncontent-length: 9999\r\n\r\n"]
+)
+def test_an_asynchronous_call_ends_in_time_whatever_drips(proxy: FlakyProxy, beginning: bytes) -> None:
+    proxy.faults.append(Drip(beginning))
+    started_at = time.monotonic()
+    with pytest.raises(DeadlineExceeded, match=r"0\.5 s had passed"):
+        score_by_async_client(proxy.url)
     assert time.monotonic() - started_at < 5
 
 
