@@ -68,6 +68,7 @@ def destination(
     Raises:
         Unfit: the ending is not that of such a format; names them. Or it is one of bytes, for a terminal.
         NotADirectoryError: there is no folder of that name to write to.
+        IsADirectoryError: the path is a folder.
     """
     if out is None and form is None and sys.stdout.isatty():
         return Destination(STDOUT, "people")
@@ -79,6 +80,8 @@ def destination(
         form = form or Path(out).name.lower().rpartition(".")[2]
         if not Path(out).parent.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, "no such folder", str(Path(out).parent))
+        if Path(out).is_dir():  # told before the work, not after it
+            raise IsADirectoryError(errno.EISDIR, "a folder is there; name a file", out)
     if form in FORMATS and form not in forms:
         raise Unfit(f"this result cannot be written as {form}; write it as one of {', '.join(forms)}")
     if form not in FORMATS:

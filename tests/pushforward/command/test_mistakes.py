@@ -32,6 +32,7 @@ MISTAKES = [
     ("score toy-table table.csv --out scores.txt", ".png, .npy, .npz, .csv, .parquet, .json"),
     ("score toy-table table.csv --out scores.png", "write it as one of npy"),
     ("score toy-table table.csv --out nowhere/scores.csv", "nowhere: no such folder"),
+    ("score toy-table table.csv --out hollow --as csv", "hollow: a folder is there; name a file"),
     ("score toy-table table.csv --statistic guess", "guess"),
     ("score toy-table table.csv --alpha 1e-9", "the smallest this model is calibrated for"),
     ("score digits-vae table.csv", "table.csv: it has 3 columns; wanted 64 numbers a row"),
