@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import os
-import time
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import mkdtemp
 from typing import Any, Final
 
 from prometheus_client import values
 from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.multiprocess import mark_process_dead
 
-_PREFIX: Final = "pushforward-metrics-"
-_YOUNG_SECONDS: Final = 60
-"""A folder that was just made may not be held yet."""
+_NEW: Final = "pushforward-new-"
+_HELD: Final = "pushforward-metrics-"
+"""Beginnings of the names of folders, before and after they are held."""
 _FIRST_BYTES: Final = 2**16
 """The size of a new file, as prometheus_client has it."""
 _BYTES_OF_A_VALUE: Final = 32
@@ -33,29 +33,33 @@ def shared_folder() -> Iterator[Path]:
     """
     memory = Path("/dev/shm")
     place = memory if "TMPDIR" not in os.environ and os.access(memory, os.W_OK) else None
-    with TemporaryDirectory(prefix=_PREFIX, dir=place) as name:
-        lock = os.open(name, os.O_RDONLY)
+    new = Path(mkdtemp(prefix=_NEW, dir=place))
+    lock = os.open(new, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # storage without locks, such as some of networks
+            flock(lock, LOCK_EX | LOCK_NB)
+        # only now it has the name by which it is found, so that no other start removes it before it is held
+        folder = new.rename(new.with_name(new.name.replace(_NEW, _HELD)))
+        for other in folder.parent.glob(f"{_HELD}*"):
+            _remove_abandoned(other)
         try:
-            with suppress(OSError):  # storage without locks, such as some of networks
-                flock(lock, LOCK_EX | LOCK_NB)
-            for other in Path(name).parent.glob(f"{_PREFIX}*"):
-                _remove_abandoned(other)
-            yield Path(name)
+            yield folder
         finally:
-            os.close(lock)
+            shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        os.close(lock)
 
 
 def _remove_abandoned(folder: Path) -> None:
-    """Remove a folder of values that nobody holds, unless it is young or holds anything else."""
+    """Remove a folder of values that nobody holds, unless it holds anything else."""
     with suppress(OSError):  # it is held, another user's, or gone
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         try:
             flock(descriptor, LOCK_EX | LOCK_NB)
-            if time.time() - os.fstat(descriptor).st_mtime > _YOUNG_SECONDS:
-                for file in os.listdir(descriptor):
-                    if file.endswith((".db", ".db.new")):
-                        os.unlink(file, dir_fd=descriptor)
-                folder.rmdir()
+            for file in os.listdir(descriptor):
+                if file.endswith((".db", ".db.new")):
+                    os.unlink(file, dir_fd=descriptor)
+            folder.rmdir()
         finally:
             os.close(descriptor)
 
