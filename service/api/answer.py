@@ -32,8 +32,8 @@ _NAMED_PIECE_VALUES: Final = 2**11
 """Values of a piece of records or CSV, which are written one by one."""
 PART_BYTES: Final = 2**18
 """Size of the parts in which answers are sent; a client that reads none within `idle_seconds` is dropped."""
-_LITTLE_BYTES: Final = 2**15
-"""A smaller piece is written in less time than a turn of the event loop is worth."""
+_LITTLE_BYTES: Final = 2**12
+"""A smaller piece is written in less time than a turn of the event loop is worth, even of CSV."""
 
 
 Piece: TypeAlias = bytes | memoryview
