@@ -110,9 +110,7 @@ def test_the_suspended_job_publishes_what_the_nodes_have_trained(trained: Path, 
         "/training/runs": str(trained / "runs"),
         "/training/models": str(tmp_path),
     }
-    entrypoint = {"command": ["/opt/pushforward/bin/python", "-m", "training"]}  # that of the image
-    command = command_here(container | entrypoint, {}, replaced)
-    done = subprocess.run(command, capture_output=True, text=True, timeout=280)
+    done = subprocess.run(command_here(container, {}, replaced), capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stderr
     assert "evaluating tiny-vae after 8 of 8 steps" in done.stderr
     assert (tmp_path / "tiny-vae/1/manifest.json").is_file()
