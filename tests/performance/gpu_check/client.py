@@ -43,6 +43,8 @@ class _Share:
 def apply_plain_load(port: int, request: Request, connections: int, seconds: float, first_seed: int) -> Load:
     """Loads a server on this machine for so many seconds, with the seeds after `first_seed`.
 
+    Every process waits for an answer at least, also on a machine where that takes longer.
+
     Raises:
         BenchFailed: an answer was not 200 or was too short, or a connection broke.
     """
@@ -98,7 +100,7 @@ async def _connection(
 ) -> None:
     reader, writer = await asyncio.open_connection(_HOST, port)
     try:
-        while time.perf_counter() < stop_at and not share.flaw:
+        while (time.perf_counter() < stop_at or not share.latencies) and not share.flaw:
             seed = next(seeds)
             message = _message(port, request, seed)
             sent_at = time.perf_counter()
