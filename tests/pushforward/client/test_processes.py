@@ -40,19 +40,18 @@ for _ in range(3):
 """
 
 
+def said_by(script: str, service: RunningService) -> tuple[str, str]:
+    """Return the outputs of another process, which calls the service."""
+    command = [sys.executable, "-c", script, service.url]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False)
+    return done.stdout, done.stderr
+
+
 def test_processes_forked_from_one_with_a_client_get_the_answers_to_their_own_requests(
     service: RunningService,
 ) -> None:
     """The workers of multiprocessing and of PyTorch's loaders are forked in this way."""
-    done = subprocess.run(
-        [sys.executable, "-c", FORKS, service.url],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert (done.stdout, done.stderr) == ("[0, 0, 0, 0]\n", "")
+    assert said_by(FORKS, service) == ("[0, 0, 0, 0]\n", "")
 
 
 def test_a_pickle_is_a_client_of_the_same_service_with_the_same_key(limited_service: RunningService) -> None:
@@ -73,12 +72,5 @@ def test_a_pickle_keeps_the_deadline_and_the_policy() -> None:
 
 
 def test_an_asynchronous_client_works_in_one_event_loop_after_the_other(service: RunningService) -> None:
-    done = subprocess.run(  # in a process of its own, because the sockets of an ended loop are warned of
-        [sys.executable, "-c", LOOPS, service.url],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert (done.stdout, done.stderr) == ("True\nTrue\nTrue\n", "")
+    # in a process of its own, because the sockets of an ended loop are warned of
+    assert said_by(LOOPS, service) == ("True\nTrue\nTrue\n", "")
