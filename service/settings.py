@@ -312,8 +312,7 @@ class Settings(Documented, BaseSettings):
     def for_one_replica(self, replicas: int, port: int, metrics_port: int | None = None) -> Settings:
         """Return the settings of one of several replicas: those ports, and its share of the limits.
 
-        A replica gets one lane more than its share of the cores: the kernel spreads connections by a hash, so
-        with few connections one replica may get more than its share, and then uses cores that others leave.
+        A replica gets one lane more than its share of the cores, which it uses while the others leave them.
         """
         granted = granted_cores()
         cores = self.cores or -(-granted // replicas)

@@ -18,7 +18,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from pushforward.bulk.failures import BulkMistake, Disagreement, OutputFailed
+from pushforward.bulk.failures import BulkError, BulkMistake, Disagreement, OutputFailed
 from pushforward.bulk.plan import FORMAT, Plan
 from pushforward.bulk.storage import PARTIAL, joined, storage_of
 
@@ -84,7 +84,7 @@ class OutputFolder:
         """Write the plan unless one is there, which must be the same.
 
         Raises:
-            BulkMistake: other work has begun in the folder.
+            BulkMistake: other work has begun in the folder, or it is a file.
             OutputFailed: the folder cannot be written.
         """
         if self.check(plan) is None:
@@ -185,7 +185,9 @@ class OutputFolder:
     def _path(self, *names: str) -> str:
         return joined(self.location, *names)
 
-    def _failed(self, error: OSError) -> OutputFailed:
+    def _failed(self, error: OSError) -> BulkError:
+        if isinstance(error, FileExistsError | NotADirectoryError):
+            return BulkMistake(f"{self.location} is a file, or in one; name an empty or a new folder")
         if error.errno in _NO_ROOM:
             there = len(self.recorded())
             return OutputFailed(

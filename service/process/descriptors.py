@@ -25,7 +25,7 @@ _SHED_SHARE: Final = 4
 
 _NEEDED: Final = 48
 """Descriptors that a start needs: Python and the listeners have about 16, loading models some more."""
-_NEEDED_PER_REPLICA: Final = 3
+_NEEDED_PER_REPLICA: Final = 5
 """Those of the supervisor for each replica, which inherits them."""
 
 

@@ -19,6 +19,7 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from service.api.exchange import BODY, SURPLUS, WHOLE
 from service.api.problems import Headers, raw_problem
+from service.process.balance import Share
 from service.process.descriptors import Descriptors
 from service.process.framing import is_ambiguous
 from service.process.heads import KnownHeads
@@ -39,6 +40,8 @@ class BoundedProtocol(SecureProtocol):
     _descriptors: Descriptors
     """Shared by all connections of the process, as `_heads`."""
     _heads: KnownHeads
+    _share: Share | None
+    """None in a process that serves alone."""
     _between_requests = True
     """True if no byte of the next request was parsed, and the connection stays open."""
     _head_timer: asyncio.TimerHandle | None = None
@@ -64,7 +67,12 @@ class BoundedProtocol(SecureProtocol):
     _is_shed = False
 
     def connection_made(self, transport: Any) -> None:
-        """Make room for the connection, and wait for its first head, or its handshake."""
+        """Make room for the connection, and wait for its first head, or its handshake; or pass it on."""
+        if self._share is not None:
+            if self._share.passes_on(transport, len(self.connections) + 1):
+                transport.abort()  # which closes the descriptor of this process alone
+                return
+            self._share.count(len(self.connections) + 1)
         super().connection_made(transport)
         self._wait_for_head()
         self._descriptors.admit(self, self.connections)
@@ -294,6 +302,8 @@ class BoundedProtocol(SecureProtocol):
         if self._is_shed:
             self._descriptors.shed_one_closed()
         super().connection_lost(exc)
+        if self._share is not None:
+            self._share.count(len(self.connections))
         self._answer_transport.forget()  # it refers to the protocol, and answers to it
         if (cycle := self._answered()) is not None:  # uvicorn informs only the newest
             cycle.disconnected = True
@@ -387,7 +397,10 @@ class BoundedProtocol(SecureProtocol):
 
 
 def bounded_protocol(
-    max_header_bytes: int, idle_seconds: float, tls: ssl.SSLContext | None = None
+    max_header_bytes: int,
+    idle_seconds: float,
+    tls: ssl.SSLContext | None = None,
+    share: Share | None = None,
 ) -> type[BoundedProtocol]:
     """Return a class of HTTP protocol like uvicorn's, with limits.
 
@@ -401,5 +414,6 @@ def bounded_protocol(
         _tls = tls
         _descriptors = Descriptors()
         _heads = KnownHeads()
+        _share = share
 
     return LimitedProtocol

@@ -8,11 +8,14 @@ import logging
 import signal
 import socket
 from collections.abc import Iterator
+from functools import partial
 from multiprocessing.connection import Connection
+from typing import Any
 
 import uvicorn
 
 from service.app import Service
+from service.process.balance import Share
 from service.process.ports import bind_socket, url_of
 from service.process.protocol import bounded_protocol
 from service.process.pulse import Pulse
@@ -39,7 +42,8 @@ class Server(uvicorn.Server):
     A replica's server has the end of a pipe to its `parent`. It reports there that it serves, and drains and
     exits once the parent closes its end, or at SIGTERM, so that a replica can be replaced by hand; others
     stay ignored. It drains only once, because a signal to the process group reaches both processes. Its
-    `pulse` beats while its event loop runs, and says whether its computations fail.
+    `pulse` beats while its event loop runs, and says whether its computations fail. Its `share` takes
+    connections from other replicas.
 
     Raises:
         CannotListen: the port for gRPC is in use. The parent, if there is one, has checked that before.
@@ -51,6 +55,7 @@ class Server(uvicorn.Server):
         settings: Settings,
         parent: Connection | None = None,
         pulse: Pulse | None = None,
+        share: Share | None = None,
     ) -> None:
         if parent is None and settings.grpc_port:  # gRPC binds later, and tells of it by a traceback
             bind_socket(settings.host, settings.grpc_port).close()
@@ -59,7 +64,7 @@ class Server(uvicorn.Server):
             service.app,
             loop="uvloop",
             http=bounded_protocol(
-                settings.max_header_bytes, settings.idle_seconds, tls.context if tls else None
+                settings.max_header_bytes, settings.idle_seconds, tls.context if tls else None, share
             ),
             ws="none",
             lifespan="on",
@@ -76,6 +81,7 @@ class Server(uvicorn.Server):
         self._has_tls = tls is not None
         self._parent = parent
         self._pulse = pulse
+        self._share = share
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -97,6 +103,8 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, and log the address, or report to the parent unless it is gone."""
         await super().startup(sockets)
+        if self._share is not None:
+            self._share.begin(self._connect, len(self.server_state.connections))
         if self._parent is not None:
             with contextlib.suppress(OSError):
                 self._parent.send(None)
@@ -106,6 +114,21 @@ class Server(uvicorn.Server):
         for listener in sockets or ():
             log.info("running on %s (Ctrl-C to quit)", url_of(listener, tls=self._has_tls))
 
+    def _connect(self, client: socket.socket) -> None:
+        """Serve a connection as if it had been accepted here."""
+        loop = asyncio.get_running_loop()
+        kind: Any = self.config.http_protocol_class
+        protocol = partial(
+            kind,
+            config=self.config,
+            server_state=self.server_state,
+            app_state=self.lifespan.state,
+            _loop=loop,
+        )
+        task: Any = loop.create_task(loop.connect_accepted_socket(protocol, client))
+        self.server_state.tasks.add(task)
+        task.add_done_callback(self.server_state.tasks.discard)
+
     def _stop(self) -> None:
         if self._lifecycle.draining and self._parent is None:
             self.should_exit = self.force_exit = True
@@ -114,6 +137,8 @@ class Server(uvicorn.Server):
     def _drain(self) -> None:
         if not self._lifecycle.draining:
             self._lifecycle.drain()
+            if self._share is not None:
+                self._share.leave()
             asyncio.get_running_loop().call_later(self._drain_delay_seconds, self._close)
 
     def _parent_left(self, pipe: int) -> None:
@@ -122,4 +147,6 @@ class Server(uvicorn.Server):
 
     def _close(self) -> None:
         self._lifecycle.when_closed()
+        if self._share is not None:
+            self._share.end(self._connect)
         self.should_exit = True

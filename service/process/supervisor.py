@@ -14,7 +14,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from multiprocessing import current_process, get_context
 from multiprocessing.connection import Connection, wait
@@ -26,6 +26,7 @@ from service.app import create_app
 from service.errors import CannotListen, ServiceError
 from service.observe.metrics import Metrics
 from service.observe.shared_values import drop_gauges, share_values, shared_folder
+from service.process.balance import Balance, Share
 from service.process.ports import bind_socket, hold_address, serve_metrics, url_of
 from service.process.pulse import Pulse
 from service.process.server import Server, stop_signals
@@ -65,6 +66,7 @@ class Replica:
     folder: Path
     """The folder in which all replicas keep the values of their metrics."""
     number: int
+    share: Share
     process: BaseProcess | None = None
     pipe: Pipe | None = None
     pulse: Pulse | None = None
@@ -118,7 +120,7 @@ class Replica:
                 serve_metrics(metrics, bind_socket(settings.host, settings.metrics_port, shared=True))
             app = create_app(settings, metrics, loads_first=True, others_serve=others_serve)
             listener = bind_socket(settings.host, settings.port, shared=True)
-            server = Server(app, settings, parent, self.pulse)
+            server = Server(app, settings, parent, self.pulse, self.share)
         except (ServiceError, CannotListen) as error:
             parent.send(error.detail if isinstance(error, ServiceError) else str(error))
             sys.exit(2)
@@ -177,6 +179,7 @@ class Replica:
         if self.pipe is not None:
             self.pipe.close()
         self.process, self.pipe, self.pulse, self.serves, self.reason = None, None, None, False, reason
+        self.share.leave()
         now = time.monotonic()
         self.start_at = now + self.backoff.delay_seconds(now)
 
@@ -197,12 +200,15 @@ def supervise(settings: Settings, replicas: int) -> None:
         _held(settings.host, settings.grpc_port),
         shared_folder() as folder,
         _signal_socket() as signals,
+        closing(Balance(replicas)) as balance,
     ):
         metrics_port = None if metrics_address is None else metrics_address.getsockname()[1]
         own = settings.for_one_replica(replicas, address.getsockname()[1], metrics_port)
         gc.collect()
         gc.freeze()  # later collections would write to the pages that the forks share
-        all_replicas = [Replica(own, folder, number) for number in range(1, replicas + 1)]
+        all_replicas = [
+            Replica(own, folder, number, Share(balance, number - 1)) for number in range(1, replicas + 1)
+        ]
         Supervisor(all_replicas, url_of(address, tls=settings.tls_certificate is not None)).run(signals)
 
 

@@ -1,5 +1,6 @@
 """Several replicas on one port: they answer as one, outlive each other's death, and stop together."""
 
+import contextlib
 import json
 import os
 import re
@@ -102,6 +103,49 @@ def test_every_replica_gives_the_same_bytes_for_the_same_seed_and_tells_what_all
     wait_until(lambda: answered(two) == before + MANY)  # an answer is counted just after it was sent
     assert {answered(two) for _ in range(MANY)} == {before + MANY}
     assert counted(two, "pushforward_rows_total", operation="sample") == before + MANY
+
+
+def connections_of(service: RunningService) -> list[int]:
+    """Return the number of connections that each replica has."""
+    port = urlsplit(service.url).port
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    established = {
+        f"socket:[{line[9]}]" for line in lines if line[1].endswith(f":{port:04X}") and line[3] == "01"
+    }
+
+    def held(process_id: int) -> set[str]:
+        found = set()
+        for descriptor in Path(f"/proc/{process_id}/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                found.add(os.readlink(descriptor))
+        return found
+
+    return [len(established & held(process_id)) for process_id in process_ids(service).values()]
+
+
+def test_each_replica_has_as_many_connections_as_the_others(two: RunningService) -> None:
+    def even(number: int, most_apart: int = 1) -> bool:
+        shares = connections_of(two)
+        return sum(shares) == number and max(shares) - min(shares) <= most_apart
+
+    wait_until(lambda: sum(connections_of(two)) == 0)
+    before = answered(two)
+    connections = [connected(two) for _ in range(MANY)]
+    for number, connection in enumerate(connections, 1):
+        connection.request("POST", SAMPLE, BODY)
+        assert connection.getresponse().read()
+        assert even(number)
+    for connection in connections[::2]:
+        connection.close()
+    wait_until(lambda: sum(connections_of(two)) == MANY // 2)
+    again = [connected(two) for _ in range(MANY)]
+    for connection in again:  # whose requests come before any is answered
+        connection.request("POST", SAMPLE, BODY)
+    assert len({connection.getresponse().read() for connection in again}) == 1
+    assert even(MANY // 2 + MANY, most_apart=4)  # two replicas may look at once
+    for connection in connections + again:
+        connection.close()
+    wait_until(lambda: answered(two) == before + 2 * MANY)
 
 
 def test_the_replicas_share_the_metrics_port_and_each_tells_what_all_have_counted(

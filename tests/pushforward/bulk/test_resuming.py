@@ -215,9 +215,13 @@ def test_samples_beyond_the_last_number_are_refused_before_any_work(
 
 
 def test_a_folder_with_other_files_is_refused(bulk_models: Path, tmp_path: Path) -> None:
-    (tmp_path / "notes.txt").write_text("mine")
+    notes = tmp_path / "notes.txt"
+    notes.write_text("mine")
     with pytest.raises(BulkMistake, match=r"holds other files, such as notes\.txt"):
         work("sample", bulk_models, "digits-vae", tmp_path, count=1)
+    for path in (notes, notes / "out"):
+        with pytest.raises(BulkMistake, match="is a file, or in one; name an empty or a new folder"):
+            work("sample", bulk_models, "digits-vae", path, count=1)
 
 
 def test_an_input_that_changed_between_runs_is_refused(bulk_models: Path, tmp_path: Path) -> None:

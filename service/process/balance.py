@@ -1,0 +1,117 @@
+"""Connections shared evenly among replicas.
+
+Linux gives a new connection to a replica by a hash of its two ends. Of few connections that are kept, one
+replica may get all, while another has nothing to do. So a replica that has more than another passes a new one
+on to it, by a message that carries its descriptor (SCM_RIGHTS, unix(7)), before anything is read from it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import mmap
+import socket
+from collections.abc import Callable
+from typing import Any, Final
+
+import numpy as np
+
+_MANY: Final = 2**40
+"""The number of connections of a replica that takes none."""
+_MESSAGES_BYTES: Final = 1
+"""Memory for messages to a replica; the system makes it enough for a few. A replica that stands still gets no
+more connections than these."""
+
+
+class Balance:
+    """The number of connections of each replica, and a socket to pass one to it; make it before the forks.
+
+    Each number is written by one process, so that no change is lost. Shapes: R replicas.
+    """
+
+    def __init__(self, replicas: int) -> None:
+        counts = np.frombuffer(mmap.mmap(-1, 8 * replicas * (replicas + 2)), np.int64).reshape(-1, replicas)
+        self.open, self.taken, self.passed = counts[0], counts[1], counts[2:]
+        """Connections of each replica (R,), those that it took from others (R,), and those that replica r
+        passed to each (R, R)."""
+        self.open[:] = _MANY
+        self.ends = [socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM) for _ in range(replicas)]
+        """For each replica the ends at which its messages are sent and received."""
+        for sender, receiver in self.ends:
+            sender.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _MESSAGES_BYTES)
+            sender.setblocking(False)
+            receiver.setblocking(False)
+
+    def close(self) -> None:
+        """Close the sockets of this process."""
+        for sender, receiver in self.ends:
+            sender.close()
+            receiver.close()
+
+
+class Share:
+    """The connections of one replica, numbered from 0, beside those of the others."""
+
+    def __init__(self, balance: Balance, number: int) -> None:
+        self._balance = balance
+        self._number = number
+        self._serves = False
+
+    def begin(self, connect: Callable[[socket.socket], None], connections: int) -> None:
+        """Take connections from other replicas from now on, in the running event loop, and `connect` them.
+
+        `connections` is the number of those that are there already.
+        """
+        self._serves = True
+        self.count(connections)
+        asyncio.get_running_loop().add_reader(self._receiver, self._take, connect)
+
+    def leave(self) -> None:
+        """Have other replicas pass no more connections to this one; it ended, or is about to."""
+        self._serves = False
+        self._balance.open[self._number] = _MANY
+
+    def end(self, connect: Callable[[socket.socket], None]) -> None:
+        """Take the connections that were passed before it left, and no more."""
+        self._take(connect)
+        asyncio.get_running_loop().remove_reader(self._receiver)
+
+    def count(self, connections: int) -> None:
+        """Note how many connections the replica has."""
+        if self._serves:
+            self._balance.open[self._number] = connections
+
+    def passes_on(self, transport: Any, connections: int) -> bool:
+        """Pass a new connection to the replica with the fewest, if this one has two more; return True then.
+
+        `connections` is their number here, with the new one. The caller drops it without a word.
+        """
+        passed = self._balance.passed[self._number]
+        load = self._balance.open + self._balance.passed.sum(axis=0) - self._balance.taken
+        least = int(load.argmin())
+        if connections < load[least] + 2:
+            return False
+        passed[least] += 1
+        descriptor = transport.get_extra_info("socket").fileno()
+        try:
+            socket.send_fds(self._balance.ends[least][0], [b"c"], [descriptor])
+        except OSError:  # it has not taken those before, or ends
+            passed[least] -= 1
+            return False
+        return True
+
+    @property
+    def _receiver(self) -> socket.socket:
+        return self._balance.ends[self._number][1]
+
+    def _take(self, connect: Callable[[socket.socket], None]) -> None:
+        """Connect all that was passed to this replica."""
+        while True:
+            try:
+                _, descriptors, _, _ = socket.recv_fds(self._receiver, 1, 1)
+            except BlockingIOError:
+                return
+            self._balance.taken[self._number] += 1
+            for descriptor in descriptors:  # none if this process may open no more files
+                client = socket.socket(fileno=descriptor)
+                client.setblocking(False)
+                connect(client)
