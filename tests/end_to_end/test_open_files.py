@@ -131,7 +131,7 @@ def test_connections_of_grpc_leave_files_for_those_of_http_and_go_if_they_are_id
 def test_a_limit_that_is_too_low_for_a_start_is_told_in_one_line_with_the_least_that_will_do(
     tmp_path: Path, processes: int
 ) -> None:
-    least = 48 + 3 * processes
+    least = 48 + 5 * processes
 
     def limited(most: int) -> tuple[str, str]:
         return "-c", WITH_FEW_FILES.replace(str(MOST_FILES), str(most))
