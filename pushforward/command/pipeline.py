@@ -255,6 +255,9 @@ class ModelCommand:
             forms = output.FORMATS if is_picture(self.model.item_shape) else output.TABLE_FORMATS
             map_to = destination(map_output.out, None, text="json", forms=forms)
         where = destination(wanted.out, wanted.form, text="csv", forms=output.TABLE_FORMATS)
+        if where.for_people and {options[name] for name in ("statistic", "draws", "seed")} == {None}:
+            # it shows no bounds beside the version's statistic, and their draws would take most of the time
+            options = {**options, "statistic": (self.model.manifest["defaults"] or {}).get("statistic")}
         draws = draws_of(options["statistic"], options["draws"], most_draws(self.model.manifest))
         size = max(1, min(CHUNK_ROWS, 8 * CHUNK_ROWS // draws))
         if options["correction"] != "none":

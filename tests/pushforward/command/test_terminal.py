@@ -16,6 +16,7 @@ from pushforward.command.people import title_of
 from pushforward.results import ItemScores
 from tests.conftest import REPOSITORY
 from tests.pushforward.command.inputs import TABLE
+from tests.serving import running_service
 
 IMAGE = "digits-vae"
 pytestmark = pytest.mark.usefixtures("here")
@@ -52,6 +53,26 @@ def test_a_terminal_shows_the_anomalies_first(few_models: Path) -> None:
         ("0", "ordinary"),
         ("1", "ordinary"),
     ]
+
+
+def test_a_terminal_does_not_wait_for_bounds_that_it_does_not_show(tmp_path: Path, here: Path) -> None:
+    """A pipe gets them, and the same surprises."""
+    name, files = "fashion-vae", "garments.npy"  # which scores by `path`
+    np.save(files, np.random.default_rng(0).integers(0, 256, (3, 28, 28), np.uint8))
+    models = tmp_path / "models"
+    models.mkdir()
+    (models / name).symlink_to(REPOSITORY / "models" / name)
+    with running_service(models) as service:
+        shown, _ = in_a_terminal("score", name, files, "--url", service.url)
+        drawn = {"model": name, "stage": "bounds"}
+        assert service.metric("pushforward_batch_items_sum", **drawn) == 0
+        command = [sys.executable, "-m", "pushforward", "score", name, files, "--url", service.url]
+        piped = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=here)
+        assert service.metric("pushforward_batch_items_sum", **drawn) > 0
+    surprises = [row.split(",")[3] for row in piped.stdout.splitlines()[1:]]
+    assert {row.split()[0]: row.split()[1] for row in shown.splitlines()[2:]} == {
+        str(row): f"{float(surprise):,.4g}" for row, surprise in enumerate(surprises)
+    }
 
 
 def test_a_picture_is_shown_in_colours_and_where_there_are_none_as_numbers(few_models: Path) -> None:
