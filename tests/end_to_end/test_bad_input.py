@@ -311,11 +311,13 @@ def test_a_415_names_what_came(client: httpx.Client) -> None:
     assert packed.json()["detail"].endswith("; zstd came")
 
 
-def test_json_that_curl_sends_as_a_form_is_told_how_to_be_sent(client: httpx.Client) -> None:
+def test_data_that_curl_sends_as_a_form_are_told_how_to_be_sent(client: httpx.Client) -> None:
     headers = {"content-type": "application/x-www-form-urlencoded"}
     answer = client.post(f"{TOY}/sample", content=b'{"count": 1}', headers=headers)
     assert answer.status_code == 415
-    assert answer.json()["detail"].endswith("urlencoded came (curl -d sends JSON so; use --json)")
+    assert answer.json()["detail"].endswith(
+        "urlencoded came (as curl says of any data; use --json, or -H 'Content-Type: ...')"
+    )
 
 
 def test_a_method_that_a_path_does_not_take_is_told_of_those_it_does(client: httpx.Client) -> None:

@@ -182,7 +182,9 @@ class RequestReader:
             return self._read_json(json_text(body))
         if name is None or kind not in self._takes:
             came = kind if _MEDIA_TYPE.fullmatch(kind) else "another type"
-            hint = " (curl -d sends JSON so; use --json)" if came == _FORM else ""
+            hint = (
+                " (as curl says of any data; use --json, or -H 'Content-Type: ...')" if came == _FORM else ""
+            )
             raise UnsupportedMedia(f"{operation.name} takes {', '.join(self._takes)}; {came} came{hint}")
         if kind in (CSV, PARQUET):
             if kind == CSV and charset not in ("", "utf-8", "utf8", "utf-16", "us-ascii"):
