@@ -6,6 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -32,16 +33,8 @@ Role = Literal["number", "category", "class", "redundant", "unfit"]
 """`redundant`: repeats another column or the order of the rows; `unfit`: training refuses it."""
 
 _CLASS_NAMES: Final = {
-    "class",
-    "label",
-    "target",
-    "y",
-    "outcome",
-    "diagnosis",
-    "species",
-    "anomaly",
-    "outlier",
-}
+    "class", "label", "target", "y", "outcome", "diagnosis", "species", "anomaly", "outlier",
+}  # fmt: skip
 _ROWS_OF_A_CLASS: Final = 5
 """The fewest rows for each of the numbers of a column that are classes and not counts or measurements."""
 _IDENTIFIER: Final = re.compile(
@@ -174,62 +167,127 @@ def _role(name: str, values: Any, train: Rows, kept: _Kept, decimal: str) -> Col
     return _number(name, numbers, values, train, kept, codes)
 
 
+@dataclass(frozen=True)
+class _Numbers:
+    """A column of numbers as all decisions on it see it."""
+
+    name: str
+    values: Doubles
+    """(rows,), NaN where a value is missing."""
+    there: Doubles
+    """The values that are not missing."""
+    learned: Doubles
+    """Those of them in the training split."""
+    distinct: Doubles
+    """Sorted."""
+    codes: tuple[Code, ...]
+
+    @property
+    def missing(self) -> int:
+        return len(self.values) - len(self.there)
+
+    @cached_property
+    def are_whole(self) -> bool:
+        return bool((self.there == np.round(self.there)).all())
+
+    @property
+    def is_identifier(self) -> bool:
+        return self.are_whole and _IDENTIFIER_OF_MORE.search(self.name) is not None
+
+    @property
+    def seen(self) -> str:
+        """Return how many values there are, from which to which, and how many are missing."""
+        seen = f"{len(self.distinct)} values from {_plain(self.distinct[0])} to {_plain(self.distinct[-1])}"
+        if not self.missing:
+            return seen
+        marks = f" (as {', '.join(map(_mark, self.codes))})" if self.codes else ""
+        return f"{self.missing} of {len(self.values)} are missing{marks}; else {seen}"
+
+
 def _number(
     name: str, values: Doubles, raw: Any, train: Rows, kept: _Kept, codes: tuple[Code, ...]
 ) -> ColumnRole:
-    there = values[~np.isnan(values)]
-    missing = len(values) - len(there)
-    if not len(there) or np.isnan(values[train]).all():
-        return ColumnRole(name, "unfit", f"{missing} of {len(values)} values are missing")
-    whole = bool((there == np.round(there)).all())
-    distinct = np.unique(there)
-    counted = whole and not missing and len(distinct) == len(values)
-    if whole and _are_dates(distinct):
+    there, learned = values[~np.isnan(values)], values[train][~np.isnan(values[train])]
+    if not len(learned):
+        return ColumnRole(name, "unfit", f"{len(values) - len(there)} of {len(values)} values are missing")
+    column = _Numbers(name, values, there, learned, np.unique(there), codes)
+    if column.are_whole and _are_dates(column.distinct):
         return ColumnRole(name, "unfit", f"dates in digits, such as {there[0]:.0f}", DATE_ADVICE)
-    if whole and not missing and np.abs(there).max() >= 2**53:  # too large for float64 to tell apart
-        counted = len(set(texts_of(raw))) == len(values)
-    if len(distinct) == 1 and not missing:
-        return ColumnRole(name, "number", f"{_plain(there[0])} in every row", _CONSTANT)
+    return (
+        _constant(column)
+        or _name_of_rows(column, raw)
+        or _constant_where_learned(column)
+        or _beyond_float32(column)
+        or _repetition(column, kept)
+        or _learnable(column)
+    )
+
+
+def _constant(column: _Numbers) -> ColumnRole | None:
+    if len(column.distinct) > 1 or column.missing:
+        return None
+    return ColumnRole(column.name, "number", f"{_plain(column.there[0])} in every row", _CONSTANT)
+
+
+def _name_of_rows(column: _Numbers, raw: Any) -> ColumnRole | None:
+    """Return the role of a column that numbers or names the rows, or several of them at a time."""
+    name, rows, distinct = column.name, len(column.values), column.distinct
+    counted = column.are_whole and not column.missing and len(distinct) == rows
+    if column.are_whole and not column.missing and np.abs(column.there).max() >= 2**53:
+        counted = len(set(texts_of(raw))) == rows  # too large for float64 to tell apart
     span = distinct[-1] - distinct[0]
-    if counted and (span == len(values) - 1 or (ascends(values) and span < MOST_GAPS * len(values))):
+    if counted and (span == rows - 1 or (ascends(column.values) and span < MOST_GAPS * rows)):
         return ColumnRole(name, "redundant", "numbers the rows")
     if counted and _IDENTIFIER.search(name):
         return ColumnRole(name, "redundant", "another whole number in every row: names the rows")
-    is_identifier = whole and _IDENTIFIER_OF_MORE.search(name) is not None
-    if is_identifier and len(distinct) > FEW_CATEGORIES:
+    if column.is_identifier and len(distinct) > FEW_CATEGORIES:
         return ColumnRole(name, "redundant", f"{len(distinct)} numbers under the name of an identifier")
-    seen = f"{len(distinct)} values from {_plain(distinct[0])} to {_plain(distinct[-1])}"
-    if missing:
-        marks = f" (as {', '.join(_mark(code) for code in codes)})" if codes else ""
-        seen = f"{missing} of {len(values)} are missing{marks}; else {seen}"
-    learned = values[train][~np.isnan(values[train])]
-    with np.errstate(over="ignore"):  # numbers too large for their squares are refused below
-        mean, deviation = learned.mean(), learned.std()
-    if learned.min() == learned.max():
-        others = int((there != learned[0]).sum())
-        where = f"all but {others} rows" if others else "every row that has it"
-        return ColumnRole(name, "number", f"{_plain(learned[0])} in {where}", _CONSTANT, codes=codes)
-    if np.abs(there).max() > LARGEST or deviation < 1 / LARGEST:
+    return None
+
+
+def _constant_where_learned(column: _Numbers) -> ColumnRole | None:
+    value = column.learned[0]
+    if (column.learned != value).any():
+        return None
+    others = int((column.there != value).sum())
+    where = f"all but {others} rows" if others else "every row that has it"
+    return ColumnRole(column.name, "number", f"{_plain(value)} in {where}", _CONSTANT, codes=column.codes)
+
+
+def _beyond_float32(column: _Numbers) -> ColumnRole | None:
+    name, seen = column.name, column.seen
+    with np.errstate(over="ignore"):  # numbers too large for their squares are refused
+        mean, deviation = column.learned.mean(), column.learned.std()
+    if np.abs(column.there).max() > LARGEST or deviation < 1 / LARGEST:
         return ColumnRole(name, "unfit", f"{seen}: float32 cannot hold them", "give it another unit")
     if abs(mean) > LARGEST_MEAN * deviation:
-        advice = f"subtract {mean:.9g}"
-        return ColumnRole(name, "unfit", f"{seen}: float32 cannot tell them apart", advice)
-    standardised = np.nan_to_num((values - mean) / deviation, nan=_FAR_FROM_ALL)
+        return ColumnRole(name, "unfit", f"{seen}: float32 cannot tell them apart", f"subtract {mean:.9g}")
+    return None
+
+
+def _repetition(column: _Numbers, kept: _Kept) -> ColumnRole | None:
+    """Return the role of a column that repeats a kept one; keep another."""
+    standardised = (column.values - column.learned.mean()) / column.learned.std()
+    standardised = np.nan_to_num(standardised, nan=_FAR_FROM_ALL)
     first = int(abs(standardised[0]) / _REPEATED)
     alike = [each for near in (first - 1, first, first + 1) for each in kept.numbers.get(near, ())]
     if original := _repeats(standardised, alike):
-        return ColumnRole(name, "redundant", f"repeats {original}, perhaps in another unit")
-    kept.numbers[first].append((name, standardised))
-    if missing:
+        return ColumnRole(column.name, "redundant", f"repeats {original}, perhaps in another unit")
+    kept.numbers[first].append((column.name, standardised))
+    return None
+
+
+def _learnable(column: _Numbers) -> ColumnRole:
+    name, seen, codes, distinct = column.name, column.seen, column.codes, column.distinct
+    if column.missing:
         return ColumnRole(name, "number", seen, "learned from the rows that have it", codes=codes)
-    steps = np.diff(values)
-    if 2 * len(distinct) > len(values) and ((steps >= 0).all() or (steps <= 0).all()):
+    steps = np.diff(column.values)
+    if 2 * len(distinct) > len(column.values) and ((steps >= 0).all() or (steps <= 0).all()):
         return ColumnRole(name, "number", f"{seen}, in order", _IN_ORDER, codes=codes)
-    few = whole and 2 < len(distinct) <= (FEW_CATEGORIES if is_identifier else _FEW_CODES)
-    advice = "put it in one_hot if these are codes" if few else ""
     if distinct.tolist() == [0, 1]:
-        advice = "put it in one_hot if 1 means yes"
-    return ColumnRole(name, "number", seen, advice)
+        return ColumnRole(name, "number", seen, "put it in one_hot if 1 means yes")
+    few = column.are_whole and 2 < len(distinct) <= (FEW_CATEGORIES if column.is_identifier else _FEW_CODES)
+    return ColumnRole(name, "number", seen, "put it in one_hot if these are codes" if few else "")
 
 
 def _are_dates(distinct: Doubles) -> bool:

@@ -158,11 +158,8 @@ def _probed(
         UnfitModel: They do not fit, or there were flaws before; it lists all of them.
     """
     probe, of_items = probes_of(words.condition)
-    units, latent, probabilities = (
-        words.units,
-        words.latent_size,
-        words.discriminator_gives == "probabilities",
-    )
+    units, latent = words.units, words.latent_size
+    probabilities = words.discriminator_gives == "probabilities"
     shapes, latents = checks.latent_shapes(latent), checks.example_latents(latent)
     check: Check = partial(checks.generator_flaws, units=units)
     first = tried(probe, generator, shapes, latents, check, flaws)

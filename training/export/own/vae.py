@@ -162,10 +162,8 @@ def _probed(
         UnfitModel: They do not fit, or there were flaws before; it lists all of them.
     """
     units, latent, given = words.units, words.latent_size, words.encoder_gives
-    seen, (probe, of_items) = (
-        checks.example_items(items, units, likelihood.support),
-        probes_of(words.condition),
-    )
+    seen = checks.example_items(items, units, likelihood.support)
+    probe, of_items = probes_of(words.condition)
     check: Check = partial(checks.encoder_flaws, latent=latent, gives=given, channels=words.channels)
     first = tried(of_items, encoder, units.forms, seen, check, flaws)
     shapes = checks.latent_shapes(latent, words.latent_picture, first, words.channels)
