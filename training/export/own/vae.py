@@ -5,6 +5,7 @@ Shapes: N items, D latent dimensions; items (N, *item).
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -23,6 +24,7 @@ from training.anomaly.running import batches_of
 from training.export.own import checks
 from training.export.own.algebra import NumpyAlgebra
 from training.export.own.conditions import Check, Condition, labels_of, probes_of, tried
+from training.export.own.doubts import doubts
 from training.export.own.formulas import EncoderGives, OwnVae
 from training.export.own.likelihoods import (
     BernoulliFormulas,
@@ -64,6 +66,9 @@ from training.export.sessions import ParityError
 
 _FEWEST_FITTED = 20
 _SCALE_DRAWS = 4
+_MOST_DOUBTED = 64
+"""The most items on which the publisher's words are tried."""
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +122,7 @@ def publish_own_vae(
     halves = None if items is None else halves_of(items, of_items)
     vae, scale_note = _with_scale(vae, words, halves, log)
     options = calibration_options(scoring, halves)
+    doubted = {} if halves is None else _doubted(name, vae, halves, condition)
     log("building the graphs")
     example = example_of(likelihood.support, items)
     measure = partial(
@@ -135,7 +141,7 @@ def publish_own_vae(
     origin: dict[str, object] = {
         "encoder": encoder.origin, "decoder": decoder.origin, "encoder_gives": words.encoder_gives,
         "decoder_gives": words.decoder_gives, "values": words.values, "channels": words.channels,
-        **scale_note, **({} if condition is None else {"labels_as": condition.labels_as}),
+        **scale_note, **({} if condition is None else {"labels_as": condition.labels_as}), **doubted,
     }  # fmt: skip
     return write_version(
         Draft(
@@ -197,6 +203,14 @@ def _with_scale(
     fitted, scale = _fitted(vae, _fit_batches(halves, words.condition, len(halves.fit)))
     note = f"fitted on {len(halves.fit)} items, in their units"
     return replace(vae, likelihood=fitted), {"scale": scale, "scale_from": note}
+
+
+def _doubted(name: str, vae: OwnVae, halves: Halves, condition: Condition | None) -> dict[str, object]:
+    """Warn of what looks like a mistake in the publisher's words; returns what to say of it in the origin."""
+    found = doubts(vae, _fit_batches(halves, condition, min(_MOST_DOUBTED, len(halves.fit))))
+    for doubt in found:
+        _logger.warning("%s is published, but %s", name, doubt)
+    return {"doubts": "; ".join(found)} if found else {}
 
 
 def _fit_batches(halves: Halves, condition: Condition | None, count: int) -> list[list[Floats]]:
