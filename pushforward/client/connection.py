@@ -91,4 +91,6 @@ def reason_of(error: httpx.RequestError) -> str:
             reason += f"; by the proxy of the environment, which NO_PROXY={url.host} leaves out"
     if "CERTIFICATE_VERIFY_FAILED" in reason:
         reason += "; the variable SSL_CERT_FILE names a file with the certificates to trust"
+    if isinstance(error, httpx.RemoteProtocolError) and error.request.url.scheme == "http":
+        reason += "; if the service speaks TLS, write https"
     return reason

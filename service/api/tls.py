@@ -85,10 +85,12 @@ def tls_context(certificate: Path, key: Path | None) -> ssl.SSLContext:
         # without a password, because OpenSSL would ask for it on the terminal
         context.load_cert_chain(certificate, key, password="")
     except OSError as error:  # also what ssl raises
-        files = f"{certificate} and {key}" if key is not None else f"{certificate}"
+        files = (
+            f"{certificate} and {key}" if key is not None else f"{certificate}, which is to hold the key too"
+        )
         reason = getattr(error, "reason", None) or error.strerror
         raise CannotListen(
             f"cannot serve TLS with {files}: {reason}; give PEM, the certificate before its chain, and a key "
-            "without a password"
+            "without a password, by --tls-key if it has a file of its own"
         ) from error
     return context

@@ -193,7 +193,7 @@ def test_grpc_speaks_tls_too_and_nothing_else(secured: Secured) -> None:
     assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
-def test_the_client_trusts_the_certificate_that_the_environment_names_and_says_so(
+def test_the_client_trusts_the_certificate_that_the_environment_names_and_says_what_is_missing(
     secured: Secured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = str(secured.client.base_url)
@@ -203,6 +203,9 @@ def test_the_client_trusts_the_certificate_that_the_environment_names_and_says_s
     monkeypatch.setenv("SSL_CERT_FILE", str(secured.certificate))
     with Client(url) as client:
         assert client.models()
+    plain = url.replace("https", "http")
+    with Client(plain) as client, pytest.raises(Unreachable, match="speaks TLS, write https"):
+        client.models()
 
 
 def made_certificate(folder: Path) -> tuple[bytes, bytes]:
@@ -286,7 +289,7 @@ def test_files_that_cannot_be_used_are_named(folder: Path, certificate: str, key
     encrypt = "openssl ec -in key.pem -aes128 -passout pass:secret -out encrypted.pem"
     subprocess.run(encrypt.split(), cwd=folder, check=True, capture_output=True)
     files = folder / (certificate or "certificate.pem"), None if key is None else folder / key
-    with pytest.raises(CannotListen, match=f"cannot serve TLS with {files[0]}"):
+    with pytest.raises(CannotListen, match=f"cannot serve TLS with {files[0]}.*by --tls-key"):
         tls_context(*files)
     key_and_certificate = folder / "both.pem"
     key_and_certificate.write_text(
