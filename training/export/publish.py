@@ -48,6 +48,7 @@ from training.loop.diagnostics import Diagnosis
 from training.loop.runs import ModelTask
 from training.loop.vae import VaeTask
 from training.metrics.measure import quality_names
+from training.metrics.names import MetricName, figure_texts
 from training.metrics.platt import ReliabilityRow
 from training.models.conditions import given_labels
 from training.models.gan import STATISTICS, Gan
@@ -112,6 +113,10 @@ def export(
             log("judging the scores by unseen outliers")
             areas = judge(scorer, model.support, dataset, ordinary)
             parts.metrics |= choice.metrics | rates | areas
+            for name, metric in (rates | areas).items():
+                parsed = MetricName.parse(name)
+                if parsed.group == "flagged" or parsed.statistic == choice.options.statistic:
+                    log(f"  {name} {' ± '.join(filter(None, figure_texts(metric)))}: {metric.note}")
         items, labels = dataset.items["calibration"], dataset.labels["calibration"]
         parts.map_scale = map_scale(runs, items, labels, model.classes)
         manifest = _manifest(recipe, dataset, model, parts, staging)

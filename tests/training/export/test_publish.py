@@ -18,8 +18,8 @@ from service.format.specs import MixturePriorSpec
 from service.format.versions import read_manifest
 from service.numerics.calibration import Calibration, bounds_from_terms, surprise
 from service.numerics.noise import scoring_noise
-from tests.training.publishing import publish_recipe
-from tests.training.tiny import digits, tiny_recipe
+from tests.training.publishing import noise_free_recipe, publish_recipe
+from tests.training.tiny import digits, tiny_recipe, write_recipe
 from training.__main__ import app
 from training.anomaly.calibrate import StatisticScorer, version_scorer
 from training.anomaly.choose import split_validation
@@ -69,6 +69,21 @@ def version(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 @pytest.fixture(scope="module")
 def manifest(version: Path) -> Manifest:
     return read_manifest(version)
+
+
+@pytest.mark.exports
+def test_a_publication_says_what_share_is_flagged_and_how_well_its_statistic_finds_outliers(
+    tmp_path: Path,
+) -> None:
+    recipe, models = write_recipe(tmp_path / "recipe.toml", noise_free_recipe()), tmp_path / "models"
+    arguments = ["run", recipe, "--quiet", "--runs", tmp_path / "runs", "--models", models]
+    told = CliRunner().invoke(app, [*map(str, arguments)], catch_exceptions=False).output
+    (version,) = models.glob("*/1")
+    metrics = read_manifest(version).metrics
+    found = {name for name in metrics if re.match("auroc_path_|flagged_(?!at_)", name)}
+    assert len(found) > 2
+    assert set(re.findall(r"^  (flagged_\w+|auroc_\w+) ", told, re.MULTILINE)) == found
+    assert f"flagged_test {metrics['flagged_test'].value:.6g}" in told
 
 
 def test_a_run_publishes_a_version_that_verifies(version: Path, manifest: Manifest) -> None:
