@@ -13,7 +13,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from multiprocessing import current_process, get_context
@@ -233,34 +233,42 @@ class Supervisor:
             ReplicaFailed: as by `supervise`.
         """
         while not self._stopping or any(replica.process is not None for replica in self._replicas):
-            for replica in self._replicas:
-                if not self._stopping and replica.process is None and replica.start_at <= time.monotonic():
-                    replica.start(
-                        [other.pipe for other in self._replicas if other.pipe is not None],
-                        others_serve=any(other.serves for other in self._replicas),
-                    )
-                    if replica.process is None:
-                        self._report_end(replica)
+            self._start_what_is_due()
             ready = wait([signals, *self._watched()], self._idle_seconds())
-            for replica in self._replicas:
-                replica.kill_if_silent()
-                # one at a time, so that a version that always fails takes no more away than it has to
-                others_serve = all(
-                    other.serves and other.pipe for other in self._replicas if other is not replica
-                )
-                replica.drain_if_failing(others_serve=others_serve)
+            self._end_the_unhealthy()
             for number in signals.recv(64) if signals in ready else b"":
                 if not (self._stopping and number == signal.SIGHUP):
                     self._stop()
-            for replica in self._replicas:
-                if replica.pipe in ready:
-                    replica.read_status()
-                    self._announce(replica)
-                if replica.process is not None and replica.process.sentinel in ready:
-                    replica.reap()
-                    self._report_end(replica)
+            self._hear(ready)
         if self._failure:
             raise ReplicaFailed(self._failure)
+
+    def _start_what_is_due(self) -> None:
+        for replica in self._replicas:
+            if not self._stopping and replica.process is None and replica.start_at <= time.monotonic():
+                replica.start(
+                    [other.pipe for other in self._replicas if other.pipe is not None],
+                    others_serve=any(other.serves for other in self._replicas),
+                )
+                if replica.process is None:
+                    self._report_end(replica)
+
+    def _end_the_unhealthy(self) -> None:
+        for replica in self._replicas:
+            replica.kill_if_silent()
+            # one at a time, so that a version that always fails takes no more away than it has to
+            others = (other for other in self._replicas if other is not replica)
+            replica.drain_if_failing(others_serve=all(other.serves and other.pipe for other in others))
+
+    def _hear(self, ready: Sequence[Any]) -> None:
+        """Read the messages of replicas, and clear up after those that ended; `ready` are their ends."""
+        for replica in self._replicas:
+            if replica.pipe in ready:
+                replica.read_status()
+                self._announce(replica)
+            if replica.process is not None and replica.process.sentinel in ready:
+                replica.reap()
+                self._report_end(replica)
 
     def _watched(self) -> Iterator[Any]:
         for replica in self._replicas:
