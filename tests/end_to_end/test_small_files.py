@@ -40,9 +40,8 @@ MOST_ANSWER_SECONDS = 10.0
 """The most CPU time in which 16 384 rows are computed and written."""
 ROWS = 16_384
 LONG, DIGITS = "a" * 60_000, "1" * 60_000 + "x"
-FIXED = pa.array([LONG.encode()] * ROWS, pa.binary(len(LONG)))
-ZEROS = np.zeros(8 * 10**6)
-NULLS = pa.nulls(len(ZEROS), pa.string())
+MANY = 8 * 10**6
+TEXT, FIXED = pa.string(), pa.binary(len(LONG))
 FIELDS = b"('a','<f4',(9,9)),"
 PARAMETERS = b"\r\nContent-Disposition: f" + b";a*0*=b" * 550
 TABLE, PICTURE, FITTED = "toy-table", "fashion-vae", "fitted-vae"
@@ -94,23 +93,24 @@ def as_parquet(table: pa.Table, **options: object) -> bytes:
     return file.getvalue()
 
 
-def parquet_of(height: object = None, colour: object = None, **more: object) -> Callable[[], bytes]:
-    """A maker of a table of the model's columns, and of others."""
-
-    def make() -> bytes:
-        columns = {
-            "height": np.full(ROWS, 170.0) if height is None else height,
-            "colour": pa.array(["red"] * ROWS) if colour is None else colour,
-        }
-        columns |= {name: values for name, values in more.items() if name not in OPTIONS}
-        options = {name: value for name, value in more.items() if name in OPTIONS}
-        return as_parquet(pa.table(columns), **options)
-
-    return make
+def parquet_of(height: object = None, colour: object = None, **more: object) -> bytes:
+    """A table of the model's columns, and of others."""
+    columns = {
+        "height": np.full(ROWS, 170.0) if height is None else height,
+        "colour": pa.array(["red"] * ROWS) if colour is None else colour,
+    }
+    columns |= {name: values for name, values in more.items() if name not in OPTIONS}
+    options = {name: value for name, value in more.items() if name in OPTIONS}
+    return as_parquet(pa.table(columns), **options)
 
 
-def as_deltas(name: str) -> Callable[[], bytes]:
-    """A maker of a table with a long text in each row of a column, which has no length of its own."""
+def long_texts(kind: pa.DataType) -> pa.Array:
+    """The same long text in each row: a gigabyte."""
+    return pa.array([LONG.encode()] * ROWS, kind)
+
+
+def as_deltas(name: str) -> bytes:
+    """A table with a long text in each row of a column, which has no length of its own."""
     columns = {"height": np.zeros(1_000), "colour": ["red"] * 1_000, name: [LONG] * 1_000}
     return parquet_of(**columns, use_dictionary=False, column_encoding={name: "DELTA_BYTE_ARRAY"})
 
@@ -127,9 +127,9 @@ def deep_parquet(depth: int) -> bytes:
     return b"PAR1" + footer + struct.pack("<I", len(footer)) + b"PAR1"
 
 
-def with_pandas_metadata(text: bytes) -> Callable[[], bytes]:
+def with_pandas_metadata(text: bytes) -> bytes:
     table = pa.table({"height": [170.0], "colour": ["red"]})
-    return lambda: as_parquet(table.replace_schema_metadata({b"pandas": text}), store_schema=True)
+    return as_parquet(table.replace_schema_metadata({b"pandas": text}), store_schema=True)
 
 
 def saved(side: int, kind: str, mode: str = "L") -> bytes:
@@ -176,21 +176,27 @@ BODIES: dict[str, tuple[str, str, Callable[[], bytes]]] = {
     "csv: one column": (TABLE, CSV, lambda: b"height\n" + b"1\n" * 30_000),
     "csv: rows without end": (TABLE, CSV, lambda: b"height,colour\n" + b"1,red\n" * 10_000),
     "csv: separators of all kinds": (TABLE, CSV, lambda: b",;\t|" * 16_000),
-    "parquet: one large page": (TABLE, PARQUET, parquet_of(ZEROS, NULLS, use_dictionary=False)),
-    "parquet: long text for all rows": (TABLE, PARQUET, parquet_of(colour=pa.array([LONG] * ROWS))),
-    "parquet: long text of an unread column": (TABLE, PARQUET, parquet_of(notes=pa.array([LONG] * ROWS))),
-    "parquet: long text as deltas": (TABLE, PARQUET, as_deltas("colour")),
-    "parquet: long text as deltas, unread": (TABLE, PARQUET, as_deltas("notes")),
-    "parquet: a long list": (TABLE, PARQUET, parquet_of(pa.array([ZEROS]), ["red"])),
-    "parquet: a long list, unread": (TABLE, PARQUET, parquet_of([170.0], ["red"], notes=pa.array([ZEROS]))),
-    "parquet: values of fixed length": (TABLE, PARQUET, parquet_of(colour=FIXED)),
-    "parquet: values of fixed length, unread": (TABLE, PARQUET, parquet_of(notes=FIXED)),
+    "parquet: one large page": (
+        TABLE, PARQUET, lambda: parquet_of(np.zeros(MANY), pa.nulls(MANY, TEXT), use_dictionary=False),
+    ),
+    "parquet: long text for all rows": (TABLE, PARQUET, lambda: parquet_of(colour=long_texts(TEXT))),
+    "parquet: long text of an unread column": (TABLE, PARQUET, lambda: parquet_of(notes=long_texts(TEXT))),
+    "parquet: long text as deltas": (TABLE, PARQUET, lambda: as_deltas("colour")),
+    "parquet: long text as deltas, unread": (TABLE, PARQUET, lambda: as_deltas("notes")),
+    "parquet: a long list": (TABLE, PARQUET, lambda: parquet_of(pa.array([np.zeros(MANY)]), ["red"])),
+    "parquet: a long list, unread": (
+        TABLE, PARQUET, lambda: parquet_of([170.0], ["red"], notes=pa.array([np.zeros(MANY)])),
+    ),
+    "parquet: values of fixed length": (TABLE, PARQUET, lambda: parquet_of(colour=long_texts(FIXED))),
+    "parquet: values of fixed length, unread": (TABLE, PARQUET, lambda: parquet_of(notes=long_texts(FIXED))),
     "parquet: many columns": (
-        TABLE, PARQUET, parquet_of([170.0], ["red"], **{f"{number:x}": [1.0] for number in range(200)}),
+        TABLE, PARQUET, lambda: parquet_of([170.0], ["red"], **{f"{place:x}": [1.0] for place in range(200)}),
     ),
     "parquet: depth": (TABLE, PARQUET, lambda: deep_parquet(8_000)),
-    "parquet: much about pandas": (TABLE, PARQUET, with_pandas_metadata(b"[" + b"[]," * 8_000 + b"1]")),
-    "parquet: depth about pandas": (TABLE, PARQUET, with_pandas_metadata(b"[" * 24_000)),
+    "parquet: much about pandas": (
+        TABLE, PARQUET, lambda: with_pandas_metadata(b"[" + b"[]," * 8_000 + b"1]"),
+    ),
+    "parquet: depth about pandas": (TABLE, PARQUET, lambda: with_pandas_metadata(b"[" * 24_000)),
     "records: other names in each": (
         TABLE,
         JSON,
@@ -272,10 +278,14 @@ GROWING: dict[str, tuple[str, str, Callable[[], bytes]]] = {
     "parquet: row groups": (
         TABLE,
         PARQUET,
-        parquet_of(np.zeros(2_000), ["red"] * 2_000, row_group_size=1),
+        lambda: parquet_of(np.zeros(2_000), ["red"] * 2_000, row_group_size=1),
     ),
     "parquet: depth": (TABLE, PARQUET, lambda: deep_parquet(400_000)),
-    "parquet: much about pandas": (TABLE, PARQUET, with_pandas_metadata(b"[" + b"[]," * 500_000 + b"1]")),
+    "parquet: much about pandas": (
+        TABLE,
+        PARQUET,
+        lambda: with_pandas_metadata(b"[" + b"[]," * 500_000 + b"1]"),
+    ),
 }
 """Bodies that are small as gzip, and refused."""
 
