@@ -9,6 +9,8 @@ MODELS ?= models
 DEVICE ?= auto
 RUN    ?= runs/digits-vae
 RECIPE ?= training/recipes/digits-vae.toml
+# the files with tests of a marker, because reading all the others takes longer than many a test
+MARKED  = $$(grep -rlE --include='test_*.py' '(mark|tests)\.$(1)\b' tests | sort)
 PIP     = $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile --constraint constraints.txt
 # on all cores, where pip takes one; without it every start compiles what it imports wherever none is written
 COMPILE = $(BIN)/python -m compileall -q -j 0 $(VENV)/lib pushforward service training >/dev/null 2>&1 || true
@@ -83,19 +85,19 @@ test-performance: $(VENV)/develop.installed ## check that the benchmark works, o
 	$(BIN)/python -m pytest -m performance tests/performance
 
 test-slow: $(VENV)/develop.installed ## train in several processes, kill one, resume (minutes)
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m slow
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m slow $(call MARKED,slow)
 
 test-bulk: $(VENV)/develop.installed ## share, stop and resume bulk work (minutes)
-	$(BIN)/python -m pytest --numprocesses auto -m bulk
+	$(BIN)/python -m pytest --numprocesses auto -m bulk $(call MARKED,bulk)
 
 test-exports: $(VENV)/develop.installed ## export every kind of model and every likelihood (minutes)
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m exports
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m exports $(call MARKED,exports)
 
 test-documentation: $(VENV)/develop.installed ## run what every page shows, and train as the README and the tutorials say (minutes)
 	$(BIN)/python -m pytest -m documentation tests/documentation
 
 test-published: $(VENV)/develop.installed ## check the promises on every published model (default tests: on two of them)
-	$(BIN)/python -m pytest -m published
+	$(BIN)/python -m pytest -m published $(call MARKED,published)
 
 living-check: $(VENV)/develop.installed ## swap versions under load, kill replicas, and meet slow clients (minutes)
 	$(BIN)/python -m pytest -m living tests/end_to_end
@@ -110,7 +112,7 @@ fuzz-check: $(VENV)-fuzz/installed $(VENV)/develop.installed ## make bodies and 
 	$(BIN)/python -m pytest -m fuzz tests/fuzz
 
 test-gpu: $(VENV)/develop.installed ## run the tests that need a CUDA device
-	$(BIN)/python -m pytest -m gpu
+	$(BIN)/python -m pytest -m gpu $(call MARKED,gpu)
 
 gpu-check: DEVICE = cuda
 gpu-check: ## find out what only a GPU can tell, in 8 minutes, as build/gpu-check.md (DEVICE=cuda|cpu, CHECK=options)
