@@ -71,11 +71,13 @@ _FAILURES = (
 
 
 class _Commands(TyperGroup):
-    """The commands, which tell a recipe that is none from a command that is misspelt."""
+    """The commands, of which `run` is the one of a recipe alone; a recipe that is none is told of."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Return the command that the first argument names; end with status 2 if there is none."""
         name = args[0]
+        if name.endswith(".toml"):
+            return super().resolve_command(ctx, ["run", *args])
         if ctx.resilient_parsing or name.startswith("-") or difflib.get_close_matches(name, self.commands):
             return super().resolve_command(ctx, args)
         _tell_error(f"{no_recipe(name)}; {ctx.command_path} --help lists the commands")
@@ -90,7 +92,7 @@ app = typer.Typer(
     help="""Train VAEs and GANs and publish them as ONNX versions.
 
     `pushforward init FILE` writes a recipe for your own data.
-    `pushforward-train run RECIPE.toml` trains by it, measures, calibrates and publishes the next version.
+    `pushforward-train RECIPE.toml`, or `run RECIPE.toml`, trains by it, measures, calibrates and publishes.
     A recipe is a TOML file; --set replaces its values: `--set loop.steps=500 --set seed=3`.
     Ctrl-C saves a checkpoint, and --resume continues from it.
     `torchrun --nproc-per-node 2 -m training run RECIPE` trains one model in several processes.""",
@@ -415,7 +417,7 @@ def _export(recipe: Recipe, dataset: Dataset, folder: Path, models: Path, quiet:
         metrics = _evaluate(recipe, dataset, folder, quiet)
     metrics |= training_figures(recipe, checkpoint)
     findings = findings_of_run(task, folder, metrics)
-    published = export(task, recipe, dataset, metrics, models, _console.print, findings)
+    published = export(task, recipe, dataset, metrics, models, _say, findings)
     verify_version(published)
     note_published(folder, recipe, checkpoint, published)
     _console.print(f"published {published}", soft_wrap=True)

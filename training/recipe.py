@@ -143,10 +143,7 @@ def require_statistic(recipe: Recipe) -> None:
 
 def no_recipe(argument: str) -> str:
     """Return an error message on what came in place of a recipe's file, with what to give instead."""
-    path = Path(argument)
-    if path.is_file() and path.suffix == ".toml":
-        return f"{argument} is no command; to train by this recipe: pushforward-train run {argument}"
-    if path.exists() and path.suffix != ".toml":
+    if Path(argument).exists():
         return (
             f"{argument} is no recipe; wanted a TOML file that says what to train and how. `pushforward init "
             f"{argument}` writes one, if that is your data"

@@ -24,16 +24,10 @@ commands = typer.Typer()
 
 @commands.command(rich_help_panel=MAKE, add_help_option=False, context_settings=PASSED_ON)
 def train(context: typer.Context) -> None:
-    """Train a recipe and publish the model; measure, compare, calibrate, report.
-
-    `pushforward train RECIPE.toml` is short for `pushforward train run RECIPE.toml`.
-    """
+    """Train a recipe and publish the model; measure, compare, calibrate, report."""
     from training import main
 
-    arguments = list(context.args)
-    if arguments and arguments[0].endswith(".toml"):
-        arguments.insert(0, "run")
-    main(_PROGRAM, arguments, mistake_status=2)
+    main(_PROGRAM, context.args, mistake_status=2)
 
 
 @commands.command(rich_help_panel=MAKE)

@@ -30,9 +30,15 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 
 def test_help_names_every_command_and_a_first_thing_to_type() -> None:
     output = " ".join(CliRunner().invoke(app, ["--help"]).output.split())
-    assert "pushforward-train run" in output
+    assert "pushforward-train RECIPE.toml" in output
     for name in ("run", "train", "evaluate", "export", "report", "verify", "quality", "theory"):
         assert name in output
+
+
+def test_a_recipe_without_a_command_is_run(command: CommandLine) -> None:
+    for arguments in (["none.toml"], ["run", "none.toml"]):
+        status, errors = command(*arguments)
+        assert (status, errors.splitlines()[0][:30]) == (1, "error: no recipe at none.toml;")
 
 
 def test_a_misspelt_key_is_one_line_and_exit_status_1(command: CommandLine) -> None:

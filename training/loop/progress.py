@@ -103,6 +103,5 @@ class _Lines:
         gone = self._told_at - self._began_at
         left = gone * (self._total - done) / max(1, done - (self._first or 0))
         place = f"{self._name} {done}/{self._total}, {gone:.0f} s gone, {left:.0f} s left"
-        Console(stderr=True).print(
-            f"{place}: {'; '.join(terms.splitlines())}", markup=False, highlight=False, soft_wrap=True
-        )
+        text = ": ".join(filter(None, [place, "; ".join(terms.splitlines())]))
+        Console(stderr=True).print(text, markup=False, highlight=False, soft_wrap=True)

@@ -220,7 +220,7 @@ def test_train_is_all_of_training_under_its_own_name(typed: Typed) -> None:
     status, shown, _ = typed("train", "--help")
     assert status == 0
     assert "Usage: pushforward train [OPTIONS] COMMAND" in shown
-    assert "pushforward train run RECIPE.toml" in " ".join(shown.split())
+    assert "pushforward train RECIPE.toml" in " ".join(shown.split())
     assert "pushforward-train" not in shown
 
 

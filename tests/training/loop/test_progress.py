@@ -33,6 +33,8 @@ def test_a_log_gets_a_line_now_and_then_and_one_at_the_end(
         monkeypatch.setattr(progress, "_LINE_SECONDS", 0.0)
         on_progress(1000, TERMS)
         assert capsys.readouterr().err.startswith("ring-gan 1000/16000, 0 s gone, ")
+        on_progress(1100, "")  # as before the first terms
+        assert capsys.readouterr().err.endswith(" s left\n")
         monkeypatch.undo()
         on_progress(16000, TERMS)
     (line,) = capsys.readouterr().err.splitlines()
