@@ -66,7 +66,7 @@ class Share:
         asyncio.get_running_loop().add_reader(self._receiver, self._take, connect)
 
     def leave(self) -> None:
-        """Have other replicas pass no more connections to this one; it ended, or is about to."""
+        """Have other replicas pass no more connections to this one, which is about to end."""
         self._serves = False
         self._balance.open[self._number] = _MANY
 
@@ -75,15 +75,20 @@ class Share:
         self._take(connect)
         asyncio.get_running_loop().remove_reader(self._receiver)
 
+    def hand_over(self) -> None:
+        """Leave for a process that ended: pass what it has not taken to the others, or close it."""
+        self.leave()
+        self._take(self._give_up)
+
     def count(self, connections: int) -> None:
         """Note how many connections the replica has."""
         if self._serves:
             self._balance.open[self._number] = connections
 
-    def passes_on(self, transport: Any, connections: int) -> bool:
+    def passes_on(self, client: Any, connections: int) -> bool:
         """Pass a new connection to the replica with the fewest, if this one has two more; return True then.
 
-        `connections` is their number here, with the new one. The caller drops it without a word.
+        `client` is its socket, which the caller then closes; `connections` is their number here, with it.
         """
         passed = self._balance.passed[self._number]
         load = self._balance.open + self._balance.passed.sum(axis=0) - self._balance.taken
@@ -91,13 +96,16 @@ class Share:
         if connections < load[least] + 2:
             return False
         passed[least] += 1
-        descriptor = transport.get_extra_info("socket").fileno()
         try:
-            socket.send_fds(self._balance.ends[least][0], [b"c"], [descriptor])
+            socket.send_fds(self._balance.ends[least][0], [b"c"], [client.fileno()])
         except OSError:  # it has not taken those before, or ends
             passed[least] -= 1
             return False
         return True
+
+    def _give_up(self, client: socket.socket) -> None:
+        with client:
+            self.passes_on(client, _MANY + 1)  # more than any replica that serves has
 
     @property
     def _receiver(self) -> socket.socket:

@@ -69,7 +69,7 @@ class BoundedProtocol(SecureProtocol):
     def connection_made(self, transport: Any) -> None:
         """Make room for the connection, and wait for its first head, or its handshake; or pass it on."""
         if self._share is not None:
-            if self._share.passes_on(transport, len(self.connections) + 1):
+            if self._share.passes_on(transport.get_extra_info("socket"), len(self.connections) + 1):
                 transport.abort()  # which closes the descriptor of this process alone
                 return
             self._share.count(len(self.connections) + 1)

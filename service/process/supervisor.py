@@ -179,7 +179,7 @@ class Replica:
         if self.pipe is not None:
             self.pipe.close()
         self.process, self.pipe, self.pulse, self.serves, self.reason = None, None, None, False, reason
-        self.share.leave()
+        self.share.hand_over()
         now = time.monotonic()
         self.start_at = now + self.backoff.delay_seconds(now)
 

@@ -225,6 +225,23 @@ def test_a_replica_that_starts_again_without_models_leaves_requests_to_the_other
         service.wait_for(f"replica {victim} serves again")
 
 
+def test_connections_passed_to_a_replica_that_is_killed_before_it_takes_them_do_not_wait_for_its_start(
+    tmp_path: Path,
+) -> None:
+    publish_toy(tmp_path / "models")
+    with running_service(tmp_path / "models", processes=2) as service:
+        expected = asked(service, "POST", SAMPLE, BODY)
+        _, pid = process_ids(service).popitem()
+        os.kill(pid, signal.SIGSTOP)
+        connections = [connected(service) for _ in range(MANY)]
+        for connection in connections:
+            connection.request("POST", SAMPLE, BODY[:-1], {"content-length": str(len(BODY))})
+        (tmp_path / "models").rename(tmp_path / "aside")
+        os.kill(pid, signal.SIGKILL)
+        service.wait_for("no connections are taken before this process is ready; the others answer")
+        assert {finished(connection) for connection in connections} == {expected, None}
+
+
 def test_a_replica_is_replaced_where_a_broken_model_keeps_every_replica_from_being_ready(
     tmp_path: Path,
 ) -> None:
