@@ -1,3 +1,4 @@
+import asyncio
 import os
 import socket
 from collections.abc import Iterator
@@ -50,27 +51,59 @@ async def test_a_replica_that_does_not_serve_gets_no_connection(
     balance: Balance, client: socket.socket
 ) -> None:
     mine, left = (Share(balance, number) for number in range(2))  # the third has never served
-    beginning(mine, 999)
+    beginning(mine, 99)
     passed = beginning(left, 0)
     left.leave()
     left.count(0)
-    assert not mine.passes_on(client, 1_000)
+    assert not mine.passes_on(client, 100)
     mine.end(passed.append)
     left.end(passed.append)
     assert not passed
+
+
+async def test_a_much_busier_replica_gets_no_connection_though_it_has_fewer(
+    balance: Balance, client: socket.socket
+) -> None:
+    mine, busy, other = (Share(balance, number) for number in range(3))
+    taken = [beginning(share, connections) for share, connections in ((mine, 30), (busy, 0), (other, 9))]
+    now = asyncio.get_running_loop().time()
+    for share, cores in ((mine, 0.2), (busy, 0.9), (other, 0.2)):
+        share.note_cpu(0, now + 1)
+        share.note_cpu(2 * cores, now + 3)
+    assert mine.passes_on(client, 31)
+    assert not mine.passes_on(client, 10)
+    mine.note_cpu(2 * 0.2 + 0.8, now + 4)
+    assert mine.passes_on(client, 10), "it is as busy now"
+    for share, passed, number in zip((mine, busy, other), taken, (0, 1, 1), strict=True):
+        share.end(passed.append)
+        assert len(passed) == number
+        for connection in passed:
+            connection.close()
+
+
+async def test_a_replica_with_many_connections_passes_none(balance: Balance, client: socket.socket) -> None:
+    mine, other = Share(balance, 0), Share(balance, 1)
+    beginning(mine, 256)
+    taken = beginning(other, 0)
+    assert mine.passes_on(client, 256)
+    assert not mine.passes_on(client, 257)
+    for share in (mine, other):
+        share.end(taken.append)
+    (connection,) = taken
+    connection.close()
 
 
 async def test_a_replica_that_stands_still_gets_few_connections_and_loses_none_of_them(
     balance: Balance, client: socket.socket
 ) -> None:
     mine, still = Share(balance, 0), Share(balance, 1)
-    beginning(mine, 999)
+    beginning(mine, 99)
     taken = beginning(still, 0)
-    passed = sum(mine.passes_on(client, 1_000) for _ in range(100))  # the loop takes no turn
+    passed = sum(mine.passes_on(client, 100) for _ in range(100))  # the loop takes no turn
     assert 0 < passed < 32
     still.end(taken.append)
     assert len(taken) == passed
-    assert mine.passes_on(client, 1_000), "it has room again"
+    assert mine.passes_on(client, 100), "it has room again"
     still.end(taken.append)
     assert {os.fstat(connection.fileno()).st_ino for connection in taken} == {
         os.fstat(client.fileno()).st_ino
@@ -85,18 +118,18 @@ async def test_what_a_process_that_ended_has_not_taken_goes_to_the_others_or_is_
     balance: Balance,
 ) -> None:
     mine, ended, other = (Share(balance, number) for number in range(3))
-    beginning(mine, 999)
+    beginning(mine, 99)
     beginning(ended, 0)
     here, there = socket.socketpair()
     with there:
         with here:
-            assert mine.passes_on(here, 1_000)
-        passed = beginning(other, 99)
+            assert mine.passes_on(here, 100)
+        passed = beginning(other, 9)
         ended.hand_over()
         other.end(passed.append)
         (connection,) = passed
         with connection:
-            assert mine.passes_on(connection, 1_000)
+            assert mine.passes_on(connection, 100)
         mine.leave()
         other.leave()
         other.hand_over()
