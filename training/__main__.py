@@ -232,7 +232,8 @@ def verify_command(
     for folder in versions:
         manifest = verify_version(folder)
         _console.print(f"{folder}: sound; {manifest.name} offers {', '.join(manifest.operations)}")
-        _console.print(f"  {manifest.agreement}", soft_wrap=True)
+        for line in filter(None, (manifest.agreement, manifest.doubts)):
+            _console.print(f"  {line}", soft_wrap=True)
 
 
 @app.command("calibrate")

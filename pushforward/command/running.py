@@ -97,7 +97,8 @@ def verify(
             typer.echo(f"{folder}: broken: {error}", err=True)
         else:
             typer.echo(f"{folder}: sound; {manifest.name} offers {', '.join(manifest.operations)}")
-            typer.echo(f"  {manifest.agreement}")
+            for line in filter(None, (manifest.agreement, manifest.doubts)):
+                typer.echo(f"  {line}")
     if check is _check_without_training:
         typer.echo(f"left out: the rules for graphs (operators, opset, shapes); they need {EXTRA}", err=True)
     if broken:

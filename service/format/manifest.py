@@ -314,6 +314,12 @@ class Manifest(Frozen):
         return f"its graphs agree with their source within {error:.1e} (1 + |value|); a row's results {rows}"
 
     @property
+    def doubts(self) -> str:
+        """Return a sentence on what its publisher was warned of; empty without a warning."""
+        found = (self.provenance.origin or {}).get("doubts")
+        return f"it was published with a warning: {found}" if found else ""
+
+    @property
     def files(self) -> Iterator[FileSpec]:
         """Yield every file of the version except the manifest, each once."""
         graphs: dict[str, FileSpec] = {graph.file: graph for graph in self.graphs.values()}

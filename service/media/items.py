@@ -37,7 +37,8 @@ def rows_of(array: NDArray[Any], shape: Sequence[int], name: str = "the inputs")
     if array.shape == shape:
         array = array[None]
     if array.shape[1:] != shape or not len(array):
-        last = "; put channels first: pictures.transpose(0, 3, 1, 2)"
+        axes = "pictures.transpose(0, 3, 1, 2)" if array.ndim > PICTURE_AXES else "picture.transpose(2, 0, 1)"
+        last = f"; put channels first: {axes}"
         is_last = is_picture and array.shape[-3:] == (*shape[1:], shape[0])
         raise Unfit(f"{name} have shape {list(array.shape)}; {wanted(shape)}{last if is_last else ''}")
     if array.dtype == np.uint8 and is_picture:

@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from typer.testing import CliRunner
 
 from pushforward import publish_vae
+from pushforward.command.app import app
 from service.format.versions import read_manifest
 from tests.pushforward.publishing.test_torch import DIGITS, trained
 
@@ -56,10 +58,13 @@ def test_a_reading_by_which_the_elbo_would_be_larger_is_told_of_and_the_right_on
         normals=DIGITS[1000:1100],
         models=tmp_path,
     )
+    verified = CliRunner().invoke(app, ["verify", str(version)]).output
     told = [record.getMessage() for record in caplog.records if record.name.startswith("training.")]
     noted = (read_manifest(version).provenance.origin or {}).get("doubts")
     if seems is None:
         assert (told, noted) == ([], None)
+        assert "warning" not in verified
     else:
         assert told == [f"digits is published, but {noted}"]
         assert str(noted).startswith(seems)
+        assert f"  it was published with a warning: {noted}\n" in verified

@@ -12,6 +12,7 @@ from service.errors import NotAcceptable, ServiceError, Unfit
 from service.format.columns import Column
 from service.format.manifest import Support
 from service.media import codecs, pictures
+from service.media.items import rows_of
 from tests.serving import as_npy
 
 
@@ -115,6 +116,15 @@ def test_the_column_that_is_not_one_hot_is_named_with_what_fits() -> None:
     (flaw,) = caught.value.flaws
     assert (flaw.pointer, flaw.row) == ("/inputs/1/4", 1)
     assert flaw.message == "the column `sex` takes a 1 and else zeros at its features 4 to 5"
+
+
+@pytest.mark.parametrize("rows", [(), (4,)])
+def test_pictures_with_channels_last_are_told_how_to_be_transposed(rows: tuple[int, ...]) -> None:
+    items = np.zeros((*rows, 5, 6, 3), np.float32)
+    with pytest.raises(Unfit, match=r"channels first: pictures?\.transpose") as caught:
+        rows_of(items, (3, 5, 6))
+    axes = str(caught.value).split("(")[-1].removesuffix(")").split(", ")
+    assert rows_of(items.transpose([int(axis) for axis in axes]), (3, 5, 6)).shape[1:] == (3, 5, 6)
 
 
 def test_no_more_than_16_flaws_are_told() -> None:
