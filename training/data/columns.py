@@ -284,7 +284,7 @@ def _learnable(column: _Numbers) -> ColumnRole:
     steps = np.diff(column.values)
     if 2 * len(distinct) > len(column.values) and ((steps >= 0).all() or (steps <= 0).all()):
         return ColumnRole(name, "number", f"{seen}, in order", _IN_ORDER, codes=codes)
-    if distinct.tolist() == [0, 1]:
+    if np.array_equal(distinct, [0, 1]):
         return ColumnRole(name, "number", seen, "put it in one_hot if 1 means yes")
     few = column.are_whole and 2 < len(distinct) <= (FEW_CATEGORIES if column.is_identifier else _FEW_CODES)
     return ColumnRole(name, "number", seen, "put it in one_hot if these are codes" if few else "")
@@ -299,7 +299,7 @@ def _are_dates(distinct: Doubles) -> bool:
 
 def _are_truth_values(values: Any, numbers: Doubles) -> bool:
     """Return True if a column holds both truth values, as such or written out, and none of 0 and 1."""
-    if set(np.unique(numbers[~np.isnan(numbers)]).tolist()) != {0.0, 1.0}:
+    if not np.array_equal(np.unique(numbers[~np.isnan(numbers)]), [0, 1]):
         return False
     texts = (text for text in dict.fromkeys(texts_of(values)) if text is not None)
     return all(text.casefold() in ("true", "false") for text in texts)
