@@ -72,6 +72,7 @@ def test_two_processes_train_what_one_trains_on_the_same_batches(
 
 
 @takes_long
+@pytest.mark.timeout(600)
 def test_a_killed_process_ends_the_other_and_the_resumed_run_is_the_uninterrupted_one(tmp_path: Path) -> None:
     recipe = tiny_recipe(steps=40)
     path = write_recipe(tmp_path / "tiny.toml", tiny_table(steps=40))
