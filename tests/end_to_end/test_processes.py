@@ -124,28 +124,35 @@ def connections_of(service: RunningService) -> list[int]:
 
 
 def test_each_replica_has_as_many_connections_as_the_others(two: RunningService) -> None:
-    def even(number: int, most_apart: int = 1) -> bool:
+    def apart() -> int:
         shares = connections_of(two)
-        return sum(shares) == number and max(shares) - min(shares) <= most_apart
+        return max(shares) - min(shares)
 
-    wait_until(lambda: sum(connections_of(two)) == 0)
-    before = answered(two)
-    connections = [connected(two) for _ in range(MANY)]
-    for number, connection in enumerate(connections, 1):
-        connection.request("POST", SAMPLE, BODY)
-        assert connection.getresponse().read()
-        assert even(number)
-    for connection in connections[::2]:
-        connection.close()
-    wait_until(lambda: sum(connections_of(two)) == MANY // 2)
-    again = [connected(two) for _ in range(MANY)]
-    for connection in again:  # whose requests come before any is answered
-        connection.request("POST", SAMPLE, BODY)
-    assert len({connection.getresponse().read() for connection in again}) == 1
-    assert even(MANY // 2 + MANY, most_apart=4)  # two replicas may look at once
-    for connection in connections + again:
-        connection.close()
-    wait_until(lambda: answered(two) == before + 2 * MANY)
+    def answered_alike(connections: list[HTTPConnection]) -> bool:
+        for connection in connections:
+            connection.request("GET", "/healthz")
+        return len({connection.getresponse().read() for connection in connections}) == 1
+
+    def were_even() -> bool:
+        """Open connections, and more once every second one is closed; False if some are not shared evenly."""
+        connections = [connected(two) for _ in range(2 * MANY)]
+        one_by_one, at_once = connections[:MANY], connections[MANY:]
+        try:
+            for connection in one_by_one:
+                assert answered_alike([connection])
+                if apart() > 1:
+                    return False
+            for connection in one_by_one[::2]:
+                connection.close()
+            wait_until(lambda: sum(connections_of(two)) == MANY // 2)
+            assert answered_alike(at_once)
+            return apart() <= 4  # two replicas may look at once
+        finally:
+            for connection in connections:
+                connection.close()
+            wait_until(lambda: sum(connections_of(two)) == 0)
+
+    wait_until(were_even)  # not while one replica is much busier, as after its start
 
 
 def test_the_replicas_share_the_metrics_port_and_each_tells_what_all_have_counted(
