@@ -86,6 +86,7 @@ def run_command(command: str, folder: Path, url: str) -> str:
     return result.stdout
 
 
+@pytest.mark.timeout(600)  # some pages publish several models
 @pytest.mark.parametrize(
     "page",
     [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,16 @@ MOST_CPU_SECONDS = 0.3
 """The CPU time of a whole request, whatever else runs on the machine; a part of it holds the event loop."""
 TRIES = 3
 """The number of tries that a request has, since other work on the machine only adds to what it costs."""
+_NUMBERS = 500_000
+_USUAL_SECONDS = 0.015
+"""The CPU time to add so many numbers where the limits were set."""
+
+
+def slowness() -> float:
+    """Return how many times as long a computation takes now as where the limits were set; at least 1."""
+    started_at = time.thread_time()
+    sum(number for number in range(_NUMBERS))
+    return max(1.0, (time.thread_time() - started_at) / _USUAL_SECONDS)
 
 
 def memory_bytes(service: RunningService, key: str) -> int:
