@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import asyncio
 import mmap
-import resource
 import socket
 import time
 from collections.abc import Callable
 from typing import Any, Final
 
 import numpy as np
+
+from service.process.descriptors import most_files
 
 _MANY: Final = 2**40
 """The number of connections of a replica that takes none."""
@@ -47,10 +48,7 @@ class Balance:
         """Connections of each replica (R,), those that it took from others (R,), the cores that it uses (R,),
         and the connections that replica r passed to each (R, R)."""
         self.open[:] = _MANY
-        files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        self.most_passing = (
-            _MOST_PASSING if files == resource.RLIM_INFINITY else min(_MOST_PASSING, files // 4)
-        )
+        self.most_passing = min(_MOST_PASSING, most_files() // 4)
         self.ends = [socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM) for _ in range(replicas)]
         """For each replica the ends at which its messages are sent and received."""
         for sender, receiver in self.ends:

@@ -10,6 +10,7 @@ import contextlib
 import heapq
 import os
 import resource
+import sys
 from collections.abc import Collection
 from typing import Any, Final, Protocol
 
@@ -42,11 +43,17 @@ class Connected(Protocol):
         """Close it; `Descriptors.shed_one_closed` is to be called then."""
 
 
+def most_files() -> int:
+    """Return the number of files that a process may open here; a huge one if there is no limit."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if limit == resource.RLIM_INFINITY else limit
+
+
 def lack_of_files(replicas: int) -> str:
     """Return what is wrong if too few files may be open for a start, else an empty text."""
-    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    limit = most_files()
     needed = _NEEDED + _NEEDED_PER_REPLICA * replicas
-    if limit == resource.RLIM_INFINITY or limit >= needed:
+    if limit >= needed:
         return ""
     return (
         f"a process may open {limit} files here; the service needs at least {needed}, and one for each "
@@ -58,9 +65,9 @@ class Descriptors:
     """Makes room for new connections of one event loop."""
 
     def __init__(self) -> None:
-        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        kept = _MOST_KEPT if limit == resource.RLIM_INFINITY else min(_MOST_KEPT, limit // _KEPT_SHARE)
-        self._most = MOST_OPEN if limit == resource.RLIM_INFINITY else min(MOST_OPEN, limit - kept)
+        limit = most_files()
+        kept = min(_MOST_KEPT, limit // _KEPT_SHARE)
+        self._most = min(MOST_OPEN, limit - kept)
         self._most_shed = max(1, kept // _SHED_SHARE)
         self._closing = 0
         """Number of connections that are being closed to make room."""

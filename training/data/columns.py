@@ -194,6 +194,12 @@ class _Numbers:
     def is_identifier(self) -> bool:
         return self.are_whole and _IDENTIFIER_OF_MORE.search(self.name) is not None
 
+    @cached_property
+    def moments(self) -> tuple[float, float]:
+        """Return mean and standard deviation of the learned values; they may be infinite."""
+        with np.errstate(over="ignore"):
+            return self.learned.mean(), self.learned.std()
+
     @property
     def seen(self) -> str:
         """Return how many values there are, from which to which, and how many are missing."""
@@ -256,8 +262,7 @@ def _constant_where_learned(column: _Numbers) -> ColumnRole | None:
 
 def _beyond_float32(column: _Numbers) -> ColumnRole | None:
     name, seen = column.name, column.seen
-    with np.errstate(over="ignore"):  # numbers too large for their squares are refused
-        mean, deviation = column.learned.mean(), column.learned.std()
+    mean, deviation = column.moments
     if np.abs(column.there).max() > LARGEST or deviation < 1 / LARGEST:
         return ColumnRole(name, "unfit", f"{seen}: float32 cannot hold them", "give it another unit")
     if abs(mean) > LARGEST_MEAN * deviation:
@@ -267,8 +272,8 @@ def _beyond_float32(column: _Numbers) -> ColumnRole | None:
 
 def _repetition(column: _Numbers, kept: _Kept) -> ColumnRole | None:
     """Return the role of a column that repeats a kept one; keep another."""
-    standardised = (column.values - column.learned.mean()) / column.learned.std()
-    standardised = np.nan_to_num(standardised, nan=_FAR_FROM_ALL)
+    mean, deviation = column.moments
+    standardised = np.nan_to_num((column.values - mean) / deviation, nan=_FAR_FROM_ALL)
     first = int(abs(standardised[0]) / _REPEATED)
     alike = [each for near in (first - 1, first, first + 1) for each in kept.numbers.get(near, ())]
     if original := _repeats(standardised, alike):
